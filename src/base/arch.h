@@ -1,0 +1,61 @@
+/*
+ * base/arch: the one file that knows machine instructions: how a system call is made.
+ * Raw calls leave errno alone and cannot be interposed; both matter inside other people's locks.
+ */
+#ifndef FSAFE_BASE_ARCH_H
+#define FSAFE_BASE_ARCH_H
+
+/* Makes system call `n`. Returns the kernel's answer: -errno on failure. Context: any thread. */
+static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, long e, long f);
+
+#if defined(__x86_64__) && !defined(__ILP32__)
+
+static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, long e, long f)
+{
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    long answer;
+    __asm__ volatile("syscall"
+                     : "=a"(answer)
+                     : "a"(n), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return answer;
+}
+
+#elif defined(__aarch64__)
+
+static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, long e, long f)
+{
+    register long x8 __asm__("x8") = n;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d;
+    register long x4 __asm__("x4") = e;
+    register long x5 __asm__("x5") = f;
+    __asm__ volatile("svc 0"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+                     : "memory");
+    return x0;
+}
+
+#else
+
+#include <errno.h>
+#include <unistd.h>
+
+static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, long e, long f)
+{
+    int saved = errno;
+    long answer = syscall(n, a, b, c, d, e, f);
+    if (answer == -1)
+        answer = -errno;
+    errno = saved;
+    return answer;
+}
+
+#endif
+
+#endif

@@ -1,0 +1,29 @@
+/*
+ * base/compiler: words that the compilers understand differently or not at all.
+ * Owns nothing; anyone may include it.
+ */
+#ifndef FSAFE_BASE_COMPILER_H
+#define FSAFE_BASE_COMPILER_H
+
+#include <stdatomic.h>
+
+#define FSAFE_LIKELY(x) __builtin_expect(!!(x), 1)
+#define FSAFE_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* A wrapper that the preloaded object offers to the program; everything else is hidden. */
+#define FSAFE_EXPORT __attribute__((visibility("default")))
+
+/* Kept out of the callers' hot instructions. */
+#define FSAFE_COLD __attribute__((cold, noinline))
+
+/* The place in the program that called the wrapper this stands in. */
+#define FSAFE_CALLER() ((uintptr_t)__builtin_return_address(0))
+
+/*
+ * Orders stores as seen by a signal handler of this thread and by a child that a fork freezes between
+ * two of them. No instruction on any machine: the copied page holds a prefix of this thread's stores
+ * where the machine keeps store order (x86), and the release stores of the ledger give it elsewhere.
+ */
+#define FSAFE_ORDER() atomic_signal_fence(memory_order_seq_cst)
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * base/latch: our own lock for slow paths. pthread locks are what we interpose, so we never use one.
+ * A holder blocks all signals: a handler that needs the latch its own thread holds would wait for ever.
+ * The owner of a latch re-initialises it in a forked child by storing FSAFE_LATCH_FREE.
+ */
+#ifndef FSAFE_BASE_LATCH_H
+#define FSAFE_BASE_LATCH_H
+
+#include "base/sys.h"
+
+#include <stdatomic.h>
+
+struct fsafe_latch {
+    _Atomic uint32_t word; /* 0 free, 1 held, 2 held and somebody sleeps */
+};
+
+#define FSAFE_LATCH_FREE {0}
+
+/* Takes the latch and blocks signals; `old` keeps the mask for release. Context: any thread. */
+void fsafe_latch_acquire(struct fsafe_latch *latch, struct fsafe_sigset *old);
+
+/* Releases it and restores the mask. Context: the thread that acquired it. */
+void fsafe_latch_release(struct fsafe_latch *latch, const struct fsafe_sigset *old);
+
+/* Makes it free whatever it was. Context: child, alone. */
+static inline void fsafe_latch_reset(struct fsafe_latch *latch)
+{
+    atomic_store_explicit(&latch->word, 0, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * base/maps: what the kernel says is mapped at an address of this process.
+ * Owns nothing. Reads /proc/self/maps with raw calls; context: any thread, slow paths only.
+ */
+#ifndef FSAFE_BASE_MAPS_H
+#define FSAFE_BASE_MAPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct fsafe_mapping {
+    uintptr_t address; /* in: what is asked for; 0 asks nothing */
+    bool found;        /* out: whether anything is mapped there; the rest holds only then */
+    bool shared;       /* out: MAP_SHARED: another process may see and hold what lies there */
+    uintptr_t base;    /* out: where the file of this mapping begins in memory: its module's base */
+    char module[64];   /* out: last part of the file's path, cut to fit; "" for memory without a file */
+};
+
+/*
+ * Fills in `count` mappings in one pass. Returns whether the kernel answered at all: false without /proc
+ * or without a free descriptor, and then nothing is known.
+ */
+bool fsafe_maps_find(struct fsafe_mapping *mappings, size_t count);
+
+/*
+ * Whether the page at `address` is mapped MAP_SHARED, asked without /proc, for when find knows nothing.
+ * (Linux 4.14 and later write one line to the kernel's log, once, when the answer is no.)
+ */
+bool fsafe_maps_probe_shared(uintptr_t address);
+
+#endif

@@ -1,0 +1,67 @@
+/* base/options: see options.h. */
+#include "config.h"
+
+#include "base/options.h"
+
+#include <string.h>
+
+struct fsafe_options fsafe_options;
+
+/* Returns the value of `variable` in the vector, or NULL. getenv would look at libc's, empty so far. */
+static const char *look_up(char *const *environment, const char *variable)
+{
+    size_t length = strlen(variable);
+    for (; environment != NULL && *environment != NULL; environment++)
+        if (strncmp(*environment, variable, length) == 0 && (*environment)[length] == '=')
+            return *environment + length + 1;
+    return NULL;
+}
+
+/* Returns the index of `value` among the words of "a|b|c", or -1. */
+static int index_of(const char *value, const char *words)
+{
+    size_t length = strlen(value);
+    for (int index = 0;; index++) {
+        size_t word = strcspn(words, "|");
+        if (word == length && strncmp(words, value, length) == 0)
+            return index;
+        if (words[word] == '\0')
+            return -1;
+        words += word + 1;
+    }
+}
+
+static void read_choice(const char *variable, const char *value, int *field, const char *words,
+                        fsafe_options_complain *complain)
+{
+    if (value == NULL || *value == '\0')
+        return;
+    int index = index_of(value, words);
+    if (index >= 0)
+        *field = index;
+    else
+        complain(variable, value, words);
+}
+
+static void read_string(const char *variable, const char *value, char *field, size_t bytes,
+                        fsafe_options_complain *complain)
+{
+    if (value == NULL)
+        return;
+    if (strlen(value) < bytes)
+        strcpy(field, value);
+    else
+        complain(variable, value, "a shorter text");
+}
+
+void fsafe_options_read(char *const *environment, fsafe_options_complain *complain)
+{
+    memset(&fsafe_options, 0, sizeof fsafe_options);
+#define FSAFE_CHOICE(variable, field, words) \
+    read_choice(#variable, look_up(environment, #variable), &fsafe_options.field, words, complain);
+#define FSAFE_STRING(variable, field, bytes) \
+    read_string(#variable, look_up(environment, #variable), fsafe_options.field, bytes, complain);
+#include "base/options.def"
+#undef FSAFE_CHOICE
+#undef FSAFE_STRING
+}

@@ -1,0 +1,33 @@
+/*
+ * base/options: the settings, read once from the environment the program was started with.
+ * Owns fsafe_options; only the start-up code writes it, everyone may read it afterwards.
+ */
+#ifndef FSAFE_BASE_OPTIONS_H
+#define FSAFE_BASE_OPTIONS_H
+
+#include <stdbool.h>
+
+/* In the order of the words of FORKSAFE_MODE. */
+enum fsafe_mode { FSAFE_MODE_REPAIR, FSAFE_MODE_REPORT, FSAFE_MODE_ABORT, FSAFE_MODE_OFF };
+
+struct fsafe_options {
+#define FSAFE_CHOICE(variable, field, words) int field;
+#define FSAFE_STRING(variable, field, bytes) char field[bytes];
+#include "base/options.def"
+#undef FSAFE_CHOICE
+#undef FSAFE_STRING
+};
+
+extern struct fsafe_options fsafe_options;
+
+/* Told of each value that cannot be used; the default stands. `expected` is in plain words. */
+typedef void fsafe_options_complain(const char *variable, const char *value, const char *expected);
+
+/*
+ * Reads the settings from `environment` (the vector given to the process: libc's own `environ` is still
+ * empty in our constructor). Strings are copied: programs write their title over that memory.
+ * Context: start-up.
+ */
+void fsafe_options_read(char *const *environment, fsafe_options_complain *complain);
+
+#endif

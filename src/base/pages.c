@@ -1,0 +1,48 @@
+/* base/pages: see pages.h. */
+#include "config.h"
+
+#include "base/pages.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
+
+static size_t whole_pages(size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return (bytes + page - 1) / page * page;
+}
+
+void *fsafe_pages_map(size_t bytes)
+{
+    int saved = errno;
+    void *pages = mmap(NULL, whole_pages(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    errno = saved;
+    return pages == MAP_FAILED ? NULL : pages;
+}
+
+void fsafe_pages_unmap(void *pages, size_t bytes)
+{
+    int saved = errno;
+    munmap(pages, whole_pages(bytes));
+    errno = saved;
+}
+
+void *fsafe_pages_map_wiped(void)
+{
+    void *page = fsafe_pages_map(1);
+    if (page == NULL)
+        return NULL;
+    int saved = errno;
+    bool wiped = madvise(page, whole_pages(1), MADV_WIPEONFORK) == 0;
+    errno = saved;
+    if (wiped)
+        return page;
+    fsafe_pages_unmap(page, 1);
+    return NULL;
+}

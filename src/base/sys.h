@@ -1,0 +1,105 @@
+/*
+ * base/sys: the system calls that every room may need, without errno and without libc's locks.
+ * Owns nothing. Every function is async-signal-safe and leaves errno alone. Context: any thread.
+ */
+#ifndef FSAFE_BASE_SYS_H
+#define FSAFE_BASE_SYS_H
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+
+#include "base/arch.h"
+
+#define FSAFE_SYS(n, a, b, c, d, e, f) \
+    fsafe_arch_syscall((n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+
+static inline pid_t fsafe_sys_getpid(void)
+{
+    return (pid_t)FSAFE_SYS(SYS_getpid, 0, 0, 0, 0, 0, 0);
+}
+
+static inline pid_t fsafe_sys_gettid(void)
+{
+    return (pid_t)FSAFE_SYS(SYS_gettid, 0, 0, 0, 0, 0, 0);
+}
+
+/* Whether a thread with this id exists in this very process: the kernel's word, not a ledger's. */
+static inline bool fsafe_sys_thread_alive(pid_t tid)
+{
+    return FSAFE_SYS(SYS_tgkill, fsafe_sys_getpid(), tid, 0, 0, 0, 0) == 0;
+}
+
+/* Sleeps while *word == value, at most until woken; process-private. May return for no reason. */
+static inline void fsafe_sys_futex_wait(void *word, uint32_t value)
+{
+    FSAFE_SYS(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, 0, 0, 0);
+}
+
+/* Wakes up to `count` private waiters. The word is not read: it may be gone already. */
+static inline void fsafe_sys_futex_wake(void *word, int count)
+{
+    FSAFE_SYS(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, 0, 0, 0);
+}
+
+/* The kernel's signal set is 64 bits on every Linux machine but MIPS (128); libc's sigset_t is larger. */
+struct fsafe_sigset {
+    unsigned long bits[128 / (8 * sizeof(unsigned long))];
+};
+
+#define FSAFE_SIGSET_BYTES (_NSIG / 8)
+
+/* Blocks every signal, libc's internal ones too, for a few instructions; pair with restore. */
+static inline void fsafe_sys_block_signals(struct fsafe_sigset *old)
+{
+    struct fsafe_sigset all;
+    __builtin_memset(&all, 0xff, sizeof all);
+    FSAFE_SYS(SYS_rt_sigprocmask, SIG_SETMASK, &all, old, FSAFE_SIGSET_BYTES, 0, 0);
+}
+
+static inline void fsafe_sys_restore_signals(const struct fsafe_sigset *old)
+{
+    FSAFE_SYS(SYS_rt_sigprocmask, SIG_SETMASK, old, 0, FSAFE_SIGSET_BYTES, 0, 0);
+}
+
+/* Returns a descriptor that exec closes, or -errno. */
+static inline int fsafe_sys_open(const char *path, int flags, int mode)
+{
+    return (int)FSAFE_SYS(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC | O_NOCTTY, mode, 0, 0);
+}
+
+static inline void fsafe_sys_close(int fd)
+{
+    FSAFE_SYS(SYS_close, fd, 0, 0, 0, 0, 0);
+}
+
+/* Returns the number of bytes read or written, or -errno. */
+static inline ssize_t fsafe_sys_read(int fd, void *into, size_t bytes)
+{
+    return FSAFE_SYS(SYS_read, fd, into, bytes, 0, 0, 0);
+}
+
+/*
+ * Writes in one go if that does not wait: a full pipe that nobody reads, or one that nobody will ever read
+ * again, loses the bytes and neither stops nor kills (SIGPIPE) the program.
+ */
+void fsafe_sys_offer(int fd, const void *from, size_t bytes);
+
+/* Sleeps about `us` microseconds (below a second); a signal may end it early. */
+void fsafe_sys_pause_us(unsigned us);
+
+/* Copies memory that may be unmapped by now. Returns whether all `bytes` arrived: never faults. */
+bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes);
+
+/* Whether this process has exactly one thread; false as well when the kernel does not tell. */
+bool fsafe_sys_single_threaded(void);
+
+/* Ends the process with SIGABRT as abort() does (a handler of the program runs first), without its lock. */
+_Noreturn void fsafe_sys_abort(void);
+
+#endif

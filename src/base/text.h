@@ -1,0 +1,32 @@
+/*
+ * base/text: builds one line in a caller's buffer; no stdio, no locale, no malloc.
+ * What does not fit is cut; the buffer is never overrun. Context: any thread, signal handlers too.
+ */
+#ifndef FSAFE_BASE_TEXT_H
+#define FSAFE_BASE_TEXT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct fsafe_text {
+    char *buffer;
+    size_t capacity;
+    size_t length; /* bytes written, never above capacity */
+};
+
+void fsafe_text_begin(struct fsafe_text *text, char *buffer, size_t capacity);
+void fsafe_text_char(struct fsafe_text *text, char c);
+void fsafe_text_string(struct fsafe_text *text, const char *string);
+
+/* Like string, but bytes that could break a line or a terminal become '?'; reads at most `most` bytes. */
+void fsafe_text_clean(struct fsafe_text *text, const char *string, size_t most);
+
+void fsafe_text_decimal(struct fsafe_text *text, unsigned long value);
+
+/* With the 0x prefix. */
+void fsafe_text_hex(struct fsafe_text *text, unsigned long value);
+
+/* Ends the line with a newline, over the last byte where the buffer is full. */
+void fsafe_text_end_line(struct fsafe_text *text);
+
+#endif

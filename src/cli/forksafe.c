@@ -1,0 +1,229 @@
+/*
+ * forksafe: start a program under libforksafe.
+ *
+ * Sets LD_PRELOAD and the library's settings in the environment, then becomes the command: no process, no file
+ * descriptor and no word of output remains. Nothing here is linked with the library.
+ *
+ * Exit status, as for env(1) and stdbuf(1): 125 if the launcher itself fails, 126 if the command is found but cannot be
+ * run, 127 if it is not found, otherwise the command's own.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef FSAFE_LIBDIR
+#define FSAFE_LIBDIR "/usr/local/lib"
+#endif
+
+#define LIBRARY "libforksafe.so"
+#define PRELOAD_SEPARATORS " :" /* ld.so(8) splits at both and knows no escape */
+
+enum { EXIT_OURS = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
+
+/* Settings that take one of several words, "a|b|c": the library's own table. */
+static const struct {
+    const char *variable, *words;
+} choices[] = {
+#define FSAFE_CHOICE(variable, field, words) {#variable, words},
+#define FSAFE_STRING(variable, field, bytes)
+#include "base/options.def"
+#undef FSAFE_CHOICE
+#undef FSAFE_STRING
+};
+
+__attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...)
+{
+    va_list args;
+    fputs("forksafe: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    exit(EXIT_OURS);
+}
+
+__attribute__((noreturn)) static void fail_usage(void)
+{
+    fputs("Try 'forksafe --help' for more information.\n", stderr);
+    exit(EXIT_OURS);
+}
+
+/* Prints to stdout and ends: a --help into a full disk has failed. */
+__attribute__((noreturn)) static void print_and_exit(const char *text)
+{
+    if (fputs(text, stdout) == EOF || fflush(stdout) == EOF)
+        fail("cannot write: %s", strerror(errno));
+    exit(EXIT_SUCCESS);
+}
+
+static const char help[] =
+    "Usage: forksafe [OPTION]... COMMAND [ARG]...\n"
+    "Run COMMAND under libforksafe: its forked children do not hang on locks held by\n"
+    "threads that only the parent has.\n"
+    "\n"
+    "      --mode=MODE  what to do when a child would hang on such a lock:\n"
+    "                     repair  give the lock to the child and say so (default)\n"
+    "                     report  say so and let it hang\n"
+    "                     abort   say so and end the child with SIGABRT\n"
+    "                     off     nothing\n"
+    "      --log=FILE   append the lines to FILE instead of standard error; %p in FILE\n"
+    "                     stands for the process id\n"
+    "      --verbose    also say which programs and children are protected\n"
+    "      --help       display this help and exit\n"
+    "      --version    output version information and exit\n"
+    "\n"
+    "The options set FORKSAFE_MODE, FORKSAFE_LOG and FORKSAFE_VERBOSE, which can be set\n"
+    "directly as well.\n"
+    "\n"
+    "Exit status: 125 if forksafe itself fails, 126 if COMMAND is found but cannot be\n"
+    "run, 127 if it cannot be found, otherwise the exit status of COMMAND.\n";
+
+static void set_variable(const char *name, const char *value)
+{
+    if (setenv(name, value, 1) != 0)
+        fail("cannot set %s: %s", name, strerror(errno));
+}
+
+static bool is_among(const char *value, const char *words)
+{
+    size_t length = strlen(value);
+    for (;;) {
+        size_t word = strcspn(words, "|");
+        if (word == length && strncmp(words, value, length) == 0)
+            return true;
+        if (words[word] == '\0')
+            return false;
+        words += word + 1;
+    }
+}
+
+/* The library would keep its default and go on; whoever typed an option is better told at once. */
+static void set_choice(const char *variable, const char *value)
+{
+    for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
+        if (strcmp(choices[i].variable, variable) == 0 && !is_among(value, choices[i].words)) {
+            fprintf(stderr, "forksafe: '%s' is none of %s\n", value, choices[i].words);
+            fail_usage();
+        }
+    }
+    set_variable(variable, value);
+}
+
+/* Cuts the last component off an absolute path; what is left of "/x" is "", so that "/name" can be appended. */
+static void strip_last(char *path)
+{
+    char *slash = strrchr(path, '/');
+    if (slash != NULL)
+        *slash = '\0';
+}
+
+/* path = directory + suffix; true if that is a file we can read. */
+static bool is_library(char path[PATH_MAX], const char *directory, const char *suffix)
+{
+    int length = snprintf(path, PATH_MAX, "%s%s", directory, suffix);
+    return length > 0 && length < PATH_MAX && access(path, R_OK) == 0;
+}
+
+/*
+ * The library that belongs to this launcher: the build tree's, then the one of the tree the launcher was installed
+ * or moved to, then the one of the configured prefix. The first two come first so that two versions on one machine
+ * do not mix.
+ */
+static void find_library(char path[PATH_MAX])
+{
+    char directory[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", directory, sizeof directory);
+    if (length > 0 && (size_t)length < sizeof directory) {
+        directory[length] = '\0';
+        strip_last(directory);
+        if (is_library(path, directory, "/.libs/" LIBRARY))
+            return;
+        strip_last(directory);
+        if (is_library(path, directory, "/lib/" LIBRARY))
+            return;
+    }
+    if (!is_library(path, FSAFE_LIBDIR, "/" LIBRARY))
+        fail("cannot read %s: %s", path, strerror(errno));
+}
+
+/* Is this entry of LD_PRELOAD some libforksafe? Two of them in one process would both wrap the same calls. */
+static bool names_library(const char *entry)
+{
+    const char *slash = strrchr(entry, '/');
+    return strcmp(slash != NULL ? slash + 1 : entry, LIBRARY) == 0;
+}
+
+/* LD_PRELOAD: our library first, then what was there before, without an earlier mention of us. */
+static void set_preload(const char *library)
+{
+    const char *before = getenv("LD_PRELOAD");
+    char *others = strdup(before != NULL ? before : "");
+    char *preload = malloc(strlen(library) + strlen(before != NULL ? before : "") + 2);
+    if (others == NULL || preload == NULL)
+        fail("%s", strerror(errno));
+    char *rest, *end = stpcpy(preload, library);
+    for (char *entry = strtok_r(others, PRELOAD_SEPARATORS, &rest); entry != NULL;
+         entry = strtok_r(NULL, PRELOAD_SEPARATORS, &rest))
+        if (!names_library(entry))
+            end = stpcpy(stpcpy(end, ":"), entry);
+    set_variable("LD_PRELOAD", preload);
+    free(preload);
+    free(others);
+}
+
+static void parse_options(int argc, char **argv)
+{
+    enum { MODE = UCHAR_MAX + 1, LOG, VERBOSE, HELP, VERSION };
+    static const struct option options[] = {
+        {"mode", required_argument, NULL, MODE}, {"log", required_argument, NULL, LOG},
+        {"verbose", no_argument, NULL, VERBOSE}, {"help", no_argument, NULL, HELP},
+        {"version", no_argument, NULL, VERSION}, {NULL, 0, NULL, 0},
+    };
+    int option;
+    while ((option = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+        switch (option) {
+        case MODE:
+            set_choice("FORKSAFE_MODE", optarg);
+            break;
+        case LOG:
+            set_variable("FORKSAFE_LOG", optarg);
+            break;
+        case VERBOSE:
+            set_choice("FORKSAFE_VERBOSE", "1");
+            break;
+        case HELP:
+            print_and_exit(help);
+        case VERSION:
+            print_and_exit("forksafe (" PACKAGE_NAME ") " PACKAGE_VERSION "\n");
+        default:
+            fail_usage();
+        }
+    }
+    if (optind == argc) {
+        fputs("forksafe: which command?\n", stderr);
+        fail_usage();
+    }
+}
+
+int main(int argc, char **argv)
+{
+    char library[PATH_MAX];
+    parse_options(argc, argv);
+    find_library(library);
+    if (strpbrk(library, PRELOAD_SEPARATORS) != NULL)
+        fail("LD_PRELOAD cannot name '%s': it has a space or colon in it", library);
+    set_preload(library);
+
+    execvp(argv[optind], argv + optind);
+    int status = errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+    fprintf(stderr, "forksafe: cannot run '%s': %s\n", argv[optind], strerror(errno));
+    return status;
+}

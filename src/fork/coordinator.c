@@ -1,0 +1,87 @@
+/* fork/coordinator: see coordinator.h. */
+#include "config.h"
+
+#include "base/options.h"
+#include "fork/coordinator.h"
+#include "repair/takeover.h"
+#include "report/report.h"
+
+#include <pthread.h>
+
+static _Atomic unsigned long fork_count;
+
+static void prepare(void)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    if (self != NULL)
+        self->fork_number = atomic_fetch_add_explicit(&fork_count, 1, memory_order_relaxed) + 1;
+}
+
+static void forget_fork(struct fsafe_thread *self)
+{
+    self->fork_number = 0;
+    self->fork_site = 0;
+}
+
+void fsafe_fork_in_parent(void)
+{
+    if (fsafe_self != NULL)
+        forget_fork(fsafe_self);
+}
+
+/*
+ * The order: the latch first, because a vanished thread may have held it; then the thread and its generation;
+ * last the mark that all is done, so that a signal handler that asks in the middle adopts again rather than
+ * believes in half an adoption.
+ */
+static void adopt(void)
+{
+    struct fsafe_thread *self = fsafe_self;
+    struct fsafe_fork fork = {.number = 0};
+    if (self != NULL) {
+        fork.number = self->fork_number;
+        fork.tid = self->tid;
+        fork.at = self->fork_site;
+        forget_fork(self);
+    }
+    fsafe_latch_reset(&fsafe_takeover_latch);
+    fsafe_thread_adopt(self);
+    fsafe_lineage_adopted(&fork);
+    if (fsafe_options.verbose)
+        fsafe_report_note_number("child of a fork adopted; generation ", fsafe_lineage_generation());
+}
+
+void fsafe_fork_in_child(void)
+{
+    if (!fsafe_lineage_can_tell() || fsafe_lineage_is_unadopted())
+        adopt();
+}
+
+bool fsafe_fork_start(void)
+{
+    return pthread_atfork(prepare, fsafe_fork_in_parent, fsafe_fork_in_child) == 0;
+}
+
+void fsafe_fork_announce(uintptr_t site)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    if (self != NULL)
+        self->fork_site = site;
+}
+
+void fsafe_fork_begin(uintptr_t site)
+{
+    fsafe_fork_announce(site);
+    prepare();
+}
+
+void fsafe_fork_notice(void)
+{
+    if (FSAFE_UNLIKELY(fsafe_lineage_is_unadopted())) {
+        struct fsafe_sigset old;
+        fsafe_sys_block_signals(&old);
+        if (fsafe_lineage_is_unadopted())
+            adopt();
+        fsafe_sys_restore_signals(&old);
+    }
+}

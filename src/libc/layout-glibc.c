@@ -1,0 +1,119 @@
+/* libc/layout-glibc: holds the header's claims against the libc that runs. See layout.h. */
+#include "config.h"
+
+#include "libc/layout.h"
+
+#include <stddef.h>
+#include <string.h>
+
+/* What the header reads must lie where glibc's public headers say. */
+_Static_assert(offsetof(pthread_mutex_t, __data.__lock) == 0, "lock word first");
+_Static_assert(sizeof(((pthread_mutex_t *)0)->__data.__lock) == 4, "lock word is a futex");
+_Static_assert(sizeof(((pthread_mutex_t *)0)->__data.__owner) == 4, "owner is a thread id");
+_Static_assert(PTHREAD_MUTEX_NORMAL == 0 && PTHREAD_MUTEX_RECURSIVE == 1 && PTHREAD_MUTEX_ERRORCHECK == 2 &&
+                   PTHREAD_MUTEX_ADAPTIVE_NP == 3,
+               "a mutex type is the low two bits of __kind");
+#ifdef __LP64__
+_Static_assert(sizeof(pthread_mutex_t) == 40, "pthread_mutex_t");
+_Static_assert(sizeof(struct fsafe_glibc_sem) <= sizeof(sem_t), "the note lies inside sem_t");
+#endif
+
+struct fsafe_layout fsafe_layout = {.in_place = -1};
+
+static int types[] = {PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE, PTHREAD_MUTEX_ERRORCHECK,
+                      PTHREAD_MUTEX_ADAPTIVE_NP};
+
+static bool mutex_is_free(const pthread_mutex_t *m)
+{
+    return m->__data.__lock == 0 && m->__data.__owner == 0 && m->__data.__nusers == 0 &&
+           m->__data.__count == 0;
+}
+
+static bool init_of_type(const struct fsafe_layout_calls *calls, pthread_mutex_t *m, int type)
+{
+    pthread_mutexattr_t attributes;
+    return pthread_mutexattr_init(&attributes) == 0 && pthread_mutexattr_settype(&attributes, type) == 0 &&
+           calls->mutex_init(m, &attributes) == 0;
+}
+
+/* Owner, depth and reset of one type of mutex. */
+static bool bytes_hold(const struct fsafe_layout_calls *calls, int type, int owner)
+{
+    pthread_mutex_t m;
+    if (!init_of_type(calls, &m, type) || !mutex_is_free(&m) || fsafe_layout_mutex_locked(&m))
+        return false;
+    int kind = m.__data.__kind;
+    if ((kind & ~FSAFE_GLIBC_ELISION) != type)
+        return false;
+    if (calls->mutex_lock(&m) != 0 || !fsafe_layout_mutex_locked(&m) ||
+        fsafe_layout_mutex_owner(&m) != owner || fsafe_layout_mutex_depth(&m) != 1)
+        return false;
+    fsafe_layout_mutex_reset(&m);
+    return mutex_is_free(&m) && m.__data.__kind == kind && calls->mutex_lock(&m) == 0 &&
+           calls->mutex_unlock(&m) == 0 && mutex_is_free(&m) && calls->mutex_destroy(&m) == 0;
+}
+
+/* Our lock is libc's lock and the other way round, to the last byte. */
+static bool in_place_holds(const struct fsafe_layout_calls *calls, int type, int owner)
+{
+    pthread_mutex_t m;
+    if (!init_of_type(calls, &m, type) || !fsafe_layout_lock_free(&m, owner) ||
+        fsafe_layout_lock_free(&m, owner))
+        return false;
+    if (fsafe_layout_is_plain(&m) != (type == PTHREAD_MUTEX_NORMAL) || !fsafe_layout_in_place(&m))
+        return false;
+    bool recursive = type == PTHREAD_MUTEX_RECURSIVE;
+    if (fsafe_layout_relock(&m, owner) != recursive ||
+        (recursive && fsafe_layout_unlock(&m, owner) != FSAFE_UNLOCKED_ONCE))
+        return false;
+    pthread_mutex_t ours = m;
+    if (calls->mutex_unlock(&m) != 0 || !mutex_is_free(&m) || calls->mutex_lock(&m) != 0 ||
+        memcmp(&m, &ours, sizeof m) != 0)
+        return false;
+    return fsafe_layout_unlock(&m, owner) == FSAFE_UNLOCKED && mutex_is_free(&m) &&
+           calls->mutex_trylock(&m) == 0 && calls->mutex_unlock(&m) == 0;
+}
+
+#ifdef __LP64__
+/* The value is where we read it, and no call of libc's touches the note. */
+static bool sem_holds(const struct fsafe_layout_calls *calls)
+{
+    sem_t s;
+    const uint32_t mark = 0xa5c35a3c;
+    struct fsafe_glibc_sem *bytes = (struct fsafe_glibc_sem *)(void *)&s;
+    bytes->note = mark;
+    if (calls->sem_init(&s, 0, 1) != 0 || bytes->data != 1 || bytes->private != 0)
+        return false;
+    if (calls->sem_trywait(&s) != 0 || bytes->data != 0 || fsafe_layout_sem_value(&s) != 0)
+        return false;
+    if (calls->sem_post(&s) != 0 || bytes->data != 1)
+        return false;
+    return calls->sem_destroy(&s) == 0 && bytes->note == mark;
+}
+#endif
+
+int fsafe_layout_probe_owner(const struct fsafe_layout_calls *calls)
+{
+    pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER;
+    calls->mutex_lock(&m);
+    int owner = m.__data.__owner;
+    calls->mutex_unlock(&m);
+    return owner;
+}
+
+void fsafe_layout_self_test(const struct fsafe_layout_calls *calls)
+{
+    int owner = fsafe_layout_probe_owner(calls);
+    bool bytes = owner == fsafe_sys_gettid();
+    for (size_t i = 0; bytes && i < sizeof types / sizeof *types; i++)
+        bytes = bytes_hold(calls, types[i], owner);
+    fsafe_layout.mutex_bytes = bytes;
+    fsafe_layout.in_place = bytes ? 0 : -1;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (fsafe_layout.in_place == 0 && !in_place_holds(calls, types[i], owner))
+            fsafe_layout.in_place = -1;
+#ifdef __LP64__
+    fsafe_layout.sem_bytes = sem_holds(calls);
+    fsafe_layout.sem_in_place = fsafe_layout.sem_bytes;
+#endif
+}

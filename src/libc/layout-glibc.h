@@ -1,0 +1,227 @@
+/*
+ * libc/layout-glibc: the bytes of glibc's pthread_mutex_t and sem_t. Included by layout.h only.
+ *
+ * The mutex is public ABI because of its static initialisers (bits/struct_mutex.h); the semaphore's words
+ * have not moved since 2.21. Measured on 2.36; the self-test asks the libc that runs.
+ */
+#ifndef FSAFE_LIBC_LAYOUT_GLIBC_H
+#define FSAFE_LIBC_LAYOUT_GLIBC_H
+
+#include "base/compiler.h"
+#include "base/sys.h"
+
+#ifdef HAVE_SYS_SINGLE_THREADED_H
+#include <sys/single_threaded.h>
+#define FSAFE_SINGLE_THREADED() __libc_single_threaded
+#else
+#define FSAFE_SINGLE_THREADED() 0
+#endif
+
+/* __kind: two bits of type, then flags. Set by pthread_mutex_init and kept. */
+#define FSAFE_GLIBC_TYPE 0x3
+#define FSAFE_GLIBC_OTHER 0xf0      /* robust 0x10, PI 0x20, PP 0x40, shared 0x80 */
+#define FSAFE_GLIBC_NO_ELISION 0x200 /* set by init with attributes; says nothing to us */
+#define FSAFE_GLIBC_ELISION 0x300
+
+/* glibc locks with plain stores while the process has one thread, and so do we: same races, none. */
+
+static inline int fsafe_glibc_type(const pthread_mutex_t *m)
+{
+    return m->__data.__kind & FSAFE_GLIBC_TYPE;
+}
+
+static inline bool fsafe_layout_in_place(const pthread_mutex_t *m)
+{
+    return (m->__data.__kind & ~(FSAFE_GLIBC_NO_ELISION | FSAFE_GLIBC_TYPE)) == fsafe_layout.in_place;
+}
+
+static inline bool fsafe_layout_is_plain(const pthread_mutex_t *m)
+{
+    return (m->__data.__kind & ~FSAFE_GLIBC_NO_ELISION) == fsafe_layout.in_place;
+}
+
+/* `type` is the caller's constant where it knows it: the common case then never looks. */
+static inline bool fsafe_glibc_lock_free(pthread_mutex_t *m, int owner, int type)
+{
+    if (FSAFE_SINGLE_THREADED()) {
+        if (m->__data.__lock != 0)
+            return false;
+        m->__data.__lock = 1;
+    } else {
+        int free_word = 0;
+        if (!__atomic_compare_exchange_n(&m->__data.__lock, &free_word, 1, false, __ATOMIC_ACQUIRE,
+                                         __ATOMIC_RELAXED))
+            return false;
+    }
+    m->__data.__owner = owner;
+    if (type == PTHREAD_MUTEX_RECURSIVE)
+        m->__data.__count = 1;
+    m->__data.__nusers++;
+    return true;
+}
+
+static inline bool fsafe_layout_lock_plain(pthread_mutex_t *m, int owner)
+{
+    return fsafe_glibc_lock_free(m, owner, PTHREAD_MUTEX_NORMAL);
+}
+
+static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner)
+{
+    return fsafe_glibc_lock_free(m, owner, fsafe_glibc_type(m));
+}
+
+static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner)
+{
+    if (fsafe_glibc_type(m) != PTHREAD_MUTEX_RECURSIVE ||
+        __atomic_load_n(&m->__data.__owner, __ATOMIC_RELAXED) != owner || m->__data.__count + 1 == 0)
+        return false;
+    m->__data.__count++;
+    return true;
+}
+
+static inline void fsafe_layout_unlock_plain(pthread_mutex_t *m)
+{
+    int *word = &m->__data.__lock;
+    m->__data.__owner = 0;
+    m->__data.__nusers--;
+    if (FSAFE_SINGLE_THREADED())
+        *word = 0;
+    else if (FSAFE_UNLIKELY(__atomic_exchange_n(word, 0, __ATOMIC_RELEASE) > 1))
+        fsafe_sys_futex_wake(word, 1);
+}
+
+static inline enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner)
+{
+    int type = fsafe_glibc_type(m);
+    if (type == PTHREAD_MUTEX_RECURSIVE || type == PTHREAD_MUTEX_ERRORCHECK) {
+        if (m->__data.__owner != owner || m->__data.__lock == 0)
+            return FSAFE_UNLOCK_LIBC;
+        if (type == PTHREAD_MUTEX_RECURSIVE && --m->__data.__count != 0)
+            return FSAFE_UNLOCKED_ONCE;
+    }
+    fsafe_layout_unlock_plain(m);
+    return FSAFE_UNLOCKED;
+}
+
+static inline enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_t *m)
+{
+    int kind = m->__data.__kind & ~FSAFE_GLIBC_ELISION;
+    if (!fsafe_layout.mutex_bytes || (kind & ~FSAFE_GLIBC_TYPE) != 0)
+        return FSAFE_MUTEX_FOREIGN;
+    static const enum fsafe_mutex_kind kinds[] = {
+        [PTHREAD_MUTEX_NORMAL] = FSAFE_MUTEX_NORMAL,
+        [PTHREAD_MUTEX_RECURSIVE] = FSAFE_MUTEX_RECURSIVE,
+        [PTHREAD_MUTEX_ERRORCHECK] = FSAFE_MUTEX_ERRORCHECK,
+        [PTHREAD_MUTEX_ADAPTIVE_NP] = FSAFE_MUTEX_ADAPTIVE,
+    };
+    return kinds[kind];
+}
+
+static inline bool fsafe_layout_mutex_locked(const pthread_mutex_t *m)
+{
+    return __atomic_load_n(&m->__data.__lock, __ATOMIC_ACQUIRE) != 0;
+}
+
+static inline int fsafe_layout_mutex_owner(const pthread_mutex_t *m)
+{
+    return __atomic_load_n(&m->__data.__owner, __ATOMIC_RELAXED);
+}
+
+static inline unsigned fsafe_layout_mutex_depth(const pthread_mutex_t *m)
+{
+    return fsafe_glibc_type(m) == PTHREAD_MUTEX_RECURSIVE ? m->__data.__count : 1;
+}
+
+static inline void fsafe_layout_mutex_set_owner(pthread_mutex_t *m, int owner)
+{
+    __atomic_store_n(&m->__data.__owner, owner, __ATOMIC_RELAXED);
+}
+
+static inline void fsafe_layout_mutex_reset(pthread_mutex_t *m)
+{
+    /* The lock word last: whoever sees it free takes the lock and writes the others. */
+    m->__data.__count = 0;
+    m->__data.__owner = 0;
+    m->__data.__nusers = 0;
+    __atomic_store_n(&m->__data.__lock, 0, __ATOMIC_RELEASE);
+}
+
+/* struct new_sem: with 64-bit atomics value and waiters share one word; without, value is shifted by one. */
+#if defined(__LP64__)
+
+struct fsafe_glibc_sem {
+    uint64_t data; /* value in the low half, number of waiters in the high */
+    int private;
+    int pad;
+    uint32_t note; /* glibc's struct ends before this; sem_t goes on to 32 bytes */
+};
+
+static inline _Atomic uint32_t *fsafe_layout_sem_note(sem_t *s)
+{
+    if (!fsafe_layout.sem_bytes)
+        return NULL;
+    return (_Atomic uint32_t *)(void *)&((struct fsafe_glibc_sem *)(void *)s)->note;
+}
+
+static inline unsigned fsafe_layout_sem_value(const sem_t *s)
+{
+    return (unsigned)__atomic_load_n(&((const struct fsafe_glibc_sem *)(const void *)s)->data,
+                                     __ATOMIC_RELAXED);
+}
+
+static inline bool fsafe_layout_sem_try(sem_t *s)
+{
+    struct fsafe_glibc_sem *sem = (struct fsafe_glibc_sem *)(void *)s;
+    uint64_t seen = __atomic_load_n(&sem->data, __ATOMIC_RELAXED);
+    while ((uint32_t)seen != 0)
+        if (__atomic_compare_exchange_n(&sem->data, &seen, seen - 1, true, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+static inline bool fsafe_layout_sem_post(sem_t *s)
+{
+    struct fsafe_glibc_sem *sem = (struct fsafe_glibc_sem *)(void *)s;
+    uint64_t seen = __atomic_load_n(&sem->data, __ATOMIC_RELAXED);
+    do {
+        /* A full semaphore is libc's error to give; so is a value no lock ever has. */
+        if (!fsafe_layout.sem_in_place || (uint32_t)seen > 1)
+            return false;
+    } while (!__atomic_compare_exchange_n(&sem->data, &seen, seen + 1, true, __ATOMIC_RELEASE,
+                                          __ATOMIC_RELAXED));
+    if (seen >> 32 != 0) /* the futex word is the value's half */
+        fsafe_sys_futex_wake((char *)sem + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0), 1);
+    return true;
+}
+
+#else
+
+static inline _Atomic uint32_t *fsafe_layout_sem_note(sem_t *s)
+{
+    (void)s;
+    return NULL;
+}
+
+static inline unsigned fsafe_layout_sem_value(const sem_t *s)
+{
+    int value = 0;
+    sem_getvalue((sem_t *)(uintptr_t)s, &value);
+    return (unsigned)value;
+}
+
+static inline bool fsafe_layout_sem_try(sem_t *s)
+{
+    (void)s;
+    return false;
+}
+
+static inline bool fsafe_layout_sem_post(sem_t *s)
+{
+    (void)s;
+    return false;
+}
+
+#endif
+
+#endif

@@ -1,0 +1,107 @@
+/*
+ * libc/layout-unknown: a C library whose lock bytes nobody has measured. Nothing is done in place, nothing
+ * is taken over; the wrappers pass every call on. Included by layout.h only.
+ */
+#ifndef FSAFE_LIBC_LAYOUT_UNKNOWN_H
+#define FSAFE_LIBC_LAYOUT_UNKNOWN_H
+
+static inline bool fsafe_layout_in_place(const pthread_mutex_t *m)
+{
+    (void)m;
+    return false;
+}
+
+static inline bool fsafe_layout_is_plain(const pthread_mutex_t *m)
+{
+    (void)m;
+    return false;
+}
+
+static inline bool fsafe_layout_lock_plain(pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+    return false;
+}
+
+static inline void fsafe_layout_unlock_plain(pthread_mutex_t *m)
+{
+    (void)m;
+}
+
+static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+    return false;
+}
+
+static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+    return false;
+}
+
+static inline enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+    return FSAFE_UNLOCK_LIBC;
+}
+
+static inline enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_t *m)
+{
+    (void)m;
+    return FSAFE_MUTEX_FOREIGN;
+}
+
+static inline bool fsafe_layout_mutex_locked(const pthread_mutex_t *m)
+{
+    (void)m;
+    return false;
+}
+
+static inline int fsafe_layout_mutex_owner(const pthread_mutex_t *m)
+{
+    (void)m;
+    return 0;
+}
+
+static inline unsigned fsafe_layout_mutex_depth(const pthread_mutex_t *m)
+{
+    (void)m;
+    return 1;
+}
+
+static inline void fsafe_layout_mutex_set_owner(pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+}
+
+static inline void fsafe_layout_mutex_reset(pthread_mutex_t *m)
+{
+    (void)m;
+}
+
+static inline _Atomic uint32_t *fsafe_layout_sem_note(sem_t *s)
+{
+    (void)s;
+    return NULL;
+}
+
+static inline unsigned fsafe_layout_sem_value(const sem_t *s)
+{
+    (void)s;
+    return 1;
+}
+
+static inline bool fsafe_layout_sem_try(sem_t *s)
+{
+    (void)s;
+    return false;
+}
+
+static inline bool fsafe_layout_sem_post(sem_t *s)
+{
+    (void)s;
+    return false;
+}
+
+#endif

@@ -1,0 +1,109 @@
+/*
+ * libc/layout: questions to an opaque lock. The only room that knows the bytes of pthread_mutex_t and
+ * sem_t; one header per C library answers, chosen at build time. The start-up self-test compares each answer
+ * with what this very libc does and withdraws what does not hold.
+ *
+ * A lock that is passed in was handed to us by the caller just now, so its memory is there.
+ * Nothing here waits, allocates or changes errno. Context: any thread, unless said otherwise.
+ */
+#ifndef FSAFE_LIBC_LAYOUT_H
+#define FSAFE_LIBC_LAYOUT_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What a mutex is to us. */
+enum fsafe_mutex_kind {
+    FSAFE_MUTEX_NORMAL,
+    FSAFE_MUTEX_RECURSIVE,
+    FSAFE_MUTEX_ERRORCHECK,
+    FSAFE_MUTEX_ADAPTIVE,
+    FSAFE_MUTEX_FOREIGN, /* robust, priority, process-shared or destroyed: not ours to judge */
+};
+
+/* What unlocking in place did. */
+enum fsafe_unlocked {
+    FSAFE_UNLOCKED,      /* it is free */
+    FSAFE_UNLOCKED_ONCE, /* recursive, and locked still */
+    FSAFE_UNLOCK_LIBC,   /* nothing: libc has to decide, perhaps that it is an error */
+};
+
+/* What the self-test found; all false until it ran. Written at start-up only. */
+struct fsafe_layout {
+    bool mutex_bytes; /* the mutex questions below are answered as this libc means them */
+    bool sem_bytes;   /* the semaphore's value and spare bytes are where we think */
+    /* Flags of the mutexes that are locked in place, or a value that none has: one compare on the fast path. */
+    int in_place;
+    bool sem_in_place; /* trywait and post may be done in place */
+};
+extern struct fsafe_layout fsafe_layout;
+
+/* The calls that the self-test compares with: the next definitions, never our wrappers. */
+struct fsafe_layout_calls {
+    __typeof__(pthread_mutex_init) *mutex_init;
+    __typeof__(pthread_mutex_destroy) *mutex_destroy;
+    __typeof__(pthread_mutex_lock) *mutex_lock;
+    __typeof__(pthread_mutex_trylock) *mutex_trylock;
+    __typeof__(pthread_mutex_unlock) *mutex_unlock;
+    __typeof__(sem_init) *sem_init;
+    __typeof__(sem_destroy) *sem_destroy;
+    __typeof__(sem_trywait) *sem_trywait;
+    __typeof__(sem_post) *sem_post;
+};
+
+/* Fills in fsafe_layout. Context: start-up, any number of threads elsewhere (uses locks of its own). */
+void fsafe_layout_self_test(const struct fsafe_layout_calls *calls);
+
+/*
+ * Returns what this libc writes as owner when the calling thread takes a mutex. That is not always the
+ * thread id: after a raw SYS_fork libc goes on with the old one.
+ */
+int fsafe_layout_probe_owner(const struct fsafe_layout_calls *calls);
+
+#ifdef FSAFE_LIBC_GLIBC
+#include "libc/layout-glibc.h"
+#else
+#include "libc/layout-unknown.h"
+#endif
+
+/*
+ * The header above defines, for mutexes:
+ *
+ *   bool fsafe_layout_is_plain(const pthread_mutex_t *m)
+ *   bool fsafe_layout_lock_plain(pthread_mutex_t *m, int owner)
+ *   void fsafe_layout_unlock_plain(pthread_mutex_t *m)
+ *       the common case of the next four: a private normal mutex, in the fewest instructions.
+ *   bool fsafe_layout_in_place(const pthread_mutex_t *m)
+ *       whether the next three may be used: private, of an ordinary kind, self-test passed.
+ *   bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner)
+ *       takes a free mutex for `owner`, as libc would; false, nothing changed, when it is not free.
+ *   bool fsafe_layout_relock(pthread_mutex_t *m, int owner)
+ *       locks a recursive mutex that `owner` holds once more; false, nothing changed, when that is not so.
+ *   enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner)
+ *       unlocks as libc would and wakes a waiter; does not touch a mutex that became free afterwards.
+ *   enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_t *m)
+ *   bool fsafe_layout_mutex_locked(const pthread_mutex_t *m)
+ *   int fsafe_layout_mutex_owner(const pthread_mutex_t *m)
+ *       0 when free, and for a moment while it is being taken or released.
+ *   unsigned fsafe_layout_mutex_depth(const pthread_mutex_t *m)
+ *       how often its owner has to unlock it.
+ *   void fsafe_layout_mutex_set_owner(pthread_mutex_t *m, int owner)
+ *       for the thread that holds it.
+ *   void fsafe_layout_mutex_reset(pthread_mutex_t *m)
+ *       makes a mutex of the dead free, kind kept; other threads may be trying it meanwhile.
+ *
+ * and for semaphores:
+ *
+ *   _Atomic uint32_t *fsafe_layout_sem_note(sem_t *s)
+ *       a word in sem_t that libc never reads or writes, for our own use; NULL when there is none.
+ *   unsigned fsafe_layout_sem_value(const sem_t *s)
+ *   bool fsafe_layout_sem_try(sem_t *s)
+ *       takes a token as libc would; false when there is none.
+ *   bool fsafe_layout_sem_post(sem_t *s)
+ *       adds a token as libc would and wakes a waiter; false, nothing changed, when libc has to decide.
+ */
+
+#endif

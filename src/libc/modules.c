@@ -1,0 +1,137 @@
+/*
+ * libc/modules: see modules.h. Follows the ELF specification: program headers -> dynamic section -> symbol
+ * table, whose length only a hash table tells. Every read may find the module gone, so all go through peek.
+ */
+#include "config.h"
+
+#include "base/sys.h"
+#include "libc/modules.h"
+
+#include <elf.h>
+#include <link.h>
+#include <string.h>
+
+struct tables {
+    uintptr_t symbols, strings;
+    size_t count; /* of symbols */
+};
+
+/* glibc relocates the dynamic section's addresses in memory, musl and the kernel's vdso do not. */
+static uintptr_t relocated(uintptr_t address, uintptr_t base)
+{
+    return address < base ? base + address : address;
+}
+
+/* The number of symbols is one more than the last one in the GNU hash table's longest chain. */
+static size_t count_by_gnu_hash(uintptr_t table)
+{
+    struct {
+        uint32_t buckets, first, bloom_words, shift;
+    } header;
+    if (!fsafe_sys_peek(table, &header, sizeof header))
+        return 0;
+    uintptr_t buckets = table + sizeof header + header.bloom_words * sizeof(ElfW(Addr));
+    uintptr_t chains = buckets + header.buckets * sizeof(uint32_t);
+    uint32_t words[64];
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < header.buckets; i += 64) {
+        uint32_t n = header.buckets - i < 64 ? header.buckets - i : 64;
+        if (!fsafe_sys_peek(buckets + i * sizeof *words, words, n * sizeof *words))
+            return 0;
+        for (uint32_t k = 0; k < n; k++)
+            if (words[k] > last)
+                last = words[k];
+    }
+    if (last < header.first)
+        return header.first;
+    for (;; last++) {
+        uint32_t hash;
+        if (!fsafe_sys_peek(chains + (last - header.first) * sizeof hash, &hash, sizeof hash))
+            return 0;
+        if (hash & 1)
+            return last + 1;
+    }
+}
+
+static bool find_tables(uintptr_t base, uintptr_t *bias, struct tables *tables)
+{
+    ElfW(Ehdr) elf;
+    if (!fsafe_sys_peek(base, &elf, sizeof elf) || memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0 ||
+        elf.e_phentsize != sizeof(ElfW(Phdr)))
+        return false;
+    uintptr_t dynamic = 0;
+    bool biased = false;
+    for (unsigned i = 0; i < elf.e_phnum; i++) {
+        ElfW(Phdr) segment;
+        if (!fsafe_sys_peek(base + elf.e_phoff + i * sizeof segment, &segment, sizeof segment))
+            return false;
+        if (segment.p_type == PT_LOAD && !biased) {
+            *bias = base - (segment.p_vaddr - segment.p_offset);
+            biased = true;
+        }
+        if (segment.p_type == PT_DYNAMIC)
+            dynamic = segment.p_vaddr;
+    }
+    if (!biased || dynamic == 0)
+        return false;
+    memset(tables, 0, sizeof *tables);
+    uintptr_t gnu_hash = 0, hash = 0;
+    for (dynamic += *bias;; dynamic += sizeof(ElfW(Dyn))) {
+        ElfW(Dyn) entry;
+        if (!fsafe_sys_peek(dynamic, &entry, sizeof entry))
+            return false;
+        if (entry.d_tag == DT_NULL)
+            break;
+        uintptr_t address = relocated(entry.d_un.d_ptr, base);
+        if (entry.d_tag == DT_SYMTAB)
+            tables->symbols = address;
+        else if (entry.d_tag == DT_STRTAB)
+            tables->strings = address;
+        else if (entry.d_tag == DT_GNU_HASH)
+            gnu_hash = address;
+        else if (entry.d_tag == DT_HASH)
+            hash = address;
+    }
+    uint32_t sizes[2]; /* of a SysV hash table: buckets, symbols */
+    if (hash != 0 && fsafe_sys_peek(hash, sizes, sizeof sizes))
+        tables->count = sizes[1];
+    else if (gnu_hash != 0)
+        tables->count = count_by_gnu_hash(gnu_hash);
+    return tables->symbols != 0 && tables->strings != 0 && tables->count != 0;
+}
+
+static bool contains(const ElfW(Sym) *symbol, uintptr_t address)
+{
+    unsigned type = symbol->st_info & 0xf;
+    return symbol->st_shndx != SHN_UNDEF && (type == STT_FUNC || type == STT_OBJECT || type == STT_GNU_IFUNC) &&
+           address - symbol->st_value < symbol->st_size;
+}
+
+bool fsafe_modules_symbol(const struct fsafe_mapping *mapping, char *name, size_t bytes, uintptr_t *offset)
+{
+    uintptr_t bias = 0;
+    struct tables tables;
+    if (mapping->module[0] == '\0' || !find_tables(mapping->base, &bias, &tables))
+        return false;
+    uintptr_t wanted = mapping->address - bias;
+    ElfW(Sym) symbols[32];
+    for (size_t i = 0; i < tables.count; i += 32) {
+        size_t n = tables.count - i < 32 ? tables.count - i : 32;
+        if (!fsafe_sys_peek(tables.symbols + i * sizeof *symbols, symbols, n * sizeof *symbols))
+            return false;
+        for (size_t k = 0; k < n; k++) {
+            if (!contains(&symbols[k], wanted))
+                continue;
+            *offset = wanted - symbols[k].st_value;
+            /* The name's end may be the end of what is mapped: take less and less. */
+            for (size_t most = bytes - 1; most > 0; most /= 2) {
+                if (fsafe_sys_peek(tables.strings + symbols[k].st_name, name, most)) {
+                    name[most] = '\0';
+                    return true;
+                }
+            }
+            return false;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,31 @@
+/*
+ * repair/mutex: the mutexes normal, recursive, errorcheck and adaptive after a fork.
+ *
+ * The bytes of a mutex name its owner, and the kernel says whether that thread exists here. Only in the moment
+ * of being taken or released is a mutex locked by nobody; then the ledgers decide.
+ */
+#ifndef FSAFE_REPAIR_MUTEX_H
+#define FSAFE_REPAIR_MUTEX_H
+
+#include "repair/takeover.h"
+
+#include <pthread.h>
+
+/*
+ * Says what to do with a mutex that the caller is about to lock from `site`. FSAFE_TAKEN: it was a dead
+ * thread's and has been made free. If it is the caller's own from before the fork it is rehomed on the way.
+ * Context: child, any thread, no latch held.
+ */
+enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
+                                     bool would_wait);
+
+/*
+ * Makes a mutex that this thread holds since before it forked its own again: libc compares the owner with the
+ * new thread id and finds a stranger. Context: child, any thread.
+ */
+void fsafe_mutex_rehome(pthread_mutex_t *mutex, const struct fsafe_thread *self);
+
+/* For fsafe_ledger_push_full: a record of a mutex whose bytes do not name the thread `context`. */
+bool fsafe_mutex_is_stale(uintptr_t lock, void *context);
+
+#endif

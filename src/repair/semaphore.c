@@ -1,0 +1,162 @@
+/* repair/semaphore: see semaphore.h. */
+#include "config.h"
+
+#include "repair/semaphore.h"
+
+#include <stddef.h>
+#include <string.h>
+
+/*
+ * Which semaphores vanished threads may have records of, so that a child need not search all ledgers for each
+ * of its own: a Bloom filter, made at the first question of each generation.
+ */
+enum { FILTER_WORDS = 32 };
+static struct {
+    _Atomic uint32_t generation;
+    uint64_t words[FILTER_WORDS];
+} filter;
+
+static unsigned filter_bit(uintptr_t lock)
+{
+    return (unsigned)((uint32_t)(lock >> 3) * 0x9e3779b1u >> 21);
+}
+_Static_assert(FILTER_WORDS * 64 == 1 << (32 - 21), "a bit for each hash");
+
+static void fill_filter(void)
+{
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    uint32_t now = fsafe_lineage_generation();
+    if (atomic_load_explicit(&filter.generation, memory_order_relaxed) != now) {
+        memset(filter.words, 0, sizeof filter.words);
+        for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+            struct fsafe_thread *thread = fsafe_thread_slot(i);
+            uint32_t generation = fsafe_thread_generation(thread);
+            if (generation == 0 || generation >= now)
+                continue;
+            for (uint32_t k = fsafe_ledger_depth(&thread->tokens); k > 0; k--) {
+                uintptr_t lock, site;
+                if (!fsafe_ledger_read(&thread->tokens, k, &lock, &site))
+                    continue;
+                unsigned bit = filter_bit(lock & ~FSAFE_STAGE_MASK);
+                filter.words[bit / 64] |= (uint64_t)1 << bit % 64;
+            }
+        }
+        atomic_store_explicit(&filter.generation, now, memory_order_release);
+    }
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+}
+
+/* Whether a vanished thread may have a record of it. Exact enough when it says no. */
+static bool may_be_orphaned(uintptr_t lock)
+{
+    if (atomic_load_explicit(&filter.generation, memory_order_acquire) != fsafe_lineage_generation())
+        fill_filter();
+    unsigned bit = filter_bit(lock);
+    return (filter.words[bit / 64] >> bit % 64 & 1) != 0;
+}
+
+static uint32_t born(uint32_t generation)
+{
+    return generation < FSAFE_NOTE_BORN ? generation : FSAFE_NOTE_BORN;
+}
+
+void fsafe_semaphore_born(sem_t *semaphore, int process_shared, unsigned value)
+{
+    _Atomic uint32_t *note = fsafe_layout_sem_note(semaphore);
+    if (note == NULL || process_shared)
+        return;
+    uint32_t text = fsafe_semaphore_note_of((uintptr_t)semaphore) | born(fsafe_lineage_generation());
+    atomic_store_explicit(note, value == 1 ? text : text | FSAFE_NOTE_EVENT, memory_order_relaxed);
+}
+
+void fsafe_semaphore_dies(sem_t *semaphore)
+{
+    _Atomic uint32_t *note = fsafe_layout_sem_note(semaphore);
+    if (note != NULL && fsafe_semaphore_is_lock(semaphore))
+        atomic_store_explicit(note, 0, memory_order_relaxed);
+}
+
+void fsafe_semaphore_is_event(sem_t *semaphore)
+{
+    atomic_fetch_or_explicit(fsafe_layout_sem_note(semaphore), FSAFE_NOTE_EVENT, memory_order_relaxed);
+}
+
+static struct fsafe_claims claims_of(sem_t *semaphore, const struct fsafe_thread *self)
+{
+    uint32_t note = atomic_load_explicit(fsafe_layout_sem_note(semaphore), memory_order_relaxed);
+    return fsafe_takeover_claims(self, FSAFE_TOKENS, (uintptr_t)semaphore, note & FSAFE_NOTE_BORN, 0);
+}
+
+/* Under the latch. */
+static enum fsafe_verdict judge(sem_t *semaphore, const struct fsafe_thread *self, bool would_wait,
+                                struct fsafe_event *event)
+{
+    if (fsafe_layout_sem_value(semaphore) != 0 || !fsafe_semaphore_is_lock(semaphore))
+        return FSAFE_PROCEED;
+    struct fsafe_claims claims = claims_of(semaphore, self);
+    /*
+     * There is one token: where a living thread has it, the dead have none. And one that a thread took and
+     * never gave back before it ended was no lock's: somebody is to post it.
+     */
+    if (claims.vanished == NULL || claims.living_holds || claims.died_with_it)
+        return FSAFE_PROCEED;
+    if (claims.living_is_at_it)
+        return FSAFE_UNDECIDED;
+    if (!fsafe_takeover_decide(event, &claims, would_wait))
+        return FSAFE_PROCEED;
+    fsafe_takeover_void(FSAFE_TOKENS, (uintptr_t)semaphore);
+    return FSAFE_TAKEN;
+}
+
+enum fsafe_verdict fsafe_semaphore_judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site,
+                                         bool would_wait)
+{
+    if (!may_be_orphaned((uintptr_t)semaphore))
+        return FSAFE_PROCEED;
+    struct fsafe_event event = {
+        .lock = "semaphore",
+        .kind = "used as a lock",
+        .address = (uintptr_t)semaphore,
+        .wanted_at = site,
+    };
+    struct fsafe_sigset old;
+    atomic_store_explicit(&self->asking, (uintptr_t)semaphore, memory_order_release);
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    enum fsafe_verdict verdict = judge(semaphore, self, would_wait, &event);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+    if (verdict != FSAFE_UNDECIDED)
+        atomic_store_explicit(&self->asking, 0, memory_order_release);
+    fsafe_takeover_tell(&event);
+    return verdict;
+}
+
+bool fsafe_semaphore_settle(sem_t *semaphore, const struct fsafe_thread *self)
+{
+    if (!may_be_orphaned((uintptr_t)semaphore))
+        return false;
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    bool held = claims_of(semaphore, self).vanished != NULL;
+    if (held)
+        fsafe_takeover_void(FSAFE_TOKENS, (uintptr_t)semaphore);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+    return held;
+}
+
+/* A copy of the semaphore, if its memory is still there and the copy is one of a lock that is taken. */
+static bool peek_taken_lock(uintptr_t address)
+{
+    sem_t bytes;
+    if (!fsafe_sys_peek(address, &bytes, sizeof bytes))
+        return false;
+    const _Atomic uint32_t *note = fsafe_layout_sem_note(&bytes);
+    return note != NULL && fsafe_layout_sem_value(&bytes) == 0 &&
+           (*note & ~FSAFE_NOTE_BORN) == fsafe_semaphore_note_of(address);
+}
+
+bool fsafe_semaphore_is_stale(uintptr_t lock, void *context)
+{
+    (void)context;
+    return (lock & FSAFE_STAGE_MASK) != FSAFE_HELD || !peek_taken_lock(lock & ~FSAFE_STAGE_MASK);
+}

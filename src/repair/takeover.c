@@ -1,0 +1,133 @@
+/* repair/takeover: see takeover.h. */
+#include "config.h"
+
+#include "base/maps.h"
+#include "base/options.h"
+#include "repair/takeover.h"
+#include "report/report.h"
+
+#include <string.h>
+
+struct fsafe_latch fsafe_takeover_latch = FSAFE_LATCH_FREE;
+
+/* One thread's latest record of the lock; false when it has none. */
+static bool find_record(const struct fsafe_ledger *ledger, uintptr_t lock, enum fsafe_stage *stage,
+                        uintptr_t *site)
+{
+    uintptr_t at;
+    for (uint32_t i = atomic_load_explicit(&ledger->depth, memory_order_acquire); i > 0; i--) {
+        if (fsafe_ledger_read(ledger, i, &at, site) && (at & ~FSAFE_STAGE_MASK) == lock) {
+            *stage = (enum fsafe_stage)(at & FSAFE_STAGE_MASK);
+            return true;
+        }
+    }
+    return false;
+}
+
+struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum fsafe_ledger_of of, uintptr_t lock,
+                                          uint32_t born, int owner)
+{
+    struct fsafe_claims claims;
+    memset(&claims, 0, sizeof claims);
+    uint32_t now = fsafe_lineage_generation();
+    uint32_t best_generation = 0;
+    bool best_holds = false;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uint32_t generation = fsafe_thread_generation(thread);
+        enum fsafe_stage stage;
+        uintptr_t site;
+        if (generation == 0 || generation < born || thread == self ||
+            !find_record(fsafe_takeover_ledger(thread, of), lock, &stage, &site))
+            continue;
+        if (thread->ended && (generation == now || of == FSAFE_TOKENS)) {
+            claims.died_with_it = true;
+            continue;
+        }
+        if (generation == now) {
+            if (stage == FSAFE_HELD)
+                claims.living_holds = true;
+            else if (atomic_load_explicit(&thread->asking, memory_order_acquire) != lock)
+                claims.living_is_at_it = true;
+            continue;
+        }
+        /* A younger generation knows better, and within one the holder knows better than who waited. */
+        bool holds = stage == FSAFE_HELD || (owner != 0 && thread->owner == owner);
+        if (claims.vanished == NULL || generation > best_generation ||
+            (generation == best_generation && holds && !best_holds)) {
+            claims.vanished = thread;
+            claims.since = site;
+            best_generation = generation;
+            best_holds = holds;
+        }
+    }
+    return claims;
+}
+
+void fsafe_takeover_void(enum fsafe_ledger_of of, uintptr_t lock)
+{
+    uint32_t now = fsafe_lineage_generation();
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uint32_t generation = fsafe_thread_generation(thread);
+        if (generation == 0 || generation >= now)
+            continue;
+        struct fsafe_ledger *ledger = fsafe_takeover_ledger(thread, of);
+        for (uint32_t found; (found = fsafe_ledger_find(ledger, lock)) != 0;)
+            fsafe_ledger_remove(ledger, found);
+    }
+}
+
+bool fsafe_takeover_be_patient(struct fsafe_patience *patience, clockid_t clock, const struct timespec *until)
+{
+    struct timespec now;
+    if (until != NULL && clock_gettime(clock, &now) == 0 &&
+        (now.tv_sec > until->tv_sec || (now.tv_sec == until->tv_sec && now.tv_nsec >= until->tv_nsec)))
+        return false;
+    patience->pause_us = patience->pause_us == 0 ? 10 : patience->pause_us < 1000 ? patience->pause_us * 2 : 1000;
+    fsafe_sys_pause_us(patience->pause_us);
+    return true;
+}
+
+bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims *claims, bool would_wait)
+{
+    if (claims->vanished != NULL) {
+        event->holder.tid = claims->vanished->tid;
+        event->holder.pid = claims->vanished->pid;
+        event->holder.since = claims->since;
+        memcpy(event->holder.name, claims->vanished->name, sizeof event->holder.name);
+        event->fork = fsafe_lineage_fork_after(fsafe_thread_generation(claims->vanished));
+    } else {
+        event->fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1);
+    }
+    event->worth_a_line = would_wait;
+    struct fsafe_mapping mapping = {.address = event->address};
+    fsafe_maps_find(&mapping, 1);
+    if (mapping.found ? mapping.shared : fsafe_maps_probe_shared(event->address)) {
+        event->deed = FSAFE_REFUSED;
+        event->why = "it lies in memory shared with other processes";
+        return false;
+    }
+    if (fsafe_options.mode != FSAFE_MODE_REPAIR) {
+        event->deed = FSAFE_WOULD_HANG;
+        return false;
+    }
+    event->deed = FSAFE_TOOK_OVER;
+    event->worth_a_line = true;
+    return true;
+}
+
+void fsafe_takeover_tell(const struct fsafe_event *event)
+{
+    if (!event->worth_a_line)
+        return;
+    if (event->deed == FSAFE_REFUSED) {
+        /* A lock in shared memory may be contended all day: once is enough. */
+        static _Atomic uintptr_t refused;
+        if (atomic_exchange_explicit(&refused, event->address, memory_order_relaxed) == event->address)
+            return;
+    }
+    fsafe_report_event(event);
+    if (event->deed == FSAFE_WOULD_HANG && fsafe_options.mode == FSAFE_MODE_ABORT)
+        fsafe_sys_abort();
+}

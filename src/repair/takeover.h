@@ -1,0 +1,78 @@
+/*
+ * repair/takeover: what all kinds of locks have in common when a child finds one that a dead thread holds:
+ * looking up who held it, deciding by the settings, telling the user.
+ *
+ * A repairer works in the child, on a lock the caller is asking for at this moment. It judges under the
+ * latch, so that of several threads that ask for one orphan a single one takes it over.
+ */
+#ifndef FSAFE_REPAIR_TAKEOVER_H
+#define FSAFE_REPAIR_TAKEOVER_H
+
+#include "base/latch.h"
+#include "report/event.h"
+#include "track/thread.h"
+
+#include <time.h>
+
+/* What a repairer says to the wrapper that is about to make the real call. */
+enum fsafe_verdict {
+    FSAFE_PROCEED,   /* make the real call: the lock is free, or its holder lives, or it is not ours to take */
+    FSAFE_TAKEN,     /* the lock was a dead thread's: a mutex is free now, a semaphore is the caller's */
+    FSAFE_UNDECIDED, /* a living thread may be taking it this very moment: try it, pause, ask again */
+};
+
+/* Which of a thread's two ledgers a lock is recorded in. */
+enum fsafe_ledger_of { FSAFE_LOCKS, FSAFE_TOKENS };
+
+static inline struct fsafe_ledger *fsafe_takeover_ledger(struct fsafe_thread *thread, enum fsafe_ledger_of of)
+{
+    return of == FSAFE_TOKENS ? &thread->tokens : &thread->locks;
+}
+
+/* Guards judging and taking over within one process. The child's adoption resets it. */
+extern struct fsafe_latch fsafe_takeover_latch;
+
+/* What the ledgers say about one lock. */
+struct fsafe_claims {
+    struct fsafe_thread *vanished; /* who held it at fork, or else was at it; NULL: nobody is recorded */
+    uintptr_t since;               /* where it took it */
+    bool living_holds;             /* a thread of this process has it (semaphores: stage held) */
+    bool living_is_at_it;          /* one may be taking or releasing it now */
+    /* One ended and never released it: in this process, or for a semaphore in any before it as well. */
+    bool died_with_it;
+};
+
+/*
+ * Asks all ledgers about `lock`. Vanished threads of generations before `born`, in which the lock was
+ * initialised, speak of an older object at that address and are not heard; 0 hears all. `owner` is whom the
+ * lock's bytes name, 0 if nobody. `self` is left out.
+ * Context: child, under the latch.
+ */
+struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum fsafe_ledger_of of, uintptr_t lock,
+                                          uint32_t born, int owner);
+
+/* Removes what vanished threads recorded about `lock`: it has a new life. Context: child, under the latch. */
+void fsafe_takeover_void(enum fsafe_ledger_of of, uintptr_t lock);
+
+/* How long a caller with an undecided lock has been trying. Begins all zero. */
+struct fsafe_patience {
+    unsigned pause_us;
+};
+
+/*
+ * Pauses for a moment, longer each time up to a millisecond. Returns false, without a pause, when `until` on
+ * `clock` has passed; NULL: it never does. Context: any thread.
+ */
+bool fsafe_takeover_be_patient(struct fsafe_patience *patience, clockid_t clock, const struct timespec *until);
+
+/*
+ * Decides by FORKSAFE_MODE and by where the lock lies whether it may be taken, and completes the event that
+ * tell prints. `would_wait`: the caller is about to wait; a mere try is not worth a line when nothing is done.
+ * Context: child, under the latch.
+ */
+bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims *claims, bool would_wait);
+
+/* Prints the event, if decide found it worth a line; in mode abort ends the process. Not under the latch. */
+void fsafe_takeover_tell(const struct fsafe_event *event);
+
+#endif

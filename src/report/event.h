@@ -1,0 +1,43 @@
+/*
+ * report/event: what happened, in plain values, for report to put into words. No room but report formats text.
+ */
+#ifndef FSAFE_REPORT_EVENT_H
+#define FSAFE_REPORT_EVENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum fsafe_deed {
+    FSAFE_TOOK_OVER, /* the lock was the dead thread's and is now the caller's */
+    FSAFE_WOULD_HANG, /* mode report or abort: nothing was done, the caller goes on to wait */
+    FSAFE_REFUSED,   /* it looks orphaned, but `why` forbids to take it; the caller goes on to wait */
+};
+
+/* A thread that held or wanted the lock when the process was forked. */
+struct fsafe_holder {
+    pid_t tid;         /* its id in the process it lived in; 0 unknown */
+    pid_t pid;         /* that process; 0 unknown */
+    char name[16];     /* as it was when the thread first took a lock; "" unknown */
+    uintptr_t since;   /* the place that took the lock; 0 unknown */
+};
+
+struct fsafe_fork {
+    unsigned long number; /* which fork of its process, counted from 1; 0 unknown */
+    pid_t tid;            /* the thread that forked */
+    uintptr_t at;         /* the place that called fork; 0 unknown */
+};
+
+struct fsafe_event {
+    enum fsafe_deed deed;
+    bool worth_a_line;   /* whether the user is told */
+    const char *lock;    /* "mutex", "semaphore" */
+    const char *kind;    /* "normal", "recursive" ... */
+    const char *why;     /* for FSAFE_REFUSED: the reason, in words that follow "because" */
+    uintptr_t address;   /* of the lock */
+    uintptr_t wanted_at; /* the place that asked for it now */
+    struct fsafe_holder holder;
+    struct fsafe_fork fork;
+};
+
+#endif

@@ -1,0 +1,23 @@
+/*
+ * report: tells the user, one line and one write(2) each, where FORKSAFE_LOG says.
+ * Owns nothing between two lines: no descriptor stays open, no buffer is shared. Uses neither malloc nor
+ * stdio nor the loader, so it works in a child that may hold any lock. errno kept. Context: any thread.
+ */
+#ifndef FSAFE_REPORT_REPORT_H
+#define FSAFE_REPORT_REPORT_H
+
+#include "report/event.h"
+
+/* One line about a lock. */
+void fsafe_report_event(const struct fsafe_event *event);
+
+/* One line about a setting that cannot be used. */
+void fsafe_report_bad_option(const char *variable, const char *value, const char *expected);
+
+/* One line in plain words, for FORKSAFE_VERBOSE and for start-up trouble. */
+void fsafe_report_note(const char *words);
+
+/* With a number behind the words. */
+void fsafe_report_note_number(const char *words, unsigned long number);
+
+#endif

@@ -1,0 +1,158 @@
+/* track/ledger: see ledger.h. */
+#include "config.h"
+
+#include "base/pages.h"
+#include "base/sys.h"
+#include "track/ledger.h"
+
+static uintptr_t address_of(uintptr_t lock)
+{
+    return lock & ~FSAFE_STAGE_MASK;
+}
+
+static uintptr_t load_lock(const struct fsafe_record *record)
+{
+    return atomic_load_explicit(&record->lock, memory_order_relaxed);
+}
+
+static void copy_record(struct fsafe_record *to, const struct fsafe_record *from)
+{
+    /* Empty while its site changes: a record never names another lock's place. */
+    atomic_store_explicit(&to->lock, 0, memory_order_release);
+    atomic_store_explicit(&to->site, atomic_load_explicit(&from->site, memory_order_relaxed),
+                          memory_order_release);
+    atomic_store_explicit(&to->lock, load_lock(from), memory_order_release);
+}
+
+void fsafe_ledger_begin(struct fsafe_ledger *ledger)
+{
+    if (ledger->first_capacity == 0) {
+        ledger->first_capacity = FSAFE_LEDGER_INLINE;
+        _Static_assert(offsetof(struct fsafe_ledger, first) - offsetof(struct fsafe_ledger, first_capacity) ==
+                           offsetof(struct fsafe_records, record),
+                       "the inline array is laid out like a grown one");
+        atomic_store_explicit(&ledger->records, (struct fsafe_records *)(void *)&ledger->first_capacity,
+                              memory_order_release);
+        ledger->room = FSAFE_LEDGER_INLINE - 1;
+    }
+    for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
+        atomic_store_explicit(&fsafe_ledger_record(ledger, i)->lock, 0, memory_order_relaxed);
+    atomic_store_explicit(&ledger->depth, 0, memory_order_release);
+}
+
+uint32_t fsafe_ledger_find(const struct fsafe_ledger *ledger, uintptr_t lock)
+{
+    for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
+        if (address_of(load_lock(fsafe_ledger_record(ledger, i))) == address_of(lock))
+            return i;
+    return 0;
+}
+
+void fsafe_ledger_remove(struct fsafe_ledger *ledger, uint32_t index)
+{
+    /*
+     * A fork or a signal between two of these stores sees the latest record twice or the removed one gone:
+     * both are true enough for an index.
+     */
+    uint32_t latest = fsafe_ledger_depth(ledger);
+    struct fsafe_record *last = fsafe_ledger_record(ledger, latest);
+    if (index != latest)
+        copy_record(fsafe_ledger_record(ledger, index), last);
+    FSAFE_ORDER();
+    atomic_store_explicit(&last->lock, 0, memory_order_release);
+    FSAFE_ORDER();
+    atomic_store_explicit(&ledger->depth, latest - 1, memory_order_release);
+}
+
+bool fsafe_ledger_read(const struct fsafe_ledger *ledger, uint32_t index, uintptr_t *lock, uintptr_t *site)
+{
+    const struct fsafe_records *records = atomic_load_explicit(&ledger->records, memory_order_acquire);
+    if (records == NULL || index == 0 || index >= records->capacity ||
+        index > atomic_load_explicit(&ledger->depth, memory_order_acquire))
+        return false;
+    *lock = atomic_load_explicit(&records->record[index].lock, memory_order_acquire);
+    *site = atomic_load_explicit(&records->record[index].site, memory_order_relaxed);
+    return *lock != 0;
+}
+
+/*
+ * Empties all but the latest record of each lock. A set of addresses beside the array keeps this linear:
+ * a thread may hold very many locks.
+ */
+static void drop_repeated(struct fsafe_ledger *ledger)
+{
+    uint32_t depth = fsafe_ledger_depth(ledger);
+    size_t slots = 64;
+    while (slots < 2 * (size_t)depth)
+        slots *= 2;
+    uintptr_t *seen = fsafe_pages_map(slots * sizeof *seen);
+    if (seen == NULL)
+        return;
+    for (uint32_t i = depth; i > 0; i--) {
+        struct fsafe_record *record = fsafe_ledger_record(ledger, i);
+        uintptr_t address = address_of(load_lock(record));
+        size_t slot = (address >> 3) * 0x9e3779b1u & (slots - 1);
+        while (seen[slot] != 0 && seen[slot] != address)
+            slot = (slot + 1) & (slots - 1);
+        if (seen[slot] == address)
+            atomic_store_explicit(&record->lock, 0, memory_order_release);
+        seen[slot] = address;
+    }
+    fsafe_pages_unmap(seen, slots * sizeof *seen);
+}
+
+/* Drops empty, repeated and stale records, keeping the order of the rest. */
+static void compact(struct fsafe_ledger *ledger, fsafe_ledger_is_stale *is_stale, void *context)
+{
+    drop_repeated(ledger);
+    uint32_t depth = fsafe_ledger_depth(ledger);
+    uint32_t kept = 0;
+    for (uint32_t i = 1; i <= depth; i++) {
+        struct fsafe_record *record = fsafe_ledger_record(ledger, i);
+        uintptr_t lock = load_lock(record);
+        if (lock == 0 || is_stale(lock, context))
+            continue;
+        kept++;
+        if (kept != i)
+            copy_record(fsafe_ledger_record(ledger, kept), record);
+    }
+    for (uint32_t i = depth; i > kept; i--)
+        atomic_store_explicit(&fsafe_ledger_record(ledger, i)->lock, 0, memory_order_release);
+    atomic_store_explicit(&ledger->depth, kept, memory_order_release);
+}
+
+uint32_t fsafe_ledger_tidy(struct fsafe_ledger *ledger, fsafe_ledger_is_stale *is_stale, void *context)
+{
+    if (fsafe_ledger_depth(ledger) > 0)
+        compact(ledger, is_stale, context);
+    return fsafe_ledger_depth(ledger);
+}
+
+static bool grow(struct fsafe_ledger *ledger)
+{
+    uint32_t capacity = (ledger->room + 1) * 2;
+    struct fsafe_records *grown =
+        fsafe_pages_map(sizeof *grown + (size_t)capacity * sizeof grown->record[0]);
+    if (grown == NULL)
+        return false;
+    grown->capacity = capacity;
+    for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
+        copy_record(&grown->record[i], fsafe_ledger_record(ledger, i));
+    /* The old array stays: another thread may be reading it. Doubling bounds what that costs to one half. */
+    atomic_store_explicit(&ledger->records, grown, memory_order_release);
+    ledger->room = capacity - 1;
+    return true;
+}
+
+bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site,
+                            fsafe_ledger_is_stale *is_stale, void *context)
+{
+    struct fsafe_sigset old;
+    fsafe_sys_block_signals(&old);
+    compact(ledger, is_stale, context);
+    if (fsafe_ledger_depth(ledger) > ledger->room / 2)
+        grow(ledger);
+    bool fits = fsafe_ledger_push(ledger, lock, site);
+    fsafe_sys_restore_signals(&old);
+    return fits;
+}

@@ -1,0 +1,137 @@
+/*
+ * track/ledger: which locks one thread holds or is about to hold: a stack of records in our own memory.
+ *
+ * Written by its thread alone. Read by the child of a fork (its thread is gone: frozen between two stores)
+ * and by other threads of the same process, who must allow for a record that comes or goes meanwhile.
+ *
+ * A record is an index, never proof: it says where to look and whom to name. It may be stale (the lock was
+ * released by another thread, or by a call that we do not see), so the address in it is never followed; it is
+ * only compared with an address that a caller has just handed to us.
+ */
+#ifndef FSAFE_TRACK_LEDGER_H
+#define FSAFE_TRACK_LEDGER_H
+
+#include "base/compiler.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * The low bits of a record's lock word, free because every lock is aligned to four bytes. For a mutex the
+ * bytes of the lock say who has it; a semaphore's do not, so there the record says how far its thread was.
+ */
+enum fsafe_stage {
+    FSAFE_WANTED = 0,  /* about to take it, or just took it */
+    FSAFE_HELD = 1,    /* has it */
+    FSAFE_LEAVING = 2, /* about to release it, or just did */
+};
+#define FSAFE_STAGE_MASK ((uintptr_t)3)
+
+struct fsafe_record {
+    _Atomic uintptr_t lock; /* address | stage; 0: reserved, not filled in yet, or given back */
+    _Atomic uintptr_t site; /* the place that took it */
+};
+
+/* The array carries its own length: a reader gets both with one load. record[0] is never used. */
+struct fsafe_records {
+    uint32_t capacity;
+    struct fsafe_record record[];
+};
+
+enum { FSAFE_LEDGER_INLINE = 24 };
+
+struct fsafe_ledger {
+    struct fsafe_records *_Atomic records;
+    _Atomic uint32_t depth; /* index of the latest record; 0: none. Below capacity */
+    uint32_t room;          /* capacity - 1: the depth at which the array is full */
+    uint32_t first_capacity; /* the inline array, laid out as struct fsafe_records */
+    struct fsafe_record first[FSAFE_LEDGER_INLINE];
+};
+
+/*
+ * Whether a record whose array is full may be dropped: it is not held, as far as can be told without
+ * following its address. Called with all signals blocked.
+ */
+typedef bool fsafe_ledger_is_stale(uintptr_t lock, void *context);
+
+/* Makes an empty ledger of whatever `ledger` was, keeping an array it grew to. Context: its thread. */
+void fsafe_ledger_begin(struct fsafe_ledger *ledger);
+
+/*
+ * Adds a record to a full ledger: drops duplicates and what `is_stale` names, and doubles the array when that
+ * frees less than half. Returns false when there is no memory: the lock then goes unrecorded.
+ */
+bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site,
+                            fsafe_ledger_is_stale *is_stale, void *context);
+
+/* Drops duplicates and what `is_stale` names. Returns how many records are left. Context: its thread. */
+uint32_t fsafe_ledger_tidy(struct fsafe_ledger *ledger, fsafe_ledger_is_stale *is_stale, void *context);
+
+/* Removes the record at `index`; the latest takes its place. */
+void fsafe_ledger_remove(struct fsafe_ledger *ledger, uint32_t index);
+
+/* Returns the index of the latest record of `lock` (address, any stage), or 0. Context: its thread. */
+uint32_t fsafe_ledger_find(const struct fsafe_ledger *ledger, uintptr_t lock);
+
+/*
+ * Reads record `index` of any thread's ledger. Returns false past its end or when the record is empty.
+ * Context: any thread; arrays are never given back while somebody may read them.
+ */
+bool fsafe_ledger_read(const struct fsafe_ledger *ledger, uint32_t index, uintptr_t *lock, uintptr_t *site);
+
+static inline struct fsafe_record *fsafe_ledger_record(const struct fsafe_ledger *ledger, uint32_t index)
+{
+    return &atomic_load_explicit(&ledger->records, memory_order_relaxed)->record[index];
+}
+
+static inline uint32_t fsafe_ledger_depth(const struct fsafe_ledger *ledger)
+{
+    return atomic_load_explicit(&ledger->depth, memory_order_relaxed);
+}
+
+/*
+ * Adds a record; false when the ledger is full. The slot is reserved before it is filled, because a signal
+ * handler that locks may come between any two stores; an empty reserved slot reads as no record.
+ */
+static inline bool fsafe_ledger_push(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site)
+{
+    uint32_t index = fsafe_ledger_depth(ledger);
+    if (FSAFE_UNLIKELY(index >= ledger->room))
+        return false;
+    index++;
+    atomic_store_explicit(&ledger->depth, index, memory_order_release);
+    FSAFE_ORDER();
+    struct fsafe_record *record = fsafe_ledger_record(ledger, index);
+    atomic_store_explicit(&record->site, site, memory_order_relaxed);
+    atomic_store_explicit(&record->lock, lock, memory_order_release);
+    FSAFE_ORDER();
+    return true;
+}
+
+/* Removes the latest record if it is `lock` at this very stage. Cleared before it is given back, see push. */
+static inline bool fsafe_ledger_pop_latest(struct fsafe_ledger *ledger, uintptr_t lock)
+{
+    uint32_t index = fsafe_ledger_depth(ledger);
+    struct fsafe_record *record = fsafe_ledger_record(ledger, index);
+    if (FSAFE_UNLIKELY(atomic_load_explicit(&record->lock, memory_order_relaxed) != lock))
+        return false;
+    FSAFE_ORDER();
+    atomic_store_explicit(&record->lock, 0, memory_order_release);
+    FSAFE_ORDER();
+    atomic_store_explicit(&ledger->depth, index - 1, memory_order_release);
+    return true;
+}
+
+/* Removes the record of `lock`, wherever it is and at whatever stage. Returns whether there was one. */
+static inline bool fsafe_ledger_drop(struct fsafe_ledger *ledger, uintptr_t lock)
+{
+    if (FSAFE_LIKELY(fsafe_ledger_pop_latest(ledger, lock)))
+        return true;
+    uint32_t index = fsafe_ledger_find(ledger, lock);
+    if (index != 0)
+        fsafe_ledger_remove(ledger, index);
+    return index != 0;
+}
+
+#endif

@@ -1,0 +1,53 @@
+/* track/lineage: see lineage.h. */
+#include "config.h"
+
+#include "base/pages.h"
+#include "track/lineage.h"
+
+#include <string.h>
+
+_Atomic uint32_t fsafe_generation = 1;
+
+/* Nonzero in a process that was adopted, zero in one that was forked since. NULL: the kernel cannot. */
+static _Atomic uint32_t *adopted;
+
+/* The latest forks, by the generation they ended. */
+enum { KEEP_FORKS = 16 };
+static struct {
+    uint32_t generation;
+    struct fsafe_fork fork;
+} forks[KEEP_FORKS];
+
+void fsafe_lineage_start(void)
+{
+    adopted = fsafe_pages_map_wiped();
+    if (adopted != NULL)
+        atomic_store_explicit(adopted, 1, memory_order_relaxed);
+}
+
+bool fsafe_lineage_is_unadopted(void)
+{
+    return adopted != NULL && atomic_load_explicit(adopted, memory_order_relaxed) == 0;
+}
+
+bool fsafe_lineage_can_tell(void)
+{
+    return adopted != NULL;
+}
+
+void fsafe_lineage_adopted(const struct fsafe_fork *fork)
+{
+    uint32_t ended = fsafe_lineage_generation() - 1;
+    forks[ended % KEEP_FORKS].generation = ended;
+    forks[ended % KEEP_FORKS].fork = *fork;
+    if (adopted != NULL)
+        atomic_store_explicit(adopted, 1, memory_order_relaxed);
+}
+
+struct fsafe_fork fsafe_lineage_fork_after(uint32_t generation)
+{
+    struct fsafe_fork unknown;
+    memset(&unknown, 0, sizeof unknown);
+    return forks[generation % KEEP_FORKS].generation == generation ? forks[generation % KEEP_FORKS].fork
+                                                                   : unknown;
+}

@@ -1,0 +1,46 @@
+/*
+ * track/lineage: which process of the family this one is: how many forks lie between it and the one we were
+ * started in, and what is known of each. Written in the child, alone; read by any thread.
+ */
+#ifndef FSAFE_TRACK_LINEAGE_H
+#define FSAFE_TRACK_LINEAGE_H
+
+#include "report/event.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* 1 where we were started, one more for each fork down the line. Only thread's adopt writes it. */
+extern _Atomic uint32_t fsafe_generation;
+
+static inline uint32_t fsafe_lineage_generation(void)
+{
+    return atomic_load_explicit(&fsafe_generation, memory_order_relaxed);
+}
+
+/* Whether the process is the child of a fork that we know of, so that a lock may be a dead thread's. */
+static inline bool fsafe_lineage_is_child(void)
+{
+    return fsafe_lineage_generation() > 1;
+}
+
+/* Maps the page that only an unnoticed fork empties. Context: start-up. */
+void fsafe_lineage_start(void);
+
+/*
+ * Whether this is a new process that nobody has adopted yet: a fork that went past its handlers, or whose
+ * handlers have yet to run. One load. Always false where the kernel cannot wipe pages.
+ */
+bool fsafe_lineage_is_unadopted(void);
+
+/* Whether is_unadopted can be relied upon. */
+bool fsafe_lineage_can_tell(void);
+
+/* Notes that the process is adopted and which fork ended the generation before it. Context: child, alone. */
+void fsafe_lineage_adopted(const struct fsafe_fork *fork);
+
+/* The fork in which the threads of `generation` vanished; all zero when it is too long ago. */
+struct fsafe_fork fsafe_lineage_fork_after(uint32_t generation);
+
+#endif

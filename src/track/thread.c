@@ -1,0 +1,206 @@
+/*
+ * track/thread: see thread.h. Nothing here waits for anything: a slot is claimed by one compare-and-swap,
+ * slabs are only ever added, so a fork at any moment leaves the child a registry that reads well.
+ */
+#include "config.h"
+
+#include "base/pages.h"
+#include "base/sys.h"
+#include "track/thread.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+__thread struct fsafe_thread *fsafe_self __attribute__((tls_model("initial-exec")));
+
+/* Slab k has FIRST_SLAB << k slots; two dozen of them are more threads than a machine can have. */
+enum { FIRST_SLAB = 16, SLABS = 22 };
+static struct fsafe_thread *_Atomic slabs[SLABS];
+static _Atomic uint32_t slab_count;
+static _Atomic uint32_t hint; /* where the last slot became free */
+
+static struct fsafe_thread_calls calls;
+static pthread_key_t leave_key;
+static _Atomic bool started;
+
+/* Past its last destructor: it may still take locks, and nobody would remove its slot again. */
+static __thread bool left __attribute__((tls_model("initial-exec")));
+
+/* A vanished thread's slot is kept while it has records, but not for ever: generations may go on and on. */
+enum { KEEP_GENERATIONS = 64 };
+
+/* So is the slot of a thread that ended with locks in its hands: a program may do that all day. */
+enum { KEEP_ENDED = 256 };
+static _Atomic uint32_t ended_count;
+
+uint32_t fsafe_thread_slots(void)
+{
+    return FIRST_SLAB * ((1u << atomic_load_explicit(&slab_count, memory_order_acquire)) - 1);
+}
+
+struct fsafe_thread *fsafe_thread_slot(uint32_t index)
+{
+    unsigned slab = (unsigned)(31 - __builtin_clz(index / FIRST_SLAB + 1));
+    uint32_t first = FIRST_SLAB * ((1u << slab) - 1);
+    return &atomic_load_explicit(&slabs[slab], memory_order_acquire)[index - first];
+}
+
+static bool add_slab(void)
+{
+    uint32_t count = atomic_load_explicit(&slab_count, memory_order_acquire);
+    if (count == SLABS)
+        return false;
+    size_t bytes = ((size_t)FIRST_SLAB << count) * sizeof(struct fsafe_thread);
+    struct fsafe_thread *slab = fsafe_pages_map(bytes);
+    if (slab == NULL)
+        return false;
+    struct fsafe_thread *none = NULL;
+    if (!atomic_compare_exchange_strong(&slabs[count], &none, slab))
+        fsafe_pages_unmap(slab, bytes); /* another thread added this one */
+    atomic_compare_exchange_strong(&slab_count, &count, count + 1);
+    return true;
+}
+
+static bool is_empty(const struct fsafe_thread *thread)
+{
+    return fsafe_ledger_depth(&thread->locks) == 0 && fsafe_ledger_depth(&thread->tokens) == 0;
+}
+
+/* Whether nobody needs what the slot, last of generation `of`, says any more. */
+static bool is_reusable(const struct fsafe_thread *thread, uint32_t of)
+{
+    uint32_t now = fsafe_lineage_generation();
+    return of == 0 || (of < now && (is_empty(thread) || now - of > KEEP_GENERATIONS));
+}
+
+static struct fsafe_thread *claim(uint32_t index)
+{
+    struct fsafe_thread *thread = fsafe_thread_slot(index);
+    uint32_t of = atomic_load_explicit(&thread->generation, memory_order_acquire);
+    if (!is_reusable(thread, of))
+        return NULL;
+    return atomic_compare_exchange_strong(&thread->generation, &of, fsafe_lineage_generation()) ? thread : NULL;
+}
+
+/* Frees slots whose thread ended without running destructors (a raw exit). Returns whether there were any. */
+static bool sweep(void)
+{
+    bool swept = false;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uint32_t now = fsafe_lineage_generation();
+        if (fsafe_thread_generation(thread) != now || thread->ended || thread->tid == 0 ||
+            fsafe_sys_thread_alive(thread->tid))
+            continue;
+        swept |= atomic_compare_exchange_strong(&thread->generation, &now, 0);
+    }
+    return swept;
+}
+
+static struct fsafe_thread *claim_any(void)
+{
+    for (;;) {
+        uint32_t slots = fsafe_thread_slots();
+        uint32_t from = atomic_load_explicit(&hint, memory_order_relaxed);
+        for (uint32_t i = 0; i < slots; i++) {
+            struct fsafe_thread *thread = claim((from + i) % slots);
+            if (thread != NULL) {
+                atomic_store_explicit(&hint, (from + i + 1) % slots, memory_order_relaxed);
+                return thread;
+            }
+        }
+        if (!sweep() && !add_slab())
+            return NULL;
+    }
+}
+
+static void fill_in(struct fsafe_thread *self)
+{
+    fsafe_ledger_begin(&self->locks);
+    fsafe_ledger_begin(&self->tokens);
+    atomic_store_explicit(&self->asking, 0, memory_order_relaxed);
+    self->owner = calls.probe_owner();
+    memset(self->former_owners, 0, sizeof self->former_owners);
+    self->tid = fsafe_sys_gettid();
+    self->pid = fsafe_sys_getpid();
+    self->exit_rounds = 0;
+    self->ended = false;
+    self->fork_number = 0;
+    self->fork_site = 0;
+    FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name, 0, 0, 0, 0);
+}
+
+struct fsafe_thread *fsafe_thread_join(void)
+{
+    if (fsafe_self != NULL || left || !atomic_load_explicit(&started, memory_order_acquire))
+        return fsafe_self;
+    struct fsafe_sigset old;
+    /* A handler that locks in the middle would join a second slot. */
+    fsafe_sys_block_signals(&old);
+    struct fsafe_thread *self = fsafe_self == NULL ? claim_any() : NULL;
+    if (self != NULL) {
+        fill_in(self);
+        fsafe_self = self;
+        int saved = errno;
+        pthread_setspecific(leave_key, self);
+        errno = saved;
+    }
+    fsafe_sys_restore_signals(&old);
+    return fsafe_self;
+}
+
+/*
+ * A destructor that runs with the program's own. Theirs may take locks, in any round, so we leave in the
+ * last one only; what still comes after that goes unrecorded.
+ */
+static void leave(void *slot)
+{
+    struct fsafe_thread *self = slot;
+    if (++self->exit_rounds < PTHREAD_DESTRUCTOR_ITERATIONS) {
+        pthread_setspecific(leave_key, self);
+        return;
+    }
+    left = true;
+    fsafe_self = NULL;
+    FSAFE_ORDER();
+    if (calls.leave(self) && atomic_fetch_add(&ended_count, 1) < KEEP_ENDED) {
+        /* What it holds is orphaned for the whole process; the record says by whom. */
+        self->ended = true;
+        return;
+    }
+    fsafe_ledger_begin(&self->locks);
+    fsafe_ledger_begin(&self->tokens);
+    atomic_store_explicit(&self->generation, 0, memory_order_release);
+}
+
+bool fsafe_thread_start(const struct fsafe_thread_calls *of_rooms)
+{
+    calls = *of_rooms;
+    if (!add_slab() || pthread_key_create(&leave_key, leave) != 0)
+        return false;
+    atomic_store_explicit(&started, true, memory_order_release);
+    return true;
+}
+
+void fsafe_thread_adopt(struct fsafe_thread *self)
+{
+    uint32_t next = fsafe_lineage_generation() + 1;
+    if (self != NULL) {
+        /* Before the process's own: at no moment does this thread look like a vanished one. */
+        atomic_store_explicit(&self->generation, next, memory_order_release);
+        int owner = calls.probe_owner();
+        if (owner != self->owner) {
+            memmove(self->former_owners + 1, self->former_owners,
+                    sizeof self->former_owners - sizeof *self->former_owners);
+            self->former_owners[0] = self->owner;
+        }
+        self->owner = owner;
+        self->tid = fsafe_sys_gettid();
+        self->pid = fsafe_sys_getpid();
+    }
+    atomic_store_explicit(&ended_count, 0, memory_order_relaxed);
+    FSAFE_ORDER();
+    atomic_store_explicit(&fsafe_generation, next, memory_order_release);
+}

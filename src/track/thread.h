@@ -1,0 +1,88 @@
+/*
+ * track/thread: the registry: one slot for each thread that ever took a lock, in memory of our own.
+ *
+ * Threads *join* at their first lock and *leave* when they end. After a fork the child's registry still has
+ * the slots of all its parent's threads; those of the generations before its own are *vanished*: frozen, and
+ * the evidence for what they held. Slots never move and are never unmapped.
+ */
+#ifndef FSAFE_TRACK_THREAD_H
+#define FSAFE_TRACK_THREAD_H
+
+#include "track/ledger.h"
+#include "track/lineage.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+struct fsafe_thread {
+    /*
+     * 0: free. Else the generation (see below) in which the thread lives or, when that is over, lived.
+     * Written by the thread that joins or leaves, and by the child that it becomes.
+     */
+    _Atomic uint32_t generation;
+    int owner; /* what libc writes as owner into the mutexes this thread takes; see libc/layout.h */
+
+    struct fsafe_ledger locks;  /* mutexes; what a drain would wait for */
+    struct fsafe_ledger tokens; /* semaphores used as locks; nothing waits for them */
+
+    /* A lock it asks for and certainly does not have yet: see repair/takeover.h. 0: none. */
+    _Atomic uintptr_t asking;
+
+    int former_owners[8]; /* `owner` before the forks that this thread made, latest first; 0: none */
+    pid_t tid;            /* its id, for reports */
+    pid_t pid;            /* the process it lives in, for reports */
+    unsigned exit_rounds; /* destructor rounds seen at its end */
+    bool ended;           /* it left while it held locks: the slot stays to say so */
+    char name[16];        /* its name when it joined, for reports */
+
+    /* The fork under way: filled in by the thread itself before it forks, read by the child it becomes. */
+    unsigned long fork_number;
+    uintptr_t fork_site;
+};
+
+/* This thread's slot, or NULL before it joins, after it left, and where we are switched off. */
+extern __thread struct fsafe_thread *fsafe_self __attribute__((tls_model("initial-exec")));
+
+/* What the registry has to ask of rooms that know locks. */
+struct fsafe_thread_calls {
+    /* What libc writes as owner when the calling thread takes a mutex. */
+    int (*probe_owner)(void);
+    /* The thread ends: forget what it does not hold, return whether it dies holding mutexes. */
+    bool (*leave)(struct fsafe_thread *self);
+};
+
+/* Makes the registry ready. False without memory or keys: nobody can join then. Context: start-up. */
+bool fsafe_thread_start(const struct fsafe_thread_calls *calls);
+
+/*
+ * Returns this thread's slot, joining it first if need be; NULL when we are switched off, when there is no
+ * memory, and for a thread that is past its last destructor. errno kept. Context: any thread, slow path.
+ */
+struct fsafe_thread *fsafe_thread_join(void);
+
+/* Moves the forking thread, if it ever joined, into the next generation, which begins. Context: child, alone. */
+void fsafe_thread_adopt(struct fsafe_thread *self);
+
+/* How many slots may be in use: indices below it can be asked for. Context: any thread. */
+uint32_t fsafe_thread_slots(void);
+
+/* The slot at `index`; may be free. Context: any thread. */
+struct fsafe_thread *fsafe_thread_slot(uint32_t index);
+
+/* The generation of the slot's thread; 0: free. Context: any thread. */
+static inline uint32_t fsafe_thread_generation(const struct fsafe_thread *thread)
+{
+    return atomic_load_explicit(&thread->generation, memory_order_acquire);
+}
+
+/* Whether `owner` is what this thread was called before it forked. Context: its thread. */
+static inline bool fsafe_thread_was(const struct fsafe_thread *self, int owner)
+{
+    for (unsigned i = 0; i < sizeof self->former_owners / sizeof *self->former_owners; i++)
+        if (self->former_owners[i] == owner)
+            return owner != 0;
+    return false;
+}
+
+#endif

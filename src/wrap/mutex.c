@@ -1,0 +1,200 @@
+/*
+ * wrap/mutex: pthread_mutex_*. The common case (private, ordinary, free) is done in place, so that recording it
+ * costs no second call; everything else is libc's. The record is made before the lock is asked for and
+ * removed after it is released: whenever a fork freezes this thread, the child finds it in the ledger.
+ */
+#include "config.h"
+
+#include "fork/coordinator.h"
+#include "libc/layout.h"
+#include "repair/mutex.h"
+#include "wrap/next.h"
+#include "wrap/undeclared.h"
+
+#include <errno.h>
+#include <time.h>
+
+enum how { LOCK, TRYLOCK, TIMEDLOCK, CLOCKLOCK };
+
+struct attempt {
+    enum how how;
+    clockid_t clock;
+    const struct timespec *until; /* NULL: no limit */
+};
+
+static int ask_libc(pthread_mutex_t *mutex, const struct attempt *attempt)
+{
+    switch (attempt->how) {
+    case TRYLOCK:
+        return FSAFE_NEXT(pthread_mutex_trylock)(mutex);
+    case TIMEDLOCK:
+        return FSAFE_NEXT(pthread_mutex_timedlock)(mutex, attempt->until);
+#ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
+    case CLOCKLOCK:
+        return FSAFE_NEXT(pthread_mutex_clocklock)(mutex, attempt->clock, attempt->until);
+#endif
+    default:
+        return FSAFE_NEXT(pthread_mutex_lock)(mutex);
+    }
+}
+
+/*
+ * In a child, before the real call. Returns whether the mutex was taken meanwhile; *result is then what the
+ * caller returns. A mutex that somebody living is just taking or releasing is tried until that is over.
+ */
+static bool settled_in_child(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
+                             const struct attempt *attempt, int *result)
+{
+    for (struct fsafe_patience patience = {0};;) {
+        if (fsafe_mutex_judge(mutex, self, site, attempt->how != TRYLOCK) != FSAFE_UNDECIDED)
+            return false;
+        atomic_store_explicit(&self->asking, 0, memory_order_release);
+        *result = FSAFE_NEXT(pthread_mutex_trylock)(mutex);
+        if (*result != EBUSY || attempt->how == TRYLOCK)
+            return true;
+        atomic_store_explicit(&self->asking, (uintptr_t)mutex, memory_order_release);
+        bool more = fsafe_takeover_be_patient(&patience, attempt->clock, attempt->until);
+        atomic_store_explicit(&self->asking, 0, memory_order_release);
+        if (!more)
+            return false; /* libc words the timeout */
+    }
+}
+
+/* The record is made; the mutex was not free, or not one to lock in place. */
+static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
+                             const struct attempt *attempt)
+{
+    int result;
+    fsafe_fork_notice();
+    if (!fsafe_lineage_is_child() || !settled_in_child(mutex, self, site, attempt, &result))
+        result = ask_libc(mutex, attempt);
+    /* One record stands for all the depth of a recursive mutex. */
+    if (result != 0 || fsafe_layout_mutex_depth(mutex) > 1)
+        fsafe_ledger_drop(&self->locks, (uintptr_t)mutex);
+    return result;
+}
+
+/* Every case but the common one. */
+static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t site,
+                                             const struct attempt *attempt)
+{
+    struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
+    bool in_place = fsafe_layout_in_place(mutex);
+    if (self == NULL || (!in_place && fsafe_layout_mutex_kind(mutex) == FSAFE_MUTEX_FOREIGN))
+        return ask_libc(mutex, attempt);
+    if (in_place && fsafe_layout_relock(mutex, self->owner))
+        return 0;
+    if (!fsafe_ledger_push(&self->locks, (uintptr_t)mutex, site) &&
+        !fsafe_ledger_push_full(&self->locks, (uintptr_t)mutex, site, fsafe_mutex_is_stale, self))
+        return ask_libc(mutex, attempt);
+    if (in_place && fsafe_layout_lock_free(mutex, self->owner))
+        return 0;
+    return finish(mutex, self, site, attempt);
+}
+
+static inline int lock(pthread_mutex_t *mutex, uintptr_t site, const struct attempt *attempt)
+{
+    struct fsafe_thread *self = fsafe_self;
+    if (FSAFE_LIKELY(self != NULL && fsafe_layout_is_plain(mutex) &&
+                     fsafe_ledger_push(&self->locks, (uintptr_t)mutex, site))) {
+        if (FSAFE_LIKELY(fsafe_layout_lock_plain(mutex, self->owner)))
+            return 0;
+        return finish(mutex, self, site, attempt);
+    }
+    return acquire(mutex, site, attempt);
+}
+
+FSAFE_EXPORT int pthread_mutex_lock(pthread_mutex_t *mutex)
+{
+    static const struct attempt attempt = {.how = LOCK};
+    return lock(mutex, FSAFE_CALLER(), &attempt);
+}
+
+FSAFE_EXPORT int pthread_mutex_trylock(pthread_mutex_t *mutex)
+{
+    static const struct attempt attempt = {.how = TRYLOCK};
+    return lock(mutex, FSAFE_CALLER(), &attempt);
+}
+
+FSAFE_EXPORT int pthread_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *until)
+{
+    return lock(mutex, FSAFE_CALLER(),
+                &(const struct attempt){.how = TIMEDLOCK, .clock = CLOCK_REALTIME, .until = until});
+}
+
+#ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
+FSAFE_EXPORT int pthread_mutex_clocklock(pthread_mutex_t *mutex, clockid_t clock, const struct timespec *until)
+{
+    if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)
+        return FSAFE_NEXT(pthread_mutex_clocklock)(mutex, clock, until); /* an error, also when it is free */
+    return lock(mutex, FSAFE_CALLER(),
+                &(const struct attempt){.how = CLOCKLOCK, .clock = clock, .until = until});
+}
+#endif
+
+/* What cannot be done in place. */
+static FSAFE_COLD int release(pthread_mutex_t *mutex)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    if (self == NULL || fsafe_layout_mutex_kind(mutex) == FSAFE_MUTEX_FOREIGN)
+        return FSAFE_NEXT(pthread_mutex_unlock)(mutex);
+    fsafe_fork_notice();
+    if (fsafe_lineage_is_child())
+        fsafe_mutex_rehome(mutex, self);
+    bool last = fsafe_layout_mutex_depth(mutex) <= 1;
+    int result = FSAFE_NEXT(pthread_mutex_unlock)(mutex);
+    if (result == 0 && last)
+        fsafe_ledger_drop(&self->locks, (uintptr_t)mutex);
+    return result;
+}
+
+FSAFE_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex)
+{
+    struct fsafe_thread *self = fsafe_self;
+    if (FSAFE_LIKELY(self != NULL && fsafe_layout_is_plain(mutex))) {
+        fsafe_layout_unlock_plain(mutex); /* from here on it may be gone */
+        fsafe_ledger_drop(&self->locks, (uintptr_t)mutex);
+        return 0;
+    }
+    enum fsafe_unlocked unlocked = self != NULL && fsafe_layout_in_place(mutex)
+                                       ? fsafe_layout_unlock(mutex, self->owner)
+                                       : FSAFE_UNLOCK_LIBC;
+    if (unlocked == FSAFE_UNLOCK_LIBC)
+        return release(mutex);
+    if (unlocked == FSAFE_UNLOCKED)
+        fsafe_ledger_drop(&self->locks, (uintptr_t)mutex);
+    return 0;
+}
+
+FSAFE_EXPORT int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
+{
+    int result = FSAFE_NEXT(pthread_mutex_init)(mutex, attributes);
+    /* A child may re-initialise a lock that it holds: it does not hold the new one. */
+    if (result == 0 && fsafe_self != NULL)
+        fsafe_ledger_drop(&fsafe_self->locks, (uintptr_t)mutex);
+    return result;
+}
+
+FSAFE_EXPORT int pthread_mutex_destroy(pthread_mutex_t *mutex)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    if (self != NULL) {
+        fsafe_fork_notice();
+        /* What a dead thread holds is nobody's and may be destroyed; libc would call it busy. */
+        if (fsafe_lineage_is_child())
+            fsafe_mutex_judge(mutex, self, FSAFE_CALLER(), false);
+        atomic_store_explicit(&self->asking, 0, memory_order_release);
+    }
+    int result = FSAFE_NEXT(pthread_mutex_destroy)(mutex);
+    if (result == 0 && self != NULL)
+        fsafe_ledger_drop(&self->locks, (uintptr_t)mutex);
+    return result;
+}
+
+#ifdef HAVE___PTHREAD_MUTEX_LOCK
+FSAFE_DEFINE_ALIAS(__pthread_mutex_init, pthread_mutex_init);
+FSAFE_DEFINE_ALIAS(__pthread_mutex_destroy, pthread_mutex_destroy);
+FSAFE_DEFINE_ALIAS(__pthread_mutex_lock, pthread_mutex_lock);
+FSAFE_DEFINE_ALIAS(__pthread_mutex_trylock, pthread_mutex_trylock);
+FSAFE_DEFINE_ALIAS(__pthread_mutex_unlock, pthread_mutex_unlock);
+#endif

@@ -1,0 +1,42 @@
+/* wrap/next: see next.h. */
+#include "config.h"
+
+#include "base/sys.h"
+#include "libc/symbol.h"
+#include "report/report.h"
+#include "wrap/next.h"
+
+#include <string.h>
+
+struct fsafe_next fsafe_next;
+
+static void *bind(void *row, const char *name)
+{
+    void *next = fsafe_symbol_next(name);
+    if (next != NULL)
+        memcpy(row, &next, sizeof next);
+    return next;
+}
+
+void fsafe_next_bind_all(void)
+{
+    /* Those without a definition stay empty; dlsym may allocate for its error text, and that may lock. */
+#define FSAFE_SYMBOL(name) \
+    if (fsafe_next.name == NULL) \
+        bind(&fsafe_next.name, #name);
+#define FSAFE_ALIAS(name, of)
+#include "wrap/symbols.def"
+#undef FSAFE_SYMBOL
+#undef FSAFE_ALIAS
+}
+
+FSAFE_COLD void *fsafe_next_bind(void *row, const char *name)
+{
+    void *next = bind(row, name);
+    if (next == NULL) {
+        fsafe_report_note("the C library lacks a function that this program calls and forksafe wraps:");
+        fsafe_report_note(name);
+        fsafe_sys_abort();
+    }
+    return next;
+}

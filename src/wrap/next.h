@@ -1,0 +1,36 @@
+/*
+ * wrap/next: the definitions that the program would call without us, one typed pointer for each row of
+ * symbols.def. Bound in the constructor; a call that comes earlier (another library's, or an allocator's
+ * inside the binding itself) binds its own symbol on the spot. Never a made-up result.
+ */
+#ifndef FSAFE_WRAP_NEXT_H
+#define FSAFE_WRAP_NEXT_H
+
+#include "base/compiler.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <unistd.h>
+
+struct fsafe_next {
+#define FSAFE_SYMBOL(name) __typeof__(name) *name;
+#define FSAFE_ALIAS(name, of)
+#include "wrap/symbols.def"
+#undef FSAFE_SYMBOL
+#undef FSAFE_ALIAS
+};
+
+extern struct fsafe_next fsafe_next;
+
+/* Binds every row. Context: start-up. */
+void fsafe_next_bind_all(void);
+
+/* Binds one row and returns it; ends the process when there is no such function to call: no answer we could
+ * make up would be right. Context: any thread; after start-up never. */
+void *fsafe_next_bind(void *row, const char *name);
+
+#define FSAFE_NEXT(name) \
+    (FSAFE_LIKELY(fsafe_next.name != NULL) ? fsafe_next.name \
+                                           : (__typeof__(name) *)fsafe_next_bind(&fsafe_next.name, #name))
+
+#endif

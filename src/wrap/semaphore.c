@@ -1,0 +1,235 @@
+/*
+ * wrap/semaphore: sem_*. A semaphore that is used as a lock is recorded; an event passes through after one look
+ * at its note. After a real wait or post the semaphore is never touched again: it may be gone.
+ */
+#include "config.h"
+
+#include "fork/coordinator.h"
+#include "repair/semaphore.h"
+#include "wrap/next.h"
+
+#include <errno.h>
+#include <time.h>
+
+enum how { WAIT, TRYWAIT, TIMEDWAIT, CLOCKWAIT };
+
+struct attempt {
+    enum how how;
+    clockid_t clock;
+    const struct timespec *until; /* NULL: no limit */
+};
+
+static int ask_libc(sem_t *semaphore, const struct attempt *attempt)
+{
+    switch (attempt->how) {
+    case TRYWAIT:
+        return FSAFE_NEXT(sem_trywait)(semaphore);
+    case TIMEDWAIT:
+        return FSAFE_NEXT(sem_timedwait)(semaphore, attempt->until);
+#ifdef HAVE_SEM_CLOCKWAIT
+    case CLOCKWAIT:
+        return FSAFE_NEXT(sem_clockwait)(semaphore, attempt->clock, attempt->until);
+#endif
+    default:
+        return FSAFE_NEXT(sem_wait)(semaphore);
+    }
+}
+
+static void mark_held(struct fsafe_thread *self, uintptr_t lock, uintptr_t site)
+{
+    struct fsafe_ledger *tokens = &self->tokens;
+    uint32_t index = fsafe_ledger_find(tokens, lock);
+    if (FSAFE_LIKELY(index != 0))
+        atomic_store_explicit(&fsafe_ledger_record(tokens, index)->lock, lock | FSAFE_HELD,
+                              memory_order_release);
+    else /* a signal handler needed room and dropped it */
+        fsafe_ledger_push(tokens, lock | FSAFE_HELD, site);
+}
+
+struct wait {
+    struct fsafe_thread *self;
+    uintptr_t lock;
+};
+
+/* A cancelled wait leaves no record. */
+static void forget(void *argument)
+{
+    const struct wait *wait = argument;
+    fsafe_ledger_drop(&wait->self->tokens, wait->lock | FSAFE_WANTED);
+}
+
+/* The real call, a cancellation point. */
+static int wait_for_real(sem_t *semaphore, struct fsafe_thread *self, const struct attempt *attempt)
+{
+    struct wait wait = {.self = self, .lock = (uintptr_t)semaphore};
+    int result;
+    pthread_cleanup_push(forget, &wait);
+    result = ask_libc(semaphore, attempt);
+    pthread_cleanup_pop(0);
+    return result;
+}
+
+/*
+ * In a child, before the real call. Returns whether the caller has a token now. While a living thread is just
+ * taking or posting it, it is tried until that is over.
+ */
+static bool granted_in_child(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site,
+                             const struct attempt *attempt)
+{
+    for (struct fsafe_patience patience = {0};;) {
+        enum fsafe_verdict verdict = fsafe_semaphore_judge(semaphore, self, site, attempt->how != TRYWAIT);
+        if (verdict != FSAFE_UNDECIDED)
+            return verdict == FSAFE_TAKEN;
+        atomic_store_explicit(&self->asking, 0, memory_order_release);
+        if (fsafe_layout_sem_try(semaphore))
+            return true;
+        if (attempt->how == TRYWAIT)
+            return false;
+        atomic_store_explicit(&self->asking, (uintptr_t)semaphore, memory_order_release);
+        bool more = fsafe_takeover_be_patient(&patience, attempt->clock, attempt->until);
+        atomic_store_explicit(&self->asking, 0, memory_order_release);
+        if (!more)
+            return false; /* libc words the timeout */
+    }
+}
+
+/* Whether this thread already has the token that it asks for (its latest record is the asking). */
+static bool has_it_already(const struct fsafe_thread *self, uintptr_t lock)
+{
+    for (uint32_t i = fsafe_ledger_depth(&self->tokens); i > 0; i--)
+        if (atomic_load_explicit(&fsafe_ledger_record(&self->tokens, i)->lock, memory_order_relaxed) ==
+            (lock | FSAFE_HELD))
+            return true;
+    return false;
+}
+
+/* There was no token; the record says wanted. */
+static FSAFE_COLD int finish(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site,
+                             const struct attempt *attempt)
+{
+    uintptr_t lock = (uintptr_t)semaphore;
+    fsafe_fork_notice();
+    if (has_it_already(self, lock)) {
+        fsafe_ledger_drop(&self->tokens, lock | FSAFE_WANTED);
+        if (attempt->how != TRYWAIT) {
+            /* Only another thread's post can end this wait: CPython's Condition parks its waiters so. */
+            fsafe_semaphore_is_event(semaphore);
+            fsafe_ledger_drop(&self->tokens, lock | FSAFE_HELD);
+        }
+        return ask_libc(semaphore, attempt);
+    }
+    if (fsafe_lineage_is_child() && granted_in_child(semaphore, self, site, attempt)) {
+        mark_held(self, lock, site);
+        return 0;
+    }
+    int result = attempt->how == TRYWAIT ? ask_libc(semaphore, attempt)
+                                         : wait_for_real(semaphore, self, attempt);
+    if (result == 0)
+        mark_held(self, lock, site);
+    else
+        fsafe_ledger_drop(&self->tokens, lock | FSAFE_WANTED);
+    return result;
+}
+
+static inline int take(sem_t *semaphore, uintptr_t site, const struct attempt *attempt)
+{
+    struct fsafe_thread *self = fsafe_self;
+    uintptr_t lock = (uintptr_t)semaphore;
+    if (FSAFE_UNLIKELY(self == NULL))
+        self = fsafe_thread_join();
+    if (self == NULL || !fsafe_semaphore_is_lock(semaphore))
+        return ask_libc(semaphore, attempt);
+    if (attempt->how != TRYWAIT)
+        pthread_testcancel(); /* the real wait acts upon a cancellation even when there is a token */
+    if (!fsafe_ledger_push(&self->tokens, lock | FSAFE_WANTED, site) &&
+        !fsafe_ledger_push_full(&self->tokens, lock | FSAFE_WANTED, site, fsafe_semaphore_is_stale, self))
+        return ask_libc(semaphore, attempt);
+    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_layout_sem_value(semaphore) != 0)
+        fsafe_semaphore_settle(semaphore, self);
+    if (FSAFE_LIKELY(fsafe_layout.sem_in_place && fsafe_layout_sem_try(semaphore))) {
+        mark_held(self, lock, site);
+        return 0;
+    }
+    return finish(semaphore, self, site, attempt);
+}
+
+FSAFE_EXPORT int sem_wait(sem_t *semaphore)
+{
+    static const struct attempt attempt = {.how = WAIT};
+    return take(semaphore, FSAFE_CALLER(), &attempt);
+}
+
+FSAFE_EXPORT int sem_trywait(sem_t *semaphore)
+{
+    static const struct attempt attempt = {.how = TRYWAIT};
+    return take(semaphore, FSAFE_CALLER(), &attempt);
+}
+
+/* libc refuses an impossible time even when there is a token. */
+static bool is_valid(const struct timespec *until)
+{
+    return until->tv_nsec >= 0 && until->tv_nsec < 1000000000;
+}
+
+FSAFE_EXPORT int sem_timedwait(sem_t *semaphore, const struct timespec *until)
+{
+    if (!is_valid(until))
+        return FSAFE_NEXT(sem_timedwait)(semaphore, until);
+    return take(semaphore, FSAFE_CALLER(),
+                &(const struct attempt){.how = TIMEDWAIT, .clock = CLOCK_REALTIME, .until = until});
+}
+
+#ifdef HAVE_SEM_CLOCKWAIT
+FSAFE_EXPORT int sem_clockwait(sem_t *semaphore, clockid_t clock, const struct timespec *until)
+{
+    if (!is_valid(until) || (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC))
+        return FSAFE_NEXT(sem_clockwait)(semaphore, clock, until);
+    return take(semaphore, FSAFE_CALLER(),
+                &(const struct attempt){.how = CLOCKWAIT, .clock = clock, .until = until});
+}
+#endif
+
+FSAFE_EXPORT int sem_post(sem_t *semaphore)
+{
+    struct fsafe_thread *self = fsafe_self;
+    uintptr_t lock = (uintptr_t)semaphore;
+    if (FSAFE_UNLIKELY(self == NULL))
+        self = fsafe_thread_join();
+    if (self == NULL || !fsafe_semaphore_is_lock(semaphore))
+        return FSAFE_NEXT(sem_post)(semaphore);
+    uint32_t index = fsafe_ledger_find(&self->tokens, lock);
+    if (FSAFE_UNLIKELY(index == 0)) {
+        fsafe_fork_notice();
+        /*
+         * Not this thread's to release. A child may do it for a thread that vanished (CPython does, for the
+         * lock that stands for a thread's life); everybody else announces an event.
+         */
+        if (!fsafe_lineage_is_child() || !fsafe_semaphore_settle(semaphore, self))
+            fsafe_semaphore_is_event(semaphore);
+        return FSAFE_NEXT(sem_post)(semaphore);
+    }
+    atomic_store_explicit(&fsafe_ledger_record(&self->tokens, index)->lock, lock | FSAFE_LEAVING,
+                          memory_order_release);
+    int result = fsafe_layout_sem_post(semaphore) ? 0 : FSAFE_NEXT(sem_post)(semaphore);
+    fsafe_ledger_drop(&self->tokens, lock | FSAFE_LEAVING);
+    return result;
+}
+
+FSAFE_EXPORT int sem_init(sem_t *semaphore, int process_shared, unsigned value)
+{
+    int result = FSAFE_NEXT(sem_init)(semaphore, process_shared, value);
+    if (result == 0 && fsafe_thread_join() != NULL) {
+        fsafe_semaphore_born(semaphore, process_shared, value);
+        fsafe_ledger_drop(&fsafe_self->tokens, (uintptr_t)semaphore);
+    }
+    return result;
+}
+
+FSAFE_EXPORT int sem_destroy(sem_t *semaphore)
+{
+    if (fsafe_self != NULL && fsafe_semaphore_is_lock(semaphore)) {
+        fsafe_semaphore_dies(semaphore);
+        fsafe_ledger_drop(&fsafe_self->tokens, (uintptr_t)semaphore);
+    }
+    return FSAFE_NEXT(sem_destroy)(semaphore);
+}

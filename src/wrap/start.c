@@ -1,0 +1,68 @@
+/*
+ * wrap/start: the constructor: settings, bindings, self-test, registry, handlers, in that order. With
+ * -z initfirst it runs before every other library's, libc's own included, so libc's environ is still empty.
+ */
+#include "config.h"
+
+#include "base/options.h"
+#include "fork/coordinator.h"
+#include "libc/layout.h"
+#include "repair/mutex.h"
+#include "repair/semaphore.h"
+#include "report/report.h"
+#include "wrap/next.h"
+
+#include <stdlib.h>
+#include <sys/auxv.h>
+
+static struct fsafe_layout_calls calls;
+
+static int probe_owner(void)
+{
+    return fsafe_layout_probe_owner(&calls);
+}
+
+/* Whether the thread dies with locks that only the records can explain. */
+static bool leave(struct fsafe_thread *self)
+{
+    bool locks = fsafe_ledger_tidy(&self->locks, fsafe_mutex_is_stale, self) > 0;
+    bool tokens = fsafe_ledger_tidy(&self->tokens, fsafe_semaphore_is_stale, self) > 0;
+    return locks || tokens;
+}
+
+static void start(char *const *environment)
+{
+    fsafe_options_read(environment, fsafe_report_bad_option);
+    if (fsafe_options.mode == FSAFE_MODE_OFF)
+        return;
+    fsafe_next_bind_all();
+    calls = (struct fsafe_layout_calls){
+        .mutex_init = fsafe_next.pthread_mutex_init,
+        .mutex_destroy = fsafe_next.pthread_mutex_destroy,
+        .mutex_lock = fsafe_next.pthread_mutex_lock,
+        .mutex_trylock = fsafe_next.pthread_mutex_trylock,
+        .mutex_unlock = fsafe_next.pthread_mutex_unlock,
+        .sem_init = fsafe_next.sem_init,
+        .sem_destroy = fsafe_next.sem_destroy,
+        .sem_trywait = fsafe_next.sem_trywait,
+        .sem_post = fsafe_next.sem_post,
+    };
+    fsafe_layout_self_test(&calls);
+    fsafe_lineage_start();
+    if (!fsafe_thread_start(&(const struct fsafe_thread_calls){.probe_owner = probe_owner, .leave = leave}) ||
+        !fsafe_fork_start()) {
+        fsafe_report_note("cannot start (no memory or no thread key left): this program runs unprotected");
+        return;
+    }
+    fsafe_thread_join();
+    if (!fsafe_layout.mutex_bytes)
+        fsafe_report_note("this C library's mutexes are unknown: nothing will be taken over");
+    else if (fsafe_options.verbose)
+        fsafe_report_note("started");
+}
+
+__attribute__((constructor)) static void construct(int count, char **arguments, char **environment)
+{
+    (void)count, (void)arguments;
+    start(getauxval(AT_SECURE) ? NULL : environment);
+}
