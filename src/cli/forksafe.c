@@ -181,27 +181,30 @@ static void set_preload(const char *library)
 
 static void parse_options(int argc, char **argv)
 {
-    enum { MODE = UCHAR_MAX + 1, LOG, VERBOSE, HELP, VERSION };
+    enum { OPT_MODE = UCHAR_MAX + 1, OPT_LOG, OPT_VERBOSE, OPT_HELP, OPT_VERSION };
     static const struct option options[] = {
-        {"mode", required_argument, NULL, MODE}, {"log", required_argument, NULL, LOG},
-        {"verbose", no_argument, NULL, VERBOSE}, {"help", no_argument, NULL, HELP},
-        {"version", no_argument, NULL, VERSION}, {NULL, 0, NULL, 0},
+        {"mode", required_argument, NULL, OPT_MODE},
+        {"log", required_argument, NULL, OPT_LOG},
+        {"verbose", no_argument, NULL, OPT_VERBOSE},
+        {"help", no_argument, NULL, OPT_HELP},
+        {"version", no_argument, NULL, OPT_VERSION},
+        {NULL, 0, NULL, 0},
     };
     int option;
     while ((option = getopt_long(argc, argv, "+", options, NULL)) != -1) {
         switch (option) {
-        case MODE:
+        case OPT_MODE:
             set_choice("FORKSAFE_MODE", optarg);
             break;
-        case LOG:
+        case OPT_LOG:
             set_variable("FORKSAFE_LOG", optarg);
             break;
-        case VERBOSE:
+        case OPT_VERBOSE:
             set_choice("FORKSAFE_VERBOSE", "1");
             break;
-        case HELP:
+        case OPT_HELP:
             print_and_exit(help);
-        case VERSION:
+        case OPT_VERSION:
             print_and_exit("forksafe (" PACKAGE_NAME ") " PACKAGE_VERSION "\n");
         default:
             fail_usage();

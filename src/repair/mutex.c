@@ -1,6 +1,7 @@
 /* repair/mutex: see mutex.h. */
 #include "config.h"
 
+#include "base/options.h"
 #include "libc/layout.h"
 #include "repair/mutex.h"
 
@@ -11,11 +12,90 @@ static bool is_own(const struct fsafe_thread *self, int owner)
 
 void fsafe_mutex_rehome(pthread_mutex_t *mutex, const struct fsafe_thread *self)
 {
-    if (fsafe_layout_mutex_kind(mutex) == FSAFE_MUTEX_FOREIGN)
-        return;
+    enum fsafe_mutex_kind kind = fsafe_layout_mutex_kind(mutex);
+    if (fsafe_options.mode != FSAFE_MODE_REPAIR || (kind != FSAFE_MUTEX_RECURSIVE && kind != FSAFE_MUTEX_ERRORCHECK))
+        return; /* of the other kinds nobody compares the owner */
     int owner = fsafe_layout_mutex_owner(mutex);
-    if (owner != self->owner && fsafe_thread_was(self, owner) && !fsafe_sys_thread_alive(owner))
+    if (owner != self->owner && fsafe_thread_was(self, owner) && !fsafe_sys_thread_alive(owner) &&
+        !fsafe_takeover_is_shared((uintptr_t)mutex))
         fsafe_layout_mutex_set_owner(mutex, self->owner);
+}
+
+/*
+ * Which mutexes were locked and unnamed when this generation got its second thread: the stage FSAFE_HELD marks
+ * the records. Valid in `generation`; `count` may be too high, never too low.
+ */
+static struct {
+    _Atomic uint32_t generation;
+    _Atomic uint32_t count;
+} surveyed;
+
+static bool is_surveyed(void)
+{
+    return atomic_load_explicit(&surveyed.generation, memory_order_acquire) == fsafe_lineage_generation();
+}
+
+static bool peek_unnamed(uintptr_t lock)
+{
+    pthread_mutex_t bytes;
+    return fsafe_sys_peek(lock, &bytes, sizeof bytes) &&
+           fsafe_layout_mutex_kind(&bytes) != FSAFE_MUTEX_FOREIGN && fsafe_layout_mutex_locked(&bytes) &&
+           fsafe_layout_mutex_owner(&bytes) == 0;
+}
+
+/* Marks the records of vanished threads that name `lock` (0: every lock) by `is_marked`; counts the marked. */
+static uint32_t mark(uintptr_t lock, bool is_marked(uintptr_t lock))
+{
+    uint32_t now = fsafe_lineage_generation();
+    uint32_t count = 0;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uint32_t generation = fsafe_thread_generation(thread);
+        if (generation == 0 || generation >= now)
+            continue;
+        for (uint32_t k = fsafe_ledger_depth(&thread->locks); k > 0; k--) {
+            uintptr_t word, site;
+            if (!fsafe_ledger_read(&thread->locks, k, &word, &site))
+                continue;
+            uintptr_t address = word & ~FSAFE_STAGE_MASK;
+            if (lock != 0 && lock != address)
+                continue;
+            bool marked = is_marked(address);
+            count += marked;
+            word = address | (marked ? FSAFE_HELD : FSAFE_WANTED);
+            atomic_store_explicit(&fsafe_ledger_record(&thread->locks, k)->lock, word, memory_order_relaxed);
+        }
+    }
+    return count;
+}
+
+static bool is_over(uintptr_t lock)
+{
+    (void)lock;
+    return false;
+}
+
+void fsafe_mutex_survey(void)
+{
+    if (is_surveyed())
+        return;
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    if (!is_surveyed() && fsafe_sys_single_threaded()) {
+        atomic_store_explicit(&surveyed.count, mark(0, peek_unnamed), memory_order_relaxed);
+        atomic_store_explicit(&surveyed.generation, fsafe_lineage_generation(), memory_order_release);
+    }
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+}
+
+void fsafe_mutex_born(pthread_mutex_t *mutex)
+{
+    if (!is_surveyed() || atomic_load_explicit(&surveyed.count, memory_order_relaxed) == 0)
+        return;
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    mark((uintptr_t)mutex, is_over);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
 bool fsafe_mutex_is_stale(uintptr_t lock, void *context)
@@ -55,32 +135,58 @@ static enum holder look(const pthread_mutex_t *mutex, const struct fsafe_thread 
     return fsafe_thread_was(self, *owner) ? OWN : DEAD;
 }
 
+/* Whether this thread was at the mutex already when it asked for it: a signal handler came in between. */
+static bool is_interrupted_here(const struct fsafe_thread *self, uintptr_t lock)
+{
+    unsigned records = 0;
+    for (uint32_t i = fsafe_ledger_depth(&self->locks); i > 0; i--)
+        records += (atomic_load_explicit(&fsafe_ledger_record(&self->locks, i)->lock, memory_order_relaxed) &
+                    ~FSAFE_STAGE_MASK) == lock;
+    return records > 1;
+}
+
+/*
+ * A mutex that is locked and names nobody. While the process has one thread only a dead one can have left it so.
+ * Later a living thread may be at it, for an instant; what was noted before tells them apart.
+ */
+static enum fsafe_verdict judge_unnamed(const struct fsafe_thread *self, const struct fsafe_claims *claims,
+                                        uintptr_t lock)
+{
+    if (!is_surveyed())
+        return fsafe_sys_single_threaded() && !is_interrupted_here(self, lock) ? FSAFE_TAKEN : FSAFE_PROCEED;
+    if (!claims->vanished_held)
+        return FSAFE_PROCEED;
+    return claims->living_is_at_it ? FSAFE_UNDECIDED : FSAFE_TAKEN;
+}
+
+static enum fsafe_verdict judge_dead(const struct fsafe_claims *claims, int owner)
+{
+    if (claims->vanished != NULL && claims->vanished->owner == owner)
+        return FSAFE_TAKEN;
+    /* A thread that ended with it is as stuck as without a fork; one that forked with it has it still. */
+    return claims->died_with_it || claims->living_was_owner ? FSAFE_PROCEED : FSAFE_TAKEN;
+}
+
 /* Under the latch. */
 static enum fsafe_verdict judge(pthread_mutex_t *mutex, const struct fsafe_thread *self, bool would_wait,
                                 struct fsafe_event *event)
 {
+    uintptr_t lock = (uintptr_t)mutex;
     int owner = 0;
     enum holder holder = look(mutex, self, &owner);
     if (holder != DEAD && holder != UNNAMED)
         return FSAFE_PROCEED;
-    struct fsafe_claims claims =
-        fsafe_takeover_claims(self, FSAFE_LOCKS, (uintptr_t)mutex, 0, owner);
-    if (holder == UNNAMED) {
-        /* Unnamed passes in an instant where the one who is at it lives. */
-        if (claims.living_is_at_it)
-            return FSAFE_UNDECIDED;
-        /* Somebody we never saw has it: nobody can, but the dead, while we are alone. */
-        if (claims.vanished == NULL && !fsafe_sys_single_threaded())
-            return FSAFE_PROCEED;
-    } else if (claims.died_with_it) {
-        return FSAFE_PROCEED; /* as stuck as it would be without any fork */
-    }
+    struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_LOCKS, lock, 0, owner);
+    enum fsafe_verdict verdict =
+        holder == DEAD ? judge_dead(&claims, owner) : judge_unnamed(self, &claims, lock);
+    if (verdict != FSAFE_TAKEN)
+        return verdict;
     event->holder.tid = owner;
     if (claims.vanished != NULL && owner != 0 && claims.vanished->owner != owner)
         claims.vanished = NULL; /* somebody who waited for it: not the one to name */
     if (!fsafe_takeover_decide(event, &claims, would_wait))
         return FSAFE_PROCEED;
-    fsafe_takeover_void(FSAFE_LOCKS, (uintptr_t)mutex);
+    mark(lock, is_over);
     fsafe_layout_mutex_reset(mutex);
     return FSAFE_TAKEN;
 }
@@ -96,12 +202,16 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
     case OWN:
         fsafe_mutex_rehome(mutex, self);
         return FSAFE_PROCEED;
+    case UNNAMED:
+        /* Under contention every third look finds this: no more than a load where it can mean nothing. */
+        if (is_surveyed() && atomic_load_explicit(&surveyed.count, memory_order_relaxed) == 0)
+            return FSAFE_PROCEED;
+        break;
+    case DEAD:
+        break;
     case NOBODY:
     case LIVING:
         return FSAFE_PROCEED;
-    case DEAD:
-    case UNNAMED:
-        break;
     }
     struct fsafe_event event = {
         .lock = "mutex",
@@ -115,7 +225,7 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
     enum fsafe_verdict verdict = judge(mutex, self, would_wait, &event);
     fsafe_latch_release(&fsafe_takeover_latch, &old);
     if (verdict != FSAFE_UNDECIDED)
-        atomic_store_explicit(&self->asking, 0, memory_order_release);
+        atomic_store(&self->asking, 0); /* before the real call takes the lock, on any machine */
     fsafe_takeover_tell(&event);
     return verdict;
 }

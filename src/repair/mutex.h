@@ -21,9 +21,19 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
 
 /*
  * Makes a mutex that this thread holds since before it forked its own again: libc compares the owner with the
- * new thread id and finds a stranger. Context: child, any thread.
+ * new thread id and finds a stranger. Not in shared memory, where the parent may be reading it. Context: child, any thread.
  */
 void fsafe_mutex_rehome(pthread_mutex_t *mutex, const struct fsafe_thread *self);
+
+/*
+ * The child is about to have a second thread: notes which mutexes a vanished thread left locked and unnamed.
+ * From then on such a mutex could as well be one that a living thread is just taking.
+ * Context: child, alone; once in each generation, or it does nothing.
+ */
+void fsafe_mutex_survey(void);
+
+/* The mutex was initialised anew: what was noted about its bytes is over. Context: child, any thread. */
+void fsafe_mutex_born(pthread_mutex_t *mutex);
 
 /* For fsafe_ledger_push_full: a record of a mutex whose bytes do not name the thread `context`. */
 bool fsafe_mutex_is_stale(uintptr_t lock, void *context);

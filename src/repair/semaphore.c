@@ -12,7 +12,7 @@
  */
 enum { FILTER_WORDS = 32 };
 static struct {
-    _Atomic uint32_t generation;
+    uint32_t generation;
     uint64_t words[FILTER_WORDS];
 } filter;
 
@@ -24,33 +24,28 @@ _Static_assert(FILTER_WORDS * 64 == 1 << (32 - 21), "a bit for each hash");
 
 static void fill_filter(void)
 {
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
     uint32_t now = fsafe_lineage_generation();
-    if (atomic_load_explicit(&filter.generation, memory_order_relaxed) != now) {
-        memset(filter.words, 0, sizeof filter.words);
-        for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-            struct fsafe_thread *thread = fsafe_thread_slot(i);
-            uint32_t generation = fsafe_thread_generation(thread);
-            if (generation == 0 || generation >= now)
+    memset(filter.words, 0, sizeof filter.words);
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uint32_t generation = fsafe_thread_generation(thread);
+        if (generation == 0 || generation >= now)
+            continue;
+        for (uint32_t k = fsafe_ledger_depth(&thread->tokens); k > 0; k--) {
+            uintptr_t lock, site;
+            if (!fsafe_ledger_read(&thread->tokens, k, &lock, &site))
                 continue;
-            for (uint32_t k = fsafe_ledger_depth(&thread->tokens); k > 0; k--) {
-                uintptr_t lock, site;
-                if (!fsafe_ledger_read(&thread->tokens, k, &lock, &site))
-                    continue;
-                unsigned bit = filter_bit(lock & ~FSAFE_STAGE_MASK);
-                filter.words[bit / 64] |= (uint64_t)1 << bit % 64;
-            }
+            unsigned bit = filter_bit(lock & ~FSAFE_STAGE_MASK);
+            filter.words[bit / 64] |= (uint64_t)1 << bit % 64;
         }
-        atomic_store_explicit(&filter.generation, now, memory_order_release);
     }
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
+    filter.generation = now;
 }
 
-/* Whether a vanished thread may have a record of it. Exact enough when it says no. */
+/* Whether a vanished thread may have a record of it; never wrong when it says no. Under the latch. */
 static bool may_be_orphaned(uintptr_t lock)
 {
-    if (atomic_load_explicit(&filter.generation, memory_order_acquire) != fsafe_lineage_generation())
+    if (filter.generation != fsafe_lineage_generation())
         fill_filter();
     unsigned bit = filter_bit(lock);
     return (filter.words[bit / 64] >> bit % 64 & 1) != 0;
@@ -82,6 +77,40 @@ void fsafe_semaphore_is_event(sem_t *semaphore)
     atomic_fetch_or_explicit(fsafe_layout_sem_note(semaphore), FSAFE_NOTE_EVENT, memory_order_relaxed);
 }
 
+void fsafe_semaphore_handed_over(sem_t *semaphore)
+{
+    uintptr_t held = (uintptr_t)semaphore | FSAFE_HELD;
+    fsafe_semaphore_is_event(semaphore);
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (fsafe_thread_generation(thread) == 0)
+            continue;
+        uintptr_t lock, site;
+        for (uint32_t k = fsafe_ledger_depth(&thread->tokens); k > 0; k--)
+            if (fsafe_ledger_read(&thread->tokens, k, &lock, &site) && lock == held)
+                fsafe_ledger_clear(&thread->tokens, k, held);
+    }
+}
+
+/* Whether it began, or was settled, in this very generation. */
+static bool is_settled(sem_t *semaphore)
+{
+    uint32_t note = atomic_load_explicit(fsafe_layout_sem_note(semaphore), memory_order_relaxed);
+    uint32_t now = fsafe_lineage_generation();
+    return (note & FSAFE_NOTE_BORN) == now && now != FSAFE_NOTE_BORN;
+}
+
+static void settle(sem_t *semaphore)
+{
+    _Atomic uint32_t *note = fsafe_layout_sem_note(semaphore);
+    uint32_t seen = atomic_load_explicit(note, memory_order_relaxed);
+    uint32_t settled;
+    do /* another thread may be marking it as an event */
+        settled = (seen & ~FSAFE_NOTE_BORN) | born(fsafe_lineage_generation());
+    while (!atomic_compare_exchange_weak_explicit(note, &seen, settled, memory_order_relaxed,
+                                                  memory_order_relaxed));
+}
+
 static struct fsafe_claims claims_of(sem_t *semaphore, const struct fsafe_thread *self)
 {
     uint32_t note = atomic_load_explicit(fsafe_layout_sem_note(semaphore), memory_order_relaxed);
@@ -92,7 +121,8 @@ static struct fsafe_claims claims_of(sem_t *semaphore, const struct fsafe_thread
 static enum fsafe_verdict judge(sem_t *semaphore, const struct fsafe_thread *self, bool would_wait,
                                 struct fsafe_event *event)
 {
-    if (fsafe_layout_sem_value(semaphore) != 0 || !fsafe_semaphore_is_lock(semaphore))
+    if (fsafe_layout_sem_value(semaphore) != 0 || !fsafe_semaphore_is_lock(semaphore) ||
+        !may_be_orphaned((uintptr_t)semaphore))
         return FSAFE_PROCEED;
     struct fsafe_claims claims = claims_of(semaphore, self);
     /*
@@ -105,14 +135,14 @@ static enum fsafe_verdict judge(sem_t *semaphore, const struct fsafe_thread *sel
         return FSAFE_UNDECIDED;
     if (!fsafe_takeover_decide(event, &claims, would_wait))
         return FSAFE_PROCEED;
-    fsafe_takeover_void(FSAFE_TOKENS, (uintptr_t)semaphore);
+    settle(semaphore);
     return FSAFE_TAKEN;
 }
 
 enum fsafe_verdict fsafe_semaphore_judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site,
                                          bool would_wait)
 {
-    if (!may_be_orphaned((uintptr_t)semaphore))
+    if (is_settled(semaphore))
         return FSAFE_PROCEED;
     struct fsafe_event event = {
         .lock = "semaphore",
@@ -133,15 +163,16 @@ enum fsafe_verdict fsafe_semaphore_judge(sem_t *semaphore, struct fsafe_thread *
 
 bool fsafe_semaphore_settle(sem_t *semaphore, const struct fsafe_thread *self)
 {
-    if (!may_be_orphaned((uintptr_t)semaphore))
+    if (is_settled(semaphore))
         return false;
+    bool had = false;
     struct fsafe_sigset old;
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    bool held = claims_of(semaphore, self).vanished != NULL;
-    if (held)
-        fsafe_takeover_void(FSAFE_TOKENS, (uintptr_t)semaphore);
+    if (may_be_orphaned((uintptr_t)semaphore))
+        had = claims_of(semaphore, self).vanished != NULL;
+    settle(semaphore);
     fsafe_latch_release(&fsafe_takeover_latch, &old);
-    return held;
+    return had;
 }
 
 /* A copy of the semaphore, if its memory is still there and the copy is one of a lock that is taken. */

@@ -41,6 +41,13 @@ void fsafe_semaphore_dies(sem_t *semaphore);
 void fsafe_semaphore_is_event(sem_t *semaphore);
 
 /*
+ * A thread that did not take it is about to post it: from now on it is an event, and whoever took it has not got
+ * it any more; a record that stayed would speak for the next semaphore at this address. Looks at all ledgers, once
+ * in a semaphore's life. Context: any thread, before its post.
+ */
+void fsafe_semaphore_handed_over(sem_t *semaphore);
+
+/*
  * Says what to do with a lock whose value is 0 and that the caller is about to wait for from `site`.
  * FSAFE_TAKEN: the dead thread's token is now the caller's; the value stays 0.
  * Context: child, any thread, no latch held.
@@ -49,8 +56,9 @@ enum fsafe_verdict fsafe_semaphore_judge(sem_t *semaphore, struct fsafe_thread *
                                          bool would_wait);
 
 /*
- * The child is taking or posting it by itself: what vanished threads recorded is over. Returns whether one of
- * them held it. Context: child, any thread, no latch held, before the real call.
+ * The child is taking or posting it by itself: what vanished threads recorded is over, and the note says so by a
+ * later birth. So as long as their records count, no token has moved in this process. Returns whether one of them
+ * had it. Context: child, any thread, no latch held, before the real call.
  */
 bool fsafe_semaphore_settle(sem_t *semaphore, const struct fsafe_thread *self);
 

@@ -37,8 +37,11 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
         uint32_t generation = fsafe_thread_generation(thread);
         enum fsafe_stage stage;
         uintptr_t site;
-        if (generation == 0 || generation < born || thread == self ||
-            !find_record(fsafe_takeover_ledger(thread, of), lock, &stage, &site))
+        if (generation == 0 || generation < born || thread == self)
+            continue;
+        if (generation == now && fsafe_thread_was(thread, owner))
+            claims.living_was_owner = true;
+        if (!find_record(fsafe_takeover_ledger(thread, of), lock, &stage, &site))
             continue;
         if (thread->ended && (generation == now || of == FSAFE_TOKENS)) {
             claims.died_with_it = true;
@@ -51,6 +54,7 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
                 claims.living_is_at_it = true;
             continue;
         }
+        claims.vanished_held |= stage == FSAFE_HELD;
         /* A younger generation knows better, and within one the holder knows better than who waited. */
         bool holds = stage == FSAFE_HELD || (owner != 0 && thread->owner == owner);
         if (claims.vanished == NULL || generation > best_generation ||
@@ -64,18 +68,11 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
     return claims;
 }
 
-void fsafe_takeover_void(enum fsafe_ledger_of of, uintptr_t lock)
+bool fsafe_takeover_is_shared(uintptr_t lock)
 {
-    uint32_t now = fsafe_lineage_generation();
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uint32_t generation = fsafe_thread_generation(thread);
-        if (generation == 0 || generation >= now)
-            continue;
-        struct fsafe_ledger *ledger = fsafe_takeover_ledger(thread, of);
-        for (uint32_t found; (found = fsafe_ledger_find(ledger, lock)) != 0;)
-            fsafe_ledger_remove(ledger, found);
-    }
+    struct fsafe_mapping mapping = {.address = lock};
+    fsafe_maps_find(&mapping, 1);
+    return mapping.found ? mapping.shared : fsafe_maps_probe_shared(lock);
 }
 
 bool fsafe_takeover_be_patient(struct fsafe_patience *patience, clockid_t clock, const struct timespec *until)
@@ -101,9 +98,7 @@ bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims 
         event->fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1);
     }
     event->worth_a_line = would_wait;
-    struct fsafe_mapping mapping = {.address = event->address};
-    fsafe_maps_find(&mapping, 1);
-    if (mapping.found ? mapping.shared : fsafe_maps_probe_shared(event->address)) {
+    if (fsafe_takeover_is_shared(event->address)) {
         event->deed = FSAFE_REFUSED;
         event->why = "it lies in memory shared with other processes";
         return false;

@@ -36,8 +36,10 @@ extern struct fsafe_latch fsafe_takeover_latch;
 struct fsafe_claims {
     struct fsafe_thread *vanished; /* who held it at fork, or else was at it; NULL: nobody is recorded */
     uintptr_t since;               /* where it took it */
+    bool vanished_held;            /* one of those records says held */
     bool living_holds;             /* a thread of this process has it (semaphores: stage held) */
     bool living_is_at_it;          /* one may be taking or releasing it now */
+    bool living_was_owner;         /* one was called `owner` before it forked */
     /* One ended and never released it: in this process, or for a semaphore in any before it as well. */
     bool died_with_it;
 };
@@ -51,8 +53,11 @@ struct fsafe_claims {
 struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum fsafe_ledger_of of, uintptr_t lock,
                                           uint32_t born, int owner);
 
-/* Removes what vanished threads recorded about `lock`: it has a new life. Context: child, under the latch. */
-void fsafe_takeover_void(enum fsafe_ledger_of of, uintptr_t lock);
+/*
+ * Whether the lock lies in memory that other processes may share (or nothing is known of it): then its holder may
+ * live in one of them. Slow. Context: any thread.
+ */
+bool fsafe_takeover_is_shared(uintptr_t lock);
 
 /* How long a caller with an undecided lock has been trying. Begins all zero. */
 struct fsafe_patience {

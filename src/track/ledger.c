@@ -75,6 +75,13 @@ bool fsafe_ledger_read(const struct fsafe_ledger *ledger, uint32_t index, uintpt
     return *lock != 0;
 }
 
+void fsafe_ledger_clear(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock)
+{
+    struct fsafe_records *records = atomic_load_explicit(&ledger->records, memory_order_acquire);
+    if (records != NULL && index < records->capacity)
+        atomic_compare_exchange_strong(&records->record[index].lock, &lock, 0);
+}
+
 /*
  * Empties all but the latest record of each lock. A set of addresses beside the array keeps this linear:
  * a thread may hold very many locks.

@@ -1,7 +1,7 @@
 /*
  * track/ledger: which locks one thread holds or is about to hold: a stack of records in our own memory.
  *
- * Written by its thread alone. Read by the child of a fork (its thread is gone: frozen between two stores)
+ * Written by its thread alone (but see clear). Read by the child of a fork (its thread is gone: frozen between two stores)
  * and by other threads of the same process, who must allow for a record that comes or goes meanwhile.
  *
  * A record is an index, never proof: it says where to look and whom to name. It may be stale (the lock was
@@ -79,6 +79,12 @@ uint32_t fsafe_ledger_find(const struct fsafe_ledger *ledger, uintptr_t lock);
  * Context: any thread; arrays are never given back while somebody may read them.
  */
 bool fsafe_ledger_read(const struct fsafe_ledger *ledger, uint32_t index, uintptr_t *lock, uintptr_t *site);
+
+/*
+ * Empties record `index` if it still is `lock` at that stage: the one thing another thread may do to a ledger. Its
+ * owner finds the empty slot when it next makes room. Context: any thread.
+ */
+void fsafe_ledger_clear(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock);
 
 static inline struct fsafe_record *fsafe_ledger_record(const struct fsafe_ledger *ledger, uint32_t index)
 {

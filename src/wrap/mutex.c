@@ -48,13 +48,13 @@ static bool settled_in_child(pthread_mutex_t *mutex, struct fsafe_thread *self, 
     for (struct fsafe_patience patience = {0};;) {
         if (fsafe_mutex_judge(mutex, self, site, attempt->how != TRYLOCK) != FSAFE_UNDECIDED)
             return false;
-        atomic_store_explicit(&self->asking, 0, memory_order_release);
+        atomic_store(&self->asking, 0);
         *result = FSAFE_NEXT(pthread_mutex_trylock)(mutex);
         if (*result != EBUSY || attempt->how == TRYLOCK)
             return true;
         atomic_store_explicit(&self->asking, (uintptr_t)mutex, memory_order_release);
         bool more = fsafe_takeover_be_patient(&patience, attempt->clock, attempt->until);
-        atomic_store_explicit(&self->asking, 0, memory_order_release);
+        atomic_store(&self->asking, 0);
         if (!more)
             return false; /* libc words the timeout */
     }
@@ -170,8 +170,11 @@ FSAFE_EXPORT int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexa
 {
     int result = FSAFE_NEXT(pthread_mutex_init)(mutex, attributes);
     /* A child may re-initialise a lock that it holds: it does not hold the new one. */
-    if (result == 0 && fsafe_self != NULL)
+    if (result == 0 && fsafe_self != NULL) {
         fsafe_ledger_drop(&fsafe_self->locks, (uintptr_t)mutex);
+        if (fsafe_lineage_is_child())
+            fsafe_mutex_born(mutex);
+    }
     return result;
 }
 

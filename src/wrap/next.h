@@ -10,6 +10,9 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#ifdef HAVE_THREADS_H
+#include <threads.h>
+#endif
 #include <unistd.h>
 
 struct fsafe_next {

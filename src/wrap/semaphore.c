@@ -205,9 +205,11 @@ FSAFE_EXPORT int sem_post(sem_t *semaphore)
          * lock that stands for a thread's life); everybody else announces an event.
          */
         if (!fsafe_lineage_is_child() || !fsafe_semaphore_settle(semaphore, self))
-            fsafe_semaphore_is_event(semaphore);
+            fsafe_semaphore_handed_over(semaphore);
         return FSAFE_NEXT(sem_post)(semaphore);
     }
+    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()))
+        fsafe_semaphore_settle(semaphore, self);
     atomic_store_explicit(&fsafe_ledger_record(&self->tokens, index)->lock, lock | FSAFE_LEAVING,
                           memory_order_release);
     int result = fsafe_layout_sem_post(semaphore) ? 0 : FSAFE_NEXT(sem_post)(semaphore);
@@ -229,7 +231,7 @@ FSAFE_EXPORT int sem_destroy(sem_t *semaphore)
 {
     if (fsafe_self != NULL && fsafe_semaphore_is_lock(semaphore)) {
         fsafe_semaphore_dies(semaphore);
-        fsafe_ledger_drop(&fsafe_self->tokens, (uintptr_t)semaphore);
+        fsafe_ledger_drop(&fsafe_self->tokens, (uintptr_t)semaphore | FSAFE_HELD);
     }
     return FSAFE_NEXT(sem_destroy)(semaphore);
 }
