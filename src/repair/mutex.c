@@ -53,9 +53,9 @@ static uint32_t mark(uintptr_t lock, bool is_marked(uintptr_t lock))
         uint32_t generation = fsafe_thread_generation(thread);
         if (generation == 0 || generation >= now)
             continue;
-        for (uint32_t k = fsafe_ledger_depth(&thread->locks); k > 0; k--) {
+        for (uint32_t k = fsafe_ledger_depth(fsafe_thread_locks(thread)); k > 0; k--) {
             uintptr_t word, site;
-            if (!fsafe_ledger_read(&thread->locks, k, &word, &site))
+            if (!fsafe_ledger_read(fsafe_thread_locks(thread), k, &word, &site))
                 continue;
             uintptr_t address = word & ~FSAFE_STAGE_MASK;
             if (lock != 0 && lock != address)
@@ -63,7 +63,7 @@ static uint32_t mark(uintptr_t lock, bool is_marked(uintptr_t lock))
             bool marked = is_marked(address);
             count += marked;
             word = address | (marked ? FSAFE_HELD : FSAFE_WANTED);
-            atomic_store_explicit(&fsafe_ledger_record(&thread->locks, k)->lock, word, memory_order_relaxed);
+            atomic_store_explicit(&fsafe_ledger_record(fsafe_thread_locks(thread), k)->lock, word, memory_order_relaxed);
         }
     }
     return count;
@@ -136,11 +136,11 @@ static enum holder look(const pthread_mutex_t *mutex, const struct fsafe_thread 
 }
 
 /* Whether this thread was at the mutex already when it asked for it: a signal handler came in between. */
-static bool is_interrupted_here(const struct fsafe_thread *self, uintptr_t lock)
+static bool is_interrupted_here(struct fsafe_thread *self, uintptr_t lock)
 {
     unsigned records = 0;
-    for (uint32_t i = fsafe_ledger_depth(&self->locks); i > 0; i--)
-        records += (atomic_load_explicit(&fsafe_ledger_record(&self->locks, i)->lock, memory_order_relaxed) &
+    for (uint32_t i = fsafe_ledger_depth(fsafe_thread_locks(self)); i > 0; i--)
+        records += (atomic_load_explicit(&fsafe_ledger_record(fsafe_thread_locks(self), i)->lock, memory_order_relaxed) &
                     ~FSAFE_STAGE_MASK) == lock;
     return records > 1;
 }
@@ -149,7 +149,7 @@ static bool is_interrupted_here(const struct fsafe_thread *self, uintptr_t lock)
  * A mutex that is locked and names nobody. While the process has one thread only a dead one can have left it so.
  * Later a living thread may be at it, for an instant; what was noted before tells them apart.
  */
-static enum fsafe_verdict judge_unnamed(const struct fsafe_thread *self, const struct fsafe_claims *claims,
+static enum fsafe_verdict judge_unnamed(struct fsafe_thread *self, const struct fsafe_claims *claims,
                                         uintptr_t lock)
 {
     if (!is_surveyed())
@@ -168,7 +168,7 @@ static enum fsafe_verdict judge_dead(const struct fsafe_claims *claims, int owne
 }
 
 /* Under the latch. */
-static enum fsafe_verdict judge(pthread_mutex_t *mutex, const struct fsafe_thread *self, bool would_wait,
+static enum fsafe_verdict judge(pthread_mutex_t *mutex, struct fsafe_thread *self, bool would_wait,
                                 struct fsafe_event *event)
 {
     uintptr_t lock = (uintptr_t)mutex;

@@ -31,9 +31,9 @@ static void fill_filter(void)
         uint32_t generation = fsafe_thread_generation(thread);
         if (generation == 0 || generation >= now)
             continue;
-        for (uint32_t k = fsafe_ledger_depth(&thread->tokens); k > 0; k--) {
+        for (uint32_t k = fsafe_ledger_depth(fsafe_thread_tokens(thread)); k > 0; k--) {
             uintptr_t lock, site;
-            if (!fsafe_ledger_read(&thread->tokens, k, &lock, &site))
+            if (!fsafe_ledger_read(fsafe_thread_tokens(thread), k, &lock, &site))
                 continue;
             unsigned bit = filter_bit(lock & ~FSAFE_STAGE_MASK);
             filter.words[bit / 64] |= (uint64_t)1 << bit % 64;
@@ -86,9 +86,9 @@ void fsafe_semaphore_handed_over(sem_t *semaphore)
         if (fsafe_thread_generation(thread) == 0)
             continue;
         uintptr_t lock, site;
-        for (uint32_t k = fsafe_ledger_depth(&thread->tokens); k > 0; k--)
-            if (fsafe_ledger_read(&thread->tokens, k, &lock, &site) && lock == held)
-                fsafe_ledger_clear(&thread->tokens, k, held);
+        for (uint32_t k = fsafe_ledger_depth(fsafe_thread_tokens(thread)); k > 0; k--)
+            if (fsafe_ledger_read(fsafe_thread_tokens(thread), k, &lock, &site) && lock == held)
+                fsafe_ledger_clear(fsafe_thread_tokens(thread), k, held);
     }
 }
 

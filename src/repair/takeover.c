@@ -41,7 +41,7 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
             continue;
         if (generation == now && fsafe_thread_was(thread, owner))
             claims.living_was_owner = true;
-        if (!find_record(fsafe_takeover_ledger(thread, of), lock, &stage, &site))
+        if (!find_record(&thread->ledgers[of], lock, &stage, &site))
             continue;
         if (thread->ended && (generation == now || of == FSAFE_TOKENS)) {
             claims.died_with_it = true;

@@ -21,14 +21,6 @@ enum fsafe_verdict {
     FSAFE_UNDECIDED, /* a living thread may be taking it this very moment: try it, pause, ask again */
 };
 
-/* Which of a thread's two ledgers a lock is recorded in. */
-enum fsafe_ledger_of { FSAFE_LOCKS, FSAFE_TOKENS };
-
-static inline struct fsafe_ledger *fsafe_takeover_ledger(struct fsafe_thread *thread, enum fsafe_ledger_of of)
-{
-    return of == FSAFE_TOKENS ? &thread->tokens : &thread->locks;
-}
-
 /* Guards judging and taking over within one process. The child's adoption resets it. */
 extern struct fsafe_latch fsafe_takeover_latch;
 

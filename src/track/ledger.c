@@ -24,16 +24,13 @@ static void copy_record(struct fsafe_record *to, const struct fsafe_record *from
     atomic_store_explicit(&to->lock, load_lock(from), memory_order_release);
 }
 
-void fsafe_ledger_begin(struct fsafe_ledger *ledger)
+void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capacity)
 {
-    if (ledger->first_capacity == 0) {
-        ledger->first_capacity = FSAFE_LEDGER_INLINE;
-        _Static_assert(offsetof(struct fsafe_ledger, first) - offsetof(struct fsafe_ledger, first_capacity) ==
-                           offsetof(struct fsafe_records, record),
-                       "the inline array is laid out like a grown one");
-        atomic_store_explicit(&ledger->records, (struct fsafe_records *)(void *)&ledger->first_capacity,
-                              memory_order_release);
-        ledger->room = FSAFE_LEDGER_INLINE - 1;
+    if (atomic_load_explicit(&ledger->records, memory_order_relaxed) == NULL) {
+        struct fsafe_records *records = first;
+        records->capacity = capacity;
+        atomic_store_explicit(&ledger->records, records, memory_order_release);
+        ledger->room = capacity - 1;
     }
     for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
         atomic_store_explicit(&fsafe_ledger_record(ledger, i)->lock, 0, memory_order_relaxed);

@@ -39,14 +39,17 @@ struct fsafe_records {
     struct fsafe_record record[];
 };
 
-enum { FSAFE_LEDGER_INLINE = 24 };
+/* An array of `n` records as a member of another structure, laid out as struct fsafe_records. */
+#define FSAFE_RECORDS(n)               \
+    struct {                           \
+        uint32_t capacity;             \
+        struct fsafe_record record[n]; \
+    }
 
 struct fsafe_ledger {
     struct fsafe_records *_Atomic records;
     _Atomic uint32_t depth; /* index of the latest record; 0: none. Below capacity */
     uint32_t room;          /* capacity - 1: the depth at which the array is full */
-    uint32_t first_capacity; /* the inline array, laid out as struct fsafe_records */
-    struct fsafe_record first[FSAFE_LEDGER_INLINE];
 };
 
 /*
@@ -55,8 +58,11 @@ struct fsafe_ledger {
  */
 typedef bool fsafe_ledger_is_stale(uintptr_t lock, void *context);
 
-/* Makes an empty ledger of whatever `ledger` was, keeping an array it grew to. Context: its thread. */
-void fsafe_ledger_begin(struct fsafe_ledger *ledger);
+/*
+ * Makes an empty ledger of whatever `ledger` was, keeping an array it grew to; a zeroed one begins with `first`, an
+ * FSAFE_RECORDS(capacity). Context: its thread.
+ */
+void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capacity);
 
 /*
  * Adds a record to a full ledger: drops duplicates and what `is_stale` names, and doubles the array when that

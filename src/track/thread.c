@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/prctl.h>
 
@@ -65,7 +66,10 @@ static bool add_slab(void)
 
 static bool is_empty(const struct fsafe_thread *thread)
 {
-    return fsafe_ledger_depth(&thread->locks) == 0 && fsafe_ledger_depth(&thread->tokens) == 0;
+    for (unsigned i = 0; i < FSAFE_LEDGERS; i++)
+        if (fsafe_ledger_depth(&thread->ledgers[i]) != 0)
+            return false;
+    return true;
 }
 
 /* Whether nobody needs what the slot, last of generation `of`, says any more. */
@@ -116,10 +120,23 @@ static struct fsafe_thread *claim_any(void)
     }
 }
 
+static void empty_ledgers(struct fsafe_thread *self)
+{
+#define BEGIN(of, first) \
+    fsafe_ledger_begin(&self->ledgers[of], &(first), sizeof (first).record / sizeof *(first).record)
+    BEGIN(FSAFE_LOCKS, self->first_locks);
+    BEGIN(FSAFE_TOKENS, self->first_tokens);
+    BEGIN(FSAFE_SPINS, self->first_spins);
+    BEGIN(FSAFE_WAITS, self->first_waits);
+#undef BEGIN
+    _Static_assert(offsetof(struct fsafe_thread, first_locks.record) - offsetof(struct fsafe_thread, first_locks) ==
+                       offsetof(struct fsafe_records, record),
+                   "a slot's first array is laid out like a grown one");
+}
+
 static void fill_in(struct fsafe_thread *self)
 {
-    fsafe_ledger_begin(&self->locks);
-    fsafe_ledger_begin(&self->tokens);
+    empty_ledgers(self);
     atomic_store_explicit(&self->asking, 0, memory_order_relaxed);
     self->owner = calls.probe_owner();
     memset(self->former_owners, 0, sizeof self->former_owners);
@@ -170,8 +187,7 @@ static void leave(void *slot)
         self->ended = true;
         return;
     }
-    fsafe_ledger_begin(&self->locks);
-    fsafe_ledger_begin(&self->tokens);
+    empty_ledgers(self);
     atomic_store_explicit(&self->generation, 0, memory_order_release);
 }
 

@@ -15,6 +15,15 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
+/* What a ledger is about. A thread has one of each. */
+enum fsafe_ledger_of {
+    FSAFE_LOCKS,  /* mutexes and rwlocks: their bytes say who has them; what a drain would wait for */
+    FSAFE_TOKENS, /* semaphores used as locks; nothing waits for them */
+    FSAFE_SPINS,  /* spin locks: only the record says who has one */
+    FSAFE_WAITS,  /* condition variables and barriers that the thread is inside of */
+    FSAFE_LEDGERS,
+};
+
 struct fsafe_thread {
     /*
      * 0: free. Else the generation (see below) in which the thread lives or, when that is over, lived.
@@ -23,8 +32,7 @@ struct fsafe_thread {
     _Atomic uint32_t generation;
     int owner; /* what libc writes as owner into the mutexes this thread takes; see libc/layout.h */
 
-    struct fsafe_ledger locks;  /* mutexes; what a drain would wait for */
-    struct fsafe_ledger tokens; /* semaphores used as locks; nothing waits for them */
+    struct fsafe_ledger ledgers[FSAFE_LEDGERS]; /* use the accessors below */
 
     /* A lock it asks for and certainly does not have yet: see repair/takeover.h. 0: none. */
     _Atomic uintptr_t asking;
@@ -39,7 +47,33 @@ struct fsafe_thread {
     /* The fork under way: filled in by the thread itself before it forks, read by the child it becomes. */
     unsigned long fork_number;
     uintptr_t fork_site;
+
+    /* Where the ledgers begin; most threads never need more. */
+    FSAFE_RECORDS(20) first_locks;
+    FSAFE_RECORDS(16) first_tokens;
+    FSAFE_RECORDS(4) first_spins;
+    FSAFE_RECORDS(4) first_waits;
 };
+
+static inline struct fsafe_ledger *fsafe_thread_locks(struct fsafe_thread *thread)
+{
+    return &thread->ledgers[FSAFE_LOCKS];
+}
+
+static inline struct fsafe_ledger *fsafe_thread_tokens(struct fsafe_thread *thread)
+{
+    return &thread->ledgers[FSAFE_TOKENS];
+}
+
+static inline struct fsafe_ledger *fsafe_thread_spins(struct fsafe_thread *thread)
+{
+    return &thread->ledgers[FSAFE_SPINS];
+}
+
+static inline struct fsafe_ledger *fsafe_thread_waits(struct fsafe_thread *thread)
+{
+    return &thread->ledgers[FSAFE_WAITS];
+}
 
 /* This thread's slot, or NULL before it joins, after it left, and where we are switched off. */
 extern __thread struct fsafe_thread *fsafe_self __attribute__((tls_model("initial-exec")));

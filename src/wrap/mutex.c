@@ -70,7 +70,7 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
         result = ask_libc(mutex, attempt);
     /* One record stands for all the depth of a recursive mutex. */
     if (result != 0 || fsafe_layout_mutex_depth(mutex) > 1)
-        fsafe_ledger_drop(&self->locks, (uintptr_t)mutex);
+        fsafe_ledger_drop(fsafe_thread_locks(self), (uintptr_t)mutex);
     return result;
 }
 
@@ -84,8 +84,8 @@ static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t s
         return ask_libc(mutex, attempt);
     if (in_place && fsafe_layout_relock(mutex, self->owner))
         return 0;
-    if (!fsafe_ledger_push(&self->locks, (uintptr_t)mutex, site) &&
-        !fsafe_ledger_push_full(&self->locks, (uintptr_t)mutex, site, fsafe_mutex_is_stale, self))
+    if (!fsafe_ledger_push(fsafe_thread_locks(self), (uintptr_t)mutex, site) &&
+        !fsafe_ledger_push_full(fsafe_thread_locks(self), (uintptr_t)mutex, site, fsafe_mutex_is_stale, self))
         return ask_libc(mutex, attempt);
     if (in_place && fsafe_layout_lock_free(mutex, self->owner))
         return 0;
@@ -96,7 +96,7 @@ static inline int lock(pthread_mutex_t *mutex, uintptr_t site, const struct atte
 {
     struct fsafe_thread *self = fsafe_self;
     if (FSAFE_LIKELY(self != NULL && fsafe_layout_is_plain(mutex) &&
-                     fsafe_ledger_push(&self->locks, (uintptr_t)mutex, site))) {
+                     fsafe_ledger_push(fsafe_thread_locks(self), (uintptr_t)mutex, site))) {
         if (FSAFE_LIKELY(fsafe_layout_lock_plain(mutex, self->owner)))
             return 0;
         return finish(mutex, self, site, attempt);
@@ -144,7 +144,7 @@ static FSAFE_COLD int release(pthread_mutex_t *mutex)
     bool last = fsafe_layout_mutex_depth(mutex) <= 1;
     int result = FSAFE_NEXT(pthread_mutex_unlock)(mutex);
     if (result == 0 && last)
-        fsafe_ledger_drop(&self->locks, (uintptr_t)mutex);
+        fsafe_ledger_drop(fsafe_thread_locks(self), (uintptr_t)mutex);
     return result;
 }
 
@@ -153,7 +153,7 @@ FSAFE_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex)
     struct fsafe_thread *self = fsafe_self;
     if (FSAFE_LIKELY(self != NULL && fsafe_layout_is_plain(mutex))) {
         fsafe_layout_unlock_plain(mutex); /* from here on it may be gone */
-        fsafe_ledger_drop(&self->locks, (uintptr_t)mutex);
+        fsafe_ledger_drop(fsafe_thread_locks(self), (uintptr_t)mutex);
         return 0;
     }
     enum fsafe_unlocked unlocked = self != NULL && fsafe_layout_in_place(mutex)
@@ -162,7 +162,7 @@ FSAFE_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex)
     if (unlocked == FSAFE_UNLOCK_LIBC)
         return release(mutex);
     if (unlocked == FSAFE_UNLOCKED)
-        fsafe_ledger_drop(&self->locks, (uintptr_t)mutex);
+        fsafe_ledger_drop(fsafe_thread_locks(self), (uintptr_t)mutex);
     return 0;
 }
 
@@ -171,7 +171,7 @@ FSAFE_EXPORT int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexa
     int result = FSAFE_NEXT(pthread_mutex_init)(mutex, attributes);
     /* A child may re-initialise a lock that it holds: it does not hold the new one. */
     if (result == 0 && fsafe_self != NULL) {
-        fsafe_ledger_drop(&fsafe_self->locks, (uintptr_t)mutex);
+        fsafe_ledger_drop(fsafe_thread_locks(fsafe_self), (uintptr_t)mutex);
         if (fsafe_lineage_is_child())
             fsafe_mutex_born(mutex);
     }
@@ -190,7 +190,7 @@ FSAFE_EXPORT int pthread_mutex_destroy(pthread_mutex_t *mutex)
     }
     int result = FSAFE_NEXT(pthread_mutex_destroy)(mutex);
     if (result == 0 && self != NULL)
-        fsafe_ledger_drop(&self->locks, (uintptr_t)mutex);
+        fsafe_ledger_drop(fsafe_thread_locks(self), (uintptr_t)mutex);
     return result;
 }
 

@@ -37,7 +37,7 @@ static int ask_libc(sem_t *semaphore, const struct attempt *attempt)
 
 static void mark_held(struct fsafe_thread *self, uintptr_t lock, uintptr_t site)
 {
-    struct fsafe_ledger *tokens = &self->tokens;
+    struct fsafe_ledger *tokens = fsafe_thread_tokens(self);
     uint32_t index = fsafe_ledger_find(tokens, lock);
     if (FSAFE_LIKELY(index != 0))
         atomic_store_explicit(&fsafe_ledger_record(tokens, index)->lock, lock | FSAFE_HELD,
@@ -55,7 +55,7 @@ struct wait {
 static void forget(void *argument)
 {
     const struct wait *wait = argument;
-    fsafe_ledger_drop(&wait->self->tokens, wait->lock | FSAFE_WANTED);
+    fsafe_ledger_drop(fsafe_thread_tokens(wait->self), wait->lock | FSAFE_WANTED);
 }
 
 /* The real call, a cancellation point. */
@@ -94,10 +94,10 @@ static bool granted_in_child(sem_t *semaphore, struct fsafe_thread *self, uintpt
 }
 
 /* Whether this thread already has the token that it asks for (its latest record is the asking). */
-static bool has_it_already(const struct fsafe_thread *self, uintptr_t lock)
+static bool has_it_already(struct fsafe_thread *self, uintptr_t lock)
 {
-    for (uint32_t i = fsafe_ledger_depth(&self->tokens); i > 0; i--)
-        if (atomic_load_explicit(&fsafe_ledger_record(&self->tokens, i)->lock, memory_order_relaxed) ==
+    for (uint32_t i = fsafe_ledger_depth(fsafe_thread_tokens(self)); i > 0; i--)
+        if (atomic_load_explicit(&fsafe_ledger_record(fsafe_thread_tokens(self), i)->lock, memory_order_relaxed) ==
             (lock | FSAFE_HELD))
             return true;
     return false;
@@ -110,11 +110,11 @@ static FSAFE_COLD int finish(sem_t *semaphore, struct fsafe_thread *self, uintpt
     uintptr_t lock = (uintptr_t)semaphore;
     fsafe_fork_notice();
     if (has_it_already(self, lock)) {
-        fsafe_ledger_drop(&self->tokens, lock | FSAFE_WANTED);
+        fsafe_ledger_drop(fsafe_thread_tokens(self), lock | FSAFE_WANTED);
         if (attempt->how != TRYWAIT) {
             /* Only another thread's post can end this wait: CPython's Condition parks its waiters so. */
             fsafe_semaphore_is_event(semaphore);
-            fsafe_ledger_drop(&self->tokens, lock | FSAFE_HELD);
+            fsafe_ledger_drop(fsafe_thread_tokens(self), lock | FSAFE_HELD);
         }
         return ask_libc(semaphore, attempt);
     }
@@ -127,7 +127,7 @@ static FSAFE_COLD int finish(sem_t *semaphore, struct fsafe_thread *self, uintpt
     if (result == 0)
         mark_held(self, lock, site);
     else
-        fsafe_ledger_drop(&self->tokens, lock | FSAFE_WANTED);
+        fsafe_ledger_drop(fsafe_thread_tokens(self), lock | FSAFE_WANTED);
     return result;
 }
 
@@ -141,8 +141,8 @@ static inline int take(sem_t *semaphore, uintptr_t site, const struct attempt *a
         return ask_libc(semaphore, attempt);
     if (attempt->how != TRYWAIT)
         pthread_testcancel(); /* the real wait acts upon a cancellation even when there is a token */
-    if (!fsafe_ledger_push(&self->tokens, lock | FSAFE_WANTED, site) &&
-        !fsafe_ledger_push_full(&self->tokens, lock | FSAFE_WANTED, site, fsafe_semaphore_is_stale, self))
+    if (!fsafe_ledger_push(fsafe_thread_tokens(self), lock | FSAFE_WANTED, site) &&
+        !fsafe_ledger_push_full(fsafe_thread_tokens(self), lock | FSAFE_WANTED, site, fsafe_semaphore_is_stale, self))
         return ask_libc(semaphore, attempt);
     if (FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_layout_sem_value(semaphore) != 0)
         fsafe_semaphore_settle(semaphore, self);
@@ -197,7 +197,7 @@ FSAFE_EXPORT int sem_post(sem_t *semaphore)
         self = fsafe_thread_join();
     if (self == NULL || !fsafe_semaphore_is_lock(semaphore))
         return FSAFE_NEXT(sem_post)(semaphore);
-    uint32_t index = fsafe_ledger_find(&self->tokens, lock);
+    uint32_t index = fsafe_ledger_find(fsafe_thread_tokens(self), lock);
     if (FSAFE_UNLIKELY(index == 0)) {
         fsafe_fork_notice();
         /*
@@ -210,10 +210,10 @@ FSAFE_EXPORT int sem_post(sem_t *semaphore)
     }
     if (FSAFE_UNLIKELY(fsafe_lineage_is_child()))
         fsafe_semaphore_settle(semaphore, self);
-    atomic_store_explicit(&fsafe_ledger_record(&self->tokens, index)->lock, lock | FSAFE_LEAVING,
+    atomic_store_explicit(&fsafe_ledger_record(fsafe_thread_tokens(self), index)->lock, lock | FSAFE_LEAVING,
                           memory_order_release);
     int result = fsafe_layout_sem_post(semaphore) ? 0 : FSAFE_NEXT(sem_post)(semaphore);
-    fsafe_ledger_drop(&self->tokens, lock | FSAFE_LEAVING);
+    fsafe_ledger_drop(fsafe_thread_tokens(self), lock | FSAFE_LEAVING);
     return result;
 }
 
@@ -222,7 +222,7 @@ FSAFE_EXPORT int sem_init(sem_t *semaphore, int process_shared, unsigned value)
     int result = FSAFE_NEXT(sem_init)(semaphore, process_shared, value);
     if (result == 0 && fsafe_thread_join() != NULL) {
         fsafe_semaphore_born(semaphore, process_shared, value);
-        fsafe_ledger_drop(&fsafe_self->tokens, (uintptr_t)semaphore);
+        fsafe_ledger_drop(fsafe_thread_tokens(fsafe_self), (uintptr_t)semaphore);
     }
     return result;
 }
@@ -231,7 +231,7 @@ FSAFE_EXPORT int sem_destroy(sem_t *semaphore)
 {
     if (fsafe_self != NULL && fsafe_semaphore_is_lock(semaphore)) {
         fsafe_semaphore_dies(semaphore);
-        fsafe_ledger_drop(&fsafe_self->tokens, (uintptr_t)semaphore | FSAFE_HELD);
+        fsafe_ledger_drop(fsafe_thread_tokens(fsafe_self), (uintptr_t)semaphore | FSAFE_HELD);
     }
     return FSAFE_NEXT(sem_destroy)(semaphore);
 }

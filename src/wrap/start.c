@@ -25,8 +25,8 @@ static int probe_owner(void)
 /* Whether the thread dies with locks that only the records can explain. */
 static bool leave(struct fsafe_thread *self)
 {
-    bool locks = fsafe_ledger_tidy(&self->locks, fsafe_mutex_is_stale, self) > 0;
-    bool tokens = fsafe_ledger_tidy(&self->tokens, fsafe_semaphore_is_stale, self) > 0;
+    bool locks = fsafe_ledger_tidy(fsafe_thread_locks(self), fsafe_mutex_is_stale, self) > 0;
+    bool tokens = fsafe_ledger_tidy(fsafe_thread_tokens(self), fsafe_semaphore_is_stale, self) > 0;
     return locks || tokens;
 }
 

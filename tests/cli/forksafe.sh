@@ -1,0 +1,120 @@
+#!/bin/sh
+# The launcher: exit statuses, the environment it sets, how it finds itself and the library. Speaks TAP.
+# FORKSAFE = path of the launcher, FORKSAFE_LIB = the library it is to preload.
+
+: "${FORKSAFE:?path of the launcher}" "${FORKSAFE_LIB:?path of the library}"
+absolute() { (cd "$(dirname "$1")" && printf '%s/%s\n' "$(pwd -P)" "$(basename "$1")"); }
+launcher=$(absolute "$FORKSAFE")
+library=$(absolute "$FORKSAFE_LIB")
+scratch=$(mktemp -d) || exit 99
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch" || exit 99
+unset LD_PRELOAD FORKSAFE FORKSAFE_LIB FORKSAFE_MODE FORKSAFE_LOG FORKSAFE_VERBOSE
+
+count=0
+# is NAME EXPECTED GOT
+is() {
+    count=$((count + 1))
+    if [ "$2" = "$3" ]; then
+        echo "ok $count - $1"
+    else
+        echo "not ok $count - $1"
+        printf '%s\n' "expected: $2" "got:      $3" | sed 's/^/# /'
+    fi
+}
+# status COMMAND...: its exit status; what it prints is in out and err
+status() {
+    "$@" >out 2>err
+    echo $?
+}
+# variable NAME COMMAND...: the value of NAME in the environment that "COMMAND... env" prints
+variable() {
+    name=$1
+    shift
+    "$@" env | sed -n "s/^$name=//p"
+}
+
+# --- Exit status -------------------------------------------------------------------------------------
+is "the command's own status 0" 0 "$(status "$launcher" true)"
+is "nothing is printed" "" "$(cat out err)"
+is "the command's own status 3" 3 "$(status "$launcher" sh -c 'exit 3')"
+is "127: no such command in PATH" 127 "$(status "$launcher" no-such-command)"
+is "... and one line says so" "forksafe: cannot run 'no-such-command': No such file or directory" "$(cat err)"
+is "127: no such file" 127 "$(status "$launcher" ./no-such-file)"
+is "127: empty command" 127 "$(status "$launcher" '')"
+is "126: a directory" 126 "$(status "$launcher" ./.)"
+: >plain
+is "126: not executable" 126 "$(status "$launcher" ./plain)"
+is "125: no command" 125 "$(status "$launcher")"
+is "125: unknown option" 125 "$(status "$launcher" --no-such-option true)"
+is "125: unknown mode" 125 "$(status "$launcher" --mode=fix true)"
+is "... and the modes are named" "forksafe: 'fix' is none of repair|report|abort|off" "$(sed 1q err)"
+is "125: --log without a file" 125 "$(status "$launcher" --log)"
+if [ -w /dev/full ]; then
+    "$launcher" --help >/dev/full 2>err
+    is "125: --help that cannot be written" 125 $?
+fi
+
+# --- Help and version --------------------------------------------------------------------------------
+is "--help" 0 "$(status "$launcher" --help)"
+is "--help shows the usage" "Usage: forksafe [OPTION]... COMMAND [ARG]..." "$(sed 1q out)"
+is "--help keeps stderr clean" "" "$(cat err)"
+is "--version" 0 "$(status "$launcher" --version)"
+is "--version names the package" "forksafe (libforksafe) N" "$(sed 's/ [0-9][0-9.]*[^ ]*$/ N/' out)"
+
+# --- Environment -------------------------------------------------------------------------------------
+# A library that is only mentioned: the loader complains about it on stderr and goes on.
+is "LD_PRELOAD is the library" "$library" "$(variable LD_PRELOAD "$launcher")"
+is "an LD_PRELOAD that was there follows" "$library:other.so" \
+    "$(variable LD_PRELOAD env LD_PRELOAD=other.so "$launcher" 2>err)"
+is "spaces and empty entries in it" "$library:a.so:b.so" \
+    "$(variable LD_PRELOAD env LD_PRELOAD=' a.so::b.so ' "$launcher" 2>err)"
+is "an empty LD_PRELOAD" "$library" "$(variable LD_PRELOAD env LD_PRELOAD= "$launcher")"
+is "launcher under launcher" "$library" "$(variable LD_PRELOAD "$launcher" "$launcher")"
+is "the library is already there, last" "$library:a.so" \
+    "$(variable LD_PRELOAD env LD_PRELOAD="a.so:$library" "$launcher" 2>err)"
+is "another copy of it is there" "$library" \
+    "$(variable LD_PRELOAD env LD_PRELOAD=/nowhere/libforksafe.so "$launcher" 2>err)"
+is "a name that only ends alike stays" "$library:/nowhere/mylibforksafe.so" \
+    "$(variable LD_PRELOAD env LD_PRELOAD=/nowhere/mylibforksafe.so "$launcher" 2>err)"
+is "no setting is made up" "" "$("$launcher" env | grep '^FORKSAFE')"
+for mode in repair report abort off; do
+    is "--mode=$mode" $mode "$(variable FORKSAFE_MODE "$launcher" --mode=$mode)"
+done
+is "--mode over FORKSAFE_MODE" abort "$(variable FORKSAFE_MODE env FORKSAFE_MODE=off "$launcher" --mode=abort)"
+is "FORKSAFE_MODE without --mode" off "$(variable FORKSAFE_MODE env FORKSAFE_MODE=off "$launcher")"
+is "--log" "$scratch/log.%p" "$(variable FORKSAFE_LOG "$launcher" --log="$scratch/log.%p")"
+is "--verbose" 1 "$(variable FORKSAFE_VERBOSE "$launcher" --verbose 2>err)"
+is "the command's own options are left to it" "--mode=off -x" "$("$launcher" echo --mode=off -x)"
+is "-- ends the options" 127 "$(status "$launcher" -- --help)"
+is "other variables pass" "kept" "$(variable OTHER env OTHER=kept "$launcher")"
+is "no file descriptor is left open" "$(ls /proc/self/fd)" "$("$launcher" ls /proc/self/fd)"
+
+# --- The library is really there ---------------------------------------------------------------------
+is "the command has the library mapped" "$library" \
+    "$("$launcher" cat /proc/self/maps | sed -n 's/^[^/]*\(\/.*libforksafe\.so\)$/\1/p' | sort -u)"
+is "so has the command's command" "$library" \
+    "$("$launcher" sh -c 'cat /proc/self/maps; :' | sed -n 's/^[^/]*\(\/.*libforksafe\.so\)$/\1/p' | sort -u)"
+
+# --- Ways to call it ---------------------------------------------------------------------------------
+directory=$(dirname "$launcher")
+is "through a relative path" "$library" "$(cd "$directory" && variable LD_PRELOAD ./forksafe)"
+is "through PATH" "$library" "$(PATH="$directory:$PATH" variable LD_PRELOAD forksafe)"
+ln -s "$launcher" safely
+is "through a link" "$library" "$(variable LD_PRELOAD ./safely)"
+
+# tree DIRECTORY: the launcher and a library installed below it
+tree() {
+    mkdir -p "$1/bin" "$1/lib" && cp "$launcher" "$1/bin/forksafe" && cp "$library" "$1/lib/libforksafe.so"
+}
+root=$(pwd -P)
+tree moved
+is "a tree that was moved: its own library" "$root/moved/lib/libforksafe.so" "$(variable LD_PRELOAD moved/bin/forksafe)"
+for name in 'with space' with:colon; do
+    tree "$name"
+    is "125: a directory '$name'" 125 "$(status "$name/bin/forksafe" true)"
+    is "... and the reason" \
+        "forksafe: LD_PRELOAD cannot name '$root/$name/lib/libforksafe.so': it has a space or colon in it" "$(cat err)"
+done
+
+echo "1..$count"

@@ -1,0 +1,201 @@
+/* Mutexes held at fork by threads that do not exist in the child. */
+#include "mutex_kind.h"
+
+enum { APPLICATIONS_ERRNO = 4711 };
+
+static pthread_mutex_t first, second;
+
+static void one_holder(const struct scn_case *self)
+{
+    const struct scn_entry *entry = self->entry;
+    struct scn_holder worker;
+    mutex_make(self->kind, &first);
+    scn_hold(&worker, mutex_lock, mutex_unlock, &first, (int)self->number);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        errno = APPLICATIONS_ERRNO;
+        SCN_IS(entry->take(&first), 0);
+        SCN_CHECK(errno == APPLICATIONS_ERRNO);
+        SCN_IS(pthread_mutex_unlock(&first), 0); /* once, whatever depth the vanished thread had */
+        mutex_check_free(&first);
+        mutex_use(mutex_lock, &first);
+        SCN_IS(pthread_mutex_destroy(&first), 0);
+        scn_fine();
+    }
+    scn_reap(child);
+    mutex_check_held(&first); /* the parent has noticed nothing */
+    scn_let_go(&worker);
+    SCN_IS(pthread_mutex_destroy(&first), 0);
+}
+
+/* Exclusion right after the takeover, before the lock was ever given back. */
+static void held_after_takeover(const struct scn_case *self)
+{
+    struct scn_holder worker;
+    mutex_make(self->kind, &first);
+    scn_hold(&worker, mutex_lock, mutex_unlock, &first, 1);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(pthread_mutex_lock(&first), 0);
+        mutex_check_held(&first);
+        SCN_IS(scn_elsewhere(mutex_time_and_unlock, &first), ETIMEDOUT);
+        SCN_IS(pthread_mutex_unlock(&first), 0);
+        scn_exclusion(mutex_lock, mutex_unlock, &first, 4, 2000);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_let_go(&worker);
+}
+
+static int lock_both(void *unused)
+{
+    (void)unused;
+    const int error = pthread_mutex_lock(&first);
+    return error ? error : pthread_mutex_lock(&second);
+}
+
+static int unlock_both(void *unused)
+{
+    (void)unused;
+    const int error = pthread_mutex_unlock(&second);
+    return error ? error : pthread_mutex_unlock(&first);
+}
+
+/* As in Perl's localtime: an application's lock outside, another inside; more threads queue for the outer. */
+static void nested_pair(const struct scn_case *self)
+{
+    struct scn_holder worker;
+    struct scn_waiter queue[3];
+    mutex_make(self->kind, &first);
+    mutex_make(self->kind, &second);
+    scn_hold(&worker, lock_both, unlock_both, NULL, 1);
+    for (int i = 0; i < 3; i++)
+        scn_want(&queue[i], mutex_lock, mutex_unlock, &first);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(pthread_mutex_lock(&first), 0);
+        SCN_IS(pthread_mutex_lock(&second), 0);
+        mutex_check_held(&first);
+        mutex_check_held(&second);
+        SCN_IS(pthread_mutex_unlock(&second), 0);
+        SCN_IS(pthread_mutex_unlock(&first), 0);
+        mutex_use(mutex_lock, &first);
+        mutex_use(mutex_lock, &second);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_let_go(&worker);
+    for (int i = 0; i < 3; i++)
+        scn_join(queue[i].thread);
+}
+
+static void two_holders(const struct scn_case *self)
+{
+    struct scn_holder worker, other;
+    mutex_make(self->kind, &first);
+    mutex_make(self->kind, &second);
+    scn_hold(&worker, mutex_lock, mutex_unlock, &first, 1);
+    scn_hold(&other, mutex_lock, mutex_unlock, &second, 1);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        mutex_use(mutex_lock, &second);
+        mutex_use(mutex_lock, &first);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_let_go(&worker);
+    scn_let_go(&other);
+}
+
+static void *fork_from_thread(void *unused)
+{
+    (void)unused;
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        mutex_use(mutex_lock, &first);
+        scn_fine();
+    }
+    scn_reap(child);
+    return NULL;
+}
+
+/* The thread that vanishes is the main one. */
+static void main_holds(const struct scn_case *self)
+{
+    mutex_make(self->kind, &first);
+    SCN_IS(pthread_mutex_lock(&first), 0);
+    scn_join(scn_start(fork_from_thread, NULL));
+    SCN_IS(pthread_mutex_unlock(&first), 0);
+}
+
+static int lock_and_exit(void *mutex)
+{
+    return pthread_mutex_lock(mutex);
+}
+
+/* Its holder ended before the fork without unlocking: lost in the parent too, but the child need not wait for it. */
+static void holder_exited(const struct scn_case *self)
+{
+    mutex_make(self->kind, &first);
+    SCN_IS(scn_elsewhere(lock_and_exit, &first), 0);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        mutex_use(mutex_lock, &first);
+        scn_fine();
+    }
+    scn_reap(child);
+    mutex_check_held(&first);
+}
+
+/* Forks fall between any two instructions of lock and unlock: the bytes are torn (locked, owner not yet written). */
+static void hammered(const struct scn_case *self)
+{
+    struct scn_hammer hammer;
+    mutex_make(self->kind, &first);
+    scn_hammer_start(&hammer, mutex_lock, mutex_unlock, &first, 4);
+    for (int i = 0; i < 200; i++) {
+        const pid_t child = scn_fork();
+        if (child == 0) {
+            SCN_IS(pthread_mutex_lock(&first), 0);
+            SCN_IS(pthread_mutex_unlock(&first), 0);
+            mutex_use(mutex_lock, &first);
+            SCN_IS(pthread_mutex_destroy(&first), 0);
+            scn_fine();
+        }
+        scn_reap(child);
+    }
+    scn_hammer_stop(&hammer);
+    SCN_IS(pthread_mutex_destroy(&first), 0);
+}
+
+void scn_cases(void)
+{
+    for (int i = 0; i < MUTEX_KINDS; i++) {
+        const struct mutex_kind *kind = &mutex_kinds[i];
+        const char *line = mutex_line(kind);
+        for (int j = 0; j < MUTEX_ENTRIES; j++) {
+            const struct scn_entry *entry = &mutex_entries[j];
+            scn_add((struct scn_case){.bare = entry->bare, .says = line, .run = one_holder, .kind = kind,
+                                      .entry = entry, .number = 1},
+                    "%s-%s", entry->name, kind->name);
+            if (kind->type == PTHREAD_MUTEX_RECURSIVE)
+                scn_add((struct scn_case){.bare = entry->bare, .says = line, .run = one_holder, .kind = kind,
+                                          .entry = entry, .number = 3},
+                        "%s-%s-depth-3", entry->name, kind->name);
+        }
+        /* No line demanded: a library that led the threads out before the fork has nothing to tell. */
+        scn_add((struct scn_case){.bare = "hangs", .run = hammered, .kind = kind}, "hammered-%s", kind->name);
+        if (!mutex_is_plain(kind))
+            continue;
+        scn_add((struct scn_case){.bare = "hangs", .says = line, .run = held_after_takeover, .kind = kind},
+                "held-after-%s", kind->name);
+        scn_add((struct scn_case){.bare = "hangs", .says = line, .run = nested_pair, .kind = kind}, "nested-pair-%s",
+                kind->name);
+        scn_add((struct scn_case){.bare = "hangs", .says = line, .run = two_holders, .kind = kind}, "two-holders-%s",
+                kind->name);
+        scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = main_holds, .kind = kind},
+                "main-holds-%s", kind->name);
+        scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = holder_exited, .kind = kind},
+                "holder-exited-%s", kind->name);
+    }
+}

@@ -1,0 +1,154 @@
+/* Scenarios: small victims that fork while threads hold locks.
+ *
+ * A victim is a table of cases (scn_cases). `run` starts each case bare, where it must end exactly as `bare` says,
+ * and again under the library. A victim never knows which of the two it is: what it demands is what a correct
+ * program demands.
+ *
+ * Everything here keeps away from the locks under test: threads and processes meet on bells (eventfds), outcomes
+ * travel through a shared page, and each forked process carries an alarm that ends it when it hangs.
+ */
+#ifndef SCENARIO_H
+#define SCENARIO_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+
+/* --- Cases ------------------------------------------------------------------------------------------------ */
+
+/* How a case may end: "fine", "hangs", "fails EBUSY" (a call returned that error), "dies SIGABRT", "wrong". */
+struct scn_case {
+    const char *bare;      /* how it ends without the library */
+    const char *preloaded; /* how it ends with it; NULL: "fine" */
+    const char *says;      /* demands on the library's lines, joined by " ;; "; NULL: none. A demand is a regular
+                              expression that some line matches; "once:" exactly one line, "never:" none */
+    const char *env;       /* settings for both runs, separated by blanks; @TMP@ is a fresh directory */
+    void (*run)(const struct scn_case *self);
+    const void *kind;  /* for the victim's own use, like the next two */
+    const void *entry;
+    long number;
+    char name[64];
+};
+
+#define SCN_SILENT "never:^forksafe"
+#define SCN_NEVER_TAKES "never:took over"
+
+/* Each victim defines this; it calls scn_add for every case. */
+void scn_cases(void);
+void scn_add(struct scn_case added, const char *name_format, ...) __attribute__((format(printf, 2, 3)));
+
+/* --- Ends: any process, any thread; the first to end decides ------------------------------------------------ */
+
+_Noreturn void scn_fine(void);
+_Noreturn void scn_fails(int error, const char *where, const char *what);
+_Noreturn void scn_wrong(const char *where, const char *what);
+
+#define SCN_TEXT_(x) #x
+#define SCN_TEXT(x) SCN_TEXT_(x)
+#define SCN_WHERE __FILE__ ":" SCN_TEXT(__LINE__)
+
+/* CALL returns 0 or an error number and must give EXPECTED. */
+#define SCN_IS(call, expected)                                                                                         \
+    do {                                                                                                               \
+        const int scn_got = (call);                                                                                    \
+        if (scn_got != (expected)) {                                                                                   \
+            if (scn_got > 0)                                                                                           \
+                scn_fails(scn_got, SCN_WHERE, #call);                                                                  \
+            scn_wrong(SCN_WHERE, #call " is not " #expected);                                                          \
+        }                                                                                                              \
+    } while (0)
+
+#define SCN_CHECK(condition)                                                                                           \
+    do {                                                                                                               \
+        if (!(condition))                                                                                              \
+            scn_wrong(SCN_WHERE, #condition);                                                                          \
+    } while (0)
+
+/* --- Processes ---------------------------------------------------------------------------------------------- */
+
+/* fork(); the child carries its own alarm and dies with its parent. A child leaves by scn_fine() & co. */
+pid_t scn_fork(void);
+/* What scn_fork does in the child; for atfork handlers that may hang before fork() returns. */
+void scn_arm(void);
+/* Waits for CHILD. One that did not end fine ends this process in the same way. */
+void scn_reap(pid_t child);
+
+/* --- Threads ------------------------------------------------------------------------------------------------ */
+
+pthread_t scn_start(void *(*body)(void *), void *argument);
+void scn_join(pthread_t thread);
+/* Runs BODY in a thread of its own and returns what it returned. */
+int scn_elsewhere(int (*body)(void *), void *argument);
+
+/* A bell counts its rings; an await takes one. Works across threads and processes. */
+int scn_bell(void);
+void scn_ring(int bell);
+void scn_await(int bell);
+
+/* Returns when the thread or process TID sleeps in the kernel, or *INSTEAD has become non-zero (NULL: never). */
+void scn_await_asleep(pid_t tid, const atomic_int *instead);
+
+/* --- Locks of any kind: calls that return 0 or an error number ------------------------------------------------ */
+
+typedef int scn_call(void *lock);
+
+struct scn_entry {
+    const char *name;
+    scn_call *take;
+    const char *bare; /* how a child ends that uses it on a vanished thread's lock */
+};
+
+/* A thread named "worker" that takes LOCK depth times and keeps it until told to let go. */
+struct scn_holder {
+    scn_call *take, *give;
+    void *lock;
+    int depth;
+    int held, leave;
+    pthread_t thread;
+};
+/* Returns when the lock is held. */
+void scn_hold(struct scn_holder *holder, scn_call *take, scn_call *give, void *lock, int depth);
+/* The holder gives the lock back, which must succeed, and ends. */
+void scn_let_go(struct scn_holder *holder);
+
+/* A thread that waits for LOCK; scn_want returns when it sleeps in there. */
+struct scn_waiter {
+    scn_call *take, *give;
+    void *lock;
+    atomic_int tid, got;
+    pthread_t thread;
+};
+void scn_want(struct scn_waiter *waiter, scn_call *take, scn_call *give, void *lock);
+
+/* Threads that take and give LOCK in a tight loop. */
+struct scn_hammer {
+    scn_call *take, *give;
+    void *lock;
+    int threads;
+    atomic_int stop, started;
+    pthread_t thread[8];
+};
+void scn_hammer_start(struct scn_hammer *hammer, scn_call *take, scn_call *give, void *lock, int threads);
+void scn_hammer_stop(struct scn_hammer *hammer);
+
+/* THREADS threads take and give LOCK ROUNDS times each: never two inside, and the count adds up. */
+void scn_exclusion(scn_call *take, scn_call *give, void *lock, int threads, int rounds);
+
+/* Somebody in this process holds LOCK: a new thread that takes it must sleep until RELEASE(argument) was called. */
+void scn_must_wait(scn_call *take, scn_call *give, void *lock, void (*release)(void *), void *argument);
+
+/* --- Odds and ends -------------------------------------------------------------------------------------------- */
+
+/* libc's own definition of NAME, past everything that interposes it. */
+void *scn_libc(const char *name);
+/* Now plus MS milliseconds. */
+struct timespec scn_in_ms(clockid_t clock, long ms);
+/* Resident memory of this process. */
+long scn_resident_kib(void);
+
+#endif
