@@ -40,6 +40,13 @@ bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes)
     return FSAFE_SYS(SYS_process_vm_readv, fsafe_sys_getpid(), &local, 1, &remote, 1, 0) == (long)bytes;
 }
 
+bool fsafe_sys_poke(uintptr_t to, const void *from, size_t bytes)
+{
+    struct iovec local = {.iov_base = (void *)(uintptr_t)from, .iov_len = bytes};
+    struct iovec remote = {.iov_base = (void *)to, .iov_len = bytes};
+    return FSAFE_SYS(SYS_process_vm_writev, fsafe_sys_getpid(), &local, 1, &remote, 1, 0) == (long)bytes;
+}
+
 bool fsafe_sys_single_threaded(void)
 {
     /*

@@ -96,6 +96,9 @@ void fsafe_sys_pause_us(unsigned us);
 /* Copies memory that may be unmapped by now. Returns whether all `bytes` arrived: never faults. */
 bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes);
 
+/* Writes memory that may be unmapped or read-only by now. Returns whether it was written: never faults. */
+bool fsafe_sys_poke(uintptr_t to, const void *from, size_t bytes);
+
 /* Whether this process has exactly one thread; false as well when the kernel does not tell. */
 bool fsafe_sys_single_threaded(void);
 

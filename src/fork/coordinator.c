@@ -3,6 +3,7 @@
 
 #include "base/options.h"
 #include "fork/coordinator.h"
+#include "repair/mutex.h"
 #include "repair/takeover.h"
 #include "report/report.h"
 
@@ -46,6 +47,8 @@ static void adopt(void)
     }
     fsafe_latch_reset(&fsafe_takeover_latch);
     fsafe_thread_adopt(self);
+    if (self != NULL)
+        fsafe_mutex_adopt(self);
     fsafe_lineage_adopted(&fork);
     if (fsafe_options.verbose)
         fsafe_report_note_number("child of a fork adopted; generation ", fsafe_lineage_generation());

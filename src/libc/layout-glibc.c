@@ -3,6 +3,7 @@
 
 #include "libc/layout.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -20,6 +21,8 @@ _Static_assert(sizeof(struct fsafe_glibc_sem) <= sizeof(sem_t), "the note lies i
 
 struct fsafe_layout fsafe_layout = {.in_place = -1};
 
+static struct fsafe_layout_calls libc;
+
 static int types[] = {PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE, PTHREAD_MUTEX_ERRORCHECK,
                       PTHREAD_MUTEX_ADAPTIVE_NP};
 
@@ -29,35 +32,60 @@ static bool mutex_is_free(const pthread_mutex_t *m)
            m->__data.__count == 0;
 }
 
-static bool init_of_type(const struct fsafe_layout_calls *calls, pthread_mutex_t *m, int type)
+static bool init_of_type(pthread_mutex_t *m, int type)
 {
     pthread_mutexattr_t attributes;
     return pthread_mutexattr_init(&attributes) == 0 && pthread_mutexattr_settype(&attributes, type) == 0 &&
-           calls->mutex_init(m, &attributes) == 0;
+           libc.mutex_init(m, &attributes) == 0;
+}
+
+/* The kinds whose lock word is the kernel's: who has it, and what a reset one tells the next. */
+static bool words_hold(int protocol, int robust, enum fsafe_mutex_kind kind, int owner)
+{
+    pthread_mutex_t m;
+    pthread_mutexattr_t attributes;
+    if (pthread_mutexattr_init(&attributes) != 0 || pthread_mutexattr_setprotocol(&attributes, protocol) != 0 ||
+        pthread_mutexattr_setrobust(&attributes, robust) != 0 || libc.mutex_init(&m, &attributes) != 0)
+        return false;
+    if (fsafe_layout_mutex_kind(&m) != kind || fsafe_layout_mutex_locked(&m) || libc.mutex_lock(&m) != 0 ||
+        !fsafe_layout_mutex_locked(&m) || fsafe_layout_mutex_owner(&m) != owner)
+        return false;
+    /* What a fork leaves of a dead thread's mutex is its bytes; the list it was on is another process's. */
+    pthread_mutex_t bytes = m;
+    if (libc.mutex_unlock(&m) != 0)
+        return false;
+    m = bytes;
+    fsafe_layout_mutex_reset(&m);
+    if (fsafe_layout_mutex_locked(&m))
+        return false;
+    int expected = robust == PTHREAD_MUTEX_ROBUST ? EOWNERDEAD : 0;
+    if (libc.mutex_lock(&m) != expected || (expected != 0 && pthread_mutex_consistent(&m) != 0))
+        return false;
+    return libc.mutex_unlock(&m) == 0 && libc.mutex_destroy(&m) == 0;
 }
 
 /* Owner, depth and reset of one type of mutex. */
-static bool bytes_hold(const struct fsafe_layout_calls *calls, int type, int owner)
+static bool bytes_hold(int type, int owner)
 {
     pthread_mutex_t m;
-    if (!init_of_type(calls, &m, type) || !mutex_is_free(&m) || fsafe_layout_mutex_locked(&m))
+    if (!init_of_type(&m, type) || !mutex_is_free(&m) || fsafe_layout_mutex_locked(&m))
         return false;
     int kind = m.__data.__kind;
     if ((kind & ~FSAFE_GLIBC_ELISION) != type)
         return false;
-    if (calls->mutex_lock(&m) != 0 || !fsafe_layout_mutex_locked(&m) ||
+    if (libc.mutex_lock(&m) != 0 || !fsafe_layout_mutex_locked(&m) ||
         fsafe_layout_mutex_owner(&m) != owner || fsafe_layout_mutex_depth(&m) != 1)
         return false;
     fsafe_layout_mutex_reset(&m);
-    return mutex_is_free(&m) && m.__data.__kind == kind && calls->mutex_lock(&m) == 0 &&
-           calls->mutex_unlock(&m) == 0 && mutex_is_free(&m) && calls->mutex_destroy(&m) == 0;
+    return mutex_is_free(&m) && m.__data.__kind == kind && libc.mutex_lock(&m) == 0 &&
+           libc.mutex_unlock(&m) == 0 && mutex_is_free(&m) && libc.mutex_destroy(&m) == 0;
 }
 
 /* Our lock is libc's lock and the other way round, to the last byte. */
-static bool in_place_holds(const struct fsafe_layout_calls *calls, int type, int owner)
+static bool in_place_holds(int type, int owner)
 {
     pthread_mutex_t m;
-    if (!init_of_type(calls, &m, type) || !fsafe_layout_lock_free(&m, owner) ||
+    if (!init_of_type(&m, type) || !fsafe_layout_lock_free(&m, owner) ||
         fsafe_layout_lock_free(&m, owner))
         return false;
     if (fsafe_layout_is_plain(&m) != (type == PTHREAD_MUTEX_NORMAL) || !fsafe_layout_in_place(&m))
@@ -67,53 +95,75 @@ static bool in_place_holds(const struct fsafe_layout_calls *calls, int type, int
         (recursive && fsafe_layout_unlock(&m, owner) != FSAFE_UNLOCKED_ONCE))
         return false;
     pthread_mutex_t ours = m;
-    if (calls->mutex_unlock(&m) != 0 || !mutex_is_free(&m) || calls->mutex_lock(&m) != 0 ||
+    if (libc.mutex_unlock(&m) != 0 || !mutex_is_free(&m) || libc.mutex_lock(&m) != 0 ||
         memcmp(&m, &ours, sizeof m) != 0)
         return false;
     return fsafe_layout_unlock(&m, owner) == FSAFE_UNLOCKED && mutex_is_free(&m) &&
-           calls->mutex_trylock(&m) == 0 && calls->mutex_unlock(&m) == 0;
+           libc.mutex_trylock(&m) == 0 && libc.mutex_unlock(&m) == 0;
 }
 
 #ifdef __LP64__
 /* The value is where we read it, and no call of libc's touches the note. */
-static bool sem_holds(const struct fsafe_layout_calls *calls)
+static bool sem_holds(void)
 {
     sem_t s;
     const uint32_t mark = 0xa5c35a3c;
     struct fsafe_glibc_sem *bytes = (struct fsafe_glibc_sem *)(void *)&s;
     bytes->note = mark;
-    if (calls->sem_init(&s, 0, 1) != 0 || bytes->data != 1 || bytes->private != 0)
+    if (libc.sem_init(&s, 0, 1) != 0 || bytes->data != 1 || bytes->private != 0)
         return false;
-    if (calls->sem_trywait(&s) != 0 || bytes->data != 0 || fsafe_layout_sem_value(&s) != 0)
+    if (libc.sem_trywait(&s) != 0 || bytes->data != 0 || fsafe_layout_sem_value(&s) != 0)
         return false;
-    if (calls->sem_post(&s) != 0 || bytes->data != 1)
+    if (libc.sem_post(&s) != 0 || bytes->data != 1)
         return false;
-    return calls->sem_destroy(&s) == 0 && bytes->note == mark;
+    return libc.sem_destroy(&s) == 0 && bytes->note == mark;
 }
 #endif
 
-int fsafe_layout_probe_owner(const struct fsafe_layout_calls *calls)
+int fsafe_layout_probe_owner(void)
 {
     pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER;
-    calls->mutex_lock(&m);
+    libc.mutex_lock(&m);
     int owner = m.__data.__owner;
-    calls->mutex_unlock(&m);
+    libc.mutex_unlock(&m);
     return owner;
 }
 
 void fsafe_layout_self_test(const struct fsafe_layout_calls *calls)
 {
-    int owner = fsafe_layout_probe_owner(calls);
+    libc = *calls;
+    fsafe_layout = (struct fsafe_layout){.in_place = -1};
+    int owner = fsafe_layout_probe_owner();
     bool bytes = owner == fsafe_sys_gettid();
     for (size_t i = 0; bytes && i < sizeof types / sizeof *types; i++)
-        bytes = bytes_hold(calls, types[i], owner);
-    fsafe_layout.mutex_bytes = bytes;
+        bytes = bytes_hold(types[i], owner);
+    fsafe_layout.mutex_bytes = bytes; /* which the next look at */
+    fsafe_layout.mutex_bytes =
+        bytes && words_hold(PTHREAD_PRIO_NONE, PTHREAD_MUTEX_ROBUST, FSAFE_MUTEX_ROBUST, owner);
     fsafe_layout.in_place = bytes ? 0 : -1;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (fsafe_layout.in_place == 0 && !in_place_holds(calls, types[i], owner))
+        if (fsafe_layout.in_place == 0 && !in_place_holds(types[i], owner))
             fsafe_layout.in_place = -1;
 #ifdef __LP64__
-    fsafe_layout.sem_bytes = sem_holds(calls);
+    fsafe_layout.sem_bytes = sem_holds();
     fsafe_layout.sem_in_place = fsafe_layout.sem_bytes;
 #endif
+}
+
+void fsafe_layout_mutex_retake(pthread_mutex_t *m)
+{
+    unsigned depth = m->__data.__count;
+    unsigned users = m->__data.__nusers;
+    /* It was a dead thread's before and its holder has not made it consistent yet. */
+    bool inconsistent = fsafe_layout_is_robust(fsafe_layout_mutex_kind(m)) &&
+                        m->__data.__owner != fsafe_layout_mutex_owner(m);
+    int waiters = m->__data.__lock & (int)FSAFE_GLIBC_WAITERS;
+    fsafe_layout_mutex_reset(m);
+    if (!inconsistent)
+        m->__data.__lock &= ~FSAFE_GLIBC_OWNER_DIED;
+    libc.mutex_lock(m);
+    if ((m->__data.__kind & FSAFE_GLIBC_PI) == 0)
+        m->__data.__lock |= waiters; /* a wake-up too many harms nobody; with PI the kernel keeps the bit */
+    m->__data.__count = depth;
+    m->__data.__nusers = users;
 }

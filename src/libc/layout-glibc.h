@@ -19,9 +19,18 @@
 
 /* __kind: two bits of type, then flags. Set by pthread_mutex_init and kept. */
 #define FSAFE_GLIBC_TYPE 0x3
-#define FSAFE_GLIBC_OTHER 0xf0      /* robust 0x10, PI 0x20, PP 0x40, shared 0x80 */
+#define FSAFE_GLIBC_ROBUST 0x10
+#define FSAFE_GLIBC_PI 0x20
+#define FSAFE_GLIBC_PP 0x40
+#define FSAFE_GLIBC_SHARED 0x80 /* set in every robust mutex, also a private one */
 #define FSAFE_GLIBC_NO_ELISION 0x200 /* set by init with attributes; says nothing to us */
 #define FSAFE_GLIBC_ELISION 0x300
+
+/* The lock word of the robust and PI kinds is the kernel's: a thread id and flags; of PP the ceiling stands in it. */
+#define FSAFE_GLIBC_TID 0x3fffffff
+#define FSAFE_GLIBC_OWNER_DIED 0x40000000
+#define FSAFE_GLIBC_WAITERS 0x80000000
+#define FSAFE_GLIBC_CEILING 0xfff80000
 
 /* glibc locks with plain stores while the process has one thread, and so do we: same races, none. */
 
@@ -105,25 +114,48 @@ static inline enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int ow
 
 static inline enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_t *m)
 {
-    int kind = m->__data.__kind & ~FSAFE_GLIBC_ELISION;
-    if (!fsafe_layout.mutex_bytes || (kind & ~FSAFE_GLIBC_TYPE) != 0)
-        return FSAFE_MUTEX_FOREIGN;
-    static const enum fsafe_mutex_kind kinds[] = {
+    static const enum fsafe_mutex_kind ordinary[] = {
         [PTHREAD_MUTEX_NORMAL] = FSAFE_MUTEX_NORMAL,
         [PTHREAD_MUTEX_RECURSIVE] = FSAFE_MUTEX_RECURSIVE,
         [PTHREAD_MUTEX_ERRORCHECK] = FSAFE_MUTEX_ERRORCHECK,
         [PTHREAD_MUTEX_ADAPTIVE_NP] = FSAFE_MUTEX_ADAPTIVE,
     };
-    return kinds[kind];
+    int kind = m->__data.__kind & ~FSAFE_GLIBC_ELISION;
+    if (!fsafe_layout.mutex_bytes)
+        return FSAFE_MUTEX_FOREIGN;
+    switch (kind & ~FSAFE_GLIBC_TYPE) {
+    case 0:
+        return ordinary[kind];
+    case FSAFE_GLIBC_PP:
+        return FSAFE_MUTEX_PRIO_PROTECT;
+    case FSAFE_GLIBC_PI:
+        return FSAFE_MUTEX_PRIO_INHERIT;
+    case FSAFE_GLIBC_ROBUST | FSAFE_GLIBC_SHARED:
+        return FSAFE_MUTEX_ROBUST;
+    case FSAFE_GLIBC_ROBUST | FSAFE_GLIBC_PI | FSAFE_GLIBC_SHARED:
+        return FSAFE_MUTEX_ROBUST_PRIO_INHERIT;
+    default:
+        return FSAFE_MUTEX_FOREIGN;
+    }
+}
+
+/* What of the lock word says that somebody has it. */
+static inline int fsafe_glibc_taken_bits(const pthread_mutex_t *m)
+{
+    if ((m->__data.__kind & (FSAFE_GLIBC_ROBUST | FSAFE_GLIBC_PI)) != 0)
+        return FSAFE_GLIBC_TID;
+    return (m->__data.__kind & FSAFE_GLIBC_PP) != 0 ? (int)~FSAFE_GLIBC_CEILING : -1;
 }
 
 static inline bool fsafe_layout_mutex_locked(const pthread_mutex_t *m)
 {
-    return __atomic_load_n(&m->__data.__lock, __ATOMIC_ACQUIRE) != 0;
+    return (__atomic_load_n(&m->__data.__lock, __ATOMIC_ACQUIRE) & fsafe_glibc_taken_bits(m)) != 0;
 }
 
 static inline int fsafe_layout_mutex_owner(const pthread_mutex_t *m)
 {
+    if ((m->__data.__kind & (FSAFE_GLIBC_ROBUST | FSAFE_GLIBC_PI)) != 0)
+        return __atomic_load_n(&m->__data.__lock, __ATOMIC_RELAXED) & FSAFE_GLIBC_TID;
     return __atomic_load_n(&m->__data.__owner, __ATOMIC_RELAXED);
 }
 
@@ -139,11 +171,19 @@ static inline void fsafe_layout_mutex_set_owner(pthread_mutex_t *m, int owner)
 
 static inline void fsafe_layout_mutex_reset(pthread_mutex_t *m)
 {
-    /* The lock word last: whoever sees it free takes the lock and writes the others. */
+    int kind = m->__data.__kind;
     m->__data.__count = 0;
     m->__data.__owner = 0;
     m->__data.__nusers = 0;
-    __atomic_store_n(&m->__data.__lock, 0, __ATOMIC_RELEASE);
+    int free_word = 0;
+    if ((kind & FSAFE_GLIBC_ROBUST) != 0)
+        free_word = FSAFE_GLIBC_OWNER_DIED;
+    else if ((kind & FSAFE_GLIBC_PP) != 0)
+        free_word = m->__data.__lock & (int)FSAFE_GLIBC_CEILING;
+    if ((kind & (FSAFE_GLIBC_ROBUST | FSAFE_GLIBC_PI)) != 0)
+        __builtin_memset(&m->__data.__list, 0, sizeof m->__data.__list); /* of a list that is gone */
+    /* The lock word last: whoever sees it free takes the lock and writes the others. */
+    __atomic_store_n(&m->__data.__lock, free_word, __ATOMIC_RELEASE);
 }
 
 /* struct new_sem: with 64-bit atomics value and waiters share one word; without, value is shifted by one. */

@@ -21,8 +21,24 @@ enum fsafe_mutex_kind {
     FSAFE_MUTEX_RECURSIVE,
     FSAFE_MUTEX_ERRORCHECK,
     FSAFE_MUTEX_ADAPTIVE,
-    FSAFE_MUTEX_FOREIGN, /* robust, priority, process-shared or destroyed: not ours to judge */
+    FSAFE_MUTEX_PRIO_PROTECT,
+    FSAFE_MUTEX_PRIO_INHERIT,
+    FSAFE_MUTEX_ROBUST, /* says nothing of sharing: libc marks every robust mutex as if it were shared */
+    FSAFE_MUTEX_ROBUST_PRIO_INHERIT,
+    FSAFE_MUTEX_FOREIGN, /* process-shared or destroyed: not ours to judge */
 };
+
+/* Whether the kernel knows the holder of a mutex of this kind by the lock word. */
+static inline bool fsafe_layout_is_by_word(enum fsafe_mutex_kind kind)
+{
+    return kind == FSAFE_MUTEX_PRIO_INHERIT || kind == FSAFE_MUTEX_ROBUST ||
+           kind == FSAFE_MUTEX_ROBUST_PRIO_INHERIT;
+}
+
+static inline bool fsafe_layout_is_robust(enum fsafe_mutex_kind kind)
+{
+    return kind == FSAFE_MUTEX_ROBUST || kind == FSAFE_MUTEX_ROBUST_PRIO_INHERIT;
+}
 
 /* What unlocking in place did. */
 enum fsafe_unlocked {
@@ -54,14 +70,21 @@ struct fsafe_layout_calls {
     __typeof__(sem_post) *sem_post;
 };
 
-/* Fills in fsafe_layout. Context: start-up, any number of threads elsewhere (uses locks of its own). */
+/* Fills in fsafe_layout and keeps the calls. Context: start-up, any number of threads elsewhere (uses locks of its own). */
 void fsafe_layout_self_test(const struct fsafe_layout_calls *calls);
 
 /*
  * Returns what this libc writes as owner when the calling thread takes a mutex. That is not always the
  * thread id: after a raw SYS_fork libc goes on with the old one.
  */
-int fsafe_layout_probe_owner(const struct fsafe_layout_calls *calls);
+int fsafe_layout_probe_owner(void);
+
+/*
+ * Makes a mutex that the calling thread held before it forked its own again where the kernel is concerned too
+ * (robust, priority inheritance): takes it anew, to the same depth and in the same state.
+ * Context: its holder, which nobody may be waiting for: the child, alone, or about to release it.
+ */
+void fsafe_layout_mutex_retake(pthread_mutex_t *m);
 
 #ifdef FSAFE_LIBC_GLIBC
 #include "libc/layout-glibc.h"
@@ -93,7 +116,8 @@ int fsafe_layout_probe_owner(const struct fsafe_layout_calls *calls);
  *   void fsafe_layout_mutex_set_owner(pthread_mutex_t *m, int owner)
  *       for the thread that holds it.
  *   void fsafe_layout_mutex_reset(pthread_mutex_t *m)
- *       makes a mutex of the dead free, kind kept; other threads may be trying it meanwhile.
+ *       makes a mutex of the dead free, kind and ceiling kept; a robust one so that the next who takes it is told
+ *       EOWNERDEAD. Other threads may be trying it meanwhile.
  *
  * and for semaphores:
  *

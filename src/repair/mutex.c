@@ -13,12 +13,34 @@ static bool is_own(const struct fsafe_thread *self, int owner)
 void fsafe_mutex_rehome(pthread_mutex_t *mutex, const struct fsafe_thread *self)
 {
     enum fsafe_mutex_kind kind = fsafe_layout_mutex_kind(mutex);
-    if (fsafe_options.mode != FSAFE_MODE_REPAIR || (kind != FSAFE_MUTEX_RECURSIVE && kind != FSAFE_MUTEX_ERRORCHECK))
-        return; /* of the other kinds nobody compares the owner */
+    if (fsafe_options.mode != FSAFE_MODE_REPAIR || kind == FSAFE_MUTEX_FOREIGN || kind == FSAFE_MUTEX_NORMAL ||
+        kind == FSAFE_MUTEX_ADAPTIVE)
+        return; /* of the last two nobody compares the owner */
     int owner = fsafe_layout_mutex_owner(mutex);
-    if (owner != self->owner && fsafe_thread_was(self, owner) && !fsafe_sys_thread_alive(owner) &&
-        !fsafe_takeover_is_shared((uintptr_t)mutex))
+    if (owner == self->owner || !fsafe_thread_was(self, owner) || fsafe_sys_thread_alive(owner) ||
+        fsafe_takeover_is_shared((uintptr_t)mutex))
+        return;
+    if (fsafe_layout_is_by_word(kind))
+        fsafe_layout_mutex_retake(mutex);
+    else
         fsafe_layout_mutex_set_owner(mutex, self->owner);
+}
+
+void fsafe_mutex_adopt(struct fsafe_thread *self)
+{
+    for (uint32_t i = fsafe_ledger_depth(fsafe_thread_locks(self)); i > 0; i--) {
+        uintptr_t lock, site;
+        pthread_mutex_t bytes;
+        if (!fsafe_ledger_read(fsafe_thread_locks(self), i, &lock, &site))
+            continue;
+        /* The record may be stale and the memory anything by now: written only where it still is that mutex. */
+        uintptr_t address = lock & ~FSAFE_STAGE_MASK;
+        if (fsafe_sys_peek(address, &bytes, sizeof bytes) &&
+            fsafe_layout_is_by_word(fsafe_layout_mutex_kind(&bytes)) &&
+            fsafe_thread_was(self, fsafe_layout_mutex_owner(&bytes)) &&
+            fsafe_sys_poke(address, &bytes, sizeof bytes))
+            fsafe_mutex_rehome((pthread_mutex_t *)address, self);
+    }
 }
 
 /*
@@ -113,6 +135,10 @@ static const char *kind_name(enum fsafe_mutex_kind kind)
         [FSAFE_MUTEX_RECURSIVE] = "recursive",
         [FSAFE_MUTEX_ERRORCHECK] = "errorcheck",
         [FSAFE_MUTEX_ADAPTIVE] = "adaptive",
+        [FSAFE_MUTEX_PRIO_PROTECT] = "priority protect",
+        [FSAFE_MUTEX_PRIO_INHERIT] = "priority inherit",
+        [FSAFE_MUTEX_ROBUST] = "robust",
+        [FSAFE_MUTEX_ROBUST_PRIO_INHERIT] = "robust, priority inherit",
         [FSAFE_MUTEX_FOREIGN] = "other",
     };
     return names[kind];
@@ -167,6 +193,25 @@ static enum fsafe_verdict judge_dead(const struct fsafe_claims *claims, int owne
     return claims->died_with_it || claims->living_was_owner ? FSAFE_PROCEED : FSAFE_TAKEN;
 }
 
+/*
+ * A robust mutex that processes share is an everyday thing: its holder lives in another one, and the kernel speaks
+ * up if it dies. The answer is kept, because such a mutex may be contended all day.
+ */
+static bool is_robust_and_shared(const pthread_mutex_t *mutex)
+{
+    static _Atomic uintptr_t shared[16];
+    if (!fsafe_layout_is_robust(fsafe_layout_mutex_kind(mutex)))
+        return false;
+    uintptr_t lock = (uintptr_t)mutex;
+    _Atomic uintptr_t *kept = &shared[lock / sizeof *mutex % (sizeof shared / sizeof *shared)];
+    if (atomic_load_explicit(kept, memory_order_relaxed) == lock)
+        return true;
+    if (!fsafe_takeover_is_shared(lock))
+        return false;
+    atomic_store_explicit(kept, lock, memory_order_relaxed);
+    return true;
+}
+
 /* Under the latch. */
 static enum fsafe_verdict judge(pthread_mutex_t *mutex, struct fsafe_thread *self, bool would_wait,
                                 struct fsafe_event *event)
@@ -208,6 +253,8 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
             return FSAFE_PROCEED;
         break;
     case DEAD:
+        if (is_robust_and_shared(mutex))
+            return FSAFE_PROCEED;
         break;
     case NOBODY:
     case LIVING:

@@ -1,5 +1,5 @@
 /*
- * repair/mutex: the mutexes normal, recursive, errorcheck and adaptive after a fork.
+ * repair/mutex: the mutexes after a fork: ordinary, robust, with priority inheritance or protection.
  *
  * The bytes of a mutex name its owner, and the kernel says whether that thread exists here. Only in the moment
  * of being taken or released is a mutex locked by nobody; then the ledgers decide.
@@ -24,6 +24,12 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
  * new thread id and finds a stranger. Not in shared memory, where the parent may be reading it. Context: child, any thread.
  */
 void fsafe_mutex_rehome(pthread_mutex_t *mutex, const struct fsafe_thread *self);
+
+/*
+ * The same for all mutexes on this thread's ledger that the kernel must know the holder of (robust, priority
+ * inheritance), which cannot wait until they are asked for. Context: child, alone.
+ */
+void fsafe_mutex_adopt(struct fsafe_thread *self);
 
 /*
  * The child is about to have a second thread: notes which mutexes a vanished thread left locked and unnamed.

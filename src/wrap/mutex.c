@@ -68,6 +68,8 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
     fsafe_fork_notice();
     if (!fsafe_lineage_is_child() || !settled_in_child(mutex, self, site, attempt, &result))
         result = ask_libc(mutex, attempt);
+    if (result == EOWNERDEAD)
+        return result; /* held, too */
     /* One record stands for all the depth of a recursive mutex. */
     if (result != 0 || fsafe_layout_mutex_depth(mutex) > 1)
         fsafe_ledger_drop(fsafe_thread_locks(self), (uintptr_t)mutex);
@@ -178,6 +180,20 @@ FSAFE_EXPORT int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexa
     return result;
 }
 
+#ifdef HAVE_PTHREAD_MUTEX_SETPRIOCEILING
+/* Locks the mutex inside libc. */
+FSAFE_EXPORT int pthread_mutex_setprioceiling(pthread_mutex_t *mutex, int ceiling, int *old)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    fsafe_fork_notice();
+    if (self != NULL && fsafe_lineage_is_child()) {
+        fsafe_mutex_judge(mutex, self, FSAFE_CALLER(), true);
+        atomic_store(&self->asking, 0);
+    }
+    return FSAFE_NEXT(pthread_mutex_setprioceiling)(mutex, ceiling, old);
+}
+#endif
+
 FSAFE_EXPORT int pthread_mutex_destroy(pthread_mutex_t *mutex)
 {
     struct fsafe_thread *self = fsafe_thread_join();
@@ -186,7 +202,7 @@ FSAFE_EXPORT int pthread_mutex_destroy(pthread_mutex_t *mutex)
         /* What a dead thread holds is nobody's and may be destroyed; libc would call it busy. */
         if (fsafe_lineage_is_child())
             fsafe_mutex_judge(mutex, self, FSAFE_CALLER(), false);
-        atomic_store_explicit(&self->asking, 0, memory_order_release);
+        atomic_store(&self->asking, 0);
     }
     int result = FSAFE_NEXT(pthread_mutex_destroy)(mutex);
     if (result == 0 && self != NULL)

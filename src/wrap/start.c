@@ -15,13 +15,6 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 
-static struct fsafe_layout_calls calls;
-
-static int probe_owner(void)
-{
-    return fsafe_layout_probe_owner(&calls);
-}
-
 /* Whether the thread dies with locks that only the records can explain. */
 static bool leave(struct fsafe_thread *self)
 {
@@ -36,7 +29,7 @@ static void start(char *const *environment)
     if (fsafe_options.mode == FSAFE_MODE_OFF)
         return;
     fsafe_next_bind_all();
-    calls = (struct fsafe_layout_calls){
+    fsafe_layout_self_test(&(const struct fsafe_layout_calls){
         .mutex_init = fsafe_next.pthread_mutex_init,
         .mutex_destroy = fsafe_next.pthread_mutex_destroy,
         .mutex_lock = fsafe_next.pthread_mutex_lock,
@@ -46,11 +39,10 @@ static void start(char *const *environment)
         .sem_destroy = fsafe_next.sem_destroy,
         .sem_trywait = fsafe_next.sem_trywait,
         .sem_post = fsafe_next.sem_post,
-    };
-    fsafe_layout_self_test(&calls);
+    });
     fsafe_lineage_start();
-    if (!fsafe_thread_start(&(const struct fsafe_thread_calls){.probe_owner = probe_owner, .leave = leave}) ||
-        !fsafe_fork_start()) {
+    const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave};
+    if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start()) {
         fsafe_report_note("cannot start (no memory or no thread key left): this program runs unprotected");
         return;
     }

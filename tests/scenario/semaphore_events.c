@@ -251,7 +251,7 @@ static void armed_by_forker(const struct scn_case *self)
     check_no_phantom();
 }
 
-/* --- Other starts ---------------------------------------------------------------------------------------------------- */
+/* --- Other starts ------------------------------------------------------------------------------------------------- */
 
 static void initially_none(const struct scn_case *self)
 {

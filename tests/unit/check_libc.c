@@ -1,1 +1,861 @@
-int main(void){return 0;}
+/*
+ * Tests of src/libc: layout, modules, symbol. Linked with --export-dynamic: the symbols of this program that are
+ * not hidden can be found by name.
+ */
+#include "unit.h"
+
+#include "base/maps.h"
+#include "base/sys.h"
+#include "libc/modules.h"
+#include "libc/symbol.h"
+
+#include <dlfcn.h>
+
+/* --- layout: the self-test -------------------------------------------------------------------------- */
+
+#ifdef FSAFE_LIBC_GLIBC
+
+static const int types[] = {PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE, PTHREAD_MUTEX_ERRORCHECK,
+                            PTHREAD_MUTEX_ADAPTIVE_NP};
+enum { TYPES = sizeof types / sizeof *types };
+
+static void init_of_type(pthread_mutex_t *mutex, int type)
+{
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    ck_assert_int_eq(pthread_mutexattr_settype(&attributes, type), 0);
+    ck_assert_int_eq(pthread_mutex_init(mutex, &attributes), 0);
+}
+
+START_TEST(layout_is_silent_before_the_self_test)
+{
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    sem_t semaphore;
+    sem_init(&semaphore, 0, 1);
+    ck_assert(!fsafe_layout_is_plain(&mutex));
+    ck_assert(!fsafe_layout_in_place(&mutex));
+    ck_assert_int_eq(fsafe_layout_mutex_kind(&mutex), FSAFE_MUTEX_FOREIGN);
+    ck_assert_ptr_null((void *)fsafe_layout_sem_note(&semaphore));
+    ck_assert(!fsafe_layout_sem_post(&semaphore));
+}
+END_TEST
+
+START_TEST(layout_knows_this_libc)
+{
+    unit_start_layout();
+    ck_assert(fsafe_layout.mutex_bytes);
+    ck_assert_int_eq(fsafe_layout.in_place, 0);
+#ifdef __LP64__
+    ck_assert(fsafe_layout.sem_bytes);
+    ck_assert(fsafe_layout.sem_in_place);
+#endif
+    ck_assert_int_eq(fsafe_layout_probe_owner(), fsafe_sys_gettid());
+}
+END_TEST
+
+/*
+ * Stand-ins for a libc whose bytes mean something else. `only` narrows the change down to one type of mutex.
+ */
+static int only = -1;
+
+static bool is_meant(const pthread_mutex_t *mutex)
+{
+    return only == -1 || (mutex->__data.__kind & 3) == only;
+}
+
+static int lock_for_another_owner(pthread_mutex_t *mutex)
+{
+    int result = pthread_mutex_lock(mutex);
+    if (is_meant(mutex))
+        mutex->__data.__owner++;
+    return result;
+}
+
+static int lock_without_owner(pthread_mutex_t *mutex)
+{
+    int result = pthread_mutex_lock(mutex);
+    if (is_meant(mutex))
+        mutex->__data.__owner = 0;
+    return result;
+}
+
+static int lock_twice(pthread_mutex_t *mutex)
+{
+    int result = pthread_mutex_lock(mutex);
+    if (is_meant(mutex) && (mutex->__data.__kind & 3) == PTHREAD_MUTEX_RECURSIVE)
+        mutex->__data.__count = 2;
+    return result;
+}
+
+static int lock_elsewhere(pthread_mutex_t *mutex)
+{
+    int result = pthread_mutex_lock(mutex);
+    if (is_meant(mutex))
+        mutex->__data.__lock = 0;
+    return result;
+}
+
+static int unlock_but_count(pthread_mutex_t *mutex)
+{
+    bool meant = is_meant(mutex);
+    int result = pthread_mutex_unlock(mutex);
+    if (meant)
+        mutex->__data.__nusers = 1;
+    return result;
+}
+
+static int init_with_a_flag(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
+{
+    int result = pthread_mutex_init(mutex, attributes);
+    if (is_meant(mutex))
+        mutex->__data.__kind |= 0x400;
+    return result;
+}
+
+static int destroy_nothing(pthread_mutex_t *mutex)
+{
+    return is_meant(mutex) ? EBUSY : 0;
+}
+
+/* Mutexes whose bytes are read rightly, but that libc treats in a way of its own. */
+static int lock_and_note_it(pthread_mutex_t *mutex)
+{
+    int result = pthread_mutex_lock(mutex);
+    if (is_meant(mutex))
+        mutex->__data.__spins++;
+    return result;
+}
+
+static int try_in_vain(pthread_mutex_t *mutex)
+{
+    return is_meant(mutex) ? EBUSY : pthread_mutex_trylock(mutex);
+}
+
+static pthread_mutex_t *locked_by_call;
+
+static int lock_by_call(pthread_mutex_t *mutex)
+{
+    locked_by_call = mutex;
+    return pthread_mutex_lock(mutex);
+}
+
+static int unlock_if_locked_by_call(pthread_mutex_t *mutex)
+{
+    if (is_meant(mutex) && locked_by_call != mutex)
+        return EPERM;
+    locked_by_call = NULL;
+    return pthread_mutex_unlock(mutex);
+}
+
+struct broken_mutex {
+    const char *name;
+    __typeof__(pthread_mutex_init) *init;
+    __typeof__(pthread_mutex_destroy) *destroy;
+    __typeof__(pthread_mutex_lock) *lock;
+    __typeof__(pthread_mutex_trylock) *trylock;
+    __typeof__(pthread_mutex_unlock) *unlock;
+    bool bytes_are_right;
+    bool recursive_only;
+};
+
+static const struct broken_mutex broken_mutexes[] = {
+    {.name = "another owner", .lock = lock_for_another_owner},
+    {.name = "no owner", .lock = lock_without_owner},
+    {.name = "depth 2", .lock = lock_twice, .recursive_only = true},
+    {.name = "another lock word", .lock = lock_elsewhere},
+    {.name = "a count left", .unlock = unlock_but_count},
+    {.name = "an unknown flag", .init = init_with_a_flag},
+    {.name = "destroy refused", .destroy = destroy_nothing},
+    {.name = "a further byte", .lock = lock_and_note_it, .bytes_are_right = true},
+    {.name = "trylock refused", .trylock = try_in_vain, .bytes_are_right = true},
+    {.name = "our lock is not libc's", .lock = lock_by_call, .unlock = unlock_if_locked_by_call, .bytes_are_right = true},
+};
+enum { BROKEN_MUTEXES = sizeof broken_mutexes / sizeof *broken_mutexes };
+
+static void break_mutex(const struct broken_mutex *broken)
+{
+    struct fsafe_layout_calls calls = unit_libc_calls();
+    calls.mutex_init = broken->init != NULL ? broken->init : calls.mutex_init;
+    calls.mutex_destroy = broken->destroy != NULL ? broken->destroy : calls.mutex_destroy;
+    calls.mutex_lock = broken->lock != NULL ? broken->lock : calls.mutex_lock;
+    calls.mutex_trylock = broken->trylock != NULL ? broken->trylock : calls.mutex_trylock;
+    calls.mutex_unlock = broken->unlock != NULL ? broken->unlock : calls.mutex_unlock;
+    fsafe_layout_self_test(&calls);
+}
+
+START_TEST(layout_withdraws_what_does_not_hold)
+{
+    const struct broken_mutex *broken = &broken_mutexes[_i];
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    unit_start_layout(); /* an earlier yes does not stand */
+    break_mutex(broken);
+    ck_assert_msg(fsafe_layout.mutex_bytes == broken->bytes_are_right, "%s", broken->name);
+    ck_assert_msg(!fsafe_layout_in_place(&mutex), "%s", broken->name);
+    ck_assert_msg(!fsafe_layout_is_plain(&mutex), "%s", broken->name);
+    ck_assert_int_eq(fsafe_layout_mutex_kind(&mutex), broken->bytes_are_right ? FSAFE_MUTEX_NORMAL
+                                                                              : FSAFE_MUTEX_FOREIGN);
+    for (int i = 0; i < TYPES; i++) {
+        init_of_type(&mutex, types[i]);
+        ck_assert_msg(!fsafe_layout_in_place(&mutex), "%s, type %d", broken->name, types[i]);
+    }
+#ifdef __LP64__
+    ck_assert(fsafe_layout.sem_bytes); /* has nothing to do with mutexes */
+#endif
+}
+END_TEST
+
+/* One odd type is enough. */
+START_TEST(layout_tests_each_type)
+{
+    for (int k = 0; k < BROKEN_MUTEXES; k++) {
+        const struct broken_mutex *broken = &broken_mutexes[k];
+        if (broken->recursive_only && types[_i] != PTHREAD_MUTEX_RECURSIVE)
+            continue;
+        only = types[_i];
+        break_mutex(broken);
+        ck_assert_msg(fsafe_layout.mutex_bytes == broken->bytes_are_right, "%s", broken->name);
+        ck_assert_msg(fsafe_layout.in_place != 0, "%s", broken->name);
+    }
+}
+END_TEST
+
+#ifdef __LP64__
+
+static int sem_init_shifted(sem_t *semaphore, int process_shared, unsigned value)
+{
+    return sem_init(semaphore, process_shared, value << 1);
+}
+
+static int sem_init_over_all(sem_t *semaphore, int process_shared, unsigned value)
+{
+    memset(semaphore, 0, sizeof *semaphore);
+    return sem_init(semaphore, process_shared, value);
+}
+
+static int sem_trywait_in_vain(sem_t *semaphore)
+{
+    (void)semaphore;
+    return -1;
+}
+
+static int sem_trywait_elsewhere(sem_t *semaphore)
+{
+    (void)semaphore;
+    return 0;
+}
+
+static int sem_post_elsewhere(sem_t *semaphore)
+{
+    (void)semaphore;
+    return 0;
+}
+
+static int sem_destroy_by_zeroing(sem_t *semaphore)
+{
+    memset(semaphore, 0, sizeof *semaphore);
+    return 0;
+}
+
+START_TEST(layout_withdraws_semaphores)
+{
+    struct fsafe_layout_calls calls = unit_libc_calls();
+    sem_t semaphore;
+    sem_init(&semaphore, 0, 1);
+    unit_start_layout();
+    switch (_i) {
+    case 0:
+        calls.sem_init = sem_init_shifted;
+        break;
+    case 1:
+        calls.sem_init = sem_init_over_all;
+        break;
+    case 2:
+        calls.sem_trywait = sem_trywait_in_vain;
+        break;
+    case 3:
+        calls.sem_trywait = sem_trywait_elsewhere;
+        break;
+    case 4:
+        calls.sem_post = sem_post_elsewhere;
+        break;
+    case 5:
+        calls.sem_destroy = sem_destroy_by_zeroing;
+        break;
+    }
+    fsafe_layout_self_test(&calls);
+    ck_assert(!fsafe_layout.sem_bytes);
+    ck_assert(!fsafe_layout.sem_in_place);
+    ck_assert_ptr_null((void *)fsafe_layout_sem_note(&semaphore));
+    ck_assert(!fsafe_layout_sem_post(&semaphore));
+    ck_assert(fsafe_layout.mutex_bytes);
+    ck_assert_int_eq(fsafe_layout.in_place, 0);
+}
+END_TEST
+
+#endif
+
+/* --- layout: mutexes -------------------------------------------------------------------------------- */
+
+static void *do_nothing(void *argument)
+{
+    return argument;
+}
+
+/* Loop tests take a type of mutex, first in a process that never had a second thread, then in one that had. */
+static int begin_with_type(pthread_mutex_t *mutex, int loop)
+{
+    unit_start_layout();
+    if (loop >= TYPES)
+        unit_run_thread(do_nothing, NULL);
+    init_of_type(mutex, types[loop % TYPES]);
+    return types[loop % TYPES];
+}
+
+START_TEST(mutex_in_place_is_libcs_own)
+{
+    pthread_mutex_t mutex, before;
+    int type = begin_with_type(&mutex, _i);
+    int self = fsafe_sys_gettid();
+    bool recursive = type == PTHREAD_MUTEX_RECURSIVE;
+    memcpy(&before, &mutex, sizeof mutex);
+    ck_assert(fsafe_layout_in_place(&mutex));
+    ck_assert_int_eq(fsafe_layout_is_plain(&mutex), type == PTHREAD_MUTEX_NORMAL);
+    ck_assert(!fsafe_layout_mutex_locked(&mutex));
+    ck_assert_int_eq(fsafe_layout_mutex_owner(&mutex), 0);
+
+    /* Ours, then libc's unlock. */
+    ck_assert(fsafe_layout_lock_free(&mutex, self));
+    ck_assert(fsafe_layout_mutex_locked(&mutex));
+    ck_assert_int_eq(fsafe_layout_mutex_owner(&mutex), self);
+    ck_assert_uint_eq(fsafe_layout_mutex_depth(&mutex), 1);
+    ck_assert_int_eq(pthread_mutex_trylock(&mutex), recursive ? 0 : EBUSY);
+    if (recursive)
+        ck_assert_int_eq(pthread_mutex_unlock(&mutex), 0);
+    ck_assert_int_eq(pthread_mutex_unlock(&mutex), 0);
+    ck_assert_mem_eq(&mutex, &before, sizeof mutex);
+
+    /* libc's, then our unlock. */
+    ck_assert_int_eq(pthread_mutex_lock(&mutex), 0);
+    pthread_mutex_t held = mutex;
+    ck_assert(!fsafe_layout_lock_free(&mutex, self));
+    ck_assert_mem_eq(&mutex, &held, sizeof mutex);
+    ck_assert_int_eq(fsafe_layout_unlock(&mutex, self), FSAFE_UNLOCKED);
+    ck_assert_mem_eq(&mutex, &before, sizeof mutex);
+}
+END_TEST
+
+START_TEST(mutex_plain_is_libcs_own)
+{
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER, before = mutex;
+    unit_start_layout();
+    if (_i == 1)
+        unit_run_thread(do_nothing, NULL);
+    ck_assert(fsafe_layout_is_plain(&mutex));
+    ck_assert(fsafe_layout_lock_plain(&mutex, fsafe_sys_gettid()));
+    ck_assert(!fsafe_layout_lock_plain(&mutex, fsafe_sys_gettid()));
+    ck_assert_int_eq(pthread_mutex_trylock(&mutex), EBUSY);
+    ck_assert_int_eq(pthread_mutex_unlock(&mutex), 0);
+    ck_assert_mem_eq(&mutex, &before, sizeof mutex);
+    ck_assert_int_eq(pthread_mutex_lock(&mutex), 0);
+    fsafe_layout_unlock_plain(&mutex);
+    ck_assert_mem_eq(&mutex, &before, sizeof mutex);
+}
+END_TEST
+
+START_TEST(mutex_relock_is_for_its_owner)
+{
+    pthread_mutex_t mutex;
+    int type = begin_with_type(&mutex, _i);
+    int self = fsafe_sys_gettid();
+    bool recursive = type == PTHREAD_MUTEX_RECURSIVE;
+    ck_assert(!fsafe_layout_relock(&mutex, self)); /* it is free */
+    ck_assert(fsafe_layout_lock_free(&mutex, self));
+    pthread_mutex_t held = mutex;
+    ck_assert(!fsafe_layout_relock(&mutex, self + 1));
+    ck_assert_mem_eq(&mutex, &held, sizeof mutex);
+    ck_assert_int_eq(fsafe_layout_relock(&mutex, self), recursive);
+    if (!recursive) {
+        ck_assert_mem_eq(&mutex, &held, sizeof mutex);
+        return;
+    }
+    ck_assert_uint_eq(fsafe_layout_mutex_depth(&mutex), 2);
+    ck_assert_int_eq(fsafe_layout_unlock(&mutex, self), FSAFE_UNLOCKED_ONCE);
+    ck_assert_mem_eq(&mutex, &held, sizeof mutex);
+
+    mutex.__data.__count = UINT_MAX; /* libc answers EAGAIN */
+    ck_assert(!fsafe_layout_relock(&mutex, self));
+    ck_assert_uint_eq(mutex.__data.__count, UINT_MAX);
+}
+END_TEST
+
+START_TEST(mutex_unlock_leaves_errors_to_libc)
+{
+    pthread_mutex_t mutex;
+    int type = begin_with_type(&mutex, _i);
+    int self = fsafe_sys_gettid();
+    if (type != PTHREAD_MUTEX_RECURSIVE && type != PTHREAD_MUTEX_ERRORCHECK)
+        return; /* of the others libc asks nothing either */
+    pthread_mutex_t free_one = mutex;
+    ck_assert_int_eq(fsafe_layout_unlock(&mutex, self), FSAFE_UNLOCK_LIBC);
+    ck_assert_mem_eq(&mutex, &free_one, sizeof mutex);
+    ck_assert(fsafe_layout_lock_free(&mutex, self + 1));
+    pthread_mutex_t held = mutex;
+    ck_assert_int_eq(fsafe_layout_unlock(&mutex, self), FSAFE_UNLOCK_LIBC);
+    ck_assert_mem_eq(&mutex, &held, sizeof mutex);
+}
+END_TEST
+
+static void *lock_by_libc(void *mutex)
+{
+    ck_assert_int_eq(pthread_mutex_lock(mutex), 0);
+    ck_assert_int_eq(pthread_mutex_unlock(mutex), 0);
+    return NULL;
+}
+
+START_TEST(mutex_unlock_in_place_wakes_a_waiter)
+{
+    pthread_mutex_t mutex;
+    pthread_t threads[3];
+    begin_with_type(&mutex, TYPES + _i);
+    ck_assert(fsafe_layout_lock_free(&mutex, fsafe_sys_gettid()));
+    for (int i = 0; i < 3; i++)
+        unit_start_thread(&threads[i], lock_by_libc, &mutex);
+    UNIT_EVENTUALLY(__atomic_load_n(&mutex.__data.__lock, __ATOMIC_RELAXED) == 2);
+    usleep(20000);
+    if (types[_i] == PTHREAD_MUTEX_NORMAL)
+        fsafe_layout_unlock_plain(&mutex);
+    else
+        ck_assert_int_eq(fsafe_layout_unlock(&mutex, fsafe_sys_gettid()), FSAFE_UNLOCKED);
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL); /* or the test's time runs out */
+    ck_assert(!fsafe_layout_mutex_locked(&mutex));
+}
+END_TEST
+
+enum { COUNT_ROUNDS = 200000 };
+static unsigned counted;
+
+static void *count_in_place(void *argument)
+{
+    pthread_mutex_t *mutex = argument;
+    int self = fsafe_sys_gettid();
+    for (int i = 0; i < COUNT_ROUNDS; i++) {
+        if (!fsafe_layout_lock_free(mutex, self))
+            pthread_mutex_lock(mutex);
+        counted++;
+        fsafe_layout_unlock(mutex, self);
+    }
+    return NULL;
+}
+
+static void *count_by_libc(void *mutex)
+{
+    for (int i = 0; i < COUNT_ROUNDS; i++) {
+        pthread_mutex_lock(mutex);
+        counted++;
+        pthread_mutex_unlock(mutex);
+    }
+    return NULL;
+}
+
+START_TEST(mutex_in_place_excludes_and_is_excluded)
+{
+    pthread_mutex_t mutex;
+    pthread_t threads[4];
+    begin_with_type(&mutex, TYPES + _i);
+    for (int i = 0; i < 4; i++)
+        unit_start_thread(&threads[i], i % 2 == 0 ? count_in_place : count_by_libc, &mutex);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    ck_assert_uint_eq(counted, 4 * COUNT_ROUNDS);
+    ck_assert(!fsafe_layout_mutex_locked(&mutex));
+    ck_assert_uint_eq(mutex.__data.__nusers, 0);
+}
+END_TEST
+
+START_TEST(mutex_reset_frees_what_a_dead_thread_held)
+{
+    pthread_mutex_t mutex;
+    int type = begin_with_type(&mutex, _i);
+    pthread_mutex_t before = mutex;
+    int depth = type == PTHREAD_MUTEX_RECURSIVE ? 3 : 1;
+    for (int i = 0; i < depth; i++)
+        pthread_mutex_lock(&mutex);
+    mutex.__data.__owner = fsafe_sys_gettid() + 1;
+    mutex.__data.__lock = 2;
+    fsafe_layout_mutex_reset(&mutex);
+    ck_assert_mem_eq(&mutex, &before, sizeof mutex);
+    ck_assert_int_eq(pthread_mutex_lock(&mutex), 0);
+    ck_assert_int_eq(pthread_mutex_unlock(&mutex), 0);
+    ck_assert_int_eq(pthread_mutex_destroy(&mutex), 0);
+}
+END_TEST
+
+START_TEST(mutex_new_owner_may_unlock)
+{
+    pthread_mutex_t mutex;
+    begin_with_type(&mutex, _i);
+    pthread_mutex_lock(&mutex);
+    mutex.__data.__owner = fsafe_sys_gettid() + 1;
+    fsafe_layout_mutex_set_owner(&mutex, fsafe_sys_gettid());
+    ck_assert_int_eq(fsafe_layout_mutex_owner(&mutex), fsafe_sys_gettid());
+    ck_assert_int_eq(pthread_mutex_unlock(&mutex), 0);
+    ck_assert(!fsafe_layout_mutex_locked(&mutex));
+}
+END_TEST
+
+START_TEST(mutex_kinds)
+{
+    static const enum fsafe_mutex_kind kinds[TYPES] = {FSAFE_MUTEX_NORMAL, FSAFE_MUTEX_RECURSIVE,
+                                                       FSAFE_MUTEX_ERRORCHECK, FSAFE_MUTEX_ADAPTIVE};
+    pthread_mutex_t mutex;
+    pthread_mutexattr_t attributes;
+    unit_start_layout();
+    for (int i = 0; i < TYPES; i++) {
+        init_of_type(&mutex, types[i]);
+        ck_assert_int_eq(fsafe_layout_mutex_kind(&mutex), kinds[i]);
+        pthread_mutex_destroy(&mutex);
+        ck_assert_int_eq(fsafe_layout_mutex_kind(&mutex), FSAFE_MUTEX_FOREIGN);
+        ck_assert(!fsafe_layout_in_place(&mutex));
+
+        /* Never in place, never ours alone. */
+        pthread_mutexattr_init(&attributes);
+        pthread_mutexattr_settype(&attributes, types[i]);
+        pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+        ck_assert_int_eq(pthread_mutex_init(&mutex, &attributes), 0);
+        ck_assert_int_eq(fsafe_layout_mutex_kind(&mutex), FSAFE_MUTEX_FOREIGN);
+        ck_assert(!fsafe_layout_in_place(&mutex));
+        ck_assert(!fsafe_layout_is_plain(&mutex));
+    }
+    static const pthread_mutex_t recursive = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+    ck_assert_int_eq(fsafe_layout_mutex_kind(&recursive), FSAFE_MUTEX_RECURSIVE);
+}
+END_TEST
+
+START_TEST(mutex_special_ones_are_not_done_in_place)
+{
+    pthread_mutex_t mutex;
+    pthread_mutexattr_t attributes;
+    unit_start_layout();
+    for (int i = 0; i < TYPES; i++) {
+        pthread_mutexattr_init(&attributes);
+        pthread_mutexattr_settype(&attributes, types[i]);
+        if (_i == 0)
+            ck_assert_int_eq(pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST), 0);
+        else
+            ck_assert_int_eq(pthread_mutexattr_setprotocol(&attributes,
+                                                           _i == 1 ? PTHREAD_PRIO_INHERIT : PTHREAD_PRIO_PROTECT), 0);
+        ck_assert_int_eq(pthread_mutex_init(&mutex, &attributes), 0);
+        ck_assert(!fsafe_layout_in_place(&mutex));
+        ck_assert(!fsafe_layout_is_plain(&mutex));
+    }
+}
+END_TEST
+
+/* --- layout: semaphores ----------------------------------------------------------------------------- */
+
+#ifdef __LP64__
+
+START_TEST(semaphore_in_place_is_libcs_own)
+{
+    sem_t semaphore;
+    int value;
+    unit_start_layout();
+    ck_assert_int_eq(sem_init(&semaphore, 0, 2), 0);
+    ck_assert_uint_eq(fsafe_layout_sem_value(&semaphore), 2);
+    ck_assert(fsafe_layout_sem_try(&semaphore));
+    sem_getvalue(&semaphore, &value);
+    ck_assert_int_eq(value, 1);
+    ck_assert(fsafe_layout_sem_try(&semaphore));
+    ck_assert(!fsafe_layout_sem_try(&semaphore));
+    ck_assert_int_eq(sem_trywait(&semaphore), -1);
+    ck_assert(fsafe_layout_sem_post(&semaphore));
+    ck_assert_uint_eq(fsafe_layout_sem_value(&semaphore), 1);
+    ck_assert_int_eq(sem_trywait(&semaphore), 0);
+    ck_assert_int_eq(sem_post(&semaphore), 0);
+    ck_assert_uint_eq(fsafe_layout_sem_value(&semaphore), 1);
+
+    sem_init(&semaphore, 0, 2); /* no lock has such a value */
+    ck_assert(!fsafe_layout_sem_post(&semaphore));
+    sem_init(&semaphore, 0, SEM_VALUE_MAX); /* libc answers EOVERFLOW */
+    ck_assert(!fsafe_layout_sem_post(&semaphore));
+    ck_assert_uint_eq(fsafe_layout_sem_value(&semaphore), SEM_VALUE_MAX);
+}
+END_TEST
+
+static void *wait_by_libc(void *semaphore)
+{
+    ck_assert_int_eq(sem_wait(semaphore), 0);
+    return NULL;
+}
+
+START_TEST(semaphore_post_in_place_wakes_a_waiter)
+{
+    sem_t semaphore;
+    pthread_t threads[2];
+    unit_start_layout();
+    sem_init(&semaphore, 0, 0);
+    for (int i = 0; i < 2; i++)
+        unit_start_thread(&threads[i], wait_by_libc, &semaphore);
+    usleep(50000);
+    ck_assert(fsafe_layout_sem_post(&semaphore));
+    usleep(1000);
+    while (!fsafe_layout_sem_post(&semaphore))
+        usleep(1000);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL); /* or the test's time runs out */
+    ck_assert_uint_eq(fsafe_layout_sem_value(&semaphore), 0);
+}
+END_TEST
+
+static sem_t turn;
+
+static void *count_by_semaphore(void *in_place)
+{
+    for (int i = 0; i < COUNT_ROUNDS; i++) {
+        if (in_place == NULL || !fsafe_layout_sem_try(&turn))
+            sem_wait(&turn);
+        counted++;
+        if (in_place == NULL || !fsafe_layout_sem_post(&turn))
+            sem_post(&turn);
+    }
+    return NULL;
+}
+
+START_TEST(semaphore_in_place_excludes_and_is_excluded)
+{
+    pthread_t threads[4];
+    unit_start_layout();
+    sem_init(&turn, 0, 1);
+    for (int i = 0; i < 4; i++)
+        unit_start_thread(&threads[i], count_by_semaphore, i % 2 == 0 ? &turn : NULL);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    ck_assert_uint_eq(counted, 4 * COUNT_ROUNDS);
+    ck_assert_uint_eq(fsafe_layout_sem_value(&turn), 1);
+}
+END_TEST
+
+START_TEST(semaphore_note_is_a_word_that_libc_leaves_alone)
+{
+    sem_t semaphore;
+    struct timespec past = {0, 0};
+    unit_start_layout();
+    _Atomic uint32_t *note = fsafe_layout_sem_note(&semaphore);
+    ck_assert_uint_ge((uintptr_t)note, (uintptr_t)&semaphore);
+    ck_assert_uint_le((uintptr_t)(note + 1), (uintptr_t)(&semaphore + 1));
+    *note = 0x12345678;
+    sem_init(&semaphore, _i, 1);
+    sem_wait(&semaphore);
+    sem_trywait(&semaphore);
+    sem_timedwait(&semaphore, &past);
+    sem_post(&semaphore);
+    int value;
+    sem_getvalue(&semaphore, &value);
+    sem_destroy(&semaphore);
+    ck_assert_uint_eq(*note, 0x12345678);
+}
+END_TEST
+
+#endif
+#endif
+
+/* --- modules ---------------------------------------------------------------------------------------- */
+
+/* What other modules could call, with names as long as C++ likes them. */
+#define LONG_NAME(stem) stem##_a_name_of_thirty_characters
+#define VISIBLE __attribute__((visibility("default")))
+
+VISIBLE int unit_exported_function(int x);
+VISIBLE int LONG_NAME(unit_exported_function_with_a_very_long_name_indeed_such_as_mangled_ones_are)(int x);
+VISIBLE extern int unit_exported_variable[16];
+
+int unit_exported_function(int x)
+{
+    for (int i = 0; i < 10; i++)
+        x = x * 7 + i;
+    return x;
+}
+
+int LONG_NAME(unit_exported_function_with_a_very_long_name_indeed_such_as_mangled_ones_are)(int x)
+{
+    for (int i = 0; i < 10; i++)
+        x = x * 5 + i;
+    return x;
+}
+
+int unit_exported_variable[16] = {1};
+
+static int hidden_variable[16] = {1};
+
+static __attribute__((noinline)) int hidden_function(int x)
+{
+    for (int i = 0; i < 10; i++)
+        x = x * 3 + i;
+    return x;
+}
+
+static struct fsafe_mapping find(uintptr_t address)
+{
+    struct fsafe_mapping mapping = {.address = address};
+    ck_assert(fsafe_maps_find(&mapping, 1));
+    return mapping;
+}
+
+static void assert_symbol(uintptr_t address, const char *expected, uintptr_t expected_offset)
+{
+    struct fsafe_mapping mapping = find(address);
+    char name[256];
+    uintptr_t offset = 4711;
+    ck_assert_msg(fsafe_modules_symbol(&mapping, name, sizeof name, &offset), "no name for %s", expected);
+    ck_assert_str_eq(name, expected);
+    ck_assert_uint_eq(offset, expected_offset);
+}
+
+static void assert_no_symbol(uintptr_t address)
+{
+    struct fsafe_mapping mapping = find(address);
+    char name[256] = "";
+    uintptr_t offset;
+    ck_assert_msg(!fsafe_modules_symbol(&mapping, name, sizeof name, &offset), "it is called %s", name);
+}
+
+START_TEST(modules_name_what_is_exported)
+{
+    errno = 77;
+    assert_symbol((uintptr_t)unit_exported_function, "unit_exported_function", 0);
+    assert_symbol((uintptr_t)unit_exported_function + 3, "unit_exported_function", 3);
+    assert_symbol((uintptr_t)unit_exported_variable, "unit_exported_variable", 0);
+    assert_symbol((uintptr_t)(unit_exported_variable + 15), "unit_exported_variable", 15 * sizeof(int));
+    ck_assert_int_eq(errno, 77);
+
+    void *in_libc = dlsym(RTLD_DEFAULT, "qsort");
+    ck_assert_ptr_nonnull(in_libc);
+    assert_symbol((uintptr_t)in_libc + 1, "qsort", 1);
+    in_libc = dlsym(RTLD_DEFAULT, "getaddrinfo");
+    assert_symbol((uintptr_t)in_libc + 0x20, "getaddrinfo", 0x20);
+}
+END_TEST
+
+START_TEST(modules_name_nothing_else)
+{
+    assert_no_symbol((uintptr_t)hidden_function + (uintptr_t)(hidden_function(1) & 1));
+    assert_no_symbol((uintptr_t)&hidden_variable[hidden_variable[0] & 1]);
+    assert_no_symbol((uintptr_t)(unit_exported_variable + 16)); /* just behind it */
+    void *heap = malloc(100);
+    assert_no_symbol((uintptr_t)heap);
+    free(heap);
+    assert_no_symbol((uintptr_t)&heap);
+    assert_no_symbol((uintptr_t)unit_map_island(1, MAP_PRIVATE));
+    assert_no_symbol(16);
+}
+END_TEST
+
+START_TEST(modules_cut_long_names)
+{
+    struct fsafe_mapping mapping =
+        find((uintptr_t)LONG_NAME(unit_exported_function_with_a_very_long_name_indeed_such_as_mangled_ones_are));
+    char name[256];
+    uintptr_t offset = 1;
+    for (size_t bytes = 2; bytes <= 65; bytes++) {
+        memset(name, '#', sizeof name);
+        ck_assert(fsafe_modules_symbol(&mapping, name, bytes, &offset));
+        ck_assert_uint_eq(offset, 0);
+        ck_assert_uint_eq(strlen(name), bytes - 1);
+        ck_assert_mem_eq(name, "unit_exported_function_with_a_very_long_name_indeed_such_as_mangled", bytes - 1);
+        ck_assert_int_eq(name[bytes], '#');
+    }
+}
+END_TEST
+
+START_TEST(modules_survive_a_module_that_is_gone)
+{
+    struct fsafe_mapping mapping = find((uintptr_t)unit_exported_function);
+    char name[64];
+    uintptr_t offset;
+    char *gone = unit_map_island(2, MAP_PRIVATE);
+    /* Its first page is still there, its tables are not. */
+    memcpy(gone, (void *)mapping.base, unit_page());
+    mapping.base = (uintptr_t)gone;
+    mapping.address = (uintptr_t)gone + 100;
+    munmap(gone + unit_page(), unit_page());
+    ck_assert(!fsafe_modules_symbol(&mapping, name, sizeof name, &offset));
+    memset(gone, 0xff, unit_page()); /* something else lies there now */
+    ck_assert(!fsafe_modules_symbol(&mapping, name, sizeof name, &offset));
+    munmap(gone, unit_page());
+    ck_assert(!fsafe_modules_symbol(&mapping, name, sizeof name, &offset));
+}
+END_TEST
+
+/* Every function of libc that the loader knows by one name is found by that name. */
+START_TEST(modules_agree_with_the_loader)
+{
+    static const char *const names[] = {"malloc", "abort", "strtol", "getenv", "pthread_create", "sem_open", "fwrite"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        uintptr_t address = (uintptr_t)dlsym(RTLD_DEFAULT, names[i]);
+        struct fsafe_mapping mapping = find(address);
+        char name[64];
+        uintptr_t offset;
+        ck_assert(fsafe_modules_symbol(&mapping, name, sizeof name, &offset));
+        ck_assert_uint_eq(offset, 0);
+        ck_assert_uint_eq((uintptr_t)dlsym(RTLD_DEFAULT, name), address); /* perhaps by its other name */
+    }
+}
+END_TEST
+
+/* --- symbol ----------------------------------------------------------------------------------------- */
+
+START_TEST(symbol_finds_the_next_definition)
+{
+    errno = 77;
+    ck_assert_ptr_eq(fsafe_symbol_next("qsort"), dlsym(RTLD_NEXT, "qsort"));
+    ck_assert_ptr_nonnull(fsafe_symbol_next("qsort"));
+    ck_assert_ptr_null(fsafe_symbol_next("no_such_function_anywhere"));
+    ck_assert_ptr_null(fsafe_symbol_next("unit_exported_function")); /* ours, so not the next one */
+    ck_assert_int_eq(errno, 77);
+    dlerror();
+}
+END_TEST
+
+static void fill(Suite *suite)
+{
+#ifdef FSAFE_LIBC_GLIBC
+    TCase *layout = unit_case(suite, "layout");
+    tcase_add_test(layout, layout_is_silent_before_the_self_test);
+    tcase_add_test(layout, layout_knows_this_libc);
+    tcase_add_loop_test(layout, layout_withdraws_what_does_not_hold, 0, BROKEN_MUTEXES);
+    tcase_add_loop_test(layout, layout_tests_each_type, 0, TYPES);
+
+    TCase *mutex = unit_case(suite, "mutex");
+    tcase_add_loop_test(mutex, mutex_in_place_is_libcs_own, 0, 2 * TYPES);
+    tcase_add_loop_test(mutex, mutex_plain_is_libcs_own, 0, 2);
+    tcase_add_loop_test(mutex, mutex_relock_is_for_its_owner, 0, 2 * TYPES);
+    tcase_add_loop_test(mutex, mutex_unlock_leaves_errors_to_libc, 0, 2 * TYPES);
+    tcase_add_loop_test(mutex, mutex_unlock_in_place_wakes_a_waiter, 0, TYPES);
+    tcase_add_loop_test(mutex, mutex_in_place_excludes_and_is_excluded, 0, TYPES);
+    tcase_add_loop_test(mutex, mutex_reset_frees_what_a_dead_thread_held, 0, TYPES);
+    tcase_add_loop_test(mutex, mutex_new_owner_may_unlock, 0, TYPES);
+    tcase_add_test(mutex, mutex_kinds);
+    tcase_add_loop_test(mutex, mutex_special_ones_are_not_done_in_place, 0, 3);
+#ifdef __LP64__
+    tcase_add_loop_test(layout, layout_withdraws_semaphores, 0, 6);
+    TCase *semaphore = unit_case(suite, "semaphore");
+    tcase_add_test(semaphore, semaphore_in_place_is_libcs_own);
+    tcase_add_test(semaphore, semaphore_post_in_place_wakes_a_waiter);
+    tcase_add_test(semaphore, semaphore_in_place_excludes_and_is_excluded);
+    tcase_add_loop_test(semaphore, semaphore_note_is_a_word_that_libc_leaves_alone, 0, 2);
+#endif
+#endif
+
+    TCase *modules = unit_case(suite, "modules");
+    tcase_add_test(modules, modules_name_what_is_exported);
+    tcase_add_test(modules, modules_name_nothing_else);
+    tcase_add_test(modules, modules_cut_long_names);
+    tcase_add_test(modules, modules_survive_a_module_that_is_gone);
+    tcase_add_test(modules, modules_agree_with_the_loader);
+
+    TCase *symbol = unit_case(suite, "symbol");
+    tcase_add_test(symbol, symbol_finds_the_next_definition);
+}
+
+UNIT_MAIN("libc", fill)

@@ -1,1 +1,542 @@
-int main(void){return 0;}
+/*
+ * Tests of src/report: the form of a line and where it goes. Linked with --export-dynamic, so that places in this
+ * program have names.
+ */
+#include "unit.h"
+
+#include "base/options.h"
+#include "base/sys.h"
+#include "report/report.h"
+
+#include <dlfcn.h>
+#include <sys/prctl.h>
+
+enum { LINE_BYTES = 1024 };
+
+/* What other modules could call or lock. */
+#define VISIBLE __attribute__((visibility("default")))
+#define LONG_NAME(stem) stem##_with_a_name_as_long_as_only_mangled_ones_are_with_all_their_template_arguments
+VISIBLE int unit_place(int x);
+VISIBLE int LONG_NAME(unit_place)(int x);
+VISIBLE extern pthread_mutex_t unit_lock;
+VISIBLE extern pthread_mutex_t LONG_NAME(unit_lock);
+
+int unit_place(int x)
+{
+    for (int i = 0; i < 10; i++)
+        x = x * 7 + i;
+    return x;
+}
+
+int LONG_NAME(unit_place)(int x)
+{
+    for (int i = 0; i < 10; i++)
+        x = x * 5 + i;
+    return x;
+}
+
+pthread_mutex_t unit_lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_mutex_t LONG_NAME(unit_lock) = PTHREAD_MUTEX_INITIALIZER;
+
+static __attribute__((noinline)) int hidden_place(int x)
+{
+    for (int i = 0; i < 10; i++)
+        x = x * 3 + i;
+    return x;
+}
+
+/* --- Where lines go --------------------------------------------------------------------------------- */
+
+static char directory[PATH_MAX];
+static char log_path[PATH_MAX];
+
+static void set_up(void)
+{
+    unit_make_directory(directory);
+    ck_assert_int_lt(snprintf(log_path, sizeof log_path, "%.500s/log", directory), 600);
+    memset(&fsafe_options, 0, sizeof fsafe_options);
+    strcpy(fsafe_options.log, log_path);
+}
+
+static void tear_down(void)
+{
+    unit_remove_directory(directory);
+}
+
+static const char *prefix(void)
+{
+    static char text[64];
+    snprintf(text, sizeof text, "forksafe[%d.%d] ", getpid(), fsafe_sys_gettid());
+    return text;
+}
+
+/* The log's whole text is `expected`, behind the prefix and in front of a newline. */
+static void assert_line(const char *expected)
+{
+    char line[2 * LINE_BYTES];
+    char *log = unit_read_file(log_path);
+    snprintf(line, sizeof line, "%s%s\n", prefix(), expected);
+    ck_assert_str_eq(log, line);
+    free(log);
+    unlink(log_path);
+}
+
+START_TEST(lines_are_appended_to_the_log)
+{
+    char expected[256];
+    mode_t mask = umask(0);
+    unsigned descriptors = unit_count_descriptors();
+    errno = 77;
+    fsafe_report_note("one");
+    fsafe_report_note_number("two ", 18446744073709551615ul);
+    ck_assert_int_eq(errno, 77);
+    ck_assert_uint_eq(unit_count_descriptors(), descriptors);
+    char *log = unit_read_file(log_path);
+    snprintf(expected, sizeof expected, "%sone\n%stwo %lu\n", prefix(), prefix(), ULONG_MAX);
+    ck_assert_str_eq(log, expected);
+    struct stat status;
+    ck_assert_int_eq(stat(log_path, &status), 0);
+    ck_assert_uint_eq(status.st_mode & 0777, 0640);
+    umask(mask);
+    free(log);
+}
+END_TEST
+
+START_TEST(log_name_may_have_the_process_id)
+{
+    char expected[PATH_MAX];
+    snprintf(fsafe_options.log, sizeof fsafe_options.log, "%.500s/%%p.%%p%%x.%%", directory);
+    fsafe_report_note("words");
+    snprintf(expected, sizeof expected, "%.500s/%d.%d%%x.%%", directory, getpid(), getpid());
+    char *log = unit_read_file(expected);
+    ck_assert_msg(strstr(log, "words\n") != NULL, "%s is missing", expected);
+    free(log);
+}
+END_TEST
+
+static void note_in_child(void *argument)
+{
+    fsafe_report_note(argument);
+}
+
+START_TEST(log_name_has_the_childs_own_id)
+{
+    char expected[PATH_MAX];
+    snprintf(fsafe_options.log, sizeof fsafe_options.log, "%.500s/%%p", directory);
+    char words[] = "words";
+    unit_in_child(note_in_child, words);
+    snprintf(expected, sizeof expected, "%.500s/%d", directory, getpid());
+    ck_assert_int_eq(access(expected, F_OK), -1);
+}
+END_TEST
+
+/* Runs with descriptor 2 in a file; returns what arrived there. */
+static char *with_stderr(void (*body)(void))
+{
+    int before = dup(2);
+    int fd = open(log_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    ck_assert_int_ge(fd, 0);
+    dup2(fd, 2);
+    body();
+    dup2(before, 2);
+    close(before);
+    close(fd);
+    return unit_read_file(log_path);
+}
+
+static void note_words(void)
+{
+    fsafe_report_note("words");
+}
+
+START_TEST(lines_go_to_stderr_by_default)
+{
+    char expected[128];
+    strcpy(fsafe_options.log, _i == 0 ? "" : "stderr");
+    char *got = with_stderr(note_words);
+    snprintf(expected, sizeof expected, "%swords\n", prefix());
+    ck_assert_str_eq(got, expected);
+    free(got);
+    ck_assert_int_eq(access("stderr", F_OK), -1); /* no file of that name */
+}
+END_TEST
+
+START_TEST(log_that_cannot_be_written_is_no_error)
+{
+    snprintf(fsafe_options.log, sizeof fsafe_options.log, "%.500s/missing/log", directory);
+    char *got = with_stderr(note_words);
+    ck_assert_str_eq(got, "");
+    free(got);
+    memset(fsafe_options.log, 'x', sizeof fsafe_options.log - 1);
+    fsafe_report_note("words");
+    for (size_t i = 0; i + 2 < sizeof fsafe_options.log; i += 2) /* each %p becomes longer */
+        memcpy(fsafe_options.log + i, "%p", 2);
+    fsafe_report_note("words");
+}
+END_TEST
+
+/* A FIFO that nobody reads: a program must not stop for a line of ours. */
+START_TEST(log_may_be_a_fifo_that_nobody_reads)
+{
+    ck_assert_int_eq(mkfifo(log_path, 0600), 0);
+    alarm(5);
+    fsafe_report_note("words");
+    alarm(0);
+}
+END_TEST
+
+START_TEST(lines_to_a_closed_pipe_end_nobody)
+{
+    int ends[2], before = dup(2);
+    ck_assert_int_eq(pipe(ends), 0);
+    close(ends[0]);
+    fsafe_options.log[0] = '\0';
+    dup2(ends[1], 2);
+    fsafe_report_note("words");
+    close(2);
+    fsafe_report_note("words");
+    dup2(before, 2);
+}
+END_TEST
+
+/* --- The line about a lock -------------------------------------------------------------------------- */
+
+/* As the module is named: by its file and how far inside it. */
+static const char *module_of(uintptr_t address)
+{
+    static char texts[4][128];
+    static unsigned next;
+    Dl_info info;
+    ck_assert_int_ne(dladdr((void *)address, &info), 0);
+    char *text = texts[next++ % 4];
+    snprintf(text, sizeof texts[0], "%s+0x%lx", unit_program(), address - (uintptr_t)info.dli_fbase);
+    return text;
+}
+
+/* An event without anything unusual, whose lock and places have no names. */
+static struct fsafe_event plain_event(void)
+{
+    return (struct fsafe_event){
+        .deed = FSAFE_TOOK_OVER,
+        .worth_a_line = true,
+        .lock = "mutex",
+        .kind = "normal",
+        .address = 0x10008,
+        .wanted_at = 0x10010,
+        .holder = {.tid = 4711, .since = 0x10020},
+    };
+}
+
+START_TEST(event_line_names_everything)
+{
+    uintptr_t place = (uintptr_t)unit_place;
+    struct fsafe_event event = {
+        .deed = FSAFE_TOOK_OVER,
+        .worth_a_line = true,
+        .lock = "mutex",
+        .kind = "normal",
+        .address = (uintptr_t)&unit_lock,
+        .wanted_at = place + 1,
+        .holder = {.tid = 4711, .name = "worker", .since = place + 2},
+        .fork = {.number = 3, .tid = 4712, .at = place + 3},
+    };
+    char expected[LINE_BYTES];
+    errno = 77;
+    fsafe_report_event(&event);
+    ck_assert_int_eq(errno, 77);
+    snprintf(expected, sizeof expected,
+             "child took over mutex 0x%lx <unit_lock> (normal) for unit_place+0x1 in %s "
+             "held at fork by 4711 \"worker\" since unit_place+0x2 in %s; fork 3 by 4712 in unit_place+0x3 in %s",
+             event.address, module_of(place + 1), module_of(place + 2), module_of(place + 3));
+    assert_line(expected);
+}
+END_TEST
+
+START_TEST(event_line_without_names)
+{
+    struct fsafe_event event = plain_event();
+    uintptr_t place = (uintptr_t)hidden_place + (uintptr_t)(hidden_place(1) & 1);
+    char expected[LINE_BYTES];
+    char *heap = malloc(64);
+    event.address = (uintptr_t)heap;
+    event.wanted_at = place;
+    fsafe_report_event(&event);
+    snprintf(expected, sizeof expected,
+             "child took over mutex 0x%lx (normal) for %s held at fork by 4711 since 0x10020", event.address,
+             module_of(place));
+    assert_line(expected);
+    free(heap);
+}
+END_TEST
+
+START_TEST(event_line_says_where_in_an_object_the_lock_is)
+{
+    struct fsafe_event event = plain_event();
+    char expected[LINE_BYTES];
+    event.address = (uintptr_t)&unit_lock + 8;
+    fsafe_report_event(&event);
+    snprintf(expected, sizeof expected,
+             "child took over mutex 0x%lx <unit_lock+0x8> (normal) for 0x10010 held at fork by 4711 since 0x10020",
+             event.address);
+    assert_line(expected);
+}
+END_TEST
+
+START_TEST(event_line_says_what_was_done)
+{
+    static const char *const beginnings[] = {
+        [FSAFE_TOOK_OVER] = "child took over ",
+        [FSAFE_WOULD_HANG] = "child would hang on ",
+        [FSAFE_REFUSED] = "child may hang on ",
+    };
+    struct fsafe_event event = plain_event();
+    char expected[LINE_BYTES];
+    event.deed = (enum fsafe_deed)_i;
+    event.lock = "semaphore";
+    event.kind = "used as a lock";
+    event.why = event.deed == FSAFE_REFUSED ? "of a reason" : NULL;
+    fsafe_report_event(&event);
+    snprintf(expected, sizeof expected,
+             "%ssemaphore 0x10008 (used as a lock) for 0x10010 held at fork by 4711 since 0x10020%s",
+             beginnings[_i], event.why != NULL ? "; not taken over because of a reason" : "");
+    assert_line(expected);
+}
+END_TEST
+
+START_TEST(event_line_leaves_out_what_is_unknown)
+{
+    struct fsafe_event event = plain_event();
+    memset(&event.holder, 0, sizeof event.holder);
+    fsafe_report_event(&event);
+    assert_line("child took over mutex 0x10008 (normal) for 0x10010 held at fork by an unknown thread");
+
+    event.fork.number = 2;
+    event.fork.tid = 99;
+    fsafe_report_event(&event);
+    assert_line("child took over mutex 0x10008 (normal) for 0x10010 held at fork by an unknown thread; fork 2 by 99");
+
+    event.holder.tid = 98;
+    event.fork.number = 0;
+    event.fork.at = 0x10030;
+    fsafe_report_event(&event);
+    assert_line("child took over mutex 0x10008 (normal) for 0x10010 held at fork by 98");
+}
+END_TEST
+
+START_TEST(event_line_cleans_the_recorded_thread_name)
+{
+    static const struct {
+        const char name[17];
+        const char *shown;
+    } names[] = {
+        {"a\"b\n\x1b[31m\t", "a?b??[31m?"},
+        {"exactly16letters", "exactly16letters"}, /* no final zero */
+        {"gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f"},
+        {"with space\x7f", "with space?"},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct fsafe_event event = plain_event();
+        char expected[LINE_BYTES];
+        memcpy(event.holder.name, names[i].name, sizeof event.holder.name);
+        fsafe_report_event(&event);
+        snprintf(expected, sizeof expected,
+                 "child took over mutex 0x10008 (normal) for 0x10010 held at fork by 4711 \"%s\" since 0x10020",
+                 names[i].shown);
+        assert_line(expected);
+    }
+}
+END_TEST
+
+START_TEST(event_line_has_the_name_of_a_living_thread)
+{
+    static const struct {
+        const char *name, *shown;
+    } names[] = {{"renamed", "renamed"}, {"x\ny\"z", "x?y?z"}, {"fifteen-letters", "fifteen-letters"}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct fsafe_event event = plain_event();
+        char expected[LINE_BYTES];
+        ck_assert_int_eq(prctl(PR_SET_NAME, names[i].name), 0);
+        event.holder.tid = fsafe_sys_gettid();
+        event.holder.pid = getpid();
+        strcpy(event.holder.name, "as it was");
+        fsafe_report_event(&event);
+        snprintf(expected, sizeof expected,
+                 "child took over mutex 0x10008 (normal) for 0x10010 held at fork by %d \"%s\" since 0x10020",
+                 event.holder.tid, names[i].shown);
+        assert_line(expected);
+    }
+}
+END_TEST
+
+static void *tell_tid(void *tid)
+{
+    *(pid_t *)tid = fsafe_sys_gettid();
+    return NULL;
+}
+
+START_TEST(event_line_has_the_recorded_name_of_a_thread_that_is_gone)
+{
+    struct fsafe_event event = plain_event();
+    char expected[LINE_BYTES];
+    unit_run_thread(tell_tid, &event.holder.tid);
+    UNIT_EVENTUALLY(!fsafe_sys_thread_alive(event.holder.tid));
+    event.holder.pid = getpid();
+    strcpy(event.holder.name, "as it was");
+    fsafe_report_event(&event);
+    snprintf(expected, sizeof expected,
+             "child took over mutex 0x10008 (normal) for 0x10010 held at fork by %d \"as it was\" since 0x10020",
+             event.holder.tid);
+    assert_line(expected);
+}
+END_TEST
+
+START_TEST(event_line_cuts_long_names)
+{
+    uintptr_t place = (uintptr_t)LONG_NAME(unit_place);
+    struct fsafe_event event = plain_event();
+    char expected[LINE_BYTES];
+    event.address = (uintptr_t)&LONG_NAME(unit_lock);
+    event.wanted_at = place + 1;
+    fsafe_report_event(&event);
+    char *log = unit_read_file(log_path);
+    snprintf(expected, sizeof expected, "%schild took over mutex 0x%lx <unit_lock_with_a_name_as", prefix(),
+             event.address);
+    ck_assert_mem_eq(log, expected, strlen(expected));
+    char *closed = strchr(log, '>');
+    ck_assert_ptr_nonnull(closed);
+    ck_assert_int_le(closed - strchr(log, '<') - 1, 63);
+    ck_assert_mem_eq(closed, "> (normal) for unit_place_with_a_name_as", 40);
+    char *plus = strchr(closed, '+');
+    ck_assert_ptr_nonnull(plus);
+    ck_assert_int_le(plus - strstr(closed, "unit_place"), 63);
+    snprintf(expected, sizeof expected, "+0x1 in %s held at fork by 4711 since 0x10020\n", module_of(place + 1));
+    ck_assert_str_eq(plus, expected);
+    free(log);
+}
+END_TEST
+
+/* A module whose file has a name that is long and odd. */
+START_TEST(event_line_cuts_and_cleans_module_names)
+{
+    struct fsafe_event event = plain_event();
+    char path[PATH_MAX], name[201], expected[LINE_BYTES];
+    memset(name, 'm', sizeof name - 1);
+    memcpy(name, "a\"\x1b", 3);
+    name[sizeof name - 1] = '\0';
+    snprintf(path, sizeof path, "%.500s/%s", directory, name);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    ck_assert_int_eq(ftruncate(fd, (off_t)unit_page()), 0);
+    char *hole = unit_map_island(1, MAP_PRIVATE);
+    ck_assert_ptr_eq(mmap(hole, unit_page(), PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0), hole);
+    event.wanted_at = (uintptr_t)hole + 16;
+    fsafe_report_event(&event);
+    snprintf(expected, sizeof expected,
+             "child took over mutex 0x10008 (normal) for a??%.60s+0x10 held at fork by 4711 since 0x10020",
+             name + 3);
+    assert_line(expected);
+    close(fd);
+}
+END_TEST
+
+START_TEST(event_line_is_cut_but_ends)
+{
+    struct fsafe_event event = plain_event();
+    static char why[3 * LINE_BYTES];
+    memset(why, 'w', sizeof why - 1);
+    event.deed = FSAFE_REFUSED;
+    event.why = why;
+    fsafe_report_event(&event);
+    fsafe_report_note(why);
+    char *log = unit_read_file(log_path);
+    ck_assert_uint_eq(strlen(log), 2 * LINE_BYTES);
+    ck_assert_ptr_eq(strchr(log, '\n'), log + LINE_BYTES - 1);
+    ck_assert_mem_eq(log + LINE_BYTES - 9, "wwwwwwww\n", 9);
+    ck_assert_int_eq(log[2 * LINE_BYTES - 1], '\n');
+    free(log);
+}
+END_TEST
+
+
+static void *report_often(void *argument)
+{
+    struct fsafe_event event = plain_event();
+    for (int i = 0; i < 200; i++)
+        fsafe_report_event(&event);
+    return argument;
+}
+
+/* One write each: lines of many threads do not mix. */
+START_TEST(event_lines_stay_whole)
+{
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        unit_start_thread(&threads[i], report_often, NULL);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    char *log = unit_read_file(log_path);
+    unsigned lines = 0;
+    for (char *at = log; *at != '\0'; lines++) {
+        char *end = strchr(at, '\n');
+        ck_assert_ptr_nonnull(end);
+        *end = '\0';
+        int pid, tid, used = 0;
+        ck_assert_int_eq(sscanf(at, "forksafe[%d.%d] %n", &pid, &tid, &used), 2);
+        ck_assert_str_eq(at + used,
+                         "child took over mutex 0x10008 (normal) for 0x10010 held at fork by 4711 since 0x10020");
+        at = end + 1;
+    }
+    ck_assert_uint_eq(lines, 800);
+    free(log);
+}
+END_TEST
+
+/* --- The line about a setting ----------------------------------------------------------------------- */
+
+START_TEST(bad_option_is_told)
+{
+    char expected[256], value[200];
+    fsafe_report_bad_option("FORKSAFE_MODE", "fi\nx\"", "repair|off");
+    assert_line("FORKSAFE_MODE=fi?x? is not repair|off: the default is used");
+    fsafe_report_bad_option("FORKSAFE_MODE", "", "repair|off");
+    assert_line("FORKSAFE_MODE= is not repair|off: the default is used");
+    memset(value, 'v', sizeof value - 1);
+    value[sizeof value - 1] = '\0';
+    fsafe_report_bad_option("FORKSAFE_LOG", value, "a shorter text");
+    snprintf(expected, sizeof expected, "FORKSAFE_LOG=%.64s is not a shorter text: the default is used", value);
+    assert_line(expected);
+}
+END_TEST
+
+static void fill(Suite *suite)
+{
+    TCase *lines = unit_case(suite, "where lines go");
+    tcase_add_checked_fixture(lines, set_up, tear_down);
+    tcase_add_test(lines, lines_are_appended_to_the_log);
+    tcase_add_test(lines, log_name_may_have_the_process_id);
+    tcase_add_test(lines, log_name_has_the_childs_own_id);
+    tcase_add_loop_test(lines, lines_go_to_stderr_by_default, 0, 2);
+    tcase_add_test(lines, log_that_cannot_be_written_is_no_error);
+    tcase_add_test(lines, log_may_be_a_fifo_that_nobody_reads);
+    tcase_add_test(lines, lines_to_a_closed_pipe_end_nobody);
+
+    TCase *event = unit_case(suite, "event");
+    tcase_add_checked_fixture(event, set_up, tear_down);
+    tcase_add_test(event, event_line_names_everything);
+    tcase_add_test(event, event_line_without_names);
+    tcase_add_test(event, event_line_says_where_in_an_object_the_lock_is);
+    tcase_add_loop_test(event, event_line_says_what_was_done, FSAFE_TOOK_OVER, FSAFE_REFUSED + 1);
+    tcase_add_test(event, event_line_leaves_out_what_is_unknown);
+    tcase_add_test(event, event_line_cleans_the_recorded_thread_name);
+    tcase_add_test(event, event_line_has_the_name_of_a_living_thread);
+    tcase_add_test(event, event_line_has_the_recorded_name_of_a_thread_that_is_gone);
+    tcase_add_test(event, event_line_cuts_long_names);
+    tcase_add_test(event, event_line_cuts_and_cleans_module_names);
+    tcase_add_test(event, event_line_is_cut_but_ends);
+    tcase_add_test(event, event_lines_stay_whole);
+
+    TCase *option = unit_case(suite, "option");
+    tcase_add_checked_fixture(option, set_up, tear_down);
+    tcase_add_test(option, bad_option_is_told);
+}
+
+UNIT_MAIN("report", fill)

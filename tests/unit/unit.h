@@ -1,0 +1,202 @@
+/*
+ * unit.h: what the unit tests share. Each program tests one room of src/ against core, which interposes nothing:
+ * pthread_mutex_lock is libc's own here.
+ *
+ * libcheck forks a process for each test, so a test may start the registry, begin generations, change settings
+ * and leak as it likes.
+ */
+#ifndef UNIT_H
+#define UNIT_H
+
+#include "config.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "libc/layout.h"
+
+/* A program: `fill` adds the test cases. */
+#define UNIT_MAIN(name, fill)                        \
+    int main(void)                                   \
+    {                                                \
+        Suite *suite = suite_create(name);           \
+        fill(suite);                                 \
+        SRunner *runner = srunner_create(suite);     \
+        srunner_run_all(runner, CK_ENV);             \
+        int failed = srunner_ntests_failed(runner);  \
+        srunner_free(runner);                        \
+        return failed != 0;                          \
+    }
+
+/* A case whose tests may take a while on a busy machine; a hang is a failure all the same. */
+static inline TCase *unit_case(Suite *suite, const char *name)
+{
+    TCase *tests = tcase_create(name);
+    tcase_set_timeout(tests, 120);
+    suite_add_tcase(suite, tests);
+    return tests;
+}
+
+/* Runs `body` in a forked child; returns the status that waitpid gave. */
+static inline int unit_fork(void (*body)(void *argument), void *argument)
+{
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        body(argument);
+        _exit(0);
+    }
+    int status;
+    pid_t got;
+    do
+        got = waitpid(pid, &status, 0);
+    while (got == -1 && errno == EINTR);
+    ck_assert_int_eq(got, pid);
+    return status;
+}
+
+/* Runs `body` in a forked child, where it may assert too. */
+static inline void unit_in_child(void (*body)(void *argument), void *argument)
+{
+    ck_assert_int_eq(unit_fork(body, argument), 0);
+}
+
+static inline void unit_start_thread(pthread_t *thread, void *(*body)(void *), void *argument)
+{
+    ck_assert_int_eq(pthread_create(thread, NULL, body, argument), 0);
+}
+
+static inline void unit_run_thread(void *(*body)(void *), void *argument)
+{
+    pthread_t thread;
+    unit_start_thread(&thread, body, argument);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+
+/* Waits until `condition` holds: for what another thread or the kernel is about to do; ten seconds at most. */
+#define UNIT_EVENTUALLY(condition)                                         \
+    do {                                                                   \
+        for (int tries_ = 0; !(condition) && tries_ < 10000; tries_++)     \
+            usleep(1000);                                                  \
+        ck_assert_msg((condition), "never came true: %s", #condition);     \
+    } while (0)
+
+/* Returns the last part of this program's path. */
+static inline const char *unit_program(void)
+{
+    static char path[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+    ck_assert_int_gt(length, 0);
+    path[length] = '\0';
+    return strrchr(path, '/') + 1;
+}
+
+/* Makes a directory of the test's own and writes its name to `path`; remove it with unit_remove_directory. */
+static inline void unit_make_directory(char path[PATH_MAX])
+{
+    const char *parent = getenv("TMPDIR");
+    snprintf(path, PATH_MAX, "%s/forksafe-unit-XXXXXX", parent != NULL ? parent : "/tmp");
+    ck_assert_ptr_nonnull(mkdtemp(path));
+}
+
+/* With the files in it. */
+static inline void unit_remove_directory(const char *path)
+{
+    DIR *directory = opendir(path);
+    ck_assert_ptr_nonnull(directory);
+    for (struct dirent *entry; (entry = readdir(directory)) != NULL;)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            unlinkat(dirfd(directory), entry->d_name, 0);
+    closedir(directory);
+    rmdir(path);
+}
+
+/* Reads a whole file as a string, to be freed; "" when there is none. */
+static inline char *unit_read_file(const char *path)
+{
+    size_t room = 1 << 20;
+    char *text = calloc(1, room);
+    ck_assert_ptr_nonnull(text);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ssize_t got;
+        size_t filled = 0;
+        while (filled < room - 1 && (got = read(fd, text + filled, room - 1 - filled)) > 0)
+            filled += (size_t)got;
+        close(fd);
+    }
+    return text;
+}
+
+/* Returns how many descriptors are open. */
+static inline unsigned unit_count_descriptors(void)
+{
+    unsigned count = 0;
+    for (int fd = 0; fd < 1024; fd++)
+        count += fcntl(fd, F_GETFD) != -1;
+    return count;
+}
+
+static inline size_t unit_page(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/*
+ * Maps pages with nothing mapped on either side: neither an overrun nor a neighbour goes unnoticed.
+ * `flags`: MAP_PRIVATE or MAP_SHARED.
+ */
+static inline char *unit_map_island(size_t pages, int flags)
+{
+    size_t page = unit_page();
+    size_t around = 64 * page;
+    char *hole = mmap(NULL, pages * page + 2 * around, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ck_assert(hole != MAP_FAILED);
+    ck_assert_int_eq(munmap(hole, pages * page + 2 * around), 0);
+    char *island = mmap(hole + around, pages * page, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    ck_assert_ptr_eq(island, hole + around);
+    return island;
+}
+
+/* libc's own functions, for the self-test of the layout. */
+static inline struct fsafe_layout_calls unit_libc_calls(void)
+{
+    return (struct fsafe_layout_calls){
+        .mutex_init = pthread_mutex_init,
+        .mutex_destroy = pthread_mutex_destroy,
+        .mutex_lock = pthread_mutex_lock,
+        .mutex_trylock = pthread_mutex_trylock,
+        .mutex_unlock = pthread_mutex_unlock,
+        .sem_init = sem_init,
+        .sem_destroy = sem_destroy,
+        .sem_trywait = sem_trywait,
+        .sem_post = sem_post,
+    };
+}
+
+/* Makes the layout ready, as the start-up code of the library does. */
+static inline void unit_start_layout(void)
+{
+    struct fsafe_layout_calls calls = unit_libc_calls();
+    fsafe_layout_self_test(&calls);
+}
+
+#endif
