@@ -11,7 +11,7 @@ void fsafe_latch_acquire(struct fsafe_latch *latch, struct fsafe_sigset *old)
                                                 memory_order_relaxed))
         return;
     while (atomic_exchange_explicit(&latch->word, 2, memory_order_acquire) != 0)
-        fsafe_sys_futex_wait(&latch->word, 2);
+        fsafe_sys_futex_wait(&latch->word, 2, NULL);
 }
 
 void fsafe_latch_release(struct fsafe_latch *latch, const struct fsafe_sigset *old)

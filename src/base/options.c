@@ -5,7 +5,16 @@
 
 #include <string.h>
 
-struct fsafe_options fsafe_options;
+/* Until they are read everything is zero but what a row says. */
+struct fsafe_options fsafe_options = {
+#define FSAFE_CHOICE(variable, field, words)
+#define FSAFE_NUMBER(variable, field, usual, most) .field = usual,
+#define FSAFE_STRING(variable, field, bytes)
+#include "base/options.def"
+#undef FSAFE_CHOICE
+#undef FSAFE_NUMBER
+#undef FSAFE_STRING
+};
 
 /* Returns the value of `variable` in the vector, or NULL. getenv would look at libc's, empty so far. */
 static const char *look_up(char *const *environment, const char *variable)
@@ -43,6 +52,22 @@ static void read_choice(const char *variable, const char *value, int *field, con
         complain(variable, value, words);
 }
 
+static void read_number(const char *variable, const char *value, unsigned *field, unsigned usual, unsigned most,
+                        fsafe_options_complain *complain)
+{
+    *field = usual;
+    if (value == NULL || *value == '\0')
+        return;
+    unsigned long number = 0;
+    const char *at = value;
+    for (; *at >= '0' && *at <= '9' && number <= most; at++)
+        number = number * 10 + (unsigned long)(*at - '0');
+    if (*at == '\0' && number <= most)
+        *field = (unsigned)number;
+    else
+        complain(variable, value, "a whole number in its range");
+}
+
 static void read_string(const char *variable, const char *value, char *field, size_t bytes,
                         fsafe_options_complain *complain)
 {
@@ -59,9 +84,12 @@ void fsafe_options_read(char *const *environment, fsafe_options_complain *compla
     memset(&fsafe_options, 0, sizeof fsafe_options);
 #define FSAFE_CHOICE(variable, field, words) \
     read_choice(#variable, look_up(environment, #variable), &fsafe_options.field, words, complain);
+#define FSAFE_NUMBER(variable, field, usual, most) \
+    read_number(#variable, look_up(environment, #variable), &fsafe_options.field, usual, most, complain);
 #define FSAFE_STRING(variable, field, bytes) \
     read_string(#variable, look_up(environment, #variable), fsafe_options.field, bytes, complain);
 #include "base/options.def"
 #undef FSAFE_CHOICE
+#undef FSAFE_NUMBER
 #undef FSAFE_STRING
 }

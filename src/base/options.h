@@ -12,9 +12,11 @@ enum fsafe_mode { FSAFE_MODE_REPAIR, FSAFE_MODE_REPORT, FSAFE_MODE_ABORT, FSAFE_
 
 struct fsafe_options {
 #define FSAFE_CHOICE(variable, field, words) int field;
+#define FSAFE_NUMBER(variable, field, usual, most) unsigned field;
 #define FSAFE_STRING(variable, field, bytes) char field[bytes];
 #include "base/options.def"
 #undef FSAFE_CHOICE
+#undef FSAFE_NUMBER
 #undef FSAFE_STRING
 };
 

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "base/arch.h"
 
@@ -35,10 +36,10 @@ static inline bool fsafe_sys_thread_alive(pid_t tid)
     return FSAFE_SYS(SYS_tgkill, fsafe_sys_getpid(), tid, 0, 0, 0, 0) == 0;
 }
 
-/* Sleeps while *word == value, at most until woken; process-private. May return for no reason. */
-static inline void fsafe_sys_futex_wait(void *word, uint32_t value)
+/* Sleeps while *word == value, at most until woken or for `span` (NULL: no limit). May return for no reason. */
+static inline void fsafe_sys_futex_wait(void *word, uint32_t value, const struct timespec *span)
 {
-    FSAFE_SYS(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, 0, 0, 0);
+    FSAFE_SYS(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, span, 0, 0);
 }
 
 /* Wakes up to `count` private waiters. The word is not read: it may be gone already. */

@@ -33,9 +33,11 @@ static const struct {
     const char *variable, *words;
 } choices[] = {
 #define FSAFE_CHOICE(variable, field, words) {#variable, words},
+#define FSAFE_NUMBER(variable, field, usual, most)
 #define FSAFE_STRING(variable, field, bytes)
 #include "base/options.def"
 #undef FSAFE_CHOICE
+#undef FSAFE_NUMBER
 #undef FSAFE_STRING
 };
 

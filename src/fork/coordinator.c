@@ -3,31 +3,49 @@
 
 #include "base/options.h"
 #include "fork/coordinator.h"
+#include "fork/drain.h"
 #include "repair/mutex.h"
 #include "repair/takeover.h"
 #include "report/report.h"
+#include "track/gate.h"
 
 #include <pthread.h>
 
 static _Atomic unsigned long fork_count;
 
-static void prepare(void)
+static struct fsafe_thread *number_fork(void)
 {
     struct fsafe_thread *self = fsafe_thread_join();
     if (self != NULL)
         self->fork_number = atomic_fetch_add_explicit(&fork_count, 1, memory_order_relaxed) + 1;
+    return self;
+}
+
+static void prepare(void)
+{
+    struct fsafe_thread *self = number_fork();
+    /* A signal handler that forks while this thread is forking already finds the gate closed. */
+    if (self != NULL && !self->gate_closed)
+        self->gate_closed = fsafe_drain_begin(self);
 }
 
 static void forget_fork(struct fsafe_thread *self)
 {
     self->fork_number = 0;
     self->fork_site = 0;
+    self->gate_closed = false;
+    atomic_store(&self->forking, false);
 }
 
 void fsafe_fork_in_parent(void)
 {
-    if (fsafe_self != NULL)
-        forget_fork(fsafe_self);
+    struct fsafe_thread *self = fsafe_self;
+    if (self == NULL)
+        return;
+    bool closed = self->gate_closed;
+    forget_fork(self);
+    if (closed)
+        fsafe_gate_open();
 }
 
 /*
@@ -46,6 +64,7 @@ static void adopt(void)
         forget_fork(self);
     }
     fsafe_latch_reset(&fsafe_takeover_latch);
+    fsafe_gate_reset(self);
     fsafe_thread_adopt(self);
     if (self != NULL)
         fsafe_mutex_adopt(self);
@@ -75,7 +94,7 @@ void fsafe_fork_announce(uintptr_t site)
 void fsafe_fork_begin(uintptr_t site)
 {
     fsafe_fork_announce(site);
-    prepare();
+    number_fork();
 }
 
 void fsafe_fork_notice(void)

@@ -3,7 +3,15 @@
 
 #include "base/pages.h"
 #include "base/sys.h"
+#include "track/gate.h"
 #include "track/ledger.h"
+
+/* In a record's site: no code of a program lies in the upper half of the address space. Elsewhere nothing is marked. */
+#if UINTPTR_MAX > UINT32_MAX
+#define OUTLASTED ((uintptr_t)1 << 63)
+#else
+#define OUTLASTED ((uintptr_t)0)
+#endif
 
 static uintptr_t address_of(uintptr_t lock)
 {
@@ -30,11 +38,11 @@ void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capac
         struct fsafe_records *records = first;
         records->capacity = capacity;
         atomic_store_explicit(&ledger->records, records, memory_order_release);
-        ledger->room = capacity - 1;
     }
     for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
         atomic_store_explicit(&fsafe_ledger_record(ledger, i)->lock, 0, memory_order_relaxed);
     atomic_store_explicit(&ledger->depth, 0, memory_order_release);
+    fsafe_ledger_gate(ledger, false); /* whatever a former life of the slot left */
 }
 
 uint32_t fsafe_ledger_find(const struct fsafe_ledger *ledger, uintptr_t lock)
@@ -68,7 +76,7 @@ bool fsafe_ledger_read(const struct fsafe_ledger *ledger, uint32_t index, uintpt
         index > atomic_load_explicit(&ledger->depth, memory_order_acquire))
         return false;
     *lock = atomic_load_explicit(&records->record[index].lock, memory_order_acquire);
-    *site = atomic_load_explicit(&records->record[index].site, memory_order_relaxed);
+    *site = atomic_load_explicit(&records->record[index].site, memory_order_relaxed) & ~OUTLASTED;
     return *lock != 0;
 }
 
@@ -132,9 +140,14 @@ uint32_t fsafe_ledger_tidy(struct fsafe_ledger *ledger, fsafe_ledger_is_stale *i
     return fsafe_ledger_depth(ledger);
 }
 
+static uint32_t real_room(const struct fsafe_ledger *ledger)
+{
+    return atomic_load_explicit(&ledger->records, memory_order_relaxed)->capacity - 1;
+}
+
 static bool grow(struct fsafe_ledger *ledger)
 {
-    uint32_t capacity = (ledger->room + 1) * 2;
+    uint32_t capacity = (real_room(ledger) + 1) * 2;
     struct fsafe_records *grown =
         fsafe_pages_map(sizeof *grown + (size_t)capacity * sizeof grown->record[0]);
     if (grown == NULL)
@@ -143,20 +156,67 @@ static bool grow(struct fsafe_ledger *ledger)
     for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
         copy_record(&grown->record[i], fsafe_ledger_record(ledger, i));
     /* The old array stays: another thread may be reading it. Doubling bounds what that costs to one half. */
+    uint32_t room = real_room(ledger);
     atomic_store_explicit(&ledger->records, grown, memory_order_release);
-    ledger->room = capacity - 1;
+    /* Unless it is gated just now. */
+    atomic_compare_exchange_strong(&ledger->room, &room, capacity - 1);
     return true;
 }
 
 bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site,
                             fsafe_ledger_is_stale *is_stale, void *context)
 {
+    /* Only those outside are stopped: who is inside has to get out. */
+    if (fsafe_ledger_depth(ledger) == 0)
+        fsafe_gate_wait();
     struct fsafe_sigset old;
     fsafe_sys_block_signals(&old);
-    compact(ledger, is_stale, context);
-    if (fsafe_ledger_depth(ledger) > ledger->room / 2)
-        grow(ledger);
-    bool fits = fsafe_ledger_push(ledger, lock, site);
+    uint32_t depth = fsafe_ledger_depth(ledger);
+    if (depth >= real_room(ledger)) {
+        compact(ledger, is_stale, context);
+        if (fsafe_ledger_depth(ledger) > real_room(ledger) / 2)
+            grow(ledger);
+        depth = fsafe_ledger_depth(ledger);
+    }
+    bool fits = depth < real_room(ledger);
+    if (fits) {
+        atomic_store_explicit(&ledger->depth, depth + 1, memory_order_release);
+        struct fsafe_record *record = fsafe_ledger_record(ledger, depth + 1);
+        atomic_store_explicit(&record->site, site, memory_order_relaxed);
+        atomic_store_explicit(&record->lock, lock, memory_order_release);
+    }
     fsafe_sys_restore_signals(&old);
     return fits;
+}
+
+void fsafe_ledger_gate(struct fsafe_ledger *ledger, bool closed)
+{
+    const struct fsafe_records *records = atomic_load_explicit(&ledger->records, memory_order_acquire);
+    if (records != NULL)
+        atomic_store_explicit(&ledger->room, closed ? 0 : records->capacity - 1, memory_order_release);
+}
+
+void fsafe_ledger_mark_outlasted(struct fsafe_ledger *ledger)
+{
+    struct fsafe_records *records = atomic_load_explicit(&ledger->records, memory_order_acquire);
+    uintptr_t lock, site;
+    for (uint32_t i = fsafe_ledger_depth(ledger); records != NULL && i > 0; i--)
+        /* The thread may be on to another lock by now: then its site has changed, or changes after this. */
+        if (fsafe_ledger_read(ledger, i, &lock, &site) && i < records->capacity)
+            atomic_compare_exchange_strong(&records->record[i].site, &site, site | OUTLASTED);
+}
+
+uint32_t fsafe_ledger_count_fresh(const struct fsafe_ledger *ledger)
+{
+    const struct fsafe_records *records = atomic_load_explicit(&ledger->records, memory_order_acquire);
+    uint32_t fresh = 0;
+    if (records == NULL)
+        return 0;
+    uint32_t depth = atomic_load_explicit(&ledger->depth, memory_order_acquire);
+    for (uint32_t i = 1; i <= depth && i < records->capacity; i++) {
+        /* A slot that is reserved and still empty is a thread on its way in. */
+        uintptr_t site = atomic_load_explicit(&records->record[i].site, memory_order_relaxed);
+        fresh += (site & OUTLASTED) == 0;
+    }
+    return fresh;
 }

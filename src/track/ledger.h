@@ -49,7 +49,7 @@ struct fsafe_records {
 struct fsafe_ledger {
     struct fsafe_records *_Atomic records;
     _Atomic uint32_t depth; /* index of the latest record; 0: none. Below capacity */
-    uint32_t room;          /* capacity - 1: the depth at which the array is full */
+    _Atomic uint32_t room;  /* capacity - 1: the depth at which the array is full; 0 while the gate is closed */
 };
 
 /*
@@ -65,8 +65,9 @@ typedef bool fsafe_ledger_is_stale(uintptr_t lock, void *context);
 void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capacity);
 
 /*
- * Adds a record to a full ledger: drops duplicates and what `is_stale` names, and doubles the array when that
- * frees less than half. Returns false when there is no memory: the lock then goes unrecorded.
+ * Adds a record where push would not. A gated ledger: waits at the gate if the record is its first. A full one: drops
+ * duplicates and what `is_stale` names, and doubles the array when that frees less than half. Returns false when there
+ * is no memory: the lock then goes unrecorded.
  */
 bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site,
                             fsafe_ledger_is_stale *is_stale, void *context);
@@ -79,6 +80,19 @@ void fsafe_ledger_remove(struct fsafe_ledger *ledger, uint32_t index);
 
 /* Returns the index of the latest record of `lock` (address, any stage), or 0. Context: its thread. */
 uint32_t fsafe_ledger_find(const struct fsafe_ledger *ledger, uintptr_t lock);
+
+/*
+ * Closes the ledger to its thread's fast path, or opens it again. Context: any thread; the gate's.
+ */
+void fsafe_ledger_gate(struct fsafe_ledger *ledger, bool closed);
+
+/*
+ * Marks the records there are: a fork waited for them in vain. The mark goes with the record. Context: a forking thread.
+ */
+void fsafe_ledger_mark_outlasted(struct fsafe_ledger *ledger);
+
+/* How many records are not so marked. Context: any thread. */
+uint32_t fsafe_ledger_count_fresh(const struct fsafe_ledger *ledger);
 
 /*
  * Reads record `index` of any thread's ledger. Returns false past its end or when the record is empty.
@@ -103,17 +117,20 @@ static inline uint32_t fsafe_ledger_depth(const struct fsafe_ledger *ledger)
 }
 
 /*
- * Adds a record; false when the ledger is full. The slot is reserved before it is filled, because a signal
- * handler that locks may come between any two stores; an empty reserved slot reads as no record.
+ * Adds a record; false when the ledger is full or gated: then push_full has to decide. The slot is reserved before it
+ * is filled, because a signal handler that locks may come between any two stores; an empty reserved slot reads as no
+ * record. And it is reserved before `room` is looked at: a fork that closes the gate (track/gate) first stores room,
+ * then has a barrier in every thread, then looks at depth, so that one of the two sees the other.
  */
 static inline bool fsafe_ledger_push(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site)
 {
-    uint32_t index = fsafe_ledger_depth(ledger);
-    if (FSAFE_UNLIKELY(index >= ledger->room))
-        return false;
-    index++;
+    uint32_t index = fsafe_ledger_depth(ledger) + 1;
     atomic_store_explicit(&ledger->depth, index, memory_order_release);
     FSAFE_ORDER();
+    if (FSAFE_UNLIKELY(index > atomic_load_explicit(&ledger->room, memory_order_relaxed))) {
+        atomic_store_explicit(&ledger->depth, index - 1, memory_order_release);
+        return false;
+    }
     struct fsafe_record *record = fsafe_ledger_record(ledger, index);
     atomic_store_explicit(&record->site, site, memory_order_relaxed);
     atomic_store_explicit(&record->lock, lock, memory_order_release);

@@ -6,6 +6,7 @@
 
 #include "base/pages.h"
 #include "base/sys.h"
+#include "track/gate.h"
 #include "track/thread.h"
 
 #include <errno.h>
@@ -134,6 +135,11 @@ static void empty_ledgers(struct fsafe_thread *self)
                    "a slot's first array is laid out like a grown one");
 }
 
+bool fsafe_thread_is_stale(struct fsafe_thread *self, uintptr_t lock)
+{
+    return calls.is_stale(lock, self);
+}
+
 static void fill_in(struct fsafe_thread *self)
 {
     empty_ledgers(self);
@@ -146,6 +152,9 @@ static void fill_in(struct fsafe_thread *self)
     self->ended = false;
     self->fork_number = 0;
     self->fork_site = 0;
+    self->gate_closed = false;
+    atomic_store_explicit(&self->forking, false, memory_order_relaxed);
+    fsafe_gate_join(self);
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name, 0, 0, 0, 0);
 }
 

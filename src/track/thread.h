@@ -30,6 +30,7 @@ struct fsafe_thread {
      * Written by the thread that joins or leaves, and by the child that it becomes.
      */
     _Atomic uint32_t generation;
+    _Atomic bool forking; /* between a fork's prepare and its end: nobody's drain waits for it, no gate stops it */
     int owner; /* what libc writes as owner into the mutexes this thread takes; see libc/layout.h */
 
     struct fsafe_ledger ledgers[FSAFE_LEDGERS]; /* use the accessors below */
@@ -47,6 +48,7 @@ struct fsafe_thread {
     /* The fork under way: filled in by the thread itself before it forks, read by the child it becomes. */
     unsigned long fork_number;
     uintptr_t fork_site;
+    bool gate_closed; /* it has to open the gate again */
 
     /* Where the ledgers begin; most threads never need more. */
     FSAFE_RECORDS(20) first_locks;
@@ -84,7 +86,12 @@ struct fsafe_thread_calls {
     int (*probe_owner)(void);
     /* The thread ends: forget what it does not hold, return whether it dies holding mutexes. */
     bool (*leave)(struct fsafe_thread *self);
+    /* For a full ledger of locks: whether the record says nothing any more. */
+    bool (*is_stale)(uintptr_t lock, void *self);
 };
+
+/* Asks calls.is_stale. */
+bool fsafe_thread_is_stale(struct fsafe_thread *self, uintptr_t lock);
 
 /* Makes the registry ready. False without memory or keys: nobody can join then. Context: start-up. */
 bool fsafe_thread_start(const struct fsafe_thread_calls *calls);

@@ -76,6 +76,11 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
     return result;
 }
 
+static bool is_stale(uintptr_t lock, void *self)
+{
+    return fsafe_thread_is_stale(self, lock);
+}
+
 /* Every case but the common one. */
 static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t site,
                                              const struct attempt *attempt)
@@ -87,7 +92,7 @@ static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t s
     if (in_place && fsafe_layout_relock(mutex, self->owner))
         return 0;
     if (!fsafe_ledger_push(fsafe_thread_locks(self), (uintptr_t)mutex, site) &&
-        !fsafe_ledger_push_full(fsafe_thread_locks(self), (uintptr_t)mutex, site, fsafe_mutex_is_stale, self))
+        !fsafe_ledger_push_full(fsafe_thread_locks(self), (uintptr_t)mutex, site, is_stale, self))
         return ask_libc(mutex, attempt);
     if (in_place && fsafe_layout_lock_free(mutex, self->owner))
         return 0;

@@ -8,6 +8,10 @@
 
 #include "base/compiler.h"
 
+#ifdef FSAFE_LIBC_GLIBC
+#include "wrap/regions.h"
+#endif
+
 #include <pthread.h>
 #include <semaphore.h>
 #ifdef HAVE_THREADS_H

@@ -10,15 +10,27 @@
 #include "repair/mutex.h"
 #include "repair/semaphore.h"
 #include "report/report.h"
+#include "track/gate.h"
 #include "wrap/next.h"
 
 #include <stdlib.h>
 #include <sys/auxv.h>
 
+static bool is_stale(uintptr_t lock, void *self)
+{
+    return !fsafe_gate_is_region(lock) && fsafe_mutex_is_stale(lock, self);
+}
+
+/* A thread that ends is in no call any more, however it came out. */
+static bool is_stale_at_end(uintptr_t lock, void *self)
+{
+    return fsafe_gate_is_region(lock) || fsafe_mutex_is_stale(lock, self);
+}
+
 /* Whether the thread dies with locks that only the records can explain. */
 static bool leave(struct fsafe_thread *self)
 {
-    bool locks = fsafe_ledger_tidy(fsafe_thread_locks(self), fsafe_mutex_is_stale, self) > 0;
+    bool locks = fsafe_ledger_tidy(fsafe_thread_locks(self), is_stale_at_end, self) > 0;
     bool tokens = fsafe_ledger_tidy(fsafe_thread_tokens(self), fsafe_semaphore_is_stale, self) > 0;
     return locks || tokens;
 }
@@ -41,7 +53,8 @@ static void start(char *const *environment)
         .sem_post = fsafe_next.sem_post,
     });
     fsafe_lineage_start();
-    const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave};
+    fsafe_gate_start();
+    const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave, .is_stale = is_stale};
     if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start()) {
         fsafe_report_note("cannot start (no memory or no thread key left): this program runs unprotected");
         return;

@@ -1,0 +1,128 @@
+/* fork/drain: see drain.h. */
+#include "config.h"
+
+#include "base/options.h"
+#include "base/sys.h"
+#include "base/text.h"
+#include "fork/drain.h"
+#include "track/gate.h"
+
+#include <time.h>
+
+/*
+ * A thread that runs is out in no time; after LOOK_US, and as often, it is worth a look at what the others do. One
+ * that sleeps in a system call may take as long as a name server does, and gets a fifth of the time only.
+ */
+enum { LOOK_US = 1000, YIELDS = 20, PAUSE_US = 30, SLEEPERS_SHARE = 5 };
+
+static uint64_t now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+enum state { RUNNING, IN_FUTEX, IN_CALL };
+
+/* Without /proc everybody runs. */
+static enum state state_of(pid_t tid)
+{
+    char path[64], line[32];
+    struct fsafe_text text;
+    fsafe_text_begin(&text, path, sizeof path - 1);
+    fsafe_text_string(&text, "/proc/self/task/");
+    fsafe_text_decimal(&text, (unsigned long)tid);
+    fsafe_text_string(&text, "/syscall");
+    path[text.length] = '\0';
+    int fd = fsafe_sys_open(path, O_RDONLY, 0);
+    if (fd < 0)
+        return RUNNING;
+    ssize_t got = fsafe_sys_read(fd, line, sizeof line - 1);
+    fsafe_sys_close(fd);
+    long number = 0;
+    ssize_t digits = 0;
+    while (digits < got && line[digits] >= '0' && line[digits] <= '9')
+        number = number * 10 + (line[digits++] - '0');
+    if (digits == 0)
+        return RUNNING; /* the word is "running" */
+    return number == SYS_futex ? IN_FUTEX : IN_CALL;
+}
+
+static bool is_other(const struct fsafe_thread *thread, const struct fsafe_thread *self)
+{
+    return thread != self && fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended &&
+           !atomic_load_explicit(&thread->forking, memory_order_relaxed);
+}
+
+/* Gives up on a thread: not before it has let go of what it holds now will a fork wait for it again. */
+static void give_up(struct fsafe_thread *thread)
+{
+    fsafe_ledger_mark_outlasted(fsafe_thread_locks(thread));
+    fsafe_ledger_mark_outlasted(fsafe_thread_spins(thread));
+}
+
+static unsigned count_inside(const struct fsafe_thread *self)
+{
+    unsigned inside = 0;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;)
+        inside += is_other(fsafe_thread_slot(i), self) && fsafe_gate_is_inside(fsafe_thread_slot(i));
+    return inside;
+}
+
+/* The liveliest of those inside: as long as one runs, sleepers may be queueing for it. */
+static enum state look_at_all(const struct fsafe_thread *self)
+{
+    bool calling = false;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (!is_other(thread, self) || !fsafe_gate_is_inside(thread))
+            continue;
+        enum state state = state_of(thread->tid);
+        if (state == RUNNING)
+            return RUNNING;
+        calling |= state == IN_CALL;
+    }
+    return calling ? IN_CALL : IN_FUTEX;
+}
+
+static void give_up_on_all(const struct fsafe_thread *self)
+{
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (is_other(thread, self) && fsafe_gate_is_inside(thread))
+            give_up(thread);
+    }
+}
+
+bool fsafe_drain_begin(struct fsafe_thread *self)
+{
+    if (fsafe_options.drain_ms == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR)
+        return false;
+    atomic_store(&self->forking, true);
+    if (!fsafe_gate_close(self))
+        return true;
+    uint64_t budget_us = (uint64_t)fsafe_options.drain_ms * 1000;
+    uint64_t begun = now_us();
+    uint64_t next_look = LOOK_US;
+    unsigned futex_looks = 0;
+    for (unsigned round = 0; count_inside(self) != 0; round++) {
+        uint64_t waited = now_us() - begun;
+        bool enough = waited >= budget_us;
+        if (waited >= next_look && !enough) {
+            /* When all sleep in futexes, and still do at the next look, they wait for somebody outside: perhaps us. */
+            enum state state = look_at_all(self);
+            futex_looks = state == IN_FUTEX ? futex_looks + 1 : 0;
+            enough = futex_looks == 2 || (state == IN_CALL && waited >= budget_us / SLEEPERS_SHARE);
+            next_look = waited + LOOK_US;
+        }
+        if (enough) {
+            give_up_on_all(self);
+            break;
+        }
+        if (round < YIELDS)
+            FSAFE_SYS(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+        else
+            fsafe_sys_pause_us(PAUSE_US);
+    }
+    return true;
+}

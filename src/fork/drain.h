@@ -1,0 +1,13 @@
+/*
+ * fork/drain: before a fork, lets other threads get out of what they are in, so that the child copies consistent data
+ * and free locks. Bounded on both sides: see libforksafe(7), FORKSAFE_DRAIN_MS.
+ */
+#ifndef FSAFE_FORK_DRAIN_H
+#define FSAFE_FORK_DRAIN_H
+
+#include "track/thread.h"
+
+/* Closes the gate and waits. Returns whether the gate has to be opened afterwards. Context: parent, before fork. */
+bool fsafe_drain_begin(struct fsafe_thread *self);
+
+#endif

@@ -1,0 +1,85 @@
+/*
+ * track/gate: who is inside which of libc's own critical sections, and the gate that keeps everybody else outside for
+ * the moment of a fork.
+ *
+ * A thread is *inside* while its ledger of locks has a record: a mutex, an rwlock, or one of the libc calls named
+ * here, whose locks have no symbol. Closing the gate stops a thread at its next outermost entry; one that is inside
+ * goes on and gets out. Entering costs no fence and no shared write: the gate works through the room of each thread's
+ * ledger and a barrier that the closer makes in all threads at once.
+ */
+#ifndef FSAFE_TRACK_GATE_H
+#define FSAFE_TRACK_GATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* libc's own locks, by the calls that take them. A call that takes several belongs to the one held longest. */
+enum fsafe_region {
+    FSAFE_REGION_SYSLOG = 1,
+    FSAFE_REGION_TIME_ZONE,
+    FSAFE_REGION_ENVIRONMENT,
+    FSAFE_REGION_RANDOM,
+    FSAFE_REGION_LOCALE,
+    FSAFE_REGION_GETTEXT,
+    FSAFE_REGION_EXIT,
+    FSAFE_REGION_LOADER,
+    FSAFE_REGION_ICONV,
+    FSAFE_REGION_NSS,
+    FSAFE_REGION_RESOLVER,
+    FSAFE_REGION_NAMED_SEMAPHORE,
+    FSAFE_REGION_UTMP,
+    FSAFE_REGION_POPEN,
+    FSAFE_REGION_TIMER,
+    FSAFE_REGION_DIRECTORY,
+    FSAFE_REGION_REGEX,
+    FSAFE_REGIONS,
+};
+
+struct fsafe_thread;
+
+/* A call under way; in the caller's frame. */
+struct fsafe_visit {
+    struct fsafe_thread *thread; /* NULL: not recorded */
+    uintptr_t record;
+};
+
+/* Around the real call. `site`: the place that called. Leave removes what enter recorded. Context: any thread. */
+struct fsafe_visit fsafe_gate_enter(enum fsafe_region region, uintptr_t site);
+void fsafe_gate_leave(const struct fsafe_visit *visit);
+
+/* Whether a record in the ledger of locks is such a call; they carry small numbers where locks have addresses. */
+static inline bool fsafe_gate_is_region(uintptr_t lock)
+{
+    return lock < 4096;
+}
+
+/* Whether a thread that vanished at a fork down the line was inside such a call then. Context: child. */
+bool fsafe_gate_vanished_inside(enum fsafe_region region);
+
+/* Makes barriers possible. Context: start-up. */
+void fsafe_gate_start(void);
+
+/*
+ * Closes the gate for all threads but `self`, and makes sure that each of them is either seen inside or stopped.
+ * Returns whether there are others. Opening it again wakes those who were stopped. Several threads may have closed it
+ * at a time. Context: a forking thread.
+ */
+bool fsafe_gate_close(struct fsafe_thread *self);
+void fsafe_gate_open(void);
+
+/* It is open, and `self`, the only thread, is not stopped by what others did before. Context: child, alone. */
+void fsafe_gate_reset(struct fsafe_thread *self);
+
+/*
+ * Waits until the gate opens, or one of the forks that closed it is over, or FORKSAFE_DRAIN_MS have passed. Does not
+ * wait in a thread that is forking. Context: any thread, outside.
+ */
+void fsafe_gate_wait(void);
+
+/* Stops a thread that joins while the gate is closed. Context: the joining thread. */
+void fsafe_gate_join(struct fsafe_thread *self);
+
+/* Whether the thread is inside something that is worth waiting for. Context: a forking thread, gate closed. */
+bool fsafe_gate_is_inside(struct fsafe_thread *thread);
+
+#endif

@@ -1,0 +1,71 @@
+/* wrap/regions: the calls of regions.def, and the few that no row can express. */
+#include "config.h"
+
+#include "track/gate.h"
+#include "wrap/next.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+
+#define FSAFE_CALL(region, result, name, parameters, arguments)                         \
+    FSAFE_EXPORT result name parameters                                                 \
+    {                                                                                   \
+        struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_##region, FSAFE_CALLER()); \
+        result answer = FSAFE_NEXT(name) arguments;                                     \
+        fsafe_gate_leave(&visit);                                                       \
+        return answer;                                                                  \
+    }
+#define FSAFE_VOID(region, name, parameters, arguments)                                 \
+    FSAFE_EXPORT void name parameters                                                   \
+    {                                                                                   \
+        struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_##region, FSAFE_CALLER()); \
+        FSAFE_NEXT(name) arguments;                                                     \
+        fsafe_gate_leave(&visit);                                                       \
+    }
+#include "wrap/regions.def"
+#undef FSAFE_CALL
+#undef FSAFE_VOID
+
+/* Its declaration says how long the array is, which a row cannot. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wvla-parameter"
+#endif
+FSAFE_EXPORT int regexec(const regex_t *expression, const char *text, size_t count, regmatch_t matches[], int flags)
+{
+    struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_REGEX, FSAFE_CALLER());
+    int answer = FSAFE_NEXT(regexec)(expression, text, count, matches, flags);
+    fsafe_gate_leave(&visit);
+    return answer;
+}
+
+FSAFE_EXPORT sem_t *sem_open(const char *name, int flags, ...)
+{
+    mode_t mode = 0;
+    unsigned value = 0;
+    if ((flags & O_CREAT) != 0) {
+        va_list more;
+        va_start(more, flags);
+        mode = va_arg(more, mode_t);
+        value = va_arg(more, unsigned);
+        va_end(more);
+    }
+    struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_NAMED_SEMAPHORE, FSAFE_CALLER());
+    sem_t *answer = FSAFE_NEXT(sem_open)(name, flags, mode, value);
+    fsafe_gate_leave(&visit);
+    return answer;
+}
+
+/* The program's handlers run inside; the thread never comes out. */
+FSAFE_EXPORT void exit(int status)
+{
+    fsafe_gate_enter(FSAFE_REGION_EXIT, FSAFE_CALLER());
+    FSAFE_NEXT(exit)(status);
+    __builtin_unreachable();
+}
+
+FSAFE_EXPORT void quick_exit(int status)
+{
+    fsafe_gate_enter(FSAFE_REGION_EXIT, FSAFE_CALLER());
+    FSAFE_NEXT(quick_exit)(status);
+    __builtin_unreachable();
+}
