@@ -31,7 +31,7 @@ struct fsafe_claims {
     bool vanished_held;            /* one of those records says held */
     bool living_holds;             /* a thread of this process has it (semaphores: stage held) */
     bool living_is_at_it;          /* one may be taking or releasing it now */
-    bool living_was_owner;         /* one was called `owner` before it forked */
+    bool living_was_owner;         /* one is called `owner`, or was before it forked */
     /* One ended and never released it: in this process, or for a semaphore in any before it as well. */
     bool died_with_it;
 };

@@ -13,6 +13,7 @@
 #endif
 
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #ifdef HAVE_THREADS_H
 #include <threads.h>
