@@ -12,7 +12,7 @@
 struct line {
     uintptr_t start, end;
     uintptr_t offset;
-    bool shared;
+    bool writable, shared;
     const char *path; /* "" when there is none */
 };
 
@@ -57,6 +57,7 @@ static bool parse_line(const char *at, struct line *line)
     at = skip_field(at);
     if (strlen(at) < 4)
         return false;
+    line->writable = at[1] == 'w';
     line->shared = at[3] == 's';
     at = skip_field(at);
     line->offset = read_hex(&at);
@@ -94,6 +95,7 @@ static void match(const struct line *line, const struct module *module, struct f
         if (m->address == 0 || m->address < line->start || m->address >= line->end)
             continue;
         m->found = true;
+        m->writable = line->writable;
         m->shared = line->shared;
         m->base = module->base;
         _Static_assert(sizeof m->module == sizeof module->name, "one length for a module's name");
@@ -103,13 +105,18 @@ static void match(const struct line *line, const struct module *module, struct f
 
 bool fsafe_maps_find(struct fsafe_mapping *mappings, size_t count)
 {
+    uintptr_t last = 0; /* lines come in order: what lies behind it need not be read */
     for (size_t i = 0; i < count; i++) {
+        if (mappings[i].address > last)
+            last = mappings[i].address;
         mappings[i].found = false;
+        mappings[i].writable = false;
         mappings[i].shared = false;
         mappings[i].base = 0;
         mappings[i].module[0] = '\0';
     }
-    int fd = fsafe_sys_open("/proc/self/maps", O_RDONLY, 0);
+    /* /proc/self/maps is empty once the first thread has ended. */
+    int fd = fsafe_sys_open("/proc/thread-self/maps", O_RDONLY, 0);
     if (fd < 0)
         return false;
     /*
@@ -120,7 +127,7 @@ bool fsafe_maps_find(struct fsafe_mapping *mappings, size_t count)
     size_t filled = 0;
     bool cut = false; /* the rest of an overlong line is being thrown away */
     struct module module = {0, 0, ""};
-    for (;;) {
+    for (bool past = false; !past;) {
         ssize_t got = fsafe_sys_read(fd, buffer + filled, sizeof buffer - 1 - filled);
         if (got == -EINTR)
             continue;
@@ -139,6 +146,7 @@ bool fsafe_maps_find(struct fsafe_mapping *mappings, size_t count)
             if (!cut && parse_line(buffer + begin, &line)) {
                 follow(&module, &line);
                 match(&line, &module, mappings, count);
+                past = line.start > last;
             }
             cut = full;
             begin = newline != NULL ? end + 1 : filled;

@@ -12,6 +12,7 @@
 struct fsafe_mapping {
     uintptr_t address; /* in: what is asked for; 0 asks nothing */
     bool found;        /* out: whether anything is mapped there; the rest holds only then */
+    bool writable;     /* out */
     bool shared;       /* out: MAP_SHARED: another process may see and hold what lies there */
     uintptr_t base;    /* out: where the file of this mapping begins in memory: its module's base */
     char module[64];   /* out: last part of the file's path, cut to fit; "" for memory without a file */

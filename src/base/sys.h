@@ -5,6 +5,7 @@
 #ifndef FSAFE_BASE_SYS_H
 #define FSAFE_BASE_SYS_H
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <signal.h>
@@ -30,10 +31,13 @@ static inline pid_t fsafe_sys_gettid(void)
     return (pid_t)FSAFE_SYS(SYS_gettid, 0, 0, 0, 0, 0, 0);
 }
 
-/* Whether a thread with this id exists in this very process: the kernel's word, not a ledger's. */
-static inline bool fsafe_sys_thread_alive(pid_t tid)
+/*
+ * Whether process `pid` has a thread with this id: the kernel's word, not a ledger's. Only a clear no is a no: a
+ * sandbox may refuse to answer.
+ */
+static inline bool fsafe_sys_thread_alive(pid_t pid, pid_t tid)
 {
-    return FSAFE_SYS(SYS_tgkill, fsafe_sys_getpid(), tid, 0, 0, 0, 0) == 0;
+    return FSAFE_SYS(SYS_tgkill, pid, tid, 0, 0, 0, 0) != -ESRCH;
 }
 
 /* Sleeps while *word == value, at most until woken or for `span` (NULL: no limit). May return for no reason. */
@@ -97,8 +101,10 @@ void fsafe_sys_pause_us(unsigned us);
 /* Copies memory that may be unmapped by now. Returns whether all `bytes` arrived: never faults. */
 bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes);
 
-/* Writes memory that may be unmapped or read-only by now. Returns whether it was written: never faults. */
-bool fsafe_sys_poke(uintptr_t to, const void *from, size_t bytes);
+struct stat;
+
+/* Fills in the status of an open descriptor. Returns whether there was one. */
+bool fsafe_sys_stat_fd(int fd, struct stat *status);
 
 /* Whether this process has exactly one thread; false as well when the kernel does not tell. */
 bool fsafe_sys_single_threaded(void);

@@ -62,9 +62,11 @@ static inline bool fsafe_glibc_lock_free(pthread_mutex_t *m, int owner, int type
                                          __ATOMIC_RELAXED))
             return false;
     }
-    m->__data.__owner = owner;
+    /* The count first: a signal handler that finds the owner counts on. */
     if (type == PTHREAD_MUTEX_RECURSIVE)
         m->__data.__count = 1;
+    FSAFE_ORDER();
+    m->__data.__owner = owner;
     m->__data.__nusers++;
     return true;
 }

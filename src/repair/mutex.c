@@ -1,6 +1,7 @@
 /* repair/mutex: see mutex.h. */
 #include "config.h"
 
+#include "base/maps.h"
 #include "base/options.h"
 #include "libc/layout.h"
 #include "repair/mutex.h"
@@ -17,7 +18,8 @@ void fsafe_mutex_rehome(pthread_mutex_t *mutex, const struct fsafe_thread *self)
         kind == FSAFE_MUTEX_ADAPTIVE)
         return; /* of the last two nobody compares the owner */
     int owner = fsafe_layout_mutex_owner(mutex);
-    if (owner == self->owner || !fsafe_thread_was(self, owner) || fsafe_sys_thread_alive(owner) ||
+    if (owner == self->owner || !fsafe_thread_was(self, owner) ||
+        fsafe_sys_thread_alive(fsafe_lineage_pid(), owner) ||
         fsafe_takeover_is_shared((uintptr_t)mutex))
         return;
     if (fsafe_layout_is_by_word(kind))
@@ -28,18 +30,29 @@ void fsafe_mutex_rehome(pthread_mutex_t *mutex, const struct fsafe_thread *self)
 
 void fsafe_mutex_adopt(struct fsafe_thread *self)
 {
+    if (fsafe_options.mode != FSAFE_MODE_REPAIR)
+        return;
+    int forgotten_next = self->former_owners[FSAFE_FORMER_OWNERS - 1];
     for (uint32_t i = fsafe_ledger_depth(fsafe_thread_locks(self)); i > 0; i--) {
         uintptr_t lock, site;
         pthread_mutex_t bytes;
         if (!fsafe_ledger_read(fsafe_thread_locks(self), i, &lock, &site))
             continue;
-        /* The record may be stale and the memory anything by now: written only where it still is that mutex. */
-        uintptr_t address = lock & ~FSAFE_STAGE_MASK;
-        if (fsafe_sys_peek(address, &bytes, sizeof bytes) &&
-            fsafe_layout_is_by_word(fsafe_layout_mutex_kind(&bytes)) &&
-            fsafe_thread_was(self, fsafe_layout_mutex_owner(&bytes)) &&
-            fsafe_sys_poke(address, &bytes, sizeof bytes))
-            fsafe_mutex_rehome((pthread_mutex_t *)address, self);
+        /* The record may be stale and the memory anything by now: touched only where it still is that mutex. */
+        struct fsafe_mapping mapping = {.address = lock & ~FSAFE_STAGE_MASK};
+        if (!fsafe_sys_peek(mapping.address, &bytes, sizeof bytes))
+            continue;
+        enum fsafe_mutex_kind kind = fsafe_layout_mutex_kind(&bytes);
+        int owner = fsafe_layout_mutex_owner(&bytes);
+        bool is_last_chance = owner == forgotten_next && owner != 0;
+        if (!fsafe_thread_was(self, owner) || kind == FSAFE_MUTEX_FOREIGN ||
+            !(fsafe_layout_is_by_word(kind) || is_last_chance) || !fsafe_maps_find(&mapping, 1) ||
+            !mapping.found || mapping.shared || !mapping.writable)
+            continue;
+        if (fsafe_layout_is_by_word(kind))
+            fsafe_layout_mutex_retake((pthread_mutex_t *)mapping.address);
+        else
+            fsafe_layout_mutex_set_owner((pthread_mutex_t *)mapping.address, self->owner);
     }
 }
 
@@ -55,6 +68,12 @@ static struct {
 static bool is_surveyed(void)
 {
     return atomic_load_explicit(&surveyed.generation, memory_order_acquire) == fsafe_lineage_generation();
+}
+
+/* Whether the calling thread is all there is. A vfork child is one thread too, and shares the memory of others. */
+static bool is_alone(void)
+{
+    return fsafe_sys_getpid() == fsafe_lineage_pid() && fsafe_sys_single_threaded();
 }
 
 static bool peek_unnamed(uintptr_t lock)
@@ -103,21 +122,27 @@ void fsafe_mutex_survey(void)
         return;
     struct fsafe_sigset old;
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    if (!is_surveyed() && fsafe_sys_single_threaded()) {
+    if (!is_surveyed() && is_alone()) {
         atomic_store_explicit(&surveyed.count, mark(0, peek_unnamed), memory_order_relaxed);
         atomic_store_explicit(&surveyed.generation, fsafe_lineage_generation(), memory_order_release);
     }
     fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
-void fsafe_mutex_born(pthread_mutex_t *mutex)
+/* A marked mutex that is free, or has a name, is not what was marked. */
+static void is_no_orphan(uintptr_t lock)
 {
     if (!is_surveyed() || atomic_load_explicit(&surveyed.count, memory_order_relaxed) == 0)
         return;
     struct fsafe_sigset old;
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    mark((uintptr_t)mutex, is_over);
+    mark(lock, is_over);
     fsafe_latch_release(&fsafe_takeover_latch, &old);
+}
+
+void fsafe_mutex_born(pthread_mutex_t *mutex)
+{
+    is_no_orphan((uintptr_t)mutex);
 }
 
 bool fsafe_mutex_is_stale(uintptr_t lock, void *context)
@@ -147,7 +172,22 @@ static const char *kind_name(enum fsafe_mutex_kind kind)
 /* What the bytes and the kernel say, without the ledgers. */
 enum holder { NOBODY, LIVING, OWN, DEAD, UNNAMED };
 
-static enum holder look(const pthread_mutex_t *mutex, const struct fsafe_thread *self, int *owner)
+/*
+ * The kernel is asked once for each owner: a thread that ends later with the mutex leaves it as stuck as it would be
+ * without a fork, and a mutex of the dead never names a living one.
+ */
+static bool is_alive(struct fsafe_thread *self, int owner)
+{
+    int *known = &self->living_owners[(unsigned)owner % (sizeof self->living_owners / sizeof *self->living_owners)];
+    if (*known == owner)
+        return true;
+    if (!fsafe_sys_thread_alive(fsafe_lineage_pid(), owner))
+        return false;
+    *known = owner;
+    return true;
+}
+
+static enum holder look(const pthread_mutex_t *mutex, struct fsafe_thread *self, int *owner)
 {
     if (!fsafe_layout_mutex_locked(mutex))
         return NOBODY;
@@ -156,7 +196,7 @@ static enum holder look(const pthread_mutex_t *mutex, const struct fsafe_thread 
         return UNNAMED;
     if (*owner == self->owner)
         return OWN;
-    if (fsafe_sys_thread_alive(*owner))
+    if (is_alive(self, *owner))
         return LIVING;
     return fsafe_thread_was(self, *owner) ? OWN : DEAD;
 }
@@ -179,7 +219,7 @@ static enum fsafe_verdict judge_unnamed(struct fsafe_thread *self, const struct 
                                         uintptr_t lock)
 {
     if (!is_surveyed())
-        return fsafe_sys_single_threaded() && !is_interrupted_here(self, lock) ? FSAFE_TAKEN : FSAFE_PROCEED;
+        return is_alone() && !is_interrupted_here(self, lock) ? FSAFE_TAKEN : FSAFE_PROCEED;
     if (!claims->vanished_held)
         return FSAFE_PROCEED;
     return claims->living_is_at_it ? FSAFE_UNDECIDED : FSAFE_TAKEN;
@@ -190,7 +230,9 @@ static enum fsafe_verdict judge_dead(const struct fsafe_claims *claims, int owne
     if (claims->vanished != NULL && claims->vanished->owner == owner)
         return FSAFE_TAKEN;
     /* A thread that ended with it is as stuck as without a fork; one that forked with it has it still. */
-    return claims->died_with_it || claims->living_was_owner ? FSAFE_PROCEED : FSAFE_TAKEN;
+    if (claims->died_with_it || claims->living_was_owner || fsafe_thread_forgot_ended())
+        return FSAFE_PROCEED;
+    return FSAFE_TAKEN;
 }
 
 /*
@@ -212,6 +254,22 @@ static bool is_robust_and_shared(const pthread_mutex_t *mutex)
     return true;
 }
 
+/*
+ * With other threads about, one look proves nothing: the memory may be another mutex by now, and that one between two
+ * owners. Such a moment does not last, and does not repeat itself at will.
+ */
+static bool is_unnamed_still(const pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t lock)
+{
+    for (unsigned again = 0; again < 3; again++) {
+        int owner;
+        fsafe_sys_pause_us(50);
+        struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_LOCKS, lock, 0, 0);
+        if (look(mutex, self, &owner) != UNNAMED || claims.living_is_at_it)
+            return false;
+    }
+    return true;
+}
+
 /* Under the latch. */
 static enum fsafe_verdict judge(pthread_mutex_t *mutex, struct fsafe_thread *self, bool would_wait,
                                 struct fsafe_event *event)
@@ -230,9 +288,18 @@ static enum fsafe_verdict judge(pthread_mutex_t *mutex, struct fsafe_thread *sel
     if (claims.vanished != NULL && owner != 0 && claims.vanished->owner != owner)
         claims.vanished = NULL; /* somebody who waited for it: not the one to name */
     if (!fsafe_takeover_decide(event, &claims, would_wait))
+        return FSAFE_STUCK;
+    /* That took a while. What is reset in the next instruction must still be the same orphan. */
+    int owner_now = 0;
+    bool same = look(mutex, self, &owner_now) == holder && owner_now == owner;
+    if (same && holder == UNNAMED && is_surveyed())
+        same = is_unnamed_still(mutex, self, lock);
+    if (!same) {
+        event->worth_a_line = false;
         return FSAFE_PROCEED;
-    mark(lock, is_over);
+    }
     fsafe_layout_mutex_reset(mutex);
+    mark(lock, is_over);
     return FSAFE_TAKEN;
 }
 
@@ -258,6 +325,7 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
         break;
     case NOBODY:
     case LIVING:
+        is_no_orphan((uintptr_t)mutex);
         return FSAFE_PROCEED;
     }
     struct fsafe_event event = {
@@ -271,7 +339,7 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
     enum fsafe_verdict verdict = judge(mutex, self, would_wait, &event);
     fsafe_latch_release(&fsafe_takeover_latch, &old);
-    if (verdict != FSAFE_UNDECIDED)
+    if (verdict == FSAFE_PROCEED || verdict == FSAFE_TAKEN)
         atomic_store(&self->asking, 0); /* before the real call takes the lock, on any machine */
     fsafe_takeover_tell(&event);
     return verdict;

@@ -51,16 +51,45 @@ static bool may_be_orphaned(uintptr_t lock)
     return (filter.words[bit / 64] >> bit % 64 & 1) != 0;
 }
 
+/* The note has room for the low bits of a generation only; nobody keeps a semaphore over 32,000 of them. */
 static uint32_t born(uint32_t generation)
 {
-    return generation < FSAFE_NOTE_BORN ? generation : FSAFE_NOTE_BORN;
+    return generation & FSAFE_NOTE_BORN;
+}
+
+static uint32_t generation_of(uint32_t note)
+{
+    uint32_t now = fsafe_lineage_generation();
+    return now - ((now - note) & FSAFE_NOTE_BORN);
+}
+
+/* Empties the records of threads of this process, or of those that ended, that say they hold it. */
+static void clear_held(uintptr_t lock, bool of_ended_only)
+{
+    uintptr_t held = lock | FSAFE_HELD;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (fsafe_thread_generation(thread) == 0 || (of_ended_only && !thread->ended))
+            continue;
+        uintptr_t word, site;
+        for (uint32_t k = fsafe_ledger_depth(fsafe_thread_tokens(thread)); k > 0; k--)
+            if (fsafe_ledger_read(fsafe_thread_tokens(thread), k, &word, &site) && word == held)
+                fsafe_ledger_clear(fsafe_thread_tokens(thread), k, held);
+    }
 }
 
 void fsafe_semaphore_born(sem_t *semaphore, int process_shared, unsigned value)
 {
     _Atomic uint32_t *note = fsafe_layout_sem_note(semaphore);
-    if (note == NULL || process_shared)
+    if (note == NULL)
         return;
+    if (process_shared) {
+        atomic_store_explicit(note, 0, memory_order_relaxed); /* the address may have been a lock's */
+        return;
+    }
+    /* Threads that ended with an older one at this address in their hands say nothing about this one. */
+    if (fsafe_thread_any_ended())
+        clear_held((uintptr_t)semaphore, true);
     uint32_t text = fsafe_semaphore_note_of((uintptr_t)semaphore) | born(fsafe_lineage_generation());
     atomic_store_explicit(note, value == 1 ? text : text | FSAFE_NOTE_EVENT, memory_order_relaxed);
 }
@@ -79,25 +108,15 @@ void fsafe_semaphore_is_event(sem_t *semaphore)
 
 void fsafe_semaphore_handed_over(sem_t *semaphore)
 {
-    uintptr_t held = (uintptr_t)semaphore | FSAFE_HELD;
     fsafe_semaphore_is_event(semaphore);
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (fsafe_thread_generation(thread) == 0)
-            continue;
-        uintptr_t lock, site;
-        for (uint32_t k = fsafe_ledger_depth(fsafe_thread_tokens(thread)); k > 0; k--)
-            if (fsafe_ledger_read(fsafe_thread_tokens(thread), k, &lock, &site) && lock == held)
-                fsafe_ledger_clear(fsafe_thread_tokens(thread), k, held);
-    }
+    clear_held((uintptr_t)semaphore, false);
 }
 
 /* Whether it began, or was settled, in this very generation. */
 static bool is_settled(sem_t *semaphore)
 {
     uint32_t note = atomic_load_explicit(fsafe_layout_sem_note(semaphore), memory_order_relaxed);
-    uint32_t now = fsafe_lineage_generation();
-    return (note & FSAFE_NOTE_BORN) == now && now != FSAFE_NOTE_BORN;
+    return (note & FSAFE_NOTE_BORN) == born(fsafe_lineage_generation());
 }
 
 static void settle(sem_t *semaphore)
@@ -114,7 +133,7 @@ static void settle(sem_t *semaphore)
 static struct fsafe_claims claims_of(sem_t *semaphore, const struct fsafe_thread *self)
 {
     uint32_t note = atomic_load_explicit(fsafe_layout_sem_note(semaphore), memory_order_relaxed);
-    return fsafe_takeover_claims(self, FSAFE_TOKENS, (uintptr_t)semaphore, note & FSAFE_NOTE_BORN, 0);
+    return fsafe_takeover_claims(self, FSAFE_TOKENS, (uintptr_t)semaphore, generation_of(note), 0);
 }
 
 /* Under the latch. */
@@ -134,7 +153,7 @@ static enum fsafe_verdict judge(sem_t *semaphore, const struct fsafe_thread *sel
     if (claims.living_is_at_it)
         return FSAFE_UNDECIDED;
     if (!fsafe_takeover_decide(event, &claims, would_wait))
-        return FSAFE_PROCEED;
+        return FSAFE_STUCK;
     settle(semaphore);
     return FSAFE_TAKEN;
 }
@@ -155,8 +174,8 @@ enum fsafe_verdict fsafe_semaphore_judge(sem_t *semaphore, struct fsafe_thread *
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
     enum fsafe_verdict verdict = judge(semaphore, self, would_wait, &event);
     fsafe_latch_release(&fsafe_takeover_latch, &old);
-    if (verdict != FSAFE_UNDECIDED)
-        atomic_store_explicit(&self->asking, 0, memory_order_release);
+    if (verdict == FSAFE_PROCEED || verdict == FSAFE_TAKEN)
+        atomic_store(&self->asking, 0); /* before the real call takes it, on any machine */
     fsafe_takeover_tell(&event);
     return verdict;
 }

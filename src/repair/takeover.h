@@ -18,6 +18,9 @@
 enum fsafe_verdict {
     FSAFE_PROCEED,   /* make the real call: the lock is free, or its holder lives, or it is not ours to take */
     FSAFE_TAKEN,     /* the lock was a dead thread's: a mutex is free now, a semaphore is the caller's */
+    /* It is a dead thread's and may not be taken. The caller goes on to wait, and `asking` keeps saying that it has not
+     * got it, so that others need not wonder. */
+    FSAFE_STUCK,
     FSAFE_UNDECIDED, /* a living thread may be taking it this very moment: try it, pause, ask again */
 };
 

@@ -9,6 +9,7 @@
 #include "report/report.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 enum { LINE_BYTES = 1024 };
 
@@ -23,6 +24,35 @@ static void put_log_path(struct fsafe_text *path)
             fsafe_text_char(path, *at);
         }
     }
+}
+
+/* What descriptor 2 was when the program started. */
+static struct stat first_stderr;
+
+static bool stat_stderr(struct stat *status)
+{
+    return fsafe_sys_stat_fd(2, status);
+}
+
+void fsafe_report_start(void)
+{
+    stat_stderr(&first_stderr);
+}
+
+/*
+ * A program that closes descriptor 2 gets the number again for a file of its own, and a line of ours would be in its
+ * data. So it must be what it was, or something that a stderr is made of: a terminal, a pipe, a file opened to append.
+ */
+static bool is_stderr(void)
+{
+    struct stat now;
+    if (!stat_stderr(&now))
+        return false;
+    if ((now.st_dev == first_stderr.st_dev && now.st_ino == first_stderr.st_ino) || S_ISCHR(now.st_mode) ||
+        S_ISFIFO(now.st_mode))
+        return true;
+    long flags = FSAFE_SYS(SYS_fcntl, 2, F_GETFL, 0, 0, 0, 0);
+    return S_ISREG(now.st_mode) && flags >= 0 && (flags & O_APPEND) != 0;
 }
 
 /*
@@ -43,6 +73,8 @@ static void send(struct fsafe_text *line)
         fd = fsafe_sys_open(name, O_WRONLY | O_APPEND | O_CREAT, 0640);
         if (fd < 0)
             return;
+    } else if (!is_stderr()) {
+        return;
     }
     fsafe_sys_offer(fd, line->buffer, line->length);
     if (own)

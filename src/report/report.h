@@ -8,6 +8,9 @@
 
 #include "report/event.h"
 
+/* Remembers what stderr is. Context: start-up. */
+void fsafe_report_start(void);
+
 /* One line about a lock. */
 void fsafe_report_event(const struct fsafe_event *event);
 

@@ -47,6 +47,11 @@ void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capac
 
 uint32_t fsafe_ledger_find(const struct fsafe_ledger *ledger, uintptr_t lock)
 {
+    uint32_t hint = ledger->hint;
+    if (hint != 0 && hint + 1 < fsafe_ledger_depth(ledger) &&
+        address_of(load_lock(fsafe_ledger_record(ledger, hint))) == address_of(lock) &&
+        address_of(load_lock(fsafe_ledger_record(ledger, fsafe_ledger_depth(ledger)))) != address_of(lock))
+        return hint;
     for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
         if (address_of(load_lock(fsafe_ledger_record(ledger, i))) == address_of(lock))
             return i;
@@ -67,6 +72,7 @@ void fsafe_ledger_remove(struct fsafe_ledger *ledger, uint32_t index)
     atomic_store_explicit(&last->lock, 0, memory_order_release);
     FSAFE_ORDER();
     atomic_store_explicit(&ledger->depth, latest - 1, memory_order_release);
+    ledger->hint = index + 1;
 }
 
 bool fsafe_ledger_read(const struct fsafe_ledger *ledger, uint32_t index, uintptr_t *lock, uintptr_t *site)

@@ -49,6 +49,7 @@ struct fsafe_records {
 struct fsafe_ledger {
     struct fsafe_records *_Atomic records;
     _Atomic uint32_t depth; /* index of the latest record; 0: none. Below capacity */
+    uint32_t hint;          /* where the next record to remove may be: locks are often released in their order */
     _Atomic uint32_t room;  /* capacity - 1: the depth at which the array is full; 0 while the gate is closed */
 };
 

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "base/pages.h"
+#include "base/sys.h"
 #include "track/lineage.h"
 
 #include <string.h>
@@ -10,6 +11,8 @@ _Atomic uint32_t fsafe_generation = 1;
 
 /* Nonzero in a process that was adopted, zero in one that was forked since. NULL: the kernel cannot. */
 static _Atomic uint32_t *adopted;
+
+static pid_t pid;
 
 /* The latest forks, by the generation they ended. */
 enum { KEEP_FORKS = 16 };
@@ -20,9 +23,15 @@ static struct {
 
 void fsafe_lineage_start(void)
 {
+    pid = fsafe_sys_getpid();
     adopted = fsafe_pages_map_wiped();
     if (adopted != NULL)
         atomic_store_explicit(adopted, 1, memory_order_relaxed);
+}
+
+pid_t fsafe_lineage_pid(void)
+{
+    return pid;
 }
 
 bool fsafe_lineage_is_unadopted(void)
@@ -37,6 +46,7 @@ bool fsafe_lineage_can_tell(void)
 
 void fsafe_lineage_adopted(const struct fsafe_fork *fork)
 {
+    pid = fsafe_sys_getpid();
     uint32_t ended = fsafe_lineage_generation() - 1;
     forks[ended % KEEP_FORKS].generation = ended;
     forks[ended % KEEP_FORKS].fork = *fork;

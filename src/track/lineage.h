@@ -25,6 +25,12 @@ static inline bool fsafe_lineage_is_child(void)
     return fsafe_lineage_generation() > 1;
 }
 
+/*
+ * The process this one is, as of its adoption. A vfork child sees the process whose memory it shares: the one that the
+ * locks in it belong to.
+ */
+pid_t fsafe_lineage_pid(void);
+
 /* Maps the page that only an unnoticed fork empties. Context: start-up. */
 void fsafe_lineage_start(void);
 

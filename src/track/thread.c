@@ -36,6 +36,7 @@ enum { KEEP_GENERATIONS = 64 };
 /* So is the slot of a thread that ended with locks in its hands: a program may do that all day. */
 enum { KEEP_ENDED = 256 };
 static _Atomic uint32_t ended_count;
+static _Atomic bool any_ended;
 
 uint32_t fsafe_thread_slots(void)
 {
@@ -77,6 +78,7 @@ static bool is_empty(const struct fsafe_thread *thread)
 static bool is_reusable(const struct fsafe_thread *thread, uint32_t of)
 {
     uint32_t now = fsafe_lineage_generation();
+    of &= ~FSAFE_JOINING; /* one that vanished while it joined */
     return of == 0 || (of < now && (is_empty(thread) || now - of > KEEP_GENERATIONS));
 }
 
@@ -86,7 +88,9 @@ static struct fsafe_thread *claim(uint32_t index)
     uint32_t of = atomic_load_explicit(&thread->generation, memory_order_acquire);
     if (!is_reusable(thread, of))
         return NULL;
-    return atomic_compare_exchange_strong(&thread->generation, &of, fsafe_lineage_generation()) ? thread : NULL;
+    return atomic_compare_exchange_strong(&thread->generation, &of, fsafe_lineage_generation() | FSAFE_JOINING)
+               ? thread
+               : NULL;
 }
 
 /* Frees slots whose thread ended without running destructors (a raw exit). Returns whether there were any. */
@@ -96,8 +100,8 @@ static bool sweep(void)
     for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
         struct fsafe_thread *thread = fsafe_thread_slot(i);
         uint32_t now = fsafe_lineage_generation();
-        if (fsafe_thread_generation(thread) != now || thread->ended || thread->tid == 0 ||
-            fsafe_sys_thread_alive(thread->tid))
+        if (fsafe_thread_generation(thread) != now || thread->ended ||
+            fsafe_sys_thread_alive(fsafe_lineage_pid(), thread->tid))
             continue;
         swept |= atomic_compare_exchange_strong(&thread->generation, &now, 0);
     }
@@ -146,16 +150,19 @@ static void fill_in(struct fsafe_thread *self)
     atomic_store_explicit(&self->asking, 0, memory_order_relaxed);
     self->owner = calls.probe_owner();
     memset(self->former_owners, 0, sizeof self->former_owners);
+    memset(self->living_owners, 0, sizeof self->living_owners);
     self->tid = fsafe_sys_gettid();
-    self->pid = fsafe_sys_getpid();
+    self->pid = fsafe_lineage_pid();
     self->exit_rounds = 0;
     self->ended = false;
     self->fork_number = 0;
     self->fork_site = 0;
     self->gate_closed = false;
     atomic_store_explicit(&self->forking, false, memory_order_relaxed);
-    fsafe_gate_join(self);
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name, 0, 0, 0, 0);
+    /* Last: from here on others believe what the slot says. */
+    atomic_store_explicit(&self->generation, fsafe_lineage_generation(), memory_order_release);
+    fsafe_gate_join(self);
 }
 
 struct fsafe_thread *fsafe_thread_join(void)
@@ -194,6 +201,7 @@ static void leave(void *slot)
     if (calls.leave(self) && atomic_fetch_add(&ended_count, 1) < KEEP_ENDED) {
         /* What it holds is orphaned for the whole process; the record says by whom. */
         self->ended = true;
+        atomic_store_explicit(&any_ended, true, memory_order_relaxed);
         return;
     }
     empty_ledgers(self);
@@ -209,6 +217,16 @@ bool fsafe_thread_start(const struct fsafe_thread_calls *of_rooms)
     return true;
 }
 
+bool fsafe_thread_any_ended(void)
+{
+    return atomic_load_explicit(&any_ended, memory_order_relaxed);
+}
+
+bool fsafe_thread_forgot_ended(void)
+{
+    return atomic_load_explicit(&ended_count, memory_order_relaxed) > KEEP_ENDED;
+}
+
 void fsafe_thread_adopt(struct fsafe_thread *self)
 {
     uint32_t next = fsafe_lineage_generation() + 1;
@@ -222,6 +240,7 @@ void fsafe_thread_adopt(struct fsafe_thread *self)
             self->former_owners[0] = self->owner;
         }
         self->owner = owner;
+        memset(self->living_owners, 0, sizeof self->living_owners);
         self->tid = fsafe_sys_gettid();
         self->pid = fsafe_sys_getpid();
     }

@@ -15,6 +15,9 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
+enum { FSAFE_FORMER_OWNERS = 8 };
+#define FSAFE_JOINING 0x80000000u
+
 /* What a ledger is about. A thread has one of each. */
 enum fsafe_ledger_of {
     FSAFE_LOCKS,  /* mutexes and rwlocks: their bytes say who has them; what a drain would wait for */
@@ -26,7 +29,8 @@ enum fsafe_ledger_of {
 
 struct fsafe_thread {
     /*
-     * 0: free. Else the generation (see below) in which the thread lives or, when that is over, lived.
+     * 0: free. Else the generation (see lineage) in which the thread lives or, when that is over, lived; with
+     * FSAFE_JOINING while it is being filled in, which makes it greater than any generation.
      * Written by the thread that joins or leaves, and by the child that it becomes.
      */
     _Atomic uint32_t generation;
@@ -38,7 +42,8 @@ struct fsafe_thread {
     /* A lock it asks for and certainly does not have yet: see repair/takeover.h. 0: none. */
     _Atomic uintptr_t asking;
 
-    int former_owners[8]; /* `owner` before the forks that this thread made, latest first; 0: none */
+    int former_owners[FSAFE_FORMER_OWNERS]; /* `owner` before the forks it made, latest first; 0: none */
+    int living_owners[4]; /* owners of other threads found alive in this process; see repair/mutex.c */
     pid_t tid;            /* its id, for reports */
     pid_t pid;            /* the process it lives in, for reports */
     unsigned exit_rounds; /* destructor rounds seen at its end */
@@ -105,6 +110,12 @@ struct fsafe_thread *fsafe_thread_join(void);
 /* Moves the forking thread, if it ever joined, into the next generation, which begins. Context: child, alone. */
 void fsafe_thread_adopt(struct fsafe_thread *self);
 
+/* Whether a slot is kept for a thread that ended with locks in its hands, here or before a fork. Context: any. */
+bool fsafe_thread_any_ended(void);
+
+/* Whether threads of this generation ended with mutexes in their hands that no slot was kept of. Context: any. */
+bool fsafe_thread_forgot_ended(void);
+
 /* How many slots may be in use: indices below it can be asked for. Context: any thread. */
 uint32_t fsafe_thread_slots(void);
 
@@ -120,7 +131,7 @@ static inline uint32_t fsafe_thread_generation(const struct fsafe_thread *thread
 /* Whether `owner` is what this thread was called before it forked. Context: its thread. */
 static inline bool fsafe_thread_was(const struct fsafe_thread *self, int owner)
 {
-    for (unsigned i = 0; i < sizeof self->former_owners / sizeof *self->former_owners; i++)
+    for (unsigned i = 0; i < FSAFE_FORMER_OWNERS; i++)
         if (self->former_owners[i] == owner)
             return owner != 0;
     return false;

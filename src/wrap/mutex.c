@@ -68,6 +68,7 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
     fsafe_fork_notice();
     if (!fsafe_lineage_is_child() || !settled_in_child(mutex, self, site, attempt, &result))
         result = ask_libc(mutex, attempt);
+    atomic_store_explicit(&self->asking, 0, memory_order_release);
     if (result == EOWNERDEAD)
         return result; /* held, too */
     /* One record stands for all the depth of a recursive mutex. */
@@ -179,8 +180,10 @@ FSAFE_EXPORT int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexa
     /* A child may re-initialise a lock that it holds: it does not hold the new one. */
     if (result == 0 && fsafe_self != NULL) {
         fsafe_ledger_drop(fsafe_thread_locks(fsafe_self), (uintptr_t)mutex);
-        if (fsafe_lineage_is_child())
+        if (fsafe_lineage_is_child()) {
+            fsafe_fork_notice();
             fsafe_mutex_born(mutex);
+        }
     }
     return result;
 }

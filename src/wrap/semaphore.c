@@ -46,29 +46,6 @@ static void mark_held(struct fsafe_thread *self, uintptr_t lock, uintptr_t site)
         fsafe_ledger_push(tokens, lock | FSAFE_HELD, site);
 }
 
-struct wait {
-    struct fsafe_thread *self;
-    uintptr_t lock;
-};
-
-/* A cancelled wait leaves no record. */
-static void forget(void *argument)
-{
-    const struct wait *wait = argument;
-    fsafe_ledger_drop(fsafe_thread_tokens(wait->self), wait->lock | FSAFE_WANTED);
-}
-
-/* The real call, a cancellation point. */
-static int wait_for_real(sem_t *semaphore, struct fsafe_thread *self, const struct attempt *attempt)
-{
-    struct wait wait = {.self = self, .lock = (uintptr_t)semaphore};
-    int result;
-    pthread_cleanup_push(forget, &wait);
-    result = ask_libc(semaphore, attempt);
-    pthread_cleanup_pop(0);
-    return result;
-}
-
 /*
  * In a child, before the real call. Returns whether the caller has a token now. While a living thread is just
  * taking or posting it, it is tried until that is over.
@@ -80,25 +57,31 @@ static bool granted_in_child(sem_t *semaphore, struct fsafe_thread *self, uintpt
         enum fsafe_verdict verdict = fsafe_semaphore_judge(semaphore, self, site, attempt->how != TRYWAIT);
         if (verdict != FSAFE_UNDECIDED)
             return verdict == FSAFE_TAKEN;
-        atomic_store_explicit(&self->asking, 0, memory_order_release);
+        atomic_store(&self->asking, 0);
         if (fsafe_layout_sem_try(semaphore))
             return true;
         if (attempt->how == TRYWAIT)
             return false;
         atomic_store_explicit(&self->asking, (uintptr_t)semaphore, memory_order_release);
         bool more = fsafe_takeover_be_patient(&patience, attempt->clock, attempt->until);
-        atomic_store_explicit(&self->asking, 0, memory_order_release);
+        atomic_store(&self->asking, 0);
+        pthread_testcancel();
         if (!more)
             return false; /* libc words the timeout */
     }
+}
+
+static bool is_held(struct fsafe_thread *self, uint32_t index, uintptr_t lock)
+{
+    return atomic_load_explicit(&fsafe_ledger_record(fsafe_thread_tokens(self), index)->lock,
+                                memory_order_relaxed) == (lock | FSAFE_HELD);
 }
 
 /* Whether this thread already has the token that it asks for (its latest record is the asking). */
 static bool has_it_already(struct fsafe_thread *self, uintptr_t lock)
 {
     for (uint32_t i = fsafe_ledger_depth(fsafe_thread_tokens(self)); i > 0; i--)
-        if (atomic_load_explicit(&fsafe_ledger_record(fsafe_thread_tokens(self), i)->lock, memory_order_relaxed) ==
-            (lock | FSAFE_HELD))
+        if (is_held(self, i, lock))
             return true;
     return false;
 }
@@ -122,8 +105,12 @@ static FSAFE_COLD int finish(sem_t *semaphore, struct fsafe_thread *self, uintpt
         mark_held(self, lock, site);
         return 0;
     }
-    int result = attempt->how == TRYWAIT ? ask_libc(semaphore, attempt)
-                                         : wait_for_real(semaphore, self, attempt);
+    /*
+     * A wait that is cancelled, or left by siglongjmp, leaves its record as wanted: no proof of anything, and dropped
+     * when the thread ends or the ledger fills. (A cleanup handler here would outlive its frame under siglongjmp.)
+     */
+    int result = ask_libc(semaphore, attempt);
+    atomic_store(&self->asking, 0);
     if (result == 0)
         mark_held(self, lock, site);
     else
@@ -144,8 +131,10 @@ static inline int take(sem_t *semaphore, uintptr_t site, const struct attempt *a
     if (!fsafe_ledger_push(fsafe_thread_tokens(self), lock | FSAFE_WANTED, site) &&
         !fsafe_ledger_push_full(fsafe_thread_tokens(self), lock | FSAFE_WANTED, site, fsafe_semaphore_is_stale, self))
         return ask_libc(semaphore, attempt);
-    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_layout_sem_value(semaphore) != 0)
+    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_layout_sem_value(semaphore) != 0) {
+        fsafe_fork_notice();
         fsafe_semaphore_settle(semaphore, self);
+    }
     if (FSAFE_LIKELY(fsafe_layout.sem_in_place && fsafe_layout_sem_try(semaphore))) {
         mark_held(self, lock, site);
         return 0;
@@ -198,7 +187,7 @@ FSAFE_EXPORT int sem_post(sem_t *semaphore)
     if (self == NULL || !fsafe_semaphore_is_lock(semaphore))
         return FSAFE_NEXT(sem_post)(semaphore);
     uint32_t index = fsafe_ledger_find(fsafe_thread_tokens(self), lock);
-    if (FSAFE_UNLIKELY(index == 0)) {
+    if (FSAFE_UNLIKELY(index == 0 || !is_held(self, index, lock))) {
         fsafe_fork_notice();
         /*
          * Not this thread's to release. A child may do it for a thread that vanished (CPython does, for the
@@ -208,8 +197,10 @@ FSAFE_EXPORT int sem_post(sem_t *semaphore)
             fsafe_semaphore_handed_over(semaphore);
         return FSAFE_NEXT(sem_post)(semaphore);
     }
-    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()))
+    if (FSAFE_UNLIKELY(fsafe_lineage_is_child())) {
+        fsafe_fork_notice();
         fsafe_semaphore_settle(semaphore, self);
+    }
     atomic_store_explicit(&fsafe_ledger_record(fsafe_thread_tokens(self), index)->lock, lock | FSAFE_LEAVING,
                           memory_order_release);
     int result = fsafe_layout_sem_post(semaphore) ? 0 : FSAFE_NEXT(sem_post)(semaphore);

@@ -21,26 +21,37 @@ static bool is_stale(uintptr_t lock, void *self)
     return !fsafe_gate_is_region(lock) && fsafe_mutex_is_stale(lock, self);
 }
 
-/* A thread that ends is in no call any more, however it came out. */
+/*
+ * A thread that ends is in no call any more, however it came out. What it holds is looked at in a child only, where it
+ * decides over a takeover: elsewhere there is no need, and a sandbox may kill whoever looks.
+ */
 static bool is_stale_at_end(uintptr_t lock, void *self)
 {
-    return fsafe_gate_is_region(lock) || fsafe_mutex_is_stale(lock, self);
+    return fsafe_gate_is_region(lock) || (fsafe_lineage_is_child() && fsafe_mutex_is_stale(lock, self));
+}
+
+static bool is_stale_token_at_end(uintptr_t lock, void *self)
+{
+    return (lock & FSAFE_STAGE_MASK) != FSAFE_HELD ||
+           (fsafe_lineage_is_child() && fsafe_semaphore_is_stale(lock, self));
 }
 
 /* Whether the thread dies with locks that only the records can explain. */
 static bool leave(struct fsafe_thread *self)
 {
     bool locks = fsafe_ledger_tidy(fsafe_thread_locks(self), is_stale_at_end, self) > 0;
-    bool tokens = fsafe_ledger_tidy(fsafe_thread_tokens(self), fsafe_semaphore_is_stale, self) > 0;
+    bool tokens = fsafe_ledger_tidy(fsafe_thread_tokens(self), is_stale_token_at_end, self) > 0;
     return locks || tokens;
 }
 
 static void start(char *const *environment)
 {
+    fsafe_report_start();
     fsafe_options_read(environment, fsafe_report_bad_option);
+    /* Also when we are off: bound later, a function would wait for whoever is in dlopen then. */
+    fsafe_next_bind_all();
     if (fsafe_options.mode == FSAFE_MODE_OFF)
         return;
-    fsafe_next_bind_all();
     fsafe_layout_self_test(&(const struct fsafe_layout_calls){
         .mutex_init = fsafe_next.pthread_mutex_init,
         .mutex_destroy = fsafe_next.pthread_mutex_destroy,
