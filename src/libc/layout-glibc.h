@@ -146,6 +146,25 @@ static inline void fsafe_layout_mutex_reset(pthread_mutex_t *m)
     __atomic_store_n(&m->__data.__lock, 0, __ATOMIC_RELEASE);
 }
 
+static inline void fsafe_layout_mutex_drop_users(pthread_mutex_t *m, unsigned users)
+{
+    m->__data.__nusers -= users < m->__data.__nusers ? users : m->__data.__nusers;
+}
+
+/*
+ * The flags of a condition variable share a word with the number of its waiters; the word before has the inner lock.
+ * So it is in 2.25 to 2.40 and in 2.41, where both words moved.
+ */
+static inline bool fsafe_layout_cond_has_waiters(const struct fsafe_fresh *fresh, const void *condvar)
+{
+    return fsafe_fresh_word(condvar, fresh->flags) >> 3 != 0;
+}
+
+static inline bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, const void *condvar)
+{
+    return fresh->flags > 0 && (fsafe_fresh_word(condvar, fresh->flags - 1) & 3) != 0;
+}
+
 /* struct new_sem: with 64-bit atomics value and waiters share one word; without, value is shifted by one. */
 #if defined(__LP64__)
 

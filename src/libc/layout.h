@@ -9,6 +9,8 @@
 #ifndef FSAFE_LIBC_LAYOUT_H
 #define FSAFE_LIBC_LAYOUT_H
 
+#include "libc/fresh.h"
+
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -94,6 +96,14 @@ int fsafe_layout_probe_owner(const struct fsafe_layout_calls *calls);
  *       for the thread that holds it.
  *   void fsafe_layout_mutex_reset(pthread_mutex_t *m)
  *       makes a mutex of the dead free, kind kept; other threads may be trying it meanwhile.
+ *   void fsafe_layout_mutex_drop_users(pthread_mutex_t *m, unsigned users)
+ *       counts so many users less: waiters of a condition variable, who have left it. It is free.
+ *
+ * for condition variables, and only good enough to put a report into words:
+ *
+ *   bool fsafe_layout_cond_has_waiters(const struct fsafe_fresh *fresh, const void *condvar)
+ *   bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, const void *condvar)
+ *       a thread inside of signal, broadcast or wait has its inner lock.
  *
  * and for semaphores:
  *

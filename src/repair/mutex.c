@@ -4,6 +4,7 @@
 #include "base/options.h"
 #include "libc/layout.h"
 #include "repair/mutex.h"
+#include "repair/waits.h"
 
 static bool is_own(const struct fsafe_thread *self, int owner)
 {
@@ -90,18 +91,23 @@ void fsafe_mutex_survey(void)
 
 void fsafe_mutex_born(pthread_mutex_t *mutex)
 {
-    if (!is_surveyed() || atomic_load_explicit(&surveyed.count, memory_order_relaxed) == 0)
+    bool noted = is_surveyed() && atomic_load_explicit(&surveyed.count, memory_order_relaxed) != 0;
+    if (!noted && !fsafe_waits_concern((uintptr_t)mutex))
         return;
     struct fsafe_sigset old;
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    mark((uintptr_t)mutex, is_over);
+    if (noted)
+        mark((uintptr_t)mutex, is_over);
+    fsafe_waits_forget_mutex(mutex);
     fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
 bool fsafe_mutex_is_stale(uintptr_t lock, void *context)
 {
-    const struct fsafe_thread *self = context;
+    struct fsafe_thread *self = context;
     pthread_mutex_t bytes;
+    if (fsafe_ledger_find(fsafe_thread_waits(self), lock) != 0)
+        return false; /* it is in pthread_cond_wait and will be back: a signal handler runs */
     return !fsafe_sys_peek(lock & ~FSAFE_STAGE_MASK, &bytes, sizeof bytes) ||
            !is_own(self, fsafe_layout_mutex_owner(&bytes));
 }
@@ -187,6 +193,7 @@ static enum fsafe_verdict judge(pthread_mutex_t *mutex, struct fsafe_thread *sel
     if (!fsafe_takeover_decide(event, &claims, would_wait))
         return FSAFE_PROCEED;
     mark(lock, is_over);
+    fsafe_waits_forget_mutex(mutex);
     fsafe_layout_mutex_reset(mutex);
     return FSAFE_TAKEN;
 }

@@ -8,6 +8,7 @@
 #include "fork/coordinator.h"
 #include "libc/layout.h"
 #include "repair/mutex.h"
+#include "repair/waits.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
 
@@ -184,8 +185,10 @@ FSAFE_EXPORT int pthread_mutex_destroy(pthread_mutex_t *mutex)
     if (self != NULL) {
         fsafe_fork_notice();
         /* What a dead thread holds is nobody's and may be destroyed; libc would call it busy. */
-        if (fsafe_lineage_is_child())
+        if (fsafe_lineage_is_child()) {
             fsafe_mutex_judge(mutex, self, FSAFE_CALLER(), false);
+            fsafe_waits_release_mutex(mutex);
+        }
         atomic_store_explicit(&self->asking, 0, memory_order_release);
     }
     int result = FSAFE_NEXT(pthread_mutex_destroy)(mutex);

@@ -6,6 +6,7 @@
 
 #include "base/options.h"
 #include "fork/coordinator.h"
+#include "libc/fresh.h"
 #include "libc/layout.h"
 #include "repair/mutex.h"
 #include "repair/semaphore.h"
@@ -48,6 +49,16 @@ static void start(char *const *environment)
         .sem_post = fsafe_next.sem_post,
     };
     fsafe_layout_self_test(&calls);
+    fsafe_fresh_learn(&(const struct fsafe_fresh_calls){
+        .mutex_lock = fsafe_next.pthread_mutex_lock,
+        .mutex_unlock = fsafe_next.pthread_mutex_unlock,
+        .cond_init = fsafe_next.pthread_cond_init,
+        .cond_timedwait = fsafe_next.pthread_cond_timedwait,
+        .cond_signal = fsafe_next.pthread_cond_signal,
+        .cond_broadcast = fsafe_next.pthread_cond_broadcast,
+        .barrier_init = fsafe_next.pthread_barrier_init,
+        .barrier_wait = fsafe_next.pthread_barrier_wait,
+    });
     fsafe_lineage_start();
     if (!fsafe_thread_start(&(const struct fsafe_thread_calls){.probe_owner = probe_owner, .leave = leave}) ||
         !fsafe_fork_start()) {

@@ -1,0 +1,133 @@
+/*
+ * wrap/condvar: pthread_cond_*. libc does the work; a thread notes what it is inside of while it is (repair/waits.h).
+ * After the real call neither the condition variable nor, on cancellation, the mutex is touched.
+ */
+#include "config.h"
+
+#include "fork/coordinator.h"
+#include "repair/mutex.h"
+#include "repair/waits.h"
+#include "wrap/next.h"
+
+#include <time.h>
+
+enum how { WAIT, TIMEDWAIT, CLOCKWAIT };
+
+struct attempt {
+    enum how how;
+    clockid_t clock;
+    const struct timespec *until;
+};
+
+static int ask_libc(pthread_cond_t *condvar, pthread_mutex_t *mutex, const struct attempt *attempt)
+{
+    switch (attempt->how) {
+    case TIMEDWAIT:
+        return FSAFE_NEXT(pthread_cond_timedwait)(condvar, mutex, attempt->until);
+#ifdef HAVE_PTHREAD_COND_CLOCKWAIT
+    case CLOCKWAIT:
+        return FSAFE_NEXT(pthread_cond_clockwait)(condvar, mutex, attempt->clock, attempt->until);
+#endif
+    default:
+        return FSAFE_NEXT(pthread_cond_wait)(condvar, mutex);
+    }
+}
+
+struct visit {
+    struct fsafe_thread *self;
+    pthread_cond_t *condvar;
+    pthread_mutex_t *mutex;
+    bool in_condvar, in_mutex;
+};
+
+/* Also when the wait is cancelled: libc has the mutex back by then. */
+static void leave(void *argument)
+{
+    const struct visit *visit = argument;
+    if (visit->in_condvar)
+        fsafe_waits_leave(visit->self, visit->condvar, FSAFE_INSIDE_WAIT);
+    if (visit->in_mutex)
+        fsafe_waits_leave(visit->self, visit->mutex, FSAFE_INSIDE_MUTEX);
+}
+
+static int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t site, const struct attempt *attempt)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    if (self == NULL)
+        return ask_libc(condvar, mutex, attempt);
+    fsafe_fork_notice();
+    /* libc is about to release it and asks whose it is. */
+    if (fsafe_lineage_is_child())
+        fsafe_mutex_rehome(mutex, self);
+    struct visit visit = {.self = self, .condvar = condvar, .mutex = mutex};
+    int result;
+    /* The record in FSAFE_LOCKS stays: it explains the mutex when libc takes it again, unseen. */
+    visit.in_mutex = fsafe_waits_enter_mutex(mutex, self, site);
+    visit.in_condvar = fsafe_waits_enter(&fsafe_condvars, condvar, FSAFE_INSIDE_WAIT, self, site);
+    pthread_cleanup_push(leave, &visit);
+    result = ask_libc(condvar, mutex, attempt);
+    pthread_cleanup_pop(1);
+    return result;
+}
+
+FSAFE_EXPORT int pthread_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex)
+{
+    return wait_in(condvar, mutex, FSAFE_CALLER(), &(const struct attempt){.how = WAIT});
+}
+
+FSAFE_EXPORT int pthread_cond_timedwait(pthread_cond_t *condvar, pthread_mutex_t *mutex, const struct timespec *until)
+{
+    return wait_in(condvar, mutex, FSAFE_CALLER(), &(const struct attempt){.how = TIMEDWAIT, .until = until});
+}
+
+#ifdef HAVE_PTHREAD_COND_CLOCKWAIT
+FSAFE_EXPORT int pthread_cond_clockwait(pthread_cond_t *condvar, pthread_mutex_t *mutex, clockid_t clock,
+                                        const struct timespec *until)
+{
+    return wait_in(condvar, mutex, FSAFE_CALLER(),
+                   &(const struct attempt){.how = CLOCKWAIT, .clock = clock, .until = until});
+}
+#endif
+
+/* Signal and broadcast: no cancellation points. */
+static inline int wake(pthread_cond_t *condvar, uintptr_t site, int (*next)(pthread_cond_t *))
+{
+    struct fsafe_thread *self = fsafe_self;
+    if (FSAFE_UNLIKELY(self == NULL)) {
+        self = fsafe_thread_join();
+        if (self == NULL)
+            return next(condvar);
+    }
+    fsafe_fork_notice();
+    bool noted = fsafe_waits_enter(&fsafe_condvars, condvar, FSAFE_INSIDE_CALL, self, site);
+    int result = next(condvar);
+    if (FSAFE_LIKELY(noted))
+        fsafe_waits_leave(self, condvar, FSAFE_INSIDE_CALL);
+    return result;
+}
+
+FSAFE_EXPORT int pthread_cond_signal(pthread_cond_t *condvar)
+{
+    return wake(condvar, FSAFE_CALLER(), FSAFE_NEXT(pthread_cond_signal));
+}
+
+FSAFE_EXPORT int pthread_cond_broadcast(pthread_cond_t *condvar)
+{
+    return wake(condvar, FSAFE_CALLER(), FSAFE_NEXT(pthread_cond_broadcast));
+}
+
+FSAFE_EXPORT int pthread_cond_init(pthread_cond_t *condvar, const pthread_condattr_t *attributes)
+{
+    int result = FSAFE_NEXT(pthread_cond_init)(condvar, attributes);
+    fsafe_fork_notice();
+    if (result == 0)
+        fsafe_waits_born(condvar);
+    return result;
+}
+
+FSAFE_EXPORT int pthread_cond_destroy(pthread_cond_t *condvar)
+{
+    fsafe_fork_notice();
+    fsafe_waits_settle(&fsafe_condvars, condvar, FSAFE_CALLER());
+    return FSAFE_NEXT(pthread_cond_destroy)(condvar);
+}
