@@ -160,6 +160,11 @@ static inline bool fsafe_layout_cond_has_waiters(const struct fsafe_fresh *fresh
     return fsafe_fresh_word(condvar, fresh->flags) >> 3 != 0;
 }
 
+static inline bool fsafe_layout_cond_is_idle(const pthread_cond_t *condvar)
+{
+    return fsafe_layout.cond_in_place && !fsafe_layout_cond_has_waiters(&fsafe_fresh_condvar, condvar);
+}
+
 static inline bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, const void *condvar)
 {
     return fresh->flags > 0 && (fsafe_fresh_word(condvar, fresh->flags - 1) & 3) != 0;

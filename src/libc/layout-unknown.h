@@ -91,6 +91,12 @@ static inline bool fsafe_layout_cond_has_waiters(const struct fsafe_fresh *fresh
     return true;
 }
 
+static inline bool fsafe_layout_cond_is_idle(const pthread_cond_t *condvar)
+{
+    (void)condvar;
+    return false;
+}
+
 static inline bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, const void *condvar)
 {
     (void)fresh, (void)condvar;

@@ -1,12 +1,14 @@
 /*
- * wrap/condvar: pthread_cond_*. libc does the work; a thread notes what it is inside of while it is (repair/waits.h).
+ * wrap/condvar: pthread_cond_* and cnd_*. libc does the work; a thread notes what it is inside of while it is (repair/waits.h).
  * After the real call neither the condition variable nor, on cancellation, the mutex is touched.
  */
 #include "config.h"
 
 #include "fork/coordinator.h"
+#include "libc/layout.h"
 #include "repair/mutex.h"
 #include "repair/waits.h"
+#include "wrap/c11.h"
 #include "wrap/next.h"
 
 #include <time.h>
@@ -89,31 +91,41 @@ FSAFE_EXPORT int pthread_cond_clockwait(pthread_cond_t *condvar, pthread_mutex_t
 }
 #endif
 
-/* Signal and broadcast: no cancellation points. */
-static inline int wake(pthread_cond_t *condvar, uintptr_t site, int (*next)(pthread_cond_t *))
+enum whom { ONE, ALL };
+
+static int ask_libc_to_wake(pthread_cond_t *condvar, enum whom whom)
 {
-    struct fsafe_thread *self = fsafe_self;
-    if (FSAFE_UNLIKELY(self == NULL)) {
-        self = fsafe_thread_join();
-        if (self == NULL)
-            return next(condvar);
-    }
+    return whom == ONE ? FSAFE_NEXT(pthread_cond_signal)(condvar) : FSAFE_NEXT(pthread_cond_broadcast)(condvar);
+}
+
+/* Somebody may be waiting. No cancellation point. */
+static __attribute__((noinline)) int wake_somebody(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    if (self == NULL)
+        return ask_libc_to_wake(condvar, whom);
     fsafe_fork_notice();
     bool noted = fsafe_waits_enter(&fsafe_condvars, condvar, FSAFE_INSIDE_CALL, self, site);
-    int result = next(condvar);
+    int result = ask_libc_to_wake(condvar, whom);
     if (FSAFE_LIKELY(noted))
         fsafe_waits_leave(self, condvar, FSAFE_INSIDE_CALL);
     return result;
 }
 
+/* What is done to nobody needs neither a record nor, in a child, settling. */
+static inline int wake(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
+{
+    return fsafe_layout_cond_is_idle(condvar) ? 0 : wake_somebody(condvar, site, whom);
+}
+
 FSAFE_EXPORT int pthread_cond_signal(pthread_cond_t *condvar)
 {
-    return wake(condvar, FSAFE_CALLER(), FSAFE_NEXT(pthread_cond_signal));
+    return wake(condvar, FSAFE_CALLER(), ONE);
 }
 
 FSAFE_EXPORT int pthread_cond_broadcast(pthread_cond_t *condvar)
 {
-    return wake(condvar, FSAFE_CALLER(), FSAFE_NEXT(pthread_cond_broadcast));
+    return wake(condvar, FSAFE_CALLER(), ALL);
 }
 
 FSAFE_EXPORT int pthread_cond_init(pthread_cond_t *condvar, const pthread_condattr_t *attributes)
@@ -125,9 +137,50 @@ FSAFE_EXPORT int pthread_cond_init(pthread_cond_t *condvar, const pthread_condat
     return result;
 }
 
-FSAFE_EXPORT int pthread_cond_destroy(pthread_cond_t *condvar)
+static int destroy(pthread_cond_t *condvar, uintptr_t site)
 {
     fsafe_fork_notice();
-    fsafe_waits_settle(&fsafe_condvars, condvar, FSAFE_CALLER());
+    fsafe_waits_settle(&fsafe_condvars, condvar, site);
     return FSAFE_NEXT(pthread_cond_destroy)(condvar);
 }
+
+FSAFE_EXPORT int pthread_cond_destroy(pthread_cond_t *condvar)
+{
+    return destroy(condvar, FSAFE_CALLER());
+}
+
+#ifdef FSAFE_C11
+/* C11's condition variable is the same object under another name; libc's cnd_* reach it past us. */
+
+FSAFE_EXPORT int cnd_wait(cnd_t *condvar, mtx_t *mutex)
+{
+    return fsafe_c11_result(wait_in(fsafe_c11_condvar(condvar), fsafe_c11_mutex(mutex), FSAFE_CALLER(),
+                                    &(const struct attempt){.how = WAIT}));
+}
+
+FSAFE_EXPORT int cnd_timedwait(cnd_t *restrict condvar, mtx_t *restrict mutex, const struct timespec *restrict until)
+{
+    return fsafe_c11_result(wait_in(fsafe_c11_condvar(condvar), fsafe_c11_mutex(mutex), FSAFE_CALLER(),
+                                    &(const struct attempt){.how = TIMEDWAIT, .until = until}));
+}
+
+FSAFE_EXPORT int cnd_signal(cnd_t *condvar)
+{
+    return fsafe_c11_result(wake(fsafe_c11_condvar(condvar), FSAFE_CALLER(), ONE));
+}
+
+FSAFE_EXPORT int cnd_broadcast(cnd_t *condvar)
+{
+    return fsafe_c11_result(wake(fsafe_c11_condvar(condvar), FSAFE_CALLER(), ALL));
+}
+
+FSAFE_EXPORT int cnd_init(cnd_t *condvar)
+{
+    return fsafe_c11_result(pthread_cond_init(fsafe_c11_condvar(condvar), NULL));
+}
+
+FSAFE_EXPORT void cnd_destroy(cnd_t *condvar)
+{
+    destroy(fsafe_c11_condvar(condvar), FSAFE_CALLER());
+}
+#endif

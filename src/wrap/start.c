@@ -43,12 +43,13 @@ static void start(char *const *environment)
         .mutex_lock = fsafe_next.pthread_mutex_lock,
         .mutex_trylock = fsafe_next.pthread_mutex_trylock,
         .mutex_unlock = fsafe_next.pthread_mutex_unlock,
+        .cond_signal = fsafe_next.pthread_cond_signal,
+        .cond_broadcast = fsafe_next.pthread_cond_broadcast,
         .sem_init = fsafe_next.sem_init,
         .sem_destroy = fsafe_next.sem_destroy,
         .sem_trywait = fsafe_next.sem_trywait,
         .sem_post = fsafe_next.sem_post,
     };
-    fsafe_layout_self_test(&calls);
     fsafe_fresh_learn(&(const struct fsafe_fresh_calls){
         .mutex_lock = fsafe_next.pthread_mutex_lock,
         .mutex_unlock = fsafe_next.pthread_mutex_unlock,
@@ -59,6 +60,7 @@ static void start(char *const *environment)
         .barrier_init = fsafe_next.pthread_barrier_init,
         .barrier_wait = fsafe_next.pthread_barrier_wait,
     });
+    fsafe_layout_self_test(&calls);
     fsafe_lineage_start();
     if (!fsafe_thread_start(&(const struct fsafe_thread_calls){.probe_owner = probe_owner, .leave = leave}) ||
         !fsafe_fork_start()) {
