@@ -38,6 +38,8 @@ struct fsafe_thread {
     _Atomic uintptr_t asking;
 
     int former_owners[8]; /* `owner` before the forks that this thread made, latest first; 0: none */
+    pthread_t handle;     /* what its creator calls it */
+    bool has_handle;      /* false: a newer thread may be called so */
     pid_t tid;            /* its id, for reports */
     pid_t pid;            /* the process it lives in, for reports */
     unsigned exit_rounds; /* destructor rounds seen at its end */
@@ -97,6 +99,20 @@ struct fsafe_thread *fsafe_thread_join(void);
 
 /* Moves the forking thread, if it ever joined, into the next generation, which begins. Context: child, alone. */
 void fsafe_thread_adopt(struct fsafe_thread *self);
+
+/*
+ * Whether `handle` is what a vanished thread was called, and no thread of this process is called so: libc gives the
+ * vanished threads' stacks, and with them their handles, to new ones. Knows of threads that took a lock once.
+ * Context: child, any thread.
+ */
+bool fsafe_thread_has_vanished(pthread_t handle);
+
+/*
+ * Around the creation of a thread: begin, then end with the new thread's handle, or NULL when there is none. Context:
+ * any thread.
+ */
+void fsafe_thread_begin_creation(void);
+void fsafe_thread_end_creation(const pthread_t *handle);
 
 /* How many slots may be in use: indices below it can be asked for. Context: any thread. */
 uint32_t fsafe_thread_slots(void);
