@@ -120,6 +120,32 @@ static bool sem_holds(void)
 }
 #endif
 
+/*
+ * Signal and broadcast look at the number of waiters and at nothing else before they do nothing: a condition variable
+ * into which a waiter seems to have gone stays as it is as long as that number is 0, and changes when it is 1.
+ */
+static bool cond_holds(void)
+{
+    int (*const wakes[])(pthread_cond_t *) = {libc.cond_signal, libc.cond_broadcast};
+    for (size_t i = 0; fsafe_fresh_condvar.known && i < sizeof wakes / sizeof *wakes; i++) {
+        union {
+            pthread_cond_t condvar;
+            uint32_t word[sizeof(pthread_cond_t) / 4];
+        } seen = {.condvar = PTHREAD_COND_INITIALIZER}, before;
+        seen.word[0] += 2; /* the sequence of waiters; its lowest bit is something else */
+        before = seen;
+        if (fsafe_layout_cond_has_waiters(&fsafe_fresh_condvar, &seen) || wakes[i](&seen.condvar) != 0 ||
+            memcmp(&seen, &before, sizeof seen) != 0)
+            return false;
+        seen.word[fsafe_fresh_condvar.flags] += 8;
+        before = seen;
+        if (!fsafe_layout_cond_has_waiters(&fsafe_fresh_condvar, &seen) || wakes[i](&seen.condvar) != 0 ||
+            memcmp(&seen, &before, sizeof seen) == 0)
+            return false;
+    }
+    return fsafe_fresh_condvar.known;
+}
+
 int fsafe_layout_probe_owner(void)
 {
     pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER;
@@ -134,6 +160,7 @@ void fsafe_layout_self_test(const struct fsafe_layout_calls *calls)
     libc = *calls;
     fsafe_layout = (struct fsafe_layout){.in_place = -1};
     int owner = fsafe_layout_probe_owner();
+    fsafe_layout.cond_in_place = cond_holds();
     bool bytes = owner == fsafe_sys_gettid();
     for (size_t i = 0; bytes && i < sizeof types / sizeof *types; i++)
         bytes = bytes_hold(types[i], owner);

@@ -188,6 +188,30 @@ static inline void fsafe_layout_mutex_reset(pthread_mutex_t *m)
     __atomic_store_n(&m->__data.__lock, free_word, __ATOMIC_RELEASE);
 }
 
+static inline void fsafe_layout_mutex_drop_users(pthread_mutex_t *m, unsigned users)
+{
+    m->__data.__nusers -= users < m->__data.__nusers ? users : m->__data.__nusers;
+}
+
+/*
+ * The flags of a condition variable share a word with the number of its waiters; the word before has the inner lock.
+ * So it is in 2.25 to 2.40 and in 2.41, where both words moved.
+ */
+static inline bool fsafe_layout_cond_has_waiters(const struct fsafe_fresh *fresh, const void *condvar)
+{
+    return fsafe_fresh_word(condvar, fresh->flags) >> 3 != 0;
+}
+
+static inline bool fsafe_layout_cond_is_idle(const pthread_cond_t *condvar)
+{
+    return fsafe_layout.cond_in_place && !fsafe_layout_cond_has_waiters(&fsafe_fresh_condvar, condvar);
+}
+
+static inline bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, const void *condvar)
+{
+    return fresh->flags > 0 && (fsafe_fresh_word(condvar, fresh->flags - 1) & 3) != 0;
+}
+
 /* struct new_sem: with 64-bit atomics value and waiters share one word; without, value is shifted by one. */
 #if defined(__LP64__)
 

@@ -80,6 +80,29 @@ static inline void fsafe_layout_mutex_reset(pthread_mutex_t *m)
     (void)m;
 }
 
+static inline void fsafe_layout_mutex_drop_users(pthread_mutex_t *m, unsigned users)
+{
+    (void)m, (void)users;
+}
+
+static inline bool fsafe_layout_cond_has_waiters(const struct fsafe_fresh *fresh, const void *condvar)
+{
+    (void)fresh, (void)condvar;
+    return true;
+}
+
+static inline bool fsafe_layout_cond_is_idle(const pthread_cond_t *condvar)
+{
+    (void)condvar;
+    return false;
+}
+
+static inline bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, const void *condvar)
+{
+    (void)fresh, (void)condvar;
+    return false;
+}
+
 static inline _Atomic uint32_t *fsafe_layout_sem_note(sem_t *s)
 {
     (void)s;

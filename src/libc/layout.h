@@ -9,6 +9,8 @@
 #ifndef FSAFE_LIBC_LAYOUT_H
 #define FSAFE_LIBC_LAYOUT_H
 
+#include "libc/fresh.h"
+
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -54,6 +56,7 @@ struct fsafe_layout {
     /* Flags of the mutexes that are locked in place, or a value that none has: one compare on the fast path. */
     int in_place;
     bool sem_in_place; /* trywait and post may be done in place */
+    bool cond_in_place; /* so may a signal or broadcast that nobody waits for */
 };
 extern struct fsafe_layout fsafe_layout;
 
@@ -64,13 +67,15 @@ struct fsafe_layout_calls {
     __typeof__(pthread_mutex_lock) *mutex_lock;
     __typeof__(pthread_mutex_trylock) *mutex_trylock;
     __typeof__(pthread_mutex_unlock) *mutex_unlock;
+    __typeof__(pthread_cond_signal) *cond_signal;
+    __typeof__(pthread_cond_broadcast) *cond_broadcast;
     __typeof__(sem_init) *sem_init;
     __typeof__(sem_destroy) *sem_destroy;
     __typeof__(sem_trywait) *sem_trywait;
     __typeof__(sem_post) *sem_post;
 };
 
-/* Fills in fsafe_layout and keeps the calls. Context: start-up, any number of threads elsewhere (uses locks of its own). */
+/* Fills in fsafe_layout, after fsafe_fresh_learn, and keeps the calls. Context: start-up (uses locks of its own). */
 void fsafe_layout_self_test(const struct fsafe_layout_calls *calls);
 
 /*
@@ -118,6 +123,19 @@ void fsafe_layout_mutex_retake(pthread_mutex_t *m);
  *   void fsafe_layout_mutex_reset(pthread_mutex_t *m)
  *       makes a mutex of the dead free, kind and ceiling kept; a robust one so that the next who takes it is told
  *       EOWNERDEAD. Other threads may be trying it meanwhile.
+ *   void fsafe_layout_mutex_drop_users(pthread_mutex_t *m, unsigned users)
+ *       counts so many users less: waiters of a condition variable, who have left it. It is free.
+ *
+ * for condition variables:
+ *
+ *   bool fsafe_layout_cond_is_idle(const pthread_cond_t *condvar)
+ *       whether a signal or broadcast certainly does nothing, because nobody waits.
+ *
+ * and only good enough to put a report into words:
+ *
+ *   bool fsafe_layout_cond_has_waiters(const struct fsafe_fresh *fresh, const void *condvar)
+ *   bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, const void *condvar)
+ *       a thread inside of signal, broadcast or wait has its inner lock.
  *
  * and for semaphores:
  *

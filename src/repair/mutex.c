@@ -5,6 +5,7 @@
 #include "base/options.h"
 #include "libc/layout.h"
 #include "repair/mutex.h"
+#include "repair/waits.h"
 
 static bool is_own(const struct fsafe_thread *self, int owner)
 {
@@ -143,12 +144,20 @@ static void is_no_orphan(uintptr_t lock)
 void fsafe_mutex_born(pthread_mutex_t *mutex)
 {
     is_no_orphan((uintptr_t)mutex);
+    if (!fsafe_waits_concern((uintptr_t)mutex))
+        return;
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    fsafe_waits_forget_mutex(mutex);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
 bool fsafe_mutex_is_stale(uintptr_t lock, void *context)
 {
-    const struct fsafe_thread *self = context;
+    struct fsafe_thread *self = context;
     pthread_mutex_t bytes;
+    if (fsafe_ledger_find(fsafe_thread_waits(self), lock) != 0)
+        return false; /* it is in pthread_cond_wait and will be back: a signal handler runs */
     return !fsafe_sys_peek(lock & ~FSAFE_STAGE_MASK, &bytes, sizeof bytes) ||
            !is_own(self, fsafe_layout_mutex_owner(&bytes));
 }
@@ -298,6 +307,7 @@ static enum fsafe_verdict judge(pthread_mutex_t *mutex, struct fsafe_thread *sel
         event->worth_a_line = false;
         return FSAFE_PROCEED;
     }
+    fsafe_waits_forget_mutex(mutex);
     fsafe_layout_mutex_reset(mutex);
     mark(lock, is_over);
     return FSAFE_TAKEN;

@@ -1,54 +1,18 @@
 /* repair/semaphore: see semaphore.h. */
 #include "config.h"
 
+#include "repair/filter.h"
 #include "repair/semaphore.h"
 
 #include <stddef.h>
-#include <string.h>
 
-/*
- * Which semaphores vanished threads may have records of, so that a child need not search all ledgers for each
- * of its own: a Bloom filter, made at the first question of each generation.
- */
-enum { FILTER_WORDS = 32 };
-static struct {
-    uint32_t generation;
-    uint64_t words[FILTER_WORDS];
-} filter;
-
-static unsigned filter_bit(uintptr_t lock)
-{
-    return (unsigned)((uint32_t)(lock >> 3) * 0x9e3779b1u >> 21);
-}
-_Static_assert(FILTER_WORDS * 64 == 1 << (32 - 21), "a bit for each hash");
-
-static void fill_filter(void)
-{
-    uint32_t now = fsafe_lineage_generation();
-    memset(filter.words, 0, sizeof filter.words);
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uint32_t generation = fsafe_thread_generation(thread);
-        if (generation == 0 || generation >= now)
-            continue;
-        for (uint32_t k = fsafe_ledger_depth(fsafe_thread_tokens(thread)); k > 0; k--) {
-            uintptr_t lock, site;
-            if (!fsafe_ledger_read(fsafe_thread_tokens(thread), k, &lock, &site))
-                continue;
-            unsigned bit = filter_bit(lock & ~FSAFE_STAGE_MASK);
-            filter.words[bit / 64] |= (uint64_t)1 << bit % 64;
-        }
-    }
-    filter.generation = now;
-}
+/* Which semaphores vanished threads may have records of. */
+static struct fsafe_filter filter;
 
 /* Whether a vanished thread may have a record of it; never wrong when it says no. Under the latch. */
 static bool may_be_orphaned(uintptr_t lock)
 {
-    if (filter.generation != fsafe_lineage_generation())
-        fill_filter();
-    unsigned bit = filter_bit(lock);
-    return (filter.words[bit / 64] >> bit % 64 & 1) != 0;
+    return fsafe_filter_ask(&filter, FSAFE_TOKENS, lock);
 }
 
 /* The note has room for the low bits of a generation only; nobody keeps a semaphore over 32,000 of them. */

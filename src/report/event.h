@@ -11,6 +11,8 @@
 enum fsafe_deed {
     FSAFE_TOOK_OVER, /* the lock was the dead thread's and is now the caller's */
     FSAFE_WOULD_HANG, /* mode report or abort: nothing was done, the caller goes on to wait */
+    FSAFE_FORGOT,    /* vanished threads were inside of it: it is as new */
+    FSAFE_MAY_HANG,  /* the same, mode report or abort: nothing was done, and it may go well for a while */
     FSAFE_REFUSED,   /* it looks orphaned, but `why` forbids to take it; the caller goes on to wait */
 };
 
@@ -34,6 +36,8 @@ struct fsafe_event {
     const char *lock;    /* "mutex", "semaphore" */
     const char *kind;    /* "normal", "recursive" ... */
     const char *why;     /* for FSAFE_REFUSED: the reason, in words that follow "because" */
+    bool in_use;         /* the vanished thread did not hold it but was inside of it */
+    unsigned count;      /* for FSAFE_FORGOT: of how many threads */
     uintptr_t address;   /* of the lock */
     uintptr_t wanted_at; /* the place that asked for it now */
     struct fsafe_holder holder;

@@ -159,9 +159,9 @@ static void put_thread_name(struct fsafe_text *line, const struct fsafe_holder *
 }
 
 static void put_holder(struct fsafe_text *line, const struct fsafe_holder *holder,
-                       const struct fsafe_mapping *since)
+                       const struct fsafe_mapping *since, bool in_use)
 {
-    fsafe_text_string(line, " held at fork by ");
+    fsafe_text_string(line, in_use ? " in use at fork by " : " held at fork by ");
     if (holder->tid == 0) {
         fsafe_text_string(line, "an unknown thread");
     } else {
@@ -193,6 +193,8 @@ void fsafe_report_event(const struct fsafe_event *event)
     static const char *const deeds[] = {
         [FSAFE_TOOK_OVER] = "child took over ",
         [FSAFE_WOULD_HANG] = "child would hang on ",
+        [FSAFE_FORGOT] = "child forgot ",
+        [FSAFE_MAY_HANG] = "child may hang on ",
         [FSAFE_REFUSED] = "child may hang on ",
     };
     enum { LOCK, WANTED, SINCE, FORK, PLACES };
@@ -208,6 +210,10 @@ void fsafe_report_event(const struct fsafe_event *event)
     struct fsafe_text line;
     begin_line(&line, buffer);
     fsafe_text_string(&line, deeds[event->deed]);
+    if (event->deed == FSAFE_FORGOT) {
+        fsafe_text_decimal(&line, event->count);
+        fsafe_text_string(&line, event->count == 1 ? " vanished thread in " : " vanished threads in ");
+    }
     fsafe_text_string(&line, event->lock);
     fsafe_text_char(&line, ' ');
     fsafe_text_hex(&line, event->address);
@@ -216,7 +222,7 @@ void fsafe_report_event(const struct fsafe_event *event)
     fsafe_text_string(&line, event->kind);
     fsafe_text_string(&line, ") for ");
     put_place(&line, &places[WANTED]);
-    put_holder(&line, &event->holder, &places[SINCE]);
+    put_holder(&line, &event->holder, &places[SINCE], event->in_use);
     put_fork(&line, &event->fork, &places[FORK]);
     if (event->why != NULL) {
         fsafe_text_string(&line, "; not taken over because ");

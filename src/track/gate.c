@@ -75,9 +75,20 @@ bool fsafe_gate_vanished_inside(enum fsafe_region region)
     return (atomic_load_explicit(&found, memory_order_relaxed) >> region & 1) != 0;
 }
 
+/* How many mutexes the thread has a record of and has left, because it waits for a condition. */
+static uint32_t count_left(struct fsafe_thread *thread)
+{
+    uint32_t left = 0;
+    uintptr_t lock, site;
+    for (uint32_t i = fsafe_ledger_depth(fsafe_thread_waits(thread)); i > 0; i--)
+        left += fsafe_ledger_read(fsafe_thread_waits(thread), i, &lock, &site) &&
+                (lock & FSAFE_STAGE_MASK) == FSAFE_INSIDE_MUTEX;
+    return left;
+}
+
 bool fsafe_gate_is_inside(struct fsafe_thread *thread)
 {
-    return fsafe_ledger_count_fresh(fsafe_thread_locks(thread)) > fsafe_ledger_depth(fsafe_thread_waits(thread)) ||
+    return fsafe_ledger_count_fresh(fsafe_thread_locks(thread)) > count_left(thread) ||
            fsafe_ledger_count_fresh(fsafe_thread_spins(thread)) > 0;
 }
 

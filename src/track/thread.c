@@ -38,6 +38,9 @@ enum { KEEP_ENDED = 256 };
 static _Atomic uint32_t ended_count;
 static _Atomic bool any_ended;
 
+/* Threads that may be running already and whose handles nobody has noted. */
+static _Atomic unsigned creations;
+
 uint32_t fsafe_thread_slots(void)
 {
     return FIRST_SLAB * ((1u << atomic_load_explicit(&slab_count, memory_order_acquire)) - 1);
@@ -151,6 +154,8 @@ static void fill_in(struct fsafe_thread *self)
     self->owner = calls.probe_owner();
     memset(self->former_owners, 0, sizeof self->former_owners);
     memset(self->living_owners, 0, sizeof self->living_owners);
+    self->handle = pthread_self();
+    self->has_handle = true;
     self->tid = fsafe_sys_gettid();
     self->pid = fsafe_lineage_pid();
     self->exit_rounds = 0;
@@ -245,6 +250,58 @@ void fsafe_thread_adopt(struct fsafe_thread *self)
         self->pid = fsafe_sys_getpid();
     }
     atomic_store_explicit(&ended_count, 0, memory_order_relaxed);
+    atomic_store_explicit(&creations, 0, memory_order_relaxed);
     FSAFE_ORDER();
     atomic_store_explicit(&fsafe_generation, next, memory_order_release);
+}
+
+/* Whose slots say that they are called so. */
+struct called {
+    bool living, vanished;
+};
+
+/* An ended thread's slot that was kept does not count: its handle may be that of the very thread that forked. */
+static struct called look_up(pthread_t handle, bool withdraw)
+{
+    uint32_t now = fsafe_lineage_generation();
+    struct called called = {false, false};
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uint32_t generation = fsafe_thread_generation(thread);
+        if (generation == 0 || thread->ended || !thread->has_handle || !pthread_equal(thread->handle, handle))
+            continue;
+        if (generation == now)
+            called.living = true;
+        else if (withdraw)
+            thread->has_handle = false;
+        else
+            called.vanished = true;
+    }
+    return called;
+}
+
+bool fsafe_thread_has_vanished(pthread_t handle)
+{
+    if (!look_up(handle, false).vanished)
+        return false;
+    /* It may be the handle of a thread that is being created: that is known soon. */
+    for (unsigned patience = 0; atomic_load(&creations) != 0; patience++) {
+        if (patience == 1000)
+            return false;
+        fsafe_sys_pause_us(100);
+    }
+    struct called called = look_up(handle, false);
+    return called.vanished && !called.living;
+}
+
+void fsafe_thread_begin_creation(void)
+{
+    atomic_fetch_add(&creations, 1);
+}
+
+void fsafe_thread_end_creation(const pthread_t *handle)
+{
+    if (handle != NULL && fsafe_lineage_is_child())
+        look_up(*handle, true);
+    atomic_fetch_sub(&creations, 1);
 }

@@ -27,6 +27,14 @@ enum fsafe_ledger_of {
     FSAFE_LEDGERS,
 };
 
+/* The stages of a record in FSAFE_WAITS. */
+enum fsafe_inside {
+    FSAFE_INSIDE_WAIT = 0,  /* asleep in it, mostly */
+    FSAFE_INSIDE_CALL = 1,  /* in signal or broadcast */
+    FSAFE_INSIDE_MUTEX = 2, /* not the object, but the mutex that a waiter has left, or has back */
+    FSAFE_INSIDE_TOLD = 3,  /* of a vanished thread: the user knows (modes report and abort) */
+};
+
 struct fsafe_thread {
     /*
      * 0: free. Else the generation (see lineage) in which the thread lives or, when that is over, lived; with
@@ -44,6 +52,8 @@ struct fsafe_thread {
 
     int former_owners[FSAFE_FORMER_OWNERS]; /* `owner` before the forks it made, latest first; 0: none */
     int living_owners[4]; /* owners of other threads found alive in this process; see repair/mutex.c */
+    pthread_t handle;     /* what its creator calls it */
+    bool has_handle;      /* false: a newer thread may be called so */
     pid_t tid;            /* its id, for reports */
     pid_t pid;            /* the process it lives in, for reports */
     unsigned exit_rounds; /* destructor rounds seen at its end */
@@ -115,6 +125,19 @@ bool fsafe_thread_any_ended(void);
 
 /* Whether threads of this generation ended with mutexes in their hands that no slot was kept of. Context: any. */
 bool fsafe_thread_forgot_ended(void);
+/*
+ * Whether `handle` is what a vanished thread was called, and no thread of this process is called so: libc gives the
+ * vanished threads' stacks, and with them their handles, to new ones. Knows of threads that took a lock once.
+ * Context: child, any thread.
+ */
+bool fsafe_thread_has_vanished(pthread_t handle);
+
+/*
+ * Around the creation of a thread: begin, then end with the new thread's handle, or NULL when there is none. Context:
+ * any thread.
+ */
+void fsafe_thread_begin_creation(void);
+void fsafe_thread_end_creation(const pthread_t *handle);
 
 /* How many slots may be in use: indices below it can be asked for. Context: any thread. */
 uint32_t fsafe_thread_slots(void);

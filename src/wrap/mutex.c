@@ -1,5 +1,5 @@
 /*
- * wrap/mutex: pthread_mutex_*. The common case (private, ordinary, free) is done in place, so that recording it
+ * wrap/mutex: pthread_mutex_* and mtx_*. The common case (private, ordinary, free) is done in place, so that recording it
  * costs no second call; everything else is libc's. The record is made before the lock is asked for and
  * removed after it is released: whenever a fork freezes this thread, the child finds it in the ledger.
  */
@@ -8,6 +8,8 @@
 #include "fork/coordinator.h"
 #include "libc/layout.h"
 #include "repair/mutex.h"
+#include "repair/waits.h"
+#include "wrap/c11.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
 
@@ -156,7 +158,7 @@ static FSAFE_COLD int release(pthread_mutex_t *mutex)
     return result;
 }
 
-FSAFE_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex)
+static inline int unlock(pthread_mutex_t *mutex)
 {
     struct fsafe_thread *self = fsafe_self;
     if (FSAFE_LIKELY(self != NULL && fsafe_layout_is_plain(mutex))) {
@@ -174,17 +176,28 @@ FSAFE_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex)
     return 0;
 }
 
+FSAFE_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex)
+{
+    return unlock(mutex);
+}
+
+/* A child may re-initialise a lock that it holds: it does not hold the new one. */
+static void begin_life(pthread_mutex_t *mutex)
+{
+    if (fsafe_self == NULL)
+        return;
+    fsafe_ledger_drop(fsafe_thread_locks(fsafe_self), (uintptr_t)mutex);
+    if (fsafe_lineage_is_child()) {
+        fsafe_fork_notice();
+        fsafe_mutex_born(mutex);
+    }
+}
+
 FSAFE_EXPORT int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
 {
     int result = FSAFE_NEXT(pthread_mutex_init)(mutex, attributes);
-    /* A child may re-initialise a lock that it holds: it does not hold the new one. */
-    if (result == 0 && fsafe_self != NULL) {
-        fsafe_ledger_drop(fsafe_thread_locks(fsafe_self), (uintptr_t)mutex);
-        if (fsafe_lineage_is_child()) {
-            fsafe_fork_notice();
-            fsafe_mutex_born(mutex);
-        }
-    }
+    if (result == 0)
+        begin_life(mutex);
     return result;
 }
 
@@ -202,14 +215,16 @@ FSAFE_EXPORT int pthread_mutex_setprioceiling(pthread_mutex_t *mutex, int ceilin
 }
 #endif
 
-FSAFE_EXPORT int pthread_mutex_destroy(pthread_mutex_t *mutex)
+static int destroy(pthread_mutex_t *mutex, uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_thread_join();
     if (self != NULL) {
         fsafe_fork_notice();
         /* What a dead thread holds is nobody's and may be destroyed; libc would call it busy. */
-        if (fsafe_lineage_is_child())
-            fsafe_mutex_judge(mutex, self, FSAFE_CALLER(), false);
+        if (fsafe_lineage_is_child()) {
+            fsafe_mutex_judge(mutex, self, site, false);
+            fsafe_waits_release_mutex(mutex);
+        }
         atomic_store(&self->asking, 0);
     }
     int result = FSAFE_NEXT(pthread_mutex_destroy)(mutex);
@@ -217,6 +232,51 @@ FSAFE_EXPORT int pthread_mutex_destroy(pthread_mutex_t *mutex)
         fsafe_ledger_drop(fsafe_thread_locks(self), (uintptr_t)mutex);
     return result;
 }
+
+FSAFE_EXPORT int pthread_mutex_destroy(pthread_mutex_t *mutex)
+{
+    return destroy(mutex, FSAFE_CALLER());
+}
+
+#ifdef FSAFE_C11
+/* C11's mutex is the same object under another name; libc's mtx_* reach it past us. */
+
+FSAFE_EXPORT int mtx_lock(mtx_t *mutex)
+{
+    static const struct attempt attempt = {.how = LOCK};
+    return fsafe_c11_result(lock(fsafe_c11_mutex(mutex), FSAFE_CALLER(), &attempt));
+}
+
+FSAFE_EXPORT int mtx_trylock(mtx_t *mutex)
+{
+    static const struct attempt attempt = {.how = TRYLOCK};
+    return fsafe_c11_result(lock(fsafe_c11_mutex(mutex), FSAFE_CALLER(), &attempt));
+}
+
+FSAFE_EXPORT int mtx_timedlock(mtx_t *restrict mutex, const struct timespec *restrict until)
+{
+    return fsafe_c11_result(lock(fsafe_c11_mutex(mutex), FSAFE_CALLER(),
+                                 &(const struct attempt){.how = TIMEDLOCK, .clock = CLOCK_REALTIME, .until = until}));
+}
+
+FSAFE_EXPORT int mtx_unlock(mtx_t *mutex)
+{
+    return fsafe_c11_result(unlock(fsafe_c11_mutex(mutex)));
+}
+
+FSAFE_EXPORT int mtx_init(mtx_t *mutex, int type)
+{
+    int result = FSAFE_NEXT(mtx_init)(mutex, type);
+    if (result == thrd_success)
+        begin_life(fsafe_c11_mutex(mutex));
+    return result;
+}
+
+FSAFE_EXPORT void mtx_destroy(mtx_t *mutex)
+{
+    destroy(fsafe_c11_mutex(mutex), FSAFE_CALLER());
+}
+#endif
 
 #ifdef HAVE___PTHREAD_MUTEX_LOCK
 FSAFE_DEFINE_ALIAS(__pthread_mutex_init, pthread_mutex_init);

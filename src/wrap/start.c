@@ -6,6 +6,7 @@
 
 #include "base/options.h"
 #include "fork/coordinator.h"
+#include "libc/fresh.h"
 #include "libc/layout.h"
 #include "repair/mutex.h"
 #include "repair/semaphore.h"
@@ -52,12 +53,24 @@ static void start(char *const *environment)
     fsafe_next_bind_all();
     if (fsafe_options.mode == FSAFE_MODE_OFF)
         return;
+    fsafe_fresh_learn(&(const struct fsafe_fresh_calls){
+        .mutex_lock = fsafe_next.pthread_mutex_lock,
+        .mutex_unlock = fsafe_next.pthread_mutex_unlock,
+        .cond_init = fsafe_next.pthread_cond_init,
+        .cond_timedwait = fsafe_next.pthread_cond_timedwait,
+        .cond_signal = fsafe_next.pthread_cond_signal,
+        .cond_broadcast = fsafe_next.pthread_cond_broadcast,
+        .barrier_init = fsafe_next.pthread_barrier_init,
+        .barrier_wait = fsafe_next.pthread_barrier_wait,
+    });
     fsafe_layout_self_test(&(const struct fsafe_layout_calls){
         .mutex_init = fsafe_next.pthread_mutex_init,
         .mutex_destroy = fsafe_next.pthread_mutex_destroy,
         .mutex_lock = fsafe_next.pthread_mutex_lock,
         .mutex_trylock = fsafe_next.pthread_mutex_trylock,
         .mutex_unlock = fsafe_next.pthread_mutex_unlock,
+        .cond_signal = fsafe_next.pthread_cond_signal,
+        .cond_broadcast = fsafe_next.pthread_cond_broadcast,
         .sem_init = fsafe_next.sem_init,
         .sem_destroy = fsafe_next.sem_destroy,
         .sem_trywait = fsafe_next.sem_trywait,

@@ -1,6 +1,7 @@
-/* wrap/thread: a process gets another thread. */
+/* wrap/thread: a process gets another thread, or waits for the end of one. */
 #include "config.h"
 
+#include "base/options.h"
 #include "fork/coordinator.h"
 #include "repair/mutex.h"
 #include "wrap/next.h"
@@ -19,13 +20,80 @@ FSAFE_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attribu
                                 void *argument)
 {
     before_another();
-    return FSAFE_NEXT(pthread_create)(thread, attributes, routine, argument);
+    fsafe_thread_begin_creation();
+    int result = FSAFE_NEXT(pthread_create)(thread, attributes, routine, argument);
+    fsafe_thread_end_creation(result == 0 ? thread : NULL);
+    return result;
 }
 
+/*
+ * Joining a vanished thread works in glibc as long as its memory is there. But glibc has already put its stack up for
+ * reuse and does so once more: from 40 MB on it unmaps what the next join is about to read.
+ */
+static bool has_vanished(pthread_t thread)
+{
+    fsafe_fork_notice();
+    return FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_options.mode == FSAFE_MODE_REPAIR &&
+           fsafe_thread_has_vanished(thread);
+}
+
+static int joined(void **value)
+{
+    if (value != NULL)
+        *value = NULL;
+    return 0;
+}
+
+FSAFE_EXPORT int pthread_join(pthread_t thread, void **value)
+{
+    return has_vanished(thread) ? joined(value) : FSAFE_NEXT(pthread_join)(thread, value);
+}
+
+FSAFE_EXPORT int pthread_detach(pthread_t thread)
+{
+    return has_vanished(thread) ? 0 : FSAFE_NEXT(pthread_detach)(thread);
+}
+
+#ifdef HAVE_PTHREAD_TRYJOIN_NP
+FSAFE_EXPORT int pthread_tryjoin_np(pthread_t thread, void **value)
+{
+    return has_vanished(thread) ? joined(value) : FSAFE_NEXT(pthread_tryjoin_np)(thread, value);
+}
+
+FSAFE_EXPORT int pthread_timedjoin_np(pthread_t thread, void **value, const struct timespec *until)
+{
+    return has_vanished(thread) ? joined(value) : FSAFE_NEXT(pthread_timedjoin_np)(thread, value, until);
+}
+#endif
+
+#ifdef HAVE_PTHREAD_CLOCKJOIN_NP
+FSAFE_EXPORT int pthread_clockjoin_np(pthread_t thread, void **value, clockid_t clock, const struct timespec *until)
+{
+    return has_vanished(thread) ? joined(value) : FSAFE_NEXT(pthread_clockjoin_np)(thread, value, clock, until);
+}
+#endif
+
 #ifdef HAVE_THREADS_H
+FSAFE_EXPORT int thrd_join(thrd_t thread, int *value)
+{
+    if (!has_vanished(thread))
+        return FSAFE_NEXT(thrd_join)(thread, value);
+    if (value != NULL)
+        *value = 0;
+    return thrd_success;
+}
+
+FSAFE_EXPORT int thrd_detach(thrd_t thread)
+{
+    return has_vanished(thread) ? thrd_success : FSAFE_NEXT(thrd_detach)(thread);
+}
+
 FSAFE_EXPORT int thrd_create(thrd_t *thread, thrd_start_t routine, void *argument)
 {
     before_another();
-    return FSAFE_NEXT(thrd_create)(thread, routine, argument);
+    fsafe_thread_begin_creation();
+    int result = FSAFE_NEXT(thrd_create)(thread, routine, argument);
+    fsafe_thread_end_creation(result == thrd_success ? thread : NULL);
+    return result;
 }
 #endif

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -104,6 +105,9 @@ int main(void)
     sem_init(&lock, 0, 1);
     sem_init(&event, 0, 0);
     sem_post(&event);
+    static pthread_cond_t condvar = PTHREAD_COND_INITIALIZER;
+    static mtx_t c11;
+    mtx_init(&c11, mtx_plain);
     const struct pair pairs[] = {
         {"mutex lock+unlock", "pthread_mutex_lock", "pthread_mutex_unlock", &normal},
         {"mutex trylock+unlock", "pthread_mutex_trylock", "pthread_mutex_unlock", &normal},
@@ -111,6 +115,8 @@ int main(void)
         {"semaphore lock trywait+post", "sem_trywait", "sem_post", &lock},
         {"semaphore lock wait+post", "sem_wait", "sem_post", &lock},
         {"semaphore event wait+post", "sem_wait", "sem_post", &event},
+        {"C11 mutex lock+unlock", "mtx_lock", "mtx_unlock", &c11},
+        {"condition signal+broadcast, idle", "pthread_cond_signal", "pthread_cond_broadcast", &condvar},
     };
     printf("%-34s %-15s %10s %10s\n", "pair", "process", "bare", "with");
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)

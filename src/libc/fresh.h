@@ -1,0 +1,62 @@
+/*
+ * libc/fresh: what a condition variable and a barrier look like when they are new: learned at start-up from
+ * the objects that libc's own init functions make, with each attribute. No knowledge of their inside is needed, and
+ * that is well, because it changes (glibc 2.41 moved the words of a condition variable).
+ *
+ * An object that is passed in was handed to us by the caller just now. Nothing here waits, allocates or
+ * changes errno.
+ */
+#ifndef FSAFE_LIBC_FRESH_H
+#define FSAFE_LIBC_FRESH_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+enum { FSAFE_FRESH_WORDS = 12 };
+
+struct fsafe_fresh {
+    bool known;       /* false: libc did something else than expected; the rest is void */
+    unsigned words;   /* the object's length */
+    unsigned flags;   /* the word that says "process-shared" */
+    uint32_t shared;  /* the bits in there that do */
+    uint32_t image[FSAFE_FRESH_WORDS]; /* a new object without attributes */
+    uint32_t keep[FSAFE_FRESH_WORDS];  /* bits that say how it was initialised, and those libc never writes */
+};
+
+/* Written at start-up only. */
+extern struct fsafe_fresh fsafe_fresh_condvar;
+extern struct fsafe_fresh fsafe_fresh_barrier;
+
+/* The calls that teach: the next definitions, never our wrappers. */
+struct fsafe_fresh_calls {
+    __typeof__(pthread_mutex_lock) *mutex_lock;
+    __typeof__(pthread_mutex_unlock) *mutex_unlock;
+    __typeof__(pthread_cond_init) *cond_init;
+    __typeof__(pthread_cond_timedwait) *cond_timedwait;
+    __typeof__(pthread_cond_signal) *cond_signal;
+    __typeof__(pthread_cond_broadcast) *cond_broadcast;
+    __typeof__(pthread_barrier_init) *barrier_init;
+    __typeof__(pthread_barrier_wait) *barrier_wait;
+};
+
+/* Fills in both. Context: start-up. */
+void fsafe_fresh_learn(const struct fsafe_fresh_calls *calls);
+
+/* The word `index` of an object of either kind. */
+static inline uint32_t fsafe_fresh_word(const void *object, unsigned index)
+{
+    return __atomic_load_n((const uint32_t *)object + index, __ATOMIC_RELAXED);
+}
+
+/* Whether it was initialised to be shared between processes. Context: any thread. */
+static inline bool fsafe_fresh_is_shared(const struct fsafe_fresh *fresh, const void *object)
+{
+    return ((fsafe_fresh_word(object, fresh->flags) ^ fresh->image[fresh->flags]) & fresh->shared) != 0;
+}
+
+/* Makes it as new, with the attributes it had. Context: nobody is inside of it. */
+void fsafe_fresh_reset(const struct fsafe_fresh *fresh, void *object);
+
+#endif

@@ -1,0 +1,44 @@
+/*
+ * repair/filter: which addresses vanished threads may have records of, so that a child need not search all ledgers
+ * for each lock of its own: a Bloom filter for one kind of ledger, filled at the first question of a generation.
+ * Vanished threads make no new records, so an address that is not in there never will be.
+ */
+#ifndef FSAFE_REPAIR_FILTER_H
+#define FSAFE_REPAIR_FILTER_H
+
+#include "track/thread.h"
+
+enum { FSAFE_FILTER_WORDS = 32 };
+
+struct fsafe_filter {
+    _Atomic uint32_t generation; /* in which it holds */
+    _Atomic uint64_t words[FSAFE_FILTER_WORDS];
+};
+
+/* Fills it from the ledgers as they are now. Context: under the takeover latch. */
+void fsafe_filter_fill(struct fsafe_filter *filter, enum fsafe_ledger_of of);
+
+static inline unsigned fsafe_filter_bit(uintptr_t lock)
+{
+    return (unsigned)((uint32_t)(lock >> 3) * 0x9e3779b1u >> 21);
+}
+_Static_assert(FSAFE_FILTER_WORDS * 64 == 1 << (32 - 21), "a bit for each hash");
+
+/* Whether a vanished thread may have a record of it; never wrong when it says no. Context: any thread. */
+static inline bool fsafe_filter_may_have(const struct fsafe_filter *filter, uintptr_t lock)
+{
+    if (atomic_load_explicit(&filter->generation, memory_order_acquire) != fsafe_lineage_generation())
+        return true;
+    unsigned bit = fsafe_filter_bit(lock);
+    return (atomic_load_explicit(&filter->words[bit / 64], memory_order_acquire) >> bit % 64 & 1) != 0;
+}
+
+/* The same, filling it first if need be. Context: under the takeover latch. */
+static inline bool fsafe_filter_ask(struct fsafe_filter *filter, enum fsafe_ledger_of of, uintptr_t lock)
+{
+    if (atomic_load_explicit(&filter->generation, memory_order_relaxed) != fsafe_lineage_generation())
+        fsafe_filter_fill(filter, of);
+    return fsafe_filter_may_have(filter, lock);
+}
+
+#endif

@@ -1,0 +1,268 @@
+/* repair/waits: see waits.h. */
+#include "config.h"
+
+#include "base/options.h"
+#include "libc/layout.h"
+#include "repair/waits.h"
+
+#include <stddef.h>
+
+struct fsafe_filter fsafe_waits_filter;
+
+/* --- The two kinds ------------------------------------------------------------------------------------------ */
+
+static bool condvar_hangs(const void *object, enum fsafe_use use)
+{
+    return use == FSAFE_USE_DESTROY ? fsafe_layout_cond_has_waiters(&fsafe_fresh_condvar, object)
+                                    : use == FSAFE_USE_WAKE &&
+                                          fsafe_layout_cond_is_locked(&fsafe_fresh_condvar, object);
+}
+
+static bool condvar_may_hang(const void *object)
+{
+    return fsafe_layout_cond_has_waiters(&fsafe_fresh_condvar, object) ||
+           fsafe_layout_cond_is_locked(&fsafe_fresh_condvar, object);
+}
+
+static bool barrier_hangs(const void *object, enum fsafe_use use)
+{
+    (void)object;
+    return use == FSAFE_USE_DESTROY;
+}
+
+static bool barrier_may_hang(const void *object)
+{
+    (void)object;
+    return true;
+}
+
+const struct fsafe_waited fsafe_condvars = {
+    .name = "condition variable",
+    .fresh = &fsafe_fresh_condvar,
+    .hangs = condvar_hangs,
+    .may_hang = condvar_may_hang,
+};
+
+const struct fsafe_waited fsafe_barriers = {
+    .name = "barrier",
+    .fresh = &fsafe_fresh_barrier,
+    .hangs = barrier_hangs,
+    .may_hang = barrier_may_hang,
+};
+
+/* --- Who is inside ------------------------------------------------------------------------------------------ */
+
+/* What the ledgers say about one object. */
+struct occupants {
+    struct fsafe_thread *vanished; /* one of them, of the youngest generation; NULL: none */
+    uintptr_t since;               /* where it went in */
+    unsigned count;                /* of vanished threads */
+    bool told;                     /* the user knows of them */
+    bool living;                   /* somebody of this process is inside */
+};
+
+typedef bool each_record(struct fsafe_thread *thread, uint32_t index, uintptr_t word, uintptr_t site, void *context);
+
+/* Calls `each` for all records that name `object`; the first to return false ends its thread's. */
+static void for_each(uintptr_t object, each_record *each, void *context)
+{
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        const struct fsafe_ledger *waits = fsafe_thread_waits(thread);
+        uintptr_t word, site;
+        if (fsafe_thread_generation(thread) == 0)
+            continue;
+        for (uint32_t k = atomic_load_explicit(&waits->depth, memory_order_acquire); k > 0; k--)
+            if (fsafe_ledger_read(waits, k, &word, &site) && (word & ~FSAFE_STAGE_MASK) == object &&
+                !each(thread, k, word, site, context))
+                break;
+    }
+}
+
+static bool is_vanished(const struct fsafe_thread *thread)
+{
+    return fsafe_thread_generation(thread) < fsafe_lineage_generation();
+}
+
+static bool count_in(struct fsafe_thread *thread, uint32_t index, uintptr_t word, uintptr_t site, void *context)
+{
+    struct occupants *in = context;
+    (void)index;
+    if ((word & FSAFE_STAGE_MASK) == FSAFE_INSIDE_MUTEX)
+        return true;
+    if (!is_vanished(thread)) {
+        in->living |= !thread->ended;
+        return false;
+    }
+    in->count++;
+    in->told |= (word & FSAFE_STAGE_MASK) == FSAFE_INSIDE_TOLD;
+    if (in->vanished == NULL || fsafe_thread_generation(thread) > fsafe_thread_generation(in->vanished)) {
+        in->vanished = thread;
+        in->since = site;
+    }
+    return false;
+}
+
+/* What becomes of the vanished threads' records of an object: they are emptied, or say something else. */
+struct rewrite {
+    bool of_mutex; /* those of a mutex that was left, or those of an object */
+    bool to_told;
+    unsigned count;
+};
+
+static bool rewrite_in(struct fsafe_thread *thread, uint32_t index, uintptr_t word, uintptr_t site, void *context)
+{
+    struct rewrite *rewrite = context;
+    (void)site;
+    if (!is_vanished(thread) || ((word & FSAFE_STAGE_MASK) == FSAFE_INSIDE_MUTEX) != rewrite->of_mutex)
+        return true;
+    rewrite->count++;
+    atomic_store_explicit(&fsafe_ledger_record(fsafe_thread_waits(thread), index)->lock,
+                          rewrite->to_told ? word | FSAFE_INSIDE_TOLD : 0, memory_order_release);
+    return true;
+}
+
+/* Empties them and returns how many they were. Under the latch. */
+static unsigned forget(uintptr_t object, bool of_mutex)
+{
+    struct rewrite rewrite = {.of_mutex = of_mutex};
+    for_each(object, rewrite_in, &rewrite);
+    if (rewrite.count > 0)
+        fsafe_filter_fill(&fsafe_waits_filter, FSAFE_WAITS);
+    return rewrite.count;
+}
+
+/* --- Settling ----------------------------------------------------------------------------------------------- */
+
+/* Without repair: says once that it may hang, and each time that it will. */
+static void watch(const struct fsafe_waited *kind, const void *object, const struct occupants *in, enum fsafe_use use,
+                  struct fsafe_event *event)
+{
+    bool will = kind->hangs(object, use);
+    if (!will && (in->told || use == FSAFE_USE_WAKE || !kind->may_hang(object)))
+        return;
+    struct fsafe_claims claims = {.vanished = in->vanished, .since = in->since};
+    fsafe_takeover_decide(event, &claims, true);
+    if (!will && event->deed == FSAFE_WOULD_HANG)
+        event->deed = FSAFE_MAY_HANG;
+    struct rewrite rewrite = {.to_told = true};
+    for_each((uintptr_t)object, rewrite_in, &rewrite);
+}
+
+/* Under the latch. */
+static void settle(const struct fsafe_waited *kind, void *object, enum fsafe_use use, struct fsafe_event *event)
+{
+    struct occupants in = {.count = 0};
+    if (!kind->fresh->known || !fsafe_filter_ask(&fsafe_waits_filter, FSAFE_WAITS, (uintptr_t)object))
+        return;
+    for_each((uintptr_t)object, count_in, &in);
+    /* Alive and inside before it was settled: a wait of this very thread that a signal handler interrupted. */
+    if (in.count == 0 || in.living)
+        return;
+    if (fsafe_fresh_is_shared(kind->fresh, object)) {
+        forget((uintptr_t)object, false);
+        return;
+    }
+    if (fsafe_options.mode != FSAFE_MODE_REPAIR) {
+        watch(kind, object, &in, use, event);
+        return;
+    }
+    struct fsafe_claims claims = {.vanished = in.vanished, .since = in.since};
+    bool hazard = kind->may_hang(object);
+    if (fsafe_takeover_decide(event, &claims, true)) {
+        event->deed = FSAFE_FORGOT;
+        event->count = in.count;
+        fsafe_fresh_reset(kind->fresh, object);
+    }
+    event->worth_a_line = hazard;
+    forget((uintptr_t)object, false);
+}
+
+static struct fsafe_event event_of(const struct fsafe_waited *kind, const void *object, uintptr_t site)
+{
+    return (struct fsafe_event){
+        .lock = kind->name,
+        .kind = "private",
+        .address = (uintptr_t)object,
+        .wanted_at = site,
+        .in_use = true,
+    };
+}
+
+static bool is_never_stale(uintptr_t lock, void *context)
+{
+    (void)lock, (void)context;
+    return false;
+}
+
+static bool push(struct fsafe_thread *self, uintptr_t word, uintptr_t site)
+{
+    return fsafe_ledger_push(fsafe_thread_waits(self), word, site) ||
+           fsafe_ledger_push_full(fsafe_thread_waits(self), word, site, is_never_stale, NULL);
+}
+
+bool fsafe_waits_enter_slowly(const struct fsafe_waited *kind, void *object, enum fsafe_inside inside,
+                              struct fsafe_thread *self, uintptr_t site)
+{
+    uintptr_t word = (uintptr_t)object | inside;
+    if (!fsafe_waits_concern((uintptr_t)object))
+        return push(self, word, site);
+    struct fsafe_event event = event_of(kind, object, site);
+    enum fsafe_use use = inside == FSAFE_INSIDE_WAIT ? FSAFE_USE_WAIT : FSAFE_USE_WAKE;
+    struct fsafe_sigset old;
+    /* In one piece: whoever has not entered yet when somebody settles comes after it. */
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    settle(kind, object, use, &event);
+    bool noted = push(self, word, site);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+    fsafe_takeover_tell(&event);
+    return noted;
+}
+
+void fsafe_waits_settle(const struct fsafe_waited *kind, void *object, uintptr_t site)
+{
+    if (!fsafe_waits_concern((uintptr_t)object))
+        return;
+    struct fsafe_event event = event_of(kind, object, site);
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    settle(kind, object, FSAFE_USE_DESTROY, &event);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+    fsafe_takeover_tell(&event);
+}
+
+void fsafe_waits_born(void *object)
+{
+    if (!fsafe_waits_concern((uintptr_t)object))
+        return;
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    forget((uintptr_t)object, false);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+}
+
+/* --- The mutexes that waiters have left --------------------------------------------------------------------- */
+
+bool fsafe_waits_enter_mutex(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site)
+{
+    return push(self, (uintptr_t)mutex | FSAFE_INSIDE_MUTEX, site);
+}
+
+void fsafe_waits_forget_mutex(const pthread_mutex_t *mutex)
+{
+    if (fsafe_filter_ask(&fsafe_waits_filter, FSAFE_WAITS, (uintptr_t)mutex))
+        forget((uintptr_t)mutex, true);
+}
+
+void fsafe_waits_release_mutex(pthread_mutex_t *mutex)
+{
+    if (fsafe_options.mode != FSAFE_MODE_REPAIR || !fsafe_waits_concern((uintptr_t)mutex) ||
+        fsafe_layout_mutex_kind(mutex) == FSAFE_MUTEX_FOREIGN || fsafe_layout_mutex_locked(mutex) ||
+        fsafe_takeover_is_shared((uintptr_t)mutex))
+        return;
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    if (fsafe_filter_ask(&fsafe_waits_filter, FSAFE_WAITS, (uintptr_t)mutex))
+        fsafe_layout_mutex_drop_users(mutex, forget((uintptr_t)mutex, true));
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+}

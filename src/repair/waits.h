@@ -1,0 +1,89 @@
+/*
+ * repair/waits: objects that threads are inside of for a while: condition variables and barriers, after a fork.
+ *
+ * A thread that vanished while it waited in one is counted in there for ever: destroying the object waits for it, wake-ups
+ * go to it, and it makes a barrier pass too early. One that vanished inside signal or broadcast has the object's inner
+ * lock. So each thread *enters* an object in its FSAFE_WAITS ledger before the real call and *leaves* it afterwards,
+ * and a child *settles* an object before it first uses it: if a vanished thread was inside, the object is made as
+ * new. Every user settles first, so there is nobody alive in an object that is not settled yet.
+ *
+ * What is process-shared is left alone. The mutex that a waiter has left is entered as well: libc still counts it as
+ * one of that mutex's users.
+ */
+#ifndef FSAFE_REPAIR_WAITS_H
+#define FSAFE_REPAIR_WAITS_H
+
+#include "libc/fresh.h"
+#include "repair/filter.h"
+#include "repair/takeover.h"
+
+/* What the caller is about to do with it. */
+enum fsafe_use { FSAFE_USE_WAIT, FSAFE_USE_WAKE, FSAFE_USE_DESTROY };
+
+/* A kind of object. */
+struct fsafe_waited {
+    const char *name; /* in reports */
+    const struct fsafe_fresh *fresh;
+    /* Whether a vanished thread in there makes this use hang for certain, or perhaps: for reports only. */
+    bool (*hangs)(const void *object, enum fsafe_use use);
+    bool (*may_hang)(const void *object);
+};
+extern const struct fsafe_waited fsafe_condvars;
+extern const struct fsafe_waited fsafe_barriers;
+
+/* See fsafe_waits_concern. Only the functions here may touch it. */
+extern struct fsafe_filter fsafe_waits_filter;
+
+/*
+ * Whether a vanished thread may be inside of it: never wrong when it says no. Two loads in a process that was never
+ * forked, three in another. Context: any thread.
+ */
+static inline bool fsafe_waits_concern(uintptr_t object)
+{
+    return FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_filter_may_have(&fsafe_waits_filter, object);
+}
+
+/* Enter where there may be something to settle, or no room. Context: any thread, no latch held. */
+bool fsafe_waits_enter_slowly(const struct fsafe_waited *kind, void *object, enum fsafe_inside inside,
+                              struct fsafe_thread *self, uintptr_t site);
+
+/*
+ * Notes that the calling thread is about to go into `object`, settling it first. Returns whether there is a record,
+ * for leave. Context: any thread, no latch held.
+ */
+static inline bool fsafe_waits_enter(const struct fsafe_waited *kind, void *object, enum fsafe_inside inside,
+                                     struct fsafe_thread *self, uintptr_t site)
+{
+    if (FSAFE_LIKELY(!fsafe_waits_concern((uintptr_t)object) &&
+                     fsafe_ledger_push(fsafe_thread_waits(self), (uintptr_t)object | inside, site)))
+        return true;
+    return fsafe_waits_enter_slowly(kind, object, inside, self, site);
+}
+
+/* It is out again. The object is not touched: it may be gone. Context: the thread that entered. */
+static inline void fsafe_waits_leave(struct fsafe_thread *self, void *object, enum fsafe_inside inside)
+{
+    fsafe_ledger_drop(fsafe_thread_waits(self), (uintptr_t)object | inside);
+}
+
+/* Settles it for its destruction. Context: child, any thread, no latch held. */
+void fsafe_waits_settle(const struct fsafe_waited *kind, void *object, uintptr_t site);
+
+/* It was initialised anew: who was inside the old one does not matter. Context: any thread, no latch held. */
+void fsafe_waits_born(void *object);
+
+/* A waiter is about to leave this mutex. Returns whether there is a record, for leave. Context: any thread. */
+bool fsafe_waits_enter_mutex(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site);
+
+/*
+ * The mutex is about to be destroyed: vanished waiters are no users of it. Context: child, any thread, no latch held.
+ */
+void fsafe_waits_release_mutex(pthread_mutex_t *mutex);
+
+/*
+ * It was made free, or anew, and counts no users but living ones: the vanished waiters' records are over.
+ * Context: under the takeover latch.
+ */
+void fsafe_waits_forget_mutex(const pthread_mutex_t *mutex);
+
+#endif

@@ -1,0 +1,50 @@
+/*
+ * wrap/c11: <threads.h> in terms of pthread, for libraries where both names mean the same bytes.
+ */
+#ifndef FSAFE_WRAP_C11_H
+#define FSAFE_WRAP_C11_H
+
+#include <errno.h>
+#include <pthread.h>
+
+/* glibc's mtx_t and cnd_t hold a pthread object and nothing else (nptl/thrd_priv.h). */
+#if defined(FSAFE_LIBC_GLIBC) && defined(HAVE_MTX_LOCK)
+#define FSAFE_C11 1
+
+#include <threads.h>
+
+_Static_assert(sizeof(mtx_t) == sizeof(pthread_mutex_t) && _Alignof(mtx_t) == _Alignof(pthread_mutex_t),
+               "mtx_t is a pthread_mutex_t");
+_Static_assert(sizeof(cnd_t) == sizeof(pthread_cond_t) && _Alignof(cnd_t) == _Alignof(pthread_cond_t),
+               "cnd_t is a pthread_cond_t");
+_Static_assert(thrd_success == 0, "nothing to map on the fast path");
+
+static inline pthread_mutex_t *fsafe_c11_mutex(mtx_t *mutex)
+{
+    return (pthread_mutex_t *)(void *)mutex;
+}
+
+static inline pthread_cond_t *fsafe_c11_condvar(cnd_t *condvar)
+{
+    return (pthread_cond_t *)(void *)condvar;
+}
+
+/* Words an error number as libc does. */
+static inline int fsafe_c11_result(int error)
+{
+    switch (error) {
+    case 0:
+        return thrd_success;
+    case ENOMEM:
+        return thrd_nomem;
+    case ETIMEDOUT:
+        return thrd_timedout;
+    case EBUSY:
+        return thrd_busy;
+    default:
+        return thrd_error;
+    }
+}
+#endif
+
+#endif

@@ -1,0 +1,173 @@
+/*
+ * wrap/condvar: pthread_cond_* and cnd_*. libc does the work; a thread notes what it is inside of while it is (repair/waits.h).
+ * After the real call neither the condition variable nor, on cancellation, the mutex is touched.
+ */
+#include "config.h"
+
+#include "fork/coordinator.h"
+#include "libc/layout.h"
+#include "repair/mutex.h"
+#include "repair/waits.h"
+#include "wrap/c11.h"
+#include "wrap/next.h"
+
+#include <time.h>
+
+enum how { WAIT, TIMEDWAIT, CLOCKWAIT };
+
+struct attempt {
+    enum how how;
+    clockid_t clock;
+    const struct timespec *until;
+};
+
+static int ask_libc(pthread_cond_t *condvar, pthread_mutex_t *mutex, const struct attempt *attempt)
+{
+    switch (attempt->how) {
+    case TIMEDWAIT:
+        return FSAFE_NEXT(pthread_cond_timedwait)(condvar, mutex, attempt->until);
+#ifdef HAVE_PTHREAD_COND_CLOCKWAIT
+    case CLOCKWAIT:
+        return FSAFE_NEXT(pthread_cond_clockwait)(condvar, mutex, attempt->clock, attempt->until);
+#endif
+    default:
+        return FSAFE_NEXT(pthread_cond_wait)(condvar, mutex);
+    }
+}
+
+static int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t site, const struct attempt *attempt)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    if (self == NULL)
+        return ask_libc(condvar, mutex, attempt);
+    fsafe_fork_notice();
+    /* libc is about to release it and asks whose it is. */
+    if (fsafe_lineage_is_child())
+        fsafe_mutex_rehome(mutex, self);
+    /* The record in FSAFE_LOCKS stays: it explains the mutex when libc takes it again, unseen. */
+    bool in_mutex = fsafe_waits_enter_mutex(mutex, self, site);
+    bool in_condvar = fsafe_waits_enter(&fsafe_condvars, condvar, FSAFE_INSIDE_WAIT, self, site);
+    /*
+     * No cleanup handler here: it would outlive its frame if the program leaves by siglongjmp. A cancelled wait keeps
+     * its records until the thread ends: a child then makes as new what nobody waits in, which changes nothing.
+     */
+    int result = ask_libc(condvar, mutex, attempt);
+    if (in_condvar)
+        fsafe_waits_leave(self, condvar, FSAFE_INSIDE_WAIT);
+    if (in_mutex)
+        fsafe_waits_leave(self, mutex, FSAFE_INSIDE_MUTEX);
+    return result;
+}
+
+FSAFE_EXPORT int pthread_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex)
+{
+    return wait_in(condvar, mutex, FSAFE_CALLER(), &(const struct attempt){.how = WAIT});
+}
+
+FSAFE_EXPORT int pthread_cond_timedwait(pthread_cond_t *condvar, pthread_mutex_t *mutex, const struct timespec *until)
+{
+    return wait_in(condvar, mutex, FSAFE_CALLER(), &(const struct attempt){.how = TIMEDWAIT, .until = until});
+}
+
+#ifdef HAVE_PTHREAD_COND_CLOCKWAIT
+FSAFE_EXPORT int pthread_cond_clockwait(pthread_cond_t *condvar, pthread_mutex_t *mutex, clockid_t clock,
+                                        const struct timespec *until)
+{
+    return wait_in(condvar, mutex, FSAFE_CALLER(),
+                   &(const struct attempt){.how = CLOCKWAIT, .clock = clock, .until = until});
+}
+#endif
+
+enum whom { ONE, ALL };
+
+static int ask_libc_to_wake(pthread_cond_t *condvar, enum whom whom)
+{
+    return whom == ONE ? FSAFE_NEXT(pthread_cond_signal)(condvar) : FSAFE_NEXT(pthread_cond_broadcast)(condvar);
+}
+
+/* Somebody may be waiting. No cancellation point. */
+static __attribute__((noinline)) int wake_somebody(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    if (self == NULL)
+        return ask_libc_to_wake(condvar, whom);
+    fsafe_fork_notice();
+    bool noted = fsafe_waits_enter(&fsafe_condvars, condvar, FSAFE_INSIDE_CALL, self, site);
+    int result = ask_libc_to_wake(condvar, whom);
+    if (FSAFE_LIKELY(noted))
+        fsafe_waits_leave(self, condvar, FSAFE_INSIDE_CALL);
+    return result;
+}
+
+/* What is done to nobody needs neither a record nor, in a child, settling. */
+static inline int wake(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
+{
+    return fsafe_layout_cond_is_idle(condvar) ? 0 : wake_somebody(condvar, site, whom);
+}
+
+FSAFE_EXPORT int pthread_cond_signal(pthread_cond_t *condvar)
+{
+    return wake(condvar, FSAFE_CALLER(), ONE);
+}
+
+FSAFE_EXPORT int pthread_cond_broadcast(pthread_cond_t *condvar)
+{
+    return wake(condvar, FSAFE_CALLER(), ALL);
+}
+
+FSAFE_EXPORT int pthread_cond_init(pthread_cond_t *condvar, const pthread_condattr_t *attributes)
+{
+    int result = FSAFE_NEXT(pthread_cond_init)(condvar, attributes);
+    fsafe_fork_notice();
+    if (result == 0)
+        fsafe_waits_born(condvar);
+    return result;
+}
+
+static int destroy(pthread_cond_t *condvar, uintptr_t site)
+{
+    fsafe_fork_notice();
+    fsafe_waits_settle(&fsafe_condvars, condvar, site);
+    return FSAFE_NEXT(pthread_cond_destroy)(condvar);
+}
+
+FSAFE_EXPORT int pthread_cond_destroy(pthread_cond_t *condvar)
+{
+    return destroy(condvar, FSAFE_CALLER());
+}
+
+#ifdef FSAFE_C11
+/* C11's condition variable is the same object under another name; libc's cnd_* reach it past us. */
+
+FSAFE_EXPORT int cnd_wait(cnd_t *condvar, mtx_t *mutex)
+{
+    return fsafe_c11_result(wait_in(fsafe_c11_condvar(condvar), fsafe_c11_mutex(mutex), FSAFE_CALLER(),
+                                    &(const struct attempt){.how = WAIT}));
+}
+
+FSAFE_EXPORT int cnd_timedwait(cnd_t *restrict condvar, mtx_t *restrict mutex, const struct timespec *restrict until)
+{
+    return fsafe_c11_result(wait_in(fsafe_c11_condvar(condvar), fsafe_c11_mutex(mutex), FSAFE_CALLER(),
+                                    &(const struct attempt){.how = TIMEDWAIT, .until = until}));
+}
+
+FSAFE_EXPORT int cnd_signal(cnd_t *condvar)
+{
+    return fsafe_c11_result(wake(fsafe_c11_condvar(condvar), FSAFE_CALLER(), ONE));
+}
+
+FSAFE_EXPORT int cnd_broadcast(cnd_t *condvar)
+{
+    return fsafe_c11_result(wake(fsafe_c11_condvar(condvar), FSAFE_CALLER(), ALL));
+}
+
+FSAFE_EXPORT int cnd_init(cnd_t *condvar)
+{
+    return fsafe_c11_result(pthread_cond_init(fsafe_c11_condvar(condvar), NULL));
+}
+
+FSAFE_EXPORT void cnd_destroy(cnd_t *condvar)
+{
+    destroy(fsafe_c11_condvar(condvar), FSAFE_CALLER());
+}
+#endif

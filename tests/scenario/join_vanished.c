@@ -1,0 +1,191 @@
+/* Threads that only the parent has, joined or detached by the child. glibc lets it join a few; from 40 MB of stacks on
+ * it unmaps what the next join reads. */
+#include "scenario.h"
+
+#include <string.h>
+#include <threads.h>
+
+static int leave;
+
+enum { MOST = 12 };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
+static bool closing; /* under the lock */
+
+/* A worker of a pool. */
+static void *sleeps(void *raw)
+{
+    (void)raw;
+    SCN_IS(pthread_mutex_lock(&lock), 0);
+    SCN_IS(pthread_mutex_unlock(&lock), 0);
+    scn_await(leave);
+    return (void *)1;
+}
+
+static int sleeps_c11(void *raw)
+{
+    return sleeps(raw) == (void *)1 ? 1 : 0;
+}
+
+static int joins(pthread_t thread)
+{
+    return pthread_join(thread, NULL);
+}
+
+static int tries(pthread_t thread)
+{
+    return pthread_tryjoin_np(thread, NULL);
+}
+
+static int times(pthread_t thread)
+{
+    const struct timespec deadline = scn_in_ms(CLOCK_REALTIME, 3000);
+    return pthread_timedjoin_np(thread, NULL, &deadline);
+}
+
+static int clocks(pthread_t thread)
+{
+    const struct timespec deadline = scn_in_ms(CLOCK_MONOTONIC, 3000);
+    return pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &deadline);
+}
+
+static int detaches(pthread_t thread)
+{
+    return pthread_detach(thread);
+}
+
+static int joins_c11(pthread_t thread)
+{
+    return thrd_join(thread, NULL) == thrd_success ? 0 : EINVAL;
+}
+
+static int detaches_c11(pthread_t thread)
+{
+    return thrd_detach(thread) == thrd_success ? 0 : EINVAL;
+}
+
+static const struct {
+    const char *name;
+    int (*call)(pthread_t thread);
+    bool c11;
+} ways[] = {
+    {"join", joins, false},         {"tryjoin", tries, false},      {"timedjoin", times, false},
+    {"clockjoin", clocks, false},   {"detach", detaches, false},    {"thrd-join", joins_c11, true},
+    {"thrd-detach", detaches_c11, true},
+};
+
+static void vanished(const struct scn_case *self)
+{
+    leave = scn_bell();
+    const int size = self->entry ? MOST : 2;
+    pthread_t thread[MOST];
+    for (int i = 0; i < size; i++) {
+        if (ways[self->number].c11)
+            SCN_CHECK(thrd_create(&thread[i], sleeps_c11, NULL) == thrd_success);
+        else
+            thread[i] = scn_start(sleeps, NULL);
+    }
+    usleep(50000);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        for (int i = 0; i < size; i++)
+            SCN_IS(ways[self->number].call(thread[i]), 0);
+        /* Their stacks are in use again, and their handles. */
+        leave = scn_bell();
+        for (int i = 0; i < size; i++) {
+            thread[i] = scn_start(sleeps, NULL);
+            SCN_IS(pthread_tryjoin_np(thread[i], NULL), EBUSY);
+        }
+        for (int i = 0; i < size; i++)
+            scn_ring(leave);
+        for (int i = 0; i < size; i++)
+            scn_join(thread[i]);
+        scn_fine();
+    }
+    scn_reap(child);
+    for (int i = 0; i < size; i++)
+        scn_ring(leave);
+    for (int i = 0; i < size; i++)
+        scn_join(thread[i]);
+}
+
+
+static void *joins_other(void *raw)
+{
+    SCN_IS(pthread_join(*(pthread_t *)raw, NULL), 0);
+    return NULL;
+}
+
+/* Another thread was waiting in join when it vanished too: the child may join both. */
+static void joiner_vanished(const struct scn_case *self)
+{
+    (void)self;
+    leave = scn_bell();
+    pthread_t thread = scn_start(sleeps, NULL);
+    const pthread_t joiner = scn_start(joins_other, &thread);
+    usleep(50000);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(pthread_join(joiner, NULL), 0);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_ring(leave);
+    scn_join(joiner);
+}
+
+/* A pool as C++ programs have it, ended in the child: close, wake all, join each. */
+static void *works(void *raw)
+{
+    (void)raw;
+    SCN_IS(pthread_mutex_lock(&lock), 0);
+    while (!closing)
+        SCN_IS(pthread_cond_wait(&condition, &lock), 0);
+    SCN_IS(pthread_mutex_unlock(&lock), 0);
+    return NULL;
+}
+
+static void close_pool(const pthread_t *thread, int size)
+{
+    SCN_IS(pthread_mutex_lock(&lock), 0);
+    closing = true;
+    SCN_IS(pthread_cond_broadcast(&condition), 0);
+    SCN_IS(pthread_mutex_unlock(&lock), 0);
+    for (int i = 0; i < size; i++)
+        scn_join(thread[i]);
+    SCN_IS(pthread_cond_destroy(&condition), 0);
+    SCN_IS(pthread_mutex_destroy(&lock), 0);
+}
+
+static void pool_closed(const struct scn_case *self)
+{
+    pthread_t thread[MOST];
+    (void)self;
+    for (int i = 0; i < MOST; i++)
+        thread[i] = scn_start(works, NULL);
+    usleep(100000);
+    for (int i = 0; i < 3; i++) {
+        const pid_t child = scn_fork();
+        if (child == 0) {
+            close_pool(thread, MOST);
+            scn_fine();
+        }
+        scn_reap(child);
+    }
+    close_pool(thread, MOST);
+}
+
+void scn_cases(void)
+{
+    static const struct scn_entry many = {.name = "many"};
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = vanished, .number = (long)i}, "%s",
+                ways[i].name);
+        scn_add((struct scn_case){.bare = strstr(ways[i].name, "detach") ? "fine" : "dies SIGSEGV",
+                                  .says = SCN_SILENT, .run = vanished, .number = (long)i, .entry = &many},
+                "%s-many", ways[i].name);
+    }
+    scn_add((struct scn_case){.bare = "dies SIGSEGV", .run = pool_closed}, "pool-closed");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = joiner_vanished}, "joiner-vanished");
+}
