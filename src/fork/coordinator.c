@@ -3,6 +3,7 @@
 
 #include "base/options.h"
 #include "fork/coordinator.h"
+#include "repair/stdio.h"
 #include "repair/takeover.h"
 #include "report/report.h"
 
@@ -13,8 +14,10 @@ static _Atomic unsigned long fork_count;
 static void prepare(void)
 {
     struct fsafe_thread *self = fsafe_thread_join();
-    if (self != NULL)
+    if (self != NULL) {
         self->fork_number = atomic_fetch_add_explicit(&fork_count, 1, memory_order_relaxed) + 1;
+        fsafe_stdio_prepare(self);
+    }
 }
 
 static void forget_fork(struct fsafe_thread *self)
@@ -25,8 +28,10 @@ static void forget_fork(struct fsafe_thread *self)
 
 void fsafe_fork_in_parent(void)
 {
-    if (fsafe_self != NULL)
+    if (fsafe_self != NULL) {
         forget_fork(fsafe_self);
+        fsafe_stdio_parent(fsafe_self);
+    }
 }
 
 /*
@@ -46,6 +51,8 @@ static void adopt(void)
     }
     fsafe_latch_reset(&fsafe_takeover_latch);
     fsafe_thread_adopt(self);
+    if (self != NULL)
+        fsafe_stdio_child(self);
     fsafe_lineage_adopted(&fork);
     if (fsafe_options.verbose)
         fsafe_report_note_number("child of a fork adopted; generation ", fsafe_lineage_generation());

@@ -1,9 +1,10 @@
 /*
  * fork/coordinator: what happens to our own state around a fork, in one order.
  *
- *     prepare   last of all prepare handlers: number the fork, note who makes it
- *     child     first of all child handlers: reset the latch, begin a generation, move its one thread into it
- *     parent    nothing to undo
+ *     prepare   last of all prepare handlers: number the fork, note who makes it and which streams that thread holds
+ *     child     first of all child handlers: reset the latch, begin a generation, move its one thread into it, give
+ *               it back its streams
+ *     parent    the notes are forgotten
  *
  * The handlers are registered once, when the library is loaded: before everybody else's, because glibc runs
  * prepare handlers last registered first and the others first registered first.

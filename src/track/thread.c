@@ -128,6 +128,8 @@ static void empty_ledgers(struct fsafe_thread *self)
     BEGIN(FSAFE_TOKENS, self->first_tokens);
     BEGIN(FSAFE_SPINS, self->first_spins);
     BEGIN(FSAFE_WAITS, self->first_waits);
+    BEGIN(FSAFE_GUARDS_BEGUN, self->first_guards);
+    BEGIN(FSAFE_FILES, self->first_files);
 #undef BEGIN
     _Static_assert(offsetof(struct fsafe_thread, first_locks.record) - offsetof(struct fsafe_thread, first_locks) ==
                        offsetof(struct fsafe_records, record),
@@ -142,10 +144,12 @@ static void fill_in(struct fsafe_thread *self)
     memset(self->former_owners, 0, sizeof self->former_owners);
     self->tid = fsafe_sys_gettid();
     self->pid = fsafe_sys_getpid();
+    self->handle = (uintptr_t)pthread_self();
     self->exit_rounds = 0;
     self->ended = false;
     self->fork_number = 0;
     self->fork_site = 0;
+    self->fork_files = NULL;
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name, 0, 0, 0, 0);
 }
 

@@ -21,6 +21,8 @@ enum fsafe_ledger_of {
     FSAFE_TOKENS, /* semaphores used as locks; nothing waits for them */
     FSAFE_SPINS,  /* spin locks: only the record says who has one */
     FSAFE_WAITS,  /* condition variables and barriers that the thread is inside of */
+    FSAFE_GUARDS_BEGUN, /* C++ static locals whose initialiser it runs, or waits for */
+    FSAFE_FILES, /* stdio streams that it locked by flockfile */
     FSAFE_LEDGERS,
 };
 
@@ -40,6 +42,7 @@ struct fsafe_thread {
     int former_owners[8]; /* `owner` before the forks that this thread made, latest first; 0: none */
     pid_t tid;            /* its id, for reports */
     pid_t pid;            /* the process it lives in, for reports */
+    uintptr_t handle;     /* its pthread_self(): what stdio writes as owner into a stream */
     unsigned exit_rounds; /* destructor rounds seen at its end */
     bool ended;           /* it left while it held locks: the slot stays to say so */
     char name[16];        /* its name when it joined, for reports */
@@ -47,12 +50,15 @@ struct fsafe_thread {
     /* The fork under way: filled in by the thread itself before it forks, read by the child it becomes. */
     unsigned long fork_number;
     uintptr_t fork_site;
+    struct fsafe_stdio_holds *fork_files; /* see repair/stdio.h; NULL: none */
 
     /* Where the ledgers begin; most threads never need more. */
     FSAFE_RECORDS(20) first_locks;
     FSAFE_RECORDS(16) first_tokens;
     FSAFE_RECORDS(4) first_spins;
     FSAFE_RECORDS(4) first_waits;
+    FSAFE_RECORDS(4) first_guards;
+    FSAFE_RECORDS(4) first_files;
 };
 
 static inline struct fsafe_ledger *fsafe_thread_locks(struct fsafe_thread *thread)
@@ -73,6 +79,16 @@ static inline struct fsafe_ledger *fsafe_thread_spins(struct fsafe_thread *threa
 static inline struct fsafe_ledger *fsafe_thread_waits(struct fsafe_thread *thread)
 {
     return &thread->ledgers[FSAFE_WAITS];
+}
+
+static inline struct fsafe_ledger *fsafe_thread_guards(struct fsafe_thread *thread)
+{
+    return &thread->ledgers[FSAFE_GUARDS_BEGUN];
+}
+
+static inline struct fsafe_ledger *fsafe_thread_files(struct fsafe_thread *thread)
+{
+    return &thread->ledgers[FSAFE_FILES];
 }
 
 /* This thread's slot, or NULL before it joins, after it left, and where we are switched off. */

@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdio.h>
 #ifdef HAVE_THREADS_H
 #include <threads.h>
 #endif

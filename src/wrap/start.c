@@ -6,6 +6,7 @@
 
 #include "base/options.h"
 #include "fork/coordinator.h"
+#include "libc/layout-stream.h"
 #include "libc/layout.h"
 #include "repair/mutex.h"
 #include "repair/semaphore.h"
@@ -48,6 +49,7 @@ static void start(char *const *environment)
         .sem_post = fsafe_next.sem_post,
     };
     fsafe_layout_self_test(&calls);
+    fsafe_layout_stream_self_test(fsafe_next.flockfile, fsafe_next.funlockfile);
     fsafe_lineage_start();
     if (!fsafe_thread_start(&(const struct fsafe_thread_calls){.probe_owner = probe_owner, .leave = leave}) ||
         !fsafe_fork_start()) {
