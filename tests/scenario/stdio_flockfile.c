@@ -315,7 +315,8 @@ static void hammered(const struct scn_case *self)
 
 void scn_cases(void)
 {
-    static const struct scn_entry lock_entry = {"flockfile", take, "hangs"}, try_entry = {"ftrylockfile", try, "fails EBUSY"};
+    static const struct scn_entry lock_entry = {"flockfile", take, "hangs"};
+    static const struct scn_entry try_entry = {"ftrylockfile", try, "fails EBUSY"};
     const struct scn_entry *const entries[] = {&lock_entry, &try_entry};
     for (int kind = 0; kind < STREAMS; kind++) {
         const char *bare = kind == ORDINARY ? "hangs" : "fine";
