@@ -111,6 +111,7 @@ int main(void)
         {"semaphore lock trywait+post", "sem_trywait", "sem_post", &lock},
         {"semaphore lock wait+post", "sem_wait", "sem_post", &lock},
         {"semaphore event wait+post", "sem_wait", "sem_post", &event},
+        {"stream flockfile+funlockfile", "flockfile", "funlockfile", stdin},
     };
     printf("%-34s %-15s %10s %10s\n", "pair", "process", "bare", "with");
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
