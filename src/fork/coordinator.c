@@ -5,6 +5,7 @@
 #include "fork/coordinator.h"
 #include "fork/drain.h"
 #include "repair/mutex.h"
+#include "repair/stdio.h"
 #include "repair/takeover.h"
 #include "report/report.h"
 #include "track/gate.h"
@@ -16,16 +17,20 @@ static _Atomic unsigned long fork_count;
 static struct fsafe_thread *number_fork(void)
 {
     struct fsafe_thread *self = fsafe_thread_join();
-    if (self != NULL)
+    if (self != NULL) {
         self->fork_number = atomic_fetch_add_explicit(&fork_count, 1, memory_order_relaxed) + 1;
+    }
     return self;
 }
 
 static void prepare(void)
 {
     struct fsafe_thread *self = number_fork();
+    if (self == NULL)
+        return;
+    fsafe_stdio_prepare(self);
     /* A signal handler that forks while this thread is forking already finds the gate closed. */
-    if (self != NULL && !self->gate_closed)
+    if (!self->gate_closed)
         self->gate_closed = fsafe_drain_begin(self);
 }
 
@@ -46,6 +51,7 @@ void fsafe_fork_in_parent(void)
     forget_fork(self);
     if (closed)
         fsafe_gate_open();
+    fsafe_stdio_parent(self);
 }
 
 /*
@@ -66,8 +72,10 @@ static void adopt(void)
     fsafe_latch_reset(&fsafe_takeover_latch);
     fsafe_gate_reset(self);
     fsafe_thread_adopt(self);
-    if (self != NULL)
+    if (self != NULL) {
         fsafe_mutex_adopt(self);
+        fsafe_stdio_child(self);
+    }
     fsafe_lineage_adopted(&fork);
     if (fsafe_options.verbose)
         fsafe_report_note_number("child of a fork adopted; generation ", fsafe_lineage_generation());

@@ -1,9 +1,11 @@
 /*
  * fork/coordinator: what happens to our own state around a fork, in one order.
  *
- *     prepare   last of all prepare handlers: number the fork, note who makes it; close the gate and drain
- *     child     first of all child handlers: reset latch and gate, begin a generation, move its one thread into it
- *     parent    first of all parent handlers: open the gate
+ *     prepare   last of all prepare handlers: number the fork, note who makes it and which streams that thread holds;
+ *               close the gate and drain
+ *     child     first of all child handlers: reset latch and gate, begin a generation, move its one thread into it, give
+ *               it back its streams
+ *     parent    first of all parent handlers: open the gate, forget the notes
  *
  * The handlers are registered once, when the library is loaded: before everybody else's, because glibc runs
  * prepare handlers last registered first and the others first registered first.

@@ -136,6 +136,8 @@ static void empty_ledgers(struct fsafe_thread *self)
     BEGIN(FSAFE_TOKENS, self->first_tokens);
     BEGIN(FSAFE_SPINS, self->first_spins);
     BEGIN(FSAFE_WAITS, self->first_waits);
+    BEGIN(FSAFE_GUARDS_BEGUN, self->first_guards);
+    BEGIN(FSAFE_FILES, self->first_files);
 #undef BEGIN
     _Static_assert(offsetof(struct fsafe_thread, first_locks.record) - offsetof(struct fsafe_thread, first_locks) ==
                        offsetof(struct fsafe_records, record),
@@ -164,6 +166,7 @@ static void fill_in(struct fsafe_thread *self)
     self->fork_site = 0;
     self->gate_closed = false;
     atomic_store_explicit(&self->forking, false, memory_order_relaxed);
+    self->fork_files = NULL;
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name, 0, 0, 0, 0);
     /* Last: from here on others believe what the slot says. */
     atomic_store_explicit(&self->generation, fsafe_lineage_generation(), memory_order_release);

@@ -24,6 +24,8 @@ enum fsafe_ledger_of {
     FSAFE_TOKENS, /* semaphores used as locks; nothing waits for them */
     FSAFE_SPINS,  /* spin locks: only the record says who has one */
     FSAFE_WAITS,  /* condition variables and barriers that the thread is inside of */
+    FSAFE_GUARDS_BEGUN, /* C++ static locals whose initialiser it runs, or waits for */
+    FSAFE_FILES, /* stdio streams that it locked by flockfile */
     FSAFE_LEDGERS,
 };
 
@@ -52,7 +54,7 @@ struct fsafe_thread {
 
     int former_owners[FSAFE_FORMER_OWNERS]; /* `owner` before the forks it made, latest first; 0: none */
     int living_owners[4]; /* owners of other threads found alive in this process; see repair/mutex.c */
-    pthread_t handle;     /* what its creator calls it */
+    pthread_t handle;     /* what its creator calls it, and stdio as owner of a stream */
     bool has_handle;      /* false: a newer thread may be called so */
     pid_t tid;            /* its id, for reports */
     pid_t pid;            /* the process it lives in, for reports */
@@ -64,12 +66,15 @@ struct fsafe_thread {
     unsigned long fork_number;
     uintptr_t fork_site;
     bool gate_closed; /* it has to open the gate again */
+    struct fsafe_stdio_holds *fork_files; /* see repair/stdio.h; NULL: none */
 
     /* Where the ledgers begin; most threads never need more. */
     FSAFE_RECORDS(20) first_locks;
     FSAFE_RECORDS(16) first_tokens;
     FSAFE_RECORDS(4) first_spins;
     FSAFE_RECORDS(4) first_waits;
+    FSAFE_RECORDS(4) first_guards;
+    FSAFE_RECORDS(4) first_files;
 };
 
 static inline struct fsafe_ledger *fsafe_thread_locks(struct fsafe_thread *thread)
@@ -90,6 +95,16 @@ static inline struct fsafe_ledger *fsafe_thread_spins(struct fsafe_thread *threa
 static inline struct fsafe_ledger *fsafe_thread_waits(struct fsafe_thread *thread)
 {
     return &thread->ledgers[FSAFE_WAITS];
+}
+
+static inline struct fsafe_ledger *fsafe_thread_guards(struct fsafe_thread *thread)
+{
+    return &thread->ledgers[FSAFE_GUARDS_BEGUN];
+}
+
+static inline struct fsafe_ledger *fsafe_thread_files(struct fsafe_thread *thread)
+{
+    return &thread->ledgers[FSAFE_FILES];
 }
 
 /* This thread's slot, or NULL before it joins, after it left, and where we are switched off. */

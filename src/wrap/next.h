@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <stdio.h>
 #ifdef HAVE_THREADS_H
 #include <threads.h>
 #endif

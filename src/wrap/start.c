@@ -7,6 +7,7 @@
 #include "base/options.h"
 #include "fork/coordinator.h"
 #include "libc/fresh.h"
+#include "libc/layout-stream.h"
 #include "libc/layout.h"
 #include "repair/mutex.h"
 #include "repair/semaphore.h"
@@ -76,6 +77,7 @@ static void start(char *const *environment)
         .sem_trywait = fsafe_next.sem_trywait,
         .sem_post = fsafe_next.sem_post,
     });
+    fsafe_layout_stream_self_test(fsafe_next.flockfile, fsafe_next.funlockfile);
     fsafe_lineage_start();
     fsafe_gate_start();
     const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave, .is_stale = is_stale};

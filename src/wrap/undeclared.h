@@ -5,6 +5,8 @@
 #define FSAFE_WRAP_UNDECLARED_H
 
 #include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <unistd.h>
 
 /* Names from before 2.34 and fork's second name: each is defined as the alias of our wrapper. */
@@ -13,6 +15,13 @@
 #include "wrap/symbols.def"
 #undef FSAFE_SYMBOL
 #undef FSAFE_ALIAS
+
+/* The C++ ABI's; no header of C's has them. A guard is 64 bits, zero at first. */
+#ifdef __LP64__
+int __cxa_guard_acquire(uint64_t *guard);
+void __cxa_guard_release(uint64_t *guard);
+void __cxa_guard_abort(uint64_t *guard);
+#endif
 
 /* gcc wants an alias to promise all that its target does; clang has no word for that and does not ask. */
 #if defined(__has_attribute) && __has_attribute(copy)

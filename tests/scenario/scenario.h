@@ -12,12 +12,22 @@
 
 #include <errno.h>
 #include <pthread.h>
+#ifndef __cplusplus
 #include <stdatomic.h>
+#endif
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Victims may be C++; the harness itself is C. */
+#ifdef __cplusplus
+#include <atomic>
+using std::atomic_int;
+#define _Noreturn [[noreturn]]
+extern "C" {
+#endif
 
 /* --- Cases ------------------------------------------------------------------------------------------------ */
 
@@ -150,5 +160,10 @@ void *scn_libc(const char *name);
 struct timespec scn_in_ms(clockid_t clock, long ms);
 /* Resident memory of this process. */
 long scn_resident_kib(void);
+
+#ifdef __cplusplus
+#undef _Noreturn
+}
+#endif
 
 #endif

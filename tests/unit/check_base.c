@@ -151,9 +151,11 @@ static void read_options(char *first, char *second, char *third)
 static void assert_defaults(void)
 {
 #define FSAFE_CHOICE(variable, field, words) ck_assert_msg(fsafe_options.field == 0, "%s", #variable);
+#define FSAFE_NUMBER(variable, field, usual, most) ck_assert_msg(fsafe_options.field == usual, "%s", #variable);
 #define FSAFE_STRING(variable, field, bytes) ck_assert_msg(fsafe_options.field[0] == '\0', "%s", #variable);
 #include "base/options.def"
 #undef FSAFE_CHOICE
+#undef FSAFE_NUMBER
 #undef FSAFE_STRING
 }
 
@@ -218,6 +220,36 @@ static void try_choice(const char *variable, const char *words, const int *field
     ck_assert_msg(*field == 0 && complaint.count == 0, "%s", entry);
 }
 
+/* The numbers of its range and none beside it. */
+static void try_number(const char *variable, const unsigned *field, unsigned usual, unsigned most)
+{
+    char entry[256];
+    const unsigned good[] = {0, 1, most - 1, most};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        snprintf(entry, sizeof entry, "%s=%u", variable, good[i]);
+        read_options(entry, NULL, NULL);
+        ck_assert_msg(*field == good[i] && complaint.count == 0, "%s", entry);
+    }
+    char above[32];
+    snprintf(above, sizeof above, "%lu", most + 1ul);
+    const char *const bad[] = {above,   "-1",         "+1",         " 1",  "1 ", "1x", "0x1",
+                               "x",     "4294967296", "4294967297", "1.5", "1ms",
+                               "18446744073709551616", "18446744073709551617",
+                               "99999999999999999999999999999999999999999999"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        memset(&fsafe_options, 0x55, sizeof fsafe_options);
+        snprintf(entry, sizeof entry, "%s=%s", variable, bad[i]);
+        read_options(entry, NULL, NULL);
+        ck_assert_msg(*field == usual, "%s", entry);
+        ck_assert_msg(complaint.count == 1, "%s: %u complaints", entry, complaint.count);
+        ck_assert_str_eq(complaint.variable, variable);
+        ck_assert_str_eq(complaint.value, bad[i]);
+    }
+    snprintf(entry, sizeof entry, "%s=", variable);
+    read_options(entry, NULL, NULL);
+    ck_assert_msg(*field == usual && complaint.count == 0, "%s", entry);
+}
+
 /* The longest text that fits, and one more byte. */
 static void try_string(const char *variable, const char *field, size_t bytes)
 {
@@ -245,9 +277,11 @@ static void try_string(const char *variable, const char *field, size_t bytes)
 START_TEST(options_take_their_words_and_no_other)
 {
 #define FSAFE_CHOICE(variable, field, words) try_choice(#variable, words, &fsafe_options.field);
+#define FSAFE_NUMBER(variable, field, usual, most) try_number(#variable, &fsafe_options.field, usual, most);
 #define FSAFE_STRING(variable, field, bytes) try_string(#variable, fsafe_options.field, bytes);
 #include "base/options.def"
 #undef FSAFE_CHOICE
+#undef FSAFE_NUMBER
 #undef FSAFE_STRING
 }
 END_TEST
@@ -307,8 +341,10 @@ START_TEST(maps_tell_private_from_shared)
 {
     char *private = unit_map_island(1, MAP_PRIVATE);
     struct fsafe_mapping mapping = find(private + 100);
-    ck_assert(mapping.found && !mapping.shared);
+    ck_assert(mapping.found && !mapping.shared && mapping.writable);
     ck_assert_str_eq(mapping.module, "");
+    ck_assert_int_eq(mprotect(private, unit_page(), PROT_READ), 0);
+    ck_assert(!find(private).writable);
 
     mapping = find(unit_map_island(1, MAP_SHARED) + 100);
     ck_assert(mapping.found && mapping.shared);
@@ -450,6 +486,87 @@ START_TEST(maps_survive_very_long_paths)
     for (int i = DEPTH; i-- > 0;)
         unlinkat(directories[i], names[i], AT_REMOVEDIR);
     unit_remove_directory(path);
+}
+END_TEST
+
+/* A path whose part behind the first buffer looks like a line of its own, about all of memory. */
+START_TEST(maps_are_not_fooled_by_a_path)
+{
+    enum { BUFFER = 1023, COLUMN = 73 }; /* maps reads so much at once; the kernel writes paths from this column on */
+    static char line[] = "0-ffffffffffffffff rw-s 00000000 00:00 0 ";
+    char path[PATH_MAX], real[PATH_MAX], names[16][256];
+    int directories[17] = {0}, depth = 0;
+    unit_make_directory(path);
+    ck_assert_ptr_nonnull(realpath(path, real));
+    directories[0] = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (size_t left = BUFFER - COLUMN - strlen(real) - 1; left > 0;) {
+        size_t length = left > 202 ? 200 : left - 1;
+        memset(names[depth], 'd', length);
+        names[depth][length] = '\0';
+        ck_assert_int_eq(mkdirat(directories[depth], names[depth], 0700), 0);
+        directories[depth + 1] = openat(directories[depth], names[depth], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        depth++;
+        left -= length + 1;
+    }
+    ck_assert(!find_in_file(directories[depth], line, MAP_PRIVATE).shared);
+    while (depth-- > 0)
+        unlinkat(directories[depth], names[depth], AT_REMOVEDIR);
+    unit_remove_directory(path);
+}
+END_TEST
+
+/* Anonymous memory right behind a file is the file's .bss; behind a gap it is nobody's. */
+START_TEST(maps_tell_bss_from_other_memory)
+{
+    size_t page = unit_page();
+    char path[PATH_MAX], name[PATH_MAX + 8];
+    unit_make_directory(path);
+    snprintf(name, sizeof name, "%s/module", path);
+    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    ck_assert_int_eq(ftruncate(fd, (off_t)page), 0);
+    char *at = unit_map_island(5, MAP_PRIVATE);
+    ck_assert_ptr_eq(mmap(at, page, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0), at);
+    ck_assert_int_eq(munmap(at + 2 * page, page), 0);
+    struct fsafe_mapping mapping = find(at + page);
+    ck_assert_str_eq(mapping.module, "module");
+    ck_assert_uint_eq(mapping.base, (uintptr_t)at);
+    mapping = find(at + 3 * page);
+    ck_assert(mapping.found);
+    ck_assert_str_eq(mapping.module, "");
+    close(fd);
+    unit_remove_directory(path);
+}
+END_TEST
+
+static const char *program_name;
+
+/* The first thread may end before the others do: /proc/self shows nothing from then on. */
+static void *look_when_first_has_ended(void *first)
+{
+    char byte;
+    pthread_detach(pthread_self());
+    pthread_join(*(pthread_t *)first, NULL);
+    usleep(20000);
+    struct fsafe_mapping mapping = {.address = (uintptr_t)big_bss};
+    bool good = fsafe_maps_find(&mapping, 1) && mapping.found && strcmp(mapping.module, program_name) == 0 &&
+                fsafe_sys_peek((uintptr_t)big_bss, &byte, 1);
+    _exit(good ? 0 : 1);
+}
+
+static void end_first_thread(void *argument)
+{
+    static pthread_t first;
+    pthread_t thread;
+    (void)argument;
+    program_name = unit_program(); /* asks /proc/self */
+    first = pthread_self();
+    pthread_create(&thread, NULL, look_when_first_has_ended, &first);
+    pthread_exit(NULL);
+}
+
+START_TEST(maps_and_peek_work_without_the_first_thread)
+{
+    unit_in_child(end_first_thread, NULL);
 }
 END_TEST
 
@@ -718,27 +835,27 @@ START_TEST(sys_knows_threads)
     ck_assert_int_eq(fsafe_sys_getpid(), getpid());
     ck_assert_int_eq(fsafe_sys_gettid(), (pid_t)syscall(SYS_gettid));
     ck_assert(fsafe_sys_single_threaded());
-    ck_assert(fsafe_sys_thread_alive(fsafe_sys_gettid()));
-    ck_assert(!fsafe_sys_thread_alive(getppid())); /* lives, but not here */
-    ck_assert(!fsafe_sys_thread_alive(0));
+    ck_assert(fsafe_sys_thread_alive(getpid(), fsafe_sys_gettid()));
+    ck_assert(!fsafe_sys_thread_alive(getpid(), getppid())); /* lives, but not here */
+    ck_assert(fsafe_sys_thread_alive(getppid(), getppid()));
     ck_assert_int_eq(errno, 77);
 
     unit_start_thread(&thread, live, NULL);
     UNIT_EVENTUALLY(other_tid != 0);
     ck_assert(!fsafe_sys_single_threaded());
-    ck_assert(fsafe_sys_thread_alive(other_tid));
+    ck_assert(fsafe_sys_thread_alive(getpid(), other_tid));
     may_end = true;
     pthread_join(thread, NULL);
     /* The kernel wakes the joiner a little before the thread is gone. */
     UNIT_EVENTUALLY(fsafe_sys_single_threaded());
-    UNIT_EVENTUALLY(!fsafe_sys_thread_alive(other_tid));
+    UNIT_EVENTUALLY(!fsafe_sys_thread_alive(getpid(), other_tid));
 }
 END_TEST
 
 static void assert_single(void *vanished)
 {
     ck_assert(fsafe_sys_single_threaded());
-    ck_assert(!fsafe_sys_thread_alive(*(_Atomic pid_t *)vanished));
+    ck_assert(!fsafe_sys_thread_alive(getpid(), *(_Atomic pid_t *)vanished));
 }
 
 START_TEST(sys_knows_that_threads_vanish_at_fork)
@@ -777,7 +894,7 @@ START_TEST(sys_offer_writes_at_once_or_not_at_all)
     size_t filled = fill_pipe(ends[1]);
     ck_assert_uint_gt(filled, 0);
     errno = 77;
-    alarm(10); /* a pipe nobody reads: waiting would be for ever */
+    unit_within(10); /* a pipe nobody reads: waiting would be for ever */
     fsafe_sys_offer(ends[1], "lost", 4);
     alarm(0);
     ck_assert_int_eq(errno, 77);
@@ -905,7 +1022,10 @@ START_TEST(sys_pauses)
     fsafe_sys_pause_us(30000);
     ck_assert_int_ge(now_us() - begun, 30000);
     uint32_t word = 1;
-    fsafe_sys_futex_wait(&word, 0); /* another value: no sleep */
+    fsafe_sys_futex_wait(&word, 0, NULL); /* another value: no sleep */
+    begun = now_us();
+    fsafe_sys_futex_wait(&word, 1, &(const struct timespec){.tv_nsec = 30000000});
+    ck_assert_int_ge(now_us() - begun, 30000);
 }
 END_TEST
 
@@ -932,6 +1052,9 @@ static void fill(Suite *suite)
     tcase_add_test(maps, maps_find_many_in_one_pass);
     tcase_add_test(maps, maps_name_files);
     tcase_add_loop_test(maps, maps_survive_very_long_paths, 1, 5);
+    tcase_add_test(maps, maps_are_not_fooled_by_a_path);
+    tcase_add_test(maps, maps_tell_bss_from_other_memory);
+    tcase_add_test(maps, maps_and_peek_work_without_the_first_thread);
     tcase_add_test(maps, maps_say_when_nothing_is_known);
     tcase_add_test(maps, maps_probe_tells_shared_without_proc);
 

@@ -1,1 +1,1004 @@
-int main(void){return 0;}
+/* Tests of src/repair: takeover, mutex, semaphore. */
+#include "unit.h"
+
+#include "base/options.h"
+#include "base/sys.h"
+#include "repair/mutex.h"
+#include "repair/semaphore.h"
+#include "repair/takeover.h"
+#include "track/lineage.h"
+#include "track/thread.h"
+
+/* --- A registry with threads that never were --------------------------------------------------------- */
+
+static int probe_owner(void)
+{
+    return fsafe_sys_gettid();
+}
+
+static bool leave(struct fsafe_thread *self)
+{
+    return fsafe_ledger_depth(fsafe_thread_locks(self)) > 0;
+}
+
+static char directory[PATH_MAX];
+static struct fsafe_thread *self;
+
+/* Lines go to a file of the test's. */
+static void set_up(void)
+{
+    static const struct fsafe_thread_calls calls = {
+        .probe_owner = probe_owner, .leave = leave, .is_stale = fsafe_mutex_is_stale};
+    unit_make_directory(directory);
+    memset(&fsafe_options, 0, sizeof fsafe_options);
+    snprintf(fsafe_options.log, sizeof fsafe_options.log, "%.500s/log", directory);
+    unit_start_layout();
+    fsafe_lineage_start();
+    ck_assert(fsafe_thread_start(&calls));
+    self = fsafe_thread_join();
+    ck_assert_ptr_nonnull(self);
+}
+
+static void tear_down(void)
+{
+    unit_remove_directory(directory);
+}
+
+/* Returns what was written to the log since the last time. */
+static const char *told(void)
+{
+    static char *text;
+    free(text);
+    text = unit_read_file(fsafe_options.log);
+    unlink(fsafe_options.log);
+    return text;
+}
+
+static unsigned count_lines(const char *text)
+{
+    unsigned lines = 0;
+    for (; (text = strchr(text, '\n')) != NULL; text++)
+        lines++;
+    return lines;
+}
+
+/* The process becomes a child, as far as the registry can tell. */
+static void begin_generation(void)
+{
+    fsafe_thread_adopt(self);
+    fsafe_lineage_adopted(&(const struct fsafe_fork){.number = 3, .tid = 815});
+}
+
+/* Fills in a free slot, as a thread of `generation` would have. `index` counts from the end, away from `self`. */
+static struct fsafe_thread *make_thread(uint32_t index, uint32_t generation)
+{
+    struct fsafe_thread *thread = fsafe_thread_slot(fsafe_thread_slots() - 1 - index);
+    ck_assert_ptr_ne(thread, self);
+    ck_assert_uint_eq(fsafe_thread_generation(thread), 0);
+    fsafe_ledger_begin(&thread->ledgers[FSAFE_LOCKS], &thread->first_locks,
+                       sizeof thread->first_locks.record / sizeof *thread->first_locks.record);
+    fsafe_ledger_begin(&thread->ledgers[FSAFE_TOKENS], &thread->first_tokens,
+                       sizeof thread->first_tokens.record / sizeof *thread->first_tokens.record);
+    thread->tid = thread->owner = (int)(INT_MAX - 100 + index); /* of nobody who lives */
+    strcpy(thread->name, "made up");
+    thread->generation = generation;
+    return thread;
+}
+
+static void record(struct fsafe_thread *thread, enum fsafe_ledger_of of, const volatile void *lock,
+                   enum fsafe_stage stage, uintptr_t site)
+{
+    ck_assert(fsafe_ledger_push(&thread->ledgers[of], (uintptr_t)lock | stage, site));
+}
+
+static struct fsafe_claims claims_of(enum fsafe_ledger_of of, const volatile void *lock)
+{
+    return fsafe_takeover_claims(self, of, (uintptr_t)lock, 0, 0);
+}
+
+static long long some_lock[8], other_lock[8]; /* memory for any kind */
+
+/* --- takeover: claims -------------------------------------------------------------------------------- */
+
+START_TEST(claims_of_nobody)
+{
+    begin_generation();
+    make_thread(0, 1);
+    record(make_thread(1, 1), FSAFE_LOCKS, other_lock, FSAFE_WANTED, 1);
+    record(self, FSAFE_LOCKS, some_lock, FSAFE_WANTED, 1); /* the asker itself is left out */
+    record(self, FSAFE_TOKENS, some_lock, FSAFE_HELD, 1);
+    struct fsafe_thread *gone = make_thread(2, 1);
+    record(gone, FSAFE_LOCKS, some_lock, FSAFE_HELD, 1);
+    gone->generation = 0; /* a free slot says nothing */
+    struct fsafe_claims none;
+    memset(&none, 0, sizeof none);
+    struct fsafe_claims claims = claims_of(FSAFE_LOCKS, some_lock);
+    ck_assert_mem_eq(&claims, &none, sizeof none);
+    claims = claims_of(FSAFE_TOKENS, some_lock);
+    ck_assert_mem_eq(&claims, &none, sizeof none);
+}
+END_TEST
+
+START_TEST(claims_of_a_vanished_thread)
+{
+    static const enum fsafe_stage stages[] = {FSAFE_WANTED, FSAFE_HELD, FSAFE_LEAVING};
+    begin_generation();
+    struct fsafe_thread *vanished = make_thread(0, 1);
+    record(vanished, FSAFE_LOCKS, other_lock, FSAFE_WANTED, 10);
+    record(vanished, FSAFE_LOCKS, some_lock, stages[_i], 11);
+    struct fsafe_claims claims = claims_of(FSAFE_LOCKS, some_lock);
+    ck_assert_ptr_eq(claims.vanished, vanished);
+    ck_assert_uint_eq(claims.since, 11);
+    ck_assert_int_eq(claims.vanished_held, stages[_i] == FSAFE_HELD);
+    ck_assert(!claims.living_holds && !claims.living_is_at_it && !claims.living_was_owner && !claims.died_with_it);
+    /* Each ledger is about its own kinds. */
+    ck_assert_ptr_null(claims_of(FSAFE_TOKENS, some_lock).vanished);
+}
+END_TEST
+
+START_TEST(claims_prefer_the_holder)
+{
+    begin_generation();
+    struct fsafe_thread *threads[3];
+    for (uint32_t i = 0; i < 3; i++) {
+        threads[i] = make_thread(i, 1);
+        record(threads[i], FSAFE_TOKENS, some_lock, i == (uint32_t)_i ? FSAFE_HELD : FSAFE_WANTED, 10 + i);
+    }
+    struct fsafe_claims claims = claims_of(FSAFE_TOKENS, some_lock);
+    ck_assert_ptr_eq(claims.vanished, threads[_i]);
+    ck_assert_uint_eq(claims.since, 10 + (uintptr_t)_i);
+    ck_assert(claims.vanished_held);
+}
+END_TEST
+
+/* The bytes of a mutex name its owner: its record says only "wanted", as those of all who waited. */
+START_TEST(claims_prefer_the_owner)
+{
+    begin_generation();
+    struct fsafe_thread *threads[3];
+    for (uint32_t i = 0; i < 3; i++) {
+        threads[i] = make_thread(i, 1);
+        record(threads[i], FSAFE_LOCKS, some_lock, FSAFE_WANTED, 10 + i);
+    }
+    struct fsafe_claims claims =
+        fsafe_takeover_claims(self, FSAFE_LOCKS, (uintptr_t)some_lock, 0, threads[_i]->owner);
+    ck_assert_ptr_eq(claims.vanished, threads[_i]);
+    ck_assert_uint_eq(claims.since, 10 + (uintptr_t)_i);
+}
+END_TEST
+
+START_TEST(claims_prefer_the_younger_generation)
+{
+    for (int i = 0; i < 3; i++)
+        begin_generation(); /* now 4 */
+    struct fsafe_thread *threads[3];
+    for (uint32_t i = 0; i < 3; i++) {
+        threads[i] = make_thread(i, i == (uint32_t)_i ? 3 : 1 + i % 2);
+        record(threads[i], FSAFE_TOKENS, some_lock, i == (uint32_t)_i ? FSAFE_WANTED : FSAFE_HELD, 10 + i);
+    }
+    ck_assert_ptr_eq(claims_of(FSAFE_TOKENS, some_lock).vanished, threads[_i]);
+}
+END_TEST
+
+START_TEST(claims_from_before_its_birth_do_not_count)
+{
+    for (int i = 0; i < 3; i++)
+        begin_generation(); /* now 4 */
+    struct fsafe_thread *vanished = make_thread(0, 2);
+    record(vanished, FSAFE_TOKENS, some_lock, FSAFE_HELD, 1);
+    for (uint32_t born = 0; born <= 4; born++) {
+        struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_TOKENS, (uintptr_t)some_lock, born, 0);
+        ck_assert_ptr_eq(claims.vanished, born <= 2 ? vanished : NULL);
+        ck_assert_int_eq(claims.vanished_held, born <= 2);
+    }
+}
+END_TEST
+
+START_TEST(claims_of_the_living)
+{
+    begin_generation();
+    struct fsafe_thread *living = make_thread(0, 2);
+    record(living, FSAFE_TOKENS, some_lock, FSAFE_WANTED, 1);
+    struct fsafe_claims claims = claims_of(FSAFE_TOKENS, some_lock);
+    ck_assert(claims.living_is_at_it && !claims.living_holds && claims.vanished == NULL);
+
+    /* Who asks, like us, has it not. */
+    living->asking = (uintptr_t)some_lock;
+    claims = claims_of(FSAFE_TOKENS, some_lock);
+    ck_assert(!claims.living_is_at_it && !claims.living_holds && claims.vanished == NULL);
+    living->asking = (uintptr_t)other_lock;
+    ck_assert(claims_of(FSAFE_TOKENS, some_lock).living_is_at_it);
+    living->asking = 0;
+
+    ck_assert(fsafe_ledger_drop(&living->ledgers[FSAFE_TOKENS], (uintptr_t)some_lock));
+    record(living, FSAFE_TOKENS, some_lock, FSAFE_LEAVING, 1);
+    claims = claims_of(FSAFE_TOKENS, some_lock);
+    ck_assert(claims.living_is_at_it && !claims.living_holds);
+
+    ck_assert(fsafe_ledger_drop(&living->ledgers[FSAFE_TOKENS], (uintptr_t)some_lock));
+    record(living, FSAFE_TOKENS, some_lock, FSAFE_HELD, 1);
+    claims = claims_of(FSAFE_TOKENS, some_lock);
+    ck_assert(claims.living_holds && !claims.living_is_at_it && !claims.vanished_held && claims.vanished == NULL);
+
+    /* Beside one that vanished. */
+    struct fsafe_thread *vanished = make_thread(1, 1);
+    record(vanished, FSAFE_TOKENS, some_lock, FSAFE_HELD, 1);
+    claims = claims_of(FSAFE_TOKENS, some_lock);
+    ck_assert(claims.living_holds && claims.vanished_held);
+    ck_assert_ptr_eq(claims.vanished, vanished);
+}
+END_TEST
+
+START_TEST(claims_look_at_the_latest_record)
+{
+    begin_generation();
+    struct fsafe_thread *living = make_thread(0, 2);
+    record(living, FSAFE_TOKENS, some_lock, FSAFE_HELD, 1);
+    record(living, FSAFE_TOKENS, some_lock, FSAFE_WANTED, 2);
+    struct fsafe_claims claims = claims_of(FSAFE_TOKENS, some_lock);
+    ck_assert(claims.living_is_at_it && !claims.living_holds);
+    fsafe_ledger_clear(&living->ledgers[FSAFE_TOKENS], 2, (uintptr_t)some_lock);
+    claims = claims_of(FSAFE_TOKENS, some_lock);
+    ck_assert(claims.living_holds && !claims.living_is_at_it);
+}
+END_TEST
+
+START_TEST(claims_of_the_ended)
+{
+    begin_generation();
+    struct fsafe_thread *ended = make_thread(0, 2);
+    ended->ended = true;
+    record(ended, FSAFE_LOCKS, some_lock, FSAFE_WANTED, 1);
+    record(ended, FSAFE_TOKENS, some_lock, FSAFE_HELD, 1);
+    for (enum fsafe_ledger_of of = FSAFE_LOCKS; of <= FSAFE_TOKENS; of++) {
+        struct fsafe_claims claims = claims_of(of, some_lock);
+        ck_assert(claims.died_with_it && claims.vanished == NULL);
+        ck_assert(!claims.living_holds && !claims.living_is_at_it && !claims.vanished_held);
+    }
+
+    /* In an earlier process: a mutex is orphaned all the same, a semaphore was no lock. */
+    begin_generation();
+    struct fsafe_claims claims = claims_of(FSAFE_LOCKS, some_lock);
+    ck_assert(!claims.died_with_it);
+    ck_assert_ptr_eq(claims.vanished, ended);
+    claims = claims_of(FSAFE_TOKENS, some_lock);
+    ck_assert(claims.died_with_it && claims.vanished == NULL);
+}
+END_TEST
+
+START_TEST(claims_of_who_forked_with_it)
+{
+    begin_generation();
+    struct fsafe_thread *living = make_thread(0, 2);
+    living->former_owners[2] = 4711;
+    ck_assert(fsafe_takeover_claims(self, FSAFE_LOCKS, (uintptr_t)some_lock, 0, 4711).living_was_owner);
+    ck_assert(!fsafe_takeover_claims(self, FSAFE_LOCKS, (uintptr_t)some_lock, 0, 4712).living_was_owner);
+    ck_assert(!fsafe_takeover_claims(self, FSAFE_LOCKS, (uintptr_t)some_lock, 0, 0).living_was_owner);
+    living->generation = 1; /* vanished */
+    ck_assert(!fsafe_takeover_claims(self, FSAFE_LOCKS, (uintptr_t)some_lock, 0, 4711).living_was_owner);
+}
+END_TEST
+
+/* --- takeover: deciding, telling, patience ----------------------------------------------------------- */
+
+START_TEST(takeover_knows_shared_memory)
+{
+    char *shared = unit_map_island(1, MAP_SHARED), *private = unit_map_island(1, MAP_PRIVATE);
+    ck_assert(fsafe_takeover_is_shared((uintptr_t)shared + 64));
+    ck_assert(!fsafe_takeover_is_shared((uintptr_t)private + 64));
+    ck_assert(!fsafe_takeover_is_shared((uintptr_t)some_lock));
+    ck_assert(!fsafe_takeover_is_shared((uintptr_t)&shared));
+}
+END_TEST
+
+START_TEST(takeover_decides_by_mode_and_memory)
+{
+    static const struct {
+        int mode;
+        bool shared, would_wait, may_take;
+        enum fsafe_deed deed;
+        bool worth_a_line;
+    } cases[] = {
+        {FSAFE_MODE_REPAIR, false, true, true, FSAFE_TOOK_OVER, true},
+        {FSAFE_MODE_REPAIR, false, false, true, FSAFE_TOOK_OVER, true},
+        {FSAFE_MODE_REPORT, false, true, false, FSAFE_WOULD_HANG, true},
+        {FSAFE_MODE_REPORT, false, false, false, FSAFE_WOULD_HANG, false},
+        {FSAFE_MODE_ABORT, false, true, false, FSAFE_WOULD_HANG, true},
+        {FSAFE_MODE_ABORT, false, false, false, FSAFE_WOULD_HANG, false},
+        {FSAFE_MODE_REPAIR, true, true, false, FSAFE_REFUSED, true},
+        {FSAFE_MODE_REPAIR, true, false, false, FSAFE_REFUSED, false},
+        {FSAFE_MODE_REPORT, true, true, false, FSAFE_REFUSED, true},
+    };
+    char *shared = unit_map_island(1, MAP_SHARED);
+    begin_generation();
+    struct fsafe_thread *vanished = make_thread(0, 1);
+    vanished->pid = 99;
+    record(vanished, FSAFE_LOCKS, some_lock, FSAFE_WANTED, 11);
+    struct fsafe_claims claims = claims_of(FSAFE_LOCKS, some_lock);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fsafe_event event = {.address = cases[i].shared ? (uintptr_t)shared : (uintptr_t)some_lock};
+        fsafe_options.mode = cases[i].mode;
+        ck_assert_int_eq(fsafe_takeover_decide(&event, &claims, cases[i].would_wait), cases[i].may_take);
+        ck_assert_int_eq(event.deed, cases[i].deed);
+        ck_assert_int_eq(event.worth_a_line, cases[i].worth_a_line);
+        ck_assert_int_eq(event.why != NULL, cases[i].deed == FSAFE_REFUSED);
+        ck_assert_int_eq(event.holder.tid, vanished->tid);
+        ck_assert_int_eq(event.holder.pid, 99);
+        ck_assert_uint_eq(event.holder.since, 11);
+        ck_assert_str_eq(event.holder.name, "made up");
+        ck_assert_uint_eq(event.fork.number, 3);
+        ck_assert_int_eq(event.fork.tid, 815);
+    }
+}
+END_TEST
+
+START_TEST(takeover_tells_what_is_worth_a_line)
+{
+    struct fsafe_event event = {.deed = FSAFE_TOOK_OVER, .lock = "mutex", .kind = "normal", .address = 0x1000};
+    fsafe_takeover_tell(&event);
+    ck_assert_str_eq(told(), "");
+    event.worth_a_line = true;
+    fsafe_takeover_tell(&event);
+    fsafe_takeover_tell(&event);
+    ck_assert_uint_eq(count_lines(told()), 2);
+
+    event.deed = FSAFE_REFUSED; /* may be contended all day */
+    for (int i = 0; i < 10; i++)
+        fsafe_takeover_tell(&event);
+    ck_assert_uint_eq(count_lines(told()), 1);
+}
+END_TEST
+
+static void tell_in_mode_abort(void *deed)
+{
+    struct fsafe_event event = {.deed = *(enum fsafe_deed *)deed, .lock = "mutex", .kind = "normal",
+                                .address = 0x1000, .worth_a_line = true};
+    fsafe_options.mode = FSAFE_MODE_ABORT;
+    fsafe_takeover_tell(&event);
+}
+
+START_TEST(takeover_aborts_in_mode_abort)
+{
+    enum fsafe_deed deed = FSAFE_WOULD_HANG;
+    int status = unit_fork(tell_in_mode_abort, &deed);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    ck_assert_uint_eq(count_lines(told()), 1); /* after the line */
+    deed = FSAFE_REFUSED;
+    ck_assert_int_eq(unit_fork(tell_in_mode_abort, &deed), 0);
+}
+END_TEST
+
+static int64_t now_us(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+static struct timespec after_us(clockid_t clock, int64_t us)
+{
+    us += now_us(clock);
+    return (struct timespec){.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000};
+}
+
+START_TEST(patience_grows_to_a_millisecond)
+{
+    struct fsafe_patience patience = {0};
+    unsigned before = 0;
+    for (int i = 0; i < 20; i++) {
+        int64_t begun = now_us(CLOCK_MONOTONIC);
+        ck_assert(fsafe_takeover_be_patient(&patience, CLOCK_REALTIME, NULL));
+        ck_assert_int_ge(now_us(CLOCK_MONOTONIC) - begun, patience.pause_us);
+        ck_assert_uint_ge(patience.pause_us, before);
+        ck_assert_uint_le(patience.pause_us, 1000);
+        before = patience.pause_us;
+    }
+    ck_assert_uint_eq(patience.pause_us, 1000);
+}
+END_TEST
+
+START_TEST(patience_ends_in_time)
+{
+    clockid_t clock = _i == 0 ? CLOCK_REALTIME : CLOCK_MONOTONIC;
+    struct fsafe_patience patience = {.pause_us = 1000};
+    struct timespec past = after_us(clock, -1), future = after_us(clock, 20000);
+    struct timespec zero = {0, 0};
+    ck_assert(!fsafe_takeover_be_patient(&patience, clock, &past));
+    ck_assert(!fsafe_takeover_be_patient(&patience, clock, &zero));
+    ck_assert_uint_eq(patience.pause_us, 1000);
+    int64_t begun = now_us(CLOCK_MONOTONIC);
+    int pauses = 0;
+    while (fsafe_takeover_be_patient(&patience, clock, &future))
+        pauses++;
+    ck_assert_int_ge(pauses, 1);
+    ck_assert_int_le(pauses, 20);
+    ck_assert_int_ge(now_us(CLOCK_MONOTONIC) - begun, 19000);
+}
+END_TEST
+
+/* --- mutex ------------------------------------------------------------------------------------------ */
+
+#ifdef FSAFE_LIBC_GLIBC
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+START_TEST(mutex_record_is_stale_when_the_bytes_name_another)
+{
+    ck_assert(fsafe_mutex_is_stale((uintptr_t)&mutex, self)); /* free */
+    pthread_mutex_lock(&mutex);
+    ck_assert(!fsafe_mutex_is_stale((uintptr_t)&mutex, self));
+    ck_assert(!fsafe_mutex_is_stale((uintptr_t)&mutex | FSAFE_HELD, self));
+    mutex.__data.__owner++;
+    ck_assert(fsafe_mutex_is_stale((uintptr_t)&mutex, self));
+    mutex.__data.__owner--;
+
+    /* Since before it forked. */
+    int before = self->owner;
+    self->former_owners[0] = before;
+    self->owner = before + 1;
+    ck_assert(!fsafe_mutex_is_stale((uintptr_t)&mutex, self));
+
+    char *page = unit_map_island(1, MAP_PRIVATE);
+    uintptr_t at_its_end = (uintptr_t)page + unit_page() - sizeof(int);
+    ck_assert(fsafe_mutex_is_stale(at_its_end, self));
+    munmap(page, unit_page());
+    ck_assert(fsafe_mutex_is_stale((uintptr_t)page, self));
+    ck_assert(fsafe_mutex_is_stale(8, self));
+}
+END_TEST
+
+static _Atomic bool may_end;
+static struct fsafe_thread *_Atomic holder;
+
+static void *hold_mutex(void *argument)
+{
+    struct fsafe_thread *thread = fsafe_thread_join();
+    ck_assert(fsafe_ledger_push(fsafe_thread_locks(thread), (uintptr_t)&mutex, 0x1230));
+    pthread_mutex_lock(&mutex);
+    holder = thread;
+    while (!may_end)
+        usleep(1000);
+    pthread_mutex_unlock(&mutex);
+    return argument;
+}
+
+/* Takes the mutex in another thread, forks, and runs `body` as the adopted child. */
+static void with_vanished_holder(void (*body)(void *))
+{
+    pthread_t thread;
+    unit_start_thread(&thread, hold_mutex, NULL);
+    UNIT_EVENTUALLY(holder != NULL);
+    unit_in_child(body, NULL);
+    may_end = true;
+    pthread_join(thread, NULL);
+}
+
+static void take_over(void *argument)
+{
+    char expected[256];
+    (void)argument;
+    begin_generation();
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_TAKEN);
+    ck_assert(!fsafe_layout_mutex_locked(&mutex));
+    ck_assert_uint_eq(self->asking, 0);
+    ck_assert_int_eq(pthread_mutex_lock(&mutex), 0);
+    snprintf(expected, sizeof expected, "child took over mutex 0x%lx (normal) for 0x4560 held at fork by %d",
+             (unsigned long)&mutex, holder->tid);
+    const char *line = told();
+    ck_assert_msg(strstr(line, expected) != NULL, "%s", line);
+    ck_assert_msg(strstr(line, " since 0x1230; fork 3 by 815\n") != NULL, "%s", line);
+    ck_assert_uint_eq(count_lines(line), 1);
+
+    /* Held by the living now. */
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_PROCEED);
+    ck_assert_int_eq(pthread_mutex_unlock(&mutex), 0);
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_PROCEED);
+    ck_assert_str_eq(told(), "");
+}
+
+START_TEST(mutex_of_a_vanished_thread_is_taken_over)
+{
+    with_vanished_holder(take_over);
+}
+END_TEST
+
+static void only_report(void *argument)
+{
+    (void)argument;
+    begin_generation();
+    fsafe_options.mode = FSAFE_MODE_REPORT;
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, false), FSAFE_STUCK);
+    ck_assert_str_eq(told(), "");
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_STUCK);
+    ck_assert_uint_eq(self->asking, (uintptr_t)&mutex); /* for those who look at its record */
+    ck_assert_ptr_nonnull(strstr(told(), "child would hang on mutex"));
+    ck_assert(fsafe_layout_mutex_locked(&mutex));
+    ck_assert_int_eq(fsafe_layout_mutex_owner(&mutex), holder->owner);
+}
+
+START_TEST(mutex_is_only_reported_in_mode_report)
+{
+    with_vanished_holder(only_report);
+}
+END_TEST
+
+START_TEST(mutex_of_a_living_thread_is_left_alone)
+{
+    pthread_t thread;
+    unit_start_thread(&thread, hold_mutex, NULL);
+    UNIT_EVENTUALLY(holder != NULL);
+    begin_generation(); /* whatever the registry says: the bytes name a thread that the kernel knows */
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_PROCEED);
+    ck_assert(fsafe_layout_mutex_locked(&mutex));
+    ck_assert_str_eq(told(), "");
+    may_end = true;
+    pthread_join(thread, NULL);
+}
+END_TEST
+
+START_TEST(mutex_in_shared_memory_is_refused)
+{
+    pthread_mutex_t *shared = (pthread_mutex_t *)(void *)unit_map_island(1, MAP_SHARED);
+    pthread_mutex_init(shared, NULL);
+    begin_generation();
+    struct fsafe_thread *vanished = make_thread(0, 1);
+    record(vanished, FSAFE_LOCKS, shared, FSAFE_WANTED, 1);
+    shared->__data.__lock = 2;
+    shared->__data.__owner = vanished->owner;
+    pthread_mutex_t before = *shared;
+    for (int i = 0; i < 3; i++)
+        ck_assert_int_eq(fsafe_mutex_judge(shared, self, 0x4560, true), FSAFE_STUCK);
+    ck_assert_mem_eq(shared, &before, sizeof before);
+    const char *line = told();
+    ck_assert_ptr_nonnull(strstr(line, "child may hang on mutex"));
+    ck_assert_ptr_nonnull(strstr(line, "; not taken over because it lies in memory shared"));
+    ck_assert_uint_eq(count_lines(line), 1);
+}
+END_TEST
+
+START_TEST(mutex_of_an_ended_thread_is_left_alone)
+{
+    begin_generation();
+    struct fsafe_thread *ended = make_thread(0, 2);
+    ended->ended = true;
+    record(ended, FSAFE_LOCKS, &mutex, FSAFE_WANTED, 1);
+    mutex.__data.__lock = 1;
+    mutex.__data.__owner = ended->owner;
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_PROCEED);
+    ck_assert(fsafe_layout_mutex_locked(&mutex));
+}
+END_TEST
+
+/* Locked, but nobody's name in it yet. */
+static void tear(void)
+{
+    pthread_mutex_init(&mutex, NULL);
+    mutex.__data.__lock = 1;
+}
+
+START_TEST(mutex_torn_by_the_fork_is_taken_over_alone)
+{
+    begin_generation();
+    tear();
+    record(make_thread(0, 1), FSAFE_LOCKS, &mutex, FSAFE_WANTED, 1);
+    record(self, FSAFE_LOCKS, &mutex, FSAFE_WANTED, 2);
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_TAKEN);
+    ck_assert(!fsafe_layout_mutex_locked(&mutex));
+
+    /* In a handler that interrupted this very thread at it: it may go on. */
+    tear();
+    record(self, FSAFE_LOCKS, &mutex, FSAFE_WANTED, 3);
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_PROCEED);
+}
+END_TEST
+
+static void *live(void *argument)
+{
+    while (!may_end)
+        usleep(1000);
+    return argument;
+}
+
+START_TEST(mutex_torn_is_left_alone_among_threads)
+{
+    pthread_t thread;
+    begin_generation();
+    tear();
+    record(make_thread(0, 1), FSAFE_LOCKS, &mutex, FSAFE_WANTED, 1);
+    unit_start_thread(&thread, live, NULL);
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_PROCEED);
+    fsafe_mutex_survey(); /* too late */
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_PROCEED);
+    ck_assert(fsafe_layout_mutex_locked(&mutex));
+    may_end = true;
+    pthread_join(thread, NULL);
+}
+END_TEST
+
+START_TEST(mutex_torn_and_surveyed_is_taken_over_among_threads)
+{
+    pthread_t thread;
+    begin_generation();
+    tear();
+    record(make_thread(0, 1), FSAFE_LOCKS, &mutex, FSAFE_WANTED, 1);
+    fsafe_mutex_survey();
+    unit_start_thread(&thread, live, NULL);
+    struct fsafe_thread *living = make_thread(1, 2);
+    record(living, FSAFE_LOCKS, &mutex, FSAFE_WANTED, 1);
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_UNDECIDED);
+    ck_assert(fsafe_layout_mutex_locked(&mutex));
+    living->asking = (uintptr_t)&mutex;
+    if (_i == 0) {
+        ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_TAKEN);
+        ck_assert(!fsafe_layout_mutex_locked(&mutex));
+    } else {
+        fsafe_mutex_born(&mutex); /* initialised anew: whoever is at it now lives */
+    }
+    tear();
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_PROCEED);
+    may_end = true;
+    pthread_join(thread, NULL);
+}
+END_TEST
+
+static void unlock_in_child(void *type)
+{
+    begin_generation();
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_PROCEED);
+    fsafe_mutex_rehome(&mutex, self);
+    if (*(int *)type == PTHREAD_MUTEX_RECURSIVE) {
+        ck_assert_int_eq(pthread_mutex_lock(&mutex), 0);
+        ck_assert_int_eq(pthread_mutex_unlock(&mutex), 0);
+    }
+    if (*(int *)type == PTHREAD_MUTEX_ERRORCHECK)
+        ck_assert_int_eq(pthread_mutex_lock(&mutex), EDEADLK);
+    ck_assert_int_eq(pthread_mutex_unlock(&mutex), 0);
+    ck_assert(!fsafe_layout_mutex_locked(&mutex));
+    ck_assert_str_eq(told(), "");
+}
+
+START_TEST(mutex_of_the_forking_thread_is_rehomed)
+{
+    static int types[] = {PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE, PTHREAD_MUTEX_ERRORCHECK,
+                          PTHREAD_MUTEX_ADAPTIVE_NP};
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, types[_i]);
+    pthread_mutex_init(&mutex, &attributes);
+    record(self, FSAFE_LOCKS, &mutex, FSAFE_WANTED, 1);
+    pthread_mutex_lock(&mutex);
+    unit_in_child(unlock_in_child, &types[_i]);
+    ck_assert_int_eq(pthread_mutex_unlock(&mutex), 0);
+}
+END_TEST
+
+#endif
+
+/* --- semaphore -------------------------------------------------------------------------------------- */
+
+#if defined(FSAFE_LIBC_GLIBC) && defined(__LP64__)
+
+static sem_t semaphore;
+
+static void make_lock(sem_t *s)
+{
+    ck_assert_int_eq(sem_init(s, 0, 1), 0);
+    fsafe_semaphore_born(s, 0, 1);
+    ck_assert(fsafe_semaphore_is_lock(s));
+}
+
+START_TEST(semaphore_is_a_lock_by_its_birth)
+{
+    sem_t memory;
+    memset(&memory, 0, sizeof memory);
+    ck_assert(!fsafe_semaphore_is_lock(&memory)); /* never initialised */
+    memset(&memory, 0xff, sizeof memory);
+    ck_assert(!fsafe_semaphore_is_lock(&memory));
+    memset(&memory, 0, sizeof memory);
+    sem_init(&memory, 0, 1);
+    ck_assert(!fsafe_semaphore_is_lock(&memory)); /* by a call that we did not see */
+    static const unsigned values[] = {0, 2, 1000};
+    for (size_t i = 0; i < 3; i++) {
+        make_lock(&memory);
+        sem_init(&memory, 0, values[i]);
+        fsafe_semaphore_born(&memory, 0, values[i]);
+        ck_assert(!fsafe_semaphore_is_lock(&memory));
+    }
+    make_lock(&memory);
+    sem_wait(&memory);
+    ck_assert(fsafe_semaphore_is_lock(&memory));
+    sem_post(&memory);
+    ck_assert(fsafe_semaphore_is_lock(&memory));
+}
+END_TEST
+
+START_TEST(semaphore_copy_is_no_lock)
+{
+    static sem_t copies[256];
+    make_lock(&semaphore);
+    for (int i = 0; i < 256; i++) {
+        memcpy(&copies[i], &semaphore, sizeof semaphore);
+        ck_assert_msg(!fsafe_semaphore_is_lock(&copies[i]), "copy %d", i);
+    }
+    ck_assert(fsafe_semaphore_is_lock(&semaphore));
+}
+END_TEST
+
+START_TEST(semaphore_event_stays_an_event)
+{
+    make_lock(&semaphore);
+    fsafe_semaphore_is_event(&semaphore);
+    ck_assert(!fsafe_semaphore_is_lock(&semaphore));
+    for (int i = 0; i < 3; i++) {
+        begin_generation();
+        fsafe_semaphore_settle(&semaphore, self);
+        ck_assert(!fsafe_semaphore_is_lock(&semaphore));
+    }
+    fsafe_semaphore_dies(&semaphore);
+    ck_assert(!fsafe_semaphore_is_lock(&semaphore));
+    make_lock(&semaphore); /* another one */
+}
+END_TEST
+
+START_TEST(semaphore_dies)
+{
+    make_lock(&semaphore);
+    fsafe_semaphore_dies(&semaphore);
+    ck_assert(!fsafe_semaphore_is_lock(&semaphore));
+    ck_assert_uint_eq(*fsafe_layout_sem_note(&semaphore), 0);
+    *fsafe_layout_sem_note(&semaphore) = 0x1234; /* not ours */
+    fsafe_semaphore_dies(&semaphore);
+    ck_assert_uint_eq(*fsafe_layout_sem_note(&semaphore), 0x1234);
+}
+END_TEST
+
+START_TEST(semaphore_shared_is_never_a_lock)
+{
+    sem_init(&semaphore, 1, 1);
+    fsafe_semaphore_born(&semaphore, 1, 1);
+    ck_assert(!fsafe_semaphore_is_lock(&semaphore));
+}
+END_TEST
+
+/* Memory that held a private lock, never destroyed, and now a semaphore that processes share. */
+START_TEST(semaphore_shared_is_never_a_lock_where_one_was)
+{
+    make_lock(&semaphore);
+    sem_init(&semaphore, 1, 1);
+    fsafe_semaphore_born(&semaphore, 1, 1);
+    ck_assert(!fsafe_semaphore_is_lock(&semaphore));
+}
+END_TEST
+
+START_TEST(semaphore_handed_over_becomes_an_event)
+{
+    struct fsafe_thread *taker = make_thread(0, 1), *waiter = make_thread(1, 1);
+    make_lock(&semaphore);
+    record(taker, FSAFE_TOKENS, other_lock, FSAFE_HELD, 1);
+    record(taker, FSAFE_TOKENS, &semaphore, FSAFE_HELD, 2);
+    record(waiter, FSAFE_TOKENS, &semaphore, FSAFE_WANTED, 3);
+    fsafe_semaphore_handed_over(&semaphore);
+    ck_assert(!fsafe_semaphore_is_lock(&semaphore));
+    ck_assert_uint_eq(fsafe_ledger_find(fsafe_thread_tokens(taker), (uintptr_t)&semaphore), 0);
+    ck_assert_uint_eq(fsafe_ledger_find(fsafe_thread_tokens(taker), (uintptr_t)other_lock), 1);
+    ck_assert_uint_eq(fsafe_ledger_find(fsafe_thread_tokens(waiter), (uintptr_t)&semaphore), 1);
+}
+END_TEST
+
+START_TEST(semaphore_record_is_stale_unless_a_taken_lock)
+{
+    uintptr_t held = (uintptr_t)&semaphore | FSAFE_HELD;
+    make_lock(&semaphore);
+    ck_assert(fsafe_semaphore_is_stale(held, self)); /* it has its token */
+    sem_wait(&semaphore);
+    ck_assert(!fsafe_semaphore_is_stale(held, self));
+    ck_assert(fsafe_semaphore_is_stale((uintptr_t)&semaphore | FSAFE_WANTED, self));
+    ck_assert(fsafe_semaphore_is_stale((uintptr_t)&semaphore | FSAFE_LEAVING, self));
+    fsafe_semaphore_is_event(&semaphore);
+    ck_assert(fsafe_semaphore_is_stale(held, self));
+    char *page = unit_map_island(1, MAP_PRIVATE);
+    munmap(page, unit_page());
+    ck_assert(fsafe_semaphore_is_stale((uintptr_t)page | FSAFE_HELD, self));
+}
+END_TEST
+
+/* A lock whose token a thread of generation 1 took; now it is generation 2. */
+static struct fsafe_thread *lose_token(enum fsafe_stage stage)
+{
+    make_lock(&semaphore);
+    sem_wait(&semaphore);
+    struct fsafe_thread *vanished = make_thread(0, 1);
+    record(vanished, FSAFE_TOKENS, &semaphore, stage, 0x1230);
+    begin_generation();
+    return vanished;
+}
+
+START_TEST(semaphore_token_of_a_vanished_thread_is_granted_once)
+{
+    lose_token(FSAFE_HELD);
+    ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, true), FSAFE_TAKEN);
+    ck_assert_uint_eq(fsafe_layout_sem_value(&semaphore), 0); /* the token is the caller's */
+    ck_assert_uint_eq(self->asking, 0);
+    const char *line = told();
+    ck_assert_ptr_nonnull(strstr(line, "child took over semaphore"));
+    ck_assert_ptr_nonnull(strstr(line, "since 0x1230; fork 3 by 815\n"));
+    ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, true), FSAFE_PROCEED);
+    ck_assert_str_eq(told(), "");
+    ck_assert(fsafe_semaphore_is_lock(&semaphore));
+
+    /* In the next generation it is the same again. */
+    record(make_thread(1, 2), FSAFE_TOKENS, &semaphore, FSAFE_HELD, 1);
+    begin_generation();
+    ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, true), FSAFE_TAKEN);
+
+    /* And in the one after that another lock is orphaned, which nobody was at so far. */
+    static sem_t other;
+    make_lock(&other);
+    sem_wait(&other);
+    record(make_thread(2, 3), FSAFE_TOKENS, &other, FSAFE_HELD, 1);
+    begin_generation();
+    ck_assert_int_eq(fsafe_semaphore_judge(&other, self, 0x4560, true), FSAFE_TAKEN);
+}
+END_TEST
+
+START_TEST(semaphore_is_left_alone)
+{
+    struct fsafe_thread *vanished = lose_token(FSAFE_HELD);
+    struct fsafe_thread *living = NULL;
+    enum fsafe_verdict expected = FSAFE_PROCEED;
+    bool told_so = false;
+    switch (_i) {
+    case 0: /* there is a token */
+        sem_post(&semaphore);
+        break;
+    case 1:
+        fsafe_semaphore_is_event(&semaphore);
+        break;
+    case 2: /* a living thread has it */
+        record(make_thread(1, 2), FSAFE_TOKENS, &semaphore, FSAFE_HELD, 1);
+        break;
+    case 3: /* one is at it */
+        living = make_thread(1, 2);
+        record(living, FSAFE_TOKENS, &semaphore, FSAFE_WANTED, 1);
+        expected = FSAFE_UNDECIDED;
+        break;
+    case 4: /* it ended and never gave it back: somebody is to post it */
+        vanished->ended = true;
+        break;
+    case 9: /* the same, and another one waited for it */
+        vanished->ended = true;
+        record(make_thread(1, 1), FSAFE_TOKENS, &semaphore, FSAFE_WANTED, 1);
+        break;
+    case 5: /* begun anew in this very generation */
+        make_lock(&semaphore);
+        sem_wait(&semaphore);
+        break;
+    case 6: /* the record is of another one */
+        ck_assert(fsafe_ledger_drop(fsafe_thread_tokens(vanished), (uintptr_t)&semaphore));
+        record(vanished, FSAFE_TOKENS, other_lock, FSAFE_HELD, 1);
+        break;
+    case 7:
+        fsafe_options.mode = FSAFE_MODE_REPORT;
+        expected = FSAFE_STUCK;
+        told_so = true;
+        break;
+    case 8: /* it moved in this process */
+        ck_assert(fsafe_semaphore_settle(&semaphore, self));
+        break;
+    }
+    ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, true), expected);
+    ck_assert_uint_eq(count_lines(told()), told_so);
+}
+END_TEST
+
+START_TEST(semaphore_settles_once)
+{
+    lose_token(FSAFE_HELD);
+    ck_assert(fsafe_semaphore_settle(&semaphore, self));
+    ck_assert(!fsafe_semaphore_settle(&semaphore, self));
+    ck_assert(fsafe_semaphore_is_lock(&semaphore));
+
+    sem_t other;
+    make_lock(&other); /* of this generation */
+    ck_assert(!fsafe_semaphore_settle(&other, self));
+    begin_generation();
+    ck_assert(!fsafe_semaphore_settle(&other, self)); /* nobody had it */
+}
+END_TEST
+
+/* The filter in front of the ledgers never says no where there is a record. */
+START_TEST(semaphore_of_many_is_found)
+{
+    enum { MANY = 15 };
+    static sem_t many[MANY];
+    struct fsafe_thread *vanished = make_thread(0, 1);
+    for (int i = 0; i < MANY; i++) {
+        make_lock(&many[i]);
+        sem_wait(&many[i]);
+        record(vanished, FSAFE_TOKENS, &many[i], FSAFE_HELD, 1);
+    }
+    begin_generation();
+    for (int i = 0; i < MANY; i++)
+        ck_assert_int_eq(fsafe_semaphore_judge(&many[i], self, 0x4560, true), FSAFE_TAKEN);
+}
+END_TEST
+
+/* After more generations than a note can count, a lock is settled anew or left alone, never taken twice. */
+START_TEST(semaphore_note_does_not_overflow)
+{
+    make_lock(&semaphore);
+    sem_wait(&semaphore);
+    for (uint32_t i = 0; i < FSAFE_NOTE_BORN + 5; i++)
+        fsafe_thread_adopt(self);
+    ck_assert(!fsafe_semaphore_settle(&semaphore, self));
+    ck_assert(fsafe_semaphore_is_lock(&semaphore));
+    make_lock(&semaphore);
+    ck_assert(!fsafe_semaphore_settle(&semaphore, self));
+    ck_assert(fsafe_semaphore_is_lock(&semaphore));
+}
+END_TEST
+
+#endif
+
+static TCase *add_case(Suite *suite, const char *name)
+{
+    TCase *tests = unit_case(suite, name);
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    return tests;
+}
+
+static void fill(Suite *suite)
+{
+    TCase *claims = add_case(suite, "claims");
+    tcase_add_test(claims, claims_of_nobody);
+    tcase_add_loop_test(claims, claims_of_a_vanished_thread, 0, 3);
+    tcase_add_loop_test(claims, claims_prefer_the_holder, 0, 3);
+    tcase_add_loop_test(claims, claims_prefer_the_owner, 0, 3);
+    tcase_add_loop_test(claims, claims_prefer_the_younger_generation, 0, 3);
+    tcase_add_test(claims, claims_from_before_its_birth_do_not_count);
+    tcase_add_test(claims, claims_of_the_living);
+    tcase_add_test(claims, claims_look_at_the_latest_record);
+    tcase_add_test(claims, claims_of_the_ended);
+    tcase_add_test(claims, claims_of_who_forked_with_it);
+
+    TCase *takeover = add_case(suite, "takeover");
+    tcase_add_test(takeover, takeover_knows_shared_memory);
+    tcase_add_test(takeover, takeover_decides_by_mode_and_memory);
+    tcase_add_test(takeover, takeover_tells_what_is_worth_a_line);
+    tcase_add_test(takeover, takeover_aborts_in_mode_abort);
+    tcase_add_test(takeover, patience_grows_to_a_millisecond);
+    tcase_add_loop_test(takeover, patience_ends_in_time, 0, 2);
+
+#ifdef FSAFE_LIBC_GLIBC
+    TCase *mutexes = add_case(suite, "mutex");
+    tcase_add_test(mutexes, mutex_record_is_stale_when_the_bytes_name_another);
+    tcase_add_test(mutexes, mutex_of_a_vanished_thread_is_taken_over);
+    tcase_add_test(mutexes, mutex_is_only_reported_in_mode_report);
+    tcase_add_test(mutexes, mutex_of_a_living_thread_is_left_alone);
+    tcase_add_test(mutexes, mutex_in_shared_memory_is_refused);
+    tcase_add_test(mutexes, mutex_of_an_ended_thread_is_left_alone);
+    tcase_add_test(mutexes, mutex_torn_by_the_fork_is_taken_over_alone);
+    tcase_add_test(mutexes, mutex_torn_is_left_alone_among_threads);
+    tcase_add_loop_test(mutexes, mutex_torn_and_surveyed_is_taken_over_among_threads, 0, 2);
+    tcase_add_loop_test(mutexes, mutex_of_the_forking_thread_is_rehomed, 0, 4);
+#endif
+
+#if defined(FSAFE_LIBC_GLIBC) && defined(__LP64__)
+    TCase *semaphores = add_case(suite, "semaphore");
+    tcase_add_test(semaphores, semaphore_is_a_lock_by_its_birth);
+    tcase_add_test(semaphores, semaphore_copy_is_no_lock);
+    tcase_add_test(semaphores, semaphore_event_stays_an_event);
+    tcase_add_test(semaphores, semaphore_dies);
+    tcase_add_test(semaphores, semaphore_shared_is_never_a_lock);
+    tcase_add_test(semaphores, semaphore_shared_is_never_a_lock_where_one_was);
+    tcase_add_test(semaphores, semaphore_handed_over_becomes_an_event);
+    tcase_add_test(semaphores, semaphore_record_is_stale_unless_a_taken_lock);
+    tcase_add_test(semaphores, semaphore_token_of_a_vanished_thread_is_granted_once);
+    tcase_add_loop_test(semaphores, semaphore_is_left_alone, 0, 10);
+    tcase_add_test(semaphores, semaphore_settles_once);
+    tcase_add_test(semaphores, semaphore_of_many_is_found);
+    tcase_add_test(semaphores, semaphore_note_does_not_overflow);
+#endif
+}
+
+UNIT_MAIN("repair", fill)

@@ -130,11 +130,17 @@ START_TEST(log_name_has_the_childs_own_id)
 }
 END_TEST
 
-/* Runs with descriptor 2 in a file; returns what arrived there. */
-static char *with_stderr(void (*body)(void))
+static void start_and_note_words(void)
+{
+    fsafe_report_start();
+    fsafe_report_note("words");
+}
+
+/* Runs with descriptor 2 in a file, opened with `flags` as well; returns what arrived there. */
+static char *with_stderr(int flags, void (*body)(void))
 {
     int before = dup(2);
-    int fd = open(log_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int fd = open(log_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | flags, 0600);
     ck_assert_int_ge(fd, 0);
     dup2(fd, 2);
     body();
@@ -153,7 +159,7 @@ START_TEST(lines_go_to_stderr_by_default)
 {
     char expected[128];
     strcpy(fsafe_options.log, _i == 0 ? "" : "stderr");
-    char *got = with_stderr(note_words);
+    char *got = with_stderr(0, start_and_note_words);
     snprintf(expected, sizeof expected, "%swords\n", prefix());
     ck_assert_str_eq(got, expected);
     free(got);
@@ -161,10 +167,35 @@ START_TEST(lines_go_to_stderr_by_default)
 }
 END_TEST
 
+/* A daemon closes descriptor 2 and gets the number again for its data. */
+START_TEST(lines_do_not_go_into_a_file_of_the_programs)
+{
+    int ends[2];
+    char expected[128], text[128] = "";
+    fsafe_options.log[0] = '\0';
+    fsafe_report_start();
+    snprintf(expected, sizeof expected, "%swords\n", prefix());
+    char *got = with_stderr(0, note_words);
+    ck_assert_str_eq(got, "");
+    free(got);
+    /* But a log that the program was given later, or a pipe to a logger, may have them. */
+    got = with_stderr(O_APPEND, note_words);
+    ck_assert_str_eq(got, expected);
+    free(got);
+    int before = dup(2);
+    ck_assert_int_eq(pipe(ends), 0);
+    dup2(ends[1], 2);
+    fsafe_report_note("words");
+    dup2(before, 2);
+    ck_assert_int_gt(read(ends[0], text, sizeof text - 1), 0);
+    ck_assert_str_eq(text, expected);
+}
+END_TEST
+
 START_TEST(log_that_cannot_be_written_is_no_error)
 {
     snprintf(fsafe_options.log, sizeof fsafe_options.log, "%.500s/missing/log", directory);
-    char *got = with_stderr(note_words);
+    char *got = with_stderr(0, start_and_note_words);
     ck_assert_str_eq(got, "");
     free(got);
     memset(fsafe_options.log, 'x', sizeof fsafe_options.log - 1);
@@ -179,7 +210,7 @@ END_TEST
 START_TEST(log_may_be_a_fifo_that_nobody_reads)
 {
     ck_assert_int_eq(mkfifo(log_path, 0600), 0);
-    alarm(5);
+    unit_within(5);
     fsafe_report_note("words");
     alarm(0);
 }
@@ -379,7 +410,7 @@ START_TEST(event_line_has_the_recorded_name_of_a_thread_that_is_gone)
     struct fsafe_event event = plain_event();
     char expected[LINE_BYTES];
     unit_run_thread(tell_tid, &event.holder.tid);
-    UNIT_EVENTUALLY(!fsafe_sys_thread_alive(event.holder.tid));
+    UNIT_EVENTUALLY(!fsafe_sys_thread_alive(getpid(), event.holder.tid));
     event.holder.pid = getpid();
     strcpy(event.holder.name, "as it was");
     fsafe_report_event(&event);
@@ -515,6 +546,7 @@ static void fill(Suite *suite)
     tcase_add_test(lines, log_name_may_have_the_process_id);
     tcase_add_test(lines, log_name_has_the_childs_own_id);
     tcase_add_loop_test(lines, lines_go_to_stderr_by_default, 0, 2);
+    tcase_add_test(lines, lines_do_not_go_into_a_file_of_the_programs);
     tcase_add_test(lines, log_that_cannot_be_written_is_no_error);
     tcase_add_test(lines, log_may_be_a_fifo_that_nobody_reads);
     tcase_add_test(lines, lines_to_a_closed_pipe_end_nobody);

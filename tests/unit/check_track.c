@@ -1,1 +1,1114 @@
-int main(void){return 0;}
+/* Tests of src/track: ledger, thread, lineage. */
+#include "unit.h"
+
+#include "base/sys.h"
+#include "track/ledger.h"
+#include "track/lineage.h"
+#include "track/thread.h"
+
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+/* --- ledger ----------------------------------------------------------------------------------------- */
+
+enum { FIRST = 16 }; /* records that a ledger here begins with; the first is never used */
+static struct {
+    FSAFE_RECORDS(FIRST) records;
+    uintptr_t behind[64]; /* not the ledger's; in a slot another ledger begins there */
+} first;
+static struct fsafe_ledger ledger;
+
+/* Addresses of locks that do not exist: a ledger never follows them. Each has its own place. */
+static uintptr_t lock_of(unsigned i)
+{
+    return 0x7000000000 + 8 * (uintptr_t)i;
+}
+
+static uintptr_t site_of(uintptr_t lock)
+{
+    return (lock & ~FSAFE_STAGE_MASK) + 0x100000001;
+}
+
+static bool never_stale(uintptr_t lock, void *context)
+{
+    (void)lock, (void)context;
+    return false;
+}
+
+static bool always_stale(uintptr_t lock, void *context)
+{
+    (void)lock, (void)context;
+    return true;
+}
+
+/* The locks with an odd number are stale. `context` counts the questions. */
+static bool odd_is_stale(uintptr_t lock, void *context)
+{
+    if (context != NULL)
+        ++*(unsigned *)context;
+    return (lock - lock_of(0)) / 8 % 2 == 1;
+}
+
+static void begin(void)
+{
+    fsafe_ledger_begin(&ledger, &first.records, FIRST);
+}
+
+static void push(uintptr_t lock, fsafe_ledger_is_stale *is_stale)
+{
+    if (!fsafe_ledger_push(&ledger, lock, site_of(lock)))
+        ck_assert(fsafe_ledger_push_full(&ledger, lock, site_of(lock), is_stale, NULL));
+}
+
+/* The record of `lock` is there, at that stage, with the lock's own place. */
+static void assert_recorded(uintptr_t lock)
+{
+    uintptr_t word, site;
+    uint32_t index = fsafe_ledger_find(&ledger, lock);
+    ck_assert_msg(index != 0, "no record of %lx", lock);
+    ck_assert(fsafe_ledger_read(&ledger, index, &word, &site));
+    ck_assert_uint_eq(word, lock);
+    ck_assert_uint_eq(site, site_of(lock));
+}
+
+START_TEST(ledger_lifo)
+{
+    begin();
+    for (unsigned i = 0; i < 5; i++)
+        ck_assert(fsafe_ledger_push(&ledger, lock_of(i), site_of(lock_of(i))));
+    ck_assert_uint_eq(fsafe_ledger_depth(&ledger), 5);
+    for (unsigned i = 0; i < 5; i++)
+        assert_recorded(lock_of(i));
+    ck_assert(!fsafe_ledger_pop_latest(&ledger, lock_of(3))); /* not the latest */
+    ck_assert(!fsafe_ledger_pop_latest(&ledger, lock_of(4) | FSAFE_HELD)); /* not at this stage */
+    ck_assert_uint_eq(fsafe_ledger_depth(&ledger), 5);
+    for (unsigned i = 5; i-- > 0;) {
+        ck_assert(fsafe_ledger_pop_latest(&ledger, lock_of(i)));
+        ck_assert_uint_eq(fsafe_ledger_find(&ledger, lock_of(i)), 0);
+        ck_assert_uint_eq(fsafe_ledger_depth(&ledger), i);
+    }
+    ck_assert(!fsafe_ledger_pop_latest(&ledger, lock_of(0))); /* nothing left */
+    ck_assert_uint_eq(fsafe_ledger_depth(&ledger), 0);
+}
+END_TEST
+
+START_TEST(ledger_fifo)
+{
+    begin();
+    for (unsigned i = 0; i < 5; i++)
+        push(lock_of(i), never_stale);
+    for (unsigned i = 0; i < 5; i++) {
+        ck_assert(fsafe_ledger_drop(&ledger, lock_of(i)));
+        ck_assert(!fsafe_ledger_drop(&ledger, lock_of(i)));
+        ck_assert_uint_eq(fsafe_ledger_depth(&ledger), 4 - i);
+        for (unsigned k = i + 1; k < 5; k++)
+            assert_recorded(lock_of(k));
+    }
+}
+END_TEST
+
+START_TEST(ledger_any_order)
+{
+    bool held[10] = {false};
+    unsigned depth = 0;
+    begin();
+    srand(1);
+    for (int round = 0; round < 100000; round++) {
+        unsigned i = (unsigned)rand() % 10;
+        if (held[i])
+            ck_assert(fsafe_ledger_drop(&ledger, lock_of(i)));
+        else
+            push(lock_of(i), never_stale);
+        depth += held[i] ? -1u : 1u;
+        held[i] = !held[i];
+        ck_assert_uint_eq(fsafe_ledger_depth(&ledger), depth);
+        for (unsigned k = 0; k < 10; k++) {
+            if (held[k])
+                assert_recorded(lock_of(k));
+            else
+                ck_assert_uint_eq(fsafe_ledger_find(&ledger, lock_of(k)), 0);
+        }
+    }
+}
+END_TEST
+
+START_TEST(ledger_drops_at_any_stage)
+{
+    begin();
+    push(lock_of(1) | FSAFE_HELD, never_stale);
+    push(lock_of(2) | FSAFE_LEAVING, never_stale);
+    ck_assert_uint_eq(fsafe_ledger_find(&ledger, lock_of(1)), 1);
+    ck_assert_uint_eq(fsafe_ledger_find(&ledger, lock_of(1) | FSAFE_LEAVING), 1);
+    assert_recorded(lock_of(1) | FSAFE_HELD);
+    ck_assert(fsafe_ledger_drop(&ledger, lock_of(1)));
+    ck_assert(fsafe_ledger_drop(&ledger, lock_of(2) | FSAFE_HELD));
+    ck_assert_uint_eq(fsafe_ledger_depth(&ledger), 0);
+}
+END_TEST
+
+START_TEST(ledger_finds_the_latest)
+{
+    begin();
+    push(lock_of(1), never_stale);
+    push(lock_of(2), never_stale);
+    push(lock_of(1) | FSAFE_HELD, never_stale);
+    ck_assert_uint_eq(fsafe_ledger_find(&ledger, lock_of(1)), 3);
+    ck_assert(fsafe_ledger_drop(&ledger, lock_of(1)));
+    ck_assert_uint_eq(fsafe_ledger_find(&ledger, lock_of(1)), 1);
+}
+END_TEST
+
+START_TEST(ledger_grows_to_10000)
+{
+    enum { MANY = 10000 };
+    begin();
+    for (unsigned i = 0; i < MANY; i++)
+        push(lock_of(i), never_stale);
+    ck_assert_uint_eq(fsafe_ledger_depth(&ledger), MANY);
+    ck_assert_uint_le(ledger.room, 4 * MANY);
+    for (unsigned i = 0; i < MANY; i++) {
+        uintptr_t word, site;
+        ck_assert(fsafe_ledger_read(&ledger, i + 1, &word, &site));
+        ck_assert_uint_eq(word, lock_of(i));
+        ck_assert_uint_eq(site, site_of(word));
+    }
+    uint32_t room = ledger.room;
+    for (unsigned i = 0; i < MANY; i += 2) /* from both ends */
+        ck_assert(fsafe_ledger_drop(&ledger, lock_of(i)));
+    for (unsigned i = MANY - 1; i < MANY; i -= 2)
+        ck_assert(fsafe_ledger_drop(&ledger, lock_of(i)));
+    ck_assert_uint_eq(fsafe_ledger_depth(&ledger), 0);
+
+    begin(); /* for another thread: the grown array is kept */
+    ck_assert_uint_eq(ledger.room, room);
+    for (unsigned i = 0; i < MANY; i++)
+        ck_assert(fsafe_ledger_push(&ledger, lock_of(i), 0));
+}
+END_TEST
+
+START_TEST(ledger_begin_empties)
+{
+    uintptr_t word, site;
+    begin();
+    for (unsigned i = 0; i < FIRST - 1; i++)
+        push(lock_of(i), never_stale);
+    begin();
+    ck_assert_uint_eq(fsafe_ledger_depth(&ledger), 0);
+    for (unsigned i = 0; i < FIRST; i++) {
+        ck_assert(!fsafe_ledger_read(&ledger, i, &word, &site));
+        ck_assert_uint_eq(first.records.record[i].lock, 0);
+    }
+}
+END_TEST
+
+START_TEST(ledger_drops_repeated_records)
+{
+    begin();
+    for (unsigned round = 0; round < 1000; round++) {
+        for (unsigned i = 0; i < 3; i++)
+            push(lock_of(i), never_stale);
+        ck_assert_uint_eq(ledger.room, FIRST - 1);
+        ck_assert_uint_lt(fsafe_ledger_depth(&ledger), FIRST);
+    }
+    ck_assert_uint_eq(fsafe_ledger_tidy(&ledger, never_stale, NULL), 3);
+    for (unsigned i = 0; i < 3; i++)
+        assert_recorded(lock_of(i));
+}
+END_TEST
+
+START_TEST(ledger_keeps_the_latest_of_repeated_records)
+{
+    uintptr_t word, site;
+    begin();
+    fsafe_ledger_push(&ledger, lock_of(1), 1);
+    fsafe_ledger_push(&ledger, lock_of(2), 2);
+    fsafe_ledger_push(&ledger, lock_of(1) | FSAFE_HELD, 3);
+    ck_assert_uint_eq(fsafe_ledger_tidy(&ledger, never_stale, NULL), 2);
+    ck_assert(fsafe_ledger_read(&ledger, 1, &word, &site));
+    ck_assert(word == lock_of(2) && site == 2);
+    ck_assert(fsafe_ledger_read(&ledger, 2, &word, &site));
+    ck_assert(word == (lock_of(1) | FSAFE_HELD) && site == 3);
+    ck_assert(!fsafe_ledger_read(&ledger, 3, &word, &site));
+}
+END_TEST
+
+START_TEST(ledger_drops_stale_records)
+{
+    unsigned asked = 0;
+    uintptr_t word, site;
+    begin();
+    for (unsigned i = 0; i < FIRST - 1; i++)
+        ck_assert(fsafe_ledger_push(&ledger, lock_of(i), site_of(lock_of(i))));
+    ck_assert(!fsafe_ledger_push(&ledger, lock_of(100), 0));
+    ck_assert_uint_eq(fsafe_ledger_depth(&ledger), FIRST - 1);
+    ck_assert(fsafe_ledger_push_full(&ledger, lock_of(100), site_of(lock_of(100)), odd_is_stale, &asked));
+    ck_assert_uint_eq(asked, FIRST - 1);
+    uint32_t index = 1;
+    for (unsigned i = 0; i < FIRST - 1; i += 2, index++) {
+        ck_assert(fsafe_ledger_read(&ledger, index, &word, &site)); /* in the old order */
+        ck_assert_uint_eq(word, lock_of(i));
+        ck_assert_uint_eq(site, site_of(word));
+    }
+    ck_assert_uint_eq(fsafe_ledger_find(&ledger, lock_of(100)), index);
+    assert_recorded(lock_of(100));
+    ck_assert_uint_eq(fsafe_ledger_depth(&ledger), index);
+}
+END_TEST
+
+START_TEST(ledger_tidies)
+{
+    begin();
+    ck_assert_uint_eq(fsafe_ledger_tidy(&ledger, never_stale, NULL), 0);
+    for (unsigned i = 0; i < 6; i++)
+        push(lock_of(i), never_stale);
+    fsafe_ledger_clear(&ledger, 1, lock_of(0));
+    ck_assert_uint_eq(fsafe_ledger_tidy(&ledger, odd_is_stale, NULL), 2);
+    assert_recorded(lock_of(2));
+    assert_recorded(lock_of(4));
+    ck_assert_uint_eq(fsafe_ledger_tidy(&ledger, always_stale, NULL), 0);
+    ck_assert_uint_eq(fsafe_ledger_depth(&ledger), 0);
+}
+END_TEST
+
+/* Room is made with all signals blocked: a handler that locks must not find it half made. */
+static bool signals_were_blocked;
+
+static bool look_at_mask(uintptr_t lock, void *context)
+{
+    uint64_t mask = 0, never = 1ull << (SIGKILL - 1) | 1ull << (SIGSTOP - 1);
+    (void)lock, (void)context;
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &mask, sizeof mask);
+    signals_were_blocked = (mask | never) == UINT64_MAX;
+    return true;
+}
+
+START_TEST(ledger_makes_room_with_signals_blocked)
+{
+    uint64_t before = 0, after = 0;
+    begin();
+    for (unsigned i = 0; i < FIRST - 1; i++)
+        push(lock_of(i), never_stale);
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &before, sizeof before);
+    ck_assert(fsafe_ledger_push_full(&ledger, lock_of(100), 0, look_at_mask, NULL));
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &after, sizeof after);
+    ck_assert(signals_were_blocked);
+    ck_assert_uint_eq(after, before);
+}
+END_TEST
+
+/*
+ * A thread takes, another one releases: the record stays behind. First the same lock again and again, then always
+ * another one, whose bytes say that it is not held any more.
+ */
+START_TEST(ledger_stays_small_over_10_million_hand_offs)
+{
+    begin();
+    for (unsigned i = 0; i < 5000000; i++)
+        push(lock_of(_i == 0 ? i % 4 : i), _i == 0 ? never_stale : always_stale);
+    ck_assert_uint_eq(ledger.room, FIRST - 1);
+    ck_assert_ptr_eq(ledger.records, (void *)&first.records);
+    ck_assert_uint_lt(fsafe_ledger_depth(&ledger), FIRST);
+}
+END_TEST
+
+/* While it holds some locks all the time, too. */
+START_TEST(ledger_stays_small_around_what_is_held)
+{
+    begin();
+    for (unsigned i = 0; i < 10; i += 2)
+        push(lock_of(i), odd_is_stale);
+    for (unsigned i = 11; i < 2000000; i += 2) {
+        push(lock_of(i), odd_is_stale);
+        if (i % 7 == 0)
+            ck_assert(fsafe_ledger_drop(&ledger, lock_of(i)));
+    }
+    for (unsigned i = 0; i < 10; i += 2)
+        assert_recorded(lock_of(i));
+    ck_assert_uint_eq(ledger.room, FIRST - 1);
+}
+END_TEST
+
+START_TEST(ledger_reads_nothing_past_its_end)
+{
+    uintptr_t word = 1, site = 1;
+    static struct fsafe_ledger unused;
+    ck_assert(!fsafe_ledger_read(&unused, 0, &word, &site));
+    ck_assert(!fsafe_ledger_read(&unused, 1, &word, &site));
+    fsafe_ledger_clear(&unused, 1, lock_of(0)); /* does nothing */
+    begin();
+    push(lock_of(1), never_stale);
+    push(lock_of(2), never_stale);
+    ck_assert(fsafe_ledger_drop(&ledger, lock_of(2)));
+    ck_assert(!fsafe_ledger_read(&ledger, 0, &word, &site));
+    ck_assert(fsafe_ledger_read(&ledger, 1, &word, &site));
+    ck_assert(!fsafe_ledger_read(&ledger, 2, &word, &site));
+    ck_assert(!fsafe_ledger_read(&ledger, FIRST, &word, &site));
+    ck_assert(!fsafe_ledger_read(&ledger, UINT32_MAX, &word, &site));
+    fsafe_ledger_clear(&ledger, UINT32_MAX, lock_of(1));
+
+    /* A depth that another thread saw, with the array of before. */
+    atomic_store(&ledger.depth, 1000000);
+    ck_assert(!fsafe_ledger_read(&ledger, FIRST, &word, &site));
+    ck_assert(!fsafe_ledger_read(&ledger, 2, &word, &site)); /* reserved, empty */
+    ck_assert(!fsafe_ledger_read(&ledger, 999999, &word, &site));
+}
+END_TEST
+
+/* Beyond the latest record lies what was: it says nothing. */
+START_TEST(ledger_reads_nothing_past_its_depth)
+{
+    uintptr_t word, site;
+    begin();
+    push(lock_of(1), never_stale);
+    push(lock_of(2), never_stale);
+    atomic_store(&ledger.depth, 1);
+    ck_assert(fsafe_ledger_read(&ledger, 1, &word, &site));
+    ck_assert(!fsafe_ledger_read(&ledger, 2, &word, &site));
+    ck_assert_uint_eq(fsafe_ledger_find(&ledger, lock_of(2)), 0);
+}
+END_TEST
+
+START_TEST(ledger_is_cleared_by_another_thread)
+{
+    uintptr_t word, site;
+    begin();
+    for (unsigned i = 0; i < 4; i++)
+        push(lock_of(i) | FSAFE_HELD, never_stale);
+    fsafe_ledger_clear(&ledger, 2, lock_of(1));                 /* another stage */
+    fsafe_ledger_clear(&ledger, 2, lock_of(2) | FSAFE_HELD);    /* another lock */
+    assert_recorded(lock_of(1) | FSAFE_HELD);
+    fsafe_ledger_clear(&ledger, 2, lock_of(1) | FSAFE_HELD);
+    fsafe_ledger_clear(&ledger, 4, lock_of(3) | FSAFE_HELD);
+    ck_assert(!fsafe_ledger_read(&ledger, 2, &word, &site));
+    ck_assert_uint_eq(fsafe_ledger_find(&ledger, lock_of(1)), 0);
+    ck_assert(!fsafe_ledger_drop(&ledger, lock_of(1)));
+    ck_assert(!fsafe_ledger_drop(&ledger, lock_of(3)));
+    assert_recorded(lock_of(0) | FSAFE_HELD);
+    assert_recorded(lock_of(2) | FSAFE_HELD);
+
+    /* Its owner finds the empty slots when it makes room. */
+    for (unsigned i = 4; i < FIRST - 1; i++)
+        ck_assert(fsafe_ledger_push(&ledger, lock_of(i), site_of(lock_of(i))));
+    ck_assert(!fsafe_ledger_push(&ledger, lock_of(100), 0));
+    push(lock_of(100), never_stale);
+    ck_assert_uint_eq(fsafe_ledger_find(&ledger, 0), 0);
+    assert_recorded(lock_of(0) | FSAFE_HELD);
+    assert_recorded(lock_of(2) | FSAFE_HELD);
+    assert_recorded(lock_of(100));
+}
+END_TEST
+
+static _Atomic bool may_end;
+
+/*
+ * A push reserves its slot before it looks whether there is room: for a moment the depth of a full ledger is one too
+ * many. A fork may freeze it so, a handler may come in between.
+ */
+START_TEST(ledger_bears_a_push_cut_short_when_full)
+{
+    begin();
+    for (unsigned i = 0; i < FIRST - 1; i++)
+        push(lock_of(i), never_stale);
+    memset(first.behind, 0x5a, sizeof first.behind);
+    atomic_store(&ledger.depth, FIRST);
+    switch (_i) {
+    case 0: /* the slot is used again */
+        begin();
+        ck_assert_uint_eq(fsafe_ledger_depth(&ledger), 0);
+        break;
+    case 1: /* a handler takes a lock */
+        push(lock_of(100), odd_is_stale);
+        assert_recorded(lock_of(100));
+        assert_recorded(lock_of(0));
+        break;
+    case 2: /* a handler releases one */
+        ck_assert_uint_eq(fsafe_ledger_find(&ledger, lock_of(3)), 4);
+        ck_assert(fsafe_ledger_drop(&ledger, lock_of(3)));
+        ck_assert_uint_eq(fsafe_ledger_find(&ledger, lock_of(3)), 0);
+        break;
+    case 3: /* the thread ends in it */
+        ck_assert_uint_eq(fsafe_ledger_tidy(&ledger, odd_is_stale, NULL), FIRST / 2);
+        break;
+    }
+    for (unsigned i = 0; i < sizeof first.behind / sizeof *first.behind; i++)
+        ck_assert_msg(first.behind[i] == UINTPTR_MAX / 0xff * 0x5a, "written behind the array");
+}
+END_TEST
+
+/* Somebody who releases what the owner of the ledger took, all the time. */
+static void *clear_all(void *argument)
+{
+    uintptr_t word, site;
+    while (!may_end)
+        for (uint32_t i = 1; i < 40; i++)
+            if (fsafe_ledger_read(&ledger, i, &word, &site) && (word & FSAFE_STAGE_MASK) == FSAFE_HELD)
+                fsafe_ledger_clear(&ledger, i, word);
+    return argument;
+}
+
+START_TEST(ledger_is_cleared_while_it_is_written)
+{
+    pthread_t thread;
+    begin();
+    unit_start_thread(&thread, clear_all, NULL);
+    for (unsigned i = 0; i < 300000; i++) {
+        push(lock_of(0), never_stale); /* nobody else's */
+        push(lock_of(1 + i % 5) | FSAFE_HELD, never_stale);
+        push(lock_of(10 + i % 5) | FSAFE_HELD, never_stale);
+        assert_recorded(lock_of(0));
+        fsafe_ledger_drop(&ledger, lock_of(1 + i % 5) | FSAFE_HELD);
+        ck_assert(fsafe_ledger_drop(&ledger, lock_of(0)));
+        if (i % 3 == 0)
+            fsafe_ledger_drop(&ledger, lock_of(10 + i % 5) | FSAFE_HELD);
+    }
+    may_end = true;
+    pthread_join(thread, NULL);
+    ck_assert_uint_eq(ledger.room, FIRST - 1);
+    ck_assert_uint_eq(fsafe_ledger_tidy(&ledger, always_stale, NULL), 0);
+}
+END_TEST
+
+/* --- ledger: between any two instructions ------------------------------------------------------------ */
+
+/*
+ * Runs code one machine instruction at a time. After each one a signal handler stands where any handler could, and
+ * sees what a fork would leave to a child on a machine that keeps the order of stores.
+ */
+#if defined(__x86_64__) && !defined(__ILP32__)
+#define CAN_STEP 1
+#define TRAP_FLAG 0x100ull
+
+enum { SURE = 8 };
+static volatile uintptr_t sure[SURE]; /* records that must be there now; 0: none */
+static volatile unsigned steps;
+static volatile unsigned lock_at; /* the step at which the handler takes locks itself; 0: never */
+static const char *volatile wrong;
+
+static void look_at_snapshot(void)
+{
+    bool seen[SURE] = {false};
+    uintptr_t word, site;
+    for (uint32_t i = fsafe_ledger_depth(&ledger); i > 0; i--) {
+        if (!fsafe_ledger_read(&ledger, i, &word, &site))
+            continue;
+        if (site != site_of(word))
+            wrong = "a record names another lock's place";
+        for (unsigned k = 0; k < SURE; k++)
+            seen[k] |= (word & ~FSAFE_STAGE_MASK) == sure[k];
+    }
+    for (unsigned k = 0; k < SURE; k++)
+        if (sure[k] != 0 && !seen[k])
+            wrong = "the record of a held lock is missing";
+}
+
+static void take_lock(uintptr_t lock)
+{
+    if (!fsafe_ledger_push(&ledger, lock, site_of(lock)))
+        fsafe_ledger_push_full(&ledger, lock, site_of(lock), never_stale, NULL);
+}
+
+static void step(int number)
+{
+    (void)number;
+    look_at_snapshot();
+    if (++steps != lock_at)
+        return;
+    /* Released in the order they were taken. */
+    for (unsigned i = 0; i < 4; i++)
+        take_lock(lock_of(200 + i));
+    look_at_snapshot();
+    for (unsigned i = 0; i < 4; i++)
+        if (!fsafe_ledger_drop(&ledger, lock_of(200 + i)))
+            wrong = "a record of the handler's is missing";
+    look_at_snapshot();
+}
+
+static void go_on_stepping(void)
+{
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | TRAP_FLAG);
+}
+
+static void end_steps(void)
+{
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~TRAP_FLAG);
+}
+
+static void start_steps(void)
+{
+    signal(SIGTRAP, step);
+    steps = 0;
+    go_on_stepping();
+}
+
+static void take(unsigned i)
+{
+    uintptr_t lock = lock_of(i);
+    if (!fsafe_ledger_push(&ledger, lock, site_of(lock))) {
+        end_steps(); /* no handler comes in there: signals are blocked, and SIGTRAP cannot be */
+        fsafe_ledger_push_full(&ledger, lock, site_of(lock), never_stale, NULL);
+        go_on_stepping();
+    }
+    sure[i] = lock;
+}
+
+static void release(unsigned i)
+{
+    sure[i] = 0;
+    if (!fsafe_ledger_drop(&ledger, lock_of(i)))
+        wrong = "the record of a held lock is gone";
+}
+
+/* Taken and released: the latest, one in the middle, the first. */
+static void use_locks(void)
+{
+    take(0);
+    take(1);
+    take(2);
+    release(2);
+    take(3);
+    release(1);
+    release(0);
+    take(4);
+    release(3);
+    release(4);
+}
+
+/* How full the ledger is, and how many of those records another thread has emptied: making room moves the others. */
+static const struct {
+    unsigned filled, emptied;
+} fillings[] = {{0, 0}, {FIRST - 4, 0}, {FIRST - 5, 2}, {FIRST - 3, 4}, {FIRST - 2, 1}};
+enum { FILLINGS = sizeof fillings / sizeof *fillings };
+
+static void fill_ledger(unsigned filled, unsigned emptied)
+{
+    memset(&ledger, 0, sizeof ledger);
+    memset(&first, 0, sizeof first);
+    begin();
+    for (unsigned i = 0; i < filled; i++)
+        push(lock_of(100 + i), never_stale);
+    memset(first.behind, 0x5a, sizeof first.behind);
+    for (unsigned i = 0; i < emptied; i++)
+        fsafe_ledger_clear(&ledger, i + 1, lock_of(100 + i));
+}
+
+START_TEST(ledger_reads_well_between_any_two_instructions)
+{
+    fill_ledger(fillings[_i].filled, fillings[_i].emptied);
+    start_steps();
+    use_locks();
+    end_steps();
+    ck_assert_uint_gt(steps, 100);
+    ck_assert_msg(wrong == NULL, "%s", wrong);
+    ck_assert_uint_eq(fsafe_ledger_tidy(&ledger, never_stale, NULL), fillings[_i].filled - fillings[_i].emptied);
+}
+END_TEST
+
+/* A handler that locks comes once, after each instruction in turn. */
+START_TEST(ledger_bears_a_handler_between_any_two_instructions)
+{
+    do {
+        lock_at++;
+        fill_ledger(fillings[_i].filled, fillings[_i].emptied);
+        start_steps();
+        use_locks();
+        end_steps();
+        ck_assert_msg(wrong == NULL, "handler after instruction %u: %s", lock_at, wrong);
+        for (unsigned i = 0; i < sizeof first.behind / sizeof *first.behind; i++)
+            ck_assert_msg(first.behind[i] == UINTPTR_MAX / 0xff * 0x5a,
+                          "handler after instruction %u: written behind the array", lock_at);
+        for (unsigned i = fillings[_i].emptied; i < fillings[_i].filled; i++)
+            assert_recorded(lock_of(100 + i));
+    } while (lock_at < steps);
+    ck_assert_uint_gt(lock_at, 100);
+}
+END_TEST
+#endif
+
+/* --- thread ----------------------------------------------------------------------------------------- */
+
+static int pretended_owner; /* what libc calls this thread; 0: its id */
+
+static int probe_owner(void)
+{
+    return pretended_owner != 0 ? pretended_owner : fsafe_sys_gettid();
+}
+
+static _Atomic unsigned left;
+
+static bool leave_with_locks(struct fsafe_thread *self)
+{
+    atomic_fetch_add(&left, 1);
+    return fsafe_ledger_depth(fsafe_thread_locks(self)) > 0;
+}
+
+static void start_registry(void)
+{
+    static const struct fsafe_thread_calls calls = {
+        .probe_owner = probe_owner, .leave = leave_with_locks, .is_stale = never_stale};
+    fsafe_lineage_start();
+    ck_assert(fsafe_thread_start(&calls));
+}
+
+/* Slots in use. */
+static uint32_t count_slots(void)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < fsafe_thread_slots(); i++)
+        count += fsafe_thread_generation(fsafe_thread_slot(i)) != 0;
+    return count;
+}
+
+static bool has_slot(const struct fsafe_thread *thread)
+{
+    for (uint32_t i = 0; i < fsafe_thread_slots(); i++)
+        if (fsafe_thread_slot(i) == thread)
+            return true;
+    return false;
+}
+
+START_TEST(thread_joins_once)
+{
+    ck_assert_ptr_null(fsafe_thread_join()); /* the registry has not started */
+    start_registry();
+    ck_assert_int_eq(prctl(PR_SET_NAME, "fifteen-letters"), 0);
+    pretended_owner = 4711;
+    errno = 77;
+    struct fsafe_thread *self = fsafe_thread_join();
+    ck_assert_int_eq(errno, 77);
+    ck_assert_ptr_nonnull(self);
+    ck_assert_ptr_eq(fsafe_self, self);
+    ck_assert_ptr_eq(fsafe_thread_join(), self);
+    ck_assert(has_slot(self));
+    ck_assert_uint_eq(count_slots(), 1);
+    ck_assert_uint_eq(fsafe_thread_generation(self), fsafe_lineage_generation());
+    ck_assert_int_eq(self->owner, 4711);
+    ck_assert_int_eq(self->tid, fsafe_sys_gettid());
+    ck_assert_int_eq(self->pid, getpid());
+    ck_assert_str_eq(self->name, "fifteen-letters");
+    for (unsigned i = 0; i < FSAFE_LEDGERS; i++) {
+        ck_assert_uint_eq(fsafe_ledger_depth(&self->ledgers[i]), 0);
+        ck_assert(fsafe_ledger_push(&self->ledgers[i], lock_of(i), 0)); /* room in each */
+    }
+    for (unsigned i = 0; i < FSAFE_LEDGERS; i++)
+        ck_assert_uint_eq(fsafe_ledger_find(&self->ledgers[i], lock_of(i)), 1);
+}
+END_TEST
+
+static void *join_and_leave(void *slot)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    ck_assert_ptr_nonnull(self);
+    ck_assert(fsafe_ledger_push(fsafe_thread_locks(self), lock_of(0), 1));
+    ck_assert(fsafe_ledger_push(fsafe_thread_tokens(self), lock_of(1), 1));
+    ck_assert(fsafe_ledger_drop(fsafe_thread_locks(self), lock_of(0)));
+    if (slot != NULL)
+        *(struct fsafe_thread **)slot = self;
+    return NULL;
+}
+
+START_TEST(thread_leaves_a_free_slot)
+{
+    struct fsafe_thread *slot = NULL;
+    start_registry();
+    fsafe_thread_join();
+    unit_run_thread(join_and_leave, &slot);
+    ck_assert_uint_eq(left, 1);
+    ck_assert_uint_eq(fsafe_thread_generation(slot), 0);
+    for (unsigned i = 0; i < FSAFE_LEDGERS; i++)
+        ck_assert_uint_eq(fsafe_ledger_depth(&slot->ledgers[i]), 0);
+    ck_assert_uint_eq(count_slots(), 1);
+}
+END_TEST
+
+/* How a thread may end. */
+static void *end_by_exit(void *slot)
+{
+    join_and_leave(slot);
+    pthread_exit(NULL);
+}
+
+static void *end_by_cancellation(void *slot)
+{
+    join_and_leave(slot);
+    pthread_cancel(pthread_self());
+    pthread_testcancel();
+    return NULL;
+}
+
+START_TEST(thread_leaves_however_it_ends)
+{
+    struct fsafe_thread *slot = NULL;
+    start_registry();
+    unit_run_thread(end_by_exit, &slot);
+    ck_assert_uint_eq(fsafe_thread_generation(slot), 0);
+    unit_run_thread(end_by_cancellation, &slot);
+    ck_assert_uint_eq(fsafe_thread_generation(slot), 0);
+    ck_assert_uint_eq(left, 2);
+}
+END_TEST
+
+START_TEST(thread_slots_are_used_again)
+{
+    start_registry();
+    fsafe_thread_join();
+    for (int i = 0; i < 100000; i++)
+        unit_run_thread(join_and_leave, NULL);
+    ck_assert_uint_eq(left, 100000);
+    ck_assert_uint_le(fsafe_thread_slots(), 16);
+    ck_assert_uint_eq(count_slots(), 1);
+}
+END_TEST
+
+static void *end_by_system_call(void *argument)
+{
+    (void)argument;
+    ck_assert_ptr_nonnull(fsafe_thread_join());
+    syscall(SYS_exit, 0); /* no destructor runs */
+    return NULL;
+}
+
+START_TEST(thread_slots_are_swept)
+{
+    start_registry();
+    fsafe_thread_join();
+    for (int i = 0; i < 2000; i++)
+        unit_run_thread(end_by_system_call, NULL);
+    ck_assert_uint_eq(left, 0);
+    /* A thread may be joined a little before the kernel says that it is gone. */
+    ck_assert_uint_le(fsafe_thread_slots(), 16 + 32);
+}
+END_TEST
+
+static pthread_barrier_t meeting;
+
+static void *join_with_all(void *slot)
+{
+    pthread_barrier_wait(&meeting);
+    *(struct fsafe_thread **)slot = fsafe_thread_join();
+    pthread_barrier_wait(&meeting);
+    return NULL;
+}
+
+START_TEST(thread_slots_are_different)
+{
+    enum { MANY = 200 };
+    struct fsafe_thread *slots[MANY];
+    pthread_t threads[MANY];
+    start_registry();
+    pthread_barrier_init(&meeting, NULL, MANY);
+    for (int i = 0; i < MANY; i++)
+        unit_start_thread(&threads[i], join_with_all, &slots[i]);
+    for (int i = 0; i < MANY; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < MANY; i++) {
+        ck_assert_ptr_nonnull(slots[i]);
+        ck_assert(has_slot(slots[i]));
+        for (int k = 0; k < i; k++)
+            ck_assert_ptr_ne(slots[i], slots[k]);
+    }
+    ck_assert_uint_ge(fsafe_thread_slots(), MANY);
+    ck_assert_uint_le(fsafe_thread_slots(), 4 * MANY);
+    ck_assert_uint_eq(count_slots(), 0);
+    for (uint32_t i = 0; i < fsafe_thread_slots(); i++)
+        for (uint32_t k = 0; k < i; k++)
+            ck_assert_ptr_ne(fsafe_thread_slot(i), fsafe_thread_slot(k));
+}
+END_TEST
+
+static void *end_with_a_lock(void *slot)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    ck_assert(fsafe_ledger_push(fsafe_thread_locks(self), lock_of(7), 1));
+    *(struct fsafe_thread **)slot = self;
+    return NULL;
+}
+
+START_TEST(thread_that_ends_with_a_lock_keeps_its_slot)
+{
+    struct fsafe_thread *slot = NULL;
+    start_registry();
+    unit_run_thread(end_with_a_lock, &slot);
+    ck_assert_uint_eq(fsafe_thread_generation(slot), fsafe_lineage_generation());
+    ck_assert(slot->ended);
+    ck_assert_uint_eq(fsafe_ledger_find(fsafe_thread_locks(slot), lock_of(7)), 1);
+    for (int i = 0; i < 100; i++)
+        unit_run_thread(join_and_leave, NULL);
+    ck_assert_uint_eq(fsafe_ledger_find(fsafe_thread_locks(slot), lock_of(7)), 1);
+
+    /* But not for ever, if a program does so all day. */
+    for (int i = 0; i < 3000; i++)
+        unit_run_thread(end_with_a_lock, &slot);
+    ck_assert_uint_le(fsafe_thread_slots(), 16 + 32 + 64 + 128 + 256);
+}
+END_TEST
+
+static pthread_key_t late_key;
+static struct fsafe_thread *joined_in_round[PTHREAD_DESTRUCTOR_ITERATIONS + 1];
+static unsigned rounds;
+
+static void use_locks_late(void *argument)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    if (self != NULL) {
+        fsafe_ledger_push(fsafe_thread_locks(self), lock_of(3), 1);
+        fsafe_ledger_drop(fsafe_thread_locks(self), lock_of(3));
+    }
+    joined_in_round[rounds++] = self;
+    pthread_setspecific(late_key, argument);
+}
+
+static void *end_slowly(void *argument)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    pthread_setspecific(late_key, argument);
+    *(struct fsafe_thread **)argument = self;
+    return NULL;
+}
+
+/* Destructors of the program lock, too. Its last ones may come after ours, and must not begin a slot anew. */
+START_TEST(thread_is_recorded_until_its_last_destructors)
+{
+    struct fsafe_thread *slot = NULL;
+    start_registry();
+    ck_assert_int_eq(pthread_key_create(&late_key, use_locks_late), 0);
+    unit_run_thread(end_slowly, &slot);
+    ck_assert_uint_eq(rounds, PTHREAD_DESTRUCTOR_ITERATIONS);
+    for (unsigned i = 0; i + 1 < rounds; i++)
+        ck_assert_ptr_eq(joined_in_round[i], slot);
+    ck_assert_ptr_null(joined_in_round[rounds - 1]);
+    ck_assert_uint_eq(left, 1);
+    ck_assert_uint_eq(count_slots(), 0);
+}
+END_TEST
+
+/* --- thread: adoption -------------------------------------------------------------------------------- */
+
+static void *live_with_a_lock(void *slot)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    fsafe_ledger_push(fsafe_thread_locks(self), lock_of(5), 1);
+    __atomic_store_n((struct fsafe_thread **)slot, self, __ATOMIC_RELEASE);
+    while (!may_end)
+        usleep(1000);
+    fsafe_ledger_drop(fsafe_thread_locks(self), lock_of(5));
+    return NULL;
+}
+
+static void *live_idle(void *slot)
+{
+    __atomic_store_n((struct fsafe_thread **)slot, fsafe_thread_join(), __ATOMIC_RELEASE);
+    while (!may_end)
+        usleep(1000);
+    return NULL;
+}
+
+/* What a test shares with its child. */
+struct family {
+    struct fsafe_thread *self, *holder, *idle;
+    pid_t parent;
+};
+
+static void *join_next_to_vanished(void *argument)
+{
+    struct family *family = argument;
+    ck_assert_ptr_ne(fsafe_thread_join(), family->holder);
+    return NULL;
+}
+
+static void adopt_as_child(void *argument)
+{
+    struct family *family = argument;
+    int before = family->self->owner;
+    ck_assert_ptr_eq(fsafe_self, family->self);
+    fsafe_thread_adopt(fsafe_self);
+    ck_assert_uint_eq(fsafe_lineage_generation(), 2);
+    ck_assert(fsafe_lineage_is_child());
+    ck_assert_uint_eq(fsafe_thread_generation(family->self), 2);
+    ck_assert_uint_eq(fsafe_thread_generation(family->holder), 1);
+    ck_assert_int_eq(family->self->owner, fsafe_sys_gettid());
+    ck_assert_int_eq(family->self->tid, fsafe_sys_gettid());
+    ck_assert_int_eq(family->self->pid, getpid());
+    ck_assert(fsafe_thread_was(family->self, before));
+    ck_assert(!fsafe_thread_was(family->self, fsafe_sys_gettid()));
+    ck_assert(!fsafe_thread_was(family->self, 0));
+    ck_assert_uint_eq(fsafe_ledger_find(fsafe_thread_locks(family->self), lock_of(9)), 1);
+
+    /* The holder's slot is evidence; the idle one's is anybody's. */
+    uint32_t slots = fsafe_thread_slots();
+    for (int i = 0; i < 200; i++)
+        unit_run_thread(join_next_to_vanished, family);
+    ck_assert_uint_eq(fsafe_thread_slots(), slots);
+    ck_assert_uint_eq(fsafe_thread_generation(family->holder), 1);
+    ck_assert_uint_eq(fsafe_ledger_find(fsafe_thread_locks(family->holder), lock_of(5)), 1);
+    ck_assert_uint_ne(fsafe_thread_generation(family->idle), 1);
+}
+
+START_TEST(thread_adopts_a_new_generation)
+{
+    struct family family = {.parent = getpid()};
+    pthread_t holder, idle;
+    start_registry();
+    ck_assert_uint_eq(fsafe_lineage_generation(), 1);
+    ck_assert(!fsafe_lineage_is_child());
+    family.self = fsafe_thread_join();
+    fsafe_ledger_push(fsafe_thread_locks(family.self), lock_of(9), 1);
+    unit_start_thread(&holder, live_with_a_lock, &family.holder);
+    unit_start_thread(&idle, live_idle, &family.idle);
+    UNIT_EVENTUALLY(__atomic_load_n(&family.holder, __ATOMIC_ACQUIRE) != NULL);
+    UNIT_EVENTUALLY(__atomic_load_n(&family.idle, __ATOMIC_ACQUIRE) != NULL);
+    unit_in_child(adopt_as_child, &family);
+    ck_assert_uint_eq(fsafe_thread_generation(family.self), 1);
+    may_end = true;
+    pthread_join(holder, NULL);
+    pthread_join(idle, NULL);
+}
+END_TEST
+
+START_TEST(thread_remembers_former_owners)
+{
+    enum { KEPT = sizeof fsafe_self->former_owners / sizeof *fsafe_self->former_owners };
+    start_registry();
+    pretended_owner = 1000;
+    struct fsafe_thread *self = fsafe_thread_join();
+    ck_assert(!fsafe_thread_was(self, 1000));
+    for (int i = 1; i <= 20; i++) {
+        pretended_owner = 1000 + i;
+        fsafe_thread_adopt(self);
+        ck_assert_int_eq(self->owner, 1000 + i);
+        for (int k = 0; k <= i; k++)
+            ck_assert_int_eq(fsafe_thread_was(self, 1000 + k), k < i && k >= i - KEPT);
+    }
+    /* libc may go on with the old name (a raw SYS_fork): that is no former one. */
+    fsafe_thread_adopt(self);
+    ck_assert(!fsafe_thread_was(self, 1020));
+    ck_assert(fsafe_thread_was(self, 1019));
+    ck_assert_uint_eq(fsafe_lineage_generation(), 22);
+}
+END_TEST
+
+START_TEST(thread_adoption_without_a_slot)
+{
+    start_registry();
+    fsafe_thread_adopt(NULL);
+    ck_assert_uint_eq(fsafe_lineage_generation(), 2);
+    ck_assert_uint_eq(fsafe_thread_generation(fsafe_thread_join()), 2);
+}
+END_TEST
+
+/* A line of children, each with threads that vanish holding locks, does not grow for ever. */
+START_TEST(thread_slots_of_long_ago_are_used_again)
+{
+    start_registry();
+    struct fsafe_thread *self = fsafe_thread_join();
+    struct fsafe_thread *slot;
+    for (int i = 0; i < 2000; i++) {
+        unit_run_thread(end_with_a_lock, &slot);
+        fsafe_thread_adopt(self);
+    }
+    ck_assert_uint_le(fsafe_thread_slots(), 16 + 32 + 64);
+    /* The young ones' evidence is still there. */
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < fsafe_thread_slots(); i++)
+        kept += fsafe_thread_generation(fsafe_thread_slot(i)) != 0;
+    ck_assert_uint_gt(kept, 16);
+    ck_assert_uint_eq(fsafe_thread_generation(slot), fsafe_lineage_generation() - 1);
+}
+END_TEST
+
+/* --- lineage ---------------------------------------------------------------------------------------- */
+
+static void be_adopted(void *grandchild)
+{
+    static const struct fsafe_fork fork_of_mine = {.number = 5, .tid = 6, .at = 7};
+    ck_assert(fsafe_lineage_is_unadopted());
+    fsafe_thread_adopt(NULL);
+    ck_assert(fsafe_lineage_is_unadopted()); /* not before all is done */
+    fsafe_lineage_adopted(&fork_of_mine);
+    ck_assert(!fsafe_lineage_is_unadopted());
+    if (grandchild == NULL)
+        unit_in_child(be_adopted, &grandchild);
+}
+
+START_TEST(lineage_knows_an_unadopted_child)
+{
+    ck_assert(!fsafe_lineage_can_tell());
+    ck_assert(!fsafe_lineage_is_unadopted());
+    fsafe_lineage_start();
+    ck_assert(fsafe_lineage_can_tell());
+    ck_assert(!fsafe_lineage_is_unadopted());
+    unit_in_child(be_adopted, NULL);
+    ck_assert(!fsafe_lineage_is_unadopted());
+}
+END_TEST
+
+START_TEST(lineage_keeps_the_latest_forks)
+{
+    struct fsafe_fork fork_of;
+    fsafe_lineage_start();
+    for (uint32_t generation = 1; generation <= 40; generation++) {
+        fork_of = fsafe_lineage_fork_after(generation);
+        ck_assert_uint_eq(fork_of.number, 0); /* not yet */
+        fsafe_thread_adopt(NULL);
+        fsafe_lineage_adopted(&(const struct fsafe_fork){
+            .number = generation * 10, .tid = (pid_t)generation, .at = generation * 100});
+        for (uint32_t earlier = generation > 10 ? generation - 10 : 1; earlier <= generation; earlier++) {
+            fork_of = fsafe_lineage_fork_after(earlier);
+            ck_assert_uint_eq(fork_of.number, earlier * 10);
+            ck_assert_int_eq(fork_of.tid, (pid_t)earlier);
+            ck_assert_uint_eq(fork_of.at, earlier * 100);
+        }
+    }
+    fork_of = fsafe_lineage_fork_after(1); /* too long ago: nothing rather than another one */
+    ck_assert(fork_of.number == 0 && fork_of.tid == 0 && fork_of.at == 0);
+    fork_of = fsafe_lineage_fork_after(0);
+    ck_assert_uint_eq(fork_of.number, 0);
+}
+END_TEST
+
+static void fill(Suite *suite)
+{
+    TCase *ledgers = unit_case(suite, "ledger");
+    tcase_add_test(ledgers, ledger_lifo);
+    tcase_add_test(ledgers, ledger_fifo);
+    tcase_add_test(ledgers, ledger_any_order);
+    tcase_add_test(ledgers, ledger_drops_at_any_stage);
+    tcase_add_test(ledgers, ledger_finds_the_latest);
+    tcase_add_test(ledgers, ledger_grows_to_10000);
+    tcase_add_test(ledgers, ledger_begin_empties);
+    tcase_add_test(ledgers, ledger_drops_repeated_records);
+    tcase_add_test(ledgers, ledger_keeps_the_latest_of_repeated_records);
+    tcase_add_test(ledgers, ledger_drops_stale_records);
+    tcase_add_test(ledgers, ledger_tidies);
+    tcase_add_test(ledgers, ledger_makes_room_with_signals_blocked);
+    tcase_add_loop_test(ledgers, ledger_stays_small_over_10_million_hand_offs, 0, 2);
+    tcase_add_test(ledgers, ledger_stays_small_around_what_is_held);
+    tcase_add_test(ledgers, ledger_reads_nothing_past_its_end);
+    tcase_add_test(ledgers, ledger_reads_nothing_past_its_depth);
+    tcase_add_test(ledgers, ledger_is_cleared_by_another_thread);
+    tcase_add_test(ledgers, ledger_is_cleared_while_it_is_written);
+    tcase_add_loop_test(ledgers, ledger_bears_a_push_cut_short_when_full, 0, 4);
+#ifdef CAN_STEP
+    tcase_add_loop_test(ledgers, ledger_reads_well_between_any_two_instructions, 0, FILLINGS);
+    tcase_add_loop_test(ledgers, ledger_bears_a_handler_between_any_two_instructions, 0, FILLINGS);
+#endif
+
+    TCase *threads = unit_case(suite, "thread");
+    tcase_add_test(threads, thread_joins_once);
+    tcase_add_test(threads, thread_leaves_a_free_slot);
+    tcase_add_test(threads, thread_leaves_however_it_ends);
+    tcase_add_test(threads, thread_slots_are_used_again);
+    tcase_add_test(threads, thread_slots_are_swept);
+    tcase_add_test(threads, thread_slots_are_different);
+    tcase_add_test(threads, thread_that_ends_with_a_lock_keeps_its_slot);
+    tcase_add_test(threads, thread_is_recorded_until_its_last_destructors);
+    tcase_add_test(threads, thread_adopts_a_new_generation);
+    tcase_add_test(threads, thread_remembers_former_owners);
+    tcase_add_test(threads, thread_adoption_without_a_slot);
+    tcase_add_test(threads, thread_slots_of_long_ago_are_used_again);
+
+    TCase *lineage = unit_case(suite, "lineage");
+    tcase_add_test(lineage, lineage_knows_an_unadopted_child);
+    tcase_add_test(lineage, lineage_keeps_the_latest_forks);
+}
+
+UNIT_MAIN("track", fill)

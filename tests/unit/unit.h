@@ -99,6 +99,13 @@ static inline void unit_run_thread(void *(*body)(void *), void *argument)
         ck_assert_msg((condition), "never came true: %s", #condition);     \
     } while (0)
 
+/* Ends the test when what follows takes longer: for calls that must not wait. */
+static inline void unit_within(unsigned seconds)
+{
+    signal(SIGALRM, SIG_DFL);
+    alarm(seconds);
+}
+
 /* Returns the last part of this program's path. */
 static inline const char *unit_program(void)
 {

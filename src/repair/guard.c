@@ -1,0 +1,95 @@
+/* repair/guard: see guard.h. */
+#include "config.h"
+
+#include "repair/guard.h"
+
+#ifdef FSAFE_GUARDS
+
+/*
+ * The owner: a thread id (below 2^22 on every Linux) and the low bits of the generation it lives in. With those
+ * a child knows a vanished thread without asking the kernel, also when the id is in use again.
+ */
+enum { TID_BITS = 22 };
+#define TID_MASK ((1u << TID_BITS) - 1)
+
+uint32_t fsafe_guard_owner(const struct fsafe_thread *self)
+{
+    if (self == NULL || self->owner <= 0 || (uint32_t)self->owner > TID_MASK)
+        return 0;
+    return (uint32_t)self->owner | fsafe_lineage_generation() << TID_BITS;
+}
+
+static uint32_t owner_of(uint64_t word)
+{
+    return (uint32_t)(word >> FSAFE_GUARD_OWNER_SHIFT);
+}
+
+static int tid_of(uint64_t word)
+{
+    return (int)(owner_of(word) & TID_MASK);
+}
+
+static bool is_of_now(uint64_t word)
+{
+    return owner_of(word) >> TID_BITS == (fsafe_lineage_generation() & (UINT32_MAX >> TID_BITS));
+}
+
+bool fsafe_guard_is_own(uint64_t word, const struct fsafe_thread *self)
+{
+    if (self == NULL || owner_of(word) == 0)
+        return false;
+    return is_of_now(word) ? tid_of(word) == self->owner
+                           : tid_of(word) == self->owner || fsafe_thread_was(self, tid_of(word));
+}
+
+/* Under the latch. */
+static enum fsafe_verdict judge(_Atomic uint64_t *guard, uint64_t word, struct fsafe_thread *self,
+                                struct fsafe_event *event)
+{
+    int tid = tid_of(word);
+    struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_GUARDS_BEGUN, (uintptr_t)guard, 0, tid);
+    if (claims.living_was_owner)
+        return FSAFE_PROCEED; /* it forked inside its initialiser and is in there still */
+    if (claims.vanished != NULL && claims.vanished->owner != tid)
+        claims.vanished = NULL; /* somebody who waited for it */
+    event->holder.tid = tid;
+    if (!fsafe_takeover_decide(event, &claims, true))
+        return FSAFE_PROCEED;
+    /* Another thread may be setting the waiting bit; nobody else changes what is ours to judge. */
+    uint64_t mine;
+    do
+        mine = FSAFE_GUARD_RUNNING | (word & FSAFE_GUARD_WAITING) |
+               (uint64_t)fsafe_guard_owner(self) << FSAFE_GUARD_OWNER_SHIFT;
+    while (!atomic_compare_exchange_weak(guard, &word, mine));
+    return FSAFE_TAKEN;
+}
+
+enum fsafe_verdict fsafe_guard_judge(_Atomic uint64_t *guard, uint64_t word, struct fsafe_thread *self, uintptr_t site)
+{
+    /* Unknown owners are those of somebody else's runtime; ours and the living will come back to it. */
+    if (owner_of(word) == 0 || is_of_now(word) || fsafe_guard_is_own(word, self))
+        return FSAFE_PROCEED;
+    struct fsafe_event event = {
+        .lock = "guard",
+        .kind = "static local",
+        .address = (uintptr_t)guard,
+        .wanted_at = site,
+    };
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    uint64_t seen = atomic_load(guard);
+    bool same = ((seen ^ word) & ~FSAFE_GUARD_WAITING) == 0; /* nobody was faster */
+    enum fsafe_verdict verdict = same ? judge(guard, seen, self, &event) : FSAFE_UNDECIDED;
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+    fsafe_takeover_tell(&event);
+    return verdict;
+}
+
+bool fsafe_guard_is_stale(uintptr_t lock, void *context)
+{
+    uint64_t word;
+    return !fsafe_sys_peek(lock & ~FSAFE_STAGE_MASK, &word, sizeof word) || (word & FSAFE_GUARD_RUNNING) == 0 ||
+           !fsafe_guard_is_own(word, context);
+}
+
+#endif

@@ -1,0 +1,46 @@
+/*
+ * repair/guard: the guards of C++ static locals (the Itanium C++ ABI's __cxa_guard_*) and what a child does about
+ * one whose initialiser was running in a thread that vanished.
+ *
+ * The ABI fixes the first byte alone: compilers test it inline, nonzero means initialised. All else is the
+ * runtime's, and we are the runtime: a preloaded definition is the one that everybody is bound to, also a C++
+ * library that a C program loads later, in a scope where no next definition could be found. The bits in the
+ * first four bytes are libstdc++'s, and so is the kind of futex, because a library with a hidden libstdc++ of its own
+ * may share a guard with us (inline functions); the four bytes behind them, which libstdc++ does not use, name the
+ * owner. Taking the guard and naming its owner are one 64-bit store: no fork sees the one without the other.
+ */
+#ifndef FSAFE_REPAIR_GUARD_H
+#define FSAFE_REPAIR_GUARD_H
+
+#include "repair/takeover.h"
+
+/* Guards are 64 bits wide but on 32-bit ARM; a 32-bit machine has no cheap 64-bit store. There we leave them alone. */
+#ifdef __LP64__
+#define FSAFE_GUARDS
+#endif
+
+#define FSAFE_GUARD_BIT(byte) \
+    ((uint64_t)1 << (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 56 - 8 * (byte) : 8 * (byte)))
+#define FSAFE_GUARD_DONE FSAFE_GUARD_BIT(0)    /* initialised */
+#define FSAFE_GUARD_RUNNING FSAFE_GUARD_BIT(1) /* a thread runs the initialiser */
+#define FSAFE_GUARD_WAITING FSAFE_GUARD_BIT(2) /* and others wait for it */
+#define FSAFE_GUARD_OWNER_SHIFT (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 0 : 32)
+
+/* How the calling thread is called in a guard; 0 when there is no saying. Context: its thread. */
+uint32_t fsafe_guard_owner(const struct fsafe_thread *self);
+
+/* Whether the owner that `word` names is the calling thread, perhaps before it forked. */
+bool fsafe_guard_is_own(uint64_t word, const struct fsafe_thread *self);
+
+/*
+ * Says what to do about a guard that somebody else's initialiser holds: `word` was seen in it. FSAFE_TAKEN:
+ * that thread vanished, the guard is the caller's, who has to run the initialiser again.
+ * Context: child, any thread, no latch held.
+ */
+enum fsafe_verdict fsafe_guard_judge(_Atomic uint64_t *guard, uint64_t word, struct fsafe_thread *self,
+                                     uintptr_t site);
+
+/* For fsafe_ledger_push_full: a record of a guard that does not name the thread `context`. */
+bool fsafe_guard_is_stale(uintptr_t lock, void *context);
+
+#endif

@@ -1,0 +1,229 @@
+/* repair/stdio: see stdio.h. */
+#include "config.h"
+
+#include "base/options.h"
+#include "base/pages.h"
+#include "repair/stdio.h"
+
+/* What a thread that forks holds. Memory of its own for each fork: most never need it. */
+struct fsafe_stdio_holds {
+    size_t bytes;
+    uint32_t count;
+    struct {
+        uintptr_t stream;
+        int count;
+    } hold[];
+};
+
+void fsafe_stdio_prepare(struct fsafe_thread *self)
+{
+    struct fsafe_ledger *files = fsafe_thread_files(self);
+    uint32_t depth = fsafe_ledger_depth(files);
+    if (FSAFE_LIKELY(depth == 0) || fsafe_options.mode != FSAFE_MODE_REPAIR)
+        return;
+    fsafe_stdio_parent(self); /* a handler of a signal forks in the middle of a fork */
+    size_t bytes = sizeof(struct fsafe_stdio_holds) + depth * sizeof self->fork_files->hold[0];
+    struct fsafe_stdio_holds *holds = fsafe_pages_map(bytes);
+    if (holds == NULL)
+        return;
+    holds->bytes = bytes;
+    for (uint32_t i = depth; i > 0; i--) {
+        uintptr_t stream, site;
+        struct fsafe_stream_lock lock;
+        /* The ledger may speak of a stream that is closed; one whose lock names this thread is there. */
+        if (!fsafe_ledger_read(files, i, &stream, &site) ||
+            !fsafe_layout_stream_peek(stream & ~FSAFE_STAGE_MASK, &lock) || lock.word == 0 ||
+            lock.owner != self->handle)
+            continue;
+        holds->hold[holds->count].stream = stream & ~FSAFE_STAGE_MASK;
+        holds->hold[holds->count++].count = lock.count;
+    }
+    self->fork_files = holds;
+}
+
+void fsafe_stdio_parent(struct fsafe_thread *self)
+{
+    struct fsafe_stdio_holds *holds = self->fork_files;
+    self->fork_files = NULL;
+    if (holds != NULL)
+        fsafe_pages_unmap(holds, holds->bytes);
+}
+
+void fsafe_stdio_child(struct fsafe_thread *self)
+{
+    struct fsafe_stdio_holds *holds = self->fork_files;
+    for (uint32_t i = 0; holds != NULL && i < holds->count; i++) {
+        /*
+         * This thread's a moment ago and free now: that was glibc, and it only does that to streams that are
+         * there. Those that it leaves out, or a fork that resets none, still name this thread.
+         */
+        struct fsafe_stream_lock lock;
+        if (fsafe_layout_stream_peek(holds->hold[i].stream, &lock) && lock.word == 0 && lock.owner == 0 &&
+            lock.count == 0)
+            fsafe_layout_stream_set((FILE *)holds->hold[i].stream, holds->hold[i].count, self->handle);
+    }
+    fsafe_stdio_parent(self);
+}
+
+bool fsafe_stdio_is_own(const FILE *stream, struct fsafe_thread *self)
+{
+    return fsafe_layout_stream_owner(stream) == self->handle &&
+           fsafe_ledger_find(fsafe_thread_files(self), (uintptr_t)stream) != 0;
+}
+
+bool fsafe_stdio_is_lost(const FILE *stream, struct fsafe_thread *self)
+{
+    return fsafe_options.mode == FSAFE_MODE_REPAIR && fsafe_layout_stream_owner(stream) != self->handle &&
+           fsafe_ledger_drop(fsafe_thread_files(self), (uintptr_t)stream);
+}
+
+bool fsafe_stdio_is_stale(uintptr_t stream, void *context)
+{
+    const struct fsafe_thread *self = context;
+    struct fsafe_stream_lock lock;
+    return !fsafe_layout_stream_peek(stream & ~FSAFE_STAGE_MASK, &lock) || lock.owner != self->handle;
+}
+
+/* How many records of streams vanished threads left in this generation; counted at the first question. */
+static struct {
+    _Atomic uint32_t generation;
+    _Atomic uint32_t records;
+} orphans;
+
+/* Calls `visit` for each vanished thread's record of `stream` (0: of any) and adds up what it returns. */
+static uint32_t each_orphan(uintptr_t stream, uint32_t visit(struct fsafe_thread *of, uint32_t index, void *context),
+                            void *context)
+{
+    uint32_t now = fsafe_lineage_generation();
+    uint32_t sum = 0;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uint32_t generation = fsafe_thread_generation(thread);
+        if (generation == 0 || generation >= now)
+            continue;
+        for (uint32_t k = fsafe_ledger_depth(fsafe_thread_files(thread)); k > 0; k--) {
+            uintptr_t at, site;
+            if (fsafe_ledger_read(fsafe_thread_files(thread), k, &at, &site) &&
+                (stream == 0 || (at & ~FSAFE_STAGE_MASK) == stream))
+                sum += visit(thread, k, context);
+        }
+    }
+    return sum;
+}
+
+static uint32_t count_it(struct fsafe_thread *of, uint32_t index, void *context)
+{
+    (void)of, (void)index, (void)context;
+    return 1;
+}
+
+static uint32_t clear_it(struct fsafe_thread *of, uint32_t index, void *context)
+{
+    (void)context;
+    atomic_store_explicit(&fsafe_ledger_record(fsafe_thread_files(of), index)->lock, 0, memory_order_relaxed);
+    return 1;
+}
+
+struct search {
+    uintptr_t owner; /* 0: any */
+    struct fsafe_thread *found;
+    uintptr_t since;
+};
+
+static uint32_t find_it(struct fsafe_thread *of, uint32_t index, void *context)
+{
+    struct search *search = context;
+    if (search->owner != 0 && of->handle != search->owner)
+        return 0;
+    search->found = of;
+    search->since = atomic_load_explicit(&fsafe_ledger_record(fsafe_thread_files(of), index)->site,
+                                         memory_order_relaxed);
+    return 1;
+}
+
+/* Under the latch. */
+static bool are_orphans(void)
+{
+    uint32_t now = fsafe_lineage_generation();
+    if (atomic_load_explicit(&orphans.generation, memory_order_relaxed) != now) {
+        atomic_store_explicit(&orphans.records, each_orphan(0, count_it, NULL), memory_order_relaxed);
+        atomic_store_explicit(&orphans.generation, now, memory_order_release);
+    }
+    return atomic_load_explicit(&orphans.records, memory_order_relaxed) != 0;
+}
+
+static bool are_no_orphans(void)
+{
+    return atomic_load_explicit(&orphans.generation, memory_order_acquire) == fsafe_lineage_generation() &&
+           atomic_load_explicit(&orphans.records, memory_order_relaxed) == 0;
+}
+
+/* What was recorded of it by the vanished is over: from now on its bytes speak of the living. */
+static void settle(uintptr_t stream)
+{
+    uint32_t cleared = each_orphan(stream, clear_it, NULL);
+    atomic_fetch_sub_explicit(&orphans.records, cleared, memory_order_relaxed);
+}
+
+/* Whether this thread was at the stream before it asked now: a signal handler came in between. */
+static bool is_interrupted_here(struct fsafe_thread *self, uintptr_t stream)
+{
+    unsigned records = 0;
+    for (uint32_t i = fsafe_ledger_depth(fsafe_thread_files(self)); i > 0; i--)
+        records += (atomic_load_explicit(&fsafe_ledger_record(fsafe_thread_files(self), i)->lock, memory_order_relaxed) &
+                    ~FSAFE_STAGE_MASK) == stream;
+    return records > 1;
+}
+
+/* Under the latch. */
+static enum fsafe_verdict judge(FILE *stream, struct fsafe_thread *self, bool would_wait, struct fsafe_event *event)
+{
+    uintptr_t address = (uintptr_t)stream;
+    struct fsafe_stream_lock lock = fsafe_layout_stream_lock(stream);
+    bool recorded = are_orphans();
+    if (lock.word == 0) {
+        if (recorded)
+            settle(address);
+        return FSAFE_PROCEED;
+    }
+    struct search search = {.owner = lock.owner};
+    if (recorded)
+        each_orphan(address, find_it, &search);
+    struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_FILES, address, 0, 0);
+    if (search.found == NULL) {
+        /* Nobody on record: a printf of a vanished thread if there is but one thread, else of a living one. */
+        if (lock.owner == self->handle || is_interrupted_here(self, address) || !fsafe_sys_single_threaded())
+            return FSAFE_PROCEED;
+    } else if (lock.owner == 0 && (claims.living_is_at_it || is_interrupted_here(self, address))) {
+        return claims.living_is_at_it ? FSAFE_UNDECIDED : FSAFE_PROCEED;
+    }
+    claims.vanished = search.found;
+    claims.since = search.since;
+    if (!fsafe_takeover_decide(event, &claims, would_wait))
+        return FSAFE_PROCEED;
+    settle(address);
+    fsafe_layout_stream_reset(stream);
+    return FSAFE_TAKEN;
+}
+
+enum fsafe_verdict fsafe_stdio_judge(FILE *stream, struct fsafe_thread *self, uintptr_t site, bool would_wait)
+{
+    struct fsafe_stream_lock lock = fsafe_layout_stream_lock(stream);
+    if (are_no_orphans() && (lock.word == 0 || lock.owner == self->handle))
+        return FSAFE_PROCEED;
+    struct fsafe_event event = {
+        .lock = "stream",
+        .kind = "flockfile",
+        .address = (uintptr_t)stream,
+        .wanted_at = site,
+    };
+    struct fsafe_sigset old;
+    atomic_store_explicit(&self->asking, (uintptr_t)stream, memory_order_release);
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    enum fsafe_verdict verdict = judge(stream, self, would_wait, &event);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+    if (verdict != FSAFE_UNDECIDED)
+        atomic_store(&self->asking, 0);
+    fsafe_takeover_tell(&event);
+    return verdict;
+}

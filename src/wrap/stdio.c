@@ -1,0 +1,91 @@
+/*
+ * wrap/stdio: flockfile, ftrylockfile, funlockfile. One record stands for all the depth of a stream's lock. The locks
+ * that printf and its kin take for the length of a call are not seen: those glibc sees to by itself.
+ */
+#include "config.h"
+
+#include "fork/coordinator.h"
+#include "repair/stdio.h"
+#include "wrap/next.h"
+#include "wrap/undeclared.h"
+
+#include <time.h>
+
+static int ask_libc(FILE *stream, bool would_wait)
+{
+    if (!would_wait)
+        return FSAFE_NEXT(ftrylockfile)(stream);
+    FSAFE_NEXT(flockfile)(stream);
+    return 0;
+}
+
+/* In a child: as for mutexes, a stream that somebody living is just taking is tried until that is over. */
+static bool settled_in_child(FILE *stream, struct fsafe_thread *self, uintptr_t site, bool would_wait, int *result)
+{
+    for (struct fsafe_patience patience = {0};;) {
+        if (fsafe_stdio_judge(stream, self, site, would_wait) != FSAFE_UNDECIDED)
+            return false;
+        atomic_store(&self->asking, 0);
+        *result = FSAFE_NEXT(ftrylockfile)(stream);
+        if (*result == 0 || !would_wait)
+            return true;
+        atomic_store_explicit(&self->asking, (uintptr_t)stream, memory_order_release);
+        fsafe_takeover_be_patient(&patience, CLOCK_MONOTONIC, NULL);
+        atomic_store(&self->asking, 0);
+    }
+}
+
+static int acquire(FILE *stream, uintptr_t site, bool would_wait)
+{
+    struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
+    uintptr_t lock = (uintptr_t)stream;
+    if (self == NULL || !fsafe_layout_stream.known)
+        return ask_libc(stream, would_wait);
+    fsafe_fork_notice();
+    if (fsafe_stdio_is_own(stream, self))
+        return ask_libc(stream, would_wait);
+    bool child = fsafe_lineage_is_child();
+    if (child)
+        fsafe_stdio_is_lost(stream, self);
+    if (!fsafe_ledger_push(fsafe_thread_files(self), lock, site) &&
+        !fsafe_ledger_push_full(fsafe_thread_files(self), lock, site, fsafe_stdio_is_stale, self))
+        return ask_libc(stream, would_wait);
+    int result;
+    if (!child || !settled_in_child(stream, self, site, would_wait, &result))
+        result = ask_libc(stream, would_wait);
+    /* Inside a printf of this very thread (a callback of fopencookie's) it is that call that lets go last. */
+    if (result != 0 || !fsafe_layout_stream_is_once(stream))
+        fsafe_ledger_drop(fsafe_thread_files(self), lock);
+    return result;
+}
+
+FSAFE_EXPORT void flockfile(FILE *stream)
+{
+    acquire(stream, FSAFE_CALLER(), true);
+}
+
+FSAFE_EXPORT int ftrylockfile(FILE *stream)
+{
+    return acquire(stream, FSAFE_CALLER(), false);
+}
+
+FSAFE_EXPORT void funlockfile(FILE *stream)
+{
+    struct fsafe_thread *self = fsafe_self;
+    bool last = false;
+    if (self != NULL && fsafe_layout_stream.known && fsafe_ledger_depth(fsafe_thread_files(self)) != 0) {
+        fsafe_fork_notice();
+        if (fsafe_lineage_is_child() && fsafe_stdio_is_lost(stream, self))
+            return;
+        last = fsafe_layout_stream_owner(stream) == self->handle && fsafe_layout_stream_is_once(stream);
+    }
+    FSAFE_NEXT(funlockfile)(stream); /* from here on it may be gone */
+    if (last)
+        fsafe_ledger_drop(fsafe_thread_files(self), (uintptr_t)stream);
+}
+
+#ifdef HAVE__IO_FLOCKFILE
+FSAFE_DEFINE_ALIAS(_IO_flockfile, flockfile);
+FSAFE_DEFINE_ALIAS(_IO_ftrylockfile, ftrylockfile);
+FSAFE_DEFINE_ALIAS(_IO_funlockfile, funlockfile);
+#endif

@@ -1,0 +1,141 @@
+#!/bin/sh
+# What the library asks of the C library: an allowed list, each name with the reason why it may be there, because
+# after start-up nothing on a locking or child path may call malloc, stdio, getenv, the loader or a pthread lock.
+# And what the linker was told. Speaks TAP. FORKSAFE_LIB = the library, NM and READELF.
+
+: "${FORKSAFE_LIB:?path of the library}"
+scratch=$(mktemp -d) || exit 99
+trap 'rm -rf "$scratch"' EXIT
+
+# "start-up": called by the constructor only (and by a wrapper that is called before it ran).
+# "pure": computes on its arguments; no lock, no state. "kernel": hardly more than a system call.
+# "thread": touches the calling thread's own data only.
+cat >"$scratch/allowed" <<'END'
+dlsym                       start-up
+getauxval                   start-up
+pthread_key_create          start-up
+__register_atfork           start-up
+pthread_atfork              start-up
+pthread_mutexattr_init      start-up
+pthread_mutexattr_settype   start-up
+pthread_mutexattr_setprotocol start-up
+pthread_mutexattr_setrobust start-up
+pthread_mutexattr_destroy   start-up
+pthread_mutex_consistent    start-up
+pthread_rwlockattr_init     start-up
+pthread_rwlockattr_setkind_np start-up
+pthread_condattr_init       start-up
+pthread_condattr_setclock   start-up
+pthread_condattr_setpshared start-up
+strcspn                     pure
+strlen                      pure
+strnlen                     pure
+strcmp                      pure
+strncmp                     pure
+strchr                      pure
+strrchr                     pure
+strcpy                      pure
+stpcpy                      pure
+memchr                      pure
+memcmp                      pure
+bcmp                        pure
+memcpy                      pure
+memmove                     pure
+memset                      pure
+mmap                        kernel
+munmap                      kernel
+madvise                     kernel
+sysconf                     kernel
+fstat                       kernel
+clock_gettime               kernel
+syscall                     kernel
+__errno_location            thread
+___errno_location           thread
+pthread_setspecific         thread
+pthread_testcancel          thread
+__pthread_register_cancel   thread
+__pthread_unregister_cancel thread
+__pthread_unwind_next       thread
+_pthread_cleanup_push       thread
+_pthread_cleanup_pop        thread
+__sigsetjmp                 thread
+__tls_get_addr              thread
+__libc_single_threaded      variable
+__stack_chk_fail            ends-the-process
+__cxa_finalize              linker
+__cxa_thread_atexit_impl    linker
+__gmon_start__              linker
+_ITM_deregisterTMCloneTable linker
+_ITM_registerTMCloneTable   linker
+END
+
+count=0
+# result STATUS NAME [DETAILS]
+result() {
+    count=$((count + 1))
+    if [ "$1" -eq 0 ]; then
+        echo "ok $count - $2"
+        return
+    fi
+    echo "not ok $count - $2"
+    [ -z "$3" ] || printf '%s\n' "$3" | sed 's/^/# /'
+}
+bail_out() {
+    echo "Bail out! $1"
+    exit 99
+}
+
+# NM and READELF may be commands with options.
+# shellcheck disable=SC2086
+${NM:-nm} -D --undefined-only "$FORKSAFE_LIB" >"$scratch/table" || bail_out "nm failed"
+awk '{ sub(/@.*/, "", $NF); print $NF }' "$scratch/table" | sort -u >"$scratch/undefined"
+[ -s "$scratch/undefined" ] || bail_out "no undefined symbols: is this the library?"
+
+# never TITLE PATTERN: of these kinds nothing may be there, whatever the list above says
+never() {
+    found=$(grep -Ex "$2" "$scratch/undefined")
+    [ -z "$found" ]
+    result $? "$1" "$found"
+}
+never "no allocator" '(__libc_)?(malloc|calloc|realloc|reallocarray|free|memalign|aligned_alloc|posix_memalign|valloc)|strn?dup'
+never "no stdio" '.*printf.*|f?(open|close|write|read|put[cs]|get[cs]|flush|lockfile|unlockfile|seek)(_unlocked)?|f(open|close|write|read|flush)|puts|putchar|perror|std(in|out|err)|vsyslog|syslog'
+never "no environment of libc's" '(secure_)?getenv|__secure_getenv|environ|__environ|setenv|putenv|unsetenv'
+never "nothing of the loader's but dlsym" 'dladdr1?|dlopen|dlmopen|dlclose|dlvsym|dlerror|dlinfo|dl_iterate_phdr|_dl_.*|_rtld_global.*|backtrace.*|_Unwind_.*'
+never "no lock of libc's" '(__)?pthread_(mutex|rwlock|spin|cond|barrier)_(lock|trylock|timedlock|clocklock|unlock|init|destroy|rdlock|wrlock|tryrdlock|trywrlock|wait|timedwait|clockwait|signal|broadcast)|(__)?pthread_once|sem_.*|mtx_.*|cnd_.*|call_once'
+never "no fork, exit or abort that runs handlers" '(__)?fork|_Fork|exit|abort|atexit|__cxa_atexit|__assert_fail'
+
+extra=$(awk 'NR == FNR { allowed[$1] = $2; next } !($1 in allowed)' "$scratch/allowed" "$scratch/undefined")
+[ -z "$extra" ]
+result $? "every import is on the allowed list" "$extra"
+
+unexplained=$(awk 'NF != 2' "$scratch/allowed")
+[ -z "$unexplained" ]
+result $? "every name on the list has its reason" "$unexplained"
+
+# shellcheck disable=SC2086
+LC_ALL=C ${READELF:-readelf} -dW "$FORKSAFE_LIB" >"$scratch/dynamic" || bail_out "readelf failed"
+needed=$(sed -n 's/.*(NEEDED).*\[\(.*\)\].*/\1/p' "$scratch/dynamic")
+printf '%s\n' "$needed" | grep -Eqx 'libc\.so(\.6)?|libc\.musl-[^.]*\.so\.1|ld-musl-[^.]*\.so\.1'
+result $? "libc is needed" "$needed"
+more=$(printf '%s\n' "$needed" | grep -Evx 'libc\.so(\.6)?|libc\.musl-[^.]*\.so\.1|ld-musl-[^.]*\.so\.1|ld-linux[^/]*\.so\.[0-9]')
+[ -z "$more" ]
+result $? "nothing else is needed" "$more"
+
+# "Flags: NOW NODELETE INITFIRST"
+flags=$(sed -n 's/.*(FLAGS_1).*Flags: *//p' "$scratch/dynamic")
+for flag in NOW INITFIRST NODELETE; do
+    case " $flags " in
+    *" $flag "*) result 0 "linked with -z $flag" ;;
+    *) result 1 "linked with -z $flag" "$flags" ;;
+    esac
+done
+! grep -q '(TEXTREL)' "$scratch/dynamic"
+result $? "no relocation in the code"
+# shellcheck disable=SC2086
+LC_ALL=C ${READELF:-readelf} -lW "$FORKSAFE_LIB" >"$scratch/segments" || bail_out "readelf failed"
+! awk '$1 == "GNU_STACK" && /RWE/ { found = 1 } END { exit !found }' "$scratch/segments"
+result $? "no executable stack"
+! grep -Eq '\((RPATH|RUNPATH)\)' "$scratch/dynamic"
+result $? "no path to search libraries in"
+
+echo "1..$count"

@@ -1,0 +1,71 @@
+#!/bin/sh
+# The library's dynamic symbols against the rows of src/wrap/symbols.def: each row has its definition, and nothing
+# that has no row is exported. Speaks TAP; runs in the build directory (config.h decides which rows there are).
+# FORKSAFE_LIB = the library, NM and CPP as configure found them, top_srcdir.
+# Rows for one C library only are read as Makefile.am has them read.
+
+: "${FORKSAFE_LIB:?path of the library}" "${top_srcdir:?the source tree}"
+scratch=$(mktemp -d) || exit 99
+trap 'rm -rf "$scratch"' EXIT
+
+count=0
+# result STATUS NAME
+result() {
+    count=$((count + 1))
+    if [ "$1" -eq 0 ]; then
+        echo "ok $count - $2"
+    else
+        echo "not ok $count - $2"
+    fi
+}
+bail_out() {
+    echo "Bail out! $1"
+    exit 99
+}
+
+[ -f config.h ] || bail_out "no config.h here"
+# NM and CPP may be commands with options.
+# shellcheck disable=SC2086
+${NM:-nm} -D --defined-only "$FORKSAFE_LIB" >"$scratch/table" || bail_out "nm failed"
+# "address type name@@version": what a program can bind to
+awk 'NF >= 3 { sub(/@.*/, "", $3); print $3 }' "$scratch/table" | sort >"$scratch/exported"
+
+defines="-DHAVE_CONFIG_H -D_GNU_SOURCE"
+grep -q '^#define HAVE_DECL_GNU_GET_LIBC_VERSION 1' config.h && defines="$defines -DFSAFE_LIBC_GLIBC"
+
+# row NAME [OF]
+# shellcheck disable=SC2086
+printf '%s\n' '#include "config.h"' '#define FSAFE_SYMBOL(name) row name' '#define FSAFE_ALIAS(name, of) row name of' \
+    '#include "wrap/symbols.def"' |
+    ${CPP:-cc -E} -P $defines -I. -I"$top_srcdir/src" - | sed -n 's/^ *row *//p' >"$scratch/rows"
+[ -s "$scratch/rows" ] || bail_out "no rows in symbols.def"
+awk '{ print $1 }' "$scratch/rows" | sort >"$scratch/expected"
+
+while read -r name of; do
+    grep -qx "$name" "$scratch/exported"
+    result $? "$name is defined"
+    if [ -n "$of" ]; then
+        # An alias is the same function, not a second one.
+        addresses=$(awk -v a="$name" -v b="$of" '{ sub(/@.*/, "", $3) } $3 == a || $3 == b { print $1 }' \
+            "$scratch/table" | sort -u | wc -l)
+        [ "$addresses" -eq 1 ]
+        result $? "$name is $of"
+    fi
+done <"$scratch/rows"
+
+functions_only=$(awk 'NF >= 3 && $2 != "T"' "$scratch/table")
+[ -z "$functions_only" ]
+result $? "only functions are exported, none of them weak"
+[ -z "$functions_only" ] || printf '%s\n' "$functions_only" | sed 's/^/# /'
+
+twice=$(uniq -d "$scratch/expected")
+[ -z "$twice" ]
+result $? "no row is there twice"
+[ -z "$twice" ] || printf '%s\n' "$twice" | sed 's/^/# /'
+
+extra=$(comm -13 "$scratch/expected" "$scratch/exported")
+[ -z "$extra" ]
+result $? "nothing is exported that has no row"
+[ -z "$extra" ] || printf '%s\n' "$extra" | sed 's/^/# /'
+
+echo "1..$count"

@@ -1,0 +1,363 @@
+/* Streams locked by flockfile at fork: by the forking thread, in atfork handlers, by a vanished thread. Afterwards
+ * several threads of the child print, and every line is whole. */
+#include "scenario.h"
+
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum stream { ORDINARY, BYCALLER, MEMORY, STREAMS };
+static const char *const names[STREAMS] = {"file", "bycaller", "memstream"};
+
+static FILE *stream;
+static char *text;
+static size_t text_bytes;
+
+static void make_stream(enum stream kind)
+{
+    stream = kind == MEMORY ? open_memstream(&text, &text_bytes) : tmpfile();
+    SCN_CHECK(stream != NULL);
+    if (kind == BYCALLER)
+        __fsetlocking(stream, FSETLOCKING_BYCALLER);
+}
+
+static int take(void *of)
+{
+    flockfile(of);
+    return 0;
+}
+
+static int try(void *of)
+{
+    return ftrylockfile(of) == 0 ? 0 : EBUSY;
+}
+
+static int give(void *of)
+{
+    funlockfile(of);
+    return 0;
+}
+
+static int try_and_give(void *of)
+{
+    const int error = try(of);
+    return error != 0 ? error : give(of);
+}
+
+/* Each line in pieces, so that only the lock keeps it together. */
+enum { WRITERS = 4, LINES = 500 };
+
+static void *write_lines(void *raw)
+{
+    for (int i = 0; i < LINES; i++) {
+        flockfile(stream);
+        fputs("line ", stream);
+        fputs(raw, stream);
+        fputs(" end\n", stream);
+        funlockfile(stream);
+    }
+    return NULL;
+}
+
+static void *print_lines(void *raw)
+{
+    for (int i = 0; i < LINES; i++)
+        fprintf(stream, "line %s end\n", (char *)raw);
+    return NULL;
+}
+
+static void check_lines(void)
+{
+    char line[64];
+    int count = 0;
+    fflush(stream);
+    rewind(stream);
+    while (fgets(line, sizeof line, stream) != NULL) {
+        char whose;
+        int used = 0;
+        SCN_CHECK(sscanf(line, "line %c end\n%n", &whose, &used) == 1 && (size_t)used == strlen(line));
+        count++;
+    }
+    SCN_CHECK(count == 2 * WRITERS * LINES);
+}
+
+/* The stream, free by now, works for many threads, with and without flockfile. */
+static void check_works(bool locks_itself)
+{
+    static char who[WRITERS][2] = {"a", "b", "c", "d"};
+    for (int round = 0; round < 2; round++) {
+        pthread_t thread[WRITERS];
+        for (int i = 0; i < WRITERS; i++)
+            thread[i] = scn_start(round == 0 && locks_itself ? print_lines : write_lines, who[i]);
+        for (int i = 0; i < WRITERS; i++)
+            scn_join(thread[i]);
+    }
+    scn_exclusion(take, give, stream, WRITERS, 2000);
+    SCN_IS(scn_elsewhere(try_and_give, stream), 0);
+}
+
+static void *idle(void *bell)
+{
+    scn_await(*(int *)bell);
+    return NULL;
+}
+
+/* glibc resets the locks of streams only when the process has threads. */
+static pthread_t start_company(int *bell)
+{
+    *bell = scn_bell();
+    return scn_start(idle, bell);
+}
+
+static void forker(const struct scn_case *self)
+{
+    int bell;
+    const enum stream kind = (enum stream)(self->number / 10);
+    const int depth = (int)(self->number % 10);
+    make_stream(kind);
+    const pthread_t company = start_company(&bell);
+    for (int i = 0; i < depth; i++)
+        flockfile(stream);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        flockfile(stream);
+        funlockfile(stream);
+        for (int i = 0; i < depth; i++)
+            funlockfile(stream);
+        check_works(kind != BYCALLER);
+        if (kind != MEMORY)
+            check_lines();
+        scn_fine();
+    }
+    scn_reap(child);
+    SCN_IS(scn_elsewhere(try_and_give, stream), EBUSY);
+    for (int i = 0; i < depth; i++)
+        funlockfile(stream);
+    SCN_IS(scn_elsewhere(try_and_give, stream), 0);
+    scn_ring(bell);
+    scn_join(company);
+}
+
+/* Until it unlocks, the forking thread has the stream alone also in the child, and in the child's child. */
+static void keeps_out(const struct scn_case *self)
+{
+    int bell;
+    make_stream((enum stream)self->number);
+    const pthread_t company = start_company(&bell);
+    flockfile(stream);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(scn_elsewhere(try_and_give, stream), EBUSY);
+        const pid_t grandchild = scn_fork();
+        if (grandchild == 0) {
+            SCN_IS(scn_elsewhere(try_and_give, stream), EBUSY);
+            funlockfile(stream);
+            check_works(self->number != BYCALLER);
+            scn_fine();
+        }
+        scn_reap(grandchild);
+        SCN_IS(scn_elsewhere(try_and_give, stream), EBUSY);
+        funlockfile(stream);
+        check_works(self->number != BYCALLER);
+        scn_fine();
+    }
+    scn_reap(child);
+    funlockfile(stream);
+    scn_ring(bell);
+    scn_join(company);
+}
+
+/* A stream that was closed while it was locked, and another one at its place. */
+static void closed(const struct scn_case *self)
+{
+    int bell;
+    (void)self;
+    make_stream(ORDINARY);
+    const pthread_t company = start_company(&bell);
+    for (int i = 0; i < 20; i++) {
+        flockfile(stream);
+        fclose(stream);
+        make_stream(ORDINARY);
+    }
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        check_works(true);
+        check_lines();
+        scn_fine();
+    }
+    scn_reap(child);
+    check_works(true);
+    scn_ring(bell);
+    scn_join(company);
+}
+
+static void lock_stream(void)
+{
+    flockfile(stream);
+}
+
+static void unlock_stream(void)
+{
+    funlockfile(stream);
+}
+
+static void unlock_in_child(void)
+{
+    scn_arm();
+    funlockfile(stream);
+}
+
+static void atfork(const struct scn_case *self)
+{
+    int bell;
+    const enum stream kind = (enum stream)self->number;
+    make_stream(kind);
+    SCN_IS(pthread_atfork(lock_stream, unlock_stream, unlock_in_child), 0);
+    const pthread_t company = start_company(&bell);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        check_works(kind != BYCALLER);
+        if (kind != MEMORY)
+            check_lines();
+        scn_fine();
+    }
+    scn_reap(child);
+    check_works(kind != BYCALLER);
+    scn_ring(bell);
+    scn_join(company);
+}
+
+static void vanished(const struct scn_case *self)
+{
+    struct scn_holder worker;
+    const struct scn_entry *entry = self->entry;
+    const enum stream kind = (enum stream)self->number;
+    make_stream(kind);
+    scn_hold(&worker, take, give, stream, 2);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(entry->take(stream), 0);
+        SCN_IS(scn_elsewhere(try_and_give, stream), EBUSY);
+        SCN_IS(give(stream), 0);
+        check_works(kind != BYCALLER);
+        if (kind != MEMORY)
+            check_lines();
+        scn_fine();
+    }
+    scn_reap(child);
+    SCN_IS(try_and_give(stream), EBUSY);
+    scn_let_go(&worker);
+    SCN_IS(try_and_give(stream), 0);
+}
+
+/* The child's threads ask first: one of them may have the vanished worker's pthread_self(). */
+static void vanished_threads(const struct scn_case *self)
+{
+    struct scn_holder worker;
+    make_stream((enum stream)self->number);
+    scn_hold(&worker, take, give, stream, 1);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        scn_exclusion(take, give, stream, WRITERS, 2000);
+        check_works(self->number != BYCALLER);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_let_go(&worker);
+}
+
+static void vanished_grandchild(const struct scn_case *self)
+{
+    struct scn_holder worker;
+    make_stream((enum stream)self->number);
+    scn_hold(&worker, take, give, stream, 1);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        const pid_t grandchild = scn_fork();
+        if (grandchild == 0) {
+            scn_exclusion(take, give, stream, WRITERS, 2000);
+            scn_fine();
+        }
+        scn_reap(grandchild);
+        SCN_IS(take(stream), 0);
+        SCN_IS(give(stream), 0);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_let_go(&worker);
+}
+
+/* Frozen at any instruction of flockfile and funlockfile. */
+static void hammered(const struct scn_case *self)
+{
+    static struct scn_hammer hammer;
+    make_stream((enum stream)self->number);
+    scn_hammer_start(&hammer, take, give, stream, 3);
+    for (int i = 0; i < 100; i++) {
+        const pid_t child = scn_fork();
+        if (child == 0) {
+            if (i % 2 == 0) {
+                SCN_IS(take(stream), 0);
+                SCN_IS(give(stream), 0);
+            }
+            scn_exclusion(take, give, stream, WRITERS, 200);
+            scn_fine();
+        }
+        scn_reap(child);
+    }
+    scn_hammer_stop(&hammer);
+    SCN_IS(try_and_give(stream), 0);
+}
+
+#define TAKEN "child took over stream 0x[0-9a-f]+ \\(flockfile\\) for .* held at fork by \\d+ \"worker\" since "
+#define WOULD_HANG "child would hang on stream 0x[0-9a-f]+ \\(flockfile\\) for .* held at fork by \\d+ \"worker\""
+
+void scn_cases(void)
+{
+    static const struct scn_entry lock_entry = {"flockfile", take, "hangs"};
+    static const struct scn_entry try_entry = {"ftrylockfile", try, "fails EBUSY"};
+    const struct scn_entry *const entries[] = {&lock_entry, &try_entry};
+    for (int kind = 0; kind < STREAMS; kind++) {
+        const char *bare = kind == ORDINARY ? "hangs" : "fine";
+        for (int depth = 1; depth <= 3; depth += 2)
+            scn_add((struct scn_case){.bare = bare, .says = SCN_SILENT, .run = forker, .number = kind * 10 + depth},
+                    "forker-%s-%d-deep", names[kind], depth);
+        scn_add((struct scn_case){.bare = kind == ORDINARY ? "wrong" : "fine", .says = SCN_SILENT, .run = keeps_out,
+                                  .number = kind},
+                "keeps-out-%s", names[kind]);
+        scn_add((struct scn_case){.bare = bare, .says = SCN_SILENT, .run = atfork, .number = kind}, "atfork-%s",
+                names[kind]);
+        for (int i = 0; i < 2; i++)
+            scn_add((struct scn_case){.bare = kind == ORDINARY ? "fine" : entries[i]->bare,
+                                      .says = kind == ORDINARY ? SCN_SILENT : "once:" TAKEN, .run = vanished,
+                                      .number = kind, .entry = entries[i]},
+                    "vanished-%s-%s", names[kind], entries[i]->name);
+        scn_add((struct scn_case){.bare = kind == ORDINARY ? "fine" : "hangs",
+                                  .says = kind == ORDINARY ? SCN_SILENT : "once:" TAKEN, .run = vanished_threads,
+                                  .number = kind},
+                "vanished-threads-%s", names[kind]);
+        scn_add((struct scn_case){.bare = kind == ORDINARY ? "fine" : "hangs",
+                                  .says = kind == ORDINARY ? SCN_SILENT : TAKEN, .run = vanished_grandchild,
+                                  .number = kind},
+                "vanished-grandchild-%s", names[kind]);
+        if (kind != ORDINARY)
+            scn_add((struct scn_case){.bare = "hangs", .run = hammered, .number = kind}, "hammered-%s", names[kind]);
+    }
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = closed}, "closed");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = WOULD_HANG " ;; " SCN_NEVER_TAKES,
+                              .env = "FORKSAFE_MODE=report", .run = vanished, .number = BYCALLER, .entry = &lock_entry},
+            "report");
+    scn_add((struct scn_case){.bare = "fails EBUSY", .preloaded = "fails EBUSY", .says = SCN_SILENT,
+                              .env = "FORKSAFE_MODE=report", .run = vanished, .number = BYCALLER, .entry = &try_entry},
+            "report-try");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = WOULD_HANG,
+                              .env = "FORKSAFE_MODE=abort", .run = vanished, .number = BYCALLER, .entry = &lock_entry},
+            "abort");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT, .env = "FORKSAFE_MODE=report",
+                              .run = forker, .number = ORDINARY * 10 + 1},
+            "report-forker");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT, .env = "FORKSAFE_MODE=off",
+                              .run = forker, .number = ORDINARY * 10 + 1},
+            "off-forker");
+}
