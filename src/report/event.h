@@ -12,6 +12,7 @@ enum fsafe_deed {
     FSAFE_TOOK_OVER, /* the lock was the dead thread's and is now the caller's */
     FSAFE_WOULD_HANG, /* mode report or abort: nothing was done, the caller goes on to wait */
     FSAFE_REFUSED,   /* it looks orphaned, but `why` forbids to take it; the caller goes on to wait */
+    FSAFE_WENT_ROUND, /* a lock inside libc that a dead thread may hold: the caller's work is done without it */
 };
 
 /* A thread that held or wanted the lock when the process was forked. */
@@ -34,7 +35,7 @@ struct fsafe_event {
     const char *lock;    /* "mutex", "semaphore" */
     const char *kind;    /* "normal", "recursive" ... */
     const char *why;     /* for FSAFE_REFUSED: the reason, in words that follow "because" */
-    uintptr_t address;   /* of the lock */
+    uintptr_t address;   /* of the lock; 0: inside libc, nobody knows where */
     uintptr_t wanted_at; /* the place that asked for it now */
     struct fsafe_holder holder;
     struct fsafe_fork fork;

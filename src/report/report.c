@@ -162,6 +162,7 @@ void fsafe_report_event(const struct fsafe_event *event)
         [FSAFE_TOOK_OVER] = "child took over ",
         [FSAFE_WOULD_HANG] = "child would hang on ",
         [FSAFE_REFUSED] = "child may hang on ",
+        [FSAFE_WENT_ROUND] = "child went round ",
     };
     enum { LOCK, WANTED, SINCE, FORK, PLACES };
     struct fsafe_mapping places[PLACES] = {
@@ -177,9 +178,11 @@ void fsafe_report_event(const struct fsafe_event *event)
     begin_line(&line, buffer);
     fsafe_text_string(&line, deeds[event->deed]);
     fsafe_text_string(&line, event->lock);
-    fsafe_text_char(&line, ' ');
-    fsafe_text_hex(&line, event->address);
-    put_lock_name(&line, &places[LOCK]);
+    if (event->address != 0) {
+        fsafe_text_char(&line, ' ');
+        fsafe_text_hex(&line, event->address);
+        put_lock_name(&line, &places[LOCK]);
+    }
     fsafe_text_string(&line, " (");
     fsafe_text_string(&line, event->kind);
     fsafe_text_string(&line, ") for ");
