@@ -3,7 +3,9 @@
 
 #include "base/options.h"
 #include "fork/coordinator.h"
+#include "repair/logger.h"
 #include "repair/mutex.h"
+#include "repair/names.h"
 #include "repair/takeover.h"
 #include "report/report.h"
 
@@ -49,6 +51,8 @@ static void adopt(void)
     fsafe_thread_adopt(self);
     if (self != NULL)
         fsafe_mutex_adopt(self);
+    fsafe_logger_adopt();
+    fsafe_names_adopt();
     fsafe_lineage_adopted(&fork);
     if (fsafe_options.verbose)
         fsafe_report_note_number("child of a fork adopted; generation ", fsafe_lineage_generation());

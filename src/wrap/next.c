@@ -10,7 +10,7 @@
 
 struct fsafe_next fsafe_next;
 
-static void *bind(void *row, const char *name)
+static void *bind_row(void *row, const char *name)
 {
     void *next = fsafe_symbol_next(name);
     if (next != NULL)
@@ -23,7 +23,7 @@ void fsafe_next_bind_all(void)
     /* Those without a definition stay empty; dlsym may allocate for its error text, and that may lock. */
 #define FSAFE_SYMBOL(name) \
     if (fsafe_next.name == NULL) \
-        bind(&fsafe_next.name, #name);
+        bind_row(&fsafe_next.name, #name);
 #define FSAFE_ALIAS(name, of)
 #include "wrap/symbols.def"
 #undef FSAFE_SYMBOL
@@ -32,7 +32,7 @@ void fsafe_next_bind_all(void)
 
 FSAFE_COLD void *fsafe_next_bind(void *row, const char *name)
 {
-    void *next = bind(row, name);
+    void *next = bind_row(row, name);
     if (next == NULL) {
         fsafe_report_note("the C library lacks a function that this program calls and forksafe wraps:");
         fsafe_report_note(name);
