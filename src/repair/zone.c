@@ -11,7 +11,8 @@
 enum { DAY = 24 * 60 * 60, STEP = 5 * DAY, AHEAD = 370 * DAY, RENEW = 180 * DAY, CHANGES = 8 };
 
 struct zone {
-    time_t made; /* 0: nobody asked yet */
+    bool known; /* false: nobody asked yet */
+    time_t made;
     long offset; /* seconds east of UTC when it was made */
     unsigned count;
     struct {
@@ -27,7 +28,7 @@ struct zone {
 static struct zone zones[2];
 static _Atomic unsigned valid;
 static struct fsafe_latch latch = FSAFE_LATCH_FREE;
-static _Atomic time_t sampled;
+static _Atomic time_t sampled = -1;
 
 static time_t now(void)
 {
@@ -102,8 +103,9 @@ void fsafe_zone_sample(void)
     int saved = errno;
     struct zone zone = recall();
     long offset = libc_offset_at(moment);
-    if (zone.made == 0 || moment < zone.made || moment - zone.made > RENEW || offset_at(&zone, moment) != offset) {
+    if (!zone.known || moment < zone.made || moment - zone.made > RENEW || offset_at(&zone, moment) != offset) {
         memset(&zone, 0, sizeof zone);
+        zone.known = true;
         zone.made = moment;
         zone.offset = offset;
         keep(&zone); /* should it be the last that is heard of this thread */
@@ -125,7 +127,7 @@ void fsafe_zone_stamp(char stamp[FSAFE_STAMP_BYTES])
     time_t moment = now();
     struct zone zone = recall();
     /* libc's standard time, if it ever read the zone, is better than nothing. */
-    long offset = zone.made != 0 ? offset_at(&zone, moment) : -timezone;
+    long offset = zone.known ? offset_at(&zone, moment) : -timezone;
     /* From 1 March 1600 on: 400 years are 146097 days, and the leap day is a year's last. 1970 is 135080 days away. */
     long long local = (long long)moment + offset + 135080LL * DAY;
     long second = (long)(local % DAY);
