@@ -4,7 +4,9 @@
 #include "base/options.h"
 #include "fork/coordinator.h"
 #include "fork/drain.h"
+#include "repair/logger.h"
 #include "repair/mutex.h"
+#include "repair/names.h"
 #include "repair/stdio.h"
 #include "repair/takeover.h"
 #include "report/report.h"
@@ -76,6 +78,8 @@ static void adopt(void)
         fsafe_mutex_adopt(self);
         fsafe_stdio_child(self);
     }
+    fsafe_logger_adopt();
+    fsafe_names_adopt();
     fsafe_lineage_adopted(&fork);
     if (fsafe_options.verbose)
         fsafe_report_note_number("child of a fork adopted; generation ", fsafe_lineage_generation());

@@ -14,6 +14,7 @@ enum fsafe_deed {
     FSAFE_FORGOT,    /* vanished threads were inside of it: it is as new */
     FSAFE_MAY_HANG,  /* the same, mode report or abort: nothing was done, and it may go well for a while */
     FSAFE_REFUSED,   /* it looks orphaned, but `why` forbids to take it; the caller goes on to wait */
+    FSAFE_WENT_ROUND, /* a lock inside libc that a dead thread may hold: the caller's work is done without it */
 };
 
 /* A thread that held or wanted the lock when the process was forked. */
@@ -38,7 +39,7 @@ struct fsafe_event {
     const char *why;     /* for FSAFE_REFUSED: the reason, in words that follow "because" */
     bool in_use;         /* the vanished thread did not hold it but was inside of it */
     unsigned count;      /* for FSAFE_FORGOT: of how many threads */
-    uintptr_t address;   /* of the lock */
+    uintptr_t address;   /* of the lock; 0: inside libc, nobody knows where */
     uintptr_t wanted_at; /* the place that asked for it now */
     struct fsafe_holder holder;
     struct fsafe_fork fork;

@@ -196,6 +196,7 @@ void fsafe_report_event(const struct fsafe_event *event)
         [FSAFE_FORGOT] = "child forgot ",
         [FSAFE_MAY_HANG] = "child may hang on ",
         [FSAFE_REFUSED] = "child may hang on ",
+        [FSAFE_WENT_ROUND] = "child went round ",
     };
     enum { LOCK, WANTED, SINCE, FORK, PLACES };
     struct fsafe_mapping places[PLACES] = {
@@ -215,9 +216,11 @@ void fsafe_report_event(const struct fsafe_event *event)
         fsafe_text_string(&line, event->count == 1 ? " vanished thread in " : " vanished threads in ");
     }
     fsafe_text_string(&line, event->lock);
-    fsafe_text_char(&line, ' ');
-    fsafe_text_hex(&line, event->address);
-    put_lock_name(&line, &places[LOCK]);
+    if (event->address != 0) {
+        fsafe_text_char(&line, ' ');
+        fsafe_text_hex(&line, event->address);
+        put_lock_name(&line, &places[LOCK]);
+    }
     fsafe_text_string(&line, " (");
     fsafe_text_string(&line, event->kind);
     fsafe_text_string(&line, ") for ");

@@ -12,14 +12,26 @@
 #include "wrap/regions.h"
 #endif
 
+#include <grp.h>
+#include <netdb.h>
 #include <pthread.h>
+#include <pwd.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <syslog.h>
 #ifdef HAVE_THREADS_H
 #include <threads.h>
 #endif
 #include <unistd.h>
+
+#ifdef HAVE___VSYSLOG_CHK
+/* What programs built with _FORTIFY_SOURCE call; no header declares them to others. */
+extern void __syslog_chk(int priority, int flag, const char *format, ...) __attribute__((format(printf, 3, 4)));
+extern void __vsyslog_chk(int priority, int flag, const char *format, va_list arguments)
+    __attribute__((format(printf, 3, 0)));
+#endif
 
 struct fsafe_next {
 #define FSAFE_SYMBOL(name) __typeof__(name) *name;

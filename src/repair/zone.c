@@ -1,0 +1,157 @@
+/* repair/zone: see zone.h. */
+#include "config.h"
+
+#include "base/latch.h"
+#include "repair/zone.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+enum { DAY = 24 * 60 * 60, STEP = 5 * DAY, AHEAD = 370 * DAY, RENEW = 180 * DAY, CHANGES = 8 };
+
+struct zone {
+    bool known; /* false: nobody asked yet */
+    time_t made;
+    long offset; /* seconds east of UTC when it was made */
+    unsigned count;
+    struct {
+        time_t at;
+        long offset;
+    } changes[CHANGES];
+};
+
+/*
+ * Two, of which one is valid: a fork in the middle of a change leaves the child the old one. The latch keeps the
+ * threads of one process apart.
+ */
+static struct zone zones[2];
+static _Atomic unsigned valid;
+static struct fsafe_latch latch = FSAFE_LATCH_FREE;
+static _Atomic time_t sampled = -1;
+
+static time_t now(void)
+{
+    struct timespec moment;
+    clock_gettime(CLOCK_REALTIME_COARSE, &moment); /* time()'s clock, and syslog's */
+    return moment.tv_sec;
+}
+
+static long offset_at(const struct zone *zone, time_t moment)
+{
+    long offset = zone->offset;
+    for (unsigned i = 0; i < zone->count && zone->changes[i].at <= moment; i++)
+        offset = zone->changes[i].offset;
+    return offset;
+}
+
+static long libc_offset_at(time_t moment)
+{
+    struct tm local;
+    return localtime_r(&moment, &local) != NULL ? local.tm_gmtoff : 0;
+}
+
+static struct zone recall(void)
+{
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&latch, &old);
+    struct zone zone = zones[atomic_load_explicit(&valid, memory_order_acquire)];
+    fsafe_latch_release(&latch, &old);
+    return zone;
+}
+
+static void keep(const struct zone *zone)
+{
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&latch, &old);
+    unsigned other = !atomic_load_explicit(&valid, memory_order_relaxed);
+    zones[other] = *zone;
+    atomic_store_explicit(&valid, other, memory_order_release);
+    fsafe_latch_release(&latch, &old);
+}
+
+/* The first second in (from, to] that has not the offset of `from`; there is one. */
+static time_t change_between(time_t from, long offset, time_t to)
+{
+    while (to - from > 1) {
+        time_t middle = from + (to - from) / 2;
+        if (libc_offset_at(middle) == offset)
+            from = middle;
+        else
+            to = middle;
+    }
+    return to;
+}
+
+static void look_ahead(struct zone *zone)
+{
+    long offset = zone->offset;
+    for (time_t at = zone->made; at < zone->made + AHEAD && zone->count < CHANGES; at += STEP) {
+        long next = libc_offset_at(at + STEP);
+        if (next == offset)
+            continue;
+        zone->changes[zone->count].at = change_between(at, offset, at + STEP);
+        zone->changes[zone->count++].offset = offset = next;
+    }
+}
+
+void fsafe_zone_sample(void)
+{
+    time_t moment = now();
+    if (atomic_exchange_explicit(&sampled, moment, memory_order_relaxed) == moment)
+        return;
+    int saved = errno;
+    struct zone zone = recall();
+    long offset = libc_offset_at(moment);
+    if (!zone.known || moment < zone.made || moment - zone.made > RENEW || offset_at(&zone, moment) != offset) {
+        memset(&zone, 0, sizeof zone);
+        zone.known = true;
+        zone.made = moment;
+        zone.offset = offset;
+        keep(&zone); /* should it be the last that is heard of this thread */
+        look_ahead(&zone);
+        keep(&zone);
+    }
+    errno = saved;
+}
+
+static char *put_two(char *at, long value, char fill)
+{
+    *at++ = value < 10 ? fill : (char)('0' + value / 10);
+    *at++ = (char)('0' + value % 10);
+    return at;
+}
+
+void fsafe_zone_stamp(char stamp[FSAFE_STAMP_BYTES])
+{
+    time_t moment = now();
+    struct zone zone = recall();
+    /* libc's standard time, if it ever read the zone, is better than nothing. */
+    long offset = zone.known ? offset_at(&zone, moment) : -timezone;
+    /* From 1 March 1600 on: 400 years are 146097 days, and the leap day is a year's last. 1970 is 135080 days away. */
+    long long local = (long long)moment + offset + 135080LL * DAY;
+    long second = (long)(local % DAY);
+    long day = (long)(local / DAY % 146097);
+    day -= (day / 36524 == 4 ? 3 : day / 36524) * 36524; /* the fourth century has a day more */
+    day %= 1461;
+    day -= (day / 365 == 4 ? 3 : day / 365) * 365; /* and so has the fourth year */
+    long month = (5 * day + 2) / 153;
+    long of_month = day - (153 * month + 2) / 5 + 1;
+    memcpy(stamp, &"MarAprMayJunJulAugSepOctNovDecJanFeb"[3 * month], 3);
+    char *at = stamp + 3;
+    *at++ = ' ';
+    at = put_two(at, of_month, ' ');
+    *at++ = ' ';
+    at = put_two(at, second / 3600, '0');
+    *at++ = ':';
+    at = put_two(at, second / 60 % 60, '0');
+    *at++ = ':';
+    at = put_two(at, second % 60, '0');
+    *at++ = ' ';
+    *at = '\0';
+}
+
+void fsafe_zone_adopt(void)
+{
+    fsafe_latch_reset(&latch);
+}

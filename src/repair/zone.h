@@ -1,0 +1,27 @@
+/*
+ * repair/zone: the local time of day without libc's time zone lock, which a vanished thread may hold.
+ *
+ * While the lock is still ours to take, libc is asked once for the offset from UTC and its changes in the year to
+ * come; a child that must not ask any more computes from that. Approximate where nobody asked in time: UTC if never,
+ * the last known offset beyond that year, and the zone as it was if the child sets TZ anew.
+ */
+#ifndef FSAFE_REPAIR_ZONE_H
+#define FSAFE_REPAIR_ZONE_H
+
+#include <stddef.h>
+
+/*
+ * Asks libc, at most once a second. Takes the lock by localtime_r, so only for a caller that is about to let libc do
+ * the same. errno kept. Context: any thread.
+ */
+void fsafe_zone_sample(void);
+
+enum { FSAFE_STAMP_BYTES = sizeof "Mmm dd hh:mm:ss " };
+
+/* Writes the present moment as RFC 3164 does, with a blank behind it. Waits for nobody. Context: any thread. */
+void fsafe_zone_stamp(char stamp[FSAFE_STAMP_BYTES]);
+
+/* Makes the room ready whatever its state. Context: child, alone. */
+void fsafe_zone_adopt(void);
+
+#endif
