@@ -36,10 +36,12 @@ static inline bool fsafe_latch_is_held(struct fsafe_latch *latch)
     return atomic_load_explicit(&latch->word, memory_order_relaxed) != 0;
 }
 
-/* Makes it free whatever it was. Context: child, alone. */
+/* Makes it free whatever it was; a free one is not written to, because its page may still be the parent's, too.
+ * Context: child, alone. */
 static inline void fsafe_latch_reset(struct fsafe_latch *latch)
 {
-    atomic_store_explicit(&latch->word, 0, memory_order_relaxed);
+    if (atomic_load_explicit(&latch->word, memory_order_relaxed) != 0)
+        atomic_store_explicit(&latch->word, 0, memory_order_relaxed);
 }
 
 #endif

@@ -87,7 +87,7 @@ static void adopt(void)
 
 void fsafe_fork_in_child(void)
 {
-    if (!fsafe_lineage_can_tell() || fsafe_lineage_is_unadopted())
+    if (fsafe_lineage_begin_adoption())
         adopt();
 }
 

@@ -170,7 +170,8 @@ void fsafe_gate_open(void)
 
 void fsafe_gate_reset(struct fsafe_thread *self)
 {
-    atomic_store_explicit(&closers, 0, memory_order_relaxed);
+    if (atomic_load_explicit(&closers, memory_order_relaxed) != 0)
+        atomic_store_explicit(&closers, 0, memory_order_relaxed);
     if (self != NULL)
         gate_thread(self, false);
 }

@@ -9,7 +9,8 @@
 
 _Atomic uint32_t fsafe_generation = 1;
 
-/* Nonzero in a process that was adopted, zero in one that was forked since. NULL: the kernel cannot. */
+/* ADOPTED, or 0 in a process that was forked since, or between the two. NULL: the kernel cannot wipe pages. */
+enum { UNADOPTED, ADOPTING, ADOPTED };
 static _Atomic uint32_t *adopted;
 
 static pid_t pid;
@@ -26,7 +27,7 @@ void fsafe_lineage_start(void)
     pid = fsafe_sys_getpid();
     adopted = fsafe_pages_map_wiped();
     if (adopted != NULL)
-        atomic_store_explicit(adopted, 1, memory_order_relaxed);
+        atomic_store_explicit(adopted, ADOPTED, memory_order_relaxed);
 }
 
 pid_t fsafe_lineage_pid(void)
@@ -36,12 +37,18 @@ pid_t fsafe_lineage_pid(void)
 
 bool fsafe_lineage_is_unadopted(void)
 {
-    return adopted != NULL && atomic_load_explicit(adopted, memory_order_relaxed) == 0;
+    return adopted != NULL && atomic_load_explicit(adopted, memory_order_relaxed) != ADOPTED;
 }
 
-bool fsafe_lineage_can_tell(void)
+bool fsafe_lineage_begin_adoption(void)
 {
-    return adopted != NULL;
+    /* Written without being read first: in a child that would be two page faults. */
+    if (adopted == NULL)
+        return true;
+    if (atomic_exchange_explicit(adopted, ADOPTING, memory_order_relaxed) != ADOPTED)
+        return true;
+    atomic_store_explicit(adopted, ADOPTED, memory_order_relaxed);
+    return false;
 }
 
 void fsafe_lineage_adopted(const struct fsafe_fork *fork)
@@ -51,7 +58,7 @@ void fsafe_lineage_adopted(const struct fsafe_fork *fork)
     forks[ended % KEEP_FORKS].generation = ended;
     forks[ended % KEEP_FORKS].fork = *fork;
     if (adopted != NULL)
-        atomic_store_explicit(adopted, 1, memory_order_relaxed);
+        atomic_store_explicit(adopted, ADOPTED, memory_order_relaxed);
 }
 
 struct fsafe_fork fsafe_lineage_fork_after(uint32_t generation)

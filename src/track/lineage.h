@@ -40,8 +40,11 @@ void fsafe_lineage_start(void);
  */
 bool fsafe_lineage_is_unadopted(void);
 
-/* Whether is_unadopted can be relied upon. */
-bool fsafe_lineage_can_tell(void);
+/*
+ * Returns whether the process has yet to be adopted, and if so has somebody do it: the caller. A signal handler that
+ * comes before adopted is called is told the same. Context: child, alone.
+ */
+bool fsafe_lineage_begin_adoption(void);
 
 /* Notes that the process is adopted and which fork ended the generation before it. Context: child, alone. */
 void fsafe_lineage_adopted(const struct fsafe_fork *fork);

@@ -243,8 +243,8 @@ void fsafe_thread_adopt(struct fsafe_thread *self)
         atomic_store_explicit(&self->generation, next, memory_order_release);
         int owner = calls.probe_owner();
         if (owner != self->owner) {
-            memmove(self->former_owners + 1, self->former_owners,
-                    sizeof self->former_owners - sizeof *self->former_owners);
+            for (unsigned i = FSAFE_FORMER_OWNERS - 1; i > 0; i--)
+                self->former_owners[i] = self->former_owners[i - 1];
             self->former_owners[0] = self->owner;
         }
         self->owner = owner;
