@@ -94,19 +94,14 @@ static void give_up_on_all(const struct fsafe_thread *self)
     }
 }
 
-bool fsafe_drain_begin(struct fsafe_thread *self)
+/* Waits until nobody is inside, or it is no use. Returns whether nobody is. */
+static bool wait_until_empty(struct fsafe_thread *self, uint64_t begun_us)
 {
-    if (fsafe_options.drain_ms == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR)
-        return false;
-    atomic_store(&self->forking, true);
-    if (!fsafe_gate_close(self))
-        return true;
     uint64_t budget_us = (uint64_t)fsafe_options.drain_ms * 1000;
-    uint64_t begun = now_us();
     uint64_t next_look = LOOK_US;
     unsigned futex_looks = 0;
     for (unsigned round = 0; count_inside(self) != 0; round++) {
-        uint64_t waited = now_us() - begun;
+        uint64_t waited = now_us() - begun_us;
         bool enough = waited >= budget_us;
         if (waited >= next_look && !enough) {
             /* When all sleep in futexes, and still do at the next look, they wait for somebody outside: perhaps us. */
@@ -117,7 +112,7 @@ bool fsafe_drain_begin(struct fsafe_thread *self)
         }
         if (enough) {
             give_up_on_all(self);
-            break;
+            return false;
         }
         if (round < YIELDS)
             FSAFE_SYS(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
@@ -125,4 +120,21 @@ bool fsafe_drain_begin(struct fsafe_thread *self)
             fsafe_sys_pause_us(PAUSE_US);
     }
     return true;
+}
+
+bool fsafe_drain_begin(struct fsafe_thread *self)
+{
+    if (fsafe_options.drain_ms == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR)
+        return false;
+    atomic_store(&self->forking, true);
+    bool others = fsafe_gate_close(self);
+    uint64_t begun_us = others ? now_us() : 0;
+    for (;;) {
+        bool empty = !others || wait_until_empty(self, begun_us);
+        fsafe_gate_freeze();
+        /* Somebody may have passed between the last look and the frost. */
+        if (!empty || !others || count_inside(self) == 0)
+            return true;
+        fsafe_gate_thaw();
+    }
 }

@@ -21,6 +21,9 @@ enum { PRIVATE_EXPEDITED = 1 << 3, REGISTER_PRIVATE_EXPEDITED = 1 << 4 };
 static _Atomic uint32_t closers;
 static _Atomic uint32_t turns;
 
+/* How many of them have frozen it. */
+static _Atomic uint32_t freezers;
+
 /* --- Inside ------------------------------------------------------------------------------------------ */
 
 /* The stage bits stay clear. */
@@ -150,6 +153,19 @@ bool fsafe_gate_close(struct fsafe_thread *self)
     return others;
 }
 
+void fsafe_gate_freeze(void)
+{
+    atomic_fetch_add(&freezers, 1);
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+void fsafe_gate_thaw(void)
+{
+    atomic_fetch_sub(&freezers, 1);
+    atomic_fetch_add(&turns, 1);
+    fsafe_sys_futex_wake(&turns, INT32_MAX);
+}
+
 void fsafe_gate_open(void)
 {
     if (atomic_fetch_sub(&closers, 1) == 1) {
@@ -164,14 +180,16 @@ void fsafe_gate_open(void)
                 if (is_of_this_process(fsafe_thread_slot(i)))
                     gate_thread(fsafe_thread_slot(i), true);
     }
-    atomic_fetch_add(&turns, 1);
-    fsafe_sys_futex_wake(&turns, INT32_MAX);
+    /* Only now: who is woken finds it open, or closed by another. */
+    fsafe_gate_thaw();
 }
 
 void fsafe_gate_reset(struct fsafe_thread *self)
 {
     if (atomic_load_explicit(&closers, memory_order_relaxed) != 0)
         atomic_store_explicit(&closers, 0, memory_order_relaxed);
+    if (atomic_load_explicit(&freezers, memory_order_relaxed) != 0)
+        atomic_store_explicit(&freezers, 0, memory_order_relaxed);
     if (self != NULL)
         gate_thread(self, false);
 }
@@ -182,27 +200,51 @@ void fsafe_gate_join(struct fsafe_thread *self)
         gate_thread(self, true);
 }
 
-void fsafe_gate_wait(void)
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* Sleeps until `turns` is not `turn` any more. Returns whether that was before `until_ns`. */
+static bool wait_for_turn(uint32_t turn, uint64_t until_ns)
+{
+    while (atomic_load(&turns) == turn && atomic_load(&closers) != 0) {
+        uint64_t now = now_ns();
+        if (now >= until_ns)
+            return false;
+        struct timespec left = {.tv_sec = (time_t)((until_ns - now) / 1000000000),
+                                .tv_nsec = (long)((until_ns - now) % 1000000000)};
+        fsafe_sys_futex_wait(&turns, turn, &left);
+    }
+    return true;
+}
+
+void fsafe_gate_pass(struct fsafe_ledger *ledger)
 {
     struct fsafe_thread *self = fsafe_self;
+    bool stops = self != NULL && !atomic_load_explicit(&self->forking, memory_order_relaxed);
+    uint64_t until_ns = 0;
     uint32_t turn = atomic_load(&turns);
-    if (self == NULL || atomic_load_explicit(&self->forking, memory_order_relaxed) || atomic_load(&closers) == 0)
-        return;
-    /*
-     * One turn is enough, even if the next fork has closed the gate by then: a program that forks without end must not
-     * stop its threads without end.
-     */
-    struct timespec now, left;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    uint64_t until_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec +
-                        (uint64_t)fsafe_options.drain_ms * 1000000;
-    while (atomic_load(&turns) == turn && atomic_load(&closers) != 0) {
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-        if (now_ns >= until_ns)
+    if (stops && atomic_load(&closers) != 0) {
+        until_ns = now_ns() + (uint64_t)fsafe_options.drain_ms * 1000000;
+        /*
+         * One turn is enough, even if the next fork has closed the gate by then: a program that forks without end must
+         * not stop its threads without end.
+         */
+        stops = wait_for_turn(turn, until_ns);
+    }
+    for (;;) {
+        turn = atomic_load(&turns);
+        /* Seen inside first, then asked whether it was in time: a fork freezes first and then looks who is inside. */
+        atomic_store(&ledger->depth, 1);
+        atomic_thread_fence(memory_order_seq_cst);
+        if (!stops || atomic_load(&freezers) == 0)
             return;
-        left.tv_sec = (time_t)((until_ns - now_ns) / 1000000000);
-        left.tv_nsec = (long)((until_ns - now_ns) % 1000000000);
-        fsafe_sys_futex_wait(&turns, turn, &left);
+        atomic_store(&ledger->depth, 0);
+        if (until_ns == 0)
+            until_ns = now_ns() + (uint64_t)fsafe_options.drain_ms * 1000000;
+        stops = wait_for_turn(turn, until_ns);
     }
 }

@@ -35,6 +35,7 @@ enum fsafe_region {
     FSAFE_REGIONS,
 };
 
+struct fsafe_ledger;
 struct fsafe_thread;
 
 /* A call under way; in the caller's frame. */
@@ -67,14 +68,22 @@ void fsafe_gate_start(void);
 bool fsafe_gate_close(struct fsafe_thread *self);
 void fsafe_gate_open(void);
 
+/*
+ * While it is closed, those who have waited a turn may still pass; once it is frozen nobody may. A fork freezes it when
+ * nobody is inside any more, and has to look once more after that. Context: the thread that closed it.
+ */
+void fsafe_gate_freeze(void);
+void fsafe_gate_thaw(void);
+
 /* It is open, and `self`, the only thread, is not stopped by what others did before. Context: child, alone. */
 void fsafe_gate_reset(struct fsafe_thread *self);
 
 /*
- * Waits until the gate opens, or one of the forks that closed it is over, or FORKSAFE_DRAIN_MS have passed. Does not
- * wait in a thread that is forking. Context: any thread, outside.
+ * Lets the calling thread inside: waits until the gate opens, or one of the forks that closed it is over, but for no
+ * longer than FORKSAFE_DRAIN_MS, and not at all in a thread that is forking. On return the first record of `ledger`
+ * is reserved, so that a fork from now on sees it. Context: the ledger's thread, outside.
  */
-void fsafe_gate_wait(void);
+void fsafe_gate_pass(struct fsafe_ledger *ledger);
 
 /* Stops a thread that joins while the gate is closed. Context: the joining thread. */
 void fsafe_gate_join(struct fsafe_thread *self);

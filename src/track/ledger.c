@@ -169,12 +169,22 @@ static bool grow(struct fsafe_ledger *ledger)
     return true;
 }
 
+static void fill_in(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock, uintptr_t site)
+{
+    struct fsafe_record *record = fsafe_ledger_record(ledger, index);
+    atomic_store_explicit(&record->site, site, memory_order_relaxed);
+    atomic_store_explicit(&record->lock, lock, memory_order_release);
+}
+
 bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site,
                             fsafe_ledger_is_stale *is_stale, void *context)
 {
     /* Only those outside are stopped: who is inside has to get out. */
-    if (fsafe_ledger_depth(ledger) == 0)
-        fsafe_gate_wait();
+    if (fsafe_ledger_depth(ledger) == 0) {
+        fsafe_gate_pass(ledger);
+        fill_in(ledger, 1, lock, site);
+        return true;
+    }
     struct fsafe_sigset old;
     fsafe_sys_block_signals(&old);
     uint32_t depth = fsafe_ledger_depth(ledger);
@@ -187,9 +197,7 @@ bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr
     bool fits = depth < real_room(ledger);
     if (fits) {
         atomic_store_explicit(&ledger->depth, depth + 1, memory_order_release);
-        struct fsafe_record *record = fsafe_ledger_record(ledger, depth + 1);
-        atomic_store_explicit(&record->site, site, memory_order_relaxed);
-        atomic_store_explicit(&record->lock, lock, memory_order_release);
+        fill_in(ledger, depth + 1, lock, site);
     }
     fsafe_sys_restore_signals(&old);
     return fits;

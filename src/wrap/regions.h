@@ -4,6 +4,7 @@
 #ifndef FSAFE_WRAP_REGIONS_H
 #define FSAFE_WRAP_REGIONS_H
 
+#include <aliases.h>
 #include <dirent.h>
 #include <grp.h>
 #include <iconv.h>
@@ -35,6 +36,7 @@
 #undef dcngettext
 
 int __cxa_atexit(void (*function)(void *), void *argument, void *object);
+void __cxa_finalize(void *object);
 int __cxa_at_quick_exit(void (*function)(void *), void *object);
 
 #endif
