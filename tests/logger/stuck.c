@@ -381,6 +381,9 @@ static void storm(const struct scn_case *self)
         }
         scn_reap(child);
     }
+    char last[64];
+    snprintf(last, sizeof last, "child of storm %d.", CHILDREN - 1);
+    await_message(last);
     for (int i = 0; i < CHILDREN; i++) {
         char text[64];
         snprintf(text, sizeof text, "child of storm %d.", i);
