@@ -98,7 +98,8 @@ static void look_ahead(struct zone *zone)
 void fsafe_zone_sample(void)
 {
     time_t moment = now();
-    if (atomic_exchange_explicit(&sampled, moment, memory_order_relaxed) == moment)
+    if (atomic_load_explicit(&sampled, memory_order_relaxed) == moment ||
+        atomic_exchange_explicit(&sampled, moment, memory_order_relaxed) == moment)
         return;
     int saved = errno;
     struct zone zone = recall();

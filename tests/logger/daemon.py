@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-STORM = os.path.abspath(os.environ.get("FORKSAFE_STORM") or "tests/logger/storm")
+STORM = os.path.abspath(os.environ.get("LOGGER_STORM") or "tests/logger/storm")
 CHILDREN = int(os.environ.get("FORKSAFE_TEST_LOGGERS") or 1000)
 BARE_CHILDREN = 300
 

@@ -3,10 +3,7 @@
 #include "../scenario/scenario.h"
 #include "private_dev.h"
 
-#include <err.h>
-#include <error.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -170,6 +167,13 @@ static void descriptors_reused(void)
         SCN_CHECK(fcntl(fd, F_GETFD) != -1 && lseek(fd, 0, SEEK_END) == 0);
 }
 
+/* A daemon that connected before it locked itself in. */
+static void behind_chroot(void)
+{
+    SCN_CHECK(mkdir("/dev/empty", 0755) == 0 && chroot("/dev/empty") == 0 && chdir("/") == 0);
+    call_syslog();
+}
+
 static void long_message(void)
 {
     char text[9000];
@@ -298,7 +302,7 @@ static void full_socket(const struct scn_case *self)
     begin();
     if (row->in_child == cancelled || row->in_child == stuck_again)
         SCN_CHECK(link("/dev/log", "/dev/log.heard") == 0);
-    openlog("ident", LOG_PID, LOG_LOCAL3);
+    openlog("ident", LOG_PID | (row->in_child == behind_chroot ? LOG_NDELAY : 0), LOG_LOCAL3);
     setlogmask(LOG_UPTO(LOG_NOTICE));
     const pthread_t worker = get_stuck();
     const pid_t child = scn_fork();
@@ -377,6 +381,9 @@ static void storm(const struct scn_case *self)
         }
         scn_reap(child);
     }
+    char last[64];
+    snprintf(last, sizeof last, "child of storm %d.", CHILDREN - 1);
+    await_message(last);
     for (int i = 0; i < CHILDREN; i++) {
         char text[64];
         snprintf(text, sizeof text, "child of storm %d.", i);
@@ -402,49 +409,6 @@ static void no_hazard(const struct scn_case *self)
     scn_fine();
 }
 
-/* --- What prints on stderr ------------------------------------------------------------------------------------------------- */
-
-static void use_warn(void) { warn("warn"); warnx("warnx"); }
-static void use_perror(void) { perror("perror"); }
-static void use_error(void) { error(0, ENOENT, "error"); error_at_line(0, 0, "file", 1, "error"); }
-static void use_psignal(void) { psignal(SIGINT, "psignal"); }
-static void use_err(void) { const pid_t child = scn_fork(); if (child == 0) err(0, "err"); scn_reap(child); }
-
-static void *print_on(void *call)
-{
-    atomic_store(&stuck_tid, (int)gettid());
-    while (!atomic_load(&stop))
-        ((void (*)(void))call)();
-    return NULL;
-}
-
-static void printers(const struct scn_case *self)
-{
-    int ends[2];
-    const bool stuck = self->number != 0;
-    void (*const call)(void) = (void (*)(void))self->entry;
-    const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    SCN_CHECK(pipe(ends) == 0 && nowhere >= 0);
-    if (stuck)
-        fill(ends[1]);
-    SCN_CHECK(dup2(stuck ? ends[1] : nowhere, STDERR_FILENO) >= 0);
-    scn_start(print_on, (void *)(call == use_err ? use_warn : call));
-    while (!atomic_load(&stuck_tid))
-        sched_yield();
-    if (stuck)
-        scn_await_asleep(atomic_load(&stuck_tid), NULL);
-    for (int i = 0; i < (stuck ? 1 : 300); i++) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
-            SCN_CHECK(dup2(nowhere, STDERR_FILENO) >= 0);
-            call();
-            scn_fine();
-        }
-        scn_reap(child);
-    }
-    scn_fine();
-}
-
 void scn_cases(void)
 {
     static const struct row rows[] = {
@@ -458,6 +422,7 @@ void scn_cases(void)
         {"masked", call_masked, "<156>", "ident", true},
         {"errno", keep_errno, "<156>", "ident", true},
         {"descriptors-reused", descriptors_reused, "<156>", "ident", true},
+        {"chroot", behind_chroot, "<156>", "ident", true},
         {"long", long_message, "<156>", "ident", true},
         {"threads", threads, "<156>", "ident", true},
         {"grandchild", grandchild, "<156>", "ident", true},
@@ -486,14 +451,4 @@ void scn_cases(void)
             "off");
     scn_add((struct scn_case){.bare = "hangs", .run = storm}, "storm");
     scn_add((struct scn_case){.bare = "fine", .run = no_hazard, .says = SCN_SILENT}, "no-hazard");
-
-    static const struct {
-        const char *name;
-        void (*call)(void);
-    } calls[] = {{"warn", use_warn}, {"perror", use_perror}, {"error", use_error}, {"psignal", use_psignal}, {"err", use_err}};
-    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
-        for (long stuck = 0; stuck < 2; stuck++)
-            scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = printers,
-                                      .entry = (const void *)calls[i].call, .number = stuck},
-                    "%s-%s", calls[i].name, stuck ? "full-pipe" : "storm");
 }

@@ -1,0 +1,26 @@
+/*
+ * repair/daemon: the connection to the syslog daemon at /dev/log, by glibc's rules: datagrams first, then a stream; kept
+ * from one message to the next; made anew once if sending fails. Part of repair/logger; see there.
+ *
+ * Its lock is held while a message is sent, so that the threads' messages do not mix; a holder may sleep as long as
+ * the daemon does not read. Each function is a cancellation point and may change errno. Context: child.
+ */
+#ifndef FSAFE_REPAIR_DAEMON_H
+#define FSAFE_REPAIR_DAEMON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Connects, unless there is a connection. */
+void fsafe_daemon_open(void);
+
+/* Ends the connection; the next begins with datagrams. */
+void fsafe_daemon_close(void);
+
+/* Sends `length` bytes, behind which there is a zero. Returns false when nobody took them. */
+bool fsafe_daemon_send(const char *text, size_t length);
+
+/* Makes the room ready whatever its state. errno kept. Context: child, alone. */
+void fsafe_daemon_adopt(void);
+
+#endif
