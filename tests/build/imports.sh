@@ -27,6 +27,10 @@ pthread_rwlockattr_setkind_np start-up
 pthread_condattr_init       start-up
 pthread_condattr_setclock   start-up
 pthread_condattr_setpshared start-up
+pthread_condattr_destroy    start-up
+pthread_barrierattr_init    start-up
+pthread_barrierattr_setpshared start-up
+pthread_barrierattr_destroy start-up
 strcspn                     pure
 strlen                      pure
 strnlen                     pure
@@ -52,6 +56,7 @@ syscall                     kernel
 __errno_location            thread
 ___errno_location           thread
 pthread_setspecific         thread
+pthread_self                thread
 pthread_testcancel          thread
 __pthread_register_cancel   thread
 __pthread_unregister_cancel thread

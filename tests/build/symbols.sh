@@ -36,7 +36,7 @@ grep -q '^#define HAVE_DECL_GNU_GET_LIBC_VERSION 1' config.h && defines="$define
 # row NAME [OF]
 # shellcheck disable=SC2086
 printf '%s\n' '#include "config.h"' '#define FSAFE_SYMBOL(name) row name' '#define FSAFE_ALIAS(name, of) row name of' \
-    '#include "wrap/symbols.def"' |
+    '#define FSAFE_WHOLE(name) row name' '#include "wrap/symbols.def"' |
     ${CPP:-cc -E} -P $defines -I. -I"$top_srcdir/src" - | sed -n 's/^ *row *//p' >"$scratch/rows"
 [ -s "$scratch/rows" ] || bail_out "no rows in symbols.def"
 awk '{ print $1 }' "$scratch/rows" | sort >"$scratch/expected"

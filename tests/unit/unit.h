@@ -192,6 +192,8 @@ static inline struct fsafe_layout_calls unit_libc_calls(void)
         .mutex_lock = pthread_mutex_lock,
         .mutex_trylock = pthread_mutex_trylock,
         .mutex_unlock = pthread_mutex_unlock,
+        .cond_signal = pthread_cond_signal,
+        .cond_broadcast = pthread_cond_broadcast,
         .sem_init = sem_init,
         .sem_destroy = sem_destroy,
         .sem_trywait = sem_trywait,
