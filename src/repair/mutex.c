@@ -4,6 +4,7 @@
 #include "base/options.h"
 #include "libc/layout.h"
 #include "repair/mutex.h"
+#include "repair/rwlock.h"
 
 static bool is_own(const struct fsafe_thread *self, int owner)
 {
@@ -31,7 +32,7 @@ void fsafe_mutex_adopt(struct fsafe_thread *self)
     for (uint32_t i = fsafe_ledger_depth(fsafe_thread_locks(self)); i > 0; i--) {
         uintptr_t lock, site;
         pthread_mutex_t bytes;
-        if (!fsafe_ledger_read(fsafe_thread_locks(self), i, &lock, &site))
+        if (!fsafe_ledger_read(fsafe_thread_locks(self), i, &lock, &site) || fsafe_ledger_is_of_rwlock(lock))
             continue;
         /* The record may be stale and the memory anything by now: written only where it still is that mutex. */
         uintptr_t address = lock & ~FSAFE_STAGE_MASK;
@@ -77,7 +78,7 @@ static uint32_t mark(uintptr_t lock, bool is_marked(uintptr_t lock))
             continue;
         for (uint32_t k = fsafe_ledger_depth(fsafe_thread_locks(thread)); k > 0; k--) {
             uintptr_t word, site;
-            if (!fsafe_ledger_read(fsafe_thread_locks(thread), k, &word, &site))
+            if (!fsafe_ledger_read(fsafe_thread_locks(thread), k, &word, &site) || fsafe_ledger_is_of_rwlock(word))
                 continue;
             uintptr_t address = word & ~FSAFE_STAGE_MASK;
             if (lock != 0 && lock != address)
@@ -124,6 +125,8 @@ bool fsafe_mutex_is_stale(uintptr_t lock, void *context)
 {
     const struct fsafe_thread *self = context;
     pthread_mutex_t bytes;
+    if (fsafe_ledger_is_of_rwlock(lock))
+        return fsafe_rwlock_is_stale(lock, context);
     return !fsafe_sys_peek(lock & ~FSAFE_STAGE_MASK, &bytes, sizeof bytes) ||
            !is_own(self, fsafe_layout_mutex_owner(&bytes));
 }
