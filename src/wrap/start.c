@@ -9,6 +9,7 @@
 #include "libc/layout.h"
 #include "repair/mutex.h"
 #include "repair/semaphore.h"
+#include "repair/spin.h"
 #include "report/report.h"
 #include "wrap/next.h"
 
@@ -20,7 +21,8 @@ static bool leave(struct fsafe_thread *self)
 {
     bool locks = fsafe_ledger_tidy(fsafe_thread_locks(self), fsafe_mutex_is_stale, self) > 0;
     bool tokens = fsafe_ledger_tidy(fsafe_thread_tokens(self), fsafe_semaphore_is_stale, self) > 0;
-    return locks || tokens;
+    bool spins = fsafe_ledger_tidy(fsafe_thread_spins(self), fsafe_spin_is_stale, self) > 0;
+    return locks || tokens || spins;
 }
 
 static void start(char *const *environment)
@@ -35,11 +37,19 @@ static void start(char *const *environment)
         .mutex_lock = fsafe_next.pthread_mutex_lock,
         .mutex_trylock = fsafe_next.pthread_mutex_trylock,
         .mutex_unlock = fsafe_next.pthread_mutex_unlock,
+        .rwlock_init = fsafe_next.pthread_rwlock_init,
+        .rwlock_destroy = fsafe_next.pthread_rwlock_destroy,
+        .rwlock_rdlock = fsafe_next.pthread_rwlock_rdlock,
+        .rwlock_tryrdlock = fsafe_next.pthread_rwlock_tryrdlock,
+        .rwlock_wrlock = fsafe_next.pthread_rwlock_wrlock,
+        .rwlock_trywrlock = fsafe_next.pthread_rwlock_trywrlock,
+        .rwlock_unlock = fsafe_next.pthread_rwlock_unlock,
         .sem_init = fsafe_next.sem_init,
         .sem_destroy = fsafe_next.sem_destroy,
         .sem_trywait = fsafe_next.sem_trywait,
         .sem_post = fsafe_next.sem_post,
     });
+    fsafe_spin_start(fsafe_next.pthread_spin_trylock);
     fsafe_lineage_start();
     const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave};
     if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start()) {
