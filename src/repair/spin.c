@@ -123,7 +123,7 @@ static enum fsafe_verdict judge(uintptr_t lock, struct fsafe_thread *self, bool 
     if (!of_this_generation(&vanished.surveyed) && !fsafe_sys_single_threaded())
         return FSAFE_PROCEED;
     struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_SPINS, lock, 0, 0);
-    if (claims.vanished == NULL || claims.living_holds || claims.died_with_it)
+    if (claims.vanished == NULL || claims.died_with_it)
         return FSAFE_PROCEED;
     if (claims.living_is_at_it)
         return FSAFE_UNDECIDED;
@@ -170,14 +170,14 @@ void fsafe_spin_settle(pthread_spinlock_t *spin)
 
 void fsafe_spin_handed_over(pthread_spinlock_t *spin)
 {
-    uintptr_t held = (uintptr_t)spin | FSAFE_HELD;
+    uintptr_t lock = (uintptr_t)spin;
     for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
         struct fsafe_thread *thread = fsafe_thread_slot(i);
         uintptr_t word, site;
         for (uint32_t k = fsafe_thread_generation(thread) != 0 ? fsafe_ledger_depth(fsafe_thread_spins(thread)) : 0;
              k > 0; k--)
-            if (fsafe_ledger_read(fsafe_thread_spins(thread), k, &word, &site) && word == held)
-                fsafe_ledger_clear(fsafe_thread_spins(thread), k, held);
+            if (fsafe_ledger_read(fsafe_thread_spins(thread), k, &word, &site) && word == lock)
+                fsafe_ledger_clear(fsafe_thread_spins(thread), k, lock);
     }
 }
 

@@ -1,6 +1,6 @@
 /*
  * repair/spin: spin locks after a fork. Their bytes name nobody and do not even say that they are private, so the
- * records alone decide: each is made before the lock is asked for and says how far its thread was.
+ * records alone decide, each made before the lock is asked for, and whether it is locked at all.
  *
  * A taken-over spin lock stays locked: it only changes hands, from the dead thread to the caller.
  */

@@ -1,6 +1,6 @@
 /*
- * wrap/spin: pthread_spin_*. The record says wanted, held or leaving, as a semaphore's does; the lock itself is libc's
- * affair, and it is always tried first.
+ * wrap/spin: pthread_spin_*. The record is made before the lock is asked for and removed after it is released; the lock
+ * itself is libc's affair, and it is always tried first.
  */
 #include "config.h"
 
@@ -13,16 +13,6 @@
 static uintptr_t address_of(pthread_spinlock_t *spin)
 {
     return (uintptr_t)spin;
-}
-
-static void mark(struct fsafe_thread *self, uintptr_t lock, enum fsafe_stage stage, uintptr_t site)
-{
-    struct fsafe_ledger *spins = fsafe_thread_spins(self);
-    uint32_t index = fsafe_ledger_find(spins, lock);
-    if (FSAFE_LIKELY(index != 0))
-        atomic_store_explicit(&fsafe_ledger_record(spins, index)->lock, lock | stage, memory_order_release);
-    else if (stage == FSAFE_HELD) /* a signal handler needed room and dropped it */
-        fsafe_ledger_push(spins, lock | stage, site);
 }
 
 /* In a child: a lock that is not free may be a dead thread's. EBUSY: it is not, or not to be taken. */
@@ -48,8 +38,8 @@ static inline int acquire(pthread_spinlock_t *spin, uintptr_t site, bool waits)
     if (FSAFE_UNLIKELY(self == NULL))
         self = fsafe_thread_join();
     if (FSAFE_UNLIKELY(self == NULL) ||
-        (FSAFE_UNLIKELY(!fsafe_ledger_push(fsafe_thread_spins(self), lock | FSAFE_WANTED, site)) &&
-         !fsafe_ledger_push_full(fsafe_thread_spins(self), lock | FSAFE_WANTED, site, fsafe_spin_is_stale, self)))
+        (FSAFE_UNLIKELY(!fsafe_ledger_push(fsafe_thread_spins(self), lock, site)) &&
+         !fsafe_ledger_push_full(fsafe_thread_spins(self), lock, site, fsafe_spin_is_stale, self)))
         return waits ? FSAFE_NEXT(pthread_spin_lock)(spin) : FSAFE_NEXT(pthread_spin_trylock)(spin);
     int result = FSAFE_NEXT(pthread_spin_trylock)(spin);
     if (FSAFE_UNLIKELY(result == EBUSY)) {
@@ -60,10 +50,9 @@ static inline int acquire(pthread_spinlock_t *spin, uintptr_t site, bool waits)
             result = FSAFE_NEXT(pthread_spin_lock)(spin);
     }
     if (FSAFE_UNLIKELY(result != 0)) {
-        fsafe_ledger_drop(fsafe_thread_spins(self), lock | FSAFE_WANTED);
+        fsafe_ledger_drop(fsafe_thread_spins(self), lock);
         return result;
     }
-    mark(self, lock, FSAFE_HELD, site);
     if (FSAFE_UNLIKELY(fsafe_lineage_is_child()))
         fsafe_spin_settle(spin);
     return 0;
@@ -96,15 +85,12 @@ FSAFE_EXPORT int pthread_spin_unlock(pthread_spinlock_t *spin)
     if (FSAFE_UNLIKELY(self == NULL))
         return FSAFE_NEXT(pthread_spin_unlock)(spin);
     struct fsafe_ledger *spins = fsafe_thread_spins(self);
-    uint32_t index = fsafe_ledger_find(spins, lock);
-    if (FSAFE_UNLIKELY(index == 0)) { /* another thread's: it has it no more */
+    if (FSAFE_UNLIKELY(fsafe_ledger_find(spins, lock) == 0)) { /* another thread's: it has it no more */
         fsafe_fork_notice();
         fsafe_spin_handed_over(spin);
-        return FSAFE_NEXT(pthread_spin_unlock)(spin);
     }
-    atomic_store_explicit(&fsafe_ledger_record(spins, index)->lock, lock | FSAFE_LEAVING, memory_order_release);
     int result = FSAFE_NEXT(pthread_spin_unlock)(spin);
-    fsafe_ledger_drop(spins, lock | FSAFE_LEAVING);
+    fsafe_ledger_drop(spins, lock);
     return result;
 }
 
