@@ -1,7 +1,8 @@
 /*
  * libc/layout-glibc-rwlock: the bytes of glibc's pthread_rwlock_t. Included by layout.h only.
  *
- * The words have not moved since 2.25, when the lock was written anew. Measured on 2.36; the self-test asks the libc that runs.
+ * The words have not moved since 2.25, when the lock was written anew. Measured on 2.36; the self-test asks the libc
+ * that runs.
  */
 #ifndef FSAFE_LIBC_LAYOUT_GLIBC_RWLOCK_H
 #define FSAFE_LIBC_LAYOUT_GLIBC_RWLOCK_H

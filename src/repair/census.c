@@ -34,7 +34,8 @@ static uint64_t rank(const struct fsafe_thread *thread, enum fsafe_stage stage, 
     return (uint64_t)fsafe_thread_generation(thread) << 2 | (uint64_t)is_writer << 1 | (stage == FSAFE_READING);
 }
 
-struct fsafe_census fsafe_census_take(const struct fsafe_thread *self, uintptr_t lock, int writer, enum fsafe_stage stage)
+struct fsafe_census fsafe_census_take(const struct fsafe_thread *self, uintptr_t lock, int writer,
+                                      enum fsafe_stage stage)
 {
     struct fsafe_census census;
     memset(&census, 0, sizeof census);

@@ -20,7 +20,8 @@ struct fsafe_census {
  * Counts. `writer` is whom the bytes name, 0 if nobody. `stage` is what the caller asks for: its latest such
  * record is left out; FSAFE_WANTED: it asks for nothing. Context: child, under the latch.
  */
-struct fsafe_census fsafe_census_take(const struct fsafe_thread *self, uintptr_t lock, int writer, enum fsafe_stage stage);
+struct fsafe_census fsafe_census_take(const struct fsafe_thread *self, uintptr_t lock, int writer,
+                                      enum fsafe_stage stage);
 
 /* What the dead left in one rwlock, by its bytes while the child was alone. */
 struct fsafe_orphan {

@@ -151,8 +151,9 @@ FSAFE_EXPORT int pthread_rwlock_clockwrlock(pthread_rwlock_t *rwlock, clockid_t 
 
 static bool has_record(struct fsafe_thread *self, uintptr_t record)
 {
-    for (uint32_t i = fsafe_ledger_depth(fsafe_thread_locks(self)); i > 0; i--)
-        if (atomic_load_explicit(&fsafe_ledger_record(fsafe_thread_locks(self), i)->lock, memory_order_relaxed) == record)
+    const struct fsafe_ledger *locks = fsafe_thread_locks(self);
+    for (uint32_t i = fsafe_ledger_depth(locks); i > 0; i--)
+        if (atomic_load_explicit(&fsafe_ledger_record(locks, i)->lock, memory_order_relaxed) == record)
             return true;
     return false;
 }

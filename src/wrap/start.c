@@ -59,6 +59,8 @@ static void start(char *const *environment)
     fsafe_thread_join();
     if (!fsafe_layout.mutex_bytes)
         fsafe_report_note("this C library's mutexes are unknown: nothing will be taken over");
+    else if (!fsafe_layout.rwlock_bytes)
+        fsafe_report_note("this C library's rwlocks are unknown: they will not be taken over");
     else if (fsafe_options.verbose)
         fsafe_report_note("started");
 }

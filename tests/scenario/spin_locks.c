@@ -38,7 +38,7 @@ static void *idle(void *bell)
     return NULL;
 }
 
-/* Threads come first, then four of them ask at once; `number`: in a grandchild, which the child's threads are not in. */
+/* Threads come first, then four of them ask at once; `number`: in a grandchild, without the child's threads. */
 static void threads_first(const struct scn_case *self)
 {
     struct scn_holder worker;

@@ -45,6 +45,7 @@ START_TEST(layout_knows_this_libc)
     unit_start_layout();
     ck_assert(fsafe_layout.mutex_bytes);
     ck_assert_int_eq(fsafe_layout.in_place, 0);
+    ck_assert(fsafe_layout.rwlock_bytes);
 #ifdef __LP64__
     ck_assert(fsafe_layout.sem_bytes);
     ck_assert(fsafe_layout.sem_in_place);
