@@ -14,7 +14,11 @@ _Static_assert(sizeof(((pthread_mutex_t *)0)->__data.__owner) == 4, "owner is a 
 _Static_assert(PTHREAD_MUTEX_NORMAL == 0 && PTHREAD_MUTEX_RECURSIVE == 1 && PTHREAD_MUTEX_ERRORCHECK == 2 &&
                    PTHREAD_MUTEX_ADAPTIVE_NP == 3,
                "a mutex type is the low two bits of __kind");
+_Static_assert(offsetof(pthread_rwlock_t, __data.__readers) == 0, "readers first");
+_Static_assert(sizeof(((pthread_rwlock_t *)0)->__data.__readers) == 4, "the readers' word is a futex");
+_Static_assert(sizeof(((pthread_rwlock_t *)0)->__data.__cur_writer) == 4, "the writer is a thread id");
 #ifdef __LP64__
+_Static_assert(sizeof(pthread_rwlock_t) == 56, "pthread_rwlock_t");
 _Static_assert(sizeof(pthread_mutex_t) == 40, "pthread_mutex_t");
 _Static_assert(sizeof(struct fsafe_glibc_sem) <= sizeof(sem_t), "the note lies inside sem_t");
 #endif
@@ -102,6 +106,45 @@ static bool in_place_holds(int type, int owner)
            libc.mutex_trylock(&m) == 0 && libc.mutex_unlock(&m) == 0;
 }
 
+static bool rwlock_is(const pthread_rwlock_t *rwlock, unsigned readers, bool is_locked, int writer)
+{
+    struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(rwlock);
+    return state.readers == readers && state.is_locked == is_locked && state.writer == writer && !state.is_torn &&
+           state.waiting == 0;
+}
+
+/* What each call leaves in the bytes, and that libc goes on from the states that we make. */
+static bool rwlock_holds(int preference, int owner)
+{
+    pthread_rwlock_t rwlock;
+    pthread_rwlockattr_t attributes;
+    if (pthread_rwlockattr_init(&attributes) != 0 || pthread_rwlockattr_setkind_np(&attributes, preference) != 0 ||
+        libc.rwlock_init(&rwlock, &attributes) != 0 || !fsafe_layout_rwlock_is_private(&rwlock) ||
+        fsafe_layout_rwlock_preference(&rwlock) != preference || !rwlock_is(&rwlock, 0, false, 0))
+        return false;
+    if (libc.rwlock_rdlock(&rwlock) != 0 || libc.rwlock_rdlock(&rwlock) != 0 || !rwlock_is(&rwlock, 2, false, 0))
+        return false;
+    struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(&rwlock);
+    if (!fsafe_layout_rwlock_dismiss(&rwlock, &state, 1, false) || !rwlock_is(&rwlock, 1, false, 0) ||
+        libc.rwlock_trywrlock(&rwlock) != EBUSY || libc.rwlock_unlock(&rwlock) != 0 ||
+        !rwlock_is(&rwlock, 0, false, 0))
+        return false;
+    if (libc.rwlock_wrlock(&rwlock) != 0 || !rwlock_is(&rwlock, 0, true, owner) ||
+        !fsafe_layout_rwlock_look(&rwlock).is_write_phase || libc.rwlock_rdlock(&rwlock) != EDEADLK)
+        return false;
+    fsafe_layout_rwlock_make_free(&rwlock, 0);
+    if (libc.rwlock_tryrdlock(&rwlock) != 0 || libc.rwlock_unlock(&rwlock) != 0)
+        return false;
+    fsafe_layout_rwlock_make_written(&rwlock, owner);
+    if (libc.rwlock_tryrdlock(&rwlock) != EBUSY || libc.rwlock_unlock(&rwlock) != 0 ||
+        !rwlock_is(&rwlock, 0, false, 0) || libc.rwlock_trywrlock(&rwlock) != 0 || libc.rwlock_unlock(&rwlock) != 0)
+        return false;
+    if (pthread_rwlockattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED) != 0 ||
+        libc.rwlock_init(&rwlock, &attributes) != 0)
+        return false;
+    return !fsafe_layout_rwlock_is_private(&rwlock) && libc.rwlock_destroy(&rwlock) == 0;
+}
+
 #ifdef __LP64__
 /* The value is where we read it, and no call of libc's touches the note. */
 static bool sem_holds(void)
@@ -171,6 +214,10 @@ void fsafe_layout_self_test(const struct fsafe_layout_calls *calls)
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (fsafe_layout.in_place == 0 && !in_place_holds(types[i], owner))
             fsafe_layout.in_place = -1;
+    fsafe_layout.rwlock_bytes = bytes; /* which the test looks at */
+    for (int preference = PTHREAD_RWLOCK_PREFER_READER_NP; preference <= PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP;
+         preference++)
+        fsafe_layout.rwlock_bytes = fsafe_layout.rwlock_bytes && rwlock_holds(preference, owner);
 #ifdef __LP64__
     fsafe_layout.sem_bytes = sem_holds();
     fsafe_layout.sem_in_place = fsafe_layout.sem_bytes;

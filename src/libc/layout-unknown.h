@@ -103,6 +103,57 @@ static inline bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, 
     return false;
 }
 
+static inline bool fsafe_layout_rwlock_is_private(const pthread_rwlock_t *rwlock)
+{
+    (void)rwlock;
+    return false;
+}
+
+static inline int fsafe_layout_rwlock_preference(const pthread_rwlock_t *rwlock)
+{
+    (void)rwlock;
+    return 0;
+}
+
+static inline int fsafe_layout_rwlock_writer(const pthread_rwlock_t *rwlock)
+{
+    (void)rwlock;
+    return 0;
+}
+
+static inline struct fsafe_rwlock_state fsafe_layout_rwlock_look(const pthread_rwlock_t *rwlock)
+{
+    (void)rwlock;
+    return (struct fsafe_rwlock_state){.word = 0};
+}
+
+static inline void fsafe_layout_rwlock_set_writer(pthread_rwlock_t *rwlock, int owner)
+{
+    (void)rwlock, (void)owner;
+}
+
+static inline void fsafe_layout_rwlock_make_free(pthread_rwlock_t *rwlock, unsigned readers)
+{
+    (void)rwlock, (void)readers;
+}
+
+static inline void fsafe_layout_rwlock_make_written(pthread_rwlock_t *rwlock, int owner)
+{
+    (void)rwlock, (void)owner;
+}
+
+static inline void fsafe_layout_rwlock_forget_waiting(pthread_rwlock_t *rwlock, unsigned waiting)
+{
+    (void)rwlock, (void)waiting;
+}
+
+static inline bool fsafe_layout_rwlock_dismiss(pthread_rwlock_t *rwlock, const struct fsafe_rwlock_state *seen,
+                                               unsigned readers, bool writer)
+{
+    (void)rwlock, (void)seen, (void)readers, (void)writer;
+    return true;
+}
+
 static inline _Atomic uint32_t *fsafe_layout_sem_note(sem_t *s)
 {
     (void)s;

@@ -1,7 +1,7 @@
 /*
- * libc/layout: questions to an opaque lock. The only room that knows the bytes of pthread_mutex_t and
- * sem_t; one header per C library answers, chosen at build time. The start-up self-test compares each answer
- * with what this very libc does and withdraws what does not hold.
+ * libc/layout: questions to an opaque lock. The only room that knows the bytes of pthread_mutex_t,
+ * pthread_rwlock_t and sem_t; one header per C library (and for glibc one for rwlocks) answers, chosen at build
+ * time. The start-up self-test compares each answer with what this very libc does and withdraws what does not hold.
  *
  * A lock that is passed in was handed to us by the caller just now, so its memory is there.
  * Nothing here waits, allocates or changes errno. Context: any thread, unless said otherwise.
@@ -11,6 +11,7 @@
 
 #include "libc/fresh.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -49,9 +50,21 @@ enum fsafe_unlocked {
     FSAFE_UNLOCK_LIBC,   /* nothing: libc has to decide, perhaps that it is an error */
 };
 
+/* What the bytes of an rwlock said at one moment. */
+struct fsafe_rwlock_state {
+    unsigned word;       /* for dismiss */
+    unsigned readers;    /* that hold it or, in a write phase, wait for it */
+    bool is_locked;      /* by a writer, who holds it or waits only for the readers to leave */
+    bool is_write_phase; /* readers have to wait */
+    bool is_torn;        /* somebody is in the middle of changing the phase */
+    unsigned waiting;    /* writers that wait for the writer before them */
+    int writer;          /* 0 when nobody holds it, and for a moment while it is being taken or released */
+};
+
 /* What the self-test found; all false until it ran. Written at start-up only. */
 struct fsafe_layout {
     bool mutex_bytes; /* the mutex questions below are answered as this libc means them */
+    bool rwlock_bytes; /* so are those about rwlocks */
     bool sem_bytes;   /* the semaphore's value and spare bytes are where we think */
     /* Flags of the mutexes that are locked in place, or a value that none has: one compare on the fast path. */
     int in_place;
@@ -69,6 +82,13 @@ struct fsafe_layout_calls {
     __typeof__(pthread_mutex_unlock) *mutex_unlock;
     __typeof__(pthread_cond_signal) *cond_signal;
     __typeof__(pthread_cond_broadcast) *cond_broadcast;
+    __typeof__(pthread_rwlock_init) *rwlock_init;
+    __typeof__(pthread_rwlock_destroy) *rwlock_destroy;
+    __typeof__(pthread_rwlock_rdlock) *rwlock_rdlock;
+    __typeof__(pthread_rwlock_tryrdlock) *rwlock_tryrdlock;
+    __typeof__(pthread_rwlock_wrlock) *rwlock_wrlock;
+    __typeof__(pthread_rwlock_trywrlock) *rwlock_trywrlock;
+    __typeof__(pthread_rwlock_unlock) *rwlock_unlock;
     __typeof__(sem_init) *sem_init;
     __typeof__(sem_destroy) *sem_destroy;
     __typeof__(sem_trywait) *sem_trywait;
@@ -93,6 +113,7 @@ void fsafe_layout_mutex_retake(pthread_mutex_t *m);
 
 #ifdef FSAFE_LIBC_GLIBC
 #include "libc/layout-glibc.h"
+#include "libc/layout-glibc-rwlock.h"
 #else
 #include "libc/layout-unknown.h"
 #endif
@@ -136,6 +157,28 @@ void fsafe_layout_mutex_retake(pthread_mutex_t *m);
  *   bool fsafe_layout_cond_has_waiters(const struct fsafe_fresh *fresh, const void *condvar)
  *   bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, const void *condvar)
  *       a thread inside of signal, broadcast or wait has its inner lock.
+ *
+ * for rwlocks:
+ *
+ *   bool fsafe_layout_rwlock_is_private(const pthread_rwlock_t *l)
+ *       whether the next may be used: process-private, self-test passed.
+ *   int fsafe_layout_rwlock_preference(const pthread_rwlock_t *l)
+ *       PTHREAD_RWLOCK_PREFER_..._NP.
+ *   int fsafe_layout_rwlock_writer(const pthread_rwlock_t *l)
+ *       who holds it for writing; see the state.
+ *   struct fsafe_rwlock_state fsafe_layout_rwlock_look(const pthread_rwlock_t *l)
+ *   void fsafe_layout_rwlock_set_writer(pthread_rwlock_t *l, int owner)
+ *       for the thread that holds it for writing.
+ *   void fsafe_layout_rwlock_make_free(pthread_rwlock_t *l, unsigned readers)
+ *       held by so many readers and no writer, nobody waits. Alone, or in a write phase of the dead: nobody can get in.
+ *   void fsafe_layout_rwlock_make_written(pthread_rwlock_t *l, int owner)
+ *       held for writing, nobody waits. Alone.
+ *   void fsafe_layout_rwlock_forget_waiting(pthread_rwlock_t *l, unsigned waiting)
+ *       so many waiting writers fewer.
+ *   bool fsafe_layout_rwlock_dismiss(pthread_rwlock_t *l, const struct fsafe_rwlock_state *seen, unsigned readers,
+ *                                    bool writer)
+ *       so many readers fewer, and no writer that waits for readers; false when the word is not as `seen` any more.
+ *       Other threads may be taking and releasing it, but none waits in it.
  *
  * and for semaphores:
  *

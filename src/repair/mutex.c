@@ -5,6 +5,7 @@
 #include "base/options.h"
 #include "libc/layout.h"
 #include "repair/mutex.h"
+#include "repair/rwlock.h"
 #include "repair/waits.h"
 
 static bool is_own(const struct fsafe_thread *self, int owner)
@@ -37,7 +38,7 @@ void fsafe_mutex_adopt(struct fsafe_thread *self)
     for (uint32_t i = fsafe_ledger_depth(fsafe_thread_locks(self)); i > 0; i--) {
         uintptr_t lock, site;
         pthread_mutex_t bytes;
-        if (!fsafe_ledger_read(fsafe_thread_locks(self), i, &lock, &site))
+        if (!fsafe_ledger_read(fsafe_thread_locks(self), i, &lock, &site) || fsafe_ledger_is_of_rwlock(lock))
             continue;
         /* The record may be stale and the memory anything by now: touched only where it still is that mutex. */
         struct fsafe_mapping mapping = {.address = lock & ~FSAFE_STAGE_MASK};
@@ -71,12 +72,6 @@ static bool is_surveyed(void)
     return atomic_load_explicit(&surveyed.generation, memory_order_acquire) == fsafe_lineage_generation();
 }
 
-/* Whether the calling thread is all there is. A vfork child is one thread too, and shares the memory of others. */
-static bool is_alone(void)
-{
-    return fsafe_sys_getpid() == fsafe_lineage_pid() && fsafe_sys_single_threaded();
-}
-
 static bool peek_unnamed(uintptr_t lock)
 {
     pthread_mutex_t bytes;
@@ -97,7 +92,7 @@ static uint32_t mark(uintptr_t lock, bool is_marked(uintptr_t lock))
             continue;
         for (uint32_t k = fsafe_ledger_depth(fsafe_thread_locks(thread)); k > 0; k--) {
             uintptr_t word, site;
-            if (!fsafe_ledger_read(fsafe_thread_locks(thread), k, &word, &site))
+            if (!fsafe_ledger_read(fsafe_thread_locks(thread), k, &word, &site) || fsafe_ledger_is_of_rwlock(word))
                 continue;
             uintptr_t address = word & ~FSAFE_STAGE_MASK;
             if (lock != 0 && lock != address)
@@ -123,7 +118,7 @@ void fsafe_mutex_survey(void)
         return;
     struct fsafe_sigset old;
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    if (!is_surveyed() && is_alone()) {
+    if (!is_surveyed() && fsafe_takeover_is_alone()) {
         atomic_store_explicit(&surveyed.count, mark(0, peek_unnamed), memory_order_relaxed);
         atomic_store_explicit(&surveyed.generation, fsafe_lineage_generation(), memory_order_release);
     }
@@ -156,6 +151,8 @@ bool fsafe_mutex_is_stale(uintptr_t lock, void *context)
 {
     struct fsafe_thread *self = context;
     pthread_mutex_t bytes;
+    if (fsafe_ledger_is_of_rwlock(lock))
+        return fsafe_rwlock_is_stale(lock, context);
     if (fsafe_ledger_find(fsafe_thread_waits(self), lock) != 0)
         return false; /* it is in pthread_cond_wait and will be back: a signal handler runs */
     return !fsafe_sys_peek(lock & ~FSAFE_STAGE_MASK, &bytes, sizeof bytes) ||
@@ -228,7 +225,7 @@ static enum fsafe_verdict judge_unnamed(struct fsafe_thread *self, const struct 
                                         uintptr_t lock)
 {
     if (!is_surveyed())
-        return is_alone() && !is_interrupted_here(self, lock) ? FSAFE_TAKEN : FSAFE_PROCEED;
+        return fsafe_takeover_is_alone() && !is_interrupted_here(self, lock) ? FSAFE_TAKEN : FSAFE_PROCEED;
     if (!claims->vanished_held)
         return FSAFE_PROCEED;
     return claims->living_is_at_it ? FSAFE_UNDECIDED : FSAFE_TAKEN;

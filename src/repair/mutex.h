@@ -41,7 +41,10 @@ void fsafe_mutex_survey(void);
 /* The mutex was initialised anew: what was noted about its bytes is over. Context: child, any thread. */
 void fsafe_mutex_born(pthread_mutex_t *mutex);
 
-/* For fsafe_ledger_push_full: a record of a mutex whose bytes do not name the thread `context`. */
+/*
+ * For fsafe_ledger_push_full: a record of a mutex whose bytes do not name the thread `context`. Knows the rwlocks
+ * in the same ledger, too.
+ */
 bool fsafe_mutex_is_stale(uintptr_t lock, void *context);
 
 #endif

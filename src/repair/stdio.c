@@ -192,7 +192,7 @@ static enum fsafe_verdict judge(FILE *stream, struct fsafe_thread *self, bool wo
     struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_FILES, address, 0, 0);
     if (search.found == NULL) {
         /* Nobody on record: a printf of a vanished thread if there is but one thread, else of a living one. */
-        if (lock.owner == self->handle || is_interrupted_here(self, address) || !fsafe_sys_single_threaded())
+        if (lock.owner == self->handle || is_interrupted_here(self, address) || !fsafe_takeover_is_alone())
             return FSAFE_PROCEED;
     } else if (lock.owner == 0 && (claims.living_is_at_it || is_interrupted_here(self, address))) {
         return claims.living_is_at_it ? FSAFE_UNDECIDED : FSAFE_PROCEED;

@@ -10,13 +10,14 @@
 
 struct fsafe_latch fsafe_takeover_latch = FSAFE_LATCH_FREE;
 
-/* One thread's latest record of the lock; false when it has none. */
-static bool find_record(const struct fsafe_ledger *ledger, uintptr_t lock, enum fsafe_stage *stage,
-                        uintptr_t *site)
+/* One thread's latest record of the lock; false when it has none. An rwlock that lay there is another lock. */
+static bool find_record(const struct fsafe_ledger *ledger, enum fsafe_ledger_of of, uintptr_t lock,
+                        enum fsafe_stage *stage, uintptr_t *site)
 {
     uintptr_t at;
     for (uint32_t i = atomic_load_explicit(&ledger->depth, memory_order_acquire); i > 0; i--) {
-        if (fsafe_ledger_read(ledger, i, &at, site) && (at & ~FSAFE_STAGE_MASK) == lock) {
+        if (fsafe_ledger_read(ledger, i, &at, site) && (at & ~FSAFE_STAGE_MASK) == lock &&
+            (of != FSAFE_LOCKS || !fsafe_ledger_is_of_rwlock(at))) {
             *stage = (enum fsafe_stage)(at & FSAFE_STAGE_MASK);
             return true;
         }
@@ -42,7 +43,7 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
         /* After a raw SYS_fork libc goes on to write the old id, which no thread has any more. */
         if (generation == now && owner != 0 && (thread->owner == owner || fsafe_thread_was(thread, owner)))
             claims.living_was_owner = true;
-        if (!find_record(&thread->ledgers[of], lock, &stage, &site))
+        if (!find_record(&thread->ledgers[of], of, lock, &stage, &site))
             continue;
         if (thread->ended && (generation == now || of == FSAFE_TOKENS)) {
             claims.died_with_it = true;
@@ -67,6 +68,11 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
         }
     }
     return claims;
+}
+
+bool fsafe_takeover_is_alone(void)
+{
+    return fsafe_sys_getpid() == fsafe_lineage_pid() && fsafe_sys_single_threaded();
 }
 
 bool fsafe_takeover_is_shared(uintptr_t lock)

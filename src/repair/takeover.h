@@ -49,6 +49,12 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
                                           uint32_t born, int owner);
 
 /*
+ * Whether the calling thread is all there is. A vfork child is one thread, too, and shares the memory of others.
+ * Slow. Context: any thread.
+ */
+bool fsafe_takeover_is_alone(void);
+
+/*
  * Whether the lock lies in memory that other processes may share (or nothing is known of it): then its holder may
  * live in one of them. Slow. Context: any thread.
  */

@@ -21,6 +21,9 @@ enum { PRIVATE_EXPEDITED = 1 << 3, REGISTER_PRIVATE_EXPEDITED = 1 << 4 };
 static _Atomic uint32_t closers;
 static _Atomic uint32_t turns;
 
+/* A turn that somebody waited for in vain: it stops nobody any more. */
+static _Atomic uint32_t expired = UINT32_MAX;
+
 /* How many of them have frozen it. */
 static _Atomic uint32_t freezers;
 
@@ -213,6 +216,8 @@ static bool wait_for_turn(uint32_t turn, uint64_t until_ns)
     while (atomic_load(&turns) == turn && atomic_load(&closers) != 0) {
         uint64_t now = now_ns();
         if (now >= until_ns)
+            atomic_store(&expired, turn);
+        if (atomic_load(&expired) == turn)
             return false;
         struct timespec left = {.tv_sec = (time_t)((until_ns - now) / 1000000000),
                                 .tv_nsec = (long)((until_ns - now) % 1000000000)};

@@ -94,7 +94,7 @@ void fsafe_ledger_clear(struct fsafe_ledger *ledger, uint32_t index, uintptr_t l
 }
 
 /*
- * Empties all but the latest record of each lock. A set of addresses beside the array keeps this linear:
+ * Empties all but the latest record of each lock; of an rwlock each counts. A set of addresses beside the array keeps this linear:
  * a thread may hold very many locks.
  */
 static void drop_repeated(struct fsafe_ledger *ledger)
@@ -108,6 +108,8 @@ static void drop_repeated(struct fsafe_ledger *ledger)
         return;
     for (uint32_t i = depth; i > 0; i--) {
         struct fsafe_record *record = fsafe_ledger_record(ledger, i);
+        if (fsafe_ledger_is_of_rwlock(load_lock(record)))
+            continue;
         uintptr_t address = address_of(load_lock(record));
         size_t slot = (address >> 3) * 0x9e3779b1u & (slots - 1);
         while (seen[slot] != 0 && seen[slot] != address)

@@ -20,13 +20,24 @@
 /*
  * The low bits of a record's lock word, free because every lock is aligned to four bytes. For a mutex the
  * bytes of the lock say who has it; a semaphore's do not, so there the record says how far its thread was.
+ * An rwlock's record says what for it was asked, and there is one for each hold.
  */
 enum fsafe_stage {
     FSAFE_WANTED = 0,  /* about to take it, or just took it */
     FSAFE_HELD = 1,    /* has it */
     FSAFE_LEAVING = 2, /* about to release it, or just did */
+
+    /* In the ledger of mutexes and rwlocks: */
+    FSAFE_READING = 2, /* an rwlock, for reading */
+    FSAFE_WRITING = 3, /* an rwlock, for writing */
 };
 #define FSAFE_STAGE_MASK ((uintptr_t)3)
+
+/* Whether a record in the ledger of mutexes and rwlocks is about an rwlock. */
+static inline bool fsafe_ledger_is_of_rwlock(uintptr_t lock)
+{
+    return (lock & FSAFE_STAGE_MASK) >= FSAFE_READING;
+}
 
 struct fsafe_record {
     _Atomic uintptr_t lock; /* address | stage; 0: reserved, not filled in yet, or given back */
@@ -162,6 +173,20 @@ static inline bool fsafe_ledger_drop(struct fsafe_ledger *ledger, uintptr_t lock
     if (index != 0)
         fsafe_ledger_remove(ledger, index);
     return index != 0;
+}
+
+/* Removes the latest record of `lock` at this very stage, wherever it is. Returns whether there was one. */
+static inline bool fsafe_ledger_drop_stage(struct fsafe_ledger *ledger, uintptr_t lock)
+{
+    if (FSAFE_LIKELY(fsafe_ledger_pop_latest(ledger, lock)))
+        return true;
+    for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--) {
+        if (atomic_load_explicit(&fsafe_ledger_record(ledger, i)->lock, memory_order_relaxed) == lock) {
+            fsafe_ledger_remove(ledger, i);
+            return true;
+        }
+    }
+    return false;
 }
 
 #endif

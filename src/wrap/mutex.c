@@ -278,7 +278,7 @@ FSAFE_EXPORT void mtx_destroy(mtx_t *mutex)
 }
 #endif
 
-#ifdef HAVE___PTHREAD_MUTEX_LOCK
+#if HAVE_DECL_GNU_GET_LIBC_VERSION
 FSAFE_DEFINE_ALIAS(__pthread_mutex_init, pthread_mutex_init);
 FSAFE_DEFINE_ALIAS(__pthread_mutex_destroy, pthread_mutex_destroy);
 FSAFE_DEFINE_ALIAS(__pthread_mutex_lock, pthread_mutex_lock);

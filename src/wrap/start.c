@@ -11,6 +11,7 @@
 #include "libc/layout.h"
 #include "repair/mutex.h"
 #include "repair/semaphore.h"
+#include "repair/spin.h"
 #include "report/report.h"
 #include "track/gate.h"
 #include "wrap/next.h"
@@ -43,7 +44,8 @@ static bool leave(struct fsafe_thread *self)
 {
     bool locks = fsafe_ledger_tidy(fsafe_thread_locks(self), is_stale_at_end, self) > 0;
     bool tokens = fsafe_ledger_tidy(fsafe_thread_tokens(self), is_stale_token_at_end, self) > 0;
-    return locks || tokens;
+    bool spins = fsafe_ledger_tidy(fsafe_thread_spins(self), fsafe_spin_is_stale, self) > 0;
+    return locks || tokens || spins;
 }
 
 static void start(char *const *environment)
@@ -72,12 +74,20 @@ static void start(char *const *environment)
         .mutex_unlock = fsafe_next.pthread_mutex_unlock,
         .cond_signal = fsafe_next.pthread_cond_signal,
         .cond_broadcast = fsafe_next.pthread_cond_broadcast,
+        .rwlock_init = fsafe_next.pthread_rwlock_init,
+        .rwlock_destroy = fsafe_next.pthread_rwlock_destroy,
+        .rwlock_rdlock = fsafe_next.pthread_rwlock_rdlock,
+        .rwlock_tryrdlock = fsafe_next.pthread_rwlock_tryrdlock,
+        .rwlock_wrlock = fsafe_next.pthread_rwlock_wrlock,
+        .rwlock_trywrlock = fsafe_next.pthread_rwlock_trywrlock,
+        .rwlock_unlock = fsafe_next.pthread_rwlock_unlock,
         .sem_init = fsafe_next.sem_init,
         .sem_destroy = fsafe_next.sem_destroy,
         .sem_trywait = fsafe_next.sem_trywait,
         .sem_post = fsafe_next.sem_post,
     });
     fsafe_layout_stream_self_test(fsafe_next.flockfile, fsafe_next.funlockfile);
+    fsafe_spin_start(fsafe_next.pthread_spin_trylock);
     fsafe_lineage_start();
     fsafe_gate_start();
     const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave, .is_stale = is_stale};
@@ -88,6 +98,8 @@ static void start(char *const *environment)
     fsafe_thread_join();
     if (!fsafe_layout.mutex_bytes)
         fsafe_report_note("this C library's mutexes are unknown: nothing will be taken over");
+    else if (!fsafe_layout.rwlock_bytes)
+        fsafe_report_note("this C library's rwlocks are unknown: they will not be taken over");
     else if (fsafe_options.verbose)
         fsafe_report_note("started");
 }

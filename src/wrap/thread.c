@@ -4,16 +4,22 @@
 #include "base/options.h"
 #include "fork/coordinator.h"
 #include "repair/mutex.h"
+#include "repair/rwlock.h"
+#include "repair/spin.h"
 #include "wrap/next.h"
 
 /* Nothing may be ambiguous once the child has company: see fsafe_mutex_survey. */
 static void before_another(void)
 {
-    if (fsafe_thread_join() == NULL)
+    struct fsafe_thread *self = fsafe_thread_join();
+    if (self == NULL)
         return;
     fsafe_fork_notice();
-    if (fsafe_lineage_is_child())
-        fsafe_mutex_survey();
+    if (!fsafe_lineage_is_child())
+        return;
+    fsafe_mutex_survey();
+    fsafe_rwlock_survey(self);
+    fsafe_spin_survey();
 }
 
 FSAFE_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*routine)(void *),

@@ -108,10 +108,16 @@ int main(void)
     static pthread_cond_t condvar = PTHREAD_COND_INITIALIZER;
     static mtx_t c11;
     mtx_init(&c11, mtx_plain);
+    static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
+    static pthread_spinlock_t spin;
+    pthread_spin_init(&spin, PTHREAD_PROCESS_PRIVATE);
     const struct pair pairs[] = {
         {"mutex lock+unlock", "pthread_mutex_lock", "pthread_mutex_unlock", &normal},
         {"mutex trylock+unlock", "pthread_mutex_trylock", "pthread_mutex_unlock", &normal},
         {"recursive mutex lock+unlock", "pthread_mutex_lock", "pthread_mutex_unlock", &recursive},
+        {"rwlock rdlock+unlock", "pthread_rwlock_rdlock", "pthread_rwlock_unlock", &rwlock},
+        {"rwlock wrlock+unlock", "pthread_rwlock_wrlock", "pthread_rwlock_unlock", &rwlock},
+        {"spin lock lock+unlock", "pthread_spin_lock", "pthread_spin_unlock", (void *)(size_t)&spin},
         {"semaphore lock trywait+post", "sem_trywait", "sem_post", &lock},
         {"semaphore lock wait+post", "sem_wait", "sem_post", &lock},
         {"semaphore event wait+post", "sem_wait", "sem_post", &event},

@@ -45,6 +45,7 @@ START_TEST(layout_knows_this_libc)
     unit_start_layout();
     ck_assert(fsafe_layout.mutex_bytes);
     ck_assert_int_eq(fsafe_layout.in_place, 0);
+    ck_assert(fsafe_layout.rwlock_bytes);
 #ifdef __LP64__
     ck_assert(fsafe_layout.sem_bytes);
     ck_assert(fsafe_layout.sem_in_place);
@@ -182,6 +183,62 @@ static void break_mutex(const struct broken_mutex *broken)
     calls.mutex_unlock = broken->unlock != NULL ? broken->unlock : calls.mutex_unlock;
     fsafe_layout_self_test(&calls);
 }
+
+/* An rwlock whose bytes mean something else. */
+static int rdlock_counts_elsewhere(pthread_rwlock_t *rwlock)
+{
+    int result = pthread_rwlock_rdlock(rwlock);
+    if (result == 0)
+        rwlock->__data.__readers += 1u << 3;
+    return result;
+}
+
+static int wrlock_without_writer(pthread_rwlock_t *rwlock)
+{
+    int result = pthread_rwlock_wrlock(rwlock);
+    rwlock->__data.__cur_writer = 0;
+    return result;
+}
+
+static int unlock_but_a_waiter(pthread_rwlock_t *rwlock)
+{
+    int result = pthread_rwlock_unlock(rwlock);
+    rwlock->__data.__writers = 1;
+    return result;
+}
+
+static int rwlock_init_as_shared(pthread_rwlock_t *rwlock, const pthread_rwlockattr_t *attributes)
+{
+    int result = pthread_rwlock_init(rwlock, attributes);
+    rwlock->__data.__shared = 1;
+    return result;
+}
+
+START_TEST(layout_withdraws_rwlocks)
+{
+    pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
+    unit_start_layout();
+    ck_assert(fsafe_layout_rwlock_is_private(&rwlock));
+    struct fsafe_layout_calls calls = unit_libc_calls();
+    switch (_i) {
+    case 0:
+        calls.rwlock_rdlock = rdlock_counts_elsewhere;
+        break;
+    case 1:
+        calls.rwlock_wrlock = wrlock_without_writer;
+        break;
+    case 2:
+        calls.rwlock_unlock = unlock_but_a_waiter;
+        break;
+    default:
+        calls.rwlock_init = rwlock_init_as_shared;
+    }
+    fsafe_layout_self_test(&calls);
+    ck_assert_msg(!fsafe_layout.rwlock_bytes, "case %d", _i);
+    ck_assert(!fsafe_layout_rwlock_is_private(&rwlock));
+    ck_assert(fsafe_layout.mutex_bytes);
+}
+END_TEST
 
 START_TEST(layout_withdraws_what_does_not_hold)
 {
@@ -822,6 +879,7 @@ static void fill(Suite *suite)
 #ifdef FSAFE_LIBC_GLIBC
     TCase *layout = unit_case(suite, "layout");
     tcase_add_test(layout, layout_is_silent_before_the_self_test);
+    tcase_add_loop_test(layout, layout_withdraws_rwlocks, 0, 4);
     tcase_add_test(layout, layout_knows_this_libc);
     tcase_add_loop_test(layout, layout_withdraws_what_does_not_hold, 0, BROKEN_MUTEXES);
     tcase_add_loop_test(layout, layout_tests_each_type, 0, TYPES);

@@ -1,0 +1,269 @@
+/* repair/census: see census.h. */
+#include "config.h"
+
+#include "base/pages.h"
+#include "libc/layout.h"
+#include "repair/census.h"
+
+#include <string.h>
+
+/* The libc calls that a thread is inside of stand in the same ledger, under numbers that are no addresses. */
+enum { LOWEST_ADDRESS = 4096 };
+
+static bool read_record(struct fsafe_thread *thread, uint32_t index, uintptr_t *word, uintptr_t *site)
+{
+    return fsafe_ledger_read(fsafe_thread_locks(thread), index, word, site) && fsafe_ledger_is_of_rwlock(*word) &&
+           *word >= LOWEST_ADDRESS;
+}
+
+static uint32_t depth_of(struct fsafe_thread *thread)
+{
+    return atomic_load_explicit(&fsafe_thread_locks(thread)->depth, memory_order_acquire);
+}
+
+static bool is_vanished(const struct fsafe_thread *thread)
+{
+    uint32_t generation = fsafe_thread_generation(thread);
+    return generation != 0 && generation < fsafe_lineage_generation();
+}
+
+/* How likely a record is the one to name: the younger generation knows better, then the holder than who waits. */
+static uint64_t rank(const struct fsafe_thread *thread, enum fsafe_stage stage, int writer)
+{
+    bool is_writer = writer != 0 && thread->owner == writer;
+    return (uint64_t)fsafe_thread_generation(thread) << 2 | (uint64_t)is_writer << 1 | (stage == FSAFE_READING);
+}
+
+struct fsafe_census fsafe_census_take(const struct fsafe_thread *self, uintptr_t lock, int writer,
+                                      enum fsafe_stage stage)
+{
+    struct fsafe_census census;
+    memset(&census, 0, sizeof census);
+    uint64_t best = 0;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uint32_t generation = fsafe_thread_generation(thread);
+        if (generation == 0)
+            continue;
+        bool vanished = is_vanished(thread);
+        if (!vanished && thread != self && fsafe_thread_was(thread, writer))
+            census.claims.living_was_owner = true;
+        /* Its latest record may be the asking alone. */
+        bool asks = thread == self ? stage != FSAFE_WANTED
+                                   : !vanished && atomic_load_explicit(&thread->asking, memory_order_acquire) == lock;
+        for (uint32_t k = depth_of(thread); k > 0; k--) {
+            uintptr_t word, site;
+            if (!read_record(thread, k, &word, &site) || (word & ~FSAFE_STAGE_MASK) != lock)
+                continue;
+            enum fsafe_stage what = (enum fsafe_stage)(word & FSAFE_STAGE_MASK);
+            if (asks && (thread != self || what == stage)) {
+                asks = false;
+                continue;
+            }
+            bool reads = what == FSAFE_READING;
+            if (thread == self) {
+                *(reads ? &census.own_reads : &census.own_writes) += 1;
+                continue;
+            }
+            if (!vanished) {
+                census.claims.died_with_it |= thread->ended && !reads;
+                if (reads || !thread->ended)
+                    *(reads ? &census.living_reads : &census.living_writes) += 1;
+                continue;
+            }
+            *(reads ? &census.vanished_reads : &census.vanished_writes) += 1;
+            if (rank(thread, what, writer) >= best) {
+                best = rank(thread, what, writer);
+                census.claims.vanished = thread;
+                census.claims.since = site;
+            }
+        }
+    }
+    return census;
+}
+
+/* The notes: a hash table, full at most by half. Written alone, then under the latch. */
+static struct {
+    _Atomic uint32_t generation;
+    _Atomic uint32_t count; /* of notes that still hold */
+    uint32_t slots;
+    struct fsafe_orphan *orphans;
+} survey;
+
+bool fsafe_census_is_surveyed(void)
+{
+    return atomic_load_explicit(&survey.generation, memory_order_acquire) == fsafe_lineage_generation();
+}
+
+bool fsafe_census_has_orphans(void)
+{
+    return fsafe_census_is_surveyed() && atomic_load_explicit(&survey.count, memory_order_relaxed) != 0;
+}
+
+static struct fsafe_orphan *slot_of(uintptr_t lock)
+{
+    uint32_t slot = (uint32_t)(lock >> 3) * 0x9e3779b1u & (survey.slots - 1);
+    while (survey.orphans[slot].lock != 0 && survey.orphans[slot].lock != lock)
+        slot = (slot + 1) & (survey.slots - 1);
+    return &survey.orphans[slot];
+}
+
+static bool is_empty(const struct fsafe_orphan *orphan)
+{
+    return orphan->lock == 0 || (orphan->reads == 0 && orphan->waiting == 0 && !orphan->writer);
+}
+
+bool fsafe_census_may_have(uintptr_t lock)
+{
+    return fsafe_census_has_orphans() && slot_of(lock)->lock == lock;
+}
+
+struct fsafe_orphan *fsafe_census_find(uintptr_t lock)
+{
+    if (!fsafe_census_has_orphans())
+        return NULL;
+    struct fsafe_orphan *orphan = slot_of(lock);
+    return is_empty(orphan) ? NULL : orphan;
+}
+
+static struct {
+    uint32_t generation;
+    uint32_t count;
+} records;
+
+uint32_t fsafe_census_records(void)
+{
+    if (records.generation == fsafe_lineage_generation())
+        return records.count;
+    records.count = 0;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uintptr_t word, site;
+        for (uint32_t k = is_vanished(thread) ? depth_of(thread) : 0; k > 0; k--)
+            records.count += read_record(thread, k, &word, &site);
+    }
+    records.generation = fsafe_lineage_generation();
+    return records.count;
+}
+
+/* A look at memory that may be anything by now, as an rwlock; false when it certainly is none of ours. */
+static bool peek(uintptr_t lock, struct fsafe_rwlock_state *state)
+{
+    pthread_rwlock_t bytes;
+    if (!fsafe_sys_peek(lock, &bytes, sizeof bytes) || !fsafe_layout_rwlock_is_private(&bytes))
+        return false;
+    *state = fsafe_layout_rwlock_look(&bytes);
+    return true;
+}
+
+/* How often the calling thread has recorded `word`. */
+static unsigned own_records(struct fsafe_thread *self, uintptr_t word)
+{
+    unsigned count = 0;
+    uintptr_t seen, site;
+    for (uint32_t k = self != NULL ? depth_of(self) : 0; k > 0; k--)
+        count += read_record(self, k, &seen, &site) && seen == word;
+    return count;
+}
+
+/* What the dead have in it by the bytes; their readers at most. */
+static struct fsafe_orphan assess(struct fsafe_thread *self, uintptr_t lock)
+{
+    struct fsafe_orphan orphan = {.lock = lock, .assessed = true};
+    struct fsafe_rwlock_state state;
+    if (!peek(lock, &state))
+        return orphan;
+    unsigned reads = own_records(self, lock | FSAFE_READING);
+    bool own = self != NULL && state.writer != 0 &&
+               (state.writer == self->owner || fsafe_thread_was(self, state.writer));
+    orphan.torn = state.is_torn;
+    orphan.most = state.readers > reads ? state.readers - reads : 0;
+    if (!own && own_records(self, lock | FSAFE_WRITING) > 0)
+        return orphan; /* a signal handler forked this thread off in the middle of a call */
+    orphan.writer = state.is_locked && !own;
+    orphan.waiting = state.waiting;
+    return orphan;
+}
+
+/* Counts a vanished thread's record in; false when the bytes do not bear it out. */
+static bool note(struct fsafe_thread *self, uintptr_t word)
+{
+    uintptr_t lock = word & ~FSAFE_STAGE_MASK;
+    struct fsafe_orphan *orphan = slot_of(lock);
+    if (!orphan->assessed)
+        *orphan = assess(self, lock);
+    if ((word & FSAFE_STAGE_MASK) == FSAFE_WRITING)
+        return orphan->writer || orphan->waiting != 0;
+    if (orphan->reads == orphan->most)
+        return false;
+    orphan->reads++;
+    return true;
+}
+
+void fsafe_census_survey(struct fsafe_thread *self)
+{
+    uint32_t slots = 64;
+    while (slots < 2 * fsafe_census_records())
+        slots *= 2;
+    if (survey.orphans != NULL)
+        fsafe_pages_unmap(survey.orphans, survey.slots * sizeof *survey.orphans);
+    survey.orphans = fsafe_census_records() != 0 ? fsafe_pages_map(slots * sizeof *survey.orphans) : NULL;
+    survey.slots = slots;
+    uint32_t count = 0;
+    for (uint32_t i = survey.orphans != NULL ? fsafe_thread_slots() : 0; i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uintptr_t word, site;
+        for (uint32_t k = is_vanished(thread) ? depth_of(thread) : 0; k > 0; k--)
+            if (read_record(thread, k, &word, &site) && !note(self, word))
+                fsafe_ledger_clear(fsafe_thread_locks(thread), k, word);
+    }
+    for (uint32_t i = 0; survey.orphans != NULL && i < slots; i++)
+        count += !is_empty(&survey.orphans[i]);
+    atomic_store_explicit(&survey.count, count, memory_order_relaxed);
+    atomic_store_explicit(&survey.generation, fsafe_lineage_generation(), memory_order_release);
+}
+
+void fsafe_census_forget(uintptr_t lock)
+{
+    struct fsafe_orphan *orphan = fsafe_census_find(lock);
+    if (orphan != NULL) {
+        *orphan = (struct fsafe_orphan){.lock = lock};
+        atomic_fetch_sub_explicit(&survey.count, 1, memory_order_relaxed);
+    }
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uintptr_t word, site;
+        for (uint32_t k = is_vanished(thread) ? depth_of(thread) : 0; k > 0; k--)
+            if (read_record(thread, k, &word, &site) && (word & ~FSAFE_STAGE_MASK) == lock)
+                fsafe_ledger_clear(fsafe_thread_locks(thread), k, word);
+    }
+}
+
+/* One of the vanished or of the living threads' records, but not `self`'s. */
+static bool drop_one(const struct fsafe_thread *self, uintptr_t word, bool vanished)
+{
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (thread == self || fsafe_thread_generation(thread) == 0 || is_vanished(thread) != vanished)
+            continue;
+        uintptr_t seen, site;
+        for (uint32_t k = depth_of(thread); k > 0; k--) {
+            if (read_record(thread, k, &seen, &site) && seen == word) {
+                fsafe_ledger_clear(fsafe_thread_locks(thread), k, word);
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+void fsafe_census_hand_over(const struct fsafe_thread *self, uintptr_t lock)
+{
+    struct fsafe_orphan *orphan = fsafe_lineage_is_child() ? fsafe_census_find(lock) : NULL;
+    if (fsafe_lineage_is_child() && drop_one(self, lock | FSAFE_READING, true)) {
+        if (orphan != NULL && orphan->reads > 0 && (--orphan->reads, is_empty(orphan)))
+            atomic_fetch_sub_explicit(&survey.count, 1, memory_order_relaxed);
+        return;
+    }
+    drop_one(self, lock | FSAFE_READING, false);
+}

@@ -1,0 +1,67 @@
+/*
+ * repair/census: who has recorded what about one rwlock, and the survey of what the dead left in all of them.
+ */
+#ifndef FSAFE_REPAIR_CENSUS_H
+#define FSAFE_REPAIR_CENSUS_H
+
+#include "repair/takeover.h"
+
+#include <pthread.h>
+
+/* What the ledgers say about one rwlock. */
+struct fsafe_census {
+    unsigned own_reads, own_writes;       /* of the calling thread */
+    unsigned living_reads, living_writes; /* of other threads of this process, those that only ask left out */
+    unsigned vanished_reads, vanished_writes;
+    struct fsafe_claims claims; /* of these: vanished and since, living_was_owner, died_with_it */
+};
+
+/*
+ * Counts. `writer` is whom the bytes name, 0 if nobody. `stage` is what the caller asks for: its latest such
+ * record is left out; FSAFE_WANTED: it asks for nothing. Context: child, under the latch.
+ */
+struct fsafe_census fsafe_census_take(const struct fsafe_thread *self, uintptr_t lock, int writer,
+                                      enum fsafe_stage stage);
+
+/* What the dead left in one rwlock, by its bytes while the child was alone. */
+struct fsafe_orphan {
+    uintptr_t lock;
+    uint32_t reads;   /* readers of theirs that the bytes count */
+    uint32_t waiting; /* writers that wait for a writer */
+    bool writer;      /* a writer that holds it or waits for readers */
+    bool torn;        /* one was in the middle of changing the phase */
+    bool assessed;    /* during the survey: `most` is filled in */
+    uint32_t most;    /* readers that can be theirs */
+};
+
+/* Whether this generation was surveyed. Context: any thread. */
+bool fsafe_census_is_surveyed(void);
+
+/* Whether a survey found anything that is still there. Context: any thread. */
+bool fsafe_census_has_orphans(void);
+
+/* Whether the survey noted anything of this lock; one that is just being forgotten counts. Context: any thread. */
+bool fsafe_census_may_have(uintptr_t lock);
+
+/*
+ * Writes down what the dead left in all rwlocks they recorded, and drops records that no bytes bear out.
+ * Context: child, alone, under the latch.
+ */
+void fsafe_census_survey(struct fsafe_thread *self);
+
+/* What the survey noted of the lock; NULL: nothing, or it is over. Context: child, under the latch. */
+struct fsafe_orphan *fsafe_census_find(uintptr_t lock);
+
+/* Drops the note and the records of the dead about the lock. Context: child, under the latch. */
+void fsafe_census_forget(uintptr_t lock);
+
+/*
+ * Drops one record of a hold for reading that is not the calling thread's: a dead thread's if there is one.
+ * Context: any thread; in a child under the latch.
+ */
+void fsafe_census_hand_over(const struct fsafe_thread *self, uintptr_t lock);
+
+/* How many rwlock records the dead have; may be too high, never too low. Context: child, under the latch. */
+uint32_t fsafe_census_records(void);
+
+#endif

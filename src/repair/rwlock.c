@@ -1,0 +1,278 @@
+/* repair/rwlock: see rwlock.h. */
+#include "config.h"
+
+#include "base/options.h"
+#include "libc/layout.h"
+#include "repair/census.h"
+#include "repair/rwlock.h"
+
+static bool is_own(const struct fsafe_thread *self, int writer)
+{
+    return writer != 0 && (writer == self->owner || fsafe_thread_was(self, writer));
+}
+
+bool fsafe_rwlock_is_written_by(const pthread_rwlock_t *rwlock, const struct fsafe_thread *self)
+{
+    int writer = fsafe_layout_rwlock_writer(rwlock);
+    return writer == self->owner || (writer != 0 && fsafe_lineage_is_child() && fsafe_thread_was(self, writer) &&
+                                     !fsafe_sys_thread_alive(fsafe_lineage_pid(), writer));
+}
+
+static bool is_alone(void)
+{
+    return !fsafe_census_is_surveyed() && fsafe_takeover_is_alone();
+}
+
+static uint32_t fewest(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static const char *kind_name(const pthread_rwlock_t *rwlock, bool written)
+{
+    static const char *const names[][2] = {
+        [PTHREAD_RWLOCK_PREFER_READER_NP] = {"prefer reader, held for reading", "prefer reader, held for writing"},
+        [PTHREAD_RWLOCK_PREFER_WRITER_NP] = {"prefer writer, held for reading", "prefer writer, held for writing"},
+        [PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP] = {"prefer writer nonrecursive, held for reading",
+                                                          "prefer writer nonrecursive, held for writing"},
+    };
+    return names[fsafe_layout_rwlock_preference(rwlock)][written];
+}
+
+/* What a judge works on. */
+struct question {
+    pthread_rwlock_t *rwlock;
+    struct fsafe_thread *self;
+    enum fsafe_stage stage; /* what the caller asks for */
+    bool would_wait;
+    bool forgot;  /* its dead waiting writers */
+    bool decided; /* by the settings and the place: it may be taken */
+    struct fsafe_event *event;
+};
+
+static bool decide(struct question *question, const struct fsafe_census *census, const struct fsafe_rwlock_state *state)
+{
+    question->event->kind = kind_name(question->rwlock, state->is_locked && state->is_write_phase);
+    question->event->holder.tid = state->writer;
+    question->decided = question->decided ||
+                        fsafe_takeover_decide(question->event, &census->claims, question->would_wait);
+    return question->decided;
+}
+
+/* Once: were they subtracted again, living ones could be. */
+static void forget_waiting(struct question *question, const struct fsafe_orphan *orphan)
+{
+    if (!question->forgot)
+        fsafe_layout_rwlock_forget_waiting(question->rwlock, orphan->waiting);
+    question->forgot = true;
+}
+
+/*
+ * Makes a lock that this thread has for writing free of the dead that wait for it, who would be given it when it
+ * is released, and its owner this thread. Under the latch.
+ */
+static void settle(pthread_rwlock_t *rwlock, struct fsafe_thread *self)
+{
+    uintptr_t lock = (uintptr_t)rwlock;
+    struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(rwlock);
+    bool alone = is_alone();
+    const struct fsafe_orphan *orphan = fsafe_census_find(lock);
+    bool waited_for = alone ? state.readers != 0 || state.waiting != 0 : orphan != NULL;
+    if ((state.writer == self->owner && !waited_for) || fsafe_options.mode != FSAFE_MODE_REPAIR ||
+        fsafe_takeover_is_shared(lock))
+        return;
+    if (waited_for && alone)
+        fsafe_layout_rwlock_make_written(rwlock, self->owner);
+    if (waited_for && !alone) {
+        fsafe_layout_rwlock_forget_waiting(rwlock, orphan->waiting);
+        while (!fsafe_layout_rwlock_dismiss(rwlock, &state, fewest(orphan->reads, state.readers), false))
+            state = fsafe_layout_rwlock_look(rwlock);
+    }
+    fsafe_layout_rwlock_set_writer(rwlock, self->owner);
+    fsafe_census_forget(lock);
+}
+
+void fsafe_rwlock_settle(pthread_rwlock_t *rwlock, struct fsafe_thread *self)
+{
+    struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(rwlock);
+    if (!is_own(self, state.writer))
+        return;
+    bool surveyed = fsafe_census_is_surveyed();
+    if (state.writer == self->owner &&
+        (surveyed ? !fsafe_census_may_have((uintptr_t)rwlock) : state.readers == 0 && state.waiting == 0))
+        return;
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    settle(rwlock, self);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+}
+
+/* There is nobody but the dead and the caller: what is not its own is theirs. */
+static enum fsafe_verdict judge_alone(struct question *question)
+{
+    uintptr_t lock = (uintptr_t)question->rwlock;
+    struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(question->rwlock);
+    if (is_own(question->self, state.writer)) {
+        settle(question->rwlock, question->self);
+        return FSAFE_PROCEED;
+    }
+    struct fsafe_census census = fsafe_census_take(question->self, lock, state.writer, question->stage);
+    if (census.own_writes > 0)
+        return FSAFE_PROCEED; /* a signal handler came in the middle of its own call */
+    /* Holds that nobody recorded could be its own. */
+    uint32_t reads = state.readers > census.own_reads
+                         ? fewest(state.readers - census.own_reads, census.vanished_reads) : 0;
+    if (!state.is_locked && reads == 0 && state.waiting == 0)
+        return FSAFE_PROCEED;
+    if (!decide(question, &census, &state))
+        return FSAFE_PROCEED;
+    fsafe_layout_rwlock_make_free(question->rwlock, state.readers - reads);
+    fsafe_census_forget(lock);
+    return FSAFE_TAKEN;
+}
+
+/* The verdict on a lock in whose bytes a writer is that the survey did not see there. */
+static enum fsafe_verdict judge_later_writer(struct question *question, const struct fsafe_rwlock_state *state,
+                                             const struct fsafe_census *census)
+{
+    if (state->writer == 0)
+        return census->living_writes > 0 ? FSAFE_UNDECIDED : FSAFE_PROCEED;
+    /* The bytes name a dead one, which went past us. One that ended in this process is as stuck as without a fork. */
+    if (census->claims.died_with_it || !state->is_write_phase || !decide(question, census, state))
+        return FSAFE_PROCEED;
+    fsafe_layout_rwlock_make_free(question->rwlock, state->readers);
+    fsafe_census_forget((uintptr_t)question->rwlock);
+    return FSAFE_TAKEN;
+}
+
+/*
+ * Other threads may be at it, but not in it: whoever would wait comes here first. What the survey noted holds until
+ * it is taken out, unless the memory became another lock meanwhile: then something contradicts it.
+ */
+static enum fsafe_verdict judge_surveyed(struct question *question)
+{
+    pthread_rwlock_t *rwlock = question->rwlock;
+    uintptr_t lock = (uintptr_t)rwlock;
+    for (;;) {
+        const struct fsafe_orphan *orphan = fsafe_census_find(lock);
+        struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(rwlock);
+        if (orphan == NULL && state.writer == 0)
+            return FSAFE_PROCEED;
+        struct fsafe_census census = fsafe_census_take(question->self, lock, state.writer, question->stage);
+        if (is_own(question->self, state.writer)) {
+            settle(rwlock, question->self);
+            return FSAFE_PROCEED;
+        }
+        if (state.writer != 0 && (census.claims.living_was_owner || fsafe_sys_thread_alive(fsafe_lineage_pid(), state.writer))) {
+            if (orphan == NULL || fsafe_options.mode != FSAFE_MODE_REPAIR || fsafe_takeover_is_shared(lock))
+                return FSAFE_PROCEED;
+            /* Held by a living one over the fork: its dead waiters must not be counted with the caller. */
+            forget_waiting(question, orphan);
+            if (!fsafe_layout_rwlock_dismiss(rwlock, &state, fewest(orphan->reads, state.readers), false))
+                continue;
+            fsafe_census_forget(lock);
+            return FSAFE_PROCEED;
+        }
+        if (state.is_locked && (orphan == NULL || !orphan->writer))
+            return judge_later_writer(question, &state, &census);
+        if (orphan == NULL)
+            return FSAFE_PROCEED;
+        if ((orphan->writer && !state.is_locked) || state.readers < orphan->reads) {
+            fsafe_census_forget(lock); /* another lock by now */
+            return FSAFE_PROCEED;
+        }
+        if (orphan->writer && census.living_writes > 0)
+            return FSAFE_UNDECIDED;
+        bool closed = orphan->writer && state.is_write_phase;
+        /* A living reader, the last one to leave, is about to say that it changed the phase. */
+        if (closed && state.is_torn && !orphan->torn)
+            return FSAFE_UNDECIDED;
+        /* One that is just coming or going may not be counted yet, or any more; then we take too few. */
+        uint32_t living = census.own_reads + census.living_reads;
+        if (!closed && (uint64_t)orphan->reads + living > state.readers)
+            return FSAFE_UNDECIDED;
+        if (!decide(question, &census, &state))
+            return FSAFE_PROCEED;
+        if (closed) {
+            fsafe_layout_rwlock_make_free(rwlock, state.readers - orphan->reads);
+        } else {
+            forget_waiting(question, orphan);
+            state.is_torn = state.is_torn && orphan->torn && orphan->reads > 0; /* else a living one will mend it */
+            if (!fsafe_layout_rwlock_dismiss(rwlock, &state, orphan->reads, orphan->writer))
+                continue;
+        }
+        fsafe_census_forget(lock);
+        return FSAFE_TAKEN;
+    }
+}
+
+/* Whether one look is enough: a writer that lives, or readers and nothing noted. */
+static bool is_ordinary(uintptr_t lock, const struct fsafe_rwlock_state *state, const struct fsafe_thread *self)
+{
+    if (!fsafe_census_is_surveyed() || fsafe_census_may_have(lock))
+        return false;
+    return state->writer == 0 || state->writer == self->owner || fsafe_sys_thread_alive(fsafe_lineage_pid(), state->writer);
+}
+
+enum fsafe_verdict fsafe_rwlock_judge(pthread_rwlock_t *rwlock, struct fsafe_thread *self, enum fsafe_stage stage,
+                                      uintptr_t site, bool would_wait)
+{
+    struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(rwlock);
+    if (is_ordinary((uintptr_t)rwlock, &state, self))
+        return FSAFE_PROCEED;
+    struct fsafe_event event = {
+        .lock = "rwlock",
+        .address = (uintptr_t)rwlock,
+        .wanted_at = site,
+    };
+    struct question question = {
+        .rwlock = rwlock, .self = self, .stage = stage, .would_wait = would_wait, .event = &event};
+    struct fsafe_sigset old;
+    atomic_store_explicit(&self->asking, (uintptr_t)rwlock, memory_order_release);
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    enum fsafe_verdict verdict = is_alone() ? judge_alone(&question) : judge_surveyed(&question);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+    atomic_store(&self->asking, 0); /* before the real call takes the lock, on any machine */
+    if (verdict == FSAFE_UNDECIDED)
+        event.worth_a_line = false; /* it will be asked again */
+    fsafe_takeover_tell(&event);
+    return verdict;
+}
+
+void fsafe_rwlock_handed_over(pthread_rwlock_t *rwlock, const struct fsafe_thread *self)
+{
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    fsafe_census_hand_over(self, (uintptr_t)rwlock);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+}
+
+void fsafe_rwlock_survey(struct fsafe_thread *self)
+{
+    if (fsafe_census_is_surveyed())
+        return;
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    if (is_alone())
+        fsafe_census_survey(self);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+}
+
+void fsafe_rwlock_born(pthread_rwlock_t *rwlock)
+{
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    if (fsafe_census_records() != 0)
+        fsafe_census_forget((uintptr_t)rwlock);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+}
+
+bool fsafe_rwlock_is_stale(uintptr_t lock, void *context)
+{
+    const struct fsafe_thread *self = context;
+    pthread_rwlock_t bytes;
+    if (!fsafe_sys_peek(lock & ~FSAFE_STAGE_MASK, &bytes, sizeof bytes) || !fsafe_layout_rwlock_is_private(&bytes))
+        return true;
+    struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(&bytes);
+    return (lock & FSAFE_STAGE_MASK) == FSAFE_WRITING ? !is_own(self, state.writer) : state.readers == 0;
+}

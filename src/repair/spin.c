@@ -1,0 +1,201 @@
+/* repair/spin: see spin.h. */
+#include "config.h"
+
+#include "repair/spin.h"
+
+#include <errno.h>
+
+static __typeof__(pthread_spin_trylock) *try_for_real;
+
+void fsafe_spin_start(__typeof__(pthread_spin_trylock) *trylock)
+{
+    try_for_real = trylock;
+}
+
+/* Whether the memory is there and a copy of it does not let itself be locked. */
+static bool is_locked(uintptr_t lock)
+{
+    pthread_spinlock_t copy;
+    return try_for_real != NULL && fsafe_sys_peek(lock, (void *)(uintptr_t)&copy, sizeof copy) &&
+           try_for_real(&copy) == EBUSY;
+}
+
+/* How many records the dead have in this generation, and whether a survey has thinned them out. */
+static struct {
+    _Atomic uint32_t counted; /* the generation that `count` is about */
+    _Atomic uint32_t surveyed;
+    _Atomic uint32_t count;
+    _Atomic uint64_t filter[8]; /* of the recorded addresses, by hash */
+} vanished;
+
+static unsigned filter_bit(uintptr_t lock)
+{
+    return (unsigned)((uint32_t)(lock >> 2) * 0x9e3779b1u >> (32 - 9));
+}
+
+static uint32_t note(uintptr_t lock)
+{
+    unsigned bit = filter_bit(lock);
+    atomic_fetch_or_explicit(&vanished.filter[bit / 64], (uint64_t)1 << bit % 64, memory_order_relaxed);
+    return 1;
+}
+
+/* Calls `keep` for the records of the dead about `lock` (0: all) and drops those it denies; counts the others. */
+static uint32_t sift(uintptr_t lock, bool keep(uintptr_t lock))
+{
+    uint32_t count = 0;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uint32_t generation = fsafe_thread_generation(thread);
+        if (generation == 0 || generation >= fsafe_lineage_generation())
+            continue;
+        for (uint32_t k = fsafe_ledger_depth(fsafe_thread_spins(thread)); k > 0; k--) {
+            uintptr_t word, site;
+            if (!fsafe_ledger_read(fsafe_thread_spins(thread), k, &word, &site))
+                continue;
+            uintptr_t address = word & ~FSAFE_STAGE_MASK;
+            if ((lock == 0 || lock == address) && !keep(address))
+                fsafe_ledger_clear(fsafe_thread_spins(thread), k, word);
+            else
+                count += note(address);
+        }
+    }
+    return count;
+}
+
+static bool always(uintptr_t lock)
+{
+    (void)lock;
+    return true;
+}
+
+static bool never(uintptr_t lock)
+{
+    (void)lock;
+    return false;
+}
+
+static bool of_this_generation(const _Atomic uint32_t *generation)
+{
+    return atomic_load_explicit(generation, memory_order_acquire) == fsafe_lineage_generation();
+}
+
+/* Drops what `keep` denies and counts what is left. Under the latch. */
+static void thin_out(uintptr_t lock, bool keep(uintptr_t lock))
+{
+    if (!of_this_generation(&vanished.counted))
+        for (unsigned i = 0; i < sizeof vanished.filter / sizeof *vanished.filter; i++)
+            atomic_store_explicit(&vanished.filter[i], 0, memory_order_relaxed);
+    atomic_store_explicit(&vanished.count, sift(lock, keep), memory_order_relaxed);
+    atomic_store_explicit(&vanished.counted, fsafe_lineage_generation(), memory_order_release);
+}
+
+/* Whether the dead may have recorded this lock; never wrong when it says no. */
+static bool may_be_orphaned(uintptr_t lock)
+{
+    if (!of_this_generation(&vanished.counted))
+        return true;
+    unsigned bit = filter_bit(lock);
+    return atomic_load_explicit(&vanished.count, memory_order_relaxed) != 0 &&
+           (atomic_load_explicit(&vanished.filter[bit / 64], memory_order_relaxed) >> bit % 64 & 1) != 0;
+}
+
+/* Whether this thread is at it already, before the call that asks now: a signal handler came in between. */
+static bool is_interrupted_here(struct fsafe_thread *self, uintptr_t lock)
+{
+    unsigned records = 0;
+    uintptr_t word, site;
+    for (uint32_t i = fsafe_ledger_depth(fsafe_thread_spins(self)); i > 0; i--)
+        records += fsafe_ledger_read(fsafe_thread_spins(self), i, &word, &site) && (word & ~FSAFE_STAGE_MASK) == lock;
+    return records > 1;
+}
+
+/*
+ * Under the latch. Whoever of the living takes the lock settles it before releasing it, under the latch: so while
+ * a record of the dead stands, either they have it or a living thread's record is there to see.
+ */
+static enum fsafe_verdict judge(uintptr_t lock, struct fsafe_thread *self, bool would_wait, struct fsafe_event *event)
+{
+    if (!of_this_generation(&vanished.counted))
+        thin_out(0, always);
+    if (!may_be_orphaned(lock) || is_interrupted_here(self, lock))
+        return FSAFE_PROCEED;
+    if (!of_this_generation(&vanished.surveyed) && !fsafe_takeover_is_alone())
+        return FSAFE_PROCEED;
+    struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_SPINS, lock, 0, 0);
+    if (claims.vanished == NULL || claims.died_with_it)
+        return FSAFE_PROCEED;
+    if (claims.living_is_at_it)
+        return FSAFE_UNDECIDED;
+    if (!is_locked(lock))
+        return FSAFE_UNDECIDED; /* it came free meanwhile: to be tried once more */
+    if (!fsafe_takeover_decide(event, &claims, would_wait)) {
+        if (event->deed == FSAFE_REFUSED) {
+            /* Most likely it is meant to be shared, which its bytes do not say: no reason to alarm anybody. */
+            event->worth_a_line = false;
+            thin_out(lock, never);
+        }
+        return FSAFE_PROCEED;
+    }
+    thin_out(lock, never);
+    return FSAFE_TAKEN;
+}
+
+enum fsafe_verdict fsafe_spin_judge(pthread_spinlock_t *spin, struct fsafe_thread *self, uintptr_t site,
+                                    bool would_wait)
+{
+    uintptr_t lock = (uintptr_t)spin;
+    if (!may_be_orphaned(lock))
+        return FSAFE_PROCEED;
+    struct fsafe_event event = {.lock = "spin lock", .kind = "private", .address = lock, .wanted_at = site};
+    struct fsafe_sigset old;
+    atomic_store_explicit(&self->asking, lock, memory_order_release);
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    enum fsafe_verdict verdict = judge(lock, self, would_wait, &event);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+    atomic_store(&self->asking, 0);
+    fsafe_takeover_tell(&event);
+    return verdict;
+}
+
+void fsafe_spin_settle(pthread_spinlock_t *spin)
+{
+    if (!may_be_orphaned((uintptr_t)spin))
+        return;
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    thin_out((uintptr_t)spin, never);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+}
+
+void fsafe_spin_handed_over(pthread_spinlock_t *spin)
+{
+    uintptr_t lock = (uintptr_t)spin;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uintptr_t word, site;
+        for (uint32_t k = fsafe_thread_generation(thread) != 0 ? fsafe_ledger_depth(fsafe_thread_spins(thread)) : 0;
+             k > 0; k--)
+            if (fsafe_ledger_read(fsafe_thread_spins(thread), k, &word, &site) && word == lock)
+                fsafe_ledger_clear(fsafe_thread_spins(thread), k, lock);
+    }
+}
+
+void fsafe_spin_survey(void)
+{
+    if (of_this_generation(&vanished.surveyed))
+        return;
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    if (fsafe_takeover_is_alone()) {
+        thin_out(0, is_locked);
+        atomic_store_explicit(&vanished.surveyed, fsafe_lineage_generation(), memory_order_release);
+    }
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+}
+
+bool fsafe_spin_is_stale(uintptr_t lock, void *context)
+{
+    (void)context;
+    return !is_locked(lock & ~FSAFE_STAGE_MASK);
+}

@@ -1,0 +1,217 @@
+/*
+ * wrap/rwlock: pthread_rwlock_*. The record is made before the lock is asked for and removed after it is released, one
+ * for each hold; the lock itself is always libc's affair. A child tries first: only what it cannot have at once
+ * needs a judgement.
+ */
+#include "config.h"
+
+#include "fork/coordinator.h"
+#include "libc/layout.h"
+#include "repair/mutex.h"
+#include "repair/rwlock.h"
+#include "wrap/next.h"
+#include "wrap/undeclared.h"
+
+#include <errno.h>
+#include <time.h>
+
+enum how { LOCK, TRYLOCK, TIMEDLOCK, CLOCKLOCK };
+
+struct attempt {
+    enum how how;
+    enum fsafe_stage stage; /* FSAFE_READING or FSAFE_WRITING */
+    clockid_t clock;
+    const struct timespec *until; /* NULL: no limit */
+};
+
+static inline int ask_libc(pthread_rwlock_t *rwlock, const struct attempt *attempt)
+{
+    bool reads = attempt->stage == FSAFE_READING;
+    switch (attempt->how) {
+    case TRYLOCK:
+        return reads ? FSAFE_NEXT(pthread_rwlock_tryrdlock)(rwlock) : FSAFE_NEXT(pthread_rwlock_trywrlock)(rwlock);
+    case TIMEDLOCK:
+        return reads ? FSAFE_NEXT(pthread_rwlock_timedrdlock)(rwlock, attempt->until)
+                     : FSAFE_NEXT(pthread_rwlock_timedwrlock)(rwlock, attempt->until);
+#ifdef HAVE_PTHREAD_RWLOCK_CLOCKRDLOCK
+    case CLOCKLOCK:
+        return reads ? FSAFE_NEXT(pthread_rwlock_clockrdlock)(rwlock, attempt->clock, attempt->until)
+                     : FSAFE_NEXT(pthread_rwlock_clockwrlock)(rwlock, attempt->clock, attempt->until);
+#endif
+    default:
+        return reads ? FSAFE_NEXT(pthread_rwlock_rdlock)(rwlock) : FSAFE_NEXT(pthread_rwlock_wrlock)(rwlock);
+    }
+}
+
+/* In a child. What cannot be had at once may be a dead thread's; or a living one is just coming or going. */
+static FSAFE_COLD int ask_in_child(pthread_rwlock_t *rwlock, struct fsafe_thread *self, uintptr_t site,
+                                   const struct attempt *attempt)
+{
+    struct attempt try = {.how = TRYLOCK, .stage = attempt->stage};
+    for (struct fsafe_patience patience = {0};;) {
+        int result = ask_libc(rwlock, &try);
+        if (result != EBUSY)
+            return result;
+        enum fsafe_verdict verdict =
+            fsafe_rwlock_judge(rwlock, self, attempt->stage, site, attempt->how != TRYLOCK);
+        if (verdict == FSAFE_PROCEED && attempt->how == TRYLOCK)
+            return result;
+        if (verdict != FSAFE_UNDECIDED)
+            return ask_libc(rwlock, attempt);
+        if (attempt->how == TRYLOCK)
+            return result;
+        atomic_store_explicit(&self->asking, (uintptr_t)rwlock, memory_order_release);
+        bool more = fsafe_takeover_be_patient(&patience, attempt->clock, attempt->until);
+        atomic_store(&self->asking, 0);
+        if (!more)
+            return ask_libc(rwlock, attempt); /* libc words the timeout */
+    }
+}
+
+static inline int acquire(pthread_rwlock_t *rwlock, uintptr_t site, const struct attempt *attempt)
+{
+    struct fsafe_thread *self = fsafe_self;
+    if (FSAFE_UNLIKELY(self == NULL))
+        self = fsafe_thread_join();
+    if (FSAFE_UNLIKELY(self == NULL || !fsafe_layout_rwlock_is_private(rwlock)))
+        return ask_libc(rwlock, attempt);
+    uintptr_t record = (uintptr_t)rwlock | attempt->stage;
+    if (FSAFE_UNLIKELY(!fsafe_ledger_push(fsafe_thread_locks(self), record, site)) &&
+        !fsafe_ledger_push_full(fsafe_thread_locks(self), record, site, fsafe_mutex_is_stale, self))
+        return ask_libc(rwlock, attempt);
+    fsafe_fork_notice();
+    bool child = fsafe_lineage_is_child();
+    int result = FSAFE_UNLIKELY(child) ? ask_in_child(rwlock, self, site, attempt) : ask_libc(rwlock, attempt);
+    if (FSAFE_UNLIKELY(result != 0))
+        fsafe_ledger_drop_stage(fsafe_thread_locks(self), record);
+    else if (FSAFE_UNLIKELY(child) && attempt->stage == FSAFE_WRITING)
+        fsafe_rwlock_settle(rwlock, self);
+    return result;
+}
+
+/* libc refuses an impossible time or clock even when the lock is free. */
+static bool is_valid(clockid_t clock, const struct timespec *until)
+{
+    return (clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC) && until->tv_nsec >= 0 &&
+           until->tv_nsec < 1000000000;
+}
+
+static int acquire_until(pthread_rwlock_t *rwlock, uintptr_t site, const struct attempt *attempt)
+{
+    return is_valid(attempt->clock, attempt->until) ? acquire(rwlock, site, attempt) : ask_libc(rwlock, attempt);
+}
+
+FSAFE_EXPORT int pthread_rwlock_rdlock(pthread_rwlock_t *rwlock)
+{
+    static const struct attempt attempt = {.how = LOCK, .stage = FSAFE_READING};
+    return acquire(rwlock, FSAFE_CALLER(), &attempt);
+}
+
+FSAFE_EXPORT int pthread_rwlock_tryrdlock(pthread_rwlock_t *rwlock)
+{
+    static const struct attempt attempt = {.how = TRYLOCK, .stage = FSAFE_READING};
+    return acquire(rwlock, FSAFE_CALLER(), &attempt);
+}
+
+FSAFE_EXPORT int pthread_rwlock_timedrdlock(pthread_rwlock_t *rwlock, const struct timespec *until)
+{
+    return acquire_until(rwlock, FSAFE_CALLER(),
+                         &(const struct attempt){TIMEDLOCK, FSAFE_READING, CLOCK_REALTIME, until});
+}
+
+FSAFE_EXPORT int pthread_rwlock_wrlock(pthread_rwlock_t *rwlock)
+{
+    static const struct attempt attempt = {.how = LOCK, .stage = FSAFE_WRITING};
+    return acquire(rwlock, FSAFE_CALLER(), &attempt);
+}
+
+FSAFE_EXPORT int pthread_rwlock_trywrlock(pthread_rwlock_t *rwlock)
+{
+    static const struct attempt attempt = {.how = TRYLOCK, .stage = FSAFE_WRITING};
+    return acquire(rwlock, FSAFE_CALLER(), &attempt);
+}
+
+FSAFE_EXPORT int pthread_rwlock_timedwrlock(pthread_rwlock_t *rwlock, const struct timespec *until)
+{
+    return acquire_until(rwlock, FSAFE_CALLER(),
+                         &(const struct attempt){TIMEDLOCK, FSAFE_WRITING, CLOCK_REALTIME, until});
+}
+
+#ifdef HAVE_PTHREAD_RWLOCK_CLOCKRDLOCK
+FSAFE_EXPORT int pthread_rwlock_clockrdlock(pthread_rwlock_t *rwlock, clockid_t clock, const struct timespec *until)
+{
+    return acquire_until(rwlock, FSAFE_CALLER(), &(const struct attempt){CLOCKLOCK, FSAFE_READING, clock, until});
+}
+
+FSAFE_EXPORT int pthread_rwlock_clockwrlock(pthread_rwlock_t *rwlock, clockid_t clock, const struct timespec *until)
+{
+    return acquire_until(rwlock, FSAFE_CALLER(), &(const struct attempt){CLOCKLOCK, FSAFE_WRITING, clock, until});
+}
+#endif
+
+static bool has_record(struct fsafe_thread *self, uintptr_t record)
+{
+    const struct fsafe_ledger *locks = fsafe_thread_locks(self);
+    for (uint32_t i = fsafe_ledger_depth(locks); i > 0; i--)
+        if (atomic_load_explicit(&fsafe_ledger_record(locks, i)->lock, memory_order_relaxed) == record)
+            return true;
+    return false;
+}
+
+FSAFE_EXPORT int pthread_rwlock_unlock(pthread_rwlock_t *rwlock)
+{
+    struct fsafe_thread *self = fsafe_self;
+    if (FSAFE_UNLIKELY(self == NULL || !fsafe_layout_rwlock_is_private(rwlock)))
+        return FSAFE_NEXT(pthread_rwlock_unlock)(rwlock);
+    fsafe_fork_notice();
+    bool writes = fsafe_rwlock_is_written_by(rwlock, self);
+    uintptr_t record = (uintptr_t)rwlock | (writes ? FSAFE_WRITING : FSAFE_READING);
+    if (FSAFE_UNLIKELY(writes && fsafe_lineage_is_child()))
+        fsafe_rwlock_settle(rwlock, self);
+    if (FSAFE_UNLIKELY(!writes && !has_record(self, record)))
+        fsafe_rwlock_handed_over(rwlock, self);
+    int result = FSAFE_NEXT(pthread_rwlock_unlock)(rwlock); /* from here on it may be gone */
+    if (FSAFE_LIKELY(result == 0))
+        fsafe_ledger_drop_stage(fsafe_thread_locks(self), record);
+    return result;
+}
+
+/* What anybody recorded of it is over: it is another lock now, or none. */
+static void forget(pthread_rwlock_t *rwlock)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    if (self == NULL)
+        return;
+    while (fsafe_ledger_drop_stage(fsafe_thread_locks(self), (uintptr_t)rwlock | FSAFE_READING) ||
+           fsafe_ledger_drop_stage(fsafe_thread_locks(self), (uintptr_t)rwlock | FSAFE_WRITING))
+        ;
+    fsafe_fork_notice();
+    if (fsafe_lineage_is_child())
+        fsafe_rwlock_born(rwlock);
+}
+
+FSAFE_EXPORT int pthread_rwlock_init(pthread_rwlock_t *rwlock, const pthread_rwlockattr_t *attributes)
+{
+    int result = FSAFE_NEXT(pthread_rwlock_init)(rwlock, attributes);
+    if (result == 0)
+        forget(rwlock);
+    return result;
+}
+
+FSAFE_EXPORT int pthread_rwlock_destroy(pthread_rwlock_t *rwlock)
+{
+    int result = FSAFE_NEXT(pthread_rwlock_destroy)(rwlock);
+    if (result == 0)
+        forget(rwlock);
+    return result;
+}
+
+#if HAVE_DECL_GNU_GET_LIBC_VERSION
+FSAFE_DEFINE_ALIAS(__pthread_rwlock_init, pthread_rwlock_init);
+FSAFE_DEFINE_ALIAS(__pthread_rwlock_destroy, pthread_rwlock_destroy);
+FSAFE_DEFINE_ALIAS(__pthread_rwlock_rdlock, pthread_rwlock_rdlock);
+FSAFE_DEFINE_ALIAS(__pthread_rwlock_tryrdlock, pthread_rwlock_tryrdlock);
+FSAFE_DEFINE_ALIAS(__pthread_rwlock_wrlock, pthread_rwlock_wrlock);
+FSAFE_DEFINE_ALIAS(__pthread_rwlock_trywrlock, pthread_rwlock_trywrlock);
+FSAFE_DEFINE_ALIAS(__pthread_rwlock_unlock, pthread_rwlock_unlock);
+#endif

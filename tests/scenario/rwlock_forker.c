@@ -1,0 +1,229 @@
+/* Rwlocks held at fork by the forking thread: in the child they are still its own, whatever thread id it has there. */
+#include "rwlock_kind.h"
+
+#include <sys/syscall.h>
+
+static pthread_rwlock_t own;
+
+static void check_released(void)
+{
+    rwlock_use(&own);
+    rwlock_use_in_threads(&own);
+    SCN_IS(pthread_rwlock_destroy(&own), 0);
+}
+
+static void finish(pid_t child)
+{
+    scn_reap(child);
+    rwlock_check_written(&own); /* the parent has noticed nothing */
+    SCN_IS(pthread_rwlock_unlock(&own), 0);
+    rwlock_use_in_threads(&own);
+}
+
+static void *unlocks(void *raw)
+{
+    rwlock_make(raw, &own);
+    SCN_IS(pthread_rwlock_wrlock(&own), 0);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(pthread_rwlock_unlock(&own), 0);
+        check_released();
+        scn_fine();
+    }
+    finish(child);
+    return NULL;
+}
+
+static void main_forks(const struct scn_case *self)
+{
+    unlocks((void *)self->kind);
+}
+
+static void thread_forks(const struct scn_case *self)
+{
+    scn_join(scn_start(unlocks, (void *)self->kind));
+}
+
+/* With threads before it is released: they are kept out until then. */
+static void keeps_out(const struct scn_case *self)
+{
+    rwlock_make(self->kind, &own);
+    SCN_IS(pthread_rwlock_wrlock(&own), 0);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        rwlock_check_written(&own);
+        SCN_IS(pthread_rwlock_unlock(&own), 0);
+        check_released();
+        scn_fine();
+    }
+    finish(child);
+}
+
+/* Its own second call: a deadlock that libc sees, as in the parent. */
+static void relocks(const struct scn_case *self)
+{
+    const struct scn_entry *entry = self->entry;
+    const bool tries = entry->take == rwlock_trywrlock || entry->take == rwlock_tryrdlock;
+    rwlock_make(self->kind, &own);
+    SCN_IS(pthread_rwlock_wrlock(&own), 0);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(entry->take(&own), tries ? EBUSY : EDEADLK);
+        rwlock_check_written(&own);
+        SCN_IS(entry->take(&own), tries ? EBUSY : EDEADLK);
+        SCN_IS(pthread_rwlock_unlock(&own), 0);
+        check_released();
+        scn_fine();
+    }
+    finish(child);
+}
+
+static void release(void *unused)
+{
+    (void)unused;
+    SCN_IS(pthread_rwlock_unlock(&own), 0);
+}
+
+/* Vanished threads wait for it, readers and writers; then threads of the child do. */
+static void waited_for(const struct scn_case *self)
+{
+    struct scn_waiter queue[4];
+    rwlock_make(self->kind, &own);
+    SCN_IS(pthread_rwlock_wrlock(&own), 0);
+    for (int i = 0; i < 4; i++)
+        scn_want(&queue[i], i % 2 ? rwlock_wrlock : rwlock_rdlock, rwlock_unlock, &own);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        if (self->number == 1)
+            scn_must_wait(rwlock_rdlock, rwlock_unlock, &own, release, NULL);
+        else if (self->number == 2)
+            scn_must_wait(rwlock_wrlock, rwlock_unlock, &own, release, NULL);
+        else
+            SCN_IS(pthread_rwlock_unlock(&own), 0);
+        check_released();
+        scn_fine();
+    }
+    scn_reap(child);
+    SCN_IS(pthread_rwlock_unlock(&own), 0);
+    for (int i = 0; i < 4; i++)
+        scn_join(queue[i].thread);
+    rwlock_use_in_threads(&own);
+}
+
+static void grandchild_unlocks(const struct scn_case *self)
+{
+    rwlock_make(self->kind, &own);
+    SCN_IS(pthread_rwlock_wrlock(&own), 0);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        const pid_t grandchild = scn_fork();
+        if (grandchild == 0) {
+            SCN_IS(pthread_rwlock_unlock(&own), 0);
+            check_released();
+            scn_fine();
+        }
+        scn_reap(grandchild);
+        rwlock_check_written(&own);
+        SCN_IS(pthread_rwlock_unlock(&own), 0);
+        check_released();
+        scn_fine();
+    }
+    finish(child);
+}
+
+/* A fork that libc does not know of: it goes on under the old id, and so must we. */
+static void raw_fork(const struct scn_case *self)
+{
+    rwlock_make(self->kind, &own);
+    SCN_IS(pthread_rwlock_wrlock(&own), 0);
+    const pid_t child = (pid_t)syscall(SYS_fork);
+    if (child == 0) {
+        scn_arm();
+        SCN_IS(pthread_rwlock_rdlock(&own), EDEADLK);
+        SCN_IS(pthread_rwlock_unlock(&own), 0);
+        rwlock_use(&own);
+        scn_fine();
+    }
+    finish(child);
+}
+
+/* The reads of a forker with nobody beside it: libc needs no help. An upgrade is refused as ever. */
+static void reads(const struct scn_case *self)
+{
+    rwlock_make(self->kind, &own);
+    SCN_IS(pthread_rwlock_rdlock(&own), 0);
+    SCN_IS(pthread_rwlock_rdlock(&own), 0);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(pthread_rwlock_trywrlock(&own), EBUSY);
+        SCN_IS(rwlock_timedwrlock(&own), ETIMEDOUT);
+        SCN_IS(rwlock_clockwrlock(&own), ETIMEDOUT);
+        rwlock_check_read(&own);
+        SCN_IS(pthread_rwlock_unlock(&own), 0);
+        rwlock_check_read(&own);
+        SCN_IS(pthread_rwlock_unlock(&own), 0);
+        check_released();
+        scn_fine();
+    }
+    scn_reap(child);
+    SCN_IS(pthread_rwlock_unlock(&own), 0);
+    SCN_IS(pthread_rwlock_unlock(&own), 0);
+    rwlock_use_in_threads(&own);
+}
+
+/* Reads, gives up, writes: with a vanished reader beside. */
+static void upgrades(const struct scn_case *self)
+{
+    struct scn_holder worker;
+    rwlock_make(self->kind, &own);
+    SCN_IS(pthread_rwlock_rdlock(&own), 0);
+    scn_hold(&worker, rwlock_rdlock, rwlock_unlock, &own, 1);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(rwlock_timedwrlock(&own), ETIMEDOUT); /* its own hold is in the way */
+        rwlock_check_read(&own);
+        SCN_IS(pthread_rwlock_unlock(&own), 0);
+        SCN_IS(pthread_rwlock_wrlock(&own), 0);
+        rwlock_check_written(&own);
+        SCN_IS(pthread_rwlock_unlock(&own), 0);
+        check_released();
+        scn_fine();
+    }
+    scn_reap(child);
+    SCN_IS(pthread_rwlock_unlock(&own), 0);
+    scn_let_go(&worker);
+}
+
+void scn_cases(void)
+{
+    static const struct {
+        const char *name;
+        void (*run)(const struct scn_case *);
+        const char *bare, *says;
+        long number;
+    } situations[] = {
+        /* Bare the unlock returns 0 and loses the lock: the next one who wants it hangs. */
+        {"unlock", main_forks, "hangs", SCN_SILENT, 0},
+        {"thread", thread_forks, "hangs", SCN_SILENT, 0},
+        {"keeps-out", keeps_out, "hangs", SCN_SILENT, 0},
+        {"waited-for", waited_for, "hangs", SCN_SILENT, 0},
+        {"waited-for-read", waited_for, "hangs", SCN_SILENT, 1},
+        {"waited-for-write", waited_for, "hangs", SCN_SILENT, 2},
+        {"grandchild", grandchild_unlocks, "hangs", SCN_SILENT, 0},
+        {"raw-fork", raw_fork, "fine", SCN_SILENT, 0},
+        {"reads", reads, "fine", SCN_SILENT, 0},
+        {"upgrade", upgrades, "hangs", RWLOCK_FROM_WORKER, 0},
+    };
+    for (int i = 0; i < RWLOCK_KINDS; i++) {
+        const struct rwlock_kind *kind = &rwlock_kinds[i];
+        for (size_t s = 0; s < sizeof situations / sizeof situations[0]; s++)
+            if (s == 0 || rwlock_is_plain(kind))
+                scn_add((struct scn_case){.bare = situations[s].bare, .says = situations[s].says,
+                                          .run = situations[s].run, .kind = kind, .number = situations[s].number},
+                        "%s-%s", situations[s].name, kind->name);
+        for (int j = 0; rwlock_is_plain(kind) && j < RWLOCK_ENTRIES; j++)
+            scn_add((struct scn_case){.bare = j % 4 == 1 ? "hangs" : rwlock_entries[j].bare,
+                                      .says = SCN_SILENT, .run = relocks, .kind = kind, .entry = &rwlock_entries[j]},
+                    "again-%s-%s", rwlock_entries[j].name, kind->name);
+    }
+}
