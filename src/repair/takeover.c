@@ -88,7 +88,7 @@ bool fsafe_takeover_be_patient(struct fsafe_patience *patience, clockid_t clock,
     if (until != NULL && clock_gettime(clock, &now) == 0 &&
         (now.tv_sec > until->tv_sec || (now.tv_sec == until->tv_sec && now.tv_nsec >= until->tv_nsec)))
         return false;
-    patience->pause_us = patience->pause_us == 0 ? 10 : patience->pause_us < 1000 ? patience->pause_us * 2 : 1000;
+    patience->pause_us = patience->pause_us == 0 ? 10 : patience->pause_us < 500 ? patience->pause_us * 2 : 1000;
     fsafe_sys_pause_us(patience->pause_us);
     return true;
 }

@@ -70,7 +70,7 @@ static void send(struct fsafe_text *line)
         fsafe_text_begin(&path, name, sizeof name - 1);
         put_log_path(&path);
         name[path.length] = '\0';
-        fd = fsafe_sys_open(name, O_WRONLY | O_APPEND | O_CREAT, 0640);
+        fd = fsafe_sys_open(name, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0640);
         if (fd < 0)
             return;
     } else if (!is_stderr()) {

@@ -47,11 +47,6 @@ void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capac
 
 uint32_t fsafe_ledger_find(const struct fsafe_ledger *ledger, uintptr_t lock)
 {
-    uint32_t hint = ledger->hint;
-    if (hint != 0 && hint + 1 < fsafe_ledger_depth(ledger) &&
-        address_of(load_lock(fsafe_ledger_record(ledger, hint))) == address_of(lock) &&
-        address_of(load_lock(fsafe_ledger_record(ledger, fsafe_ledger_depth(ledger)))) != address_of(lock))
-        return hint;
     for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
         if (address_of(load_lock(fsafe_ledger_record(ledger, i))) == address_of(lock))
             return i;
@@ -150,12 +145,30 @@ uint32_t fsafe_ledger_tidy(struct fsafe_ledger *ledger, fsafe_ledger_is_stale *i
 
 static uint32_t real_room(const struct fsafe_ledger *ledger)
 {
-    return atomic_load_explicit(&ledger->records, memory_order_relaxed)->capacity - 1;
+    return atomic_load_explicit(&ledger->records, memory_order_relaxed)->capacity - 1 - FSAFE_LEDGER_SPARE;
+}
+
+bool fsafe_ledger_drop_inner(struct fsafe_ledger *ledger, uintptr_t lock)
+{
+    /* Near its end a signal handler could make room, and what was found would be somewhere else. */
+    bool near_end = fsafe_ledger_depth(ledger) + FSAFE_LEDGER_SPARE >= real_room(ledger);
+    struct fsafe_sigset old;
+    if (near_end)
+        fsafe_sys_block_signals(&old);
+    uint32_t index = ledger->hint;
+    if (index == 0 || index > fsafe_ledger_depth(ledger) ||
+        load_lock(fsafe_ledger_record(ledger, index)) != lock)
+        index = fsafe_ledger_find(ledger, lock);
+    if (index != 0)
+        fsafe_ledger_remove(ledger, index);
+    if (near_end)
+        fsafe_sys_restore_signals(&old);
+    return index != 0;
 }
 
 static bool grow(struct fsafe_ledger *ledger)
 {
-    uint32_t capacity = (real_room(ledger) + 1) * 2;
+    uint32_t capacity = (real_room(ledger) + 1 + FSAFE_LEDGER_SPARE) * 2;
     struct fsafe_records *grown =
         fsafe_pages_map(sizeof *grown + (size_t)capacity * sizeof grown->record[0]);
     if (grown == NULL)
@@ -167,7 +180,7 @@ static bool grow(struct fsafe_ledger *ledger)
     uint32_t room = real_room(ledger);
     atomic_store_explicit(&ledger->records, grown, memory_order_release);
     /* Unless it is gated just now. */
-    atomic_compare_exchange_strong(&ledger->room, &room, capacity - 1);
+    atomic_compare_exchange_strong(&ledger->room, &room, capacity - 1 - FSAFE_LEDGER_SPARE);
     return true;
 }
 
@@ -176,6 +189,14 @@ static void fill_in(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock,
     struct fsafe_record *record = fsafe_ledger_record(ledger, index);
     atomic_store_explicit(&record->site, site, memory_order_relaxed);
     atomic_store_explicit(&record->lock, lock, memory_order_release);
+}
+
+static bool has_empty(const struct fsafe_ledger *ledger)
+{
+    for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
+        if (load_lock(fsafe_ledger_record(ledger, i)) == 0)
+            return true;
+    return false;
 }
 
 bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site,
@@ -190,13 +211,19 @@ bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr
     struct fsafe_sigset old;
     fsafe_sys_block_signals(&old);
     uint32_t depth = fsafe_ledger_depth(ledger);
-    if (depth >= real_room(ledger)) {
+    /*
+     * An empty record may be one that is reserved: this is a signal handler then, and a push that it interrupted knows
+     * where its record is. Nothing moves before the spare records are used up as well.
+     */
+    uint32_t room = real_room(ledger) + (depth >= real_room(ledger) && has_empty(ledger) ? FSAFE_LEDGER_SPARE - 1 : 0);
+    if (depth >= room) {
         compact(ledger, is_stale, context);
         if (fsafe_ledger_depth(ledger) > real_room(ledger) / 2)
             grow(ledger);
         depth = fsafe_ledger_depth(ledger);
+        room = real_room(ledger);
     }
-    bool fits = depth < real_room(ledger);
+    bool fits = depth < room;
     if (fits) {
         atomic_store_explicit(&ledger->depth, depth + 1, memory_order_release);
         fill_in(ledger, depth + 1, lock, site);
@@ -209,7 +236,7 @@ void fsafe_ledger_gate(struct fsafe_ledger *ledger, bool closed)
 {
     const struct fsafe_records *records = atomic_load_explicit(&ledger->records, memory_order_acquire);
     if (records != NULL)
-        atomic_store_explicit(&ledger->room, closed ? 0 : records->capacity - 1, memory_order_release);
+        atomic_store_explicit(&ledger->room, closed ? 0 : records->capacity - 1 - FSAFE_LEDGER_SPARE, memory_order_release);
 }
 
 void fsafe_ledger_mark_outlasted(struct fsafe_ledger *ledger)

@@ -57,11 +57,17 @@ struct fsafe_records {
         struct fsafe_record record[n]; \
     }
 
+/*
+ * Records at the end of an array that are never filled in: a push reserves before it looks whether there is room, and
+ * signal handlers may interrupt it and do the same; until each takes back its reservation depth must stay inside.
+ */
+enum { FSAFE_LEDGER_SPARE = 6 };
+
 struct fsafe_ledger {
     struct fsafe_records *_Atomic records;
     _Atomic uint32_t depth; /* index of the latest record; 0: none. Below capacity */
     uint32_t hint;          /* where the next record to remove may be: locks are often released in their order */
-    _Atomic uint32_t room;  /* capacity - 1: the depth at which the array is full; 0 while the gate is closed */
+    _Atomic uint32_t room;  /* the depth at which the array is full; 0 while the gate is closed */
 };
 
 /*
@@ -118,6 +124,9 @@ bool fsafe_ledger_read(const struct fsafe_ledger *ledger, uint32_t index, uintpt
  */
 void fsafe_ledger_clear(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock);
 
+/* Drop where the record is not the latest. */
+bool fsafe_ledger_drop_inner(struct fsafe_ledger *ledger, uintptr_t lock);
+
 static inline struct fsafe_record *fsafe_ledger_record(const struct fsafe_ledger *ledger, uint32_t index)
 {
     return &atomic_load_explicit(&ledger->records, memory_order_relaxed)->record[index];
@@ -169,10 +178,7 @@ static inline bool fsafe_ledger_drop(struct fsafe_ledger *ledger, uintptr_t lock
 {
     if (FSAFE_LIKELY(fsafe_ledger_pop_latest(ledger, lock)))
         return true;
-    uint32_t index = fsafe_ledger_find(ledger, lock);
-    if (index != 0)
-        fsafe_ledger_remove(ledger, index);
-    return index != 0;
+    return fsafe_ledger_drop_inner(ledger, lock);
 }
 
 /* Removes the latest record of `lock` at this very stage, wherever it is. Returns whether there was one. */

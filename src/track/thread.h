@@ -69,12 +69,12 @@ struct fsafe_thread {
     struct fsafe_stdio_holds *fork_files; /* see repair/stdio.h; NULL: none */
 
     /* Where the ledgers begin; most threads never need more. */
-    FSAFE_RECORDS(20) first_locks;
-    FSAFE_RECORDS(16) first_tokens;
-    FSAFE_RECORDS(4) first_spins;
-    FSAFE_RECORDS(4) first_waits;
-    FSAFE_RECORDS(4) first_guards;
-    FSAFE_RECORDS(4) first_files;
+    FSAFE_RECORDS(28) first_locks;
+    FSAFE_RECORDS(24) first_tokens;
+    FSAFE_RECORDS(12) first_spins;
+    FSAFE_RECORDS(12) first_waits;
+    FSAFE_RECORDS(12) first_guards;
+    FSAFE_RECORDS(12) first_files;
 };
 
 static inline struct fsafe_ledger *fsafe_thread_locks(struct fsafe_thread *thread)

@@ -124,15 +124,15 @@ START_TEST(claims_of_a_vanished_thread)
     static const enum fsafe_stage stages[] = {FSAFE_WANTED, FSAFE_HELD, FSAFE_LEAVING};
     begin_generation();
     struct fsafe_thread *vanished = make_thread(0, 1);
-    record(vanished, FSAFE_LOCKS, other_lock, FSAFE_WANTED, 10);
-    record(vanished, FSAFE_LOCKS, some_lock, stages[_i], 11);
-    struct fsafe_claims claims = claims_of(FSAFE_LOCKS, some_lock);
+    record(vanished, FSAFE_TOKENS, other_lock, FSAFE_WANTED, 10);
+    record(vanished, FSAFE_TOKENS, some_lock, stages[_i], 11);
+    struct fsafe_claims claims = claims_of(FSAFE_TOKENS, some_lock);
     ck_assert_ptr_eq(claims.vanished, vanished);
     ck_assert_uint_eq(claims.since, 11);
     ck_assert_int_eq(claims.vanished_held, stages[_i] == FSAFE_HELD);
     ck_assert(!claims.living_holds && !claims.living_is_at_it && !claims.living_was_owner && !claims.died_with_it);
     /* Each ledger is about its own kinds. */
-    ck_assert_ptr_null(claims_of(FSAFE_TOKENS, some_lock).vanished);
+    ck_assert_ptr_null(claims_of(FSAFE_LOCKS, some_lock).vanished);
 }
 END_TEST
 
