@@ -160,10 +160,11 @@ uint32_t fsafe_thread_slots(void);
 /* The slot at `index`; may be free. Context: any thread. */
 struct fsafe_thread *fsafe_thread_slot(uint32_t index);
 
-/* The generation of the slot's thread; 0: free. Context: any thread. */
+/* The generation of the slot's thread; 0: free, or nothing in it is worth reading yet. Context: any thread. */
 static inline uint32_t fsafe_thread_generation(const struct fsafe_thread *thread)
 {
-    return atomic_load_explicit(&thread->generation, memory_order_acquire);
+    uint32_t generation = atomic_load_explicit(&thread->generation, memory_order_acquire);
+    return (generation & FSAFE_JOINING) != 0 ? 0 : generation;
 }
 
 /* Whether `owner` is what this thread was called before it forked. Context: its thread. */
