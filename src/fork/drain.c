@@ -7,11 +7,13 @@
 #include "fork/drain.h"
 #include "track/gate.h"
 
+#include <limits.h>
 #include <time.h>
 
 /*
  * A thread that runs is out in no time; after LOOK_US, and as often, it is worth a look at what the others do. One
- * that sleeps in a system call may take as long as a name server does, and gets a fifth of the time only.
+ * that sleeps in a system call may take as long as a name server does: when nobody has got out for a fifth of the time
+ * that is enough.
  */
 enum { LOOK_US = 1000, YIELDS = 20, PAUSE_US = 30, SLEEPERS_SHARE = 5 };
 
@@ -100,14 +102,21 @@ static bool wait_until_empty(struct fsafe_thread *self, uint64_t begun_us)
     uint64_t budget_us = (uint64_t)fsafe_options.drain_ms * 1000;
     uint64_t next_look = LOOK_US;
     unsigned futex_looks = 0;
-    for (unsigned round = 0; count_inside(self) != 0; round++) {
+    unsigned inside, fewest = UINT_MAX;
+    uint64_t last_left_us = 0; /* when the latest of them got out */
+    for (unsigned round = 0; (inside = count_inside(self)) != 0; round++) {
         uint64_t waited = now_us() - begun_us;
         bool enough = waited >= budget_us;
+        if (inside < fewest) {
+            fewest = inside;
+            last_left_us = waited;
+            futex_looks = 0;
+        }
         if (waited >= next_look && !enough) {
             /* When all sleep in futexes, and still do at the next look, they wait for somebody outside: perhaps us. */
             enum state state = look_at_all(self);
             futex_looks = state == IN_FUTEX ? futex_looks + 1 : 0;
-            enough = futex_looks == 2 || (state == IN_CALL && waited >= budget_us / SLEEPERS_SHARE);
+            enough = futex_looks == 2 || (state == IN_CALL && waited - last_left_us >= budget_us / SLEEPERS_SHARE);
             next_look = waited + LOOK_US;
         }
         if (enough) {

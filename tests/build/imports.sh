@@ -19,6 +19,7 @@ __register_atfork           start-up
 pthread_atfork              start-up
 pthread_mutexattr_init      start-up
 pthread_mutexattr_settype   start-up
+pthread_rwlockattr_setpshared start-up
 pthread_mutexattr_setprotocol start-up
 pthread_mutexattr_setrobust start-up
 pthread_mutexattr_destroy   start-up
@@ -72,6 +73,9 @@ strerrordesc_np             pure
 open                        stand-in
 socket                      stand-in
 connect                     stand-in
+fcntl                       stand-in
+getpeername                 stand-in
+getsockopt                  stand-in
 send                        stand-in
 writev                      stand-in
 snprintf                    stand-in
