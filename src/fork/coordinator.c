@@ -31,16 +31,13 @@ static void prepare(void)
     if (self == NULL)
         return;
     fsafe_stdio_prepare(self);
-    /* A signal handler that forks while this thread is forking already finds the gate closed. */
-    if (!self->gate_closed)
-        self->gate_closed = fsafe_drain_begin(self);
+    fsafe_drain_begin(self);
 }
 
 static void forget_fork(struct fsafe_thread *self)
 {
     self->fork_number = 0;
     self->fork_site = 0;
-    self->gate_closed = false;
     atomic_store(&self->forking, false);
 }
 
@@ -49,10 +46,9 @@ void fsafe_fork_in_parent(void)
     struct fsafe_thread *self = fsafe_self;
     if (self == NULL)
         return;
-    bool closed = self->gate_closed;
+    /* First: a fork that finds the gate not frozen any more has to see that this thread may be inside something. */
     forget_fork(self);
-    if (closed)
-        fsafe_gate_open();
+    fsafe_gate_open(self);
     fsafe_stdio_parent(self);
 }
 

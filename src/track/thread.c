@@ -164,7 +164,7 @@ static void fill_in(struct fsafe_thread *self)
     self->ended = false;
     self->fork_number = 0;
     self->fork_site = 0;
-    self->gate_closed = false;
+    self->gate_closed = self->gate_frozen = false;
     atomic_store_explicit(&self->forking, false, memory_order_relaxed);
     self->fork_files = NULL;
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name, 0, 0, 0, 0);

@@ -65,7 +65,7 @@ struct fsafe_thread {
     /* The fork under way: filled in by the thread itself before it forks, read by the child it becomes. */
     unsigned long fork_number;
     uintptr_t fork_site;
-    bool gate_closed; /* it has to open the gate again */
+    bool gate_closed, gate_frozen; /* what it has done to the gate and has to undo */
     struct fsafe_stdio_holds *fork_files; /* see repair/stdio.h; NULL: none */
 
     /* Where the ledgers begin; most threads never need more. */
