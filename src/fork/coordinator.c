@@ -27,6 +27,7 @@ static struct fsafe_thread *number_fork(void)
 
 static void prepare(void)
 {
+    fsafe_fork_notice(); /* or the drain would wait for threads that vanished long ago */
     struct fsafe_thread *self = number_fork();
     if (self == NULL)
         return;
@@ -41,7 +42,7 @@ static void forget_fork(struct fsafe_thread *self)
     atomic_store(&self->forking, false);
 }
 
-void fsafe_fork_in_parent(void)
+static void in_parent(void)
 {
     struct fsafe_thread *self = fsafe_self;
     if (self == NULL)
@@ -89,7 +90,7 @@ void fsafe_fork_in_child(void)
 
 bool fsafe_fork_start(void)
 {
-    return pthread_atfork(prepare, fsafe_fork_in_parent, fsafe_fork_in_child) == 0;
+    return pthread_atfork(prepare, in_parent, fsafe_fork_in_child) == 0;
 }
 
 void fsafe_fork_announce(uintptr_t site)
@@ -99,10 +100,33 @@ void fsafe_fork_announce(uintptr_t site)
         self->fork_site = site;
 }
 
-void fsafe_fork_begin(uintptr_t site)
+void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_t site, bool drains)
 {
-    fsafe_fork_announce(site);
+    fsafe_fork_notice();
+    struct fsafe_thread *self = fsafe_thread_join();
+    *fork = (struct fsafe_bare_fork){.number = 0};
+    if (self == NULL)
+        return;
+    fork->number = self->fork_number;
+    fork->site = self->fork_site;
+    self->fork_site = site;
     number_fork();
+    if (drains && !self->gate_closed)
+        self->gate_closed = fork->drained = fsafe_drain_begin(self);
+}
+
+void fsafe_fork_end(const struct fsafe_bare_fork *fork)
+{
+    struct fsafe_thread *self = fsafe_self;
+    if (self == NULL)
+        return;
+    self->fork_number = fork->number;
+    self->fork_site = fork->site;
+    if (!fork->drained)
+        return;
+    self->gate_closed = false;
+    atomic_store(&self->forking, false);
+    fsafe_gate_open();
 }
 
 void fsafe_fork_notice(void)

@@ -20,12 +20,22 @@
 /* Registers the handlers. Returns whether libc took them. Context: start-up. */
 bool fsafe_fork_start(void);
 
-/* A fork is about to be made from `site`, which the handlers cannot see. Context: the forking thread. */
+/* A fork is about to be made from `site`, which the handlers cannot see; 0: not any more. Context: the forking thread. */
 void fsafe_fork_announce(uintptr_t site);
 
-/* The three moments of a fork that runs no handlers. Async-signal-safe. Context: the forking thread. */
-void fsafe_fork_begin(uintptr_t site);
-void fsafe_fork_in_parent(void);
+/* A fork that runs no handlers. It may come, in a signal handler, in the middle of another fork of its thread. */
+struct fsafe_bare_fork {
+    unsigned long number; /* the other fork's; 0: there is none */
+    uintptr_t site;
+    bool drained; /* the gate is closed for this one */
+};
+
+/*
+ * Its three moments; `drains`: other threads are let out first. Async-signal-safe; errno kept. Context: the forking
+ * thread.
+ */
+void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_t site, bool drains);
+void fsafe_fork_end(const struct fsafe_bare_fork *fork); /* in the parent, also when there is no child */
 void fsafe_fork_in_child(void);
 
 /*

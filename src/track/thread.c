@@ -177,6 +177,9 @@ struct fsafe_thread *fsafe_thread_join(void)
 {
     if (fsafe_self != NULL || left || !atomic_load_explicit(&started, memory_order_acquire))
         return fsafe_self;
+    /* It would join in the name of the thread whose memory it is in, under an id that is gone in a moment. */
+    if (fsafe_lineage_is_guest())
+        return NULL;
     struct fsafe_sigset old;
     /* A handler that locks in the middle would join a second slot. */
     fsafe_sys_block_signals(&old);

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "track/gate.h"
+#include "track/lineage.h"
 #include "wrap/next.h"
 
 #include <fcntl.h>
@@ -55,17 +56,26 @@ FSAFE_EXPORT sem_t *sem_open(const char *name, int flags, ...)
     return answer;
 }
 
-/* The program's handlers run inside; the thread never comes out. */
+/*
+ * The program's handlers run inside; the thread never comes out. A vfork child would leave its parent's inside for
+ * ever: that some call exit is wrong, but works.
+ */
+static void enter_exit(uintptr_t site)
+{
+    if (!fsafe_lineage_is_guest())
+        fsafe_gate_enter(FSAFE_REGION_EXIT, site);
+}
+
 FSAFE_EXPORT void exit(int status)
 {
-    fsafe_gate_enter(FSAFE_REGION_EXIT, FSAFE_CALLER());
+    enter_exit(FSAFE_CALLER());
     FSAFE_NEXT(exit)(status);
     __builtin_unreachable();
 }
 
 FSAFE_EXPORT void quick_exit(int status)
 {
-    fsafe_gate_enter(FSAFE_REGION_EXIT, FSAFE_CALLER());
+    enter_exit(FSAFE_CALLER());
     FSAFE_NEXT(quick_exit)(status);
     __builtin_unreachable();
 }
