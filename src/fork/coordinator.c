@@ -4,6 +4,7 @@
 #include "base/options.h"
 #include "fork/coordinator.h"
 #include "fork/drain.h"
+#include "fork/handlers.h"
 #include "repair/logger.h"
 #include "repair/mutex.h"
 #include "repair/names.h"
@@ -12,35 +13,47 @@
 #include "report/report.h"
 #include "track/gate.h"
 
-#include <pthread.h>
-
 static _Atomic unsigned long fork_count;
 
-static struct fsafe_thread *number_fork(void)
+/* A thread that is in a fork may make another: one of the program's handlers does, or a signal's. */
+static struct fsafe_thread *enter_fork(void)
 {
     struct fsafe_thread *self = fsafe_thread_join();
     if (self != NULL) {
+        self->forks++;
         self->fork_number = atomic_fetch_add_explicit(&fork_count, 1, memory_order_relaxed) + 1;
     }
     return self;
 }
 
+static void leave_fork(struct fsafe_thread *self)
+{
+    if (self->forks > 0)
+        self->forks--;
+}
+
 static void prepare(void)
 {
-    struct fsafe_thread *self = number_fork();
+    fsafe_handlers_prepare();
+    struct fsafe_thread *self = enter_fork();
     if (self == NULL)
         return;
     fsafe_stdio_prepare(self);
-    /* A signal handler that forks while this thread is forking already finds the gate closed. */
-    if (!self->gate_closed)
-        self->gate_closed = fsafe_drain_begin(self);
+    if (self->gate_closed_by != 0)
+        return;
+    /*
+     * Before, so that the fork of a signal handler lets it be. And after: where that fork's child goes on with this
+     * one, the child's adoption has opened the gate, and part of it may be closed again by now.
+     */
+    self->gate_closed_by = self->forks;
+    self->gate_closed_by = fsafe_drain_begin(self) ? self->forks : 0;
 }
 
 static void forget_fork(struct fsafe_thread *self)
 {
     self->fork_number = 0;
     self->fork_site = 0;
-    self->gate_closed = false;
+    self->gate_closed_by = 0;
     atomic_store(&self->forking, false);
 }
 
@@ -49,8 +62,10 @@ void fsafe_fork_in_parent(void)
     struct fsafe_thread *self = fsafe_self;
     if (self == NULL)
         return;
-    bool closed = self->gate_closed;
-    forget_fork(self);
+    bool closed = self->gate_closed_by != 0 && self->gate_closed_by == self->forks;
+    leave_fork(self);
+    if (closed || self->forks == 0)
+        forget_fork(self);
     if (closed)
         fsafe_gate_open();
     fsafe_stdio_parent(self);
@@ -72,6 +87,7 @@ static void adopt(void)
         forget_fork(self);
     }
     fsafe_latch_reset(&fsafe_takeover_latch);
+    fsafe_handlers_adopt();
     fsafe_gate_reset(self);
     fsafe_thread_adopt(self);
     if (self != NULL) {
@@ -89,24 +105,46 @@ void fsafe_fork_in_child(void)
 {
     if (fsafe_lineage_begin_adoption())
         adopt();
+    if (fsafe_self != NULL)
+        leave_fork(fsafe_self);
 }
 
-bool fsafe_fork_start(void)
+static void in_parent(void)
 {
-    return pthread_atfork(prepare, fsafe_fork_in_parent, fsafe_fork_in_child) == 0;
+    fsafe_fork_in_parent();
+    fsafe_handlers_parent();
 }
 
-void fsafe_fork_announce(uintptr_t site)
+static void in_child(void)
+{
+    fsafe_fork_in_child();
+    fsafe_handlers_child();
+}
+
+bool fsafe_fork_start(fsafe_register_atfork *register_atfork)
+{
+    /* Without an object, or our end would unregister them: the program's destructors may fork after that. */
+    if (register_atfork(prepare, in_parent, in_child, NULL) != 0)
+        return false;
+    fsafe_handlers_start();
+    return true;
+}
+
+uintptr_t fsafe_fork_announce(uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_thread_join();
-    if (self != NULL)
+    uintptr_t before = 0;
+    if (self != NULL) {
+        before = self->fork_site;
         self->fork_site = site;
+    }
+    return before;
 }
 
 void fsafe_fork_begin(uintptr_t site)
 {
     fsafe_fork_announce(site);
-    number_fork();
+    enter_fork();
 }
 
 void fsafe_fork_notice(void)

@@ -162,16 +162,28 @@ void fsafe_gate_freeze(void)
     atomic_thread_fence(memory_order_seq_cst);
 }
 
+/*
+ * Takes one off, and returns whether it was the last. There may be none: a signal handler that forks while its thread
+ * closes the gate has it reset in the child, which goes on with the rest of that fork.
+ */
+static bool take_off(_Atomic uint32_t *number)
+{
+    uint32_t before = atomic_load(number);
+    while (before != 0 && !atomic_compare_exchange_weak(number, &before, before - 1))
+        continue;
+    return before <= 1;
+}
+
 void fsafe_gate_thaw(void)
 {
-    atomic_fetch_sub(&freezers, 1);
+    take_off(&freezers);
     atomic_fetch_add(&turns, 1);
     fsafe_sys_futex_wake(&turns, INT32_MAX);
 }
 
 void fsafe_gate_open(void)
 {
-    if (atomic_fetch_sub(&closers, 1) == 1) {
+    if (take_off(&closers)) {
         for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
             struct fsafe_thread *thread = fsafe_thread_slot(i);
             if (is_of_this_process(thread))
@@ -245,7 +257,7 @@ void fsafe_gate_pass(struct fsafe_ledger *ledger)
         /* Seen inside first, then asked whether it was in time: a fork freezes first and then looks who is inside. */
         atomic_store(&ledger->depth, 1);
         atomic_thread_fence(memory_order_seq_cst);
-        if (!stops || atomic_load(&freezers) == 0)
+        if (!stops || atomic_load(&freezers) == 0 || atomic_load(&closers) == 0)
             return;
         atomic_store(&ledger->depth, 0);
         if (until_ns == 0)

@@ -65,7 +65,8 @@ struct fsafe_thread {
     /* The fork under way: filled in by the thread itself before it forks, read by the child it becomes. */
     unsigned long fork_number;
     uintptr_t fork_site;
-    bool gate_closed; /* it has to open the gate again */
+    uint32_t forks;          /* how many it is in the middle of: a handler of one may make another */
+    uint32_t gate_closed_by; /* which of them has to open the gate again; 0: none */
     struct fsafe_stdio_holds *fork_files; /* see repair/stdio.h; NULL: none */
 
     /* Where the ledgers begin; most threads never need more. */

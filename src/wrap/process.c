@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "fork/coordinator.h"
+#include "fork/handlers.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
 
@@ -12,8 +13,10 @@
 
 FSAFE_EXPORT pid_t fork(void)
 {
-    fsafe_fork_announce(FSAFE_CALLER());
-    return FSAFE_NEXT(fork)();
+    uintptr_t before = fsafe_fork_announce(FSAFE_CALLER());
+    pid_t pid = FSAFE_NEXT(fork)();
+    fsafe_fork_announce(before);
+    return pid;
 }
 
 #ifdef HAVE___FORK
@@ -31,6 +34,15 @@ FSAFE_EXPORT pid_t _Fork(void)
     else
         fsafe_fork_in_parent();
     return pid;
+}
+#endif
+
+#ifdef FSAFE_LIBC_GLIBC
+/* What each object's own copy of pthread_atfork calls. */
+FSAFE_EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object)
+{
+    return fsafe_handlers_are_ours() ? fsafe_handlers_add(prepare, parent, child, object)
+                                     : FSAFE_NEXT(__register_atfork)(prepare, parent, child, object);
 }
 #endif
 
