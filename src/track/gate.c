@@ -313,7 +313,7 @@ void fsafe_gate_pass(struct fsafe_ledger *ledger, uint32_t next)
         /* Seen inside first, then asked whether it was in time: a fork freezes first and then looks who is inside. */
         atomic_store(&ledger->depth, next);
         atomic_thread_fence(memory_order_seq_cst);
-        if (!stops || atomic_load(&freezers) == 0)
+        if (!stops || atomic_load(&freezers) == 0 || atomic_load(&closers) == 0)
             return;
         atomic_store(&ledger->depth, next - 1);
         if (until_ns == 0)

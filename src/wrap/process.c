@@ -4,6 +4,7 @@
 #include "base/options.h"
 #include "base/sys.h"
 #include "fork/coordinator.h"
+#include "fork/handlers.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
 
@@ -17,8 +18,10 @@
 
 FSAFE_EXPORT pid_t fork(void)
 {
-    fsafe_fork_announce(FSAFE_CALLER());
-    return FSAFE_NEXT(fork)();
+    uintptr_t before = fsafe_fork_announce(FSAFE_CALLER());
+    pid_t pid = FSAFE_NEXT(fork)();
+    fsafe_fork_announce(before);
+    return pid;
 }
 
 #ifdef HAVE___FORK
@@ -28,9 +31,9 @@ FSAFE_DEFINE_ALIAS(__fork, fork);
 #ifdef HAVE_DAEMON
 FSAFE_EXPORT int daemon(int stays, int keeps)
 {
-    fsafe_fork_announce(FSAFE_CALLER());
+    uintptr_t before = fsafe_fork_announce(FSAFE_CALLER());
     int result = FSAFE_NEXT(daemon)(stays, keeps);
-    fsafe_fork_announce(0); /* it may have failed before its fork */
+    fsafe_fork_announce(before);
     return result;
 }
 #endif
@@ -38,9 +41,9 @@ FSAFE_EXPORT int daemon(int stays, int keeps)
 #ifdef HAVE_FORKPTY
 FSAFE_EXPORT int forkpty(int *master, char *name, const struct termios *terminal, const struct winsize *size)
 {
-    fsafe_fork_announce(FSAFE_CALLER());
+    uintptr_t before = fsafe_fork_announce(FSAFE_CALLER());
     int result = FSAFE_NEXT(forkpty)(master, name, terminal, size);
-    fsafe_fork_announce(0);
+    fsafe_fork_announce(before);
     return result;
 }
 #endif
@@ -59,6 +62,15 @@ FSAFE_EXPORT pid_t _Fork(void)
     else
         fsafe_fork_end(&fork);
     return pid;
+}
+#endif
+
+#ifdef FSAFE_LIBC_GLIBC
+/* What each object's own copy of pthread_atfork calls. */
+FSAFE_EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object)
+{
+    return fsafe_handlers_are_ours() ? fsafe_handlers_add(prepare, parent, child, object)
+                                     : FSAFE_NEXT(__register_atfork)(prepare, parent, child, object);
 }
 #endif
 

@@ -1,6 +1,7 @@
 /* wrap/regions: the calls of regions.def, and the few that no row can express. */
 #include "config.h"
 
+#include "fork/handlers.h"
 #include "track/gate.h"
 #include "track/lineage.h"
 #include "wrap/next.h"
@@ -54,6 +55,16 @@ FSAFE_EXPORT sem_t *sem_open(const char *name, int flags, ...)
     sem_t *answer = FSAFE_NEXT(sem_open)(name, flags, mode, value);
     fsafe_gate_leave(&visit);
     return answer;
+}
+
+/* An object is unloaded; libc drops its fork handlers then. */
+FSAFE_EXPORT void __cxa_finalize(void *object)
+{
+    struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_EXIT, FSAFE_CALLER());
+    FSAFE_NEXT(__cxa_finalize)(object);
+    fsafe_gate_leave(&visit);
+    if (object != NULL)
+        fsafe_handlers_remove(object);
 }
 
 /*
