@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "fork/coordinator.h"
+#include "repair/futex.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
 
@@ -94,6 +95,11 @@ FSAFE_EXPORT long syscall(long number, ...)
     for (unsigned i = 0; i < 6; i++)
         a[i] = va_arg(more, long);
     va_end(more);
+    if (number == SYS_futex) { /* a lock of GLib's, Rust's, libstdc++'s: with nothing but this to be seen of it */
+        fsafe_fork_notice();
+        if (fsafe_lineage_is_child() && fsafe_futex_judge(a, FSAFE_CALLER()))
+            return 0;
+    }
     if (FSAFE_LIKELY(!is_fork(number, a)))
         return FSAFE_NEXT(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
     fsafe_fork_begin(FSAFE_CALLER());
