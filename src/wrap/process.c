@@ -5,6 +5,7 @@
 #include "base/sys.h"
 #include "fork/coordinator.h"
 #include "fork/handlers.h"
+#include "repair/futex.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
 
@@ -174,10 +175,21 @@ static long fork_by_syscall(long number, long a, long b, long c, long d, long e)
     return answer;
 }
 
+/* A lock of GLib's, Rust's, libstdc++'s: with nothing but this to be seen of it. */
+static long futex_by_syscall(long number, long a, long b, long c, long d, long e, long f)
+{
+    fsafe_fork_notice();
+    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_futex_judge((long[]){a, b, c, d, e, f}, FSAFE_CALLER()))
+        return 0;
+    return FSAFE_NEXT(syscall)(number, a, b, c, d, e, f);
+}
+
 #ifdef FSAFE_ARCH_PASS_ON
 /* Who does the system call for the caller. */
 static __attribute__((used)) void *choose_syscall(long number, long a, long b)
 {
+    if (number == SYS_futex)
+        return (void *)futex_by_syscall;
     return is_fork(number, a, b) ? (void *)fork_by_syscall : (void *)FSAFE_NEXT(syscall);
 }
 
@@ -198,6 +210,8 @@ FSAFE_EXPORT long syscall(long number, ...)
     for (unsigned i = 0; i < 6; i++)
         a[i] = va_arg(more, long);
     va_end(more);
+    if (number == SYS_futex)
+        return futex_by_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (is_fork(number, a[0], a[1]))
         return fork_by_syscall(number, a[0], a[1], a[2], a[3], a[4]);
     return FSAFE_NEXT(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
