@@ -6,6 +6,7 @@
 
 #include <aliases.h>
 #include <dirent.h>
+#include <err.h>
 #include <grp.h>
 #include <iconv.h>
 #include <libintl.h>
@@ -18,6 +19,7 @@
 #include <semaphore.h>
 #include <shadow.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -12,6 +12,7 @@
 #include "repair/mutex.h"
 #include "repair/semaphore.h"
 #include "repair/spin.h"
+#include "repair/standin.h"
 #include "report/report.h"
 #include "track/gate.h"
 #include "wrap/next.h"
@@ -100,6 +101,7 @@ static void start(char *const *environment)
     fsafe_spin_start(fsafe_next.pthread_spin_trylock);
     fsafe_lineage_start();
     fsafe_gate_start();
+    fsafe_standin_start();
     const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave, .is_stale = is_stale};
     if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start(register_atfork)) {
         fsafe_report_note("cannot start (no memory or no thread key left): this program runs unprotected");
