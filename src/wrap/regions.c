@@ -1,6 +1,7 @@
 /* wrap/regions: the calls of regions.def, and the few that no row can express. */
 #include "config.h"
 
+#include "fork/handlers.h"
 #include "repair/standin.h"
 #include "wrap/next.h"
 
@@ -72,17 +73,36 @@ FSAFE_EXPORT sem_t *sem_open(const char *name, int flags, ...)
     return answer;
 }
 
-/* The program's handlers run inside; the thread never comes out. */
+/* An object is unloaded; libc drops its fork handlers then. */
+FSAFE_EXPORT void __cxa_finalize(void *object)
+{
+    struct fsafe_visit visit = enter(FSAFE_REGION_EXIT, "__cxa_finalize", FSAFE_CALLER());
+    FSAFE_NEXT(__cxa_finalize)(object);
+    fsafe_gate_leave(&visit);
+    if (object != NULL)
+        fsafe_handlers_remove(object);
+}
+
+/*
+ * The program's handlers run inside; the thread never comes out. A vfork child would leave its parent's inside for
+ * ever: that some call exit is wrong, but works.
+ */
+static void enter_exit(const char *what, uintptr_t site)
+{
+    if (!fsafe_lineage_is_guest())
+        enter(FSAFE_REGION_EXIT, what, site);
+}
+
 FSAFE_EXPORT void exit(int status)
 {
-    enter(FSAFE_REGION_EXIT, "exit", FSAFE_CALLER());
+    enter_exit("exit", FSAFE_CALLER());
     FSAFE_NEXT(exit)(status);
     __builtin_unreachable();
 }
 
 FSAFE_EXPORT void quick_exit(int status)
 {
-    enter(FSAFE_REGION_EXIT, "quick_exit", FSAFE_CALLER());
+    enter_exit("quick_exit", FSAFE_CALLER());
     FSAFE_NEXT(quick_exit)(status);
     __builtin_unreachable();
 }

@@ -39,6 +39,7 @@
 
 int __cxa_atexit(void (*function)(void *), void *argument, void *object);
 void __cxa_finalize(void *object);
+int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object);
 int __cxa_at_quick_exit(void (*function)(void *), void *object);
 
 #endif

@@ -49,6 +49,16 @@ static bool leave(struct fsafe_thread *self)
     return locks || tokens || spins;
 }
 
+static int register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object)
+{
+#ifdef FSAFE_LIBC_GLIBC
+    return fsafe_next.__register_atfork(prepare, parent, child, object);
+#else
+    (void)object;
+    return pthread_atfork(prepare, parent, child);
+#endif
+}
+
 static void start(char *const *environment)
 {
     fsafe_report_start();
@@ -93,7 +103,7 @@ static void start(char *const *environment)
     fsafe_gate_start();
     fsafe_standin_start();
     const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave, .is_stale = is_stale};
-    if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start()) {
+    if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start(register_atfork)) {
         fsafe_report_note("cannot start (no memory or no thread key left): this program runs unprotected");
         return;
     }

@@ -69,6 +69,7 @@ __sigsetjmp                 thread
 __tls_get_addr              thread
 __libc_single_threaded      variable
 strstr                      pure
+__fsetlocking               pure
 strerrordesc_np             pure
 open                        stand-in
 socket                      stand-in
