@@ -46,16 +46,6 @@ FSAFE_EXPORT int regexec(const regex_t *expression, const char *text, size_t cou
     return answer;
 }
 
-FSAFE_EXPORT void warn(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    struct fsafe_visit visit = enter(FSAFE_REGION_PASSING, "warn", FSAFE_CALLER());
-    FSAFE_NEXT(vwarn)(format, arguments);
-    fsafe_gate_leave(&visit);
-    va_end(arguments);
-}
-
 FSAFE_EXPORT sem_t *sem_open(const char *name, int flags, ...)
 {
     mode_t mode = 0;

@@ -6,7 +6,6 @@
 
 #include <aliases.h>
 #include <dirent.h>
-#include <err.h>
 #include <grp.h>
 #include <iconv.h>
 #include <libintl.h>
@@ -19,7 +18,6 @@
 #include <semaphore.h>
 #include <shadow.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
