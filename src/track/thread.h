@@ -65,7 +65,9 @@ struct fsafe_thread {
     /* The fork under way: filled in by the thread itself before it forks, read by the child it becomes. */
     unsigned long fork_number;
     uintptr_t fork_site;
-    bool gate_closed; /* it has to open the gate again */
+    uint32_t forks; /* how many it is in the middle of: a handler, the program's or a signal's, may make another */
+    uint32_t gate_closed_by;         /* which of them has to open the gate again; 0: none */
+    bool gate_closed, gate_frozen;   /* the gate's own: what this thread has done to it */
     struct fsafe_stdio_holds *fork_files; /* see repair/stdio.h; NULL: none */
 
     /* Where the ledgers begin; most threads never need more. */
@@ -128,7 +130,8 @@ bool fsafe_thread_start(const struct fsafe_thread_calls *calls);
 
 /*
  * Returns this thread's slot, joining it first if need be; NULL when we are switched off, when there is no
- * memory, and for a thread that is past its last destructor. errno kept. Context: any thread, slow path.
+ * memory, for a thread that is past its last destructor, and for a vfork child whose parent's thread has not joined.
+ * errno kept. Context: any thread, slow path.
  */
 struct fsafe_thread *fsafe_thread_join(void);
 

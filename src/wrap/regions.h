@@ -6,6 +6,7 @@
 
 #include <aliases.h>
 #include <dirent.h>
+#include <err.h>
 #include <grp.h>
 #include <iconv.h>
 #include <libintl.h>
@@ -18,6 +19,7 @@
 #include <semaphore.h>
 #include <shadow.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +39,7 @@
 
 int __cxa_atexit(void (*function)(void *), void *argument, void *object);
 void __cxa_finalize(void *object);
+int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object);
 int __cxa_at_quick_exit(void (*function)(void *), void *object);
 
 #endif
