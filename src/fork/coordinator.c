@@ -92,9 +92,19 @@ void fsafe_fork_in_child(void)
         adopt();
 }
 
+#ifdef HAVE___REGISTER_ATFORK
+/* What pthread_atfork calls, with the object that registers: libc drops its handlers when the object's destructors run. */
+extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object);
+#endif
+
 bool fsafe_fork_start(void)
 {
+#ifdef HAVE___REGISTER_ATFORK
+    /* For no object: they run also while others' destructors do, and after a vfork child called exit in our memory. */
+    return __register_atfork(prepare, in_parent, fsafe_fork_in_child, NULL) == 0;
+#else
     return pthread_atfork(prepare, in_parent, fsafe_fork_in_child) == 0;
+#endif
 }
 
 void fsafe_fork_announce(uintptr_t site)
