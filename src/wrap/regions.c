@@ -3,6 +3,7 @@
 
 #include "track/gate.h"
 #include "wrap/next.h"
+#include "wrap/undeclared.h"
 
 #include <fcntl.h>
 #include <stdarg.h>
@@ -22,6 +23,10 @@
         FSAFE_NEXT(name) arguments;                                                     \
         fsafe_gate_leave(&visit);                                                       \
     }
+/* Those are in wide.c. */
+#define FSAFE_CONVERT(result, name, parameters, arguments)
+#define FSAFE_ORIENT(result, name, parameters, arguments)
+#define FSAFE_FIRST(result, name, parameters, arguments)
 #include "wrap/regions.def"
 #undef FSAFE_CALL
 #undef FSAFE_VOID
@@ -69,3 +74,81 @@ FSAFE_EXPORT void quick_exit(int status)
     FSAFE_NEXT(quick_exit)(status);
     __builtin_unreachable();
 }
+
+/* Errors in a sentence. They end the process by libc's own exit, so the thread may not come out. */
+#define VALUES(format, call)       \
+    do {                           \
+        va_list values;            \
+        va_start(values, format);  \
+        call;                      \
+        va_end(values);            \
+    } while (0)
+
+/* Its declaration names an array of no length. */
+FSAFE_EXPORT int getopt(int count, char *const arguments[], const char *letters)
+{
+    struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_LOCALE, FSAFE_CALLER());
+    int answer = FSAFE_NEXT(getopt)(count, arguments, letters);
+    fsafe_gate_leave(&visit);
+    return answer;
+}
+
+FSAFE_EXPORT void verr(int status, const char *format, va_list values)
+{
+    fsafe_gate_enter(FSAFE_REGION_LOCALE, FSAFE_CALLER());
+    FSAFE_NEXT(verr)(status, format, values);
+    __builtin_unreachable();
+}
+
+FSAFE_EXPORT void verrx(int status, const char *format, va_list values)
+{
+    fsafe_gate_enter(FSAFE_REGION_LOCALE, FSAFE_CALLER());
+    FSAFE_NEXT(verrx)(status, format, values);
+    __builtin_unreachable();
+}
+
+FSAFE_EXPORT void err(int status, const char *format, ...)
+{
+    fsafe_gate_enter(FSAFE_REGION_LOCALE, FSAFE_CALLER());
+    VALUES(format, FSAFE_NEXT(verr)(status, format, values));
+    __builtin_unreachable();
+}
+
+FSAFE_EXPORT void errx(int status, const char *format, ...)
+{
+    fsafe_gate_enter(FSAFE_REGION_LOCALE, FSAFE_CALLER());
+    VALUES(format, FSAFE_NEXT(verrx)(status, format, values));
+    __builtin_unreachable();
+}
+
+FSAFE_EXPORT void warn(const char *format, ...)
+{
+    struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_LOCALE, FSAFE_CALLER());
+    VALUES(format, FSAFE_NEXT(vwarn)(format, values));
+    fsafe_gate_leave(&visit);
+}
+
+FSAFE_EXPORT void warnx(const char *format, ...)
+{
+    struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_LOCALE, FSAFE_CALLER());
+    VALUES(format, FSAFE_NEXT(vwarnx)(format, values));
+    fsafe_gate_leave(&visit);
+}
+
+/* Under other names in libc, too. */
+FSAFE_DEFINE_ALIAS(__gmtime_r, gmtime_r);
+FSAFE_DEFINE_ALIAS(__strftime_l, strftime_l);
+FSAFE_DEFINE_ALIAS(__wcsftime_l, wcsftime_l);
+FSAFE_DEFINE_ALIAS(__duplocale, duplocale);
+FSAFE_DEFINE_ALIAS(__freelocale, freelocale);
+FSAFE_DEFINE_ALIAS(__strerror_r, strerror_r);
+FSAFE_DEFINE_ALIAS(__dgettext, dgettext);
+FSAFE_DEFINE_ALIAS(__dcgettext, dcgettext);
+FSAFE_DEFINE_ALIAS(utmpxname, utmpname);
+#ifdef HAVE_RES_QUERY
+FSAFE_DEFINE_ALIAS(__res_query, res_query);
+FSAFE_DEFINE_ALIAS(__res_search, res_search);
+FSAFE_DEFINE_ALIAS(__res_querydomain, res_querydomain);
+FSAFE_DEFINE_ALIAS(__res_mkquery, res_mkquery);
+FSAFE_DEFINE_ALIAS(__res_send, res_send);
+#endif
