@@ -33,7 +33,6 @@ pthread_condattr_destroy    start-up
 pthread_barrierattr_init    start-up
 pthread_barrierattr_setpshared start-up
 pthread_barrierattr_destroy start-up
-strcspn                     pure
 strlen                      pure
 strnlen                     pure
 strcmp                      pure
@@ -69,6 +68,8 @@ __sigsetjmp                 thread
 __tls_get_addr              thread
 __libc_single_threaded      variable
 strstr                      pure
+fileno                      pure
+__tsan_init                 start-up
 strerrordesc_np             pure
 open                        stand-in
 socket                      stand-in
