@@ -21,6 +21,9 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 
+/* Is there where the program was built with ThreadSanitizer. */
+extern void __tsan_init(void) __attribute__((weak));
+
 static bool is_stale(uintptr_t lock, void *self)
 {
     return !fsafe_gate_is_region(lock) && fsafe_mutex_is_stale(lock, self);
@@ -68,6 +71,11 @@ static void start(char *const *environment)
     fsafe_next_bind_all();
     if (fsafe_options.mode == FSAFE_MODE_OFF)
         return;
+    if (__tsan_init != NULL) {
+        /* It wants to see every lock itself, and has handlers of its own around a fork. */
+        fsafe_report_note("ThreadSanitizer is in this program: it runs unprotected");
+        return;
+    }
     fsafe_fresh_learn(&(const struct fsafe_fresh_calls){
         .mutex_lock = fsafe_next.pthread_mutex_lock,
         .mutex_unlock = fsafe_next.pthread_mutex_unlock,

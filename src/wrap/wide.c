@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include "track/gate.h"
+#include "wrap/descriptor.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
 
@@ -160,11 +161,12 @@ OPENING(fopen64)
 #define REOPENING(name)                                                         \
     FSAFE_EXPORT FILE *name(const char *path, const char *mode, FILE *stream)   \
     {                                                                           \
-        if (FSAFE_LIKELY(!is_oriented(stream) && !has_charset(mode)))           \
-            return FSAFE_NEXT(name)(path, mode, stream);                        \
-        ENTER(ICONV);                                                           \
+        struct fsafe_visit visit = {.thread = NULL};                            \
+        if (FSAFE_UNLIKELY(is_oriented(stream) || has_charset(mode)))           \
+            visit = fsafe_gate_enter(FSAFE_REGION_ICONV, FSAFE_CALLER());       \
         FILE *answer = FSAFE_NEXT(name)(path, mode, stream);                    \
         LEAVE();                                                                \
+        fsafe_descriptor_note(answer != NULL ? fileno(answer) : -1);            \
         return answer;                                                          \
     }
 REOPENING(freopen)
