@@ -10,9 +10,8 @@
 
 static inline struct fsafe_visit enter(enum fsafe_region region, const char *what, uintptr_t site)
 {
-    struct fsafe_visit visit = fsafe_gate_enter(region, site);
     fsafe_standin_is_missing(region, what, site);
-    return visit;
+    return fsafe_gate_enter(region, site);
 }
 
 #define FSAFE_CALL(region, result, name, parameters, arguments)                         \
