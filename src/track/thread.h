@@ -170,13 +170,20 @@ static inline uint32_t fsafe_thread_generation(const struct fsafe_thread *thread
     return (generation & FSAFE_JOINING) != 0 ? 0 : generation;
 }
 
-/* Whether `owner` is what this thread was called before it forked. Context: its thread. */
+/* Whether `owner` is what this thread was called before it forked. Context: its thread, or one that may be wrong. */
 static inline bool fsafe_thread_was(const struct fsafe_thread *self, int owner)
 {
     for (unsigned i = 0; i < FSAFE_FORMER_OWNERS; i++)
         if (self->former_owners[i] == owner)
             return owner != 0;
     return false;
+}
+
+/* Whether it is what the thread is called, or was. After a raw SYS_fork libc goes on to write the old id, which no thread
+ * has any more. Context: as above. */
+static inline bool fsafe_thread_is_or_was(const struct fsafe_thread *thread, int owner)
+{
+    return (owner != 0 && thread->owner == owner) || fsafe_thread_was(thread, owner);
 }
 
 #endif

@@ -153,7 +153,7 @@ static bool read_request(struct request *request, long number, long a, long b)
     return true;
 }
 
-/* Whether a system call makes a forked child that comes back here: one that is given a stack goes on there. */
+/* Whether a system call makes a forked child that comes back here: one that is given a stack does not. */
 static bool is_fork(long number, long a, long b)
 {
     struct request request;
@@ -194,8 +194,8 @@ static __attribute__((used)) void *choose_syscall(long number, long a, long b)
 }
 
 /*
- * Every other system call goes on to libc by a jump. With a frame of ours between the two a child that shares the stack
- * (SYS_vfork) or begins on one that the caller has prepared (SYS_clone) would come back to the wrong place.
+ * Every other system call goes on to libc by a jump: a frame of ours would lie where a child that shares the stack
+ * (SYS_vfork) goes on, while its parent has yet to come back through it. And it costs next to nothing.
  */
 FSAFE_EXPORT __attribute__((naked)) long syscall(long number __attribute__((unused)), ...)
 {

@@ -9,6 +9,7 @@
 #include "libc/fresh.h"
 #include "libc/layout-stream.h"
 #include "libc/layout.h"
+#include "libc/loader.h"
 #include "repair/mutex.h"
 #include "repair/semaphore.h"
 #include "repair/spin.h"
@@ -98,6 +99,9 @@ static void start(char *const *environment)
         .sem_post = fsafe_next.sem_post,
     });
     fsafe_layout_stream_self_test(fsafe_next.flockfile, fsafe_next.funlockfile);
+#ifdef FSAFE_LIBC_GLIBC
+    fsafe_loader_find(fsafe_next.dl_iterate_phdr);
+#endif
     fsafe_spin_start(fsafe_next.pthread_spin_trylock);
     fsafe_lineage_start();
     fsafe_gate_start();

@@ -135,21 +135,23 @@ template <class Condition> struct crew {
     }
 };
 
-/* std::thread objects whose threads vanished, 1 or more than glibc's cache of stacks holds. They took a lock once. */
-void sleep_on(int bell)
+/* std::thread objects whose threads vanished, 1 or more than glibc's cache of stacks holds. They took a lock once or,
+ * negative, never. */
+void sleep_on(int bell, bool locks)
 {
     static std::mutex mutex;
-    std::unique_lock(mutex).unlock();
+    if (locks)
+        std::unique_lock(mutex).unlock();
     scn_await(bell);
 }
 
 void joins(const scn_case *self)
 {
     const int bell = scn_bell();
-    const int count = static_cast<int>(self->number);
+    const int count = std::abs(static_cast<int>(self->number));
     auto *threads = new std::thread[count];
     for (int i = 0; i < count; i++)
-        threads[i] = std::thread(sleep_on, bell);
+        threads[i] = std::thread(sleep_on, bell, self->number > 0);
     const pid_t child = scn_fork();
     if (child == 0) {
         for (int i = 0; i < count; i++)
@@ -185,4 +187,5 @@ extern "C" void scn_cases(void)
     add<std::condition_variable_any>("condition_variable_any");
     scn_add({.bare = "fine", .says = SCN_SILENT, .run = joins, .number = 1}, "thread-join");
     scn_add({.bare = "dies SIGSEGV", .says = SCN_SILENT, .run = joins, .number = 12}, "thread-join-many");
+    scn_add({.bare = "dies SIGSEGV", .says = SCN_SILENT, .run = joins, .number = -12}, "thread-join-many-lockless");
 }
