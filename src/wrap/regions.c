@@ -104,7 +104,7 @@ FSAFE_EXPORT void quick_exit(int status)
 /* Its declaration names an array of no length. */
 FSAFE_EXPORT int getopt(int count, char *const arguments[], const char *letters)
 {
-    struct fsafe_visit visit = enter(FSAFE_REGION_LOCALE, "getopt", FSAFE_CALLER());
+    struct fsafe_visit visit = enter(FSAFE_REGION_PASSING, "getopt", FSAFE_CALLER());
     int answer = FSAFE_NEXT(getopt)(count, arguments, letters);
     fsafe_gate_leave(&visit);
     return answer;

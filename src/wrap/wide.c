@@ -4,7 +4,7 @@
  */
 #include "config.h"
 
-#include "track/gate.h"
+#include "repair/standin.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
 
@@ -12,7 +12,9 @@
 #include <string.h>
 #include <sys/single_threaded.h>
 
-#define ENTER(region) struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_##region, FSAFE_CALLER())
+#define ENTER(region)                                                               \
+    fsafe_standin_is_missing(FSAFE_REGION_##region, __func__, FSAFE_CALLER());      \
+    struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_##region, FSAFE_CALLER())
 #define LEAVE() fsafe_gate_leave(&visit)
 
 /* A program that sets its locale once and then has threads need not pay for conversions. */
@@ -53,7 +55,7 @@ FSAFE_DEFINE_ALIAS(__newlocale, newlocale);
     {                                                                                   \
         if (FSAFE_LIKELY(!atomic_load_explicit(&locales_move, memory_order_relaxed)))   \
             return FSAFE_NEXT(name) arguments;                                          \
-        ENTER(ICONV);                                                                   \
+        ENTER(PASSING);                                                                   \
         result answer = FSAFE_NEXT(name) arguments;                                     \
         LEAVE();                                                                        \
         return answer;                                                                  \
@@ -70,7 +72,7 @@ static bool is_oriented(FILE *stream)
     {                                                     \
         if (FSAFE_LIKELY(is_oriented(stream)))            \
             return FSAFE_NEXT(name) arguments;            \
-        ENTER(ICONV);                                     \
+        ENTER(PASSING);                                     \
         result answer = FSAFE_NEXT(name) arguments;       \
         LEAVE();                                          \
         return answer;                                    \
@@ -82,7 +84,7 @@ static bool is_oriented(FILE *stream)
         static _Atomic bool done;                                             \
         if (FSAFE_LIKELY(atomic_load_explicit(&done, memory_order_relaxed)))  \
             return FSAFE_NEXT(name) arguments;                                \
-        ENTER(ICONV);                                                         \
+        ENTER(PASSING);                                                         \
         result answer = FSAFE_NEXT(name) arguments;                           \
         LEAVE();                                                              \
         atomic_store_explicit(&done, true, memory_order_relaxed);             \
@@ -99,7 +101,7 @@ FSAFE_DEFINE_ALIAS(__mbrlen, mbrlen);
 #define VARIADIC(name, parameters, with, arguments)      \
     FSAFE_EXPORT int name parameters                     \
     {                                                    \
-        ENTER(ICONV);                                    \
+        ENTER(PASSING);                                    \
         va_list values;                                  \
         va_start(values, format);                        \
         int answer = FSAFE_NEXT(with) arguments;         \
@@ -115,7 +117,7 @@ FSAFE_DEFINE_ALIAS(__mbrlen, mbrlen);
         va_list values;                                             \
         struct fsafe_visit visit = {.thread = NULL};                \
         if (is_new)                                                 \
-            visit = fsafe_gate_enter(FSAFE_REGION_ICONV, FSAFE_CALLER()); \
+            visit = fsafe_gate_enter(FSAFE_REGION_PASSING, FSAFE_CALLER()); \
         va_start(values, format);                                   \
         int answer = FSAFE_NEXT(with) arguments;                    \
         va_end(values);                                             \
@@ -149,7 +151,7 @@ static bool has_charset(const char *mode)
     {                                                             \
         if (FSAFE_LIKELY(!has_charset(mode)))                     \
             return FSAFE_NEXT(name)(path, mode);                  \
-        ENTER(ICONV);                                             \
+        ENTER(PASSING);                                             \
         FILE *answer = FSAFE_NEXT(name)(path, mode);              \
         LEAVE();                                                  \
         return answer;                                            \
@@ -162,7 +164,7 @@ OPENING(fopen64)
     {                                                                           \
         if (FSAFE_LIKELY(!is_oriented(stream) && !has_charset(mode)))           \
             return FSAFE_NEXT(name)(path, mode, stream);                        \
-        ENTER(ICONV);                                                           \
+        ENTER(PASSING);                                                           \
         FILE *answer = FSAFE_NEXT(name)(path, mode, stream);                    \
         LEAVE();                                                                \
         return answer;                                                          \
