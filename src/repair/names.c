@@ -25,6 +25,7 @@ enum call {
     GETRPCBYNAME,
     GETRPCBYNUMBER,
     GETSPNAM,
+    GETSGNAM,
     GETALIASBYNAME,
     CALLS,
 };
@@ -120,5 +121,6 @@ NAMES_OF_HOSTS(GETNETBYADDR, struct netent, getnetbyaddr, (uint32_t net, int fam
 NAMES(GETRPCBYNAME, struct rpcent, getrpcbyname, (const char *name), name)
 NAMES(GETRPCBYNUMBER, struct rpcent, getrpcbynumber, (int number), number)
 NAMES(GETSPNAM, struct spwd, getspnam, (const char *name), name)
+NAMES(GETSGNAM, struct sgrp, getsgnam, (const char *name), name)
 NAMES(GETALIASBYNAME, struct aliasent, getaliasbyname, (const char *name), name)
 #endif

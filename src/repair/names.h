@@ -10,6 +10,7 @@
 
 #ifdef HAVE_GETPROTOBYNAME_R
 #include <aliases.h>
+#include <gshadow.h>
 #include <shadow.h>
 #endif
 #include <grp.h>
@@ -33,6 +34,7 @@ struct netent *fsafe_names_getnetbyaddr(uint32_t net, int family);
 struct rpcent *fsafe_names_getrpcbyname(const char *name);
 struct rpcent *fsafe_names_getrpcbynumber(int number);
 struct spwd *fsafe_names_getspnam(const char *name);
+struct sgrp *fsafe_names_getsgnam(const char *name);
 struct aliasent *fsafe_names_getaliasbyname(const char *name);
 #endif
 

@@ -4,17 +4,22 @@
 #include "base/options.h"
 #include "base/pages.h"
 #include "base/sys.h"
+#include "libc/loader.h"
 #include "repair/standin.h"
 #include "report/report.h"
 #include "track/thread.h"
 
 #include <string.h>
 
-/* Whose locks a call of the region needs, too. syslog is stamped with the local time and may translate a %m. */
-static const uint32_t with[FSAFE_REGIONS] = {
-    [FSAFE_REGION_SYSLOG] = FSAFE_REGION_BIT(FSAFE_REGION_TIME_ZONE) | FSAFE_REGION_BIT(FSAFE_REGION_LOCALE) |
-                            FSAFE_REGION_BIT(FSAFE_REGION_GETTEXT),
-    [FSAFE_REGION_LOCALE] = FSAFE_REGION_BIT(FSAFE_REGION_GETTEXT),
+/*
+ * Who may have a lock that a call of the region needs, where that is not simply who is inside the same. syslog is stamped
+ * with the local time and may translate a %m. Who reads messages is in the way of who changes the locale, not of others
+ * who read, unless a catalogue takes long to load; after a drain nobody but such a one is left.
+ */
+static const uint32_t needs[FSAFE_REGIONS] = {
+    [FSAFE_REGION_SYSLOG] = FSAFE_REGION_BIT(FSAFE_REGION_SYSLOG) | FSAFE_REGION_BIT(FSAFE_REGION_TIME_ZONE) |
+                            FSAFE_REGION_BIT(FSAFE_REGION_LOCALE),
+    [FSAFE_REGION_LOCALE] = FSAFE_REGION_BIT(FSAFE_REGION_LOCALE) | FSAFE_REGION_BIT(FSAFE_REGION_GETTEXT),
     [FSAFE_REGION_GETTEXT] = FSAFE_REGION_BIT(FSAFE_REGION_LOCALE),
 };
 
@@ -34,7 +39,9 @@ void fsafe_standin_start(void)
 
 static uint32_t vanished_inside(enum fsafe_region region)
 {
-    return fsafe_gate_vanished_inside() & (FSAFE_REGION_BIT(region) | with[region]);
+    uint32_t own = FSAFE_REGION_BIT(region);
+    uint32_t asked = needs[region] == 0 || fsafe_options.mode == FSAFE_MODE_REPAIR ? needs[region] | own : needs[region];
+    return fsafe_gate_vanished_inside() & asked;
 }
 
 static void tell(enum fsafe_deed deed, uint32_t regions, const char *what, uintptr_t site)
@@ -78,6 +85,9 @@ static FSAFE_COLD void warn(enum fsafe_region region, const char *what, uintptr_
     bool ends = fsafe_options.mode == FSAFE_MODE_ABORT && !vague;
     /* After a drain only who sleeps, or works for long, is inside: of a vague region that is no news at all. */
     if (region == FSAFE_REGION_PASSING || (vague && fsafe_options.mode == FSAFE_MODE_REPAIR))
+        return;
+    /* Where it is known, it was freed when the child was adopted. */
+    if (region == FSAFE_REGION_LOADER && fsafe_loader_lock != NULL && fsafe_options.mode == FSAFE_MODE_REPAIR)
         return;
     bool again = (atomic_fetch_or_explicit(warned, FSAFE_REGION_BIT(region), memory_order_relaxed) &
                   FSAFE_REGION_BIT(region)) != 0;

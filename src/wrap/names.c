@@ -40,5 +40,6 @@ NAMES(struct netent, getnetbyaddr, (uint32_t net, int family), net, family)
 NAMES(struct rpcent, getrpcbyname, (const char *name), name)
 NAMES(struct rpcent, getrpcbynumber, (int number), number)
 NAMES(struct spwd, getspnam, (const char *name), name)
+NAMES(struct sgrp, getsgnam, (const char *name), name)
 NAMES(struct aliasent, getaliasbyname, (const char *name), name)
 #endif

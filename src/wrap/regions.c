@@ -11,9 +11,8 @@
 
 static inline struct fsafe_visit enter(enum fsafe_region region, const char *what, uintptr_t site)
 {
-    struct fsafe_visit visit = fsafe_gate_enter(region, site);
     fsafe_standin_is_missing(region, what, site);
-    return visit;
+    return fsafe_gate_enter(region, site);
 }
 
 #define FSAFE_CALL(region, result, name, parameters, arguments)                         \
@@ -105,7 +104,7 @@ FSAFE_EXPORT void quick_exit(int status)
 /* Its declaration names an array of no length. */
 FSAFE_EXPORT int getopt(int count, char *const arguments[], const char *letters)
 {
-    struct fsafe_visit visit = enter(FSAFE_REGION_LOCALE, "getopt", FSAFE_CALLER());
+    struct fsafe_visit visit = enter(FSAFE_REGION_PASSING, "getopt", FSAFE_CALLER());
     int answer = FSAFE_NEXT(getopt)(count, arguments, letters);
     fsafe_gate_leave(&visit);
     return answer;

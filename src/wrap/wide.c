@@ -4,7 +4,7 @@
  */
 #include "config.h"
 
-#include "track/gate.h"
+#include "repair/standin.h"
 #include "wrap/descriptor.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
@@ -13,7 +13,9 @@
 #include <string.h>
 #include <sys/single_threaded.h>
 
-#define ENTER(region) struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_##region, FSAFE_CALLER())
+#define ENTER(region)                                                               \
+    fsafe_standin_is_missing(FSAFE_REGION_##region, __func__, FSAFE_CALLER());      \
+    struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_##region, FSAFE_CALLER())
 #define LEAVE() fsafe_gate_leave(&visit)
 
 /* A program that sets its locale once and then has threads need not pay for conversions. */
@@ -54,7 +56,7 @@ FSAFE_DEFINE_ALIAS(__newlocale, newlocale);
     {                                                                                   \
         if (FSAFE_LIKELY(!atomic_load_explicit(&locales_move, memory_order_relaxed)))   \
             return FSAFE_NEXT(name) arguments;                                          \
-        ENTER(ICONV);                                                                   \
+        ENTER(PASSING);                                                                   \
         result answer = FSAFE_NEXT(name) arguments;                                     \
         LEAVE();                                                                        \
         return answer;                                                                  \
@@ -71,7 +73,7 @@ static bool is_oriented(FILE *stream)
     {                                                     \
         if (FSAFE_LIKELY(is_oriented(stream)))            \
             return FSAFE_NEXT(name) arguments;            \
-        ENTER(ICONV);                                     \
+        ENTER(PASSING);                                     \
         result answer = FSAFE_NEXT(name) arguments;       \
         LEAVE();                                          \
         return answer;                                    \
@@ -83,7 +85,7 @@ static bool is_oriented(FILE *stream)
         static _Atomic bool done;                                             \
         if (FSAFE_LIKELY(atomic_load_explicit(&done, memory_order_relaxed)))  \
             return FSAFE_NEXT(name) arguments;                                \
-        ENTER(ICONV);                                                         \
+        ENTER(PASSING);                                                         \
         result answer = FSAFE_NEXT(name) arguments;                           \
         LEAVE();                                                              \
         atomic_store_explicit(&done, true, memory_order_relaxed);             \
@@ -100,7 +102,7 @@ FSAFE_DEFINE_ALIAS(__mbrlen, mbrlen);
 #define VARIADIC(name, parameters, with, arguments)      \
     FSAFE_EXPORT int name parameters                     \
     {                                                    \
-        ENTER(ICONV);                                    \
+        ENTER(PASSING);                                    \
         va_list values;                                  \
         va_start(values, format);                        \
         int answer = FSAFE_NEXT(with) arguments;         \
@@ -116,7 +118,7 @@ FSAFE_DEFINE_ALIAS(__mbrlen, mbrlen);
         va_list values;                                             \
         struct fsafe_visit visit = {.thread = NULL};                \
         if (is_new)                                                 \
-            visit = fsafe_gate_enter(FSAFE_REGION_ICONV, FSAFE_CALLER()); \
+            visit = fsafe_gate_enter(FSAFE_REGION_PASSING, FSAFE_CALLER()); \
         va_start(values, format);                                   \
         int answer = FSAFE_NEXT(with) arguments;                    \
         va_end(values);                                             \
@@ -150,7 +152,7 @@ static bool has_charset(const char *mode)
     {                                                             \
         if (FSAFE_LIKELY(!has_charset(mode)))                     \
             return FSAFE_NEXT(name)(path, mode);                  \
-        ENTER(ICONV);                                             \
+        ENTER(PASSING);                                             \
         FILE *answer = FSAFE_NEXT(name)(path, mode);              \
         LEAVE();                                                  \
         return answer;                                            \
@@ -163,7 +165,7 @@ OPENING(fopen64)
     {                                                                           \
         struct fsafe_visit visit = {.thread = NULL};                            \
         if (FSAFE_UNLIKELY(is_oriented(stream) || has_charset(mode)))           \
-            visit = fsafe_gate_enter(FSAFE_REGION_ICONV, FSAFE_CALLER());       \
+            visit = fsafe_gate_enter(FSAFE_REGION_PASSING, FSAFE_CALLER());       \
         FILE *answer = FSAFE_NEXT(name)(path, mode, stream);                    \
         LEAVE();                                                                \
         fsafe_descriptor_note(answer != NULL ? fileno(answer) : -1);            \

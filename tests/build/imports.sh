@@ -102,6 +102,7 @@ getnetbyaddr_r              stand-in
 getrpcbyname_r              stand-in
 getrpcbynumber_r            stand-in
 getspnam_r                  stand-in
+getsgnam_r                  stand-in
 getaliasbyname_r            stand-in
 __stack_chk_fail            ends-the-process
 __cxa_finalize              linker

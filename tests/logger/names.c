@@ -6,6 +6,7 @@
 #include <aliases.h>
 #include <arpa/inet.h>
 #include <grp.h>
+#include <gshadow.h>
 #include <netdb.h>
 #include <pwd.h>
 #include <sched.h>
@@ -36,7 +37,7 @@ static void make_databases(void)
     SCN_CHECK(private_dev() && mkdir(place, 0755) == 0);
     put("nsswitch.conf",
         "passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\nnetworks: files\nrpc: files\n"
-        "shadow: files\naliases: files",
+        "shadow: files\ngshadow: files\naliases: files",
         false);
     put("passwd", "root:x:0:0:the root:/root:/bin/sh\nsomeone:x:4711:4712:Some One:/home/someone:/bin/false", false);
     put("group", "root:x:0:\nsmall:x:12:someone,root\nlarge:x:4712:", true);
@@ -46,6 +47,7 @@ static void make_databases(void)
     put("networks", "link-local 169.254.0.0\nodd 192.0.2.0 strange", false);
     put("rpc", "portmapper 100000 portmap\nodd 200007 strange", false);
     put("shadow", "root:*:19000:0:99999:7:::\nsomeone:!:19001:1:2:3:4:5:", false);
+    put("gshadow", "root:*::\nsmall:!:root:someone,root", false);
     put("aliases", "postmaster: root, someone\nsomeone: root", false);
 }
 
@@ -177,6 +179,19 @@ static void say_shadow(struct answer *to, const struct spwd *shadow)
         say(to, "none, errno %d\n", errno);
 }
 
+static void say_group_shadow(struct answer *to, const struct sgrp *group)
+{
+    if (!group) {
+        say(to, "none, errno %d\n", errno);
+        return;
+    }
+    say(to, "%s:%s:", group->sg_namp, group->sg_passwd);
+    say_list(to, group->sg_adm);
+    say(to, ":");
+    say_list(to, group->sg_mem);
+    say(to, "\n");
+}
+
 static void say_alias(struct answer *to, const struct aliasent *alias)
 {
     if (!alias) {
@@ -259,6 +274,11 @@ static void ask_getrpcbynumber(struct answer *to)
     ASK(say_program, getrpcbynumber(200008));
 }
 static void ask_getspnam(struct answer *to) { ASK(say_shadow, getspnam("someone")); ASK(say_shadow, getspnam("none")); }
+static void ask_getsgnam(struct answer *to)
+{
+    ASK(say_group_shadow, getsgnam("small"));
+    ASK(say_group_shadow, getsgnam("none"));
+}
 static void ask_getaliasbyname(struct answer *to)
 {
     ASK(say_alias, getaliasbyname("postmaster"));
@@ -366,6 +386,7 @@ void scn_cases(void)
         {"getrpcbyname", "rpc", ask_getrpcbyname},
         {"getrpcbynumber", "rpc", ask_getrpcbynumber},
         {"getspnam", "shadow", ask_getspnam},
+        {"getsgnam", "gshadow", ask_getsgnam},
         {"getaliasbyname", "aliases", ask_getaliasbyname},
     };
     static char says[sizeof questions / sizeof questions[0]][96];
