@@ -160,11 +160,11 @@ bool fsafe_maps_find(struct fsafe_mapping *mappings, size_t count)
 
 bool fsafe_maps_probe_shared(uintptr_t address)
 {
-    /* mremap of zero bytes makes a second mapping of shareable memory, and fails for private memory. */
+    /* mremap of zero bytes makes a second mapping of shareable memory; for private memory it is an invalid request. */
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     long second = FSAFE_SYS(SYS_mremap, address & ~(page - 1), 0, page, MREMAP_MAYMOVE, 0, 0);
     if (second < 0 && second > -4096)
-        return false;
+        return second != -EINVAL;
     FSAFE_SYS(SYS_munmap, second, page, 0, 0, 0, 0);
     return true;
 }

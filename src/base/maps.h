@@ -25,7 +25,8 @@ struct fsafe_mapping {
 bool fsafe_maps_find(struct fsafe_mapping *mappings, size_t count);
 
 /*
- * Whether the page at `address` is mapped MAP_SHARED, asked without /proc, for when find knows nothing.
+ * Whether the page at `address` may be mapped MAP_SHARED, asked without /proc, for when find knows nothing. True as
+ * well when the kernel does not tell.
  * (Linux 4.14 and later write one line to the kernel's log, once, when the answer is no.)
  */
 bool fsafe_maps_probe_shared(uintptr_t address);

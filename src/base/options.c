@@ -26,12 +26,21 @@ static const char *look_up(char *const *environment, const char *variable)
     return NULL;
 }
 
+/* Not strcspn: ThreadSanitizer's own, linked into the program, crashes this early. */
+static size_t word_length(const char *words)
+{
+    size_t length = 0;
+    while (words[length] != '\0' && words[length] != '|')
+        length++;
+    return length;
+}
+
 /* Returns the index of `value` among the words of "a|b|c", or -1. */
 static int index_of(const char *value, const char *words)
 {
     size_t length = strlen(value);
     for (int index = 0;; index++) {
-        size_t word = strcspn(words, "|");
+        size_t word = word_length(words);
         if (word == length && strncmp(words, value, length) == 0)
             return index;
         if (words[word] == '\0')

@@ -10,6 +10,14 @@
 #include <sys/uio.h>
 #include <time.h>
 
+bool fsafe_sys_thread_alive(pid_t pid, pid_t tid)
+{
+    long answer = FSAFE_SYS(SYS_tgkill, pid, tid, 0, 0, 0, 0);
+    if (answer == 0 || answer == -ESRCH)
+        return answer == 0;
+    return pid != fsafe_sys_getpid() || tid == fsafe_sys_gettid() || !fsafe_sys_single_threaded();
+}
+
 void fsafe_sys_pause_us(unsigned us)
 {
     struct timespec span = {.tv_sec = 0, .tv_nsec = (long)us * 1000};
@@ -22,15 +30,31 @@ void fsafe_sys_offer(int fd, const void *from, size_t bytes)
     struct pollfd room = {.fd = fd, .events = POLLOUT};
     if (FSAFE_SYS(SYS_ppoll, &room, 1, &now, 0, 0, 0) != 1 || (room.revents & POLLOUT) == 0)
         return;
-    struct fsafe_sigset old, before, pipe_only = {{0}};
-    pipe_only.bits[0] = 1UL << (SIGPIPE - 1);
+    struct fsafe_sigset old, before, raised = {{0}};
     fsafe_sys_block_signals(&old);
     FSAFE_SYS(SYS_rt_sigpending, &before, FSAFE_SIGSET_BYTES, 0, 0, 0, 0);
     long answer = FSAFE_SYS(SYS_write, fd, from, bytes, 0, 0, 0);
+    if (answer == -EPIPE)
+        raised.bits[0] = 1UL << (SIGPIPE - 1);
+    else if (answer == -EFBIG)
+        raised.bits[0] = 1UL << (SIGXFSZ - 1);
     /* The signal of our own write is ours to take; one that was waiting before is the program's. */
-    if (answer == -EPIPE && (before.bits[0] & pipe_only.bits[0]) == 0)
-        FSAFE_SYS(SYS_rt_sigtimedwait, &pipe_only, 0, &now, FSAFE_SIGSET_BYTES, 0, 0);
+    if ((raised.bits[0] & ~before.bits[0]) != 0)
+        FSAFE_SYS(SYS_rt_sigtimedwait, &raised, 0, &now, FSAFE_SIGSET_BYTES, 0, 0);
     fsafe_sys_restore_signals(&old);
+}
+
+/* Five calls instead of one, but such that hardly a sandbox forbids them. */
+static bool peek_by_pipe(uintptr_t from, void *into, size_t bytes)
+{
+    int ends[2];
+    if (FSAFE_SYS(SYS_pipe2, ends, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0) != 0)
+        return false;
+    bool whole = FSAFE_SYS(SYS_write, ends[1], from, bytes, 0, 0, 0) == (long)bytes &&
+                 fsafe_sys_read(ends[0], into, bytes) == (long)bytes;
+    fsafe_sys_close(ends[0]);
+    fsafe_sys_close(ends[1]);
+    return whole;
 }
 
 bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes)
@@ -38,15 +62,21 @@ bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes)
     struct iovec local = {.iov_base = into, .iov_len = bytes};
     struct iovec remote = {.iov_base = (void *)from, .iov_len = bytes};
     /* Any thread's id will do, and that of the first one finds nothing once it has ended. */
-    return FSAFE_SYS(SYS_process_vm_readv, fsafe_sys_gettid(), &local, 1, &remote, 1, 0) == (long)bytes;
+    long answer = FSAFE_SYS(SYS_process_vm_readv, fsafe_sys_gettid(), &local, 1, &remote, 1, 0);
+    return answer >= 0 || answer == -EFAULT ? answer == (long)bytes : peek_by_pipe(from, into, bytes);
 }
 
 bool fsafe_sys_stat_fd(int fd, struct stat *status)
 {
+#if defined(__x86_64__) || defined(__aarch64__)
+    /* A sanitizer's fstat, or fakeroot's, is not for us. */
+    return FSAFE_SYS(SYS_fstat, fd, status, 0, 0, 0, 0) == 0;
+#else
     int saved = errno;
     bool open = fstat(fd, status) == 0; /* libc's: how a struct stat is filled in differs by machine */
     errno = saved;
     return open;
+#endif
 }
 
 bool fsafe_sys_single_threaded(void)

@@ -33,12 +33,9 @@ static inline pid_t fsafe_sys_gettid(void)
 
 /*
  * Whether process `pid` has a thread with this id: the kernel's word, not a ledger's. Only a clear no is a no: a
- * sandbox may refuse to answer.
+ * sandbox may refuse to answer, and then only a process with one thread is known to have no other.
  */
-static inline bool fsafe_sys_thread_alive(pid_t pid, pid_t tid)
-{
-    return FSAFE_SYS(SYS_tgkill, pid, tid, 0, 0, 0, 0) != -ESRCH;
-}
+bool fsafe_sys_thread_alive(pid_t pid, pid_t tid);
 
 /* Sleeps while *word == value, at most until woken or for `span` (NULL: no limit). May return for no reason. */
 static inline void fsafe_sys_futex_wait(void *word, uint32_t value, const struct timespec *span)
@@ -90,15 +87,15 @@ static inline ssize_t fsafe_sys_read(int fd, void *into, size_t bytes)
 }
 
 /*
- * Writes in one go if that does not wait: a full pipe that nobody reads, or one that nobody will ever read
- * again, loses the bytes and neither stops nor kills (SIGPIPE) the program.
+ * Writes in one go if that does not wait: a full pipe that nobody reads, one that nobody will ever read again, a file
+ * at its limit lose the bytes and neither stop nor kill (SIGPIPE, SIGXFSZ) the program.
  */
 void fsafe_sys_offer(int fd, const void *from, size_t bytes);
 
 /* Sleeps about `us` microseconds (below a second); a signal may end it early. */
 void fsafe_sys_pause_us(unsigned us);
 
-/* Copies memory that may be unmapped by now. Returns whether all `bytes` arrived: never faults. */
+/* Copies memory that may be unmapped by now, a page at most. Returns whether all `bytes` arrived: never faults. */
 bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes);
 
 struct stat;

@@ -5,6 +5,7 @@
 #include "fork/coordinator.h"
 #include "fork/drain.h"
 #include "fork/handlers.h"
+#include "repair/loader.h"
 #include "repair/logger.h"
 #include "repair/mutex.h"
 #include "repair/names.h"
@@ -104,10 +105,12 @@ static void adopt(void)
         fork.at = self->fork_site;
         forget_fork(self);
     }
+    int former = self != NULL ? self->owner : 0;
     fsafe_latch_reset(&fsafe_takeover_latch);
     fsafe_handlers_adopt();
     fsafe_gate_reset(self);
     fsafe_thread_adopt(self);
+    fsafe_loader_adopt(self, former);
     if (self != NULL) {
         fsafe_mutex_adopt(self);
         fsafe_stdio_child(self);

@@ -4,7 +4,7 @@
  *     prepare   last of all prepare handlers: number the fork, note who makes it and which streams that thread holds;
  *               close the gate and drain
  *     child     first of all child handlers: reset latch and gate, begin a generation, move its one thread into it, give
- *               it back its streams
+ *               it back its streams and the loader's lock
  *     parent    first of all parent handlers: open the gate, forget the notes
  *
  * The handlers are registered once, when the library is loaded: before everybody else's, because glibc runs

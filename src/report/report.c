@@ -10,12 +10,20 @@
 
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { LINE_BYTES = 1024 };
+
+/* Where the program was started: a daemon goes to "/" later, and its relative FORKSAFE_LOG stays. */
+static char directory[1024];
 
 /* The file of FORKSAFE_LOG with %p replaced. */
 static void put_log_path(struct fsafe_text *path)
 {
+    if (fsafe_options.log[0] != '/' && directory[0] == '/') {
+        fsafe_text_string(path, directory);
+        fsafe_text_char(path, '/');
+    }
     for (const char *at = fsafe_options.log; *at != '\0'; at++) {
         if (at[0] == '%' && at[1] == 'p') {
             fsafe_text_decimal(path, (unsigned long)fsafe_sys_getpid());
@@ -26,33 +34,31 @@ static void put_log_path(struct fsafe_text *path)
     }
 }
 
-/* What descriptor 2 was when the program started. */
-static struct stat first_stderr;
+/* What descriptor 2 was when the program started, or was made by it on purpose. */
+static struct stat known_stderr;
+static bool has_stderr;
 
-static bool stat_stderr(struct stat *status)
+void fsafe_report_know_stderr(void)
 {
-    return fsafe_sys_stat_fd(2, status);
+    has_stderr = fsafe_sys_stat_fd(STDERR_FILENO, &known_stderr);
 }
 
 void fsafe_report_start(void)
 {
-    stat_stderr(&first_stderr);
+    fsafe_report_know_stderr();
+    if (FSAFE_SYS(SYS_getcwd, directory, sizeof directory, 0, 0, 0, 0) <= 0)
+        directory[0] = '\0';
 }
 
 /*
- * A program that closes descriptor 2 gets the number again for a file of its own, and a line of ours would be in its
- * data. So it must be what it was, or something that a stderr is made of: a terminal, a pipe, a file opened to append.
+ * A program that closes descriptor 2, or was started without, gets the number again for a file of its own, and a line
+ * of ours would be in its data. So it must still be the very same thing.
  */
 static bool is_stderr(void)
 {
     struct stat now;
-    if (!stat_stderr(&now))
-        return false;
-    if ((now.st_dev == first_stderr.st_dev && now.st_ino == first_stderr.st_ino) || S_ISCHR(now.st_mode) ||
-        S_ISFIFO(now.st_mode))
-        return true;
-    long flags = FSAFE_SYS(SYS_fcntl, 2, F_GETFL, 0, 0, 0, 0);
-    return S_ISREG(now.st_mode) && flags >= 0 && (flags & O_APPEND) != 0;
+    return has_stderr && fsafe_sys_stat_fd(STDERR_FILENO, &now) && now.st_dev == known_stderr.st_dev &&
+           now.st_ino == known_stderr.st_ino;
 }
 
 /*
@@ -62,10 +68,10 @@ static bool is_stderr(void)
 static void send(struct fsafe_text *line)
 {
     fsafe_text_end_line(line);
-    int fd = 2;
+    int fd = STDERR_FILENO;
     bool own = fsafe_options.log[0] != '\0' && strcmp(fsafe_options.log, "stderr") != 0;
     if (own) {
-        char name[sizeof fsafe_options.log + 32];
+        char name[sizeof directory + sizeof fsafe_options.log + 32];
         struct fsafe_text path;
         fsafe_text_begin(&path, name, sizeof name - 1);
         put_log_path(&path);

@@ -8,8 +8,11 @@
 
 #include "report/event.h"
 
-/* Remembers what stderr is. Context: start-up. */
+/* Remembers what stderr is, and the directory that a relative FORKSAFE_LOG starts from. Context: start-up. */
 void fsafe_report_start(void);
+
+/* Descriptor 2 is what the program now wants to have there. Context: any thread; not in a child that shares memory. */
+void fsafe_report_know_stderr(void);
 
 /* One line about a lock. */
 void fsafe_report_event(const struct fsafe_event *event);

@@ -4,6 +4,7 @@
 #include "fork/handlers.h"
 #include "repair/standin.h"
 #include "wrap/next.h"
+#include "wrap/undeclared.h"
 
 #include <fcntl.h>
 #include <stdarg.h>
@@ -30,6 +31,10 @@ static inline struct fsafe_visit enter(enum fsafe_region region, const char *wha
         FSAFE_NEXT(name) arguments;                                                     \
         fsafe_gate_leave(&visit);                                                       \
     }
+/* Those are in wide.c. */
+#define FSAFE_CONVERT(result, name, parameters, arguments)
+#define FSAFE_ORIENT(result, name, parameters, arguments)
+#define FSAFE_FIRST(result, name, parameters, arguments)
 #include "wrap/regions.def"
 #undef FSAFE_CALL
 #undef FSAFE_VOID
@@ -96,3 +101,30 @@ FSAFE_EXPORT void quick_exit(int status)
     FSAFE_NEXT(quick_exit)(status);
     __builtin_unreachable();
 }
+
+/* Its declaration names an array of no length. */
+FSAFE_EXPORT int getopt(int count, char *const arguments[], const char *letters)
+{
+    struct fsafe_visit visit = enter(FSAFE_REGION_LOCALE, "getopt", FSAFE_CALLER());
+    int answer = FSAFE_NEXT(getopt)(count, arguments, letters);
+    fsafe_gate_leave(&visit);
+    return answer;
+}
+
+/* Under other names in libc, too. */
+FSAFE_DEFINE_ALIAS(__gmtime_r, gmtime_r);
+FSAFE_DEFINE_ALIAS(__strftime_l, strftime_l);
+FSAFE_DEFINE_ALIAS(__wcsftime_l, wcsftime_l);
+FSAFE_DEFINE_ALIAS(__duplocale, duplocale);
+FSAFE_DEFINE_ALIAS(__freelocale, freelocale);
+FSAFE_DEFINE_ALIAS(__strerror_r, strerror_r);
+FSAFE_DEFINE_ALIAS(__dgettext, dgettext);
+FSAFE_DEFINE_ALIAS(__dcgettext, dcgettext);
+FSAFE_DEFINE_ALIAS(utmpxname, utmpname);
+#ifdef HAVE_RES_QUERY
+FSAFE_DEFINE_ALIAS(__res_query, res_query);
+FSAFE_DEFINE_ALIAS(__res_search, res_search);
+FSAFE_DEFINE_ALIAS(__res_querydomain, res_querydomain);
+FSAFE_DEFINE_ALIAS(__res_mkquery, res_mkquery);
+FSAFE_DEFINE_ALIAS(__res_send, res_send);
+#endif

@@ -9,6 +9,7 @@
 #include "libc/fresh.h"
 #include "libc/layout-stream.h"
 #include "libc/layout.h"
+#include "libc/loader.h"
 #include "repair/mutex.h"
 #include "repair/semaphore.h"
 #include "repair/spin.h"
@@ -19,6 +20,9 @@
 
 #include <stdlib.h>
 #include <sys/auxv.h>
+
+/* Is there where the program was built with ThreadSanitizer. */
+extern void __tsan_init(void) __attribute__((weak));
 
 static bool is_stale(uintptr_t lock, void *self)
 {
@@ -67,6 +71,11 @@ static void start(char *const *environment)
     fsafe_next_bind_all();
     if (fsafe_options.mode == FSAFE_MODE_OFF)
         return;
+    if (__tsan_init != NULL) {
+        /* It wants to see every lock itself, and has handlers of its own around a fork. */
+        fsafe_report_note("ThreadSanitizer is in this program: it runs unprotected");
+        return;
+    }
     fsafe_fresh_learn(&(const struct fsafe_fresh_calls){
         .mutex_lock = fsafe_next.pthread_mutex_lock,
         .mutex_unlock = fsafe_next.pthread_mutex_unlock,
@@ -98,6 +107,9 @@ static void start(char *const *environment)
         .sem_post = fsafe_next.sem_post,
     });
     fsafe_layout_stream_self_test(fsafe_next.flockfile, fsafe_next.funlockfile);
+#ifdef FSAFE_LIBC_GLIBC
+    fsafe_loader_find(fsafe_next.dl_iterate_phdr);
+#endif
     fsafe_spin_start(fsafe_next.pthread_spin_trylock);
     fsafe_lineage_start();
     fsafe_gate_start();

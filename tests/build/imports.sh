@@ -33,7 +33,6 @@ pthread_condattr_destroy    start-up
 pthread_barrierattr_init    start-up
 pthread_barrierattr_setpshared start-up
 pthread_barrierattr_destroy start-up
-strcspn                     pure
 strlen                      pure
 strnlen                     pure
 strcmp                      pure
@@ -70,6 +69,8 @@ __tls_get_addr              thread
 __libc_single_threaded      variable
 strstr                      pure
 __fsetlocking               pure
+fileno                      pure
+__tsan_init                 start-up
 strerrordesc_np             pure
 open                        stand-in
 socket                      stand-in

@@ -1,0 +1,31 @@
+/* wrap/descriptor: see descriptor.h. freopen is in wide.c. */
+#include "config.h"
+
+#include "base/sys.h"
+#include "report/report.h"
+#include "track/lineage.h"
+#include "wrap/descriptor.h"
+#include "wrap/next.h"
+
+#include <unistd.h>
+
+void fsafe_descriptor_note(int descriptor)
+{
+    /* A vfork child, on its way to exec, has descriptors of its own and writes to our memory. */
+    if (descriptor == STDERR_FILENO && fsafe_sys_getpid() == fsafe_lineage_pid())
+        fsafe_report_know_stderr();
+}
+
+FSAFE_EXPORT int dup2(int from, int to)
+{
+    int result = FSAFE_NEXT(dup2)(from, to);
+    fsafe_descriptor_note(result);
+    return result;
+}
+
+FSAFE_EXPORT int dup3(int from, int to, int flags)
+{
+    int result = FSAFE_NEXT(dup3)(from, to, flags);
+    fsafe_descriptor_note(result);
+    return result;
+}
