@@ -3,7 +3,9 @@
 
 #include "base/options.h"
 #include "base/sys.h"
+#include "repair/futex.h"
 #include "repair/mutex.h"
+#include "repair/rwlock.h"
 #include "repair/semaphore.h"
 #include "repair/takeover.h"
 #include "track/lineage.h"
@@ -940,6 +942,69 @@ END_TEST
 
 #endif
 
+/* --- futex ------------------------------------------------------------------------------------------- */
+
+static uint32_t word;
+
+static bool judge_futex(int operation, uint32_t value, uint32_t bits, const struct timespec *limit)
+{
+    const long arguments[] = {(long)&word, operation, (long)value, (long)limit, 0, (long)bits};
+    word = 2;
+    return fsafe_futex_judge(arguments, (uintptr_t)judge_futex);
+}
+
+static bool judge_rust(void)
+{
+    return judge_futex(FUTEX_WAIT_BITSET_PRIVATE, 2, FUTEX_BITSET_MATCH_ANY, NULL);
+}
+
+START_TEST(futex_of_a_known_lock_is_taken_over)
+{
+    begin_generation();
+    ck_assert(judge_rust());
+    ck_assert_uint_eq(word, 0);
+    ck_assert_ptr_nonnull(strstr(told(), "took over futex"));
+    ck_assert(judge_rust()); /* each time anew */
+}
+END_TEST
+
+START_TEST(futex_that_is_no_lock_is_left_alone)
+{
+    const struct timespec limit = {.tv_sec = 1};
+    begin_generation();
+    ck_assert(!judge_futex(FUTEX_WAIT_BITSET_PRIVATE, 2, FUTEX_BITSET_MATCH_ANY, &limit));
+    ck_assert(!judge_futex(FUTEX_WAIT_BITSET_PRIVATE, 2, 1, NULL));
+    ck_assert(!judge_futex(FUTEX_WAIT_BITSET_PRIVATE, 1, FUTEX_BITSET_MATCH_ANY, NULL)); /* not what is there */
+    ck_assert(!judge_futex(FUTEX_WAKE_PRIVATE, 2, 0, NULL));
+    ck_assert_str_eq(told(), "");
+    ck_assert(!judge_futex(FUTEX_WAIT_PRIVATE, 2, 0, NULL)); /* GLib's, but this is not libglib */
+    ck_assert_uint_eq(word, 2);
+    ck_assert_ptr_nonnull(strstr(told(), "it may be an event"));
+    ck_assert(!judge_futex(FUTEX_WAIT_PRIVATE, 2, 0, NULL));
+    ck_assert_str_eq(told(), "");
+}
+END_TEST
+
+START_TEST(futex_of_a_child_with_threads_is_left_alone)
+{
+    begin_generation();
+    fsafe_rwlock_survey(self);
+    ck_assert(!judge_rust());
+    ck_assert_uint_eq(word, 2);
+    ck_assert_str_eq(told(), "");
+}
+END_TEST
+
+START_TEST(futex_is_only_reported_in_mode_report)
+{
+    fsafe_options.mode = FSAFE_MODE_REPORT;
+    begin_generation();
+    ck_assert(!judge_rust());
+    ck_assert_uint_eq(word, 2);
+    ck_assert_ptr_nonnull(strstr(told(), "would hang on futex"));
+}
+END_TEST
+
 static TCase *add_case(Suite *suite, const char *name)
 {
     TCase *tests = unit_case(suite, name);
@@ -968,6 +1033,12 @@ static void fill(Suite *suite)
     tcase_add_test(takeover, takeover_aborts_in_mode_abort);
     tcase_add_test(takeover, patience_grows_to_a_millisecond);
     tcase_add_loop_test(takeover, patience_ends_in_time, 0, 2);
+
+    TCase *futexes = add_case(suite, "futex");
+    tcase_add_test(futexes, futex_of_a_known_lock_is_taken_over);
+    tcase_add_test(futexes, futex_that_is_no_lock_is_left_alone);
+    tcase_add_test(futexes, futex_of_a_child_with_threads_is_left_alone);
+    tcase_add_test(futexes, futex_is_only_reported_in_mode_report);
 
 #ifdef FSAFE_LIBC_GLIBC
     TCase *mutexes = add_case(suite, "mutex");
