@@ -41,9 +41,14 @@ static _Atomic bool any_ended;
 /* Threads that may be running already and whose handles nobody has noted. */
 static _Atomic unsigned creations;
 
+static uint32_t slots_in(uint32_t count)
+{
+    return FIRST_SLAB * ((1u << count) - 1);
+}
+
 uint32_t fsafe_thread_slots(void)
 {
-    return FIRST_SLAB * ((1u << atomic_load_explicit(&slab_count, memory_order_acquire)) - 1);
+    return slots_in(atomic_load_explicit(&slab_count, memory_order_acquire));
 }
 
 struct fsafe_thread *fsafe_thread_slot(uint32_t index)
@@ -53,9 +58,14 @@ struct fsafe_thread *fsafe_thread_slot(uint32_t index)
     return &atomic_load_explicit(&slabs[slab], memory_order_acquire)[index - first];
 }
 
-static bool add_slab(void)
+/*
+ * Adds one to the `count` slabs that the caller found full. Many threads may find so at once, and each slab is as large
+ * as all before it: only the first of them adds one.
+ */
+static bool add_slab(uint32_t count)
 {
-    uint32_t count = atomic_load_explicit(&slab_count, memory_order_acquire);
+    if (atomic_load_explicit(&slab_count, memory_order_acquire) != count)
+        return true;
     if (count == SLABS)
         return false;
     size_t bytes = ((size_t)FIRST_SLAB << count) * sizeof(struct fsafe_thread);
@@ -96,11 +106,16 @@ static struct fsafe_thread *claim(uint32_t index)
                : NULL;
 }
 
-/* Frees slots whose thread ended without running destructors (a raw exit). Returns whether there were any. */
-static bool sweep(void)
+/*
+ * Frees slots whose thread ended without running destructors (a raw exit). Returns whether there were any, or it need not
+ * look on: another thread has added to the `count` slabs.
+ */
+static bool sweep(uint32_t count)
 {
     bool swept = false;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+    for (uint32_t i = slots_in(count); i-- > 0;) {
+        if (atomic_load_explicit(&slab_count, memory_order_relaxed) != count)
+            return true;
         struct fsafe_thread *thread = fsafe_thread_slot(i);
         uint32_t now = fsafe_lineage_generation();
         if (fsafe_thread_generation(thread) != now || thread->ended ||
@@ -114,7 +129,8 @@ static bool sweep(void)
 static struct fsafe_thread *claim_any(void)
 {
     for (;;) {
-        uint32_t slots = fsafe_thread_slots();
+        uint32_t count = atomic_load_explicit(&slab_count, memory_order_acquire);
+        uint32_t slots = slots_in(count);
         uint32_t from = atomic_load_explicit(&hint, memory_order_relaxed);
         for (uint32_t i = 0; i < slots; i++) {
             struct fsafe_thread *thread = claim((from + i) % slots);
@@ -123,7 +139,7 @@ static struct fsafe_thread *claim_any(void)
                 return thread;
             }
         }
-        if (!sweep() && !add_slab())
+        if (!sweep(count) && !add_slab(count))
             return NULL;
     }
 }
@@ -224,7 +240,7 @@ static void leave(void *slot)
 bool fsafe_thread_start(const struct fsafe_thread_calls *of_rooms)
 {
     calls = *of_rooms;
-    if (!add_slab() || pthread_key_create(&leave_key, leave) != 0)
+    if (!add_slab(0) || pthread_key_create(&leave_key, leave) != 0)
         return false;
     atomic_store_explicit(&started, true, memory_order_release);
     return true;
