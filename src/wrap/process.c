@@ -6,6 +6,7 @@
 #include "fork/coordinator.h"
 #include "fork/handlers.h"
 #include "repair/futex.h"
+#include "report/report.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
 
@@ -45,6 +46,8 @@ FSAFE_EXPORT int forkpty(int *master, char *name, const struct termios *terminal
     uintptr_t before = fsafe_fork_announce(FSAFE_CALLER());
     int result = FSAFE_NEXT(forkpty)(master, name, terminal, size);
     fsafe_fork_announce(before);
+    if (result == 0)
+        fsafe_report_know_stderr(); /* the terminal, by libc's own dup2 */
     return result;
 }
 #endif

@@ -762,9 +762,11 @@ static void invalid(const struct scn_case *self)
 /* --- The table ---------------------------------------------------------------------------------------------------------------- */
 
 /* How a child ends bare that asks for a mutex of a vanished thread. */
-static const char *bare_vanished(const struct kind *kind)
+static const char *bare_vanished(const struct door *door, const struct kind *kind)
 {
-    return kind->protocol == PTHREAD_PRIO_INHERIT ? "dies SIGABRT" : "hangs";
+    if (kind->protocol != PTHREAD_PRIO_INHERIT)
+        return "hangs";
+    return door->open == by_daemon ? "dies SIGABRT|hangs" : "dies SIGABRT"; /* the parent ends meanwhile */
 }
 
 /*
@@ -784,6 +786,8 @@ static struct scn_case own_ends(const struct door *door, const struct kind *kind
     return (struct scn_case){.bare = asks ? "hangs" : "fails EPERM"};
 }
 
+#define TAKEN_FROM_WORKER MUTEX_TAKEN ".* held at fork by \\d+ \"worker\""
+
 void scn_cases(void)
 {
     for (int d = 0; d < DOORS; d++) {
@@ -792,8 +796,9 @@ void scn_cases(void)
         CASE("fine", handlers, .says = SCN_SILENT), door->name, "handlers");
         for (int k = 0; k < KINDS; k++) {
             const struct kind *kind = &kinds[k];
-            scn_add((struct scn_case){.entry = door, .kind = kind, .bare = bare_vanished(kind), .run = vanished,
-                                      .says = "once:" MUTEX_TAKEN ".* held at fork by \\d+ \"worker\""},
+            scn_add((struct scn_case){.entry = door, .kind = kind, .bare = bare_vanished(door, kind), .run = vanished,
+                                      .says = door->unseen ? "once:" TAKEN_FROM_WORKER " ;; never:; fork "
+                                                           : "once:" TAKEN_FROM_WORKER ".*; fork \\d+ by \\d+ in doors"},
                     "%s-vanished-%s", door->name, kind->name);
             for (int b = 0; b < OWN_BODIES; b++) {
                 const struct scn_case ends = own_ends(door, kind, b);
