@@ -238,7 +238,7 @@ static void use_streams(void)
     funlockfile(null);
 }
 
-/* A fork that a signal interrupts, and whose handler forks. */
+/* A fork that a signal interrupts, and whose handler forks. Bare, a child that goes on from there may hang. */
 static void use_fork(void)
 {
     const pid_t parent = getpid();
@@ -304,6 +304,67 @@ static void in_signal(const struct scn_case *self)
     scn_join(shooter);
     for (int i = 0; company && i < 2; i++)
         scn_join(busy[i]);
+}
+
+static int fork_begins;
+static atomic_int inner_child;
+
+static void begin_fork(void)
+{
+    if (!is_child)
+        scn_ring(fork_begins);
+}
+
+static void fork_in_fork(int number)
+{
+    (void)number;
+    const pid_t child = _Fork();
+    if (child == 0) {
+        is_child = 1;
+        scn_arm();
+        return;
+    }
+    scn_ring(worker.leave);
+    atomic_store(&inner_child, child);
+}
+
+static void *shooting_once_body(void *unused)
+{
+    scn_await(fork_begins);
+    usleep(50000);
+    syscall(SYS_tgkill, getpid(), victim_tid, SIGUSR1);
+    return unused;
+}
+
+/*
+ * While a fork waits for the worker to let go, a signal handler forks, and its child goes on with the first fork. All
+ * have threads then, which nothing may stop.
+ */
+static void signal_in_drain(const struct scn_case *self)
+{
+    (void)self;
+    victim_tid = (pid_t)syscall(SYS_gettid);
+    fork_begins = scn_bell();
+    const struct sigaction action = {.sa_handler = fork_in_fork, .sa_flags = SA_RESTART};
+    SCN_IS(sigaction(SIGUSR1, &action, NULL), 0);
+    hold_orphan();
+    SCN_IS(pthread_atfork(begin_fork, NULL, NULL), 0);
+    const pthread_t shooter = scn_start(shooting_once_body, NULL);
+    const pid_t child = fork();
+    if (child == 0)
+        scn_arm();
+    while (child > 0 && !is_child && atomic_load(&inner_child) == 0)
+        sched_yield();
+    if (is_child && child > 0) /* bare it may be the parent's */
+        waitpid(child, NULL, 0);
+    else if (child > 0) {
+        scn_reap(child);
+        scn_reap(atomic_load(&inner_child));
+        scn_join(shooter);
+        scn_join(worker.thread);
+    }
+    scn_exclusion(mutex_lock, mutex_unlock, &other_lock, 3, 50);
+    scn_fine();
 }
 
 /* --- A thread with the smallest stack --------------------------------------------------------------------------------- */
@@ -618,10 +679,12 @@ void scn_cases(void)
                                       .entry = &ways[i], .number = counts[k]},
                     "%d-threads-%s", counts[k], ways[i].name);
     for (size_t i = 0; i < sizeof interrupted / sizeof interrupted[0]; i++)
-        for (int k = 0; k < 2; k++)
+        for (int k = 0; k < (interrupted[i].does == use_fork ? 1 : 2); k++)
             scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = in_signal, .entry = &interrupted[i],
                                       .number = k},
                     "signal-in-%s-%s", interrupted[i].name, k ? "goes-on" : "exits");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = signal_in_drain, .env = NEVER_WAITS},
+            "signal-in-drain-goes-on");
     scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = small_stack}, "small-stack");
     static const struct {
         const char *name;
