@@ -7,6 +7,7 @@
 #include "repair/mutex.h"
 #include "repair/rwlock.h"
 #include "repair/waits.h"
+#include "track/gate.h"
 
 static bool is_own(const struct fsafe_thread *self, int owner)
 {
@@ -157,6 +158,50 @@ bool fsafe_mutex_is_stale(uintptr_t lock, void *context)
         return false; /* it is in pthread_cond_wait and will be back: a signal handler runs */
     return !fsafe_sys_peek(lock & ~FSAFE_STAGE_MASK, &bytes, sizeof bytes) ||
            !is_own(self, fsafe_layout_mutex_owner(&bytes));
+}
+
+/* Whether the bytes deny that the thread holds the mutex. */
+static bool is_denied(const struct fsafe_thread *thread, uintptr_t lock)
+{
+    pthread_mutex_t bytes;
+    if (!fsafe_sys_peek(lock & ~FSAFE_STAGE_MASK, &bytes, sizeof bytes) || !fsafe_layout_mutex_locked(&bytes))
+        return true;
+    int owner = fsafe_layout_mutex_owner(&bytes);
+    return owner != 0 && !is_own(thread, owner);
+}
+
+/*
+ * A waiter whose condition variable is settled still counts as a user of its mutex, for whoever destroys that. After so
+ * many generations nobody will.
+ */
+enum { KEEP_USERS = 16 };
+
+static bool is_user_only(struct fsafe_thread *vanished)
+{
+    uintptr_t lock, site;
+    for (uint32_t i = fsafe_ledger_depth(fsafe_thread_waits(vanished)); i > 0; i--)
+        if (fsafe_ledger_read(fsafe_thread_waits(vanished), i, &lock, &site) &&
+            (lock & FSAFE_STAGE_MASK) != FSAFE_INSIDE_MUTEX)
+            return false;
+    return fsafe_lineage_generation() - fsafe_thread_generation(vanished) > KEEP_USERS;
+}
+
+void fsafe_mutex_clear_stale(struct fsafe_thread *vanished)
+{
+    struct fsafe_ledger *locks = fsafe_thread_locks(vanished), *waits = fsafe_thread_waits(vanished);
+    uintptr_t lock, site;
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    if (is_user_only(vanished))
+        for (uint32_t i = fsafe_ledger_depth(waits); i > 0; i--)
+            if (fsafe_ledger_read(waits, i, &lock, &site))
+                fsafe_ledger_clear(waits, i, lock);
+    for (uint32_t i = fsafe_ledger_depth(locks); i > 0; i--)
+        /* Small numbers are no addresses but calls of libc's. A waiter's mutex may be anybody's. */
+        if (fsafe_ledger_read(locks, i, &lock, &site) && !fsafe_ledger_is_of_rwlock(lock) &&
+            !fsafe_gate_is_region(lock) && fsafe_ledger_find(waits, lock) == 0 && is_denied(vanished, lock))
+            fsafe_ledger_clear(locks, i, lock);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
 static const char *kind_name(enum fsafe_mutex_kind kind)

@@ -47,4 +47,10 @@ void fsafe_mutex_born(pthread_mutex_t *mutex);
  */
 bool fsafe_mutex_is_stale(uintptr_t lock, void *context);
 
+/*
+ * Clears a vanished thread's records of mutexes that are free or somebody else's. Context: child, any thread with
+ * signals blocked, no latch held.
+ */
+void fsafe_mutex_clear_stale(struct fsafe_thread *vanished);
+
 #endif

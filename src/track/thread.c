@@ -30,8 +30,11 @@ static _Atomic bool started;
 /* Past its last destructor: it may still take locks, and nobody would remove its slot again. */
 static __thread bool left __attribute__((tls_model("initial-exec")));
 
-/* A vanished thread's slot is kept while it has records, but not for ever: generations may go on and on. */
-enum { KEEP_GENERATIONS = 64 };
+/*
+ * A vanished thread's slot is kept while it has records that a lock bears out, but not for ever: generations may go on
+ * and on, and each may leave some.
+ */
+enum { KEEP_GENERATIONS = 1024 };
 
 /* So is the slot of a thread that ended with locks in its hands: a program may do that all day. */
 enum { KEEP_ENDED = 256 };
@@ -126,6 +129,38 @@ static bool sweep(uint32_t count)
     return swept;
 }
 
+static bool is_all_clear(const struct fsafe_ledger *ledger)
+{
+    uintptr_t lock, site;
+    for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
+        if (fsafe_ledger_read(ledger, i, &lock, &site))
+            return false;
+    return true;
+}
+
+/*
+ * Frees slots of vanished threads whose locks have found new owners since: a family of servers that fork their like
+ * would grow from one to the next. Returns how many.
+ */
+static uint32_t clear_vanished(void)
+{
+    uint32_t cleared = 0;
+    uint32_t now = fsafe_lineage_generation();
+    for (uint32_t i = fsafe_lineage_is_child() ? fsafe_thread_slots() : 0; i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uint32_t of = fsafe_thread_generation(thread);
+        if (of == 0 || of >= now || thread->ended || is_reusable(thread, of))
+            continue;
+        calls.clear_stale(thread);
+        /* Nothing is moved, and a slot is empty at once: others may be reading. */
+        for (unsigned k = 0; k < FSAFE_LEDGERS; k++)
+            if (is_all_clear(&thread->ledgers[k]))
+                atomic_store_explicit(&thread->ledgers[k].depth, 0, memory_order_release);
+        cleared += is_empty(thread);
+    }
+    return cleared;
+}
+
 static struct fsafe_thread *claim_any(void)
 {
     for (;;) {
@@ -139,7 +174,11 @@ static struct fsafe_thread *claim_any(void)
                 return thread;
             }
         }
-        if (!sweep(count) && !add_slab(count))
+        if (sweep(count))
+            continue;
+        /* A look at all of them that frees only a few must not become a habit. */
+        uint32_t cleared = clear_vanished();
+        if (cleared < slots / 4 && !add_slab(count) && cleared == 0)
             return NULL;
     }
 }

@@ -120,6 +120,8 @@ struct fsafe_thread_calls {
     bool (*leave)(struct fsafe_thread *self);
     /* For a full ledger of locks: whether the record says nothing any more. */
     bool (*is_stale)(uintptr_t lock, void *self);
+    /* A vanished thread's slot: clear what no lock bears out any more. Called in a child, with signals blocked. */
+    void (*clear_stale)(struct fsafe_thread *vanished);
 };
 
 /* Asks calls.is_stale. */

@@ -114,7 +114,8 @@ static void start(char *const *environment)
     fsafe_lineage_start();
     fsafe_gate_start();
     fsafe_standin_start();
-    const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave, .is_stale = is_stale};
+    const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave, .is_stale = is_stale,
+                                               .clear_stale = fsafe_mutex_clear_stale};
     if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start(register_atfork)) {
         fsafe_report_note("cannot start (no memory or no thread key left): this program runs unprotected");
         return;

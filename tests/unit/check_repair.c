@@ -30,7 +30,8 @@ static struct fsafe_thread *self;
 static void set_up(void)
 {
     static const struct fsafe_thread_calls calls = {
-        .probe_owner = probe_owner, .leave = leave, .is_stale = fsafe_mutex_is_stale};
+        .probe_owner = probe_owner, .leave = leave, .is_stale = fsafe_mutex_is_stale,
+        .clear_stale = fsafe_mutex_clear_stale};
     unit_make_directory(directory);
     memset(&fsafe_options, 0, sizeof fsafe_options);
     snprintf(fsafe_options.log, sizeof fsafe_options.log, "%.500s/log", directory);

@@ -664,10 +664,16 @@ static bool leave_with_locks(struct fsafe_thread *self)
     return fsafe_ledger_depth(fsafe_thread_locks(self)) > 0;
 }
 
+static void clear_nothing(struct fsafe_thread *vanished)
+{
+    (void)vanished;
+}
+
 static void start_registry(void)
 {
     static const struct fsafe_thread_calls calls = {
-        .probe_owner = probe_owner, .leave = leave_with_locks, .is_stale = never_stale};
+        .probe_owner = probe_owner, .leave = leave_with_locks, .is_stale = never_stale,
+        .clear_stale = clear_nothing};
     fsafe_lineage_start();
     ck_assert(fsafe_thread_start(&calls));
 }

@@ -1,0 +1,151 @@
+/* Many generations: each child becomes a threaded server and forks again. */
+#include "mutex_kind.h"
+
+#include <semaphore.h>
+#include <stdio.h>
+
+enum { SLEEPERS = 8, HOLDERS = 2 };
+
+/* What is never touched again after the first generation, of each kind. */
+static pthread_mutex_t old_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_rwlock_t old_rwlock = PTHREAD_RWLOCK_INITIALIZER;
+static pthread_spinlock_t old_spin;
+static sem_t old_token;
+
+static int take_old(void *unused)
+{
+    (void)unused;
+    SCN_IS(pthread_mutex_lock(&old_mutex), 0);
+    SCN_IS(pthread_rwlock_wrlock(&old_rwlock), 0);
+    SCN_IS(pthread_spin_lock(&old_spin), 0);
+    return sem_wait(&old_token);
+}
+
+static int give_old(void *unused)
+{
+    (void)unused;
+    SCN_IS(sem_post(&old_token), 0);
+    SCN_IS(pthread_spin_unlock(&old_spin), 0);
+    SCN_IS(pthread_rwlock_unlock(&old_rwlock), 0);
+    return pthread_mutex_unlock(&old_mutex);
+}
+
+/* What every generation's threads work with. */
+static pthread_mutex_t queue_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t queue_filled = PTHREAD_COND_INITIALIZER;
+static pthread_mutex_t held[HOLDERS] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
+static int asleep;
+
+static void *sleeper_body(void *unused)
+{
+    SCN_IS(pthread_mutex_lock(&queue_mutex), 0);
+    scn_ring(asleep);
+    for (;;)
+        SCN_IS(pthread_cond_wait(&queue_filled, &queue_mutex), 0);
+    return unused;
+}
+
+/* How much of the address space is in use, and in how many pieces: ours is all in anonymous pieces. */
+struct size {
+    long pieces, kib;
+};
+
+static struct size measure(void)
+{
+    struct size size = {0, 0};
+    unsigned long from, to;
+    char line[512];
+    FILE *maps = fopen("/proc/self/maps", "re");
+    SCN_CHECK(maps != NULL);
+    while (fgets(line, sizeof line, maps))
+        if (sscanf(line, "%lx-%lx", &from, &to) == 2) {
+            size.pieces++;
+            size.kib += (long)((to - from) / 1024);
+        }
+    fclose(maps);
+    return size;
+}
+
+struct descent {
+    int generations;
+    int settled; /* the generation after which nothing grows any more */
+    bool needs_old;
+};
+
+/* The threads of the generation before are gone; each has its own of the same kind. */
+static void serve(struct scn_holder holder[HOLDERS])
+{
+    for (int i = 0; i < HOLDERS; i++)
+        scn_hold(&holder[i], mutex_lock, mutex_unlock, &held[i], 1);
+    for (int i = 0; i < SLEEPERS; i++)
+        scn_start(sleeper_body, NULL);
+    for (int i = 0; i < SLEEPERS; i++)
+        scn_await(asleep);
+    SCN_IS(pthread_mutex_lock(&queue_mutex), 0); /* the last one is in there now */
+    SCN_IS(pthread_cond_broadcast(&queue_filled), 0);
+    SCN_IS(pthread_mutex_unlock(&queue_mutex), 0);
+}
+
+static void compare(struct size before, struct size now)
+{
+    static char text[128];
+    if (now.pieces <= before.pieces + 4 && now.kib <= before.kib + 64)
+        return;
+    snprintf(text, sizeof text, "it grew from %ld pieces and %ld KiB to %ld and %ld", before.pieces, before.kib,
+             now.pieces, now.kib);
+    scn_wrong(SCN_WHERE, text);
+}
+
+/* Returns in the last generation; the others end here. */
+static void descend(const struct descent *how)
+{
+    struct size settled = {0, 0};
+    struct scn_holder holder[HOLDERS];
+    for (int generation = 1;; generation++) {
+        serve(holder);
+        if (generation == how->settled)
+            settled = measure();
+        if (generation == how->generations) {
+            if (how->settled)
+                compare(settled, measure());
+            return;
+        }
+        const pid_t child = scn_fork();
+        if (child == 0)
+            continue;
+        scn_reap(child);
+        for (int i = 0; i < HOLDERS; i++) {
+            mutex_check_held(&held[i]);
+            scn_let_go(&holder[i]);
+        }
+        scn_fine();
+    }
+}
+
+static void servers(const struct scn_case *self)
+{
+    const struct descent *const how = self->entry;
+    struct scn_holder oldest;
+    asleep = scn_bell();
+    SCN_IS(sem_init(&old_token, 0, 1), 0);
+    SCN_IS(pthread_spin_init(&old_spin, PTHREAD_PROCESS_PRIVATE), 0);
+    scn_hold(&oldest, take_old, give_old, NULL, 1);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        descend(how);
+        if (how->needs_old) {
+            SCN_IS(take_old(NULL), 0);
+            SCN_IS(give_old(NULL), 0);
+        }
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_let_go(&oldest);
+}
+
+void scn_cases(void)
+{
+    static const struct descent ten = {10, 0, true}, hundred = {100, 60, true};
+    scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = servers, .entry = &ten}, "servers-10");
+    scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = servers, .entry = &hundred}, "servers-100");
+}
