@@ -130,7 +130,10 @@ static void storm(int forks, unsigned seconds)
             setenv("VICTIM", "child", 1);
             _exit(7);
         }
-        right += ended_with(pid) == 7;
+        int end = ended_with(pid);
+        if (end != 7)
+            printf("child %d ended with %d\n", i, end);
+        right += end == 7;
     }
     stop = 1;
     pthread_join(threads[0], NULL);
