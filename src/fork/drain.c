@@ -8,7 +8,6 @@
 #include "track/gate.h"
 
 #include <limits.h>
-#include <time.h>
 
 /*
  * A thread that runs is out in no time; after LOOK_US, and as often, it is worth a look at what the others do. One
@@ -19,12 +18,14 @@ enum { LOOK_US = 1000, YIELDS = 20, PAUSE_US = 30, SLEEPERS_SHARE = 5 };
 
 static uint64_t now_us(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    return fsafe_gate_now_ns() / 1000;
 }
 
-enum state { RUNNING, IN_FUTEX, IN_CALL };
+/*
+ * What keeps a thread that is inside. IN_WAIT: another thread or process, which may take for ever and may be us. (One
+ * that waits for a process in system or pclose holds no lock of libc's meanwhile.)
+ */
+enum state { RUNNING, IN_WAIT, IN_CALL };
 
 /* Without /proc everybody runs. */
 static enum state state_of(pid_t tid)
@@ -47,7 +48,7 @@ static enum state state_of(pid_t tid)
         number = number * 10 + (line[digits++] - '0');
     if (digits == 0)
         return RUNNING; /* the word is "running" */
-    return number == SYS_futex ? IN_FUTEX : IN_CALL;
+    return number == SYS_futex || number == SYS_wait4 || number == SYS_waitid ? IN_WAIT : IN_CALL;
 }
 
 static bool is_other(const struct fsafe_thread *thread, const struct fsafe_thread *self)
@@ -84,7 +85,7 @@ static enum state look_at_all(const struct fsafe_thread *self)
             return RUNNING;
         calling |= state == IN_CALL;
     }
-    return calling ? IN_CALL : IN_FUTEX;
+    return calling ? IN_CALL : IN_WAIT;
 }
 
 static void give_up_on_all(const struct fsafe_thread *self)
@@ -101,7 +102,7 @@ static bool wait_until_empty(struct fsafe_thread *self, uint64_t begun_us)
 {
     uint64_t budget_us = (uint64_t)fsafe_options.drain_ms * 1000;
     uint64_t next_look = LOOK_US;
-    unsigned futex_looks = 0;
+    unsigned waiting_looks = 0;
     unsigned inside, fewest = UINT_MAX;
     uint64_t last_left_us = 0; /* when the latest of them got out */
     for (unsigned round = 0; (inside = count_inside(self)) != 0; round++) {
@@ -110,13 +111,13 @@ static bool wait_until_empty(struct fsafe_thread *self, uint64_t begun_us)
         if (inside < fewest) {
             fewest = inside;
             last_left_us = waited;
-            futex_looks = 0;
+            waiting_looks = 0;
         }
         if (waited >= next_look && !enough) {
-            /* When all sleep in futexes, and still do at the next look, they wait for somebody outside: perhaps us. */
+            /* When all wait, and still do at the next look, it is for somebody outside: perhaps us. */
             enum state state = look_at_all(self);
-            futex_looks = state == IN_FUTEX ? futex_looks + 1 : 0;
-            enough = futex_looks == 2 || (state == IN_CALL && waited - last_left_us >= budget_us / SLEEPERS_SHARE);
+            waiting_looks = state == IN_WAIT ? waiting_looks + 1 : 0;
+            enough = waiting_looks == 2 || (state == IN_CALL && waited - last_left_us >= budget_us / SLEEPERS_SHARE);
             next_look = waited + LOOK_US;
         }
         if (enough) {
@@ -131,19 +132,23 @@ static bool wait_until_empty(struct fsafe_thread *self, uint64_t begun_us)
     return true;
 }
 
-bool fsafe_drain_begin(struct fsafe_thread *self)
+void fsafe_drain_begin(struct fsafe_thread *self)
 {
-    if (fsafe_options.drain_ms == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR)
-        return false;
-    atomic_store(&self->forking, true);
-    bool others = fsafe_gate_close(self);
-    uint64_t begun_us = others ? now_us() : 0;
+    /* A signal handler that forks while this thread is forking already finds the gate closed. */
+    if (fsafe_options.drain_ms == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR || self->gate_closed)
+        return;
+    uint64_t begun_us = now_us();
     for (;;) {
-        bool empty = !others || wait_until_empty(self, begun_us);
-        fsafe_gate_freeze();
-        /* Somebody may have passed between the last look and the frost. */
-        if (!empty || !others || count_inside(self) == 0)
-            return true;
-        fsafe_gate_thaw();
+        atomic_store(&self->forking, true);
+        bool others = fsafe_gate_close(self);
+        bool is_empty = !others || wait_until_empty(self, begun_us);
+        uint64_t until_ns = (begun_us + (uint64_t)fsafe_options.drain_ms * 1000) * 1000;
+        if (!fsafe_gate_freeze(self, until_ns))
+            continue; /* a handler has forked, which opened the gate: and this may be its child */
+        /* Somebody may have passed between the last look and the frost: nobody can any more. */
+        if (is_empty && others)
+            wait_until_empty(self, begun_us);
+        if (self->gate_frozen)
+            return;
     }
 }

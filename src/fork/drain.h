@@ -7,7 +7,7 @@
 
 #include "track/thread.h"
 
-/* Closes the gate and waits. Returns whether the gate has to be opened afterwards. Context: parent, before fork. */
-bool fsafe_drain_begin(struct fsafe_thread *self);
+/* Closes the gate and waits; fsafe_gate_open ends it. Context: parent, before fork. */
+void fsafe_drain_begin(struct fsafe_thread *self);
 
 #endif

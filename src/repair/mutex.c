@@ -212,7 +212,7 @@ static bool is_interrupted_here(struct fsafe_thread *self, uintptr_t lock)
 {
     unsigned records = 0;
     for (uint32_t i = fsafe_ledger_depth(fsafe_thread_locks(self)); i > 0; i--)
-        records += (atomic_load_explicit(&fsafe_ledger_record(fsafe_thread_locks(self), i)->lock, memory_order_relaxed) &
+        records += (fsafe_ledger_word(fsafe_thread_locks(self), i) &
                     ~FSAFE_STAGE_MASK) == lock;
     return records > 1;
 }

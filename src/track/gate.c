@@ -1,6 +1,7 @@
 /* track/gate: see gate.h. */
 #include "config.h"
 
+#include "base/latch.h"
 #include "base/options.h"
 #include "base/pages.h"
 #include "base/sys.h"
@@ -17,22 +18,44 @@
 /* <linux/membarrier.h> is younger than the kernels we meet. */
 enum { PRIVATE_EXPEDITED = 1 << 3, REGISTER_PRIVATE_EXPEDITED = 1 << 4 };
 
-/* How many forks keep the gate closed, and a word that changes when one of them is over. */
+/*
+ * How many forks keep the gate closed. Changed with the ledgers in one piece, under the latch: an opener that is late must
+ * not open what the next fork has closed.
+ */
 static _Atomic uint32_t closers;
+static struct fsafe_latch latch = FSAFE_LATCH_FREE;
+
+/* How many of them have frozen it: one, if nobody was stuck. */
+static _Atomic uint32_t freezers;
+
+/* A word that changes when one of these forks is over. */
 static _Atomic uint32_t turns;
 
 /* A turn that somebody waited for in vain: it stops nobody any more. */
 static _Atomic uint32_t expired = UINT32_MAX;
 
-/* How many of them have frozen it. */
-static _Atomic uint32_t freezers;
-
 /* --- Inside ------------------------------------------------------------------------------------------ */
 
 /* The stage bits stay clear. */
-static uintptr_t record_of(enum fsafe_region region)
+static uintptr_t record_of(enum fsafe_region region, uintptr_t frame)
 {
-    return (uintptr_t)region << 3;
+    return FSAFE_REGION_MARK | FSAFE_REGION_FRAME(frame) | (uintptr_t)region << 2;
+}
+
+_Static_assert(FSAFE_REGIONS <= 64, "a region fits into its bits");
+
+/*
+ * Drops the calls made from frames that are no more: below the caller's own. (One under way on another stack, which a
+ * signal handler or a coroutine of this thread interrupts, may look so. It is not waited for then.)
+ */
+static __attribute__((noinline)) void drop_left(struct fsafe_ledger *locks, uintptr_t frame)
+{
+    for (uint32_t i = fsafe_ledger_depth(locks); i > 0; i--) {
+        uintptr_t lock, site;
+        if (fsafe_ledger_read(locks, i, &lock, &site) && fsafe_gate_is_region(lock) && FSAFE_REGION_MARK != 0 &&
+            (lock & ~FSAFE_REGION_MARK) >> 8 << 8 <= FSAFE_REGION_FRAME(frame))
+            fsafe_ledger_drop(locks, lock);
+    }
 }
 
 static bool is_stale(uintptr_t lock, void *context)
@@ -43,9 +66,15 @@ static bool is_stale(uintptr_t lock, void *context)
 struct fsafe_visit fsafe_gate_enter(enum fsafe_region region, uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
-    struct fsafe_visit visit = {.thread = self, .record = record_of(region)};
-    if (self != NULL && !fsafe_ledger_push(fsafe_thread_locks(self), visit.record, site) &&
-        !fsafe_ledger_push_full(fsafe_thread_locks(self), visit.record, site, is_stale, self))
+    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
+    struct fsafe_visit visit = {.thread = self, .record = record_of(region, frame)};
+    if (self == NULL)
+        return visit;
+    struct fsafe_ledger *locks = fsafe_thread_locks(self);
+    if (FSAFE_UNLIKELY(fsafe_ledger_depth(locks) > 0))
+        drop_left(locks, frame);
+    if (!fsafe_ledger_push(locks, visit.record, site) &&
+        !fsafe_ledger_push_full(locks, visit.record, site, is_stale, self))
         visit.thread = NULL;
     return visit;
 }
@@ -57,7 +86,25 @@ void fsafe_gate_leave(const struct fsafe_visit *visit)
         fsafe_ledger_drop(fsafe_thread_locks(visit->thread), visit->record);
 }
 
-bool fsafe_gate_vanished_inside(enum fsafe_region region)
+/* Of the regions asked for, which a thread of an earlier generation was inside of; where it called goes to *site. */
+static uint32_t inside_of(struct fsafe_thread *thread, uint32_t asked, uintptr_t *site)
+{
+    uint32_t generation = fsafe_thread_generation(thread);
+    uint32_t regions = 0;
+    uintptr_t lock, at;
+    if (generation == 0 || generation >= fsafe_lineage_generation())
+        return 0;
+    for (uint32_t k = fsafe_ledger_depth(fsafe_thread_locks(thread)); k > 0; k--) {
+        if (!fsafe_ledger_read(fsafe_thread_locks(thread), k, &lock, &at) || !fsafe_gate_is_region(lock) ||
+            (FSAFE_REGION_BIT(fsafe_gate_region(lock)) & asked) == 0)
+            continue;
+        regions |= FSAFE_REGION_BIT(fsafe_gate_region(lock));
+        *site = at;
+    }
+    return regions;
+}
+
+uint32_t fsafe_gate_vanished_inside(void)
 {
     /* What threads of earlier generations were in does not change: found once for each generation. */
     static _Atomic uint32_t found_generation;
@@ -65,20 +112,28 @@ bool fsafe_gate_vanished_inside(enum fsafe_region region)
     uint32_t now = fsafe_lineage_generation();
     if (atomic_load_explicit(&found_generation, memory_order_acquire) != now) {
         uint32_t regions = 0;
-        for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-            struct fsafe_thread *thread = fsafe_thread_slot(i);
-            uint32_t generation = fsafe_thread_generation(thread);
-            if (generation == 0 || generation >= now)
-                continue;
-            uintptr_t lock, site;
-            for (uint32_t k = fsafe_ledger_depth(fsafe_thread_locks(thread)); k > 0; k--)
-                if (fsafe_ledger_read(fsafe_thread_locks(thread), k, &lock, &site) && fsafe_gate_is_region(lock))
-                    regions |= 1u << (lock >> 3);
-        }
+        uintptr_t site;
+        for (uint32_t i = fsafe_thread_slots(); i-- > 0;)
+            regions |= inside_of(fsafe_thread_slot(i), UINT32_MAX, &site);
         atomic_store_explicit(&found, regions, memory_order_relaxed);
         atomic_store_explicit(&found_generation, now, memory_order_release);
     }
-    return (atomic_load_explicit(&found, memory_order_relaxed) >> region & 1) != 0;
+    return atomic_load_explicit(&found, memory_order_relaxed);
+}
+
+struct fsafe_thread *fsafe_gate_find_vanished(uint32_t regions, uintptr_t *site)
+{
+    struct fsafe_thread *latest = NULL;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uintptr_t at;
+        if (inside_of(thread, regions, &at) == 0 ||
+            (latest != NULL && fsafe_thread_generation(thread) <= fsafe_thread_generation(latest)))
+            continue;
+        latest = thread;
+        *site = at;
+    }
+    return latest;
 }
 
 /* How many mutexes the thread has a record of and has left, because it waits for a condition. */
@@ -140,100 +195,139 @@ static bool is_of_this_process(const struct fsafe_thread *thread)
     return fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended;
 }
 
-bool fsafe_gate_close(struct fsafe_thread *self)
+/* For every thread, under the latch. Returns whether there are others than `self`. */
+static bool gate_all(const struct fsafe_thread *self, bool closed)
 {
     bool others = false;
-    atomic_fetch_add(&closers, 1);
     for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
         struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (thread == self || !is_of_this_process(thread))
+        if (!is_of_this_process(thread))
             continue;
-        gate_thread(thread, true);
-        others = true;
+        gate_thread(thread, closed);
+        others |= thread != self;
     }
+    return others;
+}
+
+bool fsafe_gate_close(struct fsafe_thread *self)
+{
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&latch, &old);
+    atomic_fetch_add(&closers, 1);
+    bool others = gate_all(self, true);
+    self->gate_closed = true;
+    fsafe_latch_release(&latch, &old);
     if (others)
         barrier_everywhere();
     return others;
 }
 
-void fsafe_gate_freeze(void)
+void fsafe_gate_open(struct fsafe_thread *self)
 {
-    atomic_fetch_add(&freezers, 1);
-    atomic_thread_fence(memory_order_seq_cst);
-}
-
-void fsafe_gate_thaw(void)
-{
-    atomic_fetch_sub(&freezers, 1);
+    if (!self->gate_closed)
+        return;
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&latch, &old);
+    if (atomic_fetch_sub(&closers, 1) == 1)
+        gate_all(self, false);
+    if (self->gate_frozen)
+        atomic_fetch_sub(&freezers, 1);
+    self->gate_closed = self->gate_frozen = false;
     atomic_fetch_add(&turns, 1);
+    fsafe_latch_release(&latch, &old);
     fsafe_sys_futex_wake(&turns, INT32_MAX);
-}
-
-void fsafe_gate_open(void)
-{
-    if (atomic_fetch_sub(&closers, 1) == 1) {
-        for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-            struct fsafe_thread *thread = fsafe_thread_slot(i);
-            if (is_of_this_process(thread))
-                gate_thread(thread, false);
-        }
-        /* Somebody closed it meanwhile, before or after we opened a ledger: what is open too much is stopped again. */
-        if (atomic_load(&closers) != 0)
-            for (uint32_t i = fsafe_thread_slots(); i-- > 0;)
-                if (is_of_this_process(fsafe_thread_slot(i)))
-                    gate_thread(fsafe_thread_slot(i), true);
-    }
-    /* Only now: who is woken finds it open, or closed by another. */
-    fsafe_gate_thaw();
 }
 
 void fsafe_gate_reset(struct fsafe_thread *self)
 {
+    fsafe_latch_reset(&latch);
     if (atomic_load_explicit(&closers, memory_order_relaxed) != 0)
         atomic_store_explicit(&closers, 0, memory_order_relaxed);
     if (atomic_load_explicit(&freezers, memory_order_relaxed) != 0)
         atomic_store_explicit(&freezers, 0, memory_order_relaxed);
-    if (self != NULL)
+    if (self != NULL) {
+        self->gate_closed = self->gate_frozen = false;
         gate_thread(self, false);
+    }
 }
 
 void fsafe_gate_join(struct fsafe_thread *self)
 {
-    if (atomic_load(&closers) != 0)
-        gate_thread(self, true);
+    /* Either we see that it is closed, or who closes it sees us. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load(&closers) == 0)
+        return;
+    fsafe_latch_acquire_open(&latch);
+    gate_thread(self, atomic_load(&closers) != 0);
+    fsafe_latch_release_open(&latch);
 }
 
-static uint64_t now_ns(void)
+uint64_t fsafe_gate_now_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* Sleeps until `turns` is not `turn` any more. Returns whether that was before `until_ns`. */
+/* Sleeps until `turns` is not `turn`, it is `until_ns`, or a signal came. Returns whether there is time left. */
+static bool sleep_a_turn(uint32_t turn, uint64_t until_ns)
+{
+    uint64_t now = fsafe_gate_now_ns();
+    if (now >= until_ns)
+        return false;
+    struct timespec left = {.tv_sec = (time_t)((until_ns - now) / 1000000000),
+                            .tv_nsec = (long)((until_ns - now) % 1000000000)};
+    fsafe_sys_futex_wait(&turns, turn, &left);
+    return true;
+}
+
+/* Waits until the gate is open or `turns` is not `turn` any more. Returns whether that was before `until_ns`. */
 static bool wait_for_turn(uint32_t turn, uint64_t until_ns)
 {
     while (atomic_load(&turns) == turn && atomic_load(&closers) != 0) {
-        uint64_t now = now_ns();
-        if (now >= until_ns)
-            atomic_store(&expired, turn);
         if (atomic_load(&expired) == turn)
             return false;
-        struct timespec left = {.tv_sec = (time_t)((until_ns - now) / 1000000000),
-                                .tv_nsec = (long)((until_ns - now) % 1000000000)};
-        fsafe_sys_futex_wait(&turns, turn, &left);
+        if (!sleep_a_turn(turn, until_ns))
+            atomic_store(&expired, turn);
     }
     return true;
 }
 
-void fsafe_gate_pass(struct fsafe_ledger *ledger)
+bool fsafe_gate_freeze(struct fsafe_thread *self, uint64_t until_ns)
+{
+    for (bool time_left = true;;) {
+        uint32_t turn = atomic_load(&turns);
+        uint32_t none = 0;
+        struct fsafe_sigset old;
+        fsafe_sys_block_signals(&old);
+        bool closed = self->gate_closed;
+        if (closed && !self->gate_frozen) {
+            /* A fork that outlasts its time is stuck in libc's own: it waits for a thread that is in fflush, perhaps. */
+            self->gate_frozen = atomic_compare_exchange_strong(&freezers, &none, 1) ||
+                                (!time_left && atomic_fetch_add(&freezers, 1) > 0);
+        }
+        bool frozen = self->gate_frozen;
+        fsafe_sys_restore_signals(&old);
+        if (!closed)
+            return false;
+        if (frozen) {
+            /* Whoever passes from now on looks here first. */
+            atomic_thread_fence(memory_order_seq_cst);
+            return true;
+        }
+        time_left = sleep_a_turn(turn, until_ns);
+    }
+}
+
+void fsafe_gate_pass(struct fsafe_ledger *ledger, uint32_t next)
 {
     struct fsafe_thread *self = fsafe_self;
-    bool stops = self != NULL && !atomic_load_explicit(&self->forking, memory_order_relaxed);
+    /* One who is inside has to get out, whichever of the ledgers says so. */
+    bool stops = self != NULL && !atomic_load_explicit(&self->forking, memory_order_relaxed) && !fsafe_gate_is_inside(self);
     uint64_t until_ns = 0;
     uint32_t turn = atomic_load(&turns);
     if (stops && atomic_load(&closers) != 0) {
-        until_ns = now_ns() + (uint64_t)fsafe_options.drain_ms * 1000000;
+        until_ns = fsafe_gate_now_ns() + (uint64_t)fsafe_options.drain_ms * 1000000;
         /*
          * One turn is enough, even if the next fork has closed the gate by then: a program that forks without end must
          * not stop its threads without end.
@@ -243,13 +337,13 @@ void fsafe_gate_pass(struct fsafe_ledger *ledger)
     for (;;) {
         turn = atomic_load(&turns);
         /* Seen inside first, then asked whether it was in time: a fork freezes first and then looks who is inside. */
-        atomic_store(&ledger->depth, 1);
+        atomic_store(&ledger->depth, next);
         atomic_thread_fence(memory_order_seq_cst);
-        if (!stops || atomic_load(&freezers) == 0)
+        if (!stops || atomic_load(&freezers) == 0 || atomic_load(&closers) == 0)
             return;
-        atomic_store(&ledger->depth, 0);
+        atomic_store(&ledger->depth, next - 1);
         if (until_ns == 0)
-            until_ns = now_ns() + (uint64_t)fsafe_options.drain_ms * 1000000;
+            until_ns = fsafe_gate_now_ns() + (uint64_t)fsafe_options.drain_ms * 1000000;
         stops = wait_for_turn(turn, until_ns);
     }
 }

@@ -21,19 +21,27 @@ enum fsafe_region {
     FSAFE_REGION_RANDOM,
     FSAFE_REGION_LOCALE,
     FSAFE_REGION_GETTEXT,
-    FSAFE_REGION_EXIT,
     FSAFE_REGION_LOADER,
     FSAFE_REGION_ICONV,
-    FSAFE_REGION_NSS,
+    FSAFE_REGION_NSS,      /* one entry, by name or number */
+    FSAFE_REGION_NSS_LIST, /* all entries, one after the other */
+    FSAFE_REGION_UTMP,
+    /* From here on a thread that stays inside for long mostly sleeps without the lock, or has that of another object. */
+    FSAFE_REGION_VAGUE,
+    FSAFE_REGION_EXIT = FSAFE_REGION_VAGUE,
     FSAFE_REGION_RESOLVER,
     FSAFE_REGION_NAMED_SEMAPHORE,
-    FSAFE_REGION_UTMP,
     FSAFE_REGION_POPEN,
+    FSAFE_REGION_SYSTEM,
     FSAFE_REGION_TIMER,
     FSAFE_REGION_DIRECTORY,
     FSAFE_REGION_REGEX,
+    FSAFE_REGION_PASSING, /* the lock is taken now and then only: nobody is warned of it */
     FSAFE_REGIONS,
 };
+
+/* A set of regions. */
+#define FSAFE_REGION_BIT(region) (UINT32_C(1) << (region))
 
 struct fsafe_ledger;
 struct fsafe_thread;
@@ -48,47 +56,77 @@ struct fsafe_visit {
 struct fsafe_visit fsafe_gate_enter(enum fsafe_region region, uintptr_t site);
 void fsafe_gate_leave(const struct fsafe_visit *visit);
 
-/* Whether a record in the ledger of locks is such a call; they carry small numbers where locks have addresses. */
+/*
+ * A call's record in the ledger of locks, where locks have addresses: a mark, the region, and above it the frame that the
+ * call was made from. So a call that was left by longjmp can be told from one that is under way: a later call is made
+ * from a frame above it.
+ */
+#if UINTPTR_MAX > UINT32_MAX
+#define FSAFE_REGION_MARK ((uintptr_t)1 << 62)
+#define FSAFE_REGION_FRAME(frame) ((frame) >> 4 << 8)
+#else
+#define FSAFE_REGION_MARK ((uintptr_t)0)
+#define FSAFE_REGION_FRAME(frame) ((uintptr_t)0)
+#endif
+
 static inline bool fsafe_gate_is_region(uintptr_t lock)
 {
-    return lock < 4096;
+    return FSAFE_REGION_MARK != 0 ? (lock & FSAFE_REGION_MARK) != 0 : lock < 4096;
 }
 
-/* Whether a thread that vanished at a fork down the line was inside such a call then. Context: child. */
-bool fsafe_gate_vanished_inside(enum fsafe_region region);
+/* The region of such a record. */
+static inline enum fsafe_region fsafe_gate_region(uintptr_t lock)
+{
+    return (enum fsafe_region)(lock >> 2 & 63);
+}
+
+/* Which regions threads that vanished at a fork down the line were inside of then. Context: child. */
+uint32_t fsafe_gate_vanished_inside(void);
+
+/* The latest to vanish of those inside one of `regions`, and where it had called; NULL: none. Context: child. */
+struct fsafe_thread *fsafe_gate_find_vanished(uint32_t regions, uintptr_t *site);
 
 /* Makes barriers possible. Context: start-up. */
 void fsafe_gate_start(void);
 
 /*
- * Closes the gate for all threads but `self`, and makes sure that each of them is either seen inside or stopped.
- * Returns whether there are others. Opening it again wakes those who were stopped. Several threads may have closed it
- * at a time. Context: a forking thread.
+ * Closes the gate, and makes sure that every other thread is either seen inside or stopped. Returns whether there are
+ * others. Several threads may have closed it at a time. Context: `self`, forking, which has not closed it.
  */
 bool fsafe_gate_close(struct fsafe_thread *self);
-void fsafe_gate_open(void);
 
 /*
- * While it is closed, those who have waited a turn may still pass; once it is frozen nobody may. A fork freezes it when
- * nobody is inside any more, and has to look once more after that. Context: the thread that closed it.
+ * While the gate is closed, those who have waited a turn may still pass; while it is frozen nobody may. A fork freezes
+ * it when nobody is inside any more, and looks once more after that. One fork at a time; who waits longer than
+ * `until_ns` freezes it all the same. Returns false when `self` does not have it closed any more: a signal handler of
+ * this thread has forked meanwhile, and this may even be the child of that. Context: `self`, forking.
  */
-void fsafe_gate_freeze(void);
-void fsafe_gate_thaw(void);
+bool fsafe_gate_freeze(struct fsafe_thread *self, uint64_t until_ns);
+
+/* Undoes both, if `self` has done them, and wakes those who were stopped. Context: `self`. */
+void fsafe_gate_open(struct fsafe_thread *self);
 
 /* It is open, and `self`, the only thread, is not stopped by what others did before. Context: child, alone. */
 void fsafe_gate_reset(struct fsafe_thread *self);
 
 /*
  * Lets the calling thread inside: waits until the gate opens, or one of the forks that closed it is over, but for no
- * longer than FORKSAFE_DRAIN_MS, and not at all in a thread that is forking. On return the first record of `ledger`
- * is reserved, so that a fork from now on sees it. Context: the ledger's thread, outside.
+ * longer than FORKSAFE_DRAIN_MS, and not at all in a thread that is inside already or is forking. On return record
+ * `next` of `ledger`, the one above its latest, is reserved, so that a fork from now on sees it. Context: the
+ * ledger's thread.
  */
-void fsafe_gate_pass(struct fsafe_ledger *ledger);
+void fsafe_gate_pass(struct fsafe_ledger *ledger, uint32_t next);
 
-/* Stops a thread that joins while the gate is closed. Context: the joining thread. */
+/* Stops a thread that joins while the gate is closed. Context: the joining thread, signals blocked. */
 void fsafe_gate_join(struct fsafe_thread *self);
 
-/* Whether the thread is inside something that is worth waiting for. Context: a forking thread, gate closed. */
+/* The clock that until_ns is read from. */
+uint64_t fsafe_gate_now_ns(void);
+
+/*
+ * Whether the thread is inside something that is worth waiting for. Context: a forking thread, gate closed; or the
+ * thread itself.
+ */
 bool fsafe_gate_is_inside(struct fsafe_thread *thread);
 
 #endif

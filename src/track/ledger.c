@@ -6,13 +6,6 @@
 #include "track/gate.h"
 #include "track/ledger.h"
 
-/* In a record's site: no code of a program lies in the upper half of the address space. Elsewhere nothing is marked. */
-#if UINTPTR_MAX > UINT32_MAX
-#define OUTLASTED ((uintptr_t)1 << 63)
-#else
-#define OUTLASTED ((uintptr_t)0)
-#endif
-
 static uintptr_t address_of(uintptr_t lock)
 {
     return lock & ~FSAFE_STAGE_MASK;
@@ -20,7 +13,7 @@ static uintptr_t address_of(uintptr_t lock)
 
 static uintptr_t load_lock(const struct fsafe_record *record)
 {
-    return atomic_load_explicit(&record->lock, memory_order_relaxed);
+    return atomic_load_explicit(&record->lock, memory_order_relaxed) & ~FSAFE_OUTLASTED;
 }
 
 static void copy_record(struct fsafe_record *to, const struct fsafe_record *from)
@@ -29,7 +22,7 @@ static void copy_record(struct fsafe_record *to, const struct fsafe_record *from
     atomic_store_explicit(&to->lock, 0, memory_order_release);
     atomic_store_explicit(&to->site, atomic_load_explicit(&from->site, memory_order_relaxed),
                           memory_order_release);
-    atomic_store_explicit(&to->lock, load_lock(from), memory_order_release);
+    atomic_store_explicit(&to->lock, atomic_load_explicit(&from->lock, memory_order_relaxed), memory_order_release);
 }
 
 void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capacity)
@@ -76,16 +69,19 @@ bool fsafe_ledger_read(const struct fsafe_ledger *ledger, uint32_t index, uintpt
     if (records == NULL || index == 0 || index >= records->capacity ||
         index > atomic_load_explicit(&ledger->depth, memory_order_acquire))
         return false;
-    *lock = atomic_load_explicit(&records->record[index].lock, memory_order_acquire);
-    *site = atomic_load_explicit(&records->record[index].site, memory_order_relaxed) & ~OUTLASTED;
+    *lock = atomic_load_explicit(&records->record[index].lock, memory_order_acquire) & ~FSAFE_OUTLASTED;
+    *site = atomic_load_explicit(&records->record[index].site, memory_order_relaxed);
     return *lock != 0;
 }
 
 void fsafe_ledger_clear(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock)
 {
     struct fsafe_records *records = atomic_load_explicit(&ledger->records, memory_order_acquire);
-    if (records != NULL && index < records->capacity)
-        atomic_compare_exchange_strong(&records->record[index].lock, &lock, 0);
+    uintptr_t marked = lock | FSAFE_OUTLASTED;
+    /* Empty, and not like one that is reserved: nobody is on his way in. */
+    if (records != NULL && index < records->capacity &&
+        !atomic_compare_exchange_strong(&records->record[index].lock, &lock, FSAFE_OUTLASTED))
+        atomic_compare_exchange_strong(&records->record[index].lock, &marked, FSAFE_OUTLASTED);
 }
 
 /*
@@ -202,10 +198,10 @@ static bool has_empty(const struct fsafe_ledger *ledger)
 bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site,
                             fsafe_ledger_is_stale *is_stale, void *context)
 {
-    /* Only those outside are stopped: who is inside has to get out. */
-    if (fsafe_ledger_depth(ledger) == 0) {
-        fsafe_gate_pass(ledger);
-        fill_in(ledger, 1, lock, site);
+    uint32_t next = fsafe_ledger_depth(ledger) + 1;
+    if (atomic_load_explicit(&ledger->room, memory_order_relaxed) == 0 && next <= real_room(ledger)) {
+        fsafe_gate_pass(ledger, next);
+        fill_in(ledger, next, lock, site);
         return true;
     }
     struct fsafe_sigset old;
@@ -242,11 +238,13 @@ void fsafe_ledger_gate(struct fsafe_ledger *ledger, bool closed)
 void fsafe_ledger_mark_outlasted(struct fsafe_ledger *ledger)
 {
     struct fsafe_records *records = atomic_load_explicit(&ledger->records, memory_order_acquire);
-    uintptr_t lock, site;
-    for (uint32_t i = fsafe_ledger_depth(ledger); records != NULL && i > 0; i--)
-        /* The thread may be on to another lock by now: then its site has changed, or changes after this. */
-        if (fsafe_ledger_read(ledger, i, &lock, &site) && i < records->capacity)
-            atomic_compare_exchange_strong(&records->record[i].site, &site, site | OUTLASTED);
+    for (uint32_t i = fsafe_ledger_depth(ledger); records != NULL && i > 0; i--) {
+        if (i >= records->capacity)
+            continue;
+        /* The thread may be on to another lock by now: then the word has changed, or changes after this. */
+        uintptr_t word = atomic_load_explicit(&records->record[i].lock, memory_order_relaxed);
+        atomic_compare_exchange_strong(&records->record[i].lock, &word, word | FSAFE_OUTLASTED);
+    }
 }
 
 uint32_t fsafe_ledger_count_fresh(const struct fsafe_ledger *ledger)
@@ -258,8 +256,8 @@ uint32_t fsafe_ledger_count_fresh(const struct fsafe_ledger *ledger)
     uint32_t depth = atomic_load_explicit(&ledger->depth, memory_order_acquire);
     for (uint32_t i = 1; i <= depth && i < records->capacity; i++) {
         /* A slot that is reserved and still empty is a thread on its way in. */
-        uintptr_t site = atomic_load_explicit(&records->record[i].site, memory_order_relaxed);
-        fresh += (site & OUTLASTED) == 0;
+        uintptr_t word = atomic_load_explicit(&records->record[i].lock, memory_order_relaxed);
+        fresh += (word & FSAFE_OUTLASTED) == 0 || FSAFE_OUTLASTED == 0;
     }
     return fresh;
 }

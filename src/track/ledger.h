@@ -39,8 +39,18 @@ static inline bool fsafe_ledger_is_of_rwlock(uintptr_t lock)
     return (lock & FSAFE_STAGE_MASK) >= FSAFE_READING;
 }
 
+/*
+ * In a record's lock word: no fork waits for it. A fork has done so in vain, or another thread has emptied the record. No
+ * lock lies in the upper half of the address space; where that is not so nothing is marked.
+ */
+#if UINTPTR_MAX > UINT32_MAX
+#define FSAFE_OUTLASTED ((uintptr_t)1 << 63)
+#else
+#define FSAFE_OUTLASTED ((uintptr_t)0)
+#endif
+
 struct fsafe_record {
-    _Atomic uintptr_t lock; /* address | stage; 0: reserved, not filled in yet, or given back */
+    _Atomic uintptr_t lock; /* address | stage | outlasted; 0: reserved, not filled in yet, or given back */
     _Atomic uintptr_t site; /* the place that took it */
 };
 
@@ -83,7 +93,7 @@ typedef bool fsafe_ledger_is_stale(uintptr_t lock, void *context);
 void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capacity);
 
 /*
- * Adds a record where push would not. A gated ledger: waits at the gate if the record is its first. A full one: drops
+ * Adds a record where push would not. A gated ledger: waits at the gate if its thread is outside. A full one: drops
  * duplicates and what `is_stale` names, and doubles the array when that frees less than half. Returns false when there
  * is no memory: the lock then goes unrecorded.
  */
@@ -130,6 +140,12 @@ bool fsafe_ledger_drop_inner(struct fsafe_ledger *ledger, uintptr_t lock);
 static inline struct fsafe_record *fsafe_ledger_record(const struct fsafe_ledger *ledger, uint32_t index)
 {
     return &atomic_load_explicit(&ledger->records, memory_order_relaxed)->record[index];
+}
+
+/* What the record says: address | stage, or 0. */
+static inline uintptr_t fsafe_ledger_word(const struct fsafe_ledger *ledger, uint32_t index)
+{
+    return atomic_load_explicit(&fsafe_ledger_record(ledger, index)->lock, memory_order_relaxed) & ~FSAFE_OUTLASTED;
 }
 
 static inline uint32_t fsafe_ledger_depth(const struct fsafe_ledger *ledger)
@@ -187,7 +203,7 @@ static inline bool fsafe_ledger_drop_stage(struct fsafe_ledger *ledger, uintptr_
     if (FSAFE_LIKELY(fsafe_ledger_pop_latest(ledger, lock)))
         return true;
     for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--) {
-        if (atomic_load_explicit(&fsafe_ledger_record(ledger, i)->lock, memory_order_relaxed) == lock) {
+        if (fsafe_ledger_word(ledger, i) == lock) {
             fsafe_ledger_remove(ledger, i);
             return true;
         }

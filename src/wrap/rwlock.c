@@ -153,7 +153,7 @@ static bool has_record(struct fsafe_thread *self, uintptr_t record)
 {
     const struct fsafe_ledger *locks = fsafe_thread_locks(self);
     for (uint32_t i = fsafe_ledger_depth(locks); i > 0; i--)
-        if (atomic_load_explicit(&fsafe_ledger_record(locks, i)->lock, memory_order_relaxed) == record)
+        if (fsafe_ledger_word(locks, i) == record)
             return true;
     return false;
 }

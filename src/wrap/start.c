@@ -9,9 +9,11 @@
 #include "libc/fresh.h"
 #include "libc/layout-stream.h"
 #include "libc/layout.h"
+#include "libc/loader.h"
 #include "repair/mutex.h"
 #include "repair/semaphore.h"
 #include "repair/spin.h"
+#include "repair/standin.h"
 #include "report/report.h"
 #include "track/gate.h"
 #include "wrap/next.h"
@@ -66,6 +68,16 @@ static bool leave(struct fsafe_thread *self)
     return locks || tokens || spins;
 }
 
+static int register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object)
+{
+#ifdef FSAFE_LIBC_GLIBC
+    return fsafe_next.__register_atfork(prepare, parent, child, object);
+#else
+    (void)object;
+    return pthread_atfork(prepare, parent, child);
+#endif
+}
+
 static void start(char *const *environment)
 {
     fsafe_report_know_stderr();
@@ -111,11 +123,15 @@ static void start(char *const *environment)
         .sem_post = fsafe_next.sem_post,
     });
     fsafe_layout_stream_self_test(fsafe_next.flockfile, fsafe_next.funlockfile);
+#ifdef FSAFE_LIBC_GLIBC
+    fsafe_loader_find(fsafe_next.dl_iterate_phdr);
+#endif
     fsafe_spin_start(fsafe_next.pthread_spin_trylock);
     fsafe_lineage_start();
     fsafe_gate_start();
+    fsafe_standin_start();
     const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave, .is_stale = is_stale};
-    if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start()) {
+    if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start(register_atfork)) {
         fsafe_report_note("cannot start (no memory or no thread key left): this program runs unprotected");
         return;
     }

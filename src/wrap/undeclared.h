@@ -9,6 +9,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#ifdef FSAFE_LIBC_GLIBC
+#include "wrap/regions.h"
+#endif
+
 /* Names from before 2.34 and fork's second name: each is defined as the alias of our wrapper. */
 #define FSAFE_SYMBOL(name)
 #define FSAFE_ALIAS(name, of) extern __typeof__(of) name;

@@ -5,12 +5,15 @@
  */
 #include "../scenario/scenario.h"
 
+#include <dlfcn.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <link.h>
 #include <poll.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -432,6 +435,69 @@ static void python_like(const struct scn_case *self)
     scn_join(second);
 }
 
+/* --- The loader's lock -------------------------------------------------------------------------------------------- */
+
+/* A thread is inside dl_iterate_phdr for as long as there are forks; each child needs the loader. */
+static int visiting_only(struct dl_phdr_info *info, size_t size, void *count)
+{
+    (void)info;
+    (void)size;
+    ++*(int *)count;
+    return 0;
+}
+
+static void *never_leaving_body(void *unused)
+{
+    (void)unused;
+    atomic_store(&keeper_tid, own_tid());
+    dl_iterate_phdr(keeping_in_callback, NULL);
+    return NULL;
+}
+
+static void end_well(void *unused)
+{
+    (void)unused;
+    scn_fine();
+}
+
+static void loader_kept(const struct scn_case *self)
+{
+    keeper_in = scn_bell();
+    keeper_out = scn_bell();
+    way_to_keep = sleep_on_bell;
+    const pthread_t keeper = scn_start(never_leaving_body, NULL);
+    scn_await(keeper_in);
+    for (int i = 0; i < 5; i++) {
+        const pid_t child = scn_fork();
+        if (child == 0) {
+            int count = 0;
+            switch (self->number) {
+            case 'i':
+                SCN_CHECK(dl_iterate_phdr(visiting_only, &count) == 0 && count > 1);
+                break;
+            case 'o': {
+                void *handle = dlopen("libm.so.6", RTLD_NOW);
+                SCN_CHECK(handle && dlsym(handle, "cos") && dlclose(handle) == 0);
+                break;
+            }
+            case 'b': {
+                void *frames[4]; /* the first call loads the unwinder */
+                SCN_CHECK(backtrace(frames, 4) > 0);
+                break;
+            }
+            case 'e':
+                pthread_cleanup_push(end_well, NULL);
+                pthread_exit(NULL); /* loads it, too */
+                pthread_cleanup_pop(0);
+            }
+            scn_fine();
+        }
+        scn_reap(child);
+    }
+    scn_ring(keeper_out);
+    scn_join(keeper);
+}
+
 /* --- Prepare handlers that wait for the program's own workers ----------------------------------------------------- */
 
 /* As a thread pool does that quiesces: the handler raises a flag, each worker parks when it has finished its job, the
@@ -670,14 +736,6 @@ static int visiting_and_staying(struct dl_phdr_info *info, size_t size, void *ch
     return 0;
 }
 
-static int visiting_only(struct dl_phdr_info *info, size_t size, void *count)
-{
-    (void)info;
-    (void)size;
-    ++*(int *)count;
-    return 0;
-}
-
 static void returns_from_callback(const struct scn_case *self)
 {
     set_zone();
@@ -839,6 +897,261 @@ static void in_handler(const struct scn_case *self)
         atomic_store(&busy_ends, 1);
         scn_join(busy);
     }
+}
+
+/* --- A fork that is interrupted by another ------------------------------------------------------------------------ */
+
+/*
+ * The drain of one fork waits for a thread that runs on with a mutex; meanwhile a handler of the forking thread forks.
+ * Its child comes back from the handler into the first fork and makes it, and goes on with threads of its own. (Bare,
+ * nobody waits in a fork, so nobody is interrupted there.)
+ */
+static atomic_int outer_begun, outer_over, helper_ended;
+static pid_t inner_child = -1;
+
+static void fork_inside(int number)
+{
+    (void)number;
+    if (!atomic_load(&outer_over) && inner_child == -1) {
+        inner_child = fork();
+        is_in_child = inner_child == 0;
+        if (is_in_child)
+            scn_arm();
+    }
+}
+
+/* Not scn_fork: it is not made to be interrupted by itself. */
+static void reap_plainly(pid_t child)
+{
+    int status;
+    SCN_CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void begin_outer(void)
+{
+    atomic_store(&outer_begun, 1);
+}
+
+static void end_outer(void)
+{
+    atomic_store(&outer_over, 1);
+}
+
+static void *running_on_body(void *unused)
+{
+    (void)unused;
+    SCN_IS(pthread_mutex_lock(&other_mutex), 0);
+    scn_ring(keeper_in);
+    run_on();
+    SCN_IS(pthread_mutex_unlock(&other_mutex), 0);
+    return NULL;
+}
+
+static void *interrupting_outer_body(void *unused)
+{
+    (void)unused;
+    sigset_t all;
+    sigfillset(&all);
+    SCN_IS(pthread_sigmask(SIG_BLOCK, &all, NULL), 0);
+    while (!atomic_load(&outer_begun))
+        sched_yield();
+    scn_await_asleep(atomic_load(&forker_tid), &outer_over);
+    if (!atomic_load(&outer_over))
+        SCN_IS(pthread_kill(interrupted, SIGUSR1), 0);
+    while (!atomic_load(&outer_over))
+        sched_yield();
+    atomic_store(&helper_ended, 1);
+    return NULL;
+}
+
+static void *using_body(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < ROUNDS; i++)
+        use_all();
+    return NULL;
+}
+
+static void fork_in_fork(const struct scn_case *self)
+{
+    (void)self;
+    set_zone();
+    interrupted = pthread_self();
+    atomic_store(&forker_tid, own_tid());
+    keeper_in = scn_bell();
+    const struct sigaction action = {.sa_handler = fork_inside, .sa_flags = SA_RESTART};
+    SCN_CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+    SCN_IS(pthread_atfork(begin_outer, end_outer, end_outer), 0);
+    const pthread_t keeper = scn_start(running_on_body, NULL);
+    scn_await(keeper_in);
+    const pthread_t helper = scn_start(interrupting_outer_body, NULL);
+    const pid_t child = fork();
+    SCN_CHECK(child >= 0);
+    atomic_store(&outer_over, 1);
+    if (child == 0)
+        scn_arm();
+    /* The parent, its child, the handler's child, that one's child: nobody's threads may be stopped at every turn. */
+    pthread_t users[2] = {scn_start(using_body, NULL), scn_start(using_body, NULL)};
+    scn_join(users[0]);
+    scn_join(users[1]);
+    const pid_t last = fork();
+    if (last == 0)
+        _exit(0);
+    reap_plainly(last);
+    if (child == 0)
+        _exit(0);
+    reap_plainly(child);
+    if (is_in_child)
+        _exit(0);
+    if (inner_child > 0)
+        reap_plainly(inner_child);
+    atomic_store(&keeper_leaves, 1);
+    scn_join(helper);
+    scn_join(keeper);
+}
+
+/* Whoever holds one kind of lock and takes another while the gate is closed is not stopped: he has to get out. */
+static void *nesting_body(void *raw)
+{
+    const long kind = (long)raw;
+    for (int i = 0; i < FORKS; i++) {
+        if (kind == 's')
+            SCN_IS(pthread_spin_lock(&one_spin), 0);
+        else
+            SCN_IS(pthread_mutex_lock(&one_mutex), 0);
+        atomic_store(&outer_over, 0);
+        scn_ring(keeper_in);
+        scn_await_asleep(atomic_load(&forker_tid), &outer_over); /* in its drain, waiting for us */
+        if (kind == 's') {
+            SCN_IS(pthread_mutex_lock(&one_mutex), 0);
+            SCN_IS(pthread_mutex_unlock(&one_mutex), 0);
+            SCN_IS(pthread_spin_unlock(&one_spin), 0);
+        } else {
+            SCN_IS(pthread_spin_lock(&one_spin), 0);
+            SCN_IS(pthread_spin_unlock(&one_spin), 0);
+            SCN_IS(pthread_mutex_unlock(&one_mutex), 0);
+        }
+        scn_ring(worker_done);
+    }
+    return NULL;
+}
+
+static void nested_kinds(const struct scn_case *self)
+{
+    SCN_IS(pthread_spin_init(&one_spin, PTHREAD_PROCESS_PRIVATE), 0);
+    atomic_store(&forker_tid, own_tid());
+    keeper_in = scn_bell();
+    worker_done = scn_bell();
+    const pthread_t worker = scn_start(nesting_body, (void *)self->number);
+    for (int i = 0; i < FORKS; i++) {
+        scn_await(keeper_in);
+        const pid_t child = scn_fork();
+        atomic_store(&outer_over, 1);
+        if (child == 0)
+            scn_fine();
+        scn_reap(child);
+        scn_await(worker_done);
+    }
+    scn_join(worker);
+}
+
+/* A lock that another thread gives back is not held any more, whatever the first one's records say. */
+static void *lending_body(void *raw)
+{
+    const long kind = (long)raw;
+    if (kind == 'r')
+        SCN_IS(pthread_rwlock_rdlock(&one_rwlock), 0);
+    else
+        SCN_IS(pthread_spin_lock(&one_spin), 0);
+    scn_ring(keeper_in);
+    run_on();
+    return NULL;
+}
+
+static void handed_over(const struct scn_case *self)
+{
+    hurry(self);
+    SCN_IS(pthread_spin_init(&one_spin, PTHREAD_PROCESS_PRIVATE), 0);
+    keeper_in = scn_bell();
+    const pthread_t lender = scn_start(lending_body, (void *)self->number);
+    scn_await(keeper_in);
+    if (self->number == 'r')
+        SCN_IS(pthread_rwlock_unlock(&one_rwlock), 0);
+    else
+        SCN_IS(pthread_spin_unlock(&one_spin), 0);
+    for (int i = 0; i < FORKS; i++)
+        fork_and_leave();
+    atomic_store(&keeper_leaves, 1);
+    scn_join(lender);
+}
+
+/* A call that is left by siglongjmp is over; this one holds no lock while it waits. */
+static sigjmp_buf out_of_call;
+
+static void jump_out(int number)
+{
+    (void)number;
+    siglongjmp(out_of_call, 1);
+}
+
+static void *jumping_body(void *unused)
+{
+    (void)unused;
+    FILE *command = popen("sleep 300", "r");
+    SCN_CHECK(command != NULL);
+    if (sigsetjmp(out_of_call, 1) == 0) {
+        atomic_store(&keeper_tid, own_tid());
+        pclose(command);
+    }
+    tzset(); /* another call: it is certain now that the first one is over */
+    scn_ring(keeper_in);
+    run_on();
+    return NULL;
+}
+
+static void jumped(const struct scn_case *self)
+{
+    hurry(self);
+    set_zone();
+    keeper_in = scn_bell();
+    const struct sigaction action = {.sa_handler = jump_out};
+    SCN_CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+    const pthread_t jumper = scn_start(jumping_body, NULL);
+    while (!atomic_load(&keeper_tid))
+        sched_yield();
+    scn_await_asleep(atomic_load(&keeper_tid), NULL);
+    SCN_IS(pthread_kill(jumper, SIGUSR1), 0);
+    scn_await(keeper_in);
+    for (int i = 0; i < FORKS; i++)
+        fork_and_use();
+    atomic_store(&keeper_leaves, 1);
+    scn_join(jumper);
+}
+
+/* A thread that waits for a process in system() is not waited for. */
+static void *commanding_body(void *unused)
+{
+    (void)unused;
+    atomic_store(&keeper_tid, own_tid());
+    const int status = system("read line < /proc/self/fd/3");
+    SCN_CHECK(WIFEXITED(status));
+    return NULL;
+}
+
+static void commands(const struct scn_case *self)
+{
+    hurry(self);
+    set_zone();
+    int ends[2];
+    SCN_CHECK(pipe(ends) == 0 && dup2(ends[0], 3) == 3);
+    const pthread_t commander = scn_start(commanding_body, NULL);
+    while (!atomic_load(&keeper_tid))
+        sched_yield();
+    scn_await_asleep(atomic_load(&keeper_tid), NULL);
+    for (int i = 0; i < FORKS; i++)
+        fork_and_use();
+    SCN_CHECK(write(ends[1], "\n", 1) == 1);
+    scn_join(commander);
 }
 
 /* --- Signals, masks and timers are what they were ----------------------------------------------------------------- */
@@ -1185,6 +1498,15 @@ void scn_cases(void)
     ADD(waits_for_condition, "condition-waiters", .env = PATIENT);
     scn_add((struct scn_case){.bare = "hangs", .env = PATIENT, .run = python_like}, "python-like");
 
+    static const struct {
+        const char *name;
+        char call;
+    } loads[] = {{"dl_iterate_phdr", 'i'}, {"dlopen", 'o'}, {"backtrace", 'b'}, {"pthread_exit", 'e'}};
+    for (size_t i = 0; i < sizeof loads / sizeof loads[0]; i++)
+        scn_add((struct scn_case){.bare = "hangs", .says = SCN_NEVER_TAKES, .env = "FORKSAFE_DRAIN_MS=20",
+                                  .run = loader_kept, .number = loads[i].call},
+                "loader-%s", loads[i].name);
+
     ADD(pool_quiesces, "pool-quiesces", .env = PATIENT, .number = FORKS);
 
     static const struct {
@@ -1206,15 +1528,22 @@ void scn_cases(void)
         scn_add(one, "inside-%s", places[i].name);
     }
     ADD(returns_from_callback, "inside-and-back", .env = PATIENT);
-    /* The loader's lock is recursive and names the id that the thread had before the fork; nobody can tell it. */
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .env = PATIENT, .run = returns_from_callback,
-                              .number = 1},
+    /* The loader's lock is recursive and names the id that the thread had before the fork. */
+    scn_add((struct scn_case){.bare = "hangs", .env = PATIENT, .run = returns_from_callback, .number = 1},
             "inside-and-back-and-in-again");
     ADD(generations_in_callback, "inside-generations", .env = PATIENT);
     ADD(in_atexit, "inside-atexit", .env = PATIENT);
     ADD(in_atexit_exits, "inside-atexit-exits", .env = PATIENT);
     ADD(in_handler, "handler", .env = PATIENT, .number = 0);
     ADD(in_handler, "handler-busy", .env = PATIENT, .number = 1);
+
+    ADD(fork_in_fork, "handler-in-drain", .env = "FORKSAFE_DRAIN_MS=1000");
+    ADD(nested_kinds, "nested-spin-in-mutex", .env = PATIENT, .number = 'm');
+    ADD(nested_kinds, "nested-mutex-in-spin", .env = PATIENT, .number = 's');
+    ADD(handed_over, "handed-over-rdlock", .env = NEVER_WAITS, .number = 'r');
+    ADD(handed_over, "handed-over-spin", .env = NEVER_WAITS, .number = 's');
+    ADD(jumped, "left-by-siglongjmp", .env = NEVER_WAITS);
+    ADD(commands, "waits-for-process", .env = NEVER_WAITS);
 
     ADD(signals_stay, "signals-stay", .env = PATIENT);
     ADD(real_time_arrives, "signals-real-time", .env = PATIENT);

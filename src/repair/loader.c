@@ -1,0 +1,49 @@
+/* repair/loader: see loader.h. */
+#include "config.h"
+
+#include "base/options.h"
+#include "libc/layout.h"
+#include "libc/loader.h"
+#include "repair/loader.h"
+#include "report/report.h"
+#include "track/gate.h"
+
+/* Whether the thread that vanished at this fork with that id was in dl_iterate_phdr. */
+static bool was_iterating(int owner)
+{
+    uint32_t now = fsafe_lineage_generation();
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uintptr_t lock, site;
+        if (fsafe_thread_generation(thread) != now - 1 || thread->owner != owner)
+            continue;
+        for (uint32_t k = fsafe_ledger_depth(fsafe_thread_locks(thread)); k > 0; k--)
+            if (fsafe_ledger_read(fsafe_thread_locks(thread), k, &lock, &site) && fsafe_gate_is_region(lock) &&
+                fsafe_gate_region(lock) == FSAFE_REGION_LOADER)
+                return true;
+    }
+    return false;
+}
+
+void fsafe_loader_adopt(const struct fsafe_thread *self, int former)
+{
+    pthread_mutex_t *lock = fsafe_loader_lock;
+    if (lock == NULL || fsafe_options.mode != FSAFE_MODE_REPAIR || !fsafe_layout_mutex_locked(lock))
+        return;
+    int owner = fsafe_layout_mutex_owner(lock);
+    if (self != NULL && owner == former) {
+        /* It forked in a callback, and gives the lock back when that returns. */
+        fsafe_layout_mutex_set_owner(lock, self->owner);
+        return;
+    }
+    /*
+     * Without an owner, or held no times, it was just taken or was about to be free: nothing is half done. Twice: a
+     * callback was in dlopen.
+     */
+    unsigned depth = fsafe_layout_mutex_depth(lock);
+    if (owner != 0 && depth > 0 && (depth > 1 || !was_iterating(owner)))
+        return;
+    fsafe_layout_mutex_reset(lock);
+    if (fsafe_options.verbose)
+        fsafe_report_note("the loader's lock, left by a thread in dl_iterate_phdr, is free again");
+}

@@ -1,0 +1,11 @@
+/*
+ * wrap/descriptor: a program that gives itself another stderr says so by dup2, dup3 or freopen. Whatever else becomes
+ * descriptor 2 is a file of its own, and no line of ours goes there.
+ */
+#ifndef FSAFE_WRAP_DESCRIPTOR_H
+#define FSAFE_WRAP_DESCRIPTOR_H
+
+/* One of these calls has returned `descriptor`, or failed with -1. errno kept. Context: any thread. */
+void fsafe_descriptor_note(int descriptor);
+
+#endif

@@ -1,0 +1,173 @@
+/*
+ * wrap/wide: locales, and the calls that look for a locale's converters the first time they need them: conversions and wide
+ * streams. Rows of regions.def, and the variadic ones.
+ */
+#include "config.h"
+
+#include "track/gate.h"
+#include "wrap/descriptor.h"
+#include "wrap/next.h"
+#include "wrap/undeclared.h"
+
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/single_threaded.h>
+
+#define ENTER(region) struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_##region, FSAFE_CALLER())
+#define LEAVE() fsafe_gate_leave(&visit)
+
+/* A program that sets its locale once and then has threads need not pay for conversions. */
+static _Atomic bool locales_move;
+
+static void note_change(void)
+{
+    if (!__libc_single_threaded)
+        atomic_store_explicit(&locales_move, true, memory_order_relaxed);
+}
+
+FSAFE_EXPORT char *setlocale(int category, const char *locale)
+{
+    if (locale != NULL)
+        note_change();
+    ENTER(LOCALE);
+    char *answer = FSAFE_NEXT(setlocale)(category, locale);
+    LEAVE();
+    return answer;
+}
+
+FSAFE_EXPORT locale_t newlocale(int mask, const char *name, locale_t base)
+{
+    note_change();
+    ENTER(LOCALE);
+    locale_t answer = FSAFE_NEXT(newlocale)(mask, name, base);
+    LEAVE();
+    return answer;
+}
+
+FSAFE_DEFINE_ALIAS(__newlocale, newlocale);
+
+#define FSAFE_CALL(region, result, name, parameters, arguments)
+#define FSAFE_VOID(region, name, parameters, arguments)
+
+#define FSAFE_CONVERT(result, name, parameters, arguments)                              \
+    FSAFE_EXPORT result name parameters                                                 \
+    {                                                                                   \
+        if (FSAFE_LIKELY(!atomic_load_explicit(&locales_move, memory_order_relaxed)))   \
+            return FSAFE_NEXT(name) arguments;                                          \
+        ENTER(ICONV);                                                                   \
+        result answer = FSAFE_NEXT(name) arguments;                                     \
+        LEAVE();                                                                        \
+        return answer;                                                                  \
+    }
+
+/* What fwide says without being told. */
+static bool is_oriented(FILE *stream)
+{
+    return FSAFE_NEXT(fwide)(stream, 0) != 0;
+}
+
+#define FSAFE_ORIENT(result, name, parameters, arguments) \
+    FSAFE_EXPORT result name parameters                   \
+    {                                                     \
+        if (FSAFE_LIKELY(is_oriented(stream)))            \
+            return FSAFE_NEXT(name) arguments;            \
+        ENTER(ICONV);                                     \
+        result answer = FSAFE_NEXT(name) arguments;       \
+        LEAVE();                                          \
+        return answer;                                    \
+    }
+
+#define FSAFE_FIRST(result, name, parameters, arguments)                      \
+    FSAFE_EXPORT result name parameters                                       \
+    {                                                                         \
+        static _Atomic bool done;                                             \
+        if (FSAFE_LIKELY(atomic_load_explicit(&done, memory_order_relaxed)))  \
+            return FSAFE_NEXT(name) arguments;                                \
+        ENTER(ICONV);                                                         \
+        result answer = FSAFE_NEXT(name) arguments;                           \
+        LEAVE();                                                              \
+        atomic_store_explicit(&done, true, memory_order_relaxed);             \
+        return answer;                                                        \
+    }
+
+#include "wrap/regions.def"
+
+FSAFE_DEFINE_ALIAS(__mbrtowc, mbrtowc);
+FSAFE_DEFINE_ALIAS(__mbrlen, mbrlen);
+
+/* --- Variadic: as their forms with a list, and in the caller's name ----------------------------------------------- */
+
+#define VARIADIC(name, parameters, with, arguments)      \
+    FSAFE_EXPORT int name parameters                     \
+    {                                                    \
+        ENTER(ICONV);                                    \
+        va_list values;                                  \
+        va_start(values, format);                        \
+        int answer = FSAFE_NEXT(with) arguments;         \
+        va_end(values);                                  \
+        LEAVE();                                         \
+        return answer;                                   \
+    }
+
+/* Reading may wait for long: only while the stream is new. */
+#define VARIADIC_READING(name, parameters, is_new, with, arguments) \
+    FSAFE_EXPORT int name parameters                                \
+    {                                                               \
+        va_list values;                                             \
+        struct fsafe_visit visit = {.thread = NULL};                \
+        if (is_new)                                                 \
+            visit = fsafe_gate_enter(FSAFE_REGION_ICONV, FSAFE_CALLER()); \
+        va_start(values, format);                                   \
+        int answer = FSAFE_NEXT(with) arguments;                    \
+        va_end(values);                                             \
+        LEAVE();                                                    \
+        return answer;                                              \
+    }
+
+VARIADIC(fwprintf, (FILE *stream, const wchar_t *format, ...), vfwprintf, (stream, format, values))
+VARIADIC(wprintf, (const wchar_t *format, ...), vwprintf, (format, values))
+VARIADIC(swprintf, (wchar_t *to, size_t most, const wchar_t *format, ...), vswprintf, (to, most, format, values))
+VARIADIC(__fwprintf_chk, (FILE *stream, int flag, const wchar_t *format, ...), __vfwprintf_chk,
+         (stream, flag, format, values))
+VARIADIC(__wprintf_chk, (int flag, const wchar_t *format, ...), __vwprintf_chk, (flag, format, values))
+VARIADIC(__swprintf_chk, (wchar_t *to, size_t most, int flag, size_t size, const wchar_t *format, ...), __vswprintf_chk,
+         (to, most, flag, size, format, values))
+VARIADIC(__isoc99_swscanf, (const wchar_t *from, const wchar_t *format, ...), __isoc99_vswscanf, (from, format, values))
+VARIADIC_READING(__isoc99_fwscanf, (FILE *stream, const wchar_t *format, ...), !is_oriented(stream), __isoc99_vfwscanf,
+                 (stream, format, values))
+VARIADIC_READING(__isoc99_wscanf, (const wchar_t *format, ...), false, __isoc99_vwscanf, (format, values))
+/* (By the names without a prefix <wchar.h> means these; the functions of those names are for programs from 2007.) */
+
+/* --- Streams that are opened for a character set, or may be open already ------------------------------------------ */
+
+static bool has_charset(const char *mode)
+{
+    return strstr(mode, "ccs=") != NULL;
+}
+
+#define OPENING(name)                                             \
+    FSAFE_EXPORT FILE *name(const char *path, const char *mode)   \
+    {                                                             \
+        if (FSAFE_LIKELY(!has_charset(mode)))                     \
+            return FSAFE_NEXT(name)(path, mode);                  \
+        ENTER(ICONV);                                             \
+        FILE *answer = FSAFE_NEXT(name)(path, mode);              \
+        LEAVE();                                                  \
+        return answer;                                            \
+    }
+OPENING(fopen)
+OPENING(fopen64)
+
+#define REOPENING(name)                                                         \
+    FSAFE_EXPORT FILE *name(const char *path, const char *mode, FILE *stream)   \
+    {                                                                           \
+        struct fsafe_visit visit = {.thread = NULL};                            \
+        if (FSAFE_UNLIKELY(is_oriented(stream) || has_charset(mode)))           \
+            visit = fsafe_gate_enter(FSAFE_REGION_ICONV, FSAFE_CALLER());       \
+        FILE *answer = FSAFE_NEXT(name)(path, mode, stream);                    \
+        LEAVE();                                                                \
+        fsafe_descriptor_note(answer != NULL ? fileno(answer) : -1);            \
+        return answer;                                                          \
+    }
+REOPENING(freopen)
+REOPENING(freopen64)

@@ -1,0 +1,364 @@
+/* Fork handlers that come and go while somebody forks, and those of modules. */
+#include "scenario.h"
+
+#include <dlfcn.h>
+#include <sched.h>
+
+/* What pthread_atfork calls and what an unloaded object calls; OBJECT stands for one. */
+int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object);
+void __cxa_finalize(void *object);
+
+static int lock_mutex(void *mutex)
+{
+    return pthread_mutex_lock(mutex);
+}
+
+static int unlock_mutex(void *mutex)
+{
+    return pthread_mutex_unlock(mutex);
+}
+
+static void *sleeping_body(void *bell)
+{
+    scn_await(*(int *)bell);
+    return NULL;
+}
+
+/* --- Objects whose handlers go in the middle of a fork ------------------------------------------------------------- */
+
+enum { MANY = 5 };
+static char staying, going;
+static int calls_of_going, calls_of_staying;
+
+static void count_staying(void)
+{
+    calls_of_staying++;
+}
+
+static void count_going(void)
+{
+    calls_of_going++;
+}
+
+static void unload(void)
+{
+    __cxa_finalize(&going);
+    calls_of_going = 0;
+}
+
+static int unload_elsewhere(void *unused)
+{
+    (void)unused;
+    unload();
+    return 0;
+}
+
+static void have_unloaded(void)
+{
+    scn_elsewhere(unload_elsewhere, NULL);
+}
+
+static void register_many(void)
+{
+    for (int i = 0; i < MANY; i++)
+        SCN_IS(__register_atfork(count_going, count_going, count_going, &going), 0);
+}
+
+static void have_unloaded_once(void)
+{
+    static _Thread_local int is_done;
+    if (is_done++ == 0)
+        have_unloaded();
+}
+
+static void unload_once(void)
+{
+    static _Thread_local int is_done;
+    if (is_done++ == 0)
+        unload();
+}
+
+/* The handlers of one object go while a handler of another runs: each that stays is called once, those that went never. */
+static void goes(const struct scn_case *self)
+{
+    void (*const does)(void) = self->entry;
+    const pid_t server = scn_fork();
+    if (server == 0) {
+        int leave = scn_bell();
+        const pthread_t sleeper = scn_start(sleeping_body, &leave);
+        SCN_IS(__register_atfork(count_staying, count_staying, count_staying, &staying), 0);
+        register_many();
+        SCN_IS(__register_atfork(self->number == 0 ? does : NULL, self->number == 1 ? does : NULL,
+                                 self->number == 2 ? does : NULL, &staying), 0);
+        register_many();
+        SCN_IS(__register_atfork(count_staying, count_staying, count_staying, &staying), 0);
+        for (int i = 0; i < 2; i++) {
+            const int before = calls_of_staying;
+            const pid_t child = scn_fork();
+            SCN_CHECK(calls_of_staying == before + 4);
+            if (self->number != 2 || i > 0 || child == 0)
+                SCN_CHECK(calls_of_going == 0 || i == 0);
+            if (child == 0)
+                scn_fine();
+            scn_reap(child);
+            if (self->number == 2) /* only the child's are gone */
+                unload();
+        }
+        SCN_CHECK(calls_of_going == 0);
+        scn_ring(leave);
+        scn_join(sleeper);
+        scn_fine();
+    }
+    scn_reap(server);
+}
+
+/* --- Handlers that come ---------------------------------------------------------------------------------------- */
+
+static int latecomers[3], registering;
+
+static void late_prepare(void)
+{
+    latecomers[0]++;
+}
+
+static void late_parent(void)
+{
+    latecomers[1]++;
+}
+
+static void late_child(void)
+{
+    latecomers[2]++;
+}
+
+static void register_late(void)
+{
+    if (registering)
+        SCN_IS(pthread_atfork(late_prepare, late_parent, late_child), 0);
+}
+
+/* One registered by a handler is for the next fork. */
+static void comes_in_handler(const struct scn_case *self)
+{
+    SCN_IS(pthread_atfork(self->number == 0 ? register_late : NULL, self->number == 1 ? register_late : NULL,
+                          self->number == 2 ? register_late : NULL), 0);
+    registering = 1;
+    pid_t child = scn_fork();
+    registering = 0;
+    if (child == 0)
+        SCN_CHECK(latecomers[0] == 0 && latecomers[2] == 0);
+    else
+        scn_reap(child);
+    SCN_CHECK(latecomers[0] == 0 && latecomers[1] == 0);
+    const int expected = self->number == 0 || (self->number == 1) == (child != 0);
+    const pid_t next = scn_fork();
+    if (next == 0) {
+        SCN_CHECK(latecomers[0] == expected && latecomers[1] == 0 && latecomers[2] == expected);
+        scn_fine();
+    }
+    scn_reap(next);
+    SCN_CHECK(latecomers[0] == expected && latecomers[1] == expected && latecomers[2] == 0);
+    if (child == 0)
+        scn_fine();
+}
+
+/* --- Both, all the time, with many forks at once ------------------------------------------------------------------ */
+
+enum { ANCHORS = 20, STORM_FORKS = 300, FORKERS = 2 };
+static _Thread_local int prepared, ended;
+static atomic_int forkers_left;
+static pthread_mutex_t held_through = PTHREAD_MUTEX_INITIALIZER;
+
+static void anchor_prepare(void)
+{
+    prepared++;
+}
+
+static void anchor_end(void)
+{
+    ended++;
+}
+
+static void lock_through(void)
+{
+    SCN_IS(pthread_mutex_lock(&held_through), 0);
+}
+
+static void unlock_through(void)
+{
+    SCN_IS(pthread_mutex_unlock(&held_through), 0);
+}
+
+static void do_nothing(void)
+{
+}
+
+static void *coming_body(void *object)
+{
+    for (int i = 0; atomic_load(&forkers_left) > 0; i++) {
+        SCN_IS(__register_atfork(do_nothing, do_nothing, do_nothing, object), 0);
+        if (i % 50 == 49)
+            __cxa_finalize(object);
+        if (i % 10 == 9)
+            sched_yield();
+    }
+    return NULL;
+}
+
+static void *forking_body(void *unused)
+{
+    for (int i = 0; i < STORM_FORKS; i++) {
+        prepared = ended = 0;
+        const pid_t child = scn_fork();
+        SCN_CHECK(prepared == ANCHORS && ended == ANCHORS);
+        if (child == 0) {
+            SCN_IS(pthread_mutex_lock(&held_through), 0);
+            SCN_IS(pthread_mutex_unlock(&held_through), 0);
+            const pid_t grandchild = scn_fork();
+            if (grandchild == 0)
+                scn_fine();
+            scn_reap(grandchild);
+            scn_fine();
+        }
+        scn_reap(child);
+    }
+    atomic_fetch_sub(&forkers_left, 1);
+    return unused;
+}
+
+static void come_and_go(const struct scn_case *self)
+{
+    static char objects[2];
+    (void)self;
+    const pid_t server = scn_fork();
+    if (server == 0) {
+        pthread_t thread[FORKERS + 2];
+        for (int i = 0; i < ANCHORS; i++) {
+            SCN_IS(pthread_atfork(anchor_prepare, anchor_end, anchor_end), 0);
+            if (i == ANCHORS / 2)
+                SCN_IS(pthread_atfork(lock_through, unlock_through, unlock_through), 0);
+        }
+        alarm(60);
+        atomic_store(&forkers_left, FORKERS);
+        for (int i = 0; i < 2; i++)
+            thread[i] = scn_start(coming_body, &objects[i]);
+        for (int i = 2; i < FORKERS + 2; i++)
+            thread[i] = scn_start(forking_body, NULL);
+        for (int i = 0; i < FORKERS + 2; i++)
+            scn_join(thread[i]);
+        scn_fine();
+    }
+    scn_reap(server);
+}
+
+/* --- Modules ---------------------------------------------------------------------------------------------------- */
+
+static void *load(void)
+{
+    void *module = dlopen(ATFORK_MODULE, RTLD_NOW | RTLD_LOCAL);
+    if (!module)
+        scn_wrong(SCN_WHERE, dlerror());
+    return module;
+}
+
+static void *symbol_of(void *module, const char *name)
+{
+    void *found = dlsym(module, name);
+    SCN_CHECK(found != NULL);
+    return found;
+}
+
+/* scn_fork arms the child after the handlers have run: these hang before. */
+static pid_t fork_armed(void)
+{
+    const pid_t child = fork();
+    SCN_CHECK(child >= 0);
+    if (child == 0)
+        scn_arm();
+    return child;
+}
+
+/* The module is loaded late; its handler locks in the child what a thread of the parent holds. */
+static void module_locks(const struct scn_case *self)
+{
+    (void)self;
+    SCN_IS(pthread_atfork(NULL, NULL, scn_arm), 0);
+    void *module = load();
+    pthread_mutex_t *(*const lock_of)(void) = (pthread_mutex_t * (*)(void)) symbol_of(module, "module_lock");
+    int (*const count_in_child)(void) = (int (*)(void))symbol_of(module, "module_count_in_child");
+    struct scn_holder worker;
+    scn_hold(&worker, lock_mutex, unlock_mutex, lock_of(), 1);
+    const pid_t child = fork_armed();
+    if (child == 0) {
+        SCN_CHECK(count_in_child() == 1);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_let_go(&worker);
+    SCN_IS(dlclose(module), 0);
+    const pid_t next = scn_fork(); /* would run code that is gone */
+    if (next == 0)
+        scn_fine();
+    scn_reap(next);
+}
+
+static void *loading_body(void *unused)
+{
+    while (atomic_load(&forkers_left) > 0)
+        SCN_IS(dlclose(load()), 0);
+    return unused;
+}
+
+static void *forking_only_body(void *unused)
+{
+    for (int i = 0; i < STORM_FORKS; i++) {
+        const pid_t child = fork();
+        SCN_CHECK(child >= 0);
+        if (child == 0)
+            _exit(0);
+        scn_reap(child);
+    }
+    atomic_fetch_sub(&forkers_left, 1);
+    return unused;
+}
+
+/* Loaded and unloaded without pause while two threads fork. The children end: a dlclose in them may find ld.so torn. */
+static void modules_come_and_go(const struct scn_case *self)
+{
+    (void)self;
+    const pid_t server = scn_fork();
+    if (server == 0) {
+        pthread_t thread[FORKERS];
+        alarm(60);
+        atomic_store(&forkers_left, FORKERS);
+        const pthread_t loader = scn_start(loading_body, NULL);
+        for (int i = 0; i < FORKERS; i++)
+            thread[i] = scn_start(forking_only_body, NULL);
+        for (int i = 0; i < FORKERS; i++)
+            scn_join(thread[i]);
+        scn_join(loader);
+        scn_fine();
+    }
+    scn_reap(server);
+}
+
+void scn_cases(void)
+{
+    static const char *const phases[] = {"prepare", "parent", "child"};
+    for (int i = 0; i < 3; i++) {
+        const char *const bare = i == 0 ? "dies SIGABRT" : "fine"; /* glibc walks down only in prepare */
+        scn_add((struct scn_case){.bare = bare, .says = SCN_SILENT, .run = goes, .entry = (void *)unload_once,
+                                  .number = i},
+                "goes-in-%s", phases[i]);
+        scn_add((struct scn_case){.bare = bare, .says = SCN_SILENT, .run = goes,
+                                  .entry = (void *)have_unloaded_once, .number = i},
+                "goes-elsewhere-during-%s", phases[i]);
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = comes_in_handler, .number = i},
+                "comes-in-%s", phases[i]);
+    }
+    scn_add((struct scn_case){.bare = "dies SIGABRT|dies SIGSEGV|wrong|hangs", .says = SCN_SILENT, .run = come_and_go},
+            "come-and-go");
+    scn_add((struct scn_case){.bare = "hangs", .says = "once:took over mutex", .run = module_locks}, "module-locks");
+    scn_add((struct scn_case){.bare = "dies SIGABRT|dies SIGSEGV|fine", .says = SCN_SILENT, .run = modules_come_and_go},
+            "modules-come-and-go");
+}
