@@ -16,8 +16,7 @@ struct fsafe_options fsafe_options = {
 #undef FSAFE_STRING
 };
 
-/* Returns the value of `variable` in the vector, or NULL. getenv would look at libc's, empty so far. */
-static const char *look_up(char *const *environment, const char *variable)
+const char *fsafe_options_look_up(char *const *environment, const char *variable)
 {
     size_t length = strlen(variable);
     for (; environment != NULL && *environment != NULL; environment++)
@@ -92,11 +91,11 @@ void fsafe_options_read(char *const *environment, fsafe_options_complain *compla
 {
     memset(&fsafe_options, 0, sizeof fsafe_options);
 #define FSAFE_CHOICE(variable, field, words) \
-    read_choice(#variable, look_up(environment, #variable), &fsafe_options.field, words, complain);
+    read_choice(#variable, fsafe_options_look_up(environment, #variable), &fsafe_options.field, words, complain);
 #define FSAFE_NUMBER(variable, field, usual, most) \
-    read_number(#variable, look_up(environment, #variable), &fsafe_options.field, usual, most, complain);
+    read_number(#variable, fsafe_options_look_up(environment, #variable), &fsafe_options.field, usual, most, complain);
 #define FSAFE_STRING(variable, field, bytes) \
-    read_string(#variable, look_up(environment, #variable), fsafe_options.field, bytes, complain);
+    read_string(#variable, fsafe_options_look_up(environment, #variable), fsafe_options.field, bytes, complain);
 #include "base/options.def"
 #undef FSAFE_CHOICE
 #undef FSAFE_NUMBER

@@ -22,6 +22,11 @@ struct fsafe_options {
 
 extern struct fsafe_options fsafe_options;
 
+/*
+ * Returns the value of `variable` in the vector, or NULL. getenv would look at libc's, empty so far. Context: start-up.
+ */
+const char *fsafe_options_look_up(char *const *environment, const char *variable);
+
 /* Told of each value that cannot be used; the default stands. `expected` is in plain words. */
 typedef void fsafe_options_complain(const char *variable, const char *value, const char *expected);
 

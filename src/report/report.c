@@ -34,6 +34,11 @@ static void put_log_path(struct fsafe_text *path)
     }
 }
 
+static bool is_file(void)
+{
+    return fsafe_options.log[0] != '\0' && strcmp(fsafe_options.log, "stderr") != 0;
+}
+
 /* What descriptor 2 was when the program started, or was made by it on purpose. */
 static struct stat known_stderr;
 static bool has_stderr;
@@ -45,8 +50,7 @@ void fsafe_report_know_stderr(void)
 
 void fsafe_report_start(void)
 {
-    fsafe_report_know_stderr();
-    if (FSAFE_SYS(SYS_getcwd, directory, sizeof directory, 0, 0, 0, 0) <= 0)
+    if (fsafe_options.log[0] != '/' && is_file() && FSAFE_SYS(SYS_getcwd, directory, sizeof directory, 0, 0, 0, 0) <= 0)
         directory[0] = '\0';
 }
 
@@ -69,7 +73,7 @@ static void send(struct fsafe_text *line)
 {
     fsafe_text_end_line(line);
     int fd = STDERR_FILENO;
-    bool own = fsafe_options.log[0] != '\0' && strcmp(fsafe_options.log, "stderr") != 0;
+    bool own = is_file();
     if (own) {
         char name[sizeof directory + sizeof fsafe_options.log + 32];
         struct fsafe_text path;

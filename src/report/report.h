@@ -8,11 +8,14 @@
 
 #include "report/event.h"
 
-/* Remembers what stderr is, and the directory that a relative FORKSAFE_LOG starts from. Context: start-up. */
-void fsafe_report_start(void);
-
-/* Descriptor 2 is what the program now wants to have there. Context: any thread; not in a child that shares memory. */
+/*
+ * Descriptor 2 is what the program wants to have there: lines go there while it stays the same, and otherwise nowhere.
+ * Context: start-up, then any thread; not in a child that shares memory.
+ */
 void fsafe_report_know_stderr(void);
+
+/* With the options read: remembers the directory that a relative FORKSAFE_LOG starts from. Context: start-up. */
+void fsafe_report_start(void);
 
 /* One line about a lock. */
 void fsafe_report_event(const struct fsafe_event *event);

@@ -19,10 +19,25 @@
 #include "wrap/next.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/auxv.h>
 
 /* Is there where the program was built with ThreadSanitizer. */
 extern void __tsan_init(void) __attribute__((weak));
+
+/*
+ * A checker of locks wants to see every lock itself, also those that we take in place, and what we do to them would be
+ * the program's fault to it. Returns what to say, or NULL when nobody watches.
+ */
+static const char *watched(char *const *environment)
+{
+    if (__tsan_init != NULL)
+        return "ThreadSanitizer is in this program: it runs unprotected";
+    const char *preload = fsafe_options_look_up(environment, "LD_PRELOAD");
+    if (preload != NULL && (strstr(preload, "/vgpreload_helgrind") != NULL || strstr(preload, "/vgpreload_drd") != NULL))
+        return "Valgrind checks the locks of this program: it runs unprotected";
+    return NULL;
+}
 
 static bool is_stale(uintptr_t lock, void *self)
 {
@@ -65,15 +80,16 @@ static int register_atfork(void (*prepare)(void), void (*parent)(void), void (*c
 
 static void start(char *const *environment)
 {
-    fsafe_report_start();
+    fsafe_report_know_stderr();
     fsafe_options_read(environment, fsafe_report_bad_option);
+    fsafe_report_start();
     /* Also when we are off: bound later, a function would wait for whoever is in dlopen then. */
     fsafe_next_bind_all();
     if (fsafe_options.mode == FSAFE_MODE_OFF)
         return;
-    if (__tsan_init != NULL) {
-        /* It wants to see every lock itself, and has handlers of its own around a fork. */
-        fsafe_report_note("ThreadSanitizer is in this program: it runs unprotected");
+    const char *watcher = watched(environment);
+    if (watcher != NULL) {
+        fsafe_report_note(watcher);
         return;
     }
     fsafe_fresh_learn(&(const struct fsafe_fresh_calls){

@@ -1,0 +1,87 @@
+"""What the tests of company and of surroundings share: the victim, and what may be on its stderr.
+
+TESTS_BUILT is the directory in which make built the victims; the rest is the Python tests' harness.
+"""
+import os
+import re
+import shutil
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "python"))
+
+import harness
+
+BUILT = os.path.abspath(os.environ.get("TESTS_BUILT") or "tests")
+VICTIM = os.path.join(BUILT, "company", "victim")
+SANDBOX = os.path.join(BUILT, "surroundings", "sandbox")
+SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "victim.c")
+PYTHON_VICTIM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "victim.py")
+
+BARE_SECONDS = f"{max(1, round(harness.HANG_SECONDS))}"
+SECONDS = f"{round(60 * harness.SLOWNESS)}"
+LIMIT = 120
+
+TAKEOVER = re.compile(r"forksafe\[\d+\.\d+\] child took over ")
+
+
+def under(*settings, preload=harness.LIBRARY):
+    """The beginning of a command that starts the rest under the library."""
+    return ["env", f"LD_PRELOAD={preload}", *settings]
+
+
+def run(command, seconds=LIMIT, stdout=None):
+    """Runs a command, which starts the victim under the library or does not."""
+    return harness.run(command, False, seconds, stdout)
+
+
+def right(outcome):
+    return outcome.status == 0 and not outcome.timed_out and "WRONG" not in outcome.out
+
+
+def other_lines(outcome):
+    """What is on stderr beyond the lines about takeovers."""
+    return [line for line in outcome.err.splitlines() if not TAKEOVER.match(line)]
+
+
+def takeovers(outcome):
+    return len(outcome.err.splitlines()) - len(other_lines(outcome))
+
+
+def ok(passed, description, **outcomes):
+    if harness.ok(passed, description):
+        return
+    for name, outcome in outcomes.items():
+        harness.note(f"{name}: status {outcome.status}{', timed out' if outcome.timed_out else ''}")
+        harness.note_tail(f"{name}, output", outcome.out)
+        harness.note_tail(f"{name}, errors", outcome.err)
+
+
+def find(*paths):
+    """The first of the files or commands that is there, or None."""
+    for path in paths:
+        if os.path.isabs(path) and os.path.exists(path):
+            return path
+        if not os.path.isabs(path) and shutil.which(path):
+            return shutil.which(path)
+    return None
+
+
+def check_pair(name, bare, library, victim=VICTIM, storms=30, same_err=True):
+    """Four points: the two commands, one without and one with us, begin what the victim is put behind.
+
+    A child that hangs in the company alone is saved in ours as well, with one line; a storm hangs nobody; a program that
+    is right alone is right with us, and stderr is what it is alone, but for takeovers.
+    """
+    hung = run([*bare, victim, "held", BARE_SECONDS])
+    saved = run([*library, victim, "held", SECONDS])
+    ok("child: WRONG" in hung.out and right(saved) and takeovers(saved) == 1 and
+       (not same_err or other_lines(saved) == hung.err.splitlines()),
+       f"{name}: the child hangs bare and is saved, in one line", bare=hung, library=saved)
+    stormy = run([*library, victim, "storm", f"{storms}", SECONDS])
+    ok(right(stormy), f"{name}: no child of a storm hangs", library=stormy)
+    for case in ("plain", "many"):
+        alone = run([*bare, victim, case])
+        together = run([*library, victim, case])
+        ok(right(alone) and right(together) and together.out == alone.out and
+           (not same_err or together.err == alone.err),
+           f"{name}: a program that is right ({case}) is the same", bare=alone, library=together)
