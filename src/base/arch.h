@@ -1,5 +1,5 @@
 /*
- * base/arch: the one file that knows machine instructions: how a system call is made.
+ * base/arch: the one file that knows machine instructions: how a system call is made, and handed on.
  * Raw calls leave errno alone and cannot be interposed; both matter inside other people's locks.
  */
 #ifndef FSAFE_BASE_ARCH_H
@@ -22,6 +22,27 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
                      : "rcx", "r11", "memory");
     return answer;
 }
+
+/*
+ * The body of a naked syscall(): a futex call, and one that makes a process, goes to whom `choose`(number, a, b) returns,
+ * all others straight to the pointer at `table` + `offset`, all by a jump, with the arguments where the caller put them: the
+ * seventh lies on its stack, if it gave one, and is not even read.
+ */
+#define FSAFE_ARCH_PASS_ON(table, offset, choose)                                    \
+    __asm__("cmp %0, %%rdi\n\tje 1f\n\tcmp %1, %%rdi\n\tje 1f\n\tcmp %2, %%rdi\n\tje 1f\n\t" \
+            "cmp %3, %%rdi\n\tje 1f\n\t"                                              \
+            "mov " #table "+%c4(%%rip), %%r11\n\t"                                   \
+            "test %%r11, %%r11\n\tje 1f\n\t" /* not bound yet */                    \
+            "jmp *%%r11\n"                                                           \
+            "1:\tpush %%rdi\n\tpush %%rsi\n\tpush %%rdx\n\tpush %%rcx\n\tpush %%r8\n\tpush %%r9\n\t" \
+            "sub $8, %%rsp\n\t.cfi_adjust_cfa_offset 56\n\t"                       \
+            "call " #choose "\n\t"                                                  \
+            "add $8, %%rsp\n\t"                                                     \
+            "pop %%r9\n\tpop %%r8\n\tpop %%rcx\n\tpop %%rdx\n\tpop %%rsi\n\tpop %%rdi\n\t" \
+            ".cfi_adjust_cfa_offset -56\n\t"                                        \
+            "jmp *%%rax"                                                             \
+            :                                                                        \
+            : "i"(SYS_clone), "i"(SYS_fork), "i"(SYS_clone3), "i"(SYS_futex), "i"(offset))
 
 #elif defined(__aarch64__)
 

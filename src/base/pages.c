@@ -18,12 +18,22 @@ static size_t whole_pages(size_t bytes)
     return (bytes + page - 1) / page * page;
 }
 
-void *fsafe_pages_map(size_t bytes)
+static void *map(size_t bytes, int whose)
 {
     int saved = errno;
-    void *pages = mmap(NULL, whole_pages(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *pages = mmap(NULL, whole_pages(bytes), PROT_READ | PROT_WRITE, whose | MAP_ANONYMOUS, -1, 0);
     errno = saved;
     return pages == MAP_FAILED ? NULL : pages;
+}
+
+void *fsafe_pages_map(size_t bytes)
+{
+    return map(bytes, MAP_PRIVATE);
+}
+
+void *fsafe_pages_map_shared(void)
+{
+    return map(1, MAP_SHARED);
 }
 
 void fsafe_pages_unmap(void *pages, size_t bytes)

@@ -4,6 +4,7 @@
 #include "base/options.h"
 #include "fork/coordinator.h"
 #include "fork/drain.h"
+#include "fork/handlers.h"
 #include "repair/loader.h"
 #include "repair/logger.h"
 #include "repair/mutex.h"
@@ -13,44 +14,80 @@
 #include "report/report.h"
 #include "track/gate.h"
 
-#include <pthread.h>
-
 static _Atomic unsigned long fork_count;
 
-static struct fsafe_thread *number_fork(void)
+/* A thread that is in a fork may make another: one of the program's handlers does, or a signal's. */
+static struct fsafe_thread *enter_fork(void)
 {
     struct fsafe_thread *self = fsafe_thread_join();
     if (self != NULL) {
+        self->forks++;
         self->fork_number = atomic_fetch_add_explicit(&fork_count, 1, memory_order_relaxed) + 1;
     }
     return self;
 }
 
+static void leave_fork(struct fsafe_thread *self)
+{
+    if (self->forks > 0)
+        self->forks--;
+}
+
+/*
+ * Closes the gate and drains, unless a fork that this one comes in the middle of has done so. The mark is set before, so
+ * that the fork of a signal handler lets it be. And after: where that fork's child goes on with this one, the child's
+ * adoption has opened the gate, and the drain has begun anew.
+ */
+static void close_gate(struct fsafe_thread *self)
+{
+    if (self->gate_closed_by != 0)
+        return;
+    self->gate_closed_by = self->forks;
+    fsafe_drain_begin(self);
+    self->gate_closed_by = self->gate_closed ? self->forks : 0;
+}
+
+static void end_fork(struct fsafe_thread *self)
+{
+    bool closed = self->gate_closed_by != 0 && self->gate_closed_by == self->forks;
+    leave_fork(self);
+    if (!closed)
+        return;
+    self->gate_closed_by = 0;
+    /* First: a fork that finds the gate not frozen any more has to see that this thread may be inside something. */
+    atomic_store(&self->forking, false);
+    fsafe_gate_open(self);
+}
+
 static void prepare(void)
 {
-    struct fsafe_thread *self = number_fork();
+    fsafe_handlers_prepare();
+    fsafe_fork_notice(); /* or the drain would wait for threads that vanished long ago */
+    struct fsafe_thread *self = enter_fork();
     if (self == NULL)
         return;
     fsafe_stdio_prepare(self);
-    fsafe_drain_begin(self);
+    close_gate(self);
 }
 
 static void forget_fork(struct fsafe_thread *self)
 {
     self->fork_number = 0;
     self->fork_site = 0;
+    self->gate_closed_by = 0;
     atomic_store(&self->forking, false);
 }
 
-void fsafe_fork_in_parent(void)
+static void in_parent(void)
 {
     struct fsafe_thread *self = fsafe_self;
-    if (self == NULL)
-        return;
-    /* First: a fork that finds the gate not frozen any more has to see that this thread may be inside something. */
-    forget_fork(self);
-    fsafe_gate_open(self);
-    fsafe_stdio_parent(self);
+    if (self != NULL) {
+        end_fork(self);
+        if (self->forks == 0)
+            forget_fork(self);
+        fsafe_stdio_parent(self);
+    }
+    fsafe_handlers_parent();
 }
 
 /*
@@ -70,6 +107,7 @@ static void adopt(void)
     }
     int former = self != NULL ? self->owner : 0;
     fsafe_latch_reset(&fsafe_takeover_latch);
+    fsafe_handlers_adopt();
     fsafe_gate_reset(self);
     fsafe_thread_adopt(self);
     fsafe_loader_adopt(self, former);
@@ -88,24 +126,59 @@ void fsafe_fork_in_child(void)
 {
     if (fsafe_lineage_begin_adoption())
         adopt();
+    if (fsafe_self != NULL)
+        leave_fork(fsafe_self);
 }
 
-bool fsafe_fork_start(void)
+static void in_child(void)
 {
-    return pthread_atfork(prepare, fsafe_fork_in_parent, fsafe_fork_in_child) == 0;
+    fsafe_fork_in_child();
+    fsafe_handlers_child();
 }
 
-void fsafe_fork_announce(uintptr_t site)
+bool fsafe_fork_start(fsafe_register_atfork *register_atfork)
+{
+    /* Without an object, or our end would unregister them: the program's destructors may fork after that. */
+    if (register_atfork(prepare, in_parent, in_child, NULL) != 0)
+        return false;
+    fsafe_handlers_start();
+    return true;
+}
+
+uintptr_t fsafe_fork_announce(uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_thread_join();
-    if (self != NULL)
+    uintptr_t before = 0;
+    if (self != NULL) {
+        before = self->fork_site;
         self->fork_site = site;
+    }
+    return before;
 }
 
-void fsafe_fork_begin(uintptr_t site)
+void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_t site, bool drains)
 {
-    fsafe_fork_announce(site);
-    number_fork();
+    fsafe_fork_notice();
+    struct fsafe_thread *self = fsafe_thread_join();
+    *fork = (struct fsafe_bare_fork){.number = 0};
+    if (self == NULL)
+        return;
+    fork->number = self->fork_number;
+    fork->site = self->fork_site;
+    self->fork_site = site;
+    enter_fork();
+    if (drains)
+        close_gate(self);
+}
+
+void fsafe_fork_end(const struct fsafe_bare_fork *fork)
+{
+    struct fsafe_thread *self = fsafe_self;
+    if (self == NULL)
+        return;
+    end_fork(self);
+    self->fork_number = fork->number;
+    self->fork_site = fork->site;
 }
 
 void fsafe_fork_notice(void)

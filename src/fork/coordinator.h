@@ -8,7 +8,8 @@
  *     parent    first of all parent handlers: open the gate, forget the notes
  *
  * The handlers are registered once, when the library is loaded: before everybody else's, because glibc runs
- * prepare handlers last registered first and the others first registered first.
+ * prepare handlers last registered first and the others first registered first. Everybody else's are called from them
+ * (fork/handlers), so that the order does not hang on who registers when.
  */
 #ifndef FSAFE_FORK_COORDINATOR_H
 #define FSAFE_FORK_COORDINATOR_H
@@ -17,15 +18,31 @@
 
 #include <stdbool.h>
 
+/* As __register_atfork of the C++ ABI: the last argument is the object that the handlers go with; NULL: none. */
+typedef int fsafe_register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object);
+
 /* Registers the handlers. Returns whether libc took them. Context: start-up. */
-bool fsafe_fork_start(void);
+bool fsafe_fork_start(fsafe_register_atfork *register_atfork);
 
-/* A fork is about to be made from `site`, which the handlers cannot see. Context: the forking thread. */
-void fsafe_fork_announce(uintptr_t site);
+/*
+ * A fork is about to be made from `site`, which the handlers cannot see. Returns what was announced before: if that was
+ * a fork whose handler made this one, it has to be announced again. Context: the forking thread.
+ */
+uintptr_t fsafe_fork_announce(uintptr_t site);
 
-/* The three moments of a fork that runs no handlers. Async-signal-safe. Context: the forking thread. */
-void fsafe_fork_begin(uintptr_t site);
-void fsafe_fork_in_parent(void);
+/* A fork that runs no handlers. It may come, in a signal handler, in the middle of another fork of its thread. */
+struct fsafe_bare_fork {
+    unsigned long number; /* the other fork's; 0: there is none */
+    uintptr_t site;
+    bool drained; /* the gate is closed for this one */
+};
+
+/*
+ * Its three moments; `drains`: other threads are let out first. Async-signal-safe; errno kept. Context: the forking
+ * thread.
+ */
+void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_t site, bool drains);
+void fsafe_fork_end(const struct fsafe_bare_fork *fork); /* in the parent, also when there is no child */
 void fsafe_fork_in_child(void);
 
 /*

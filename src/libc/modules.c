@@ -22,48 +22,70 @@ static uintptr_t relocated(uintptr_t address, uintptr_t base)
     return address < base ? base + address : address;
 }
 
+/* A stretch of memory, copied out: each copy is a system call. */
+struct window {
+    uintptr_t from;
+    size_t bytes;
+    char copy[1024];
+};
+
+static bool look(struct window *window, uintptr_t from, void *into, size_t bytes)
+{
+    if (from - window->from > window->bytes || window->bytes - (from - window->from) < bytes) {
+        window->from = from;
+        /* What is asked for may be the end of what is mapped: take less and less. */
+        for (window->bytes = sizeof window->copy; !fsafe_sys_peek(from, window->copy, window->bytes);) {
+            if (window->bytes == bytes) {
+                window->bytes = 0;
+                return false;
+            }
+            window->bytes = window->bytes / 2 > bytes ? window->bytes / 2 : bytes;
+        }
+    }
+    memcpy(into, window->copy + (from - window->from), bytes);
+    return true;
+}
+
 /* The number of symbols is one more than the last one in the GNU hash table's longest chain. */
-static size_t count_by_gnu_hash(uintptr_t table)
+static size_t count_by_gnu_hash(struct window *window, uintptr_t table)
 {
     struct {
         uint32_t buckets, first, bloom_words, shift;
     } header;
-    if (!fsafe_sys_peek(table, &header, sizeof header))
+    if (!look(window, table, &header, sizeof header))
         return 0;
     uintptr_t buckets = table + sizeof header + header.bloom_words * sizeof(ElfW(Addr));
     uintptr_t chains = buckets + header.buckets * sizeof(uint32_t);
-    uint32_t words[64];
     uint32_t last = 0;
-    for (uint32_t i = 0; i < header.buckets; i += 64) {
-        uint32_t n = header.buckets - i < 64 ? header.buckets - i : 64;
-        if (!fsafe_sys_peek(buckets + i * sizeof *words, words, n * sizeof *words))
+    for (uint32_t i = 0; i < header.buckets; i++) {
+        uint32_t first;
+        if (!look(window, buckets + i * sizeof first, &first, sizeof first))
             return 0;
-        for (uint32_t k = 0; k < n; k++)
-            if (words[k] > last)
-                last = words[k];
+        if (first > last)
+            last = first;
     }
     if (last < header.first)
         return header.first;
     for (;; last++) {
         uint32_t hash;
-        if (!fsafe_sys_peek(chains + (last - header.first) * sizeof hash, &hash, sizeof hash))
+        if (!look(window, chains + (last - header.first) * sizeof hash, &hash, sizeof hash))
             return 0;
         if (hash & 1)
             return last + 1;
     }
 }
 
-static bool find_tables(uintptr_t base, uintptr_t *bias, struct tables *tables)
+static bool find_tables(struct window *window, uintptr_t base, uintptr_t *bias, struct tables *tables)
 {
     ElfW(Ehdr) elf;
-    if (!fsafe_sys_peek(base, &elf, sizeof elf) || memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0 ||
+    if (!look(window, base, &elf, sizeof elf) || memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0 ||
         elf.e_phentsize != sizeof(ElfW(Phdr)))
         return false;
     uintptr_t dynamic = 0;
     bool biased = false;
     for (unsigned i = 0; i < elf.e_phnum; i++) {
         ElfW(Phdr) segment;
-        if (!fsafe_sys_peek(base + elf.e_phoff + i * sizeof segment, &segment, sizeof segment))
+        if (!look(window, base + elf.e_phoff + i * sizeof segment, &segment, sizeof segment))
             return false;
         if (segment.p_type == PT_LOAD && !biased) {
             *bias = base - (segment.p_vaddr - segment.p_offset);
@@ -78,7 +100,7 @@ static bool find_tables(uintptr_t base, uintptr_t *bias, struct tables *tables)
     uintptr_t gnu_hash = 0, hash = 0;
     for (dynamic += *bias;; dynamic += sizeof(ElfW(Dyn))) {
         ElfW(Dyn) entry;
-        if (!fsafe_sys_peek(dynamic, &entry, sizeof entry))
+        if (!look(window, dynamic, &entry, sizeof entry))
             return false;
         if (entry.d_tag == DT_NULL)
             break;
@@ -93,10 +115,10 @@ static bool find_tables(uintptr_t base, uintptr_t *bias, struct tables *tables)
             hash = address;
     }
     uint32_t sizes[2]; /* of a SysV hash table: buckets, symbols */
-    if (hash != 0 && fsafe_sys_peek(hash, sizes, sizeof sizes))
+    if (hash != 0 && look(window, hash, sizes, sizeof sizes))
         tables->count = sizes[1];
     else if (gnu_hash != 0)
-        tables->count = count_by_gnu_hash(gnu_hash);
+        tables->count = count_by_gnu_hash(window, gnu_hash);
     return tables->symbols != 0 && tables->strings != 0 && tables->count != 0;
 }
 
@@ -111,27 +133,25 @@ bool fsafe_modules_symbol(const struct fsafe_mapping *mapping, char *name, size_
 {
     uintptr_t bias = 0;
     struct tables tables;
-    if (mapping->module[0] == '\0' || !find_tables(mapping->base, &bias, &tables))
+    struct window window = {.bytes = 0};
+    if (mapping->module[0] == '\0' || !find_tables(&window, mapping->base, &bias, &tables))
         return false;
     uintptr_t wanted = mapping->address - bias;
-    ElfW(Sym) symbols[32];
-    for (size_t i = 0; i < tables.count; i += 32) {
-        size_t n = tables.count - i < 32 ? tables.count - i : 32;
-        if (!fsafe_sys_peek(tables.symbols + i * sizeof *symbols, symbols, n * sizeof *symbols))
+    for (size_t i = 0; i < tables.count; i++) {
+        ElfW(Sym) symbol;
+        if (!look(&window, tables.symbols + i * sizeof symbol, &symbol, sizeof symbol))
             return false;
-        for (size_t k = 0; k < n; k++) {
-            if (!contains(&symbols[k], wanted))
-                continue;
-            *offset = wanted - symbols[k].st_value;
-            /* The name's end may be the end of what is mapped: take less and less. */
-            for (size_t most = bytes - 1; most > 0; most /= 2) {
-                if (fsafe_sys_peek(tables.strings + symbols[k].st_name, name, most)) {
-                    name[most] = '\0';
-                    return true;
-                }
+        if (!contains(&symbol, wanted))
+            continue;
+        *offset = wanted - symbol.st_value;
+        /* The name's end may be the end of what is mapped, too. */
+        for (size_t most = bytes - 1; most > 0; most /= 2) {
+            if (fsafe_sys_peek(tables.strings + symbol.st_name, name, most)) {
+                name[most] = '\0';
+                return true;
             }
-            return false;
         }
+        return false;
     }
     return false;
 }

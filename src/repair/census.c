@@ -46,7 +46,7 @@ struct fsafe_census fsafe_census_take(const struct fsafe_thread *self, uintptr_t
         if (generation == 0)
             continue;
         bool vanished = is_vanished(thread);
-        if (!vanished && thread != self && fsafe_thread_was(thread, writer))
+        if (!vanished && thread != self && fsafe_thread_is_or_was(thread, writer))
             census.claims.living_was_owner = true;
         /* Its latest record may be the asking alone. */
         bool asks = thread == self ? stage != FSAFE_WANTED

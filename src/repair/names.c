@@ -22,6 +22,10 @@ enum call {
     GETPROTOBYNUMBER,
     GETNETBYNAME,
     GETNETBYADDR,
+    GETRPCBYNAME,
+    GETRPCBYNUMBER,
+    GETSPNAM,
+    GETALIASBYNAME,
     CALLS,
 };
 
@@ -113,4 +117,8 @@ NAMES(GETPROTOBYNAME, struct protoent, getprotobyname, (const char *name), name)
 NAMES(GETPROTOBYNUMBER, struct protoent, getprotobynumber, (int number), number)
 NAMES_OF_HOSTS(GETNETBYNAME, struct netent, getnetbyname, (const char *name), name)
 NAMES_OF_HOSTS(GETNETBYADDR, struct netent, getnetbyaddr, (uint32_t net, int family), net, family)
+NAMES(GETRPCBYNAME, struct rpcent, getrpcbyname, (const char *name), name)
+NAMES(GETRPCBYNUMBER, struct rpcent, getrpcbynumber, (int number), number)
+NAMES(GETSPNAM, struct spwd, getspnam, (const char *name), name)
+NAMES(GETALIASBYNAME, struct aliasent, getaliasbyname, (const char *name), name)
 #endif

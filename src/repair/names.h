@@ -8,6 +8,10 @@
 #ifndef FSAFE_REPAIR_NAMES_H
 #define FSAFE_REPAIR_NAMES_H
 
+#ifdef HAVE_GETPROTOBYNAME_R
+#include <aliases.h>
+#include <shadow.h>
+#endif
 #include <grp.h>
 #include <netdb.h>
 #include <pwd.h>
@@ -26,6 +30,10 @@ struct protoent *fsafe_names_getprotobyname(const char *name);
 struct protoent *fsafe_names_getprotobynumber(int number);
 struct netent *fsafe_names_getnetbyname(const char *name);
 struct netent *fsafe_names_getnetbyaddr(uint32_t net, int family);
+struct rpcent *fsafe_names_getrpcbyname(const char *name);
+struct rpcent *fsafe_names_getrpcbynumber(int number);
+struct spwd *fsafe_names_getspnam(const char *name);
+struct aliasent *fsafe_names_getaliasbyname(const char *name);
 #endif
 
 /* Makes the room ready whatever its state. Context: child, alone. */

@@ -1,37 +1,97 @@
 /* repair/standin: see standin.h. */
 #include "config.h"
 
-#include "base/compiler.h"
 #include "base/options.h"
+#include "base/pages.h"
 #include "base/sys.h"
+#include "repair/loader.h"
 #include "repair/standin.h"
 #include "report/report.h"
-#include "track/lineage.h"
+#include "track/thread.h"
 
-/* The generation in which the line was last written, for each region. */
+#include <string.h>
+
+/* Whose locks a call of the region needs, too. syslog is stamped with the local time and may translate a %m. */
+static const uint32_t with[FSAFE_REGIONS] = {
+    [FSAFE_REGION_SYSLOG] = FSAFE_REGION_BIT(FSAFE_REGION_TIME_ZONE) | FSAFE_REGION_BIT(FSAFE_REGION_LOCALE) |
+                            FSAFE_REGION_BIT(FSAFE_REGION_GETTEXT),
+    [FSAFE_REGION_LOCALE] = FSAFE_REGION_BIT(FSAFE_REGION_GETTEXT),
+    [FSAFE_REGION_GETTEXT] = FSAFE_REGION_BIT(FSAFE_REGION_LOCALE),
+};
+
+/* The generation in which a stand-in was last spoken of, for each region. */
 static _Atomic uint32_t told[FSAFE_REGIONS];
 
-static FSAFE_COLD void tell(enum fsafe_region region, const char *what, uintptr_t site)
+/* The regions that somebody in the family was warned of. Without the page each process has its own. */
+static _Atomic uint32_t own_warned;
+static _Atomic uint32_t *warned = &own_warned;
+
+void fsafe_standin_start(void)
 {
-    bool repairs = fsafe_options.mode == FSAFE_MODE_REPAIR;
+    void *page = fsafe_pages_map_shared();
+    if (page != NULL)
+        warned = page;
+}
+
+static uint32_t vanished_inside(enum fsafe_region region)
+{
+    return fsafe_gate_vanished_inside() & (FSAFE_REGION_BIT(region) | with[region]);
+}
+
+static void tell(enum fsafe_deed deed, uint32_t regions, const char *what, uintptr_t site)
+{
+    struct fsafe_event event = {
+        .deed = deed, .lock = "the C library's lock", .kind = what, .in_use = true, .wanted_at = site};
+    uintptr_t since = 0;
+    struct fsafe_thread *inside = fsafe_gate_find_vanished(regions, &since);
+    if (inside != NULL) {
+        event.holder.tid = inside->tid;
+        event.holder.pid = inside->pid;
+        event.holder.since = since;
+        memcpy(event.holder.name, inside->name, sizeof event.holder.name);
+        event.fork = fsafe_lineage_fork_after(fsafe_thread_generation(inside));
+    }
+    fsafe_report_event(&event);
+}
+
+static FSAFE_COLD void tell_of_standin(enum fsafe_region region, const char *what, uintptr_t site)
+{
     uint32_t now = fsafe_lineage_generation();
     if (atomic_exchange_explicit(&told[region], now, memory_order_relaxed) == now)
         return;
-    fsafe_report_event(&(const struct fsafe_event){
-        .deed = repairs ? FSAFE_WENT_ROUND : FSAFE_WOULD_HANG,
-        .lock = "the C library's lock",
-        .kind = what,
-        .wanted_at = site,
-        .fork = fsafe_lineage_fork_after(now - 1),
-    });
+    tell(fsafe_options.mode == FSAFE_MODE_REPAIR ? FSAFE_WENT_ROUND : FSAFE_WOULD_HANG, vanished_inside(region), what,
+         site);
     if (fsafe_options.mode == FSAFE_MODE_ABORT)
         fsafe_sys_abort();
 }
 
 bool fsafe_standin_is_needed(enum fsafe_region region, const char *what, uintptr_t site)
 {
-    if (FSAFE_LIKELY(!fsafe_lineage_is_child()) || !fsafe_gate_vanished_inside(region))
+    if (FSAFE_LIKELY(!fsafe_lineage_is_child()) || FSAFE_LIKELY(vanished_inside(region) == 0))
         return false;
-    tell(region, what, site);
+    tell_of_standin(region, what, site);
     return fsafe_options.mode == FSAFE_MODE_REPAIR;
+}
+
+static FSAFE_COLD void warn(enum fsafe_region region, const char *what, uintptr_t site)
+{
+    bool vague = region >= FSAFE_REGION_VAGUE;
+    bool ends = fsafe_options.mode == FSAFE_MODE_ABORT && !vague;
+    /* After a drain only who sleeps, or works for long, is inside: of a vague region that is no news at all. */
+    if (region == FSAFE_REGION_PASSING || (vague && fsafe_options.mode == FSAFE_MODE_REPAIR))
+        return;
+    bool again = (atomic_fetch_or_explicit(warned, FSAFE_REGION_BIT(region), memory_order_relaxed) &
+                  FSAFE_REGION_BIT(region)) != 0;
+    if (!again || ends)
+        tell(ends ? FSAFE_WOULD_HANG : FSAFE_MAY_HANG, vanished_inside(region), what, site);
+    if (ends)
+        fsafe_sys_abort();
+}
+
+void fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site)
+{
+    if (region == FSAFE_REGION_LOADER && fsafe_loader_is_free())
+        return;
+    if (FSAFE_UNLIKELY(vanished_inside(region) != 0))
+        warn(region, what, site);
 }

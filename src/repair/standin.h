@@ -1,16 +1,35 @@
 /*
- * repair/standin: whether a child does a libc call's work by a stand-in, because a thread that vanished may hold the
- * lock inside that call for ever. Tells the user, once for each kind of call and process.
+ * repair/standin: what a child does about a call inside which a vanished thread may hold libc's lock for ever: have its
+ * work done by a stand-in, or, where there is none, say that the call may hang, who was inside and since where.
  */
 #ifndef FSAFE_REPAIR_STANDIN_H
 #define FSAFE_REPAIR_STANDIN_H
 
+#include "base/compiler.h"
 #include "track/gate.h"
+#include "track/lineage.h"
+
+/* Makes the page that a family of processes remembers in what was said. Context: start-up. */
+void fsafe_standin_start(void);
 
 /*
- * `what` names the call in the line, `site` the place that makes it. In mode report always false, and mode abort
- * ends the process. errno kept. Context: any thread.
+ * Whether a stand-in is to do the work. `what` names the call in the line, `site` the place that makes it. Told once
+ * for each region and process. In mode report always false, and mode abort ends the process. errno kept. Context: any
+ * thread.
  */
 bool fsafe_standin_is_needed(enum fsafe_region region, const char *what, uintptr_t site);
+
+/*
+ * For a call that has no stand-in and is about to be made. Told once for each region and family of processes. Mode
+ * abort ends the process, unless the region is a vague one. errno kept. Context: child.
+ */
+void fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site);
+
+/* The same, in any process. */
+static inline void fsafe_standin_is_missing(enum fsafe_region region, const char *what, uintptr_t site)
+{
+    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()))
+        fsafe_standin_warn(region, what, site);
+}
 
 #endif

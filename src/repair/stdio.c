@@ -1,9 +1,12 @@
 /* repair/stdio: see stdio.h. */
 #include "config.h"
 
+#include "base/maps.h"
 #include "base/options.h"
 #include "base/pages.h"
 #include "repair/stdio.h"
+
+#include <stdio_ext.h>
 
 /* What a thread that forks holds. Memory of its own for each fork: most never need it. */
 struct fsafe_stdio_holds {
@@ -47,22 +50,6 @@ void fsafe_stdio_parent(struct fsafe_thread *self)
     self->fork_files = NULL;
     if (holds != NULL)
         fsafe_pages_unmap(holds, holds->bytes);
-}
-
-void fsafe_stdio_child(struct fsafe_thread *self)
-{
-    struct fsafe_stdio_holds *holds = self->fork_files;
-    for (uint32_t i = 0; holds != NULL && i < holds->count; i++) {
-        /*
-         * This thread's a moment ago and free now: that was glibc, and it only does that to streams that are
-         * there. Those that it leaves out, or a fork that resets none, still name this thread.
-         */
-        struct fsafe_stream_lock lock;
-        if (fsafe_layout_stream_peek(holds->hold[i].stream, &lock) && lock.word == 0 && lock.owner == 0 &&
-            lock.count == 0)
-            fsafe_layout_stream_set((FILE *)holds->hold[i].stream, holds->hold[i].count, self->handle);
-    }
-    fsafe_stdio_parent(self);
 }
 
 bool fsafe_stdio_is_own(const FILE *stream, struct fsafe_thread *self)
@@ -122,6 +109,47 @@ static uint32_t clear_it(struct fsafe_thread *of, uint32_t index, void *context)
     (void)context;
     atomic_store_explicit(&fsafe_ledger_record(fsafe_thread_files(of), index)->lock, 0, memory_order_relaxed);
     return 1;
+}
+
+/*
+ * Makes free, as libc has made all that it knows, a stream that locks itself when it is printed to: nobody would ask
+ * us first. The record may speak of one that is closed: its lock names the vanished thread no more, or is no memory of
+ * anybody's.
+ */
+static uint32_t release_it(struct fsafe_thread *of, uint32_t index, void *context)
+{
+    uintptr_t word, site;
+    struct fsafe_stream_lock lock;
+    (void)context;
+    if (!fsafe_ledger_read(fsafe_thread_files(of), index, &word, &site))
+        return 0;
+    struct fsafe_mapping mapping = {.address = word & ~FSAFE_STAGE_MASK};
+    if (!fsafe_layout_stream_peek(mapping.address, &lock) || lock.word == 0 || lock.owner != of->handle ||
+        !fsafe_maps_find(&mapping, 1) || !mapping.found || mapping.shared || !mapping.writable)
+        return 0;
+    FILE *stream = (FILE *)mapping.address;
+    if (__fsetlocking(stream, FSETLOCKING_QUERY) == FSETLOCKING_BYCALLER)
+        return 0;
+    fsafe_layout_stream_reset(stream);
+    return clear_it(of, index, NULL);
+}
+
+void fsafe_stdio_child(struct fsafe_thread *self)
+{
+    struct fsafe_stdio_holds *holds = self->fork_files;
+    for (uint32_t i = 0; holds != NULL && i < holds->count; i++) {
+        /*
+         * This thread's a moment ago and free now: that was glibc, and it only does that to streams that are
+         * there. Those that it leaves out, or a fork that resets none, still name this thread.
+         */
+        struct fsafe_stream_lock lock;
+        if (fsafe_layout_stream_peek(holds->hold[i].stream, &lock) && lock.word == 0 && lock.owner == 0 &&
+            lock.count == 0)
+            fsafe_layout_stream_set((FILE *)holds->hold[i].stream, holds->hold[i].count, self->handle);
+    }
+    fsafe_stdio_parent(self);
+    if (fsafe_options.mode == FSAFE_MODE_REPAIR && fsafe_layout_stream.known)
+        each_orphan(0, release_it, NULL);
 }
 
 struct search {

@@ -3,8 +3,9 @@
  *
  * glibc makes the locks of all streams free in a child, also those that the forking thread holds; its funlockfile
  * then leaves a count that never comes back to zero, and the next thread that prints has the stream for ever. The
- * thread's holds are put back before anybody can ask. Streams that glibc leaves out (those with
- * FSETLOCKING_BYCALLER and of open_memstream) keep the locks of vanished threads: these are taken over.
+ * thread's holds are put back before anybody can ask. Streams that glibc leaves out keep the locks of vanished threads:
+ * those of open_memstream are made free at once, too; those with FSETLOCKING_BYCALLER, which nothing but flockfile
+ * locks, are taken over when the child asks for them.
  *
  * The owner in a stream is a pthread_self(), and the child's new threads get those of the dead ones: the ledgers
  * tell them apart.
@@ -21,7 +22,10 @@ void fsafe_stdio_prepare(struct fsafe_thread *self);
 /* Forgets that. Context: parent, after fork. */
 void fsafe_stdio_parent(struct fsafe_thread *self);
 
-/* Gives them back to the forking thread. Context: child, alone, before other child handlers. */
+/*
+ * Gives them back to the forking thread, and makes free what vanished threads have. Context: child, alone, before other
+ * child handlers.
+ */
 void fsafe_stdio_child(struct fsafe_thread *self);
 
 /* Whether this thread has the stream and has it on record. */

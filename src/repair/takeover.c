@@ -40,8 +40,7 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
         uintptr_t site;
         if (generation == 0 || generation < born || thread == self)
             continue;
-        /* After a raw SYS_fork libc goes on to write the old id, which no thread has any more. */
-        if (generation == now && owner != 0 && (thread->owner == owner || fsafe_thread_was(thread, owner)))
+        if (generation == now && fsafe_thread_is_or_was(thread, owner))
             claims.living_was_owner = true;
         if (!find_record(&thread->ledgers[of], of, lock, &stage, &site))
             continue;

@@ -86,7 +86,25 @@ void fsafe_gate_leave(const struct fsafe_visit *visit)
         fsafe_ledger_drop(fsafe_thread_locks(visit->thread), visit->record);
 }
 
-bool fsafe_gate_vanished_inside(enum fsafe_region region)
+/* Of the regions asked for, which a thread of an earlier generation was inside of; where it called goes to *site. */
+static uint32_t inside_of(struct fsafe_thread *thread, uint32_t asked, uintptr_t *site)
+{
+    uint32_t generation = fsafe_thread_generation(thread);
+    uint32_t regions = 0;
+    uintptr_t lock, at;
+    if (generation == 0 || generation >= fsafe_lineage_generation())
+        return 0;
+    for (uint32_t k = fsafe_ledger_depth(fsafe_thread_locks(thread)); k > 0; k--) {
+        if (!fsafe_ledger_read(fsafe_thread_locks(thread), k, &lock, &at) || !fsafe_gate_is_region(lock) ||
+            (FSAFE_REGION_BIT(fsafe_gate_region(lock)) & asked) == 0)
+            continue;
+        regions |= FSAFE_REGION_BIT(fsafe_gate_region(lock));
+        *site = at;
+    }
+    return regions;
+}
+
+uint32_t fsafe_gate_vanished_inside(void)
 {
     /* What threads of earlier generations were in does not change: found once for each generation. */
     static _Atomic uint32_t found_generation;
@@ -94,20 +112,28 @@ bool fsafe_gate_vanished_inside(enum fsafe_region region)
     uint32_t now = fsafe_lineage_generation();
     if (atomic_load_explicit(&found_generation, memory_order_acquire) != now) {
         uint32_t regions = 0;
-        for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-            struct fsafe_thread *thread = fsafe_thread_slot(i);
-            uint32_t generation = fsafe_thread_generation(thread);
-            if (generation == 0 || generation >= now)
-                continue;
-            uintptr_t lock, site;
-            for (uint32_t k = fsafe_ledger_depth(fsafe_thread_locks(thread)); k > 0; k--)
-                if (fsafe_ledger_read(fsafe_thread_locks(thread), k, &lock, &site) && fsafe_gate_is_region(lock))
-                    regions |= 1u << fsafe_gate_region(lock);
-        }
+        uintptr_t site;
+        for (uint32_t i = fsafe_thread_slots(); i-- > 0;)
+            regions |= inside_of(fsafe_thread_slot(i), UINT32_MAX, &site);
         atomic_store_explicit(&found, regions, memory_order_relaxed);
         atomic_store_explicit(&found_generation, now, memory_order_release);
     }
-    return (atomic_load_explicit(&found, memory_order_relaxed) >> region & 1) != 0;
+    return atomic_load_explicit(&found, memory_order_relaxed);
+}
+
+struct fsafe_thread *fsafe_gate_find_vanished(uint32_t regions, uintptr_t *site)
+{
+    struct fsafe_thread *latest = NULL;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uintptr_t at;
+        if (inside_of(thread, regions, &at) == 0 ||
+            (latest != NULL && fsafe_thread_generation(thread) <= fsafe_thread_generation(latest)))
+            continue;
+        latest = thread;
+        *site = at;
+    }
+    return latest;
 }
 
 /* How many mutexes the thread has a record of and has left, because it waits for a condition. */
@@ -313,7 +339,7 @@ void fsafe_gate_pass(struct fsafe_ledger *ledger, uint32_t next)
         /* Seen inside first, then asked whether it was in time: a fork freezes first and then looks who is inside. */
         atomic_store(&ledger->depth, next);
         atomic_thread_fence(memory_order_seq_cst);
-        if (!stops || atomic_load(&freezers) == 0)
+        if (!stops || atomic_load(&freezers) == 0 || atomic_load(&closers) == 0)
             return;
         atomic_store(&ledger->depth, next - 1);
         if (until_ns == 0)

@@ -21,20 +21,26 @@ enum fsafe_region {
     FSAFE_REGION_RANDOM,
     FSAFE_REGION_LOCALE,
     FSAFE_REGION_GETTEXT,
-    FSAFE_REGION_EXIT,
     FSAFE_REGION_LOADER,
     FSAFE_REGION_ICONV,
-    FSAFE_REGION_NSS,
+    FSAFE_REGION_NSS,      /* one entry, by name or number */
+    FSAFE_REGION_NSS_LIST, /* all entries, one after the other */
+    FSAFE_REGION_UTMP,
+    /* From here on a thread that stays inside for long mostly sleeps without the lock, or has that of another object. */
+    FSAFE_REGION_VAGUE,
+    FSAFE_REGION_EXIT = FSAFE_REGION_VAGUE,
     FSAFE_REGION_RESOLVER,
     FSAFE_REGION_NAMED_SEMAPHORE,
-    FSAFE_REGION_UTMP,
     FSAFE_REGION_POPEN,
-    FSAFE_REGION_SYSTEM,
     FSAFE_REGION_TIMER,
     FSAFE_REGION_DIRECTORY,
     FSAFE_REGION_REGEX,
+    FSAFE_REGION_PASSING, /* the lock is taken now and then only: nobody is warned of it */
     FSAFE_REGIONS,
 };
+
+/* A set of regions. */
+#define FSAFE_REGION_BIT(region) (UINT32_C(1) << (region))
 
 struct fsafe_ledger;
 struct fsafe_thread;
@@ -73,8 +79,11 @@ static inline enum fsafe_region fsafe_gate_region(uintptr_t lock)
     return (enum fsafe_region)(lock >> 2 & 63);
 }
 
-/* Whether a thread that vanished at a fork down the line was inside such a call then. Context: child. */
-bool fsafe_gate_vanished_inside(enum fsafe_region region);
+/* Which regions threads that vanished at a fork down the line were inside of then. Context: child. */
+uint32_t fsafe_gate_vanished_inside(void);
+
+/* The latest to vanish of those inside one of `regions`, and where it had called; NULL: none. Context: child. */
+struct fsafe_thread *fsafe_gate_find_vanished(uint32_t regions, uintptr_t *site);
 
 /* Makes barriers possible. Context: start-up. */
 void fsafe_gate_start(void);

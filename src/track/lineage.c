@@ -40,6 +40,12 @@ bool fsafe_lineage_is_unadopted(void)
     return adopted != NULL && atomic_load_explicit(adopted, memory_order_relaxed) != ADOPTED;
 }
 
+bool fsafe_lineage_is_guest(void)
+{
+    return adopted != NULL && atomic_load_explicit(adopted, memory_order_relaxed) == ADOPTED &&
+           fsafe_sys_getpid() != pid;
+}
+
 bool fsafe_lineage_begin_adoption(void)
 {
     /* Written without being read first: in a child that would be two page faults. */

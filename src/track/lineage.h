@@ -41,6 +41,12 @@ void fsafe_lineage_start(void);
 bool fsafe_lineage_is_unadopted(void);
 
 /*
+ * Whether the caller runs in memory that belongs to another process, and mostly in a thread of it: a vfork child. False
+ * where the kernel cannot wipe pages. One system call.
+ */
+bool fsafe_lineage_is_guest(void);
+
+/*
  * Returns whether the process has yet to be adopted, and if so has somebody do it: the caller. A signal handler that
  * comes before adopted is called is told the same. Context: child, alone.
  */

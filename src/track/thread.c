@@ -165,6 +165,8 @@ static void fill_in(struct fsafe_thread *self)
     self->fork_number = 0;
     self->fork_site = 0;
     self->gate_closed = self->gate_frozen = false;
+    self->forks = 0;
+    self->gate_closed_by = 0;
     atomic_store_explicit(&self->forking, false, memory_order_relaxed);
     self->fork_files = NULL;
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name, 0, 0, 0, 0);
@@ -177,6 +179,9 @@ struct fsafe_thread *fsafe_thread_join(void)
 {
     if (fsafe_self != NULL || left || !atomic_load_explicit(&started, memory_order_acquire))
         return fsafe_self;
+    /* It would join in the name of the thread whose memory it is in, under an id that is gone in a moment. */
+    if (fsafe_lineage_is_guest())
+        return NULL;
     struct fsafe_sigset old;
     /* A handler that locks in the middle would join a second slot. */
     fsafe_sys_block_signals(&old);
@@ -251,6 +256,8 @@ void fsafe_thread_adopt(struct fsafe_thread *self)
         memset(self->living_owners, 0, sizeof self->living_owners);
         self->tid = fsafe_sys_gettid();
         self->pid = fsafe_sys_getpid();
+    } else {
+        left = false; /* a destructor of its last round forked: all that the new process has is this thread */
     }
     atomic_store_explicit(&ended_count, 0, memory_order_relaxed);
     atomic_store_explicit(&creations, 0, memory_order_relaxed);

@@ -65,7 +65,9 @@ struct fsafe_thread {
     /* The fork under way: filled in by the thread itself before it forks, read by the child it becomes. */
     unsigned long fork_number;
     uintptr_t fork_site;
-    bool gate_closed, gate_frozen; /* what it has done to the gate and has to undo */
+    uint32_t forks; /* how many it is in the middle of: a handler, the program's or a signal's, may make another */
+    uint32_t gate_closed_by;         /* which of them has to open the gate again; 0: none */
+    bool gate_closed, gate_frozen;   /* the gate's own: what this thread has done to it */
     struct fsafe_stdio_holds *fork_files; /* see repair/stdio.h; NULL: none */
 
     /* Where the ledgers begin; most threads never need more. */
@@ -128,7 +130,8 @@ bool fsafe_thread_start(const struct fsafe_thread_calls *calls);
 
 /*
  * Returns this thread's slot, joining it first if need be; NULL when we are switched off, when there is no
- * memory, and for a thread that is past its last destructor. errno kept. Context: any thread, slow path.
+ * memory, for a thread that is past its last destructor, and for a vfork child whose parent's thread has not joined.
+ * errno kept. Context: any thread, slow path.
  */
 struct fsafe_thread *fsafe_thread_join(void);
 
@@ -167,13 +170,20 @@ static inline uint32_t fsafe_thread_generation(const struct fsafe_thread *thread
     return (generation & FSAFE_JOINING) != 0 ? 0 : generation;
 }
 
-/* Whether `owner` is what this thread was called before it forked. Context: its thread. */
+/* Whether `owner` is what this thread was called before it forked. Context: its thread, or one that may be wrong. */
 static inline bool fsafe_thread_was(const struct fsafe_thread *self, int owner)
 {
     for (unsigned i = 0; i < FSAFE_FORMER_OWNERS; i++)
         if (self->former_owners[i] == owner)
             return owner != 0;
     return false;
+}
+
+/* Whether it is what the thread is called, or was. After a raw SYS_fork libc goes on to write the old id, which no thread
+ * has any more. Context: as above. */
+static inline bool fsafe_thread_is_or_was(const struct fsafe_thread *thread, int owner)
+{
+    return (owner != 0 && thread->owner == owner) || fsafe_thread_was(thread, owner);
 }
 
 #endif

@@ -220,9 +220,10 @@ static int destroy(pthread_mutex_t *mutex, uintptr_t site)
     struct fsafe_thread *self = fsafe_thread_join();
     if (self != NULL) {
         fsafe_fork_notice();
-        /* What a dead thread holds is nobody's and may be destroyed; libc would call it busy. */
+        /* What a dead thread holds is nobody's and may be destroyed; libc would call it busy, but for a robust one. */
         if (fsafe_lineage_is_child()) {
-            fsafe_mutex_judge(mutex, self, site, false);
+            if (!fsafe_layout_is_robust(fsafe_layout_mutex_kind(mutex)))
+                fsafe_mutex_judge(mutex, self, site, false);
             fsafe_waits_release_mutex(mutex);
         }
         atomic_store(&self->asking, 0);

@@ -37,4 +37,8 @@ NAMES(struct protoent, getprotobyname, (const char *name), name)
 NAMES(struct protoent, getprotobynumber, (int number), number)
 NAMES(struct netent, getnetbyname, (const char *name), name)
 NAMES(struct netent, getnetbyaddr, (uint32_t net, int family), net, family)
+NAMES(struct rpcent, getrpcbyname, (const char *name), name)
+NAMES(struct rpcent, getrpcbynumber, (int number), number)
+NAMES(struct spwd, getspnam, (const char *name), name)
+NAMES(struct aliasent, getaliasbyname, (const char *name), name)
 #endif

@@ -15,6 +15,7 @@
 #include <grp.h>
 #include <netdb.h>
 #include <pthread.h>
+#include <pty.h>
 #include <pwd.h>
 #include <sched.h>
 #include <semaphore.h>

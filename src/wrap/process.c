@@ -1,46 +1,93 @@
 /* wrap/process: the doors of fork. What happens behind them is fork/coordinator's. */
 #include "config.h"
 
+#include "base/options.h"
+#include "base/sys.h"
 #include "fork/coordinator.h"
+#include "fork/handlers.h"
+#include "repair/futex.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
 
 #include <sched.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 
+/* --- Doors at which libc runs the handlers: they see everything but who called -------------------------- */
+
 FSAFE_EXPORT pid_t fork(void)
 {
-    fsafe_fork_announce(FSAFE_CALLER());
-    return FSAFE_NEXT(fork)();
+    uintptr_t before = fsafe_fork_announce(FSAFE_CALLER());
+    pid_t pid = FSAFE_NEXT(fork)();
+    fsafe_fork_announce(before);
+    return pid;
 }
 
 #ifdef HAVE___FORK
 FSAFE_DEFINE_ALIAS(__fork, fork);
 #endif
 
+#ifdef HAVE_DAEMON
+FSAFE_EXPORT int daemon(int stays, int keeps)
+{
+    uintptr_t before = fsafe_fork_announce(FSAFE_CALLER());
+    int result = FSAFE_NEXT(daemon)(stays, keeps);
+    fsafe_fork_announce(before);
+    return result;
+}
+#endif
+
+#ifdef HAVE_FORKPTY
+FSAFE_EXPORT int forkpty(int *master, char *name, const struct termios *terminal, const struct winsize *size)
+{
+    uintptr_t before = fsafe_fork_announce(FSAFE_CALLER());
+    int result = FSAFE_NEXT(forkpty)(master, name, terminal, size);
+    fsafe_fork_announce(before);
+    return result;
+}
+#endif
+
+/* --- Doors without handlers --------------------------------------------------------------------------------- */
+
 #ifdef HAVE__FORK
-/* Runs no handlers and must stay async-signal-safe. */
+/* Must stay async-signal-safe: waits for nobody. */
 FSAFE_EXPORT pid_t _Fork(void)
 {
-    fsafe_fork_begin(FSAFE_CALLER());
+    struct fsafe_bare_fork fork;
+    fsafe_fork_begin(&fork, FSAFE_CALLER(), false);
     pid_t pid = FSAFE_NEXT(_Fork)();
     if (pid == 0)
         fsafe_fork_in_child();
     else
-        fsafe_fork_in_parent();
+        fsafe_fork_end(&fork);
     return pid;
 }
 #endif
 
-/*
- * A child that gets its own copy of the memory is a forked one, whatever made it. One that shares ours (a thread,
- * vfork, posix_spawn) is left alone.
- */
-static bool copies_memory(unsigned long flags)
+#ifdef FSAFE_LIBC_GLIBC
+/* What each object's own copy of pthread_atfork calls. */
+FSAFE_EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object)
 {
-    return (flags & CLONE_VM) == 0;
+    return fsafe_handlers_are_ours() ? fsafe_handlers_add(prepare, parent, child, object)
+                                     : FSAFE_NEXT(__register_atfork)(prepare, parent, child, object);
+}
+#endif
+
+/*
+ * A child that gets its own copy of the memory is a forked one, whatever made it. One that shares ours (a thread, vfork,
+ * posix_spawn) is left alone. So is one that gets thread-local data of its own: we would look for ours in there.
+ */
+static bool is_forked(unsigned long flags)
+{
+    return (flags & (CLONE_VM | CLONE_SETTLS)) == 0 && fsafe_options.mode != FSAFE_MODE_OFF;
+}
+
+/* The gate must not stay closed until the child has called exec. */
+static bool drains(unsigned long flags)
+{
+    return (flags & CLONE_VFORK) == 0;
 }
 
 struct beginning {
@@ -63,29 +110,98 @@ FSAFE_EXPORT int clone(int (*function)(void *), void *stack, int flags, void *ar
     void *tls = va_arg(more, void *);
     void *child_tid = va_arg(more, void *);
     va_end(more);
-    if (!copies_memory((unsigned long)flags))
+    /* Without a function or a stack it is an error, and libc's to say so. */
+    if (!is_forked((unsigned long)flags) || function == NULL || stack == NULL)
         return FSAFE_NEXT(clone)(function, stack, flags, argument, parent_tid, tls, child_tid);
     struct beginning beginning = {.function = function, .argument = argument};
-    fsafe_fork_begin(FSAFE_CALLER());
+    struct fsafe_bare_fork fork;
+    fsafe_fork_begin(&fork, FSAFE_CALLER(), drains((unsigned long)flags));
     int pid = FSAFE_NEXT(clone)(begin_child, stack, flags, &beginning, parent_tid, tls, child_tid);
-    fsafe_fork_in_parent();
+    fsafe_fork_end(&fork);
     return pid;
 }
 
-static bool is_fork(long number, const long *arguments)
+#ifdef HAVE___CLONE
+FSAFE_DEFINE_ALIAS(__clone, clone);
+#endif
+
+/* What the kernel is asked for; by SYS_fork: nothing. Laid out as the beginning of its struct clone_args. */
+struct request {
+    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
+};
+
+static bool read_request(struct request *request, long number, long a, long b)
 {
+    *request = (struct request){.flags = 0};
 #ifdef SYS_fork
     if (number == SYS_fork)
         return true;
 #endif
 #ifdef SYS_clone3
-    /* struct clone_args begins with the 64-bit flags. */
+    /* A bad address is the kernel's to refuse. */
     if (number == SYS_clone3)
-        return arguments[0] != 0 && copies_memory((unsigned long)*(const uint64_t *)arguments[0]);
+        return (size_t)b >= sizeof *request && fsafe_sys_peek((uintptr_t)a, request, sizeof *request);
 #endif
-    return number == SYS_clone && copies_memory((unsigned long)arguments[0]);
+    if (number != SYS_clone)
+        return false;
+    request->flags = (unsigned long)a;
+    request->stack = (unsigned long)b;
+#ifdef __s390__
+    request->flags = (unsigned long)b;
+    request->stack = (unsigned long)a;
+#endif
+    return true;
 }
 
+/* Whether a system call makes a forked child that comes back here: one that is given a stack does not. */
+static bool is_fork(long number, long a, long b)
+{
+    struct request request;
+    return read_request(&request, number, a, b) && is_forked((unsigned long)request.flags) && request.stack == 0;
+}
+
+/* A system call that makes a process has no sixth argument. */
+static long fork_by_syscall(long number, long a, long b, long c, long d, long e)
+{
+    struct request request;
+    struct fsafe_bare_fork fork;
+    read_request(&request, number, a, b);
+    fsafe_fork_begin(&fork, FSAFE_CALLER(), drains((unsigned long)request.flags));
+    long answer = FSAFE_NEXT(syscall)(number, a, b, c, d, e, 0L);
+    if (answer == 0)
+        fsafe_fork_in_child();
+    else
+        fsafe_fork_end(&fork);
+    return answer;
+}
+
+/* A lock of GLib's, Rust's, libstdc++'s: with nothing but this to be seen of it. */
+static long futex_by_syscall(long number, long a, long b, long c, long d, long e, long f)
+{
+    fsafe_fork_notice();
+    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_futex_judge((long[]){a, b, c, d, e, f}, FSAFE_CALLER()))
+        return 0;
+    return FSAFE_NEXT(syscall)(number, a, b, c, d, e, f);
+}
+
+#ifdef FSAFE_ARCH_PASS_ON
+/* Who does the system call for the caller. */
+static __attribute__((used)) void *choose_syscall(long number, long a, long b)
+{
+    if (number == SYS_futex)
+        return (void *)futex_by_syscall;
+    return is_fork(number, a, b) ? (void *)fork_by_syscall : (void *)FSAFE_NEXT(syscall);
+}
+
+/*
+ * Every other system call goes on to libc by a jump: a frame of ours would lie where a child that shares the stack
+ * (SYS_vfork) goes on, while its parent has yet to come back through it. And it costs next to nothing.
+ */
+FSAFE_EXPORT __attribute__((naked)) long syscall(long number __attribute__((unused)), ...)
+{
+    FSAFE_ARCH_PASS_ON(fsafe_next, offsetof(struct fsafe_next, syscall), choose_syscall);
+}
+#else
 FSAFE_EXPORT long syscall(long number, ...)
 {
     long a[6];
@@ -94,13 +210,10 @@ FSAFE_EXPORT long syscall(long number, ...)
     for (unsigned i = 0; i < 6; i++)
         a[i] = va_arg(more, long);
     va_end(more);
-    if (FSAFE_LIKELY(!is_fork(number, a)))
-        return FSAFE_NEXT(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
-    fsafe_fork_begin(FSAFE_CALLER());
-    long answer = FSAFE_NEXT(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
-    if (answer == 0)
-        fsafe_fork_in_child();
-    else
-        fsafe_fork_in_parent();
-    return answer;
+    if (number == SYS_futex)
+        return futex_by_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+    if (is_fork(number, a[0], a[1]))
+        return fork_by_syscall(number, a[0], a[1], a[2], a[3], a[4]);
+    return FSAFE_NEXT(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
+#endif

@@ -1,17 +1,25 @@
 /* wrap/regions: the calls of regions.def, and the few that no row can express. */
 #include "config.h"
 
-#include "track/gate.h"
+#include "fork/handlers.h"
+#include "repair/standin.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
 
 #include <fcntl.h>
 #include <stdarg.h>
 
+static inline struct fsafe_visit enter(enum fsafe_region region, const char *what, uintptr_t site)
+{
+    struct fsafe_visit visit = fsafe_gate_enter(region, site);
+    fsafe_standin_is_missing(region, what, site);
+    return visit;
+}
+
 #define FSAFE_CALL(region, result, name, parameters, arguments)                         \
     FSAFE_EXPORT result name parameters                                                 \
     {                                                                                   \
-        struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_##region, FSAFE_CALLER()); \
+        struct fsafe_visit visit = enter(FSAFE_REGION_##region, #name, FSAFE_CALLER()); \
         result answer = FSAFE_NEXT(name) arguments;                                     \
         fsafe_gate_leave(&visit);                                                       \
         return answer;                                                                  \
@@ -19,7 +27,7 @@
 #define FSAFE_VOID(region, name, parameters, arguments)                                 \
     FSAFE_EXPORT void name parameters                                                   \
     {                                                                                   \
-        struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_##region, FSAFE_CALLER()); \
+        struct fsafe_visit visit = enter(FSAFE_REGION_##region, #name, FSAFE_CALLER()); \
         FSAFE_NEXT(name) arguments;                                                     \
         fsafe_gate_leave(&visit);                                                       \
     }
@@ -37,7 +45,7 @@
 #endif
 FSAFE_EXPORT int regexec(const regex_t *expression, const char *text, size_t count, regmatch_t matches[], int flags)
 {
-    struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_REGEX, FSAFE_CALLER());
+    struct fsafe_visit visit = enter(FSAFE_REGION_REGEX, "regexec", FSAFE_CALLER());
     int answer = FSAFE_NEXT(regexec)(expression, text, count, matches, flags);
     fsafe_gate_leave(&visit);
     return answer;
@@ -54,85 +62,44 @@ FSAFE_EXPORT sem_t *sem_open(const char *name, int flags, ...)
         value = va_arg(more, unsigned);
         va_end(more);
     }
-    struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_NAMED_SEMAPHORE, FSAFE_CALLER());
+    struct fsafe_visit visit = enter(FSAFE_REGION_NAMED_SEMAPHORE, "sem_open", FSAFE_CALLER());
     sem_t *answer = FSAFE_NEXT(sem_open)(name, flags, mode, value);
     fsafe_gate_leave(&visit);
     return answer;
 }
 
-/* The program's handlers run inside; the thread never comes out. */
+/* An object is unloaded; libc drops its fork handlers then. */
+FSAFE_EXPORT void __cxa_finalize(void *object)
+{
+    struct fsafe_visit visit = enter(FSAFE_REGION_EXIT, "__cxa_finalize", FSAFE_CALLER());
+    FSAFE_NEXT(__cxa_finalize)(object);
+    fsafe_gate_leave(&visit);
+    if (object != NULL)
+        fsafe_handlers_remove(object);
+}
+
+/*
+ * The program's handlers run inside; the thread never comes out. A vfork child would leave its parent's inside for
+ * ever: that some call exit is wrong, but works.
+ */
+static void enter_exit(const char *what, uintptr_t site)
+{
+    if (!fsafe_lineage_is_guest())
+        enter(FSAFE_REGION_EXIT, what, site);
+}
+
 FSAFE_EXPORT void exit(int status)
 {
-    fsafe_gate_enter(FSAFE_REGION_EXIT, FSAFE_CALLER());
+    enter_exit("exit", FSAFE_CALLER());
     FSAFE_NEXT(exit)(status);
     __builtin_unreachable();
 }
 
 FSAFE_EXPORT void quick_exit(int status)
 {
-    fsafe_gate_enter(FSAFE_REGION_EXIT, FSAFE_CALLER());
+    enter_exit("quick_exit", FSAFE_CALLER());
     FSAFE_NEXT(quick_exit)(status);
     __builtin_unreachable();
-}
-
-/* Errors in a sentence. They end the process by libc's own exit, so the thread may not come out. */
-#define VALUES(format, call)       \
-    do {                           \
-        va_list values;            \
-        va_start(values, format);  \
-        call;                      \
-        va_end(values);            \
-    } while (0)
-
-/* Its declaration names an array of no length. */
-FSAFE_EXPORT int getopt(int count, char *const arguments[], const char *letters)
-{
-    struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_LOCALE, FSAFE_CALLER());
-    int answer = FSAFE_NEXT(getopt)(count, arguments, letters);
-    fsafe_gate_leave(&visit);
-    return answer;
-}
-
-FSAFE_EXPORT void verr(int status, const char *format, va_list values)
-{
-    fsafe_gate_enter(FSAFE_REGION_LOCALE, FSAFE_CALLER());
-    FSAFE_NEXT(verr)(status, format, values);
-    __builtin_unreachable();
-}
-
-FSAFE_EXPORT void verrx(int status, const char *format, va_list values)
-{
-    fsafe_gate_enter(FSAFE_REGION_LOCALE, FSAFE_CALLER());
-    FSAFE_NEXT(verrx)(status, format, values);
-    __builtin_unreachable();
-}
-
-FSAFE_EXPORT void err(int status, const char *format, ...)
-{
-    fsafe_gate_enter(FSAFE_REGION_LOCALE, FSAFE_CALLER());
-    VALUES(format, FSAFE_NEXT(verr)(status, format, values));
-    __builtin_unreachable();
-}
-
-FSAFE_EXPORT void errx(int status, const char *format, ...)
-{
-    fsafe_gate_enter(FSAFE_REGION_LOCALE, FSAFE_CALLER());
-    VALUES(format, FSAFE_NEXT(verrx)(status, format, values));
-    __builtin_unreachable();
-}
-
-FSAFE_EXPORT void warn(const char *format, ...)
-{
-    struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_LOCALE, FSAFE_CALLER());
-    VALUES(format, FSAFE_NEXT(vwarn)(format, values));
-    fsafe_gate_leave(&visit);
-}
-
-FSAFE_EXPORT void warnx(const char *format, ...)
-{
-    struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_LOCALE, FSAFE_CALLER());
-    VALUES(format, FSAFE_NEXT(vwarnx)(format, values));
-    fsafe_gate_leave(&visit);
 }
 
 /* Under other names in libc, too. */

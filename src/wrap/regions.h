@@ -6,9 +6,6 @@
 
 #include <aliases.h>
 #include <dirent.h>
-#include <err.h>
-#include <fmtmsg.h>
-#include <getopt.h>
 #include <grp.h>
 #include <gshadow.h>
 #include <iconv.h>
@@ -73,6 +70,7 @@ int __isoc99_vswscanf(const wchar_t *from, const wchar_t *format, va_list values
 
 int __cxa_atexit(void (*function)(void *), void *argument, void *object);
 void __cxa_finalize(void *object);
+int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object);
 int __cxa_at_quick_exit(void (*function)(void *), void *object);
 
 #endif

@@ -13,6 +13,7 @@
 #include "repair/mutex.h"
 #include "repair/semaphore.h"
 #include "repair/spin.h"
+#include "repair/standin.h"
 #include "report/report.h"
 #include "track/gate.h"
 #include "wrap/next.h"
@@ -47,6 +48,16 @@ static bool leave(struct fsafe_thread *self)
     bool tokens = fsafe_ledger_tidy(fsafe_thread_tokens(self), is_stale_token_at_end, self) > 0;
     bool spins = fsafe_ledger_tidy(fsafe_thread_spins(self), fsafe_spin_is_stale, self) > 0;
     return locks || tokens || spins;
+}
+
+static int register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object)
+{
+#ifdef FSAFE_LIBC_GLIBC
+    return fsafe_next.__register_atfork(prepare, parent, child, object);
+#else
+    (void)object;
+    return pthread_atfork(prepare, parent, child);
+#endif
 }
 
 static void start(char *const *environment)
@@ -94,8 +105,9 @@ static void start(char *const *environment)
     fsafe_spin_start(fsafe_next.pthread_spin_trylock);
     fsafe_lineage_start();
     fsafe_gate_start();
+    fsafe_standin_start();
     const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave, .is_stale = is_stale};
-    if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start()) {
+    if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start(register_atfork)) {
         fsafe_report_note("cannot start (no memory or no thread key left): this program runs unprotected");
         return;
     }

@@ -3,6 +3,7 @@
 
 #include "base/options.h"
 #include "fork/coordinator.h"
+#include "libc/layout.h"
 #include "repair/mutex.h"
 #include "repair/rwlock.h"
 #include "repair/spin.h"
@@ -34,13 +35,14 @@ FSAFE_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attribu
 
 /*
  * Joining a vanished thread works in glibc as long as its memory is there. But glibc has already put its stack up for
- * reuse and does so once more: from 40 MB on it unmaps what the next join is about to read.
+ * reuse and does so once more: from 40 MB on it unmaps what the next join is about to read. Of threads that never took
+ * a lock we know no more than that.
  */
 static bool has_vanished(pthread_t thread)
 {
     fsafe_fork_notice();
     return FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_options.mode == FSAFE_MODE_REPAIR &&
-           fsafe_thread_has_vanished(thread);
+           (fsafe_thread_has_vanished(thread) || !fsafe_layout_thread_may_be(thread));
 }
 
 static int joined(void **value)

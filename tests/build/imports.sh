@@ -69,6 +69,7 @@ __sigsetjmp                 thread
 __tls_get_addr              thread
 __libc_single_threaded      variable
 strstr                      pure
+__fsetlocking               pure
 strerrordesc_np             pure
 open                        stand-in
 socket                      stand-in
@@ -97,6 +98,10 @@ getprotobyname_r            stand-in
 getprotobynumber_r          stand-in
 getnetbyname_r              stand-in
 getnetbyaddr_r              stand-in
+getrpcbyname_r              stand-in
+getrpcbynumber_r            stand-in
+getspnam_r                  stand-in
+getaliasbyname_r            stand-in
 __stack_chk_fail            ends-the-process
 __cxa_finalize              linker
 __cxa_thread_atexit_impl    linker

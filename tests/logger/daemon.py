@@ -2,7 +2,8 @@
 """Real daemons: every message that the parent's threads and 1,000 children send arrives, once.
 
 Each of rsyslogd and busybox's syslogd that is installed runs on a /dev/log that only this test sees. Bare, the same
-storm must hang children, or it proves nothing.
+storm must hang children, or it proves nothing. Under the library it is run with the drain, so that children log through
+libc, and without, so that they log through the client.
 """
 import collections
 import os
@@ -75,8 +76,9 @@ def run(argv, preload, seconds):
         return victim.returncode, out.read().decode(errors="replace"), err.read().decode(errors="replace")
 
 
-def storm(daemon, children, seconds, preload):
-    """Returns hung children, how many messages were sent, and what is wrong with those that arrived."""
+def storm(daemon, children, seconds, preload, settings=()):
+    """Returns hung children, how many messages were sent, how many lines the library wrote, and what is wrong with the
+    messages that arrived."""
     with tempfile.TemporaryDirectory() as folder:
         log = os.path.join(folder, "messages")
         if os.path.exists("/dev/log"):
@@ -85,10 +87,10 @@ def storm(daemon, children, seconds, preload):
                                stderr=subprocess.DEVNULL)
         try:
             if not harness.wait_until(lambda: os.path.exists("/dev/log"), 20):
-                return None, 0, ["the daemon did not start"]
-            status, out, err = run([STORM, str(children), str(seconds)], preload, 200)
+                return None, 0, 0, ["the daemon did not start"]
+            status, out, err = run(["env", *settings, STORM, str(children), str(seconds)], preload, 200)
             if status != 0:
-                return None, 0, [f"the storm ended with {status}", err[-500:]]
+                return None, 0, 0, [f"the storm ended with {status}", err[-500:]]
             arrived = harness.wait_until(lambda: ends_with_the_storm(log), 60)
         finally:
             server.send_signal(signal.SIGTERM)
@@ -109,24 +111,27 @@ def storm(daemon, children, seconds, preload):
         if double:
             problems.append(f"{len(double)} messages came more than once, {double[:5]}")
         lines = sum("went round" in line for line in err.splitlines())
-        harness.note(f"{daemon}, {'preloaded' if preload else 'bare'}: {len(expected)} messages, {lines} lines")
-        return int(re.search(r"^hung (\d+)$", out, re.M).group(1)), len(expected), problems
+        hung = int(re.search(r"^hung (\d+)$", out, re.M).group(1))
+        return hung, len(expected), lines, problems
 
 
 def main():
-    harness.begin(3 * len(DAEMONS))
+    harness.begin(5 * len(DAEMONS))
     for daemon in DAEMONS:
         if find(daemon) is None:
-            for what in ("bare", "children", "messages"):
-                harness.skip(f"{daemon}: {what}", "not installed")
+            for what in range(5):
+                harness.skip(daemon, "not installed")
             continue
-        hung, _, problems = storm(daemon, BARE_CHILDREN, 1, False)
+        hung, _, _, _ = storm(daemon, BARE_CHILDREN, 1, False)
         harness.ok(hung, f"{daemon}: bare, {hung} children hang, and the storm ends")
-        hung, count, problems = storm(daemon, CHILDREN, 20, True)
-        harness.ok(hung == 0, f"{daemon}: {hung} of {CHILDREN} children hang")
-        harness.ok(count and not problems, f"{daemon}: of {count} messages each arrives, once")
-        for problem in problems:
-            harness.note(problem)
+        for name, settings in ("drained", ()), ("not drained", ("FORKSAFE_DRAIN_MS=0",)):
+            hung, count, lines, problems = storm(daemon, CHILDREN, 20, True, settings)
+            by_client = f", {lines} log through the client" if settings else ""
+            harness.ok(hung == 0 and (lines or not settings),
+                       f"{daemon}, {name}: {hung} of {CHILDREN} children hang{by_client}")
+            harness.ok(count and not problems, f"{daemon}, {name}: of {count} messages each arrives, once")
+            for problem in problems:
+                harness.note(problem)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 #include "private_dev.h"
 
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -172,6 +173,17 @@ static void behind_chroot(void)
 {
     SCN_CHECK(mkdir("/dev/empty", 0755) == 0 && chroot("/dev/empty") == 0 && chdir("/") == 0);
     call_syslog();
+}
+
+static void on_signal(int number)
+{
+    (void)number;
+    call_syslog();
+}
+
+static void in_handler(void)
+{
+    SCN_CHECK(signal(SIGUSR1, on_signal) != SIG_ERR && raise(SIGUSR1) == 0);
 }
 
 static void long_message(void)
@@ -362,6 +374,30 @@ static void full_pipe(const struct scn_case *self)
     scn_fine();
 }
 
+/* LOG_CONS, and nobody reads the console; then a daemon comes. */
+static void slow_console(const struct scn_case *self)
+{
+    const struct row *row = self->entry;
+    begin();
+    SCN_CHECK(rename("/dev/log", "/dev/log.later") == 0);
+    SCN_CHECK(unlink("/dev/console") == 0 && mkfifo("/dev/console", 0600) == 0);
+    openlog("ident", LOG_PID | LOG_CONS, LOG_LOCAL3);
+    setlogmask(LOG_UPTO(LOG_NOTICE));
+    scn_start(read_all, NULL);
+    get_stuck();
+    SCN_CHECK(rename("/dev/log.later", "/dev/log") == 0);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        row->in_child();
+        scn_fine();
+    }
+    scn_reap(child);
+    await_message("child 1");
+    SCN_CHECK(arrived("child 1") == 1);
+    check_message(row, child);
+    scn_fine();
+}
+
 /* Threads log all the time, the daemon reads, nobody is inside for long: a storm. Every message arrives once. */
 static void storm(const struct scn_case *self)
 {
@@ -427,6 +463,7 @@ void scn_cases(void)
         {"threads", threads, "<156>", "ident", true},
         {"grandchild", grandchild, "<156>", "ident", true},
         {"cancelled", cancelled, "<156>", "ident", true},
+        {"signal-handler", in_handler, "<156>", "ident", true},
         {"stuck-again", stuck_again, "<156>", "ident", true},
     };
     if (geteuid() != 0 && access("/proc/self/setgroups", W_OK) != 0)
@@ -439,6 +476,11 @@ void scn_cases(void)
         scn_add((struct scn_case){.bare = "hangs", .run = full_pipe, .entry = &rows[i],
                                   .says = "once:went round the C library's lock \\(syslog\\) for .*; fork 1 by"},
                 "full-pipe-%s", rows[i].name);
+    for (size_t i = 0; i < 4; i++)
+        scn_add((struct scn_case){.bare = "hangs", .run = slow_console, .entry = &rows[i],
+                                  .says = "once:went round the C library's lock \\(syslog\\) for .* in use at fork by"
+                                          " \\d+ .* since .*; fork 1 by"},
+                "slow-console-%s", rows[i].name);
     scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=report", .run = full_pipe,
                               .entry = &rows[0], .says = "once:would hang on the C library's lock \\(syslog\\)"},
             "report");

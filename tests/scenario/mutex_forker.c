@@ -45,6 +45,28 @@ static void thread_forks(const struct scn_case *self)
     scn_join(scn_start(unlocks, (void *)self->kind));
 }
 
+/* Without handlers: glibc's wrapper gives the child a new id all the same. */
+static void without_handlers(const struct scn_case *self)
+{
+    struct scn_holder worker;
+    mutex_make(self->kind, &own);
+    mutex_make(self->kind, &other);
+    SCN_IS(pthread_mutex_lock(&own), 0);
+    scn_hold(&worker, mutex_lock, mutex_unlock, &other, 1);
+    const pid_t child = _Fork();
+    if (child == 0) {
+        scn_arm();
+        SCN_IS(pthread_mutex_unlock(&own), 0);
+        check_released(&own);
+        SCN_IS(pthread_mutex_lock(&other), 0);
+        SCN_IS(pthread_mutex_unlock(&other), 0);
+        check_released(&other);
+        scn_fine();
+    }
+    finish(child);
+    scn_let_go(&worker);
+}
+
 /* The child keeps holding: its other threads must be kept out until it unlocks. */
 static void keeps_out(const struct scn_case *self)
 {
@@ -193,6 +215,9 @@ void scn_cases(void)
                 "grandchild-%s", kind->name);
         scn_add((struct scn_case){.bare = bare, .says = says, .run = waited_for, .kind = kind}, "waited-for-%s",
                 kind->name);
+        scn_add((struct scn_case){.bare = kind->owned ? "fails EPERM" : "hangs", .says = mutex_line(kind),
+                                  .run = without_handlers, .kind = kind},
+                "without-handlers-%s", kind->name);
         for (int j = 1; j < MUTEX_ENTRIES; j++) {
             const struct scn_entry *entry = &mutex_entries[j];
             const char *second = bare;

@@ -136,6 +136,25 @@ static void vanished(const struct scn_case *self)
     SCN_IS(pthread_mutex_destroy(&guarded), 0);
 }
 
+/* Destroyed while the dead have it, and made anew. */
+static void destroyed(const struct scn_case *self)
+{
+    struct scn_holder worker;
+    make(self->kind, &guarded);
+    scn_hold(&worker, lock, unlock, &guarded, 1);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(pthread_mutex_destroy(&guarded), 0);
+        make(self->kind, &guarded);
+        scn_exclusion(lock, unlock, &guarded, 4, 500);
+        SCN_IS(pthread_mutex_destroy(&guarded), 0);
+        scn_fine();
+    }
+    scn_reap(child);
+    SCN_IS(scn_elsewhere(try_and_unlock, &guarded), EBUSY);
+    scn_let_go(&worker);
+}
+
 /* Unlocked without having been made consistent, a robust mutex stays unusable: the program's choice. */
 static void not_recovered(const struct scn_case *self)
 {
@@ -336,6 +355,9 @@ void scn_cases(void)
                                       .number = kind->type == PTHREAD_MUTEX_RECURSIVE ? 3 : 1},
                     "vanished-%s-%s", kind->name, entries[e].name);
         }
+        scn_add((struct scn_case){.bare = is_robust(kind) ? "fine" : "fails EBUSY",
+                                  .says = is_robust(kind) ? SCN_SILENT : says[i], .run = destroyed, .kind = kind},
+                "destroyed-%s", kind->name);
         if (is_robust(kind)) {
             scn_add((struct scn_case){.bare = "hangs", .says = says[i], .run = not_recovered, .kind = kind},
                     "not-recovered-%s", kind->name);

@@ -147,6 +147,77 @@ static void holder_exited(const struct scn_case *self)
     mutex_check_held(&first);
 }
 
+/* The child has no use for it, or for another kind in its place. */
+static void destroyed(const struct scn_case *self)
+{
+    const struct mutex_kind *kind = self->kind;
+    struct scn_holder worker;
+    mutex_make(kind, &first);
+    scn_hold(&worker, mutex_lock, mutex_unlock, &first, 1);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(pthread_mutex_destroy(&first), 0);
+        mutex_make(&mutex_kinds[(kind - mutex_kinds + 3) % MUTEX_KINDS], &first);
+        mutex_use(mutex_lock, &first);
+        scn_exclusion(mutex_lock, mutex_unlock, &first, 4, 1000);
+        SCN_IS(pthread_mutex_destroy(&first), 0);
+        scn_fine();
+    }
+    scn_reap(child);
+    mutex_check_held(&first);
+    scn_let_go(&worker);
+    SCN_IS(pthread_mutex_destroy(&first), 0);
+}
+
+#ifdef __x86_64__
+/* The names of long ago, as a program that was linked then refers to them. */
+int old_lock(pthread_mutex_t *);
+int old_trylock(pthread_mutex_t *);
+int old_unlock(pthread_mutex_t *);
+int old_destroy(pthread_mutex_t *);
+__asm__(".symver old_lock, __pthread_mutex_lock@GLIBC_2.2.5");
+__asm__(".symver old_trylock, __pthread_mutex_trylock@GLIBC_2.2.5");
+__asm__(".symver old_unlock, __pthread_mutex_unlock@GLIBC_2.2.5");
+__asm__(".symver old_destroy, __pthread_mutex_destroy@GLIBC_2.2.5");
+
+static int call_old_lock(void *mutex)
+{
+    return old_lock(mutex);
+}
+
+static int call_old_trylock(void *mutex)
+{
+    return old_trylock(mutex);
+}
+
+static int call_old_unlock(void *mutex)
+{
+    return old_unlock(mutex);
+}
+
+static const struct scn_entry old_entries[] = {
+    {"lock", call_old_lock, "hangs"},
+    {"trylock", call_old_trylock, "fails EBUSY"},
+};
+
+static void old_names(const struct scn_case *self)
+{
+    const struct scn_entry *entry = self->entry;
+    struct scn_holder worker;
+    mutex_make(self->kind, &first);
+    scn_hold(&worker, call_old_lock, call_old_unlock, &first, 1);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(entry->take(&first), 0);
+        SCN_IS(old_unlock(&first), 0);
+        SCN_IS(old_destroy(&first), 0);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_let_go(&worker);
+}
+#endif
+
 /* Forks fall between any two instructions of lock and unlock: the bytes are torn (locked, owner not yet written). */
 static void hammered(const struct scn_case *self)
 {
@@ -183,10 +254,18 @@ void scn_cases(void)
                                           .entry = entry, .number = 3},
                         "%s-%s-depth-3", entry->name, kind->name);
         }
+        scn_add((struct scn_case){.bare = "fails EBUSY", .says = line, .run = destroyed, .kind = kind},
+                "destroyed-%s", kind->name);
         /* No line demanded: a library that led the threads out before the fork has nothing to tell. */
         scn_add((struct scn_case){.bare = "hangs", .run = hammered, .kind = kind}, "hammered-%s", kind->name);
         if (!mutex_is_plain(kind))
             continue;
+#ifdef __x86_64__
+        for (size_t j = 0; j < sizeof old_entries / sizeof *old_entries; j++)
+            scn_add((struct scn_case){.bare = old_entries[j].bare, .says = line, .run = old_names, .kind = kind,
+                                      .entry = &old_entries[j]},
+                    "old-name-%s-%s", old_entries[j].name, kind->name);
+#endif
         scn_add((struct scn_case){.bare = "hangs", .says = line, .run = held_after_takeover, .kind = kind},
                 "held-after-%s", kind->name);
         scn_add((struct scn_case){.bare = "hangs", .says = line, .run = nested_pair, .kind = kind}, "nested-pair-%s",

@@ -228,6 +228,46 @@ static void atfork(const struct scn_case *self)
     scn_join(company);
 }
 
+static int close_locked(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < 20; i++) {
+        make_stream(MEMORY);
+        flockfile(stream);
+        fclose(stream);
+    }
+    return 0;
+}
+
+static int nothing(void *unused)
+{
+    (void)unused;
+    return 0;
+}
+
+/* By a vanished thread, and its memory is data now. */
+static void closed_by_vanished(const struct scn_case *self)
+{
+    enum { BLOCKS = 200, BYTES = 640 };
+    static unsigned char *block[BLOCKS];
+    struct scn_holder worker;
+    (void)self;
+    scn_hold(&worker, close_locked, nothing, NULL, 1);
+    for (int i = 0; i < BLOCKS; i++)
+        memset(block[i] = malloc(BYTES), 0xA5, BYTES);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        for (int i = 0; i < BLOCKS; i++)
+            for (int k = 0; k < BYTES; k++)
+                SCN_CHECK(block[i][k] == 0xA5);
+        make_stream(MEMORY);
+        check_works(true);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_let_go(&worker);
+}
+
 static void vanished(const struct scn_case *self)
 {
     struct scn_holder worker;
@@ -264,6 +304,29 @@ static void vanished_threads(const struct scn_case *self)
         scn_fine();
     }
     scn_reap(child);
+    scn_let_go(&worker);
+}
+
+/* The child prints and never calls flockfile: from two threads, or from one first. */
+static void vanished_prints(const struct scn_case *self)
+{
+    static char who[2][2] = {"a", "b"};
+    struct scn_holder worker;
+    make_stream(MEMORY);
+    scn_hold(&worker, take, give, stream, 2);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        if (self->number)
+            SCN_CHECK(fprintf(stream, "line\n") == 5);
+        const pthread_t first = scn_start(print_lines, who[0]), second = scn_start(print_lines, who[1]);
+        scn_join(first);
+        scn_join(second);
+        check_works(true);
+        SCN_CHECK(fclose(stream) == 0);
+        scn_fine();
+    }
+    scn_reap(child);
+    SCN_IS(try_and_give(stream), EBUSY);
     scn_let_go(&worker);
 }
 
@@ -318,6 +381,9 @@ void scn_cases(void)
     static const struct scn_entry lock_entry = {"flockfile", take, "hangs"};
     static const struct scn_entry try_entry = {"ftrylockfile", try, "fails EBUSY"};
     const struct scn_entry *const entries[] = {&lock_entry, &try_entry};
+    for (long first = 0; first < 2; first++)
+        scn_add((struct scn_case){.bare = "hangs", .says = SCN_SILENT, .run = vanished_prints, .number = first},
+                "vanished-memory-prints%s", first ? "-first" : "");
     for (int kind = 0; kind < STREAMS; kind++) {
         const char *bare = kind == ORDINARY ? "hangs" : "fine";
         for (int depth = 1; depth <= 3; depth += 2)
@@ -330,21 +396,22 @@ void scn_cases(void)
                 names[kind]);
         for (int i = 0; i < 2; i++)
             scn_add((struct scn_case){.bare = kind == ORDINARY ? "fine" : entries[i]->bare,
-                                      .says = kind == ORDINARY ? SCN_SILENT : "once:" TAKEN, .run = vanished,
+                                      .says = kind != BYCALLER ? SCN_SILENT : "once:" TAKEN, .run = vanished,
                                       .number = kind, .entry = entries[i]},
                     "vanished-%s-%s", names[kind], entries[i]->name);
         scn_add((struct scn_case){.bare = kind == ORDINARY ? "fine" : "hangs",
-                                  .says = kind == ORDINARY ? SCN_SILENT : "once:" TAKEN, .run = vanished_threads,
+                                  .says = kind != BYCALLER ? SCN_SILENT : "once:" TAKEN, .run = vanished_threads,
                                   .number = kind},
                 "vanished-threads-%s", names[kind]);
         scn_add((struct scn_case){.bare = kind == ORDINARY ? "fine" : "hangs",
-                                  .says = kind == ORDINARY ? SCN_SILENT : TAKEN, .run = vanished_grandchild,
+                                  .says = kind != BYCALLER ? SCN_SILENT : TAKEN, .run = vanished_grandchild,
                                   .number = kind},
                 "vanished-grandchild-%s", names[kind]);
         if (kind != ORDINARY)
             scn_add((struct scn_case){.bare = "hangs", .run = hammered, .number = kind}, "hammered-%s", names[kind]);
     }
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = closed}, "closed");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = closed_by_vanished}, "closed-by-vanished");
     scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = WOULD_HANG " ;; " SCN_NEVER_TAKES,
                               .env = "FORKSAFE_MODE=report", .run = vanished, .number = BYCALLER, .entry = &lock_entry},
             "report");

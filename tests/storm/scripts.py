@@ -17,8 +17,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.p
 import harness
 
 BARE_FORKS = 100  # all hung children hang at the same time, so they cost their 2 s once
+BARE_TRIES = 4  # chance decides how many hang
 SAVED_IN_FLIGHT = 12
 VICTIM_SECONDS = 120
+BUSY_DRAIN_MS = 2000
 
 PERL = r"""
 use strict; use warnings; use threads; use threads::shared; use POSIX (); use Time::HiRes ();
@@ -112,12 +114,24 @@ def make():
     return call
 """
 
-RUBY = r"""
+RUBY_GETADDRINFO = r"""
 require "socket"
-forks, in_flight, seconds = ARGV[0].to_i, ARGV[1].to_i, ARGV[2].to_f
 def call
   Addrinfo.getaddrinfo("localhost", 80, nil, :STREAM).map(&:ip_address).sort == ["127.0.0.1", "::1"]
 end
+"""
+
+RUBY_LOGGER = r"""
+require "logger"
+$logger = Logger.new("/dev/null")
+def call
+  $logger.info("storm")
+end
+"""
+
+RUBY = r"""
+PREPARE
+forks, in_flight, seconds = ARGV[0].to_i, ARGV[1].to_i, ARGV[2].to_f
 raise unless call
 stop = false
 threads = 2.times.map { Thread.new { call until stop } }
@@ -165,6 +179,13 @@ def python(prepare):
     return [harness.PYTHON3, "-c", PYTHON.replace("PREPARE", prepare)]
 
 
+def ruby(prepare):
+    return ["ruby", "-e", RUBY.replace("PREPARE", prepare)]
+
+
+# What works bare, because the interpreter sees to its own locks: it must go on to.
+TRAPS = {"ruby Logger"}
+
 # name, interpreter and its test, argv, whether it needs the namespace
 STORMS = [
     ("perl localtime", "perl -Mthreads -MTime::HiRes -e 1",
@@ -174,7 +195,8 @@ STORMS = [
     ("python3 syslog.syslog", None, python(PYTHON_SYSLOG), os.path.exists("/dev/log")),
     ("python3 sqlite3", f"{harness.PYTHON3} -c 'import sqlite3'", python(PYTHON_SQLITE), False),
     ("python3 getaddrinfo", None, python(PYTHON_GETADDRINFO), True),
-    ("ruby getaddrinfo", "ruby -rsocket -e 1", ["ruby", "-e", RUBY], True),
+    ("ruby getaddrinfo", "ruby -rsocket -e 1", ruby(RUBY_GETADDRINFO), True),
+    ("ruby Logger", "ruby -rlogger -e 1", ruby(RUBY_LOGGER), False),
 ]
 
 
@@ -198,9 +220,20 @@ def rate(counts):
 
 
 def check(name, argv):
-    bare_outcome, bare = run_storm(argv, False, min(harness.FORKS, BARE_FORKS), BARE_FORKS, harness.HANG_SECONDS)
+    for _ in range(1 if name in TRAPS else BARE_TRIES):
+        bare_outcome, bare = run_storm(argv, False, min(harness.FORKS, BARE_FORKS), BARE_FORKS, harness.HANG_SECONDS)
+        if bare and bare[0]:
+            break
     outcome, saved = run_storm(argv, True, harness.FORKS, SAVED_IN_FLIGHT, harness.PATIENT_HANG_SECONDS)
-    if not harness.ok(bare and bare[0] > 0 and saved == (0, 0, harness.FORKS) and outcome.status == 0,
+    if saved and not saved[1] and 0 < saved[0] <= 3:
+        # Where other work takes the processors, a thread may not get out of its lock in time. Said, and tried again
+        # with time enough; what then hangs does so for another reason.
+        harness.note(f"{name}: library, first try: {rate(saved)}; it said:")
+        harness.note_tail("library", outcome.err)
+        outcome, saved = run_storm(["env", f"FORKSAFE_DRAIN_MS={BUSY_DRAIN_MS}", *argv], True, harness.FORKS,
+                                   SAVED_IN_FLIGHT, harness.PATIENT_HANG_SECONDS)
+    hangs_bare = bare and (bare[0] == 0 if name in TRAPS else bare[0] > 0)
+    if not harness.ok(hangs_bare and saved == (0, 0, harness.FORKS) and outcome.status == 0,
                       f"{name}: bare {rate(bare)}, library {rate(saved)}"):
         for title, one in ("bare", bare_outcome), ("library", outcome):
             harness.note(f"{title}: exit status {one.status}{', timed out' if one.timed_out else ''}")

@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -46,11 +47,18 @@
         return failed != 0;                          \
     }
 
+/* libcheck gives each test a process group of its own: it would outlive a runner that is killed. */
+static void unit_die_with_runner(void)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
 /* A case whose tests may take a while on a busy machine; a hang is a failure all the same. */
 static inline TCase *unit_case(Suite *suite, const char *name)
 {
     TCase *tests = tcase_create(name);
     tcase_set_timeout(tests, 120);
+    tcase_add_checked_fixture(tests, unit_die_with_runner, NULL);
     suite_add_tcase(suite, tests);
     return tests;
 }

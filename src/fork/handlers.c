@@ -1,0 +1,231 @@
+/* fork/handlers: see handlers.h. */
+#include "config.h"
+
+#include "base/compiler.h"
+#include "base/latch.h"
+#include "base/options.h"
+#include "base/pages.h"
+#include "fork/handlers.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+struct handler {
+    fsafe_handler *prepare, *parent, *child;
+    void *object;
+    _Atomic uint32_t running; /* how many forks are in one of the three */
+    _Atomic bool gone;
+};
+
+/* In the order of their registration. Slab k has FIRST << k of them and stays where it is. */
+enum { FIRST = 64, SLABS = 20 };
+static struct handler first_slab[FIRST];
+static struct handler *slabs[SLABS] = {first_slab};
+static _Atomic uint32_t count;
+
+/* Guards everything but calls. */
+static struct fsafe_latch latch = FSAFE_LATCH_FREE;
+static _Atomic bool ours;
+
+/* Forks that have handlers to call, from prepare to their end: as long as there is one, nothing in the list moves. */
+static _Atomic uint32_t walkers;
+static bool gaps;
+
+/* The forks this thread is in: a handler, of a fork or of a signal, may fork. More than that never end. */
+enum { NESTED = 8 };
+struct walk {
+    uint32_t count; /* the handlers there were when it began */
+    struct handler *running;
+};
+static __thread struct {
+    _Atomic uint32_t depth;
+    struct walk walk[NESTED];
+} mine __attribute__((tls_model("initial-exec")));
+
+static struct handler *at(uint32_t index)
+{
+    unsigned slab = (unsigned)(31 - __builtin_clz(index / FIRST + 1));
+    return &slabs[slab][index - FIRST * ((1u << slab) - 1)];
+}
+
+bool fsafe_handlers_are_ours(void)
+{
+    return atomic_load_explicit(&ours, memory_order_relaxed);
+}
+
+void fsafe_handlers_start(void)
+{
+    atomic_store_explicit(&ours, true, memory_order_relaxed);
+}
+
+/* Under the latch. A _Fork() in the middle of it loses one in the child, at worst: none is there twice. */
+static void close_gaps(void)
+{
+    uint32_t kept = 0, all = atomic_load_explicit(&count, memory_order_relaxed);
+    if (!gaps || atomic_load(&walkers) != 0)
+        return;
+    gaps = false;
+    for (uint32_t i = 0; i < all; i++) {
+        struct handler *from = at(i), *to = at(kept);
+        if (atomic_load_explicit(&from->gone, memory_order_relaxed))
+            continue;
+        kept++;
+        if (from == to)
+            continue;
+        to->prepare = from->prepare;
+        to->parent = from->parent;
+        to->child = from->child;
+        to->object = from->object;
+        atomic_store_explicit(&from->gone, true, memory_order_release);
+        atomic_store_explicit(&to->gone, false, memory_order_release);
+    }
+    atomic_store_explicit(&count, kept, memory_order_release);
+}
+
+int fsafe_handlers_add(fsafe_handler *prepare, fsafe_handler *parent, fsafe_handler *child, void *object)
+{
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&latch, &old);
+    close_gaps();
+    uint32_t index = atomic_load_explicit(&count, memory_order_relaxed);
+    unsigned slab = (unsigned)(31 - __builtin_clz(index / FIRST + 1));
+    bool fits = slab < SLABS;
+    if (fits && slabs[slab] == NULL) {
+        slabs[slab] = fsafe_pages_map(((size_t)FIRST << slab) * sizeof(struct handler));
+        fits = slabs[slab] != NULL;
+    }
+    if (fits) {
+        struct handler *added = at(index);
+        added->prepare = prepare;
+        added->parent = parent;
+        added->child = child;
+        added->object = object;
+        atomic_store_explicit(&added->running, 0, memory_order_relaxed);
+        atomic_store_explicit(&added->gone, false, memory_order_relaxed);
+        /* Last: it is in the list of a fork that comes now, or not at all. */
+        atomic_store_explicit(&count, index + 1, memory_order_release);
+    }
+    fsafe_latch_release(&latch, &old);
+    return fits ? 0 : ENOMEM;
+}
+
+/* How many of this thread's forks are in it. */
+static uint32_t count_own(const struct handler *handler)
+{
+    uint32_t own = 0;
+    for (uint32_t i = 0; i < NESTED && i < mine.depth; i++)
+        own += mine.walk[i].running == handler;
+    return own;
+}
+
+/* Marks the handlers of `object`, and says whether another thread is in one. */
+static bool mark(const void *object)
+{
+    bool busy = false;
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&latch, &old);
+    for (uint32_t i = 0; i < atomic_load_explicit(&count, memory_order_relaxed); i++) {
+        struct handler *handler = at(i);
+        if (handler->object != object)
+            continue;
+        atomic_store(&handler->gone, true);
+        gaps = true;
+        busy |= atomic_load(&handler->running) > count_own(handler);
+    }
+    close_gaps();
+    fsafe_latch_release(&latch, &old);
+    return busy;
+}
+
+void fsafe_handlers_remove(const void *object)
+{
+    if (atomic_load_explicit(&count, memory_order_relaxed) == 0)
+        return;
+    enum { PAUSE_US = 100 };
+    for (unsigned waited_us = 0; mark(object) && waited_us < fsafe_options.drain_ms * 1000; waited_us += PAUSE_US)
+        fsafe_sys_pause_us(PAUSE_US);
+}
+
+static struct walk *current(void)
+{
+    uint32_t depth = mine.depth;
+    return depth == 0 ? NULL : &mine.walk[(depth < NESTED ? depth : NESTED) - 1];
+}
+
+/* Handlers are called without the latch: they may do anything. */
+static void call(struct walk *walk, struct handler *handler, fsafe_handler *function)
+{
+    if (function == NULL)
+        return;
+    walk->running = handler;
+    FSAFE_ORDER();
+    /* Who marks it gone looks at this afterwards. */
+    atomic_fetch_add(&handler->running, 1);
+    if (!atomic_load(&handler->gone))
+        function();
+    atomic_fetch_sub(&handler->running, 1);
+    FSAFE_ORDER();
+    walk->running = NULL;
+}
+
+void fsafe_handlers_prepare(void)
+{
+    mine.depth++;
+    FSAFE_ORDER();
+    struct walk *walk = current();
+    if (atomic_load_explicit(&count, memory_order_acquire) != 0) {
+        struct fsafe_sigset old;
+        fsafe_latch_acquire(&latch, &old);
+        walk->count = atomic_load_explicit(&count, memory_order_relaxed);
+        walk->running = NULL;
+        walkers += walk->count != 0;
+        fsafe_latch_release(&latch, &old);
+    }
+    for (uint32_t i = walk->count; i-- > 0;)
+        call(walk, at(i), at(i)->prepare);
+}
+
+static void end(struct walk *walk)
+{
+    if (walk->count != 0) {
+        struct fsafe_sigset old;
+        fsafe_latch_acquire(&latch, &old);
+        walk->count = 0;
+        walkers--;
+        fsafe_latch_release(&latch, &old);
+    }
+    FSAFE_ORDER();
+    mine.depth--;
+}
+
+void fsafe_handlers_parent(void)
+{
+    struct walk *walk = current();
+    for (uint32_t i = 0; walk != NULL && i < walk->count; i++)
+        call(walk, at(i), at(i)->parent);
+    if (walk != NULL)
+        end(walk);
+}
+
+void fsafe_handlers_child(void)
+{
+    struct walk *walk = current();
+    for (uint32_t i = 0; walk != NULL && i < walk->count; i++)
+        call(walk, at(i), at(i)->child);
+    if (walk != NULL)
+        end(walk);
+}
+
+void fsafe_handlers_adopt(void)
+{
+    uint32_t own = 0;
+    for (uint32_t i = 0; i < NESTED; i++)
+        own += mine.walk[i].count != 0;
+    fsafe_latch_reset(&latch);
+    /* Written only where it changes: these pages are the parent's, too. */
+    if (walkers != own)
+        walkers = own;
+    for (uint32_t i = own == 0 ? 0 : count; i-- > 0;)
+        if (at(i)->running != 0)
+            at(i)->running = count_own(at(i));
+}

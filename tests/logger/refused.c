@@ -1,0 +1,201 @@
+/* A thread is stuck inside a call for which there is no stand-in when the process forks: the child hangs as it does
+ * bare, and one line of the whole family says in which call, and who was inside. Where being inside does not mean to
+ * have the lock, nobody hangs and nothing is said. */
+#include "../scenario/scenario.h"
+#include "private_dev.h"
+
+#include <link.h>
+#include <pwd.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <syslog.h>
+#include <time.h>
+
+/* --- Calls --------------------------------------------------------------------------------------------------------- */
+
+static const time_t moment = 1700000000;
+static int never;
+
+static void call_localtime(void) { SCN_CHECK(localtime(&moment) != NULL); }
+static void call_tzset(void) { tzset(); }
+static void call_gmtime_r(void)
+{
+    struct tm tm;
+    SCN_CHECK(gmtime_r(&moment, &tm) != NULL);
+}
+static void call_mktime(void)
+{
+    struct tm tm = {.tm_year = 100, .tm_mday = 1};
+    SCN_CHECK(mktime(&tm) != -1);
+}
+static void call_strftime(void)
+{
+    const struct tm tm = {.tm_year = 100, .tm_mday = 1};
+    char text[32];
+    SCN_CHECK(strftime(text, sizeof text, "%Z", &tm) > 0);
+}
+static void call_syslog(void) { syslog(LOG_INFO, "a line"); }
+static void call_getpwent(void)
+{
+    setpwent();
+    getpwent();
+}
+
+static int stay(struct dl_phdr_info *info, size_t bytes, void *unused)
+{
+    (void)info, (void)bytes, (void)unused;
+    scn_await(never);
+    return 1;
+}
+static void call_dl_iterate_phdr_stuck(void) { dl_iterate_phdr(stay, NULL); }
+
+static int leave(struct dl_phdr_info *info, size_t bytes, void *unused)
+{
+    (void)info, (void)bytes, (void)unused;
+    return 1;
+}
+static void call_dl_iterate_phdr(void) { SCN_CHECK(dl_iterate_phdr(leave, NULL) == 1); }
+
+/* pclose waits for a process, fclose for a reader: without a lock that others need. */
+static void call_pclose_stuck(void)
+{
+    int ends[2];
+    char command[32];
+    SCN_CHECK(pipe(ends) == 0 && fcntl(ends[1], F_SETFD, FD_CLOEXEC) == 0);
+    snprintf(command, sizeof command, "read line <&%d", ends[0]); /* ends with us, who have the other end */
+    FILE *stream = popen(command, "r");
+    SCN_CHECK(stream != NULL);
+    pclose(stream);
+}
+static void call_popen(void)
+{
+    FILE *stream = popen("exit 3", "r");
+    SCN_CHECK(stream != NULL && pclose(stream) == 3 << 8);
+}
+static FILE *full;
+static void call_fclose_stuck(void)
+{
+    fclose(full);
+}
+static void call_fclose(void)
+{
+    FILE *stream = fopen("/dev/null", "we");
+    SCN_CHECK(stream != NULL && fclose(stream) == 0);
+}
+
+/* --- Ways to be stuck ------------------------------------------------------------------------------------------------ */
+
+static void dam_zone(void)
+{
+    SCN_CHECK(private_dev() && mkfifo("/dev/zone", 0644) == 0 && private_daemon(SOCK_DGRAM) >= 0);
+    SCN_CHECK(setenv("TZ", ":/dev/zone", 1) == 0);
+}
+
+static void dam_passwd(void)
+{
+    SCN_CHECK(private_dev() && mkfifo("/dev/passwd", 0644) == 0);
+    SCN_CHECK(mount("/dev/passwd", "/etc/passwd", NULL, MS_BIND, NULL) == 0);
+}
+
+static void fill_pipe(void)
+{
+    int ends[2];
+    char block[4096] = {0};
+    SCN_CHECK(pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0);
+    while (write(ends[1], block, sizeof block) > 0)
+        ;
+    SCN_CHECK(fcntl(ends[1], F_SETFL, 0) == 0);
+    full = fdopen(ends[1], "w");
+    SCN_CHECK(full && fputs("more", full) >= 0);
+}
+
+static void nothing(void) {}
+
+/* --- The cases ---------------------------------------------------------------------------------------------------------- */
+
+static const struct row {
+    const char *name;
+    void (*prepare)(void), (*get_stuck)(void), (*in_child)(void);
+    const char *call; /* as the line names it; NULL: no line */
+} rows[] = {
+    {"localtime", dam_zone, call_localtime, call_localtime, "localtime"},
+    {"tzset", dam_zone, call_localtime, call_tzset, "tzset"},
+    {"gmtime_r", dam_zone, call_tzset, call_gmtime_r, "gmtime_r"},
+    {"mktime", dam_zone, call_tzset, call_mktime, "mktime"},
+    {"strftime", dam_zone, call_localtime, call_strftime, "strftime"},
+    {"getpwent", dam_passwd, call_getpwent, call_getpwent, "setpwent"},
+    {"dl_iterate_phdr", nothing, call_dl_iterate_phdr_stuck, call_dl_iterate_phdr, "dl_iterate_phdr"},
+    {"syslog", dam_zone, call_localtime, call_syslog, NULL},
+    {"pclose", nothing, call_pclose_stuck, call_popen, NULL},
+    {"fclose", fill_pipe, call_fclose_stuck, call_fclose, NULL},
+};
+
+static atomic_int worker_tid;
+
+static void *worker_body(void *raw)
+{
+    pthread_setname_np(pthread_self(), "worker");
+    atomic_store(&worker_tid, (int)gettid());
+    ((const struct row *)raw)->get_stuck();
+    scn_wrong(SCN_WHERE, "the worker came out");
+}
+
+/* Two children, so that the second has nothing more to say. */
+static void refused(const struct scn_case *self)
+{
+    const struct row *row = self->entry;
+    pid_t child[2];
+    never = scn_bell();
+    row->prepare();
+    scn_start(worker_body, (void *)(uintptr_t)row);
+    while (!atomic_load(&worker_tid))
+        sched_yield();
+    for (int i = 0; i < 20; i++) { /* it may sleep for another reason first */
+        scn_await_asleep(atomic_load(&worker_tid), NULL);
+        usleep(1000);
+    }
+    for (int i = 0; i < 2; i++) {
+        child[i] = scn_fork();
+        if (child[i] == 0) {
+            row->in_child();
+            scn_fine();
+        }
+    }
+    scn_reap(child[0]);
+    scn_reap(child[1]);
+    scn_fine();
+}
+
+void scn_cases(void)
+{
+    static char says[sizeof rows / sizeof rows[0]][200];
+    if (geteuid() != 0 && access("/proc/self/setgroups", W_OK) != 0)
+        return;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const struct row *row = &rows[i];
+        const bool hangs = row->call != NULL, saved = row->in_child == call_syslog;
+        snprintf(says[i], sizeof says[i],
+                 "once:may hang on the C library's lock \\(%s\\) for .* in use at fork by \\d+ \"worker\" since .*; fork \\d by",
+                 row->call);
+        scn_add((struct scn_case){.bare = hangs || saved ? "hangs" : "fine", .preloaded = hangs ? "hangs" : "fine",
+                                  .run = refused, .entry = row,
+                                  .says = hangs   ? says[i]
+                                          : saved ? "went round the C library's lock \\(syslog\\) for .* in use at fork by"
+                                                    " \\d+ \"worker\" since"
+                                                  : SCN_SILENT},
+                "%s", row->name);
+    }
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=report", .run = refused,
+                              .entry = &rows[0], .says = "once:may hang on the C library's lock \\(localtime\\)"},
+            "report");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .env = "FORKSAFE_MODE=abort", .run = refused,
+                              .entry = &rows[0], .says = "would hang on the C library's lock \\(localtime\\)"},
+            "abort");
+    scn_add((struct scn_case){.bare = "fine", .env = "FORKSAFE_MODE=abort", .run = refused, .entry = &rows[8],
+                              .says = "once:may hang on the C library's lock \\(popen\\)"},
+            "abort-vague");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=off", .run = refused,
+                              .entry = &rows[0], .says = SCN_SILENT},
+            "off");
+}

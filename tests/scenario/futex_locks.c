@@ -1,0 +1,347 @@
+/*
+ * Locks that a program makes of a futex by itself, waiting by syscall(SYS_futex): GLib's GMutex, and the algorithm and
+ * the very call of std::sync::Mutex in Rust's standard library. And waits that look like theirs and are none.
+ */
+#include "scenario.h"
+
+#include <dlfcn.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+
+static long futex(uint32_t *word, int operation, uint32_t value, const struct timespec *limit)
+{
+    return syscall(SYS_futex, word, operation, value, limit, NULL, ~0u);
+}
+
+/* --- Rust ------------------------------------------------------------------------------------------------- */
+
+static int rust_lock(void *mutex)
+{
+    uint32_t free_word = 0;
+    if (!__atomic_compare_exchange_n((uint32_t *)mutex, &free_word, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        while (__atomic_exchange_n((uint32_t *)mutex, 2, __ATOMIC_ACQUIRE) != 0)
+            futex(mutex, FUTEX_WAIT_BITSET_PRIVATE, 2, NULL);
+    return 0;
+}
+
+static int rust_trylock(void *mutex)
+{
+    uint32_t free_word = 0;
+    return __atomic_compare_exchange_n((uint32_t *)mutex, &free_word, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)
+               ? 0 : EBUSY;
+}
+
+static int rust_unlock(void *mutex)
+{
+    if (__atomic_exchange_n((uint32_t *)mutex, 0, __ATOMIC_RELEASE) == 2)
+        futex(mutex, FUTEX_WAKE_PRIVATE, 1, NULL);
+    return 0;
+}
+
+/* --- GLib: without its headers, so that the library alone is needed ------------------------------------------- */
+
+static struct {
+    void (*mutex_lock)(void *mutex);
+    int (*mutex_trylock)(void *mutex);
+    void (*mutex_unlock)(void *mutex);
+    void (*cond_wait)(void *cond, void *mutex);
+    void (*cond_signal)(void *cond);
+} glib;
+
+static bool find(void *library, const char *name, void *function)
+{
+    void *found = dlsym(library, name);
+    memcpy(function, &found, sizeof found);
+    return found != NULL;
+}
+
+static bool have_glib(void)
+{
+    void *library = dlopen("libglib-2.0.so.0", RTLD_NOW);
+    return library != NULL && find(library, "g_mutex_lock", &glib.mutex_lock) &&
+           find(library, "g_mutex_trylock", &glib.mutex_trylock) &&
+           find(library, "g_mutex_unlock", &glib.mutex_unlock) && find(library, "g_cond_wait", &glib.cond_wait) &&
+           find(library, "g_cond_signal", &glib.cond_signal);
+}
+
+static int glib_lock(void *mutex)
+{
+    glib.mutex_lock(mutex);
+    return 0;
+}
+
+static int glib_trylock(void *mutex)
+{
+    return glib.mutex_trylock(mutex) ? 0 : EBUSY;
+}
+
+static int glib_unlock(void *mutex)
+{
+    glib.mutex_unlock(mutex);
+    return 0;
+}
+
+/* --- Held by vanished threads ------------------------------------------------------------------------------------ */
+
+struct kind {
+    const char *name, *says, *watched;
+    scn_call *take, *try, *give;
+};
+
+static const struct kind kinds[] = {
+    {"rust", "once:took over futex 0x[0-9a-f]+ .*\\(Rust std\\) for .*; fork 1 by \\d+",
+     "would hang on futex 0x[0-9a-f]+ .*\\(Rust std\\) ;; " SCN_NEVER_TAKES, rust_lock, rust_trylock, rust_unlock},
+    {"glib", "once:took over futex 0x[0-9a-f]+ .*\\(GLib\\) for .*libglib-2\\.0\\.so.*; fork 1 by \\d+",
+     "would hang on futex 0x[0-9a-f]+ .*\\(GLib\\) ;; " SCN_NEVER_TAKES, glib_lock, glib_trylock, glib_unlock},
+};
+
+static uint64_t lock, another;
+
+/* One that others waited for, too: number of them. */
+static void vanished(const struct scn_case *self)
+{
+    const struct kind *kind = self->kind;
+    struct scn_holder worker;
+    struct scn_waiter waiter[4];
+    scn_hold(&worker, kind->take, kind->give, &lock, 1);
+    for (long i = 0; i < self->number; i++)
+        scn_want(&waiter[i], kind->take, kind->give, &lock);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(kind->take(&lock), 0);
+        SCN_IS(scn_elsewhere(kind->try, &lock), EBUSY);
+        SCN_IS(kind->give(&lock), 0);
+        scn_exclusion(kind->take, kind->give, &lock, 4, 2000);
+        scn_fine();
+    }
+    scn_reap(child);
+    SCN_IS(scn_elsewhere(kind->try, &lock), EBUSY);
+    scn_let_go(&worker);
+    for (long i = 0; i < self->number; i++)
+        scn_join(waiter[i].thread);
+    SCN_IS(kind->take(&lock), 0);
+    SCN_IS(kind->give(&lock), 0);
+}
+
+/* Two of them, and again in a grandchild that did not ask for the second. */
+static void two_and_grandchild(const struct scn_case *self)
+{
+    const struct kind *kind = self->kind;
+    struct scn_holder one, two;
+    scn_hold(&one, kind->take, kind->give, &lock, 1);
+    scn_hold(&two, kind->take, kind->give, &another, 1);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(kind->take(&lock), 0);
+        const pid_t grandchild = scn_fork();
+        if (grandchild == 0) {
+            SCN_IS(kind->give(&lock), 0);
+            SCN_IS(kind->take(&another), 0);
+            SCN_IS(kind->give(&another), 0);
+            scn_fine();
+        }
+        scn_reap(grandchild);
+        SCN_IS(kind->try(&another), EBUSY);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_let_go(&one);
+    scn_let_go(&two);
+}
+
+/* A thread of the child holds it: another waits until that gives it back. */
+static void give_back(void *worker)
+{
+    scn_let_go(worker);
+}
+
+static void living(const struct scn_case *self)
+{
+    const struct kind *kind = self->kind;
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        struct scn_holder worker;
+        scn_hold(&worker, kind->take, kind->give, &lock, 1);
+        scn_must_wait(kind->take, kind->give, &lock, give_back, &worker);
+        scn_exclusion(kind->take, kind->give, &lock, 4, 2000);
+        scn_fine();
+    }
+    scn_reap(child);
+}
+
+static int leave_locked(void *self)
+{
+    const struct kind *kind = self;
+    return kind->take(&lock);
+}
+
+/* A thread of the child ended with it: as stuck as without a fork, and nothing is said. */
+static void childs_own_dead(const struct scn_case *self)
+{
+    const struct kind *kind = self->kind;
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(scn_elsewhere(leave_locked, (void *)(uintptr_t)kind), 0);
+        SCN_IS(kind->take(&lock), 0);
+        scn_fine();
+    }
+    scn_reap(child);
+}
+
+/* --- Not locks ------------------------------------------------------------------------------------------------------ */
+
+static uint32_t event;
+
+struct wait {
+    const char *name;
+    int operation;
+    uint32_t value;
+};
+
+static const struct wait waits[] = {
+    {"wait-0", FUTEX_WAIT_PRIVATE, 0},
+    {"wait-1", FUTEX_WAIT_PRIVATE, 1},
+    {"wait-2", FUTEX_WAIT_PRIVATE, 2}, /* GLib's own, from somewhere else */
+    {"wait-not-private-2", FUTEX_WAIT, 2}, /* as std::atomic<int>::wait(2) */
+    {"bitset-1", FUTEX_WAIT_BITSET_PRIVATE, 1},
+};
+
+/* Bare this is a hang, and stays one: the library says so, once. */
+static void endless(const struct scn_case *self)
+{
+    const struct wait *wait = self->kind;
+    event = wait->value;
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        while (event == wait->value)
+            futex(&event, wait->operation, wait->value, NULL);
+        scn_fine();
+    }
+    scn_reap(child);
+}
+
+static void happen(int signal)
+{
+    (void)signal;
+    event = 7;
+}
+
+/* A signal handler is what the child waits for. */
+static void until_signal(const struct scn_case *self)
+{
+    const struct wait *wait = self->kind;
+    event = wait->value;
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        const struct sigaction action = {.sa_handler = happen};
+        sigaction(SIGUSR1, &action, NULL);
+        const pid_t me = getpid();
+        const pid_t waker = fork(); /* not scn_fork: it has nothing to say */
+        if (waker == 0) {
+            scn_await_asleep(me, NULL);
+            kill(me, SIGUSR1);
+            _exit(0);
+        }
+        SCN_CHECK(futex(&event, wait->operation, wait->value, NULL) == -1 && errno == EINTR);
+        SCN_CHECK(event == 7);
+        scn_fine();
+    }
+    scn_reap(child);
+}
+
+/* Each in a child that is alone, with the very calls of the known locks. */
+static void contracts(const struct scn_case *self)
+{
+    (void)self;
+    uint32_t *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    const int ready = scn_bell();
+    *shared = 2;
+    event = 2;
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        const struct timespec limit = {.tv_nsec = 20000000}, past = {.tv_sec = 1};
+        SCN_CHECK(futex(&event, FUTEX_WAIT_PRIVATE, 2, &limit) == -1 && errno == ETIMEDOUT);
+        SCN_CHECK(futex(&event, FUTEX_WAIT_BITSET_PRIVATE, 2, &past) == -1 && errno == ETIMEDOUT);
+        SCN_CHECK(futex(&event, FUTEX_WAIT_BITSET_PRIVATE, 1, NULL) == -1 && errno == EAGAIN);
+        SCN_CHECK(futex(NULL, FUTEX_WAIT_BITSET_PRIVATE, 2, NULL) == -1 && errno == EFAULT);
+        SCN_CHECK(event == 2);
+        scn_ring(ready);
+        /* The parent wakes it. */
+        while (__atomic_load_n(shared, __ATOMIC_ACQUIRE) == 2)
+            futex(shared, FUTEX_WAIT_BITSET, 2, NULL);
+        SCN_CHECK(*shared == 5);
+        scn_fine();
+    }
+    scn_await(ready);
+    scn_await_asleep(child, NULL);
+    __atomic_store_n(shared, 5, __ATOMIC_RELEASE);
+    futex(shared, FUTEX_WAKE, 1, NULL);
+    scn_reap(child);
+}
+
+/* Two signals before the fork: GCond's counter is 2, as a contended lock's word, and the child must not take that for news. */
+static void glib_condition(const struct scn_case *self)
+{
+    static uint64_t mutex, cond;
+    static bool happened;
+    (void)self;
+    glib.cond_signal(&cond);
+    glib.cond_signal(&cond);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        glib.mutex_lock(&mutex);
+        while (!happened)
+            glib.cond_wait(&cond, &mutex);
+        scn_wrong(SCN_WHERE, "nothing happened");
+    }
+    scn_reap(child);
+}
+
+void scn_cases(void)
+{
+    const bool glib_is_here = have_glib();
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        const struct kind *kind = &kinds[k];
+        if (kind->take == glib_lock && !glib_is_here)
+            continue;
+        for (long waiters = 0; waiters <= 3; waiters += 3)
+            scn_add((struct scn_case){.bare = "hangs", .says = kind->says, .run = vanished, .kind = kind,
+                                      .number = waiters},
+                    "%s-%ld-waiters", kind->name, waiters);
+        scn_add((struct scn_case){.bare = "hangs", .says = "took over futex", .run = two_and_grandchild, .kind = kind},
+                "%s-two-and-grandchild", kind->name);
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = living, .kind = kind}, "%s-living",
+                kind->name);
+        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT, .run = childs_own_dead,
+                                  .kind = kind},
+                "%s-childs-own-dead", kind->name);
+        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = kind->watched,
+                                  .env = "FORKSAFE_MODE=report", .run = vanished, .kind = kind},
+                "%s-report", kind->name);
+        scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = kind->watched,
+                                  .env = "FORKSAFE_MODE=abort", .run = vanished, .kind = kind},
+                "%s-abort", kind->name);
+        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT,
+                                  .env = "FORKSAFE_MODE=off", .run = vanished, .kind = kind},
+                "%s-off", kind->name);
+    }
+    for (size_t i = 0; i < sizeof waits / sizeof *waits; i++) {
+        static const char *const told = "once:may hang on futex 0x[0-9a-f]+ .*not taken over because ;; " SCN_NEVER_TAKES;
+        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = told, .run = endless,
+                                  .kind = &waits[i]},
+                "endless-%s", waits[i].name);
+        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = told, .env = "FORKSAFE_MODE=abort",
+                                  .run = endless, .kind = &waits[i]},
+                "abort-endless-%s", waits[i].name);
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_NEVER_TAKES, .run = until_signal, .kind = &waits[i]},
+                "until-signal-%s", waits[i].name);
+    }
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = contracts}, "contracts");
+    if (glib_is_here)
+        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .run = glib_condition}, "glib-condition");
+}
