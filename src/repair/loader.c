@@ -47,3 +47,8 @@ void fsafe_loader_adopt(const struct fsafe_thread *self, int former)
     if (fsafe_options.verbose)
         fsafe_report_note("the loader's lock, left by a thread in dl_iterate_phdr, is free again");
 }
+
+bool fsafe_loader_is_free(void)
+{
+    return fsafe_loader_lock != NULL && !fsafe_layout_mutex_locked(fsafe_loader_lock);
+}

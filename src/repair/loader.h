@@ -16,4 +16,7 @@
  */
 void fsafe_loader_adopt(const struct fsafe_thread *self, int former);
 
+/* Whether nobody holds it; false when it is not known. Context: child. */
+bool fsafe_loader_is_free(void);
+
 #endif

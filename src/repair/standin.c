@@ -4,7 +4,7 @@
 #include "base/options.h"
 #include "base/pages.h"
 #include "base/sys.h"
-#include "libc/loader.h"
+#include "repair/loader.h"
 #include "repair/standin.h"
 #include "report/report.h"
 #include "track/thread.h"
@@ -86,9 +86,6 @@ static FSAFE_COLD void warn(enum fsafe_region region, const char *what, uintptr_
     /* After a drain only who sleeps, or works for long, is inside: of a vague region that is no news at all. */
     if (region == FSAFE_REGION_PASSING || (vague && fsafe_options.mode == FSAFE_MODE_REPAIR))
         return;
-    /* Where it is known, it was freed when the child was adopted. */
-    if (region == FSAFE_REGION_LOADER && fsafe_loader_lock != NULL && fsafe_options.mode == FSAFE_MODE_REPAIR)
-        return;
     bool again = (atomic_fetch_or_explicit(warned, FSAFE_REGION_BIT(region), memory_order_relaxed) &
                   FSAFE_REGION_BIT(region)) != 0;
     if (!again || ends)
@@ -99,6 +96,8 @@ static FSAFE_COLD void warn(enum fsafe_region region, const char *what, uintptr_
 
 void fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site)
 {
+    if (region == FSAFE_REGION_LOADER && fsafe_loader_is_free())
+        return;
     if (FSAFE_UNLIKELY(vanished_inside(region) != 0))
         warn(region, what, site);
 }

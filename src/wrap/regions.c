@@ -101,15 +101,6 @@ FSAFE_EXPORT void quick_exit(int status)
     __builtin_unreachable();
 }
 
-/* Its declaration names an array of no length. */
-FSAFE_EXPORT int getopt(int count, char *const arguments[], const char *letters)
-{
-    struct fsafe_visit visit = enter(FSAFE_REGION_PASSING, "getopt", FSAFE_CALLER());
-    int answer = FSAFE_NEXT(getopt)(count, arguments, letters);
-    fsafe_gate_leave(&visit);
-    return answer;
-}
-
 /* Under other names in libc, too. */
 FSAFE_DEFINE_ALIAS(__gmtime_r, gmtime_r);
 FSAFE_DEFINE_ALIAS(__strftime_l, strftime_l);

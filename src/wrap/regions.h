@@ -6,8 +6,6 @@
 
 #include <aliases.h>
 #include <dirent.h>
-#include <fmtmsg.h>
-#include <getopt.h>
 #include <grp.h>
 #include <gshadow.h>
 #include <iconv.h>
