@@ -11,10 +11,10 @@
 
 /*
  * A thread that runs is out in no time; after LOOK_US, and as often, it is worth a look at what the others do. One
- * that sleeps in a system call may take as long as a name server does: when nobody has got out for a fifth of the time
+ * that sleeps in a system call may take as long as a name server does: when nobody has got out for a fifteenth of the time
  * that is enough.
  */
-enum { LOOK_US = 1000, YIELDS = 20, PAUSE_US = 30, SLEEPERS_SHARE = 5 };
+enum { LOOK_US = 1000, YIELDS = 20, PAUSE_US = 30, SLEEPERS_SHARE = 15 };
 
 static uint64_t now_us(void)
 {

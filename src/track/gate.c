@@ -36,24 +36,18 @@ static _Atomic uint32_t expired = UINT32_MAX;
 
 /* --- Inside ------------------------------------------------------------------------------------------ */
 
-/* The stage bits stay clear. */
-static uintptr_t record_of(enum fsafe_region region, uintptr_t frame)
-{
-    return FSAFE_REGION_MARK | FSAFE_REGION_FRAME(frame) | (uintptr_t)region << 2;
-}
-
 _Static_assert(FSAFE_REGIONS <= 64, "a region fits into its bits");
 
 /*
  * Drops the calls made from frames that are no more: below the caller's own. (One under way on another stack, which a
  * signal handler or a coroutine of this thread interrupts, may look so. It is not waited for then.)
  */
-static __attribute__((noinline)) void drop_left(struct fsafe_ledger *locks, uintptr_t frame)
+static void drop_left(struct fsafe_ledger *locks, uintptr_t entering)
 {
     for (uint32_t i = fsafe_ledger_depth(locks); i > 0; i--) {
         uintptr_t lock, site;
         if (fsafe_ledger_read(locks, i, &lock, &site) && fsafe_gate_is_region(lock) && FSAFE_REGION_MARK != 0 &&
-            (lock & ~FSAFE_REGION_MARK) >> 8 << 8 <= FSAFE_REGION_FRAME(frame))
+            lock >> 8 <= entering >> 8)
             fsafe_ledger_drop(locks, lock);
     }
 }
@@ -63,23 +57,21 @@ static bool is_stale(uintptr_t lock, void *context)
     return fsafe_thread_is_stale(context, lock);
 }
 
-struct fsafe_visit fsafe_gate_enter(enum fsafe_region region, uintptr_t site)
+struct fsafe_visit fsafe_gate_enter_slowly(uintptr_t record, uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
-    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
-    struct fsafe_visit visit = {.thread = self, .record = record_of(region, frame)};
+    struct fsafe_visit visit = {.thread = self, .record = record};
     if (self == NULL)
         return visit;
     struct fsafe_ledger *locks = fsafe_thread_locks(self);
-    if (FSAFE_UNLIKELY(fsafe_ledger_depth(locks) > 0))
-        drop_left(locks, frame);
-    if (!fsafe_ledger_push(locks, visit.record, site) &&
-        !fsafe_ledger_push_full(locks, visit.record, site, is_stale, self))
+    if (fsafe_ledger_depth(locks) > 0)
+        drop_left(locks, record);
+    if (!fsafe_ledger_push(locks, record, site) && !fsafe_ledger_push_full(locks, record, site, is_stale, self))
         visit.thread = NULL;
     return visit;
 }
 
-void fsafe_gate_leave(const struct fsafe_visit *visit)
+void fsafe_gate_leave_slowly(const struct fsafe_visit *visit)
 {
     /* A callback inside the call may have forked, or ended the thread's slot: then there is nothing to remove. */
     if (visit->thread != NULL && visit->thread == fsafe_self)

@@ -10,6 +10,8 @@
 #ifndef FSAFE_TRACK_GATE_H
 #define FSAFE_TRACK_GATE_H
 
+#include "track/thread.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -42,18 +44,12 @@ enum fsafe_region {
 /* A set of regions. */
 #define FSAFE_REGION_BIT(region) (UINT32_C(1) << (region))
 
-struct fsafe_ledger;
-struct fsafe_thread;
 
-/* A call under way; in the caller's frame. */
+/* A call under way. */
 struct fsafe_visit {
     struct fsafe_thread *thread; /* NULL: not recorded */
     uintptr_t record;
 };
-
-/* Around the real call. `site`: the place that called. Leave removes what enter recorded. Context: any thread. */
-struct fsafe_visit fsafe_gate_enter(enum fsafe_region region, uintptr_t site);
-void fsafe_gate_leave(const struct fsafe_visit *visit);
 
 /*
  * A call's record in the ledger of locks, where locks have addresses: a mark, the region, and above it the frame that the
@@ -77,6 +73,34 @@ static inline bool fsafe_gate_is_region(uintptr_t lock)
 static inline enum fsafe_region fsafe_gate_region(uintptr_t lock)
 {
     return (enum fsafe_region)(lock >> 2 & 63);
+}
+
+static inline uintptr_t fsafe_gate_record(enum fsafe_region region, uintptr_t frame)
+{
+    return FSAFE_REGION_MARK | FSAFE_REGION_FRAME(frame) | (uintptr_t)region << 2; /* the stage bits stay clear */
+}
+
+/* Every case but the common one, in which the thread is in nothing yet and the gate is open. */
+struct fsafe_visit fsafe_gate_enter_slowly(uintptr_t record, uintptr_t site);
+void fsafe_gate_leave_slowly(const struct fsafe_visit *visit);
+
+/* Around the real call. `site`: the place that called. Leave removes what enter recorded. Context: any thread. */
+static inline __attribute__((always_inline)) struct fsafe_visit fsafe_gate_enter(enum fsafe_region region, uintptr_t site)
+{
+    struct fsafe_thread *self = fsafe_self;
+    uintptr_t record = fsafe_gate_record(region, (uintptr_t)__builtin_frame_address(0));
+    if (FSAFE_LIKELY(self != NULL && fsafe_ledger_depth(fsafe_thread_locks(self)) == 0 &&
+                     fsafe_ledger_push(fsafe_thread_locks(self), record, site)))
+        return (struct fsafe_visit){.thread = self, .record = record};
+    return fsafe_gate_enter_slowly(record, site);
+}
+
+static inline void fsafe_gate_leave(const struct fsafe_visit *visit)
+{
+    struct fsafe_thread *self = visit->thread;
+    if (FSAFE_UNLIKELY(self == NULL || self != fsafe_self ||
+                       !fsafe_ledger_pop_latest(fsafe_thread_locks(self), visit->record)))
+        fsafe_gate_leave_slowly(visit);
 }
 
 /* Which regions threads that vanished at a fork down the line were inside of then. Context: child. */

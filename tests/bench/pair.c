@@ -123,6 +123,8 @@ int main(void)
         {"semaphore event wait+post", "sem_wait", "sem_post", &event},
         {"C11 mutex lock+unlock", "mtx_lock", "mtx_unlock", &c11},
         {"condition signal+broadcast, idle", "pthread_cond_signal", "pthread_cond_broadcast", &condvar},
+        {"gated calls random+rand", "random", "rand", NULL},
+        {"conversions mblen+mblen", "mblen", "mblen", NULL},
         {"stream flockfile+funlockfile", "flockfile", "funlockfile", stdin},
     };
     printf("%-34s %-15s %10s %10s\n", "pair", "process", "bare", "with");
