@@ -21,6 +21,8 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_barrier_t taken;
 
+static int other_end = -1; /* nothing may arrive here */
+
 static void *hold(void *unused)
 {
     pthread_mutex_lock(&lock);
@@ -45,7 +47,6 @@ int main(int count, char **arguments)
 {
     const char *which = arguments[1];
     const char *file = count > 2 ? arguments[2] : "/dev/null";
-    int other_end = -1; /* nothing may arrive here */
     int arrived = 0;
     pthread_t thread;
     pthread_barrier_init(&taken, NULL, 2);
