@@ -844,6 +844,23 @@ START_TEST(thread_slots_are_different)
 }
 END_TEST
 
+/* All find the slabs full together: one adds to them, and not each of those that were stopped on the way there. */
+START_TEST(thread_slots_are_added_by_one)
+{
+    enum { MANY = 4000 };
+    static struct fsafe_thread *slots[MANY];
+    static pthread_t threads[MANY];
+    start_registry();
+    pthread_barrier_init(&meeting, NULL, MANY);
+    for (int i = 0; i < MANY; i++)
+        unit_start_thread(&threads[i], join_with_all, &slots[i]);
+    for (int i = 0; i < MANY; i++)
+        pthread_join(threads[i], NULL);
+    ck_assert_uint_ge(fsafe_thread_slots(), MANY);
+    ck_assert_uint_le(fsafe_thread_slots(), 4 * MANY);
+}
+END_TEST
+
 static void *end_with_a_lock(void *slot)
 {
     struct fsafe_thread *self = fsafe_thread_join();
@@ -1132,6 +1149,7 @@ static void fill(Suite *suite)
     tcase_add_test(threads, thread_slots_are_used_again);
     tcase_add_test(threads, thread_slots_are_swept);
     tcase_add_test(threads, thread_slots_are_different);
+    tcase_add_test(threads, thread_slots_are_added_by_one);
     tcase_add_test(threads, thread_that_ends_with_a_lock_keeps_its_slot);
     tcase_add_test(threads, thread_is_recorded_until_its_last_destructors);
     tcase_add_test(threads, thread_adopts_a_new_generation);
