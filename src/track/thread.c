@@ -110,8 +110,8 @@ static struct fsafe_thread *claim(uint32_t index)
 }
 
 /*
- * Frees slots whose thread ended without running destructors (a raw exit). Returns whether there were any, or it need not
- * look on: another thread has added to the `count` slabs.
+ * Frees slots whose thread ended without running destructors (a raw exit). Returns whether there were any, or it need
+ * not look on: another thread has added to the `count` slabs.
  */
 static bool sweep(uint32_t count)
 {
