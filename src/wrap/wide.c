@@ -4,6 +4,11 @@
  */
 #include "config.h"
 
+/* Or <wchar.h> defines, inline, some of what is defined here. */
+#ifndef __NO_INLINE__
+#define __NO_INLINE__ 1
+#endif
+
 #include "repair/standin.h"
 #include "wrap/descriptor.h"
 #include "wrap/next.h"

@@ -93,8 +93,8 @@ static void texts(const struct scn_case *self)
     BOTH(int, __xpg_strerror_r, 99999, to, 100);
     BOTH(int, __xpg_strerror_r, ENOENT, to, 2);
     BOTH(char *, strsignal, SIGTERM);
-    BOTH(const char *, gai_strerror, EAI_AGAIN);
-    BOTH(const char *, hstrerror, HOST_NOT_FOUND);
+    BOTH(char *, gai_strerror, EAI_AGAIN);
+    BOTH(char *, hstrerror, HOST_NOT_FOUND);
     BOTH(char *, gettext, "nothing");
     BOTH(char *, dcngettext, "none", "one", "two", 2, LC_MESSAGES);
     BOTH(char *, textdomain, NULL);
