@@ -115,6 +115,7 @@ static void storm(int forks, unsigned seconds)
 {
     pthread_t threads[2];
     int right = 0;
+    tzset(); /* or the first localtime_r mallocs inside libc's lock: see jemalloc in src/README */
     pthread_create(&threads[0], NULL, churn, NULL);
     pthread_create(&threads[1], NULL, churn, NULL);
     for (int i = 0; i < forks; i++) {
