@@ -77,8 +77,11 @@ def check_pair(name, bare, library, victim=VICTIM, storms=30, same_err=True):
     ok("child: WRONG" in hung.out and right(saved) and takeovers(saved) == 1 and
        (not same_err or other_lines(saved) == hung.err.splitlines()),
        f"{name}: the child hangs bare and is saved, in one line", bare=hung, library=saved)
-    stormy = run([*library, victim, "storm", f"{storms}", SECONDS])
-    ok(right(stormy), f"{name}: no child of a storm hangs", library=stormy)
+    if storms:
+        stormy = run([*library, victim, "storm", f"{storms}", SECONDS])
+        ok(right(stormy), f"{name}: no child of a storm hangs", library=stormy)
+    else:
+        harness.skip(f"{name}: no child of a storm hangs", "spin locks inside it are not seen")
     for case in ("plain", "many"):
         alone = run([*bare, victim, case])
         together = run([*library, victim, case])
