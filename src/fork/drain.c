@@ -14,9 +14,9 @@
  * A thread that runs is out in no time; after LOOK_US, and as often, it is worth a look at what the others do. The whole
  * budget is for one that cannot run, because a busy machine does not give it a processor: who has had one for a tenth
  * of the budget and is still inside works there for long. One that sleeps in a system call may take as long as a
- * name server does: when nobody has got out for a fiftieth of the budget that is enough.
+ * name server does: when nobody has got out for a twenty-fifth of it that is enough.
  */
-enum { LOOK_US = 1000, YIELDS = 20, PAUSE_US = 30, WORKERS_SHARE = 10, SLEEPERS_SHARE = 50 };
+enum { LOOK_US = 1000, YIELDS = 20, PAUSE_US = 30, WORKERS_SHARE = 10, SLEEPERS_SHARE = 25 };
 
 static uint64_t now_us(void)
 {
