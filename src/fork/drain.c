@@ -8,24 +8,53 @@
 #include "track/gate.h"
 
 #include <limits.h>
+#include <time.h>
 
 /*
- * A thread that runs is out in no time; after LOOK_US, and as often, it is worth a look at what the others do. One
- * that sleeps in a system call may take as long as a name server does: when nobody has got out for a fifteenth of the time
- * that is enough.
+ * A thread that runs is out in no time; after LOOK_US, and as often, it is worth a look at what the others do. The whole
+ * budget is for one that cannot run, because a busy machine does not give it a processor: who has had one for a tenth
+ * of the budget and is still inside works there for long. One that sleeps in a system call may take as long as a
+ * name server does: when nobody has got out for a twenty-fifth of it that is enough.
  */
-enum { LOOK_US = 1000, YIELDS = 20, PAUSE_US = 30, SLEEPERS_SHARE = 15 };
+enum { LOOK_US = 1000, YIELDS = 20, PAUSE_US = 30, WORKERS_SHARE = 10, SLEEPERS_SHARE = 25 };
 
 static uint64_t now_us(void)
 {
     return fsafe_gate_now_ns() / 1000;
 }
 
+/* How much processor time a thread of this process has had, by the clock that Linux has for each thread. */
+static uint64_t processor_us(pid_t tid)
+{
+    struct timespec time = {.tv_sec = 0};
+    clock_gettime((clockid_t)(~(unsigned)tid << 3 | 6), &time);
+    return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
+}
+
+/* Whether the thread has been running for long since the drain that began then first looked. */
+static bool has_worked_long(struct fsafe_thread *thread, uint64_t begun_us, uint64_t budget_us)
+{
+    uint64_t now = processor_us(thread->tid);
+    if (atomic_load_explicit(&thread->drain_begun_us, memory_order_relaxed) != begun_us) {
+        atomic_store_explicit(&thread->drain_processor_us, now, memory_order_relaxed);
+        atomic_store_explicit(&thread->drain_begun_us, begun_us, memory_order_relaxed);
+        return false;
+    }
+    return now - atomic_load_explicit(&thread->drain_processor_us, memory_order_relaxed) >= budget_us / WORKERS_SHARE;
+}
+
 /*
  * What keeps a thread that is inside. IN_WAIT: another thread or process, which may take for ever and may be us. (One
- * that waits for a process in system or pclose holds no lock of libc's meanwhile.)
+ * that waits for a process in system or pclose holds no lock of libc's meanwhile. Who starts one, in popen, waits for its
+ * exec: that runs.)
  */
 enum state { RUNNING, IN_WAIT, IN_CALL };
+
+#ifdef SYS_clone3
+#define IS_NEWER_CALL(number) ((number) == SYS_clone3)
+#else
+#define IS_NEWER_CALL(number) false
+#endif
 
 /* Without /proc everybody runs. */
 static enum state state_of(pid_t tid)
@@ -48,6 +77,8 @@ static enum state state_of(pid_t tid)
         number = number * 10 + (line[digits++] - '0');
     if (digits == 0)
         return RUNNING; /* the word is "running" */
+    if (number == SYS_clone || IS_NEWER_CALL(number))
+        return RUNNING;
     return number == SYS_futex || number == SYS_wait4 || number == SYS_waitid ? IN_WAIT : IN_CALL;
 }
 
@@ -73,7 +104,7 @@ static unsigned count_inside(const struct fsafe_thread *self)
 }
 
 /* The liveliest of those inside: as long as one runs, sleepers may be queueing for it. */
-static enum state look_at_all(const struct fsafe_thread *self)
+static enum state look_at_all(const struct fsafe_thread *self, uint64_t begun_us, uint64_t budget_us)
 {
     bool calling = false;
     for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
@@ -81,8 +112,10 @@ static enum state look_at_all(const struct fsafe_thread *self)
         if (!is_other(thread, self) || !fsafe_gate_is_inside(thread))
             continue;
         enum state state = state_of(thread->tid);
-        if (state == RUNNING)
+        if (state == RUNNING && !has_worked_long(thread, begun_us, budget_us))
             return RUNNING;
+        if (state == RUNNING)
+            give_up(thread);
         calling |= state == IN_CALL;
     }
     return calling ? IN_CALL : IN_WAIT;
@@ -115,7 +148,7 @@ static bool wait_until_empty(struct fsafe_thread *self, uint64_t begun_us)
         }
         if (waited >= next_look && !enough) {
             /* When all wait, and still do at the next look, it is for somebody outside: perhaps us. */
-            enum state state = look_at_all(self);
+            enum state state = look_at_all(self, begun_us, budget_us);
             waiting_looks = state == IN_WAIT ? waiting_looks + 1 : 0;
             enough = waiting_looks == 2 || (state == IN_CALL && waited - last_left_us >= budget_us / SLEEPERS_SHARE);
             next_look = waited + LOOK_US;

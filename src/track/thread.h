@@ -44,6 +44,7 @@ struct fsafe_thread {
      * Written by the thread that joins or leaves, and by the child that it becomes.
      */
     _Atomic uint32_t generation;
+    _Atomic uint64_t drain_begun_us, drain_processor_us; /* fork/drain's: how long the thread had run by then */
     _Atomic bool forking; /* between a fork's prepare and its end: nobody's drain waits for it, no gate stops it */
     int owner; /* what libc writes as owner into the mutexes this thread takes; see libc/layout.h */
 

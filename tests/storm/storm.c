@@ -181,7 +181,7 @@ static int choose(const struct storm_seat *seat, int from, int to, bool ends)
     for (int i = 0; i < to - from; i++) {
         const int index = from + (int)((seat->number + (unsigned)i) % (unsigned)(to - from));
         const unsigned flags = calls[index]->flags;
-        if (!(flags & STORM_WORKER) && !(flags & STORM_ENDS) == !ends)
+        if (!(flags & STORM_WORKER) && !(is_all() && (flags & STORM_APART)) && !(flags & STORM_ENDS) == !ends)
             return index;
     }
     return -1;
