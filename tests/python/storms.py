@@ -29,7 +29,7 @@ import harness
 VICTIM = os.path.join(harness.HERE, "storm_victim.py")
 LINE = re.compile(rb"(\w+) (\d+) \.{40} end")
 
-BARE_TOGETHER = min(harness.FORKS, 300)  # all hung children hang at the same time, so they cost their 2 s once
+BARE_FORKS = min(harness.FORKS, 100)  # all hung children hang at the same time, so they cost their 2 s once
 SAVED_TOGETHER = 12
 GIVE_UP_AFTER = 10  # children that hang under the library: enough to know
 
@@ -49,13 +49,13 @@ STORMS = [
 ]
 
 
-def run_storm(kind, preload, together, hang_seconds, stop_after, seconds):
+def run_storm(kind, preload, forks, together, hang_seconds, stop_after, seconds):
     """Returns the victim's outcome, its report (None without one) and what it wrote."""
     with tempfile.TemporaryDirectory() as folder:
         path, report_path = os.path.join(folder, "lines"), os.path.join(folder, "report")
         with open(path, "ab") as lines:
             outcome = harness.run(
-                [harness.PYTHON3, VICTIM, kind, str(harness.FORKS), str(together), f"{hang_seconds:g}", str(stop_after),
+                [harness.PYTHON3, VICTIM, kind, str(forks), str(together), f"{hang_seconds:g}", str(stop_after),
                  path, report_path],
                 preload, seconds, stdout=lines)
         report = None
@@ -114,9 +114,9 @@ def rate(report):
 
 
 def check(storm):
-    bare_outcome, bare, _ = run_storm(storm.kind, False, BARE_TOGETHER, harness.HANG_SECONDS, harness.FORKS, 90)
+    bare_outcome, bare, _ = run_storm(storm.kind, False, BARE_FORKS, BARE_FORKS, harness.HANG_SECONDS, BARE_FORKS, 90)
     outcome, saved, written = run_storm(
-        storm.kind, True, SAVED_TOGETHER, harness.PATIENT_HANG_SECONDS, GIVE_UP_AFTER, 120)
+        storm.kind, True, harness.FORKS, SAVED_TOGETHER, harness.PATIENT_HANG_SECONDS, GIVE_UP_AFTER, 120)
 
     passed = harness.ok(
         (bare["hung"] > 0 if bare else bare_outcome.timed_out)  # a parent that does not end hangs, too
