@@ -28,7 +28,7 @@ SLOWNESS = float(os.environ.get("FORKSAFE_TEST_SLOWNESS") or 1)
 
 # Bare, a longer wait only makes the test longer. Under the library nothing is expected to hang and a child that
 # does hangs for ever, so patience costs nothing there and keeps a busy machine from looking like a hang.
-PATIENT_HANG_SECONDS = 5 * HANG_SECONDS
+PATIENT_HANG_SECONDS = 10 * HANG_SECONDS
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
