@@ -7,6 +7,7 @@
 #include "fork/drain.h"
 #include "track/gate.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <time.h>
 
@@ -27,7 +28,9 @@ static uint64_t now_us(void)
 static uint64_t processor_us(pid_t tid)
 {
     struct timespec time = {.tv_sec = 0};
-    clock_gettime((clockid_t)(~(unsigned)tid << 3 | 6), &time);
+    int saved = errno;
+    clock_gettime((clockid_t)(~(unsigned)tid << 3 | 6), &time); /* fails when the thread has just ended */
+    errno = saved;
     return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
 }
 
