@@ -170,17 +170,18 @@ static void call(struct walk *walk, struct handler *handler, fsafe_handler *func
 
 void fsafe_handlers_prepare(void)
 {
+    /* Without handlers no walk begins. A fork in the middle of one that has some has them, too: they stay till the end. */
+    if (atomic_load_explicit(&count, memory_order_acquire) == 0)
+        return;
     mine.depth++;
     FSAFE_ORDER();
     struct walk *walk = current();
-    if (atomic_load_explicit(&count, memory_order_acquire) != 0) {
-        struct fsafe_sigset old;
-        fsafe_latch_acquire(&latch, &old);
-        walk->count = atomic_load_explicit(&count, memory_order_relaxed);
-        walk->running = NULL;
-        walkers += walk->count != 0;
-        fsafe_latch_release(&latch, &old);
-    }
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&latch, &old);
+    walk->count = atomic_load_explicit(&count, memory_order_relaxed);
+    walk->running = NULL;
+    walkers += walk->count != 0;
+    fsafe_latch_release(&latch, &old);
     for (uint32_t i = walk->count; i-- > 0;)
         call(walk, at(i), at(i)->prepare);
 }

@@ -35,7 +35,7 @@ void fsafe_mutex_adopt(struct fsafe_thread *self)
 {
     if (fsafe_options.mode != FSAFE_MODE_REPAIR)
         return;
-    int forgotten_next = self->former_owners[FSAFE_FORMER_OWNERS - 1];
+    int forgotten_next = self->former_owners[self->next_former];
     for (uint32_t i = fsafe_ledger_depth(fsafe_thread_locks(self)); i > 0; i--) {
         uintptr_t lock, site;
         pthread_mutex_t bytes;

@@ -94,7 +94,7 @@ static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t s
         return ask_libc(mutex, attempt);
     if (in_place && fsafe_layout_relock(mutex, self->owner))
         return 0;
-    if (!fsafe_ledger_push(fsafe_thread_locks(self), (uintptr_t)mutex, site) &&
+    if (!fsafe_ledger_push_gated(fsafe_thread_locks(self), (uintptr_t)mutex, site) &&
         !fsafe_ledger_push_full(fsafe_thread_locks(self), (uintptr_t)mutex, site, is_stale, self))
         return ask_libc(mutex, attempt);
     if (in_place && fsafe_layout_lock_free(mutex, self->owner))
@@ -106,7 +106,7 @@ static inline int lock(pthread_mutex_t *mutex, uintptr_t site, const struct atte
 {
     struct fsafe_thread *self = fsafe_self;
     if (FSAFE_LIKELY(self != NULL && fsafe_layout_is_plain(mutex) &&
-                     fsafe_ledger_push(fsafe_thread_locks(self), (uintptr_t)mutex, site))) {
+                     fsafe_ledger_push_gated(fsafe_thread_locks(self), (uintptr_t)mutex, site))) {
         if (FSAFE_LIKELY(fsafe_layout_lock_plain(mutex, self->owner)))
             return 0;
         return finish(mutex, self, site, attempt);
