@@ -65,10 +65,11 @@ static void prepare(void)
     fsafe_handlers_prepare();
     fsafe_fork_notice(); /* or the drain would wait for threads that vanished long ago */
     struct fsafe_thread *self = enter_fork();
-    if (self == NULL)
-        return;
-    fsafe_stdio_prepare(self);
-    close_gate(self);
+    if (self != NULL) {
+        fsafe_stdio_prepare(self);
+        close_gate(self);
+    }
+    fsafe_handlers_prepare_allocator();
 }
 
 static void forget_fork(struct fsafe_thread *self)
@@ -82,6 +83,7 @@ static void forget_fork(struct fsafe_thread *self)
 static void in_parent(void)
 {
     struct fsafe_thread *self = fsafe_self;
+    fsafe_handlers_parent_allocator();
     if (self != NULL) {
         end_fork(self);
         if (self->forks == 0)
@@ -134,6 +136,7 @@ void fsafe_fork_in_child(bool by_libc)
 static void in_child(void)
 {
     fsafe_fork_in_child(true);
+    fsafe_handlers_child_allocator();
     fsafe_handlers_child();
 }
 
