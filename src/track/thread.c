@@ -204,17 +204,17 @@ bool fsafe_thread_is_stale(struct fsafe_thread *self, uintptr_t lock)
     return calls.is_stale(lock, self);
 }
 
-static void fill_in(struct fsafe_thread *self)
+static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
 {
     empty_ledgers(self);
     atomic_store_explicit(&self->asking, 0, memory_order_relaxed);
-    self->owner = calls.probe_owner();
+    self->owner = owner;
     memset(self->former_owners, 0, sizeof self->former_owners);
     self->next_former = 0;
     memset(self->living_owners, 0, sizeof self->living_owners);
     self->handle = pthread_self();
     self->has_handle = true;
-    self->tid = fsafe_sys_gettid();
+    self->tid = tid;
     self->pid = fsafe_lineage_pid();
     self->exit_rounds = 0;
     self->ended = false;
@@ -236,15 +236,23 @@ struct fsafe_thread *fsafe_thread_join(void)
 {
     if (fsafe_self != NULL || left || !atomic_load_explicit(&started, memory_order_acquire))
         return fsafe_self;
-    /* It would join in the name of the thread whose memory it is in, under an id that is gone in a moment. */
-    if (fsafe_lineage_is_guest())
-        return NULL;
+    int owner = calls.probe_owner();
+    pid_t tid = fsafe_sys_gettid();
+    if (fsafe_lineage_is_guest()) {
+        /*
+         * It joins for the thread whose memory it is in: its own id is gone in a moment. libc knows that thread's. (Not
+         * after a raw fork, but a thread that made one has joined.)
+         */
+        if (owner == 0)
+            return NULL;
+        tid = owner;
+    }
     struct fsafe_sigset old;
     /* A handler that locks in the middle would join a second slot. */
     fsafe_sys_block_signals(&old);
     struct fsafe_thread *self = fsafe_self == NULL ? claim_any() : NULL;
     if (self != NULL) {
-        fill_in(self);
+        fill_in(self, owner, tid);
         fsafe_self = self;
         int saved = errno;
         pthread_setspecific(leave_key, self);

@@ -134,7 +134,7 @@ bool fsafe_thread_start(const struct fsafe_thread_calls *calls);
 
 /*
  * Returns this thread's slot, joining it first if need be; NULL when we are switched off, when there is no
- * memory, for a thread that is past its last destructor, and for a vfork child whose parent's thread has not joined.
+ * memory, and for a thread that is past its last destructor. A vfork child joins for its parent's thread.
  * errno kept. Context: any thread, slow path.
  */
 struct fsafe_thread *fsafe_thread_join(void);

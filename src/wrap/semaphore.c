@@ -35,15 +35,29 @@ static int ask_libc(sem_t *semaphore, const struct attempt *attempt)
     }
 }
 
-static void mark_held(struct fsafe_thread *self, uintptr_t lock, uintptr_t site)
+/* Whether the thread's latest record is `word`, and if so where. */
+static inline struct fsafe_record *latest(const struct fsafe_ledger *tokens, uintptr_t word)
 {
-    struct fsafe_ledger *tokens = fsafe_thread_tokens(self);
+    struct fsafe_record *record = fsafe_ledger_record(tokens, fsafe_ledger_depth(tokens));
+    return FSAFE_LIKELY(atomic_load_explicit(&record->lock, memory_order_relaxed) == word) ? record : NULL;
+}
+
+static FSAFE_COLD void mark_held_inner(struct fsafe_ledger *tokens, uintptr_t lock, uintptr_t site)
+{
     uint32_t index = fsafe_ledger_find(tokens, lock);
-    if (FSAFE_LIKELY(index != 0))
-        atomic_store_explicit(&fsafe_ledger_record(tokens, index)->lock, lock | FSAFE_HELD,
-                              memory_order_release);
+    if (index != 0)
+        atomic_store_explicit(&fsafe_ledger_record(tokens, index)->lock, lock | FSAFE_HELD, memory_order_release);
     else /* a signal handler needed room and dropped it */
         fsafe_ledger_push(tokens, lock | FSAFE_HELD, site);
+}
+
+static inline void mark_held(struct fsafe_thread *self, uintptr_t lock, uintptr_t site)
+{
+    struct fsafe_record *record = latest(fsafe_thread_tokens(self), lock | FSAFE_WANTED);
+    if (FSAFE_LIKELY(record != NULL))
+        atomic_store_explicit(&record->lock, lock | FSAFE_HELD, memory_order_release);
+    else
+        mark_held_inner(fsafe_thread_tokens(self), lock, site);
 }
 
 /*
@@ -178,6 +192,24 @@ FSAFE_EXPORT int sem_clockwait(sem_t *semaphore, clockid_t clock, const struct t
 }
 #endif
 
+static FSAFE_COLD struct fsafe_record *held_inner(struct fsafe_thread *self, uintptr_t lock)
+{
+    uint32_t index = fsafe_ledger_find(fsafe_thread_tokens(self), lock);
+    return index != 0 && is_held(self, index, lock) ? fsafe_ledger_record(fsafe_thread_tokens(self), index) : NULL;
+}
+
+/*
+ * Not this thread's to release. A child may do it for a thread that vanished (CPython does, for the lock that stands for
+ * a thread's life); everybody else announces an event.
+ */
+static FSAFE_COLD int post_of_another(sem_t *semaphore, const struct fsafe_thread *self)
+{
+    fsafe_fork_notice();
+    if (!fsafe_lineage_is_child() || !fsafe_semaphore_settle(semaphore, self))
+        fsafe_semaphore_handed_over(semaphore);
+    return FSAFE_NEXT(sem_post)(semaphore);
+}
+
 FSAFE_EXPORT int sem_post(sem_t *semaphore)
 {
     struct fsafe_thread *self = fsafe_self;
@@ -186,24 +218,15 @@ FSAFE_EXPORT int sem_post(sem_t *semaphore)
         self = fsafe_thread_join();
     if (self == NULL || !fsafe_semaphore_is_lock(semaphore))
         return FSAFE_NEXT(sem_post)(semaphore);
-    uint32_t index = fsafe_ledger_find(fsafe_thread_tokens(self), lock);
-    if (FSAFE_UNLIKELY(index == 0 || !is_held(self, index, lock))) {
-        fsafe_fork_notice();
-        /*
-         * Not this thread's to release. A child may do it for a thread that vanished (CPython does, for the
-         * lock that stands for a thread's life); everybody else announces an event.
-         */
-        if (!fsafe_lineage_is_child() || !fsafe_semaphore_settle(semaphore, self))
-            fsafe_semaphore_handed_over(semaphore);
-        return FSAFE_NEXT(sem_post)(semaphore);
-    }
+    struct fsafe_record *record = latest(fsafe_thread_tokens(self), lock | FSAFE_HELD);
+    if (FSAFE_UNLIKELY(record == NULL) && (record = held_inner(self, lock)) == NULL)
+        return post_of_another(semaphore, self);
     if (FSAFE_UNLIKELY(fsafe_lineage_is_child())) {
         fsafe_fork_notice();
         fsafe_semaphore_settle(semaphore, self);
     }
-    atomic_store_explicit(&fsafe_ledger_record(fsafe_thread_tokens(self), index)->lock, lock | FSAFE_LEAVING,
-                          memory_order_release);
-    int result = fsafe_layout_sem_post(semaphore) ? 0 : FSAFE_NEXT(sem_post)(semaphore);
+    atomic_store_explicit(&record->lock, lock | FSAFE_LEAVING, memory_order_release);
+    int result = FSAFE_LIKELY(fsafe_layout_sem_post(semaphore)) ? 0 : FSAFE_NEXT(sem_post)(semaphore);
     fsafe_ledger_drop(fsafe_thread_tokens(self), lock | FSAFE_LEAVING);
     return result;
 }

@@ -395,6 +395,41 @@ static void first_lock(const struct scn_case *self)
         scn_join(more[i]);
 }
 
+static void take_and_stay(void)
+{
+    SCN_IS(semaphore_wait(&semaphore), 0);
+    scn_ring(ready);
+    scn_await(leave);
+    SCN_IS(semaphore_post(&semaphore), 0);
+}
+
+static void *vfork_once(void *unused)
+{
+    (void)unused;
+    vforked(take_and_stay);
+    return NULL;
+}
+
+/* What such a child holds is on record for its parent's thread, which vanishes. */
+static void first_lock_held(const struct scn_case *self)
+{
+    (void)self;
+    semaphore_make(&semaphore, 1);
+    ready = scn_bell();
+    leave = scn_bell();
+    const pthread_t thread = scn_start(vfork_once, NULL);
+    scn_await(ready);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        semaphore_use(semaphore_wait, &semaphore);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_ring(leave);
+    scn_join(thread);
+    semaphore_use(semaphore_wait, &semaphore);
+}
+
 /* --- exit() where _exit() was meant ----------------------------------------------------------------------------------------- */
 
 static atomic_int stop;
@@ -640,8 +675,8 @@ static void run_storm(void)
         if (child == 0) {
             const time_t moment = 1000000000;
             struct tm tm;
-            /* (No semaphore that is busy at fork: see src/README, a fork copies page by page.) */
             SCN_CHECK(localtime_r(&moment, &tm) != NULL);
+            semaphore_use(semaphore_wait, &semaphore);
             scn_fine();
         }
         scn_reap(child);
@@ -689,6 +724,7 @@ void scn_cases(void)
                             generation ? "-in-child" : "");
     scn_add((struct scn_case){.bare = "hangs", .run = storm, .number = 0}, "storm");
     scn_add((struct scn_case){.bare = "hangs", .run = first_lock, .says = SEMAPHORE_TAKEN}, "first-lock");
+    scn_add((struct scn_case){.bare = "hangs", .run = first_lock_held, .says = "once:" SEMAPHORE_TAKEN}, "first-lock-held");
     scn_add((struct scn_case){.bare = "hangs", .run = exits, .says = SCN_SILENT, .env = "FORKSAFE_DRAIN_MS=8000"}, "exits");
     scn_add((struct scn_case){.bare = "hangs", .run = forks_inside, .says = BOOKS}, "forks-inside");
 }
