@@ -208,6 +208,7 @@ static void fill_in(struct fsafe_thread *self)
 {
     empty_ledgers(self);
     atomic_store_explicit(&self->asking, 0, memory_order_relaxed);
+    self->waiting_for = 0;
     self->owner = calls.probe_owner();
     memset(self->former_owners, 0, sizeof self->former_owners);
     memset(self->living_owners, 0, sizeof self->living_owners);
