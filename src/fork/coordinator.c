@@ -121,6 +121,8 @@ static void adopt(bool by_libc)
     fsafe_logger_adopt();
     fsafe_names_adopt();
     fsafe_lineage_adopted(&fork);
+    if (self != NULL)
+        fsafe_mutex_adopt_wait(self);
     if (fsafe_options.verbose)
         fsafe_report_note_number("child of a fork adopted; generation ", fsafe_lineage_generation());
 }

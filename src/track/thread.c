@@ -208,6 +208,7 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
 {
     empty_ledgers(self);
     atomic_store_explicit(&self->asking, 0, memory_order_relaxed);
+    self->waiting_for = 0;
     self->owner = owner;
     memset(self->former_owners, 0, sizeof self->former_owners);
     self->next_former = 0;

@@ -52,6 +52,8 @@ struct fsafe_thread {
 
     /* A lock it asks for and certainly does not have yet: see repair/takeover.h. 0: none. */
     _Atomic uintptr_t asking;
+    /* The mutex that it waits for inside libc: a signal handler may fork meanwhile and go back to the wait. 0: none. */
+    uintptr_t waiting_for;
 
     int former_owners[FSAFE_FORMER_OWNERS]; /* `owner` before the forks it made, in a ring; 0: none */
     uint32_t next_former;                   /* which is the oldest: the next to be forgotten */

@@ -68,8 +68,16 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
 {
     int result;
     fsafe_fork_notice();
-    if (!fsafe_lineage_is_child() || !settled_in_child(mutex, self, site, attempt, &result))
+    if (!fsafe_lineage_is_child() || !settled_in_child(mutex, self, site, attempt, &result)) {
+        /* A signal handler that forks in the middle of this one may wait for another. */
+        uintptr_t outer = self->waiting_for;
+        self->waiting_for = (uintptr_t)mutex;
+        FSAFE_ORDER();
         result = ask_libc(mutex, attempt);
+        FSAFE_ORDER();
+        self->waiting_for = outer;
+        fsafe_mutex_end_wait(mutex, self);
+    }
     atomic_store_explicit(&self->asking, 0, memory_order_release);
     if (result == EOWNERDEAD)
         return result; /* held, too */

@@ -118,4 +118,9 @@ FSAFE_DEFINE_ALIAS(__res_search, res_search);
 FSAFE_DEFINE_ALIAS(__res_querydomain, res_querydomain);
 FSAFE_DEFINE_ALIAS(__res_mkquery, res_mkquery);
 FSAFE_DEFINE_ALIAS(__res_send, res_send);
+FSAFE_DEFINE_ALIAS(__res_nquery, res_nquery);
+FSAFE_DEFINE_ALIAS(__res_nsearch, res_nsearch);
+FSAFE_DEFINE_ALIAS(__res_nquerydomain, res_nquerydomain);
+FSAFE_DEFINE_ALIAS(__res_nmkquery, res_nmkquery);
+FSAFE_DEFINE_ALIAS(__res_nsend, res_nsend);
 #endif
