@@ -84,12 +84,16 @@ bool fsafe_sys_single_threaded(void)
     /*
      * A process may unshare CLONE_THREAD only while nobody shares its memory, and then it changes
      * nothing: the kernel's own answer, and no /proc needed. Container runtimes forbid unshare, so
-     * the task directory, which has two links and one more a thread, is asked first.
+     * the task directory, which has two links and one more a thread, is asked first. A sandbox that refuses
+     * even that may end who asks for unshare, as Chromium's does.
      */
     struct stat tasks;
 #ifdef SYS_newfstatat
-    if (FSAFE_SYS(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &tasks, 0, 0, 0) == 0)
+    long answer = FSAFE_SYS(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &tasks, 0, 0, 0);
+    if (answer == 0)
         return tasks.st_nlink == 3;
+    if (answer != -ENOENT && answer != -ENOTDIR)
+        return false;
 #else
     (void)tasks;
 #endif

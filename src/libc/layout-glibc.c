@@ -242,10 +242,8 @@ void fsafe_layout_mutex_retake(pthread_mutex_t *m)
     m->__data.__nusers = users;
 }
 
-/* A pthread_t is the address of the thread's control block. A sandbox may forbid to look at all. */
+/* A pthread_t is the address of the thread's control block. */
 bool fsafe_layout_thread_may_be(pthread_t thread)
 {
-    uintptr_t word;
-    return fsafe_sys_peek((uintptr_t)thread, &word, sizeof word) ||
-           !fsafe_sys_peek((uintptr_t)&word, &word, sizeof word);
+    return fsafe_sys_may_be_readable((uintptr_t)thread);
 }

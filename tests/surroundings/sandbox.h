@@ -3,6 +3,7 @@
  *
  *     sandbox_install("kill:unshare,membarrier")      whoever makes one of these calls dies of SIGSYS
  *     sandbox_install("EPERM:openat")                  or gets this error; ENOSYS as well
+ *     sandbox_install("trap:openat")                   or SIGSYS, which a handler may answer
  *
  * Several filters may be installed one after the other. Returns 0, or -1 when the kernel has no filters or the rule
  * names what is not known here.
@@ -57,6 +58,8 @@ static inline int sandbox_install(const char *rule)
         return -1;
     if (strncmp(rule, "kill:", 5) == 0)
         verdict = SECCOMP_RET_KILL_PROCESS;
+    else if (strncmp(rule, "trap:", 5) == 0)
+        verdict = SECCOMP_RET_TRAP;
     else if (strncmp(rule, "EPERM:", 6) == 0)
         verdict = SECCOMP_RET_ERRNO | EPERM;
     else if (strncmp(rule, "ENOSYS:", 7) == 0)

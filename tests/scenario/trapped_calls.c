@@ -1,0 +1,41 @@
+/*
+ * A program that puts a sandbox around itself after a fork, as Chromium's renderers do: it answers calls for files in a
+ * handler of SIGSYS, and ends who asks for something worse. Its threads and locks go on, helped or not.
+ */
+#include "mutex_kind.h"
+#include "../surroundings/sandbox.h"
+
+#include <signal.h>
+
+static pthread_mutex_t mutex;
+
+/* As it comes back, the call has failed: what it returns is neither 0 nor an error that says why. */
+static void refuse(int number)
+{
+    (void)number;
+}
+
+static void in_sandbox(const struct scn_case *self)
+{
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        const struct sigaction action = {.sa_handler = refuse, .sa_flags = SA_NODEFER};
+        SCN_CHECK(sigaction(SIGSYS, &action, NULL) == 0);
+        SCN_CHECK(sandbox_install("trap:newfstatat,openat") == 0);
+        SCN_CHECK(sandbox_install("kill:unshare,mremap,process_vm_readv,pipe2,ppoll") == 0);
+        mutex_make(self->kind, &mutex);
+        for (int round = 0; round < 3; round++)
+            scn_exclusion(mutex_lock, mutex_unlock, &mutex, 4, 1000);
+        scn_fine();
+    }
+    scn_reap(child);
+}
+
+void scn_cases(void)
+{
+#ifdef SYS_newfstatat
+    for (int k = 0; k < MUTEX_KINDS; k++)
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = in_sandbox, .kind = &mutex_kinds[k]},
+                "sandbox-%s", mutex_kinds[k].name);
+#endif
+}
