@@ -16,6 +16,12 @@
 /* Kept out of the callers' hot instructions. */
 #define FSAFE_COLD __attribute__((cold, noinline))
 
+/*
+ * For the variables that a fork writes, in parent and child: side by side, because each of their pages is to be copied
+ * then, and a page costs more than all else that we do there.
+ */
+#define FSAFE_FORK_STATE __attribute__((section(".data.fork")))
+
 /* The place in the program that called the wrapper this stands in. */
 #define FSAFE_CALLER() ((uintptr_t)__builtin_return_address(0))
 

@@ -1,6 +1,7 @@
 /* fork/coordinator: see coordinator.h. */
 #include "config.h"
 
+#include "base/compiler.h"
 #include "base/options.h"
 #include "fork/coordinator.h"
 #include "fork/drain.h"
@@ -14,7 +15,7 @@
 #include "report/report.h"
 #include "track/gate.h"
 
-static _Atomic unsigned long fork_count;
+static _Atomic unsigned long fork_count FSAFE_FORK_STATE;
 
 /* A thread that is in a fork may make another: one of the program's handlers does, or a signal's. */
 static struct fsafe_thread *enter_fork(void)
@@ -64,10 +65,11 @@ static void prepare(void)
     fsafe_handlers_prepare();
     fsafe_fork_notice(); /* or the drain would wait for threads that vanished long ago */
     struct fsafe_thread *self = enter_fork();
-    if (self == NULL)
-        return;
-    fsafe_stdio_prepare(self);
-    close_gate(self);
+    if (self != NULL) {
+        fsafe_stdio_prepare(self);
+        close_gate(self);
+    }
+    fsafe_handlers_prepare_allocator();
 }
 
 static void forget_fork(struct fsafe_thread *self)
@@ -81,6 +83,7 @@ static void forget_fork(struct fsafe_thread *self)
 static void in_parent(void)
 {
     struct fsafe_thread *self = fsafe_self;
+    fsafe_handlers_parent_allocator();
     if (self != NULL) {
         end_fork(self);
         if (self->forks == 0)
@@ -95,7 +98,7 @@ static void in_parent(void)
  * last the mark that all is done, so that a signal handler that asks in the middle adopts again rather than
  * believes in half an adoption.
  */
-static void adopt(void)
+static void adopt(bool by_libc)
 {
     struct fsafe_thread *self = fsafe_self;
     struct fsafe_fork fork = {.number = 0};
@@ -109,7 +112,7 @@ static void adopt(void)
     fsafe_latch_reset(&fsafe_takeover_latch);
     fsafe_handlers_adopt();
     fsafe_gate_reset(self);
-    fsafe_thread_adopt(self);
+    fsafe_thread_adopt(self, by_libc);
     fsafe_loader_adopt(self, former);
     if (self != NULL) {
         fsafe_mutex_adopt(self);
@@ -118,21 +121,24 @@ static void adopt(void)
     fsafe_logger_adopt();
     fsafe_names_adopt();
     fsafe_lineage_adopted(&fork);
+    if (self != NULL)
+        fsafe_mutex_adopt_wait(self);
     if (fsafe_options.verbose)
         fsafe_report_note_number("child of a fork adopted; generation ", fsafe_lineage_generation());
 }
 
-void fsafe_fork_in_child(void)
+void fsafe_fork_in_child(bool by_libc)
 {
     if (fsafe_lineage_begin_adoption())
-        adopt();
+        adopt(by_libc);
     if (fsafe_self != NULL)
         leave_fork(fsafe_self);
 }
 
 static void in_child(void)
 {
-    fsafe_fork_in_child();
+    fsafe_fork_in_child(true);
+    fsafe_handlers_child_allocator();
     fsafe_handlers_child();
 }
 
@@ -187,7 +193,7 @@ void fsafe_fork_notice(void)
         struct fsafe_sigset old;
         fsafe_sys_block_signals(&old);
         if (fsafe_lineage_is_unadopted())
-            adopt();
+            adopt(false);
         fsafe_sys_restore_signals(&old);
     }
 }

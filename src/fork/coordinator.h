@@ -43,7 +43,7 @@ struct fsafe_bare_fork {
  */
 void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_t site, bool drains);
 void fsafe_fork_end(const struct fsafe_bare_fork *fork); /* in the parent, also when there is no child */
-void fsafe_fork_in_child(void);
+void fsafe_fork_in_child(bool by_libc); /* see fsafe_thread_adopt */
 
 /*
  * Adopts this process if it is a new one that no handler and no wrapper told us of (a raw system call).

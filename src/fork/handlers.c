@@ -13,6 +13,7 @@
 struct handler {
     fsafe_handler *prepare, *parent, *child;
     void *object;
+    bool of_allocator;
     _Atomic uint32_t running; /* how many forks are in one of the three */
     _Atomic bool gone;
 };
@@ -22,6 +23,9 @@ enum { FIRST = 64, SLABS = 20 };
 static struct handler first_slab[FIRST];
 static struct handler *slabs[SLABS] = {first_slab};
 static _Atomic uint32_t count;
+
+/* Where the allocator lies, if it is not libc's. */
+static uintptr_t allocator_from, allocator_to;
 
 /* Guards everything but calls. */
 static struct fsafe_latch latch = FSAFE_LATCH_FREE;
@@ -58,6 +62,12 @@ void fsafe_handlers_start(void)
     atomic_store_explicit(&ours, true, memory_order_relaxed);
 }
 
+void fsafe_handlers_know_allocator(uintptr_t from, uintptr_t to)
+{
+    allocator_from = from;
+    allocator_to = to;
+}
+
 /* Under the latch. A _Fork() in the middle of it loses one in the child, at worst: none is there twice. */
 static void close_gaps(void)
 {
@@ -76,6 +86,7 @@ static void close_gaps(void)
         to->parent = from->parent;
         to->child = from->child;
         to->object = from->object;
+        to->of_allocator = from->of_allocator;
         atomic_store_explicit(&from->gone, true, memory_order_release);
         atomic_store_explicit(&to->gone, false, memory_order_release);
     }
@@ -100,6 +111,7 @@ int fsafe_handlers_add(fsafe_handler *prepare, fsafe_handler *parent, fsafe_hand
         added->parent = parent;
         added->child = child;
         added->object = object;
+        added->of_allocator = (uintptr_t)object - allocator_from < allocator_to - allocator_from;
         atomic_store_explicit(&added->running, 0, memory_order_relaxed);
         atomic_store_explicit(&added->gone, false, memory_order_relaxed);
         /* Last: it is in the list of a fork that comes now, or not at all. */
@@ -170,19 +182,29 @@ static void call(struct walk *walk, struct handler *handler, fsafe_handler *func
 
 void fsafe_handlers_prepare(void)
 {
+    /* Without handlers no walk begins. A fork in the middle of one that has some has them, too: they stay till the end. */
+    if (atomic_load_explicit(&count, memory_order_acquire) == 0)
+        return;
     mine.depth++;
     FSAFE_ORDER();
     struct walk *walk = current();
-    if (atomic_load_explicit(&count, memory_order_acquire) != 0) {
-        struct fsafe_sigset old;
-        fsafe_latch_acquire(&latch, &old);
-        walk->count = atomic_load_explicit(&count, memory_order_relaxed);
-        walk->running = NULL;
-        walkers += walk->count != 0;
-        fsafe_latch_release(&latch, &old);
-    }
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&latch, &old);
+    walk->count = atomic_load_explicit(&count, memory_order_relaxed);
+    walk->running = NULL;
+    walkers += walk->count != 0;
+    fsafe_latch_release(&latch, &old);
     for (uint32_t i = walk->count; i-- > 0;)
-        call(walk, at(i), at(i)->prepare);
+        if (!at(i)->of_allocator)
+            call(walk, at(i), at(i)->prepare);
+}
+
+void fsafe_handlers_prepare_allocator(void)
+{
+    struct walk *walk = current();
+    for (uint32_t i = walk == NULL ? 0 : walk->count; i-- > 0;)
+        if (at(i)->of_allocator)
+            call(walk, at(i), at(i)->prepare);
 }
 
 static void end(struct walk *walk)
@@ -198,20 +220,36 @@ static void end(struct walk *walk)
     mine.depth--;
 }
 
-void fsafe_handlers_parent(void)
+/* Those after the fork, in the parent or in the child. */
+static struct walk *call_all(bool of_allocator, bool in_child)
 {
     struct walk *walk = current();
     for (uint32_t i = 0; walk != NULL && i < walk->count; i++)
-        call(walk, at(i), at(i)->parent);
+        if (at(i)->of_allocator == of_allocator)
+            call(walk, at(i), in_child ? at(i)->child : at(i)->parent);
+    return walk;
+}
+
+void fsafe_handlers_parent_allocator(void)
+{
+    call_all(true, false);
+}
+
+void fsafe_handlers_child_allocator(void)
+{
+    call_all(true, true);
+}
+
+void fsafe_handlers_parent(void)
+{
+    struct walk *walk = call_all(false, false);
     if (walk != NULL)
         end(walk);
 }
 
 void fsafe_handlers_child(void)
 {
-    struct walk *walk = current();
-    for (uint32_t i = 0; walk != NULL && i < walk->count; i++)
-        call(walk, at(i), at(i)->child);
+    struct walk *walk = call_all(false, true);
     if (walk != NULL)
         end(walk);
 }

@@ -7,17 +7,23 @@
  * first, a handler registered during a fork is not for that fork, none is called under a lock.
  *
  * It also makes the order certain: whoever registers when, our own child handler runs first and our prepare handler last.
+ * Only the allocator's come after us there, as those of libc's own do: whoever waits for malloc inside a lock could not be
+ * let out of that any more.
  */
 #ifndef FSAFE_FORK_HANDLERS_H
 #define FSAFE_FORK_HANDLERS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 typedef void fsafe_handler(void);
 
 /* Whether handlers are ours to keep: from here on all are. Context: any thread; start-up. */
 bool fsafe_handlers_are_ours(void);
 void fsafe_handlers_start(void);
+
+/* The library that malloc is of lies here; see symbol.h. Context: start-up. */
+void fsafe_handlers_know_allocator(uintptr_t from, uintptr_t to);
 
 /* As libc's __register_atfork: any handler may be NULL. Returns 0 or ENOMEM. Context: any thread, also in a handler. */
 int fsafe_handlers_add(fsafe_handler *prepare, fsafe_handler *parent, fsafe_handler *child, void *object);
@@ -28,8 +34,14 @@ int fsafe_handlers_add(fsafe_handler *prepare, fsafe_handler *parent, fsafe_hand
  */
 void fsafe_handlers_remove(const void *object);
 
-/* Call the handlers of one fork. Each prepare is followed by one of the others. Context: the forking thread. */
+/*
+ * Call the handlers of one fork, in this order: the program's prepare, the drain, the allocator's; and when it is over the
+ * allocator's parent or child and then the program's. Context: the forking thread.
+ */
 void fsafe_handlers_prepare(void);
+void fsafe_handlers_prepare_allocator(void);
+void fsafe_handlers_parent_allocator(void);
+void fsafe_handlers_child_allocator(void);
 void fsafe_handlers_parent(void);
 void fsafe_handlers_child(void);
 

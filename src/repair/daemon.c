@@ -158,11 +158,14 @@ void fsafe_daemon_close(void)
 
 void fsafe_daemon_adopt(void)
 {
-    int saved = errno;
     fsafe_latch_reset(&latch);
-    searched = false;
-    /* A vanished thread's half message may be on a stream, and the parent is to send the other half. */
-    if (type == SOCK_STREAM)
+    /* Nothing is written, or asked of libc, in a child that has no use for it: each may be a page to copy. */
+    if (searched)
+        searched = false;
+    if (type == SOCK_STREAM) {
+        /* A vanished thread's half message may be on it, and the parent is to send the other half. */
+        int saved = errno;
         disconnect();
-    errno = saved;
+        errno = saved;
+    }
 }

@@ -35,7 +35,7 @@ void fsafe_mutex_adopt(struct fsafe_thread *self)
 {
     if (fsafe_options.mode != FSAFE_MODE_REPAIR)
         return;
-    int forgotten_next = self->former_owners[FSAFE_FORMER_OWNERS - 1];
+    int forgotten_next = self->former_owners[self->next_former];
     for (uint32_t i = fsafe_ledger_depth(fsafe_thread_locks(self)); i > 0; i--) {
         uintptr_t lock, site;
         pthread_mutex_t bytes;
@@ -395,4 +395,46 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
         atomic_store(&self->asking, 0); /* before the real call takes the lock, on any machine */
     fsafe_takeover_tell(&event);
     return verdict;
+}
+
+/* The mutex that was made free for the wait that a signal handler interrupted, and what is to be said of it. */
+static uintptr_t handed;
+static struct fsafe_event of_handed;
+
+void fsafe_mutex_adopt_wait(struct fsafe_thread *self)
+{
+    uintptr_t lock = self->waiting_for;
+    uint32_t record = lock == 0 ? 0 : fsafe_ledger_find(fsafe_thread_locks(self), lock);
+    uintptr_t site;
+    int owner;
+    /* The wait may be long over: a handler may have left it by longjmp. */
+    struct fsafe_mapping mapping = {.address = lock};
+    pthread_mutex_t bytes;
+    if (record == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR || !fsafe_sys_peek(lock, &bytes, sizeof bytes) ||
+        fsafe_layout_mutex_kind(&bytes) == FSAFE_MUTEX_FOREIGN || look(&bytes, self, &owner) != DEAD ||
+        !fsafe_maps_find(&mapping, 1) || !mapping.found || mapping.shared || !mapping.writable)
+        return;
+    fsafe_ledger_read(fsafe_thread_locks(self), record, &lock, &site);
+    struct fsafe_event event = {
+        .lock = "mutex",
+        .kind = kind_name(fsafe_layout_mutex_kind(&bytes)),
+        .address = mapping.address,
+        .wanted_at = site,
+    };
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    if (judge((pthread_mutex_t *)mapping.address, self, true, &event) == FSAFE_TAKEN) {
+        handed = mapping.address;
+        of_handed = event;
+    }
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+}
+
+void fsafe_mutex_end_wait(pthread_mutex_t *mutex, const struct fsafe_thread *self)
+{
+    if (FSAFE_LIKELY(handed != (uintptr_t)mutex))
+        return;
+    handed = 0;
+    fsafe_mutex_rehome(mutex, self); /* libc had read the id before it began to wait */
+    fsafe_takeover_tell(&of_handed);
 }

@@ -32,6 +32,15 @@ void fsafe_mutex_rehome(pthread_mutex_t *mutex, const struct fsafe_thread *self)
 void fsafe_mutex_adopt(struct fsafe_thread *self);
 
 /*
+ * A signal handler has forked while this thread waited for a mutex, and may go back there: if the mutex is a vanished
+ * thread's it is made free, so that the wait ends. Context: child, alone, adopted.
+ */
+void fsafe_mutex_adopt_wait(struct fsafe_thread *self);
+
+/* A wait for the mutex has ended: says so if it was such a one. Context: any thread. */
+void fsafe_mutex_end_wait(pthread_mutex_t *mutex, const struct fsafe_thread *self);
+
+/*
  * The child is about to have a second thread: notes which mutexes a vanished thread left locked and unnamed.
  * From then on such a mutex could as well be one that a living thread is just taking.
  * Context: child, alone; once in each generation, or it does nothing.

@@ -1,7 +1,7 @@
 /* track/gate: see gate.h. */
 #include "config.h"
 
-#include "base/latch.h"
+#include "base/compiler.h"
 #include "base/options.h"
 #include "base/pages.h"
 #include "base/sys.h"
@@ -18,18 +18,12 @@
 /* <linux/membarrier.h> is younger than the kernels we meet. */
 enum { PRIVATE_EXPEDITED = 1 << 3, REGISTER_PRIVATE_EXPEDITED = 1 << 4 };
 
-/*
- * How many forks keep the gate closed. Changed with the ledgers in one piece, under the latch: an opener that is late must
- * not open what the next fork has closed.
- */
-static _Atomic uint32_t closers;
-static struct fsafe_latch latch = FSAFE_LATCH_FREE;
+/* How many of the forks that have closed the gate have frozen it: one, if nobody was stuck. */
+static _Atomic uint32_t freezers FSAFE_FORK_STATE;
 
-/* How many of them have frozen it: one, if nobody was stuck. */
-static _Atomic uint32_t freezers;
-
-/* A word that changes when one of these forks is over. */
-static _Atomic uint32_t turns;
+/* A word that changes when one of these forks is over, and how many threads sleep until it does. */
+static _Atomic uint32_t turns FSAFE_FORK_STATE;
+static _Atomic uint32_t sleepers FSAFE_FORK_STATE;
 
 /* A turn that somebody waited for in vain: it stops nobody any more. */
 static _Atomic uint32_t expired = UINT32_MAX;
@@ -57,25 +51,23 @@ static bool is_stale(uintptr_t lock, void *context)
     return fsafe_thread_is_stale(context, lock);
 }
 
-struct fsafe_visit fsafe_gate_enter_slowly(uintptr_t record, uintptr_t site)
+void fsafe_gate_enter_slowly(uintptr_t record, uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
-    struct fsafe_visit visit = {.thread = self, .record = record};
     if (self == NULL)
-        return visit;
+        return;
     struct fsafe_ledger *locks = fsafe_thread_locks(self);
     if (fsafe_ledger_depth(locks) > 0)
         drop_left(locks, record);
-    if (!fsafe_ledger_push(locks, record, site) && !fsafe_ledger_push_full(locks, record, site, is_stale, self))
-        visit.thread = NULL;
-    return visit;
+    if (!fsafe_ledger_push_gated(locks, record, site))
+        fsafe_ledger_push_full(locks, record, site, is_stale, self); /* without memory it goes unrecorded */
 }
 
-void fsafe_gate_leave_slowly(const struct fsafe_visit *visit)
+void fsafe_gate_leave_slowly(uintptr_t record)
 {
-    /* A callback inside the call may have forked, or ended the thread's slot: then there is nothing to remove. */
-    if (visit->thread != NULL && visit->thread == fsafe_self)
-        fsafe_ledger_drop(fsafe_thread_locks(visit->thread), visit->record);
+    /* A callback inside the call may have ended the thread's slot: then there is nothing to remove. */
+    if (fsafe_self != NULL)
+        fsafe_ledger_drop(fsafe_thread_locks(fsafe_self), record);
 }
 
 /* Of the regions asked for, which a thread of an earlier generation was inside of; where it called goes to *site. */
@@ -176,39 +168,28 @@ static void barrier_everywhere(void)
     }
 }
 
-static void gate_thread(struct fsafe_thread *thread, bool closed)
-{
-    fsafe_ledger_gate(fsafe_thread_locks(thread), closed);
-    fsafe_ledger_gate(fsafe_thread_spins(thread), closed);
-}
-
 static bool is_of_this_process(const struct fsafe_thread *thread)
 {
     return fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended;
 }
 
-/* For every thread, under the latch. Returns whether there are others than `self`. */
-static bool gate_all(const struct fsafe_thread *self, bool closed)
+static bool has_others(const struct fsafe_thread *self)
 {
-    bool others = false;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (!is_of_this_process(thread))
-            continue;
-        gate_thread(thread, closed);
-        others |= thread != self;
-    }
-    return others;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;)
+        if (fsafe_thread_slot(i) != self && is_of_this_process(fsafe_thread_slot(i)))
+            return true;
+    return false;
 }
 
 bool fsafe_gate_close(struct fsafe_thread *self)
 {
+    /* In one piece: a signal handler may fork, and its child goes on here. */
     struct fsafe_sigset old;
-    fsafe_latch_acquire(&latch, &old);
-    atomic_fetch_add(&closers, 1);
-    bool others = gate_all(self, true);
+    fsafe_sys_block_signals(&old);
+    atomic_fetch_add(&fsafe_ledger_closers, 1);
     self->gate_closed = true;
-    fsafe_latch_release(&latch, &old);
+    fsafe_sys_restore_signals(&old);
+    bool others = has_others(self);
     if (others)
         barrier_everywhere();
     return others;
@@ -219,39 +200,27 @@ void fsafe_gate_open(struct fsafe_thread *self)
     if (!self->gate_closed)
         return;
     struct fsafe_sigset old;
-    fsafe_latch_acquire(&latch, &old);
-    if (atomic_fetch_sub(&closers, 1) == 1)
-        gate_all(self, false);
+    fsafe_sys_block_signals(&old);
+    atomic_fetch_sub(&fsafe_ledger_closers, 1);
     if (self->gate_frozen)
         atomic_fetch_sub(&freezers, 1);
     self->gate_closed = self->gate_frozen = false;
     atomic_fetch_add(&turns, 1);
-    fsafe_latch_release(&latch, &old);
-    fsafe_sys_futex_wake(&turns, INT32_MAX);
+    fsafe_sys_restore_signals(&old);
+    if (atomic_load(&sleepers) != 0)
+        fsafe_sys_futex_wake(&turns, INT32_MAX);
 }
 
 void fsafe_gate_reset(struct fsafe_thread *self)
 {
-    fsafe_latch_reset(&latch);
-    if (atomic_load_explicit(&closers, memory_order_relaxed) != 0)
-        atomic_store_explicit(&closers, 0, memory_order_relaxed);
+    if (atomic_load_explicit(&fsafe_ledger_closers, memory_order_relaxed) != 0)
+        atomic_store_explicit(&fsafe_ledger_closers, 0, memory_order_relaxed);
     if (atomic_load_explicit(&freezers, memory_order_relaxed) != 0)
         atomic_store_explicit(&freezers, 0, memory_order_relaxed);
-    if (self != NULL) {
+    if (atomic_load_explicit(&sleepers, memory_order_relaxed) != 0)
+        atomic_store_explicit(&sleepers, 0, memory_order_relaxed);
+    if (self != NULL)
         self->gate_closed = self->gate_frozen = false;
-        gate_thread(self, false);
-    }
-}
-
-void fsafe_gate_join(struct fsafe_thread *self)
-{
-    /* Either we see that it is closed, or who closes it sees us. */
-    atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load(&closers) == 0)
-        return;
-    fsafe_latch_acquire_open(&latch);
-    gate_thread(self, atomic_load(&closers) != 0);
-    fsafe_latch_release_open(&latch);
 }
 
 uint64_t fsafe_gate_now_ns(void)
@@ -269,14 +238,16 @@ static bool sleep_a_turn(uint32_t turn, uint64_t until_ns)
         return false;
     struct timespec left = {.tv_sec = (time_t)((until_ns - now) / 1000000000),
                             .tv_nsec = (long)((until_ns - now) % 1000000000)};
+    atomic_fetch_add(&sleepers, 1); /* more than sleep, in a child whose fork a signal handler made here, is no harm */
     fsafe_sys_futex_wait(&turns, turn, &left);
+    atomic_fetch_sub(&sleepers, 1);
     return true;
 }
 
 /* Waits until the gate is open or `turns` is not `turn` any more. Returns whether that was before `until_ns`. */
 static bool wait_for_turn(uint32_t turn, uint64_t until_ns)
 {
-    while (atomic_load(&turns) == turn && atomic_load(&closers) != 0) {
+    while (atomic_load(&turns) == turn && atomic_load(&fsafe_ledger_closers) != 0) {
         if (atomic_load(&expired) == turn)
             return false;
         if (!sleep_a_turn(turn, until_ns))
@@ -315,10 +286,11 @@ void fsafe_gate_pass(struct fsafe_ledger *ledger, uint32_t next)
 {
     struct fsafe_thread *self = fsafe_self;
     /* One who is inside has to get out, whichever of the ledgers says so. */
-    bool stops = self != NULL && !atomic_load_explicit(&self->forking, memory_order_relaxed) && !fsafe_gate_is_inside(self);
+    bool stops = self != NULL && !atomic_load_explicit(&self->forking, memory_order_relaxed) &&
+                 !fsafe_gate_is_inside(self) && !fsafe_lineage_is_unadopted(); /* who closed it is not in this process */
     uint64_t until_ns = 0;
     uint32_t turn = atomic_load(&turns);
-    if (stops && atomic_load(&closers) != 0) {
+    if (stops && atomic_load(&fsafe_ledger_closers) != 0) {
         until_ns = fsafe_gate_now_ns() + (uint64_t)fsafe_options.drain_ms * 1000000;
         /*
          * One turn is enough, even if the next fork has closed the gate by then: a program that forks without end must
@@ -331,7 +303,7 @@ void fsafe_gate_pass(struct fsafe_ledger *ledger, uint32_t next)
         /* Seen inside first, then asked whether it was in time: a fork freezes first and then looks who is inside. */
         atomic_store(&ledger->depth, next);
         atomic_thread_fence(memory_order_seq_cst);
-        if (!stops || atomic_load(&freezers) == 0 || atomic_load(&closers) == 0)
+        if (!stops || atomic_load(&freezers) == 0 || atomic_load(&fsafe_ledger_closers) == 0)
             return;
         atomic_store(&ledger->depth, next - 1);
         if (until_ns == 0)

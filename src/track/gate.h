@@ -45,12 +45,6 @@ enum fsafe_region {
 #define FSAFE_REGION_BIT(region) (UINT32_C(1) << (region))
 
 
-/* A call under way. */
-struct fsafe_visit {
-    struct fsafe_thread *thread; /* NULL: not recorded */
-    uintptr_t record;
-};
-
 /*
  * A call's record in the ledger of locks, where locks have addresses: a mark, the region, and above it the frame that the
  * call was made from. So a call that was left by longjmp can be told from one that is under way: a later call is made
@@ -81,26 +75,29 @@ static inline uintptr_t fsafe_gate_record(enum fsafe_region region, uintptr_t fr
 }
 
 /* Every case but the common one, in which the thread is in nothing yet and the gate is open. */
-struct fsafe_visit fsafe_gate_enter_slowly(uintptr_t record, uintptr_t site);
-void fsafe_gate_leave_slowly(const struct fsafe_visit *visit);
+void fsafe_gate_enter_slowly(uintptr_t record, uintptr_t site);
+void fsafe_gate_leave_slowly(uintptr_t record);
 
-/* Around the real call. `site`: the place that called. Leave removes what enter recorded. Context: any thread. */
-static inline __attribute__((always_inline)) struct fsafe_visit fsafe_gate_enter(enum fsafe_region region, uintptr_t site)
+/*
+ * Around the real call, both in one function: its frame is what they agree on. `site`: the place that called. Leave
+ * removes what enter recorded. Context: any thread.
+ */
+static inline __attribute__((always_inline)) void fsafe_gate_enter(enum fsafe_region region, uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_self;
     uintptr_t record = fsafe_gate_record(region, (uintptr_t)__builtin_frame_address(0));
-    if (FSAFE_LIKELY(self != NULL && fsafe_ledger_depth(fsafe_thread_locks(self)) == 0 &&
-                     fsafe_ledger_push(fsafe_thread_locks(self), record, site)))
-        return (struct fsafe_visit){.thread = self, .record = record};
-    return fsafe_gate_enter_slowly(record, site);
+    if (FSAFE_UNLIKELY(self == NULL || fsafe_ledger_depth(fsafe_thread_locks(self)) != 0 ||
+                       !fsafe_ledger_push_at(fsafe_thread_locks(self), 1, record, site, true)))
+        fsafe_gate_enter_slowly(record, site);
 }
 
-static inline void fsafe_gate_leave(const struct fsafe_visit *visit)
+static inline __attribute__((always_inline)) void fsafe_gate_leave(enum fsafe_region region)
 {
-    struct fsafe_thread *self = visit->thread;
-    if (FSAFE_UNLIKELY(self == NULL || self != fsafe_self ||
-                       !fsafe_ledger_pop_latest(fsafe_thread_locks(self), visit->record)))
-        fsafe_gate_leave_slowly(visit);
+    struct fsafe_thread *self = fsafe_self;
+    uintptr_t record = fsafe_gate_record(region, (uintptr_t)__builtin_frame_address(0));
+    if (FSAFE_UNLIKELY(self == NULL || fsafe_ledger_depth(fsafe_thread_locks(self)) != 1 ||
+                       !fsafe_ledger_pop_at(fsafe_thread_locks(self), 1, record)))
+        fsafe_gate_leave_slowly(record);
 }
 
 /* Which regions threads that vanished at a fork down the line were inside of then. Context: child. */
@@ -139,9 +136,6 @@ void fsafe_gate_reset(struct fsafe_thread *self);
  * ledger's thread.
  */
 void fsafe_gate_pass(struct fsafe_ledger *ledger, uint32_t next);
-
-/* Stops a thread that joins while the gate is closed. Context: the joining thread, signals blocked. */
-void fsafe_gate_join(struct fsafe_thread *self);
 
 /* The clock that until_ns is read from. */
 uint64_t fsafe_gate_now_ns(void);

@@ -6,6 +6,8 @@
 #include "track/gate.h"
 #include "track/ledger.h"
 
+_Atomic uint32_t fsafe_ledger_closers FSAFE_FORK_STATE;
+
 static uintptr_t address_of(uintptr_t lock)
 {
     return lock & ~FSAFE_STAGE_MASK;
@@ -25,17 +27,23 @@ static void copy_record(struct fsafe_record *to, const struct fsafe_record *from
     atomic_store_explicit(&to->lock, atomic_load_explicit(&from->lock, memory_order_relaxed), memory_order_release);
 }
 
-void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capacity)
+static uint32_t room_of(const struct fsafe_records *records)
+{
+    return records->capacity - 1 - FSAFE_LEDGER_SPARE;
+}
+
+void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capacity, bool gated)
 {
     if (atomic_load_explicit(&ledger->records, memory_order_relaxed) == NULL) {
         struct fsafe_records *records = first;
         records->capacity = capacity;
+        ledger->room = room_of(records);
+        ledger->gated = gated;
         atomic_store_explicit(&ledger->records, records, memory_order_release);
     }
     for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
         atomic_store_explicit(&fsafe_ledger_record(ledger, i)->lock, 0, memory_order_relaxed);
     atomic_store_explicit(&ledger->depth, 0, memory_order_release);
-    fsafe_ledger_gate(ledger, false); /* whatever a former life of the slot left */
 }
 
 uint32_t fsafe_ledger_find(const struct fsafe_ledger *ledger, uintptr_t lock)
@@ -139,15 +147,10 @@ uint32_t fsafe_ledger_tidy(struct fsafe_ledger *ledger, fsafe_ledger_is_stale *i
     return fsafe_ledger_depth(ledger);
 }
 
-static uint32_t real_room(const struct fsafe_ledger *ledger)
-{
-    return atomic_load_explicit(&ledger->records, memory_order_relaxed)->capacity - 1 - FSAFE_LEDGER_SPARE;
-}
-
 bool fsafe_ledger_drop_inner(struct fsafe_ledger *ledger, uintptr_t lock)
 {
     /* Near its end a signal handler could make room, and what was found would be somewhere else. */
-    bool near_end = fsafe_ledger_depth(ledger) + FSAFE_LEDGER_SPARE >= real_room(ledger);
+    bool near_end = fsafe_ledger_depth(ledger) + FSAFE_LEDGER_SPARE >= ledger->room;
     struct fsafe_sigset old;
     if (near_end)
         fsafe_sys_block_signals(&old);
@@ -164,7 +167,7 @@ bool fsafe_ledger_drop_inner(struct fsafe_ledger *ledger, uintptr_t lock)
 
 static bool grow(struct fsafe_ledger *ledger)
 {
-    uint32_t capacity = (real_room(ledger) + 1 + FSAFE_LEDGER_SPARE) * 2;
+    uint32_t capacity = (ledger->room + 1 + FSAFE_LEDGER_SPARE) * 2;
     struct fsafe_records *grown =
         fsafe_pages_map(sizeof *grown + (size_t)capacity * sizeof grown->record[0]);
     if (grown == NULL)
@@ -173,10 +176,8 @@ static bool grow(struct fsafe_ledger *ledger)
     for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
         copy_record(&grown->record[i], fsafe_ledger_record(ledger, i));
     /* The old array stays: another thread may be reading it. Doubling bounds what that costs to one half. */
-    uint32_t room = real_room(ledger);
     atomic_store_explicit(&ledger->records, grown, memory_order_release);
-    /* Unless it is gated just now. */
-    atomic_compare_exchange_strong(&ledger->room, &room, capacity - 1 - FSAFE_LEDGER_SPARE);
+    ledger->room = room_of(grown);
     return true;
 }
 
@@ -199,7 +200,7 @@ bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr
                             fsafe_ledger_is_stale *is_stale, void *context)
 {
     uint32_t next = fsafe_ledger_depth(ledger) + 1;
-    if (atomic_load_explicit(&ledger->room, memory_order_relaxed) == 0 && next <= real_room(ledger)) {
+    if (ledger->gated && next <= ledger->room) {
         fsafe_gate_pass(ledger, next);
         fill_in(ledger, next, lock, site);
         return true;
@@ -211,13 +212,13 @@ bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr
      * An empty record may be one that is reserved: this is a signal handler then, and a push that it interrupted knows
      * where its record is. Nothing moves before the spare records are used up as well.
      */
-    uint32_t room = real_room(ledger) + (depth >= real_room(ledger) && has_empty(ledger) ? FSAFE_LEDGER_SPARE - 1 : 0);
+    uint32_t room = ledger->room + (depth >= ledger->room && has_empty(ledger) ? FSAFE_LEDGER_SPARE - 1 : 0);
     if (depth >= room) {
         compact(ledger, is_stale, context);
-        if (fsafe_ledger_depth(ledger) > real_room(ledger) / 2)
+        if (fsafe_ledger_depth(ledger) > ledger->room / 2)
             grow(ledger);
         depth = fsafe_ledger_depth(ledger);
-        room = real_room(ledger);
+        room = ledger->room;
     }
     bool fits = depth < room;
     if (fits) {
@@ -226,13 +227,6 @@ bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr
     }
     fsafe_sys_restore_signals(&old);
     return fits;
-}
-
-void fsafe_ledger_gate(struct fsafe_ledger *ledger, bool closed)
-{
-    const struct fsafe_records *records = atomic_load_explicit(&ledger->records, memory_order_acquire);
-    if (records != NULL)
-        atomic_store_explicit(&ledger->room, closed ? 0 : records->capacity - 1 - FSAFE_LEDGER_SPARE, memory_order_release);
 }
 
 void fsafe_ledger_mark_outlasted(struct fsafe_ledger *ledger)

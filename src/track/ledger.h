@@ -76,9 +76,16 @@ enum { FSAFE_LEDGER_SPARE = 6 };
 struct fsafe_ledger {
     struct fsafe_records *_Atomic records;
     _Atomic uint32_t depth; /* index of the latest record; 0: none. Below capacity */
+    uint32_t room;          /* the depth at which the array is full */
     uint32_t hint;          /* where the next record to remove may be: locks are often released in their order */
-    _Atomic uint32_t room;  /* the depth at which the array is full; 0 while the gate is closed */
+    bool gated;             /* nothing is added while a fork keeps the gate closed */
 };
+
+/*
+ * How many forks keep the gate closed; track/gate's. One word for all threads, not one in each ledger: what a fork writes
+ * is a page to copy.
+ */
+extern _Atomic uint32_t fsafe_ledger_closers;
 
 /*
  * Whether a record whose array is full may be dropped: it is not held, as far as can be told without
@@ -90,10 +97,10 @@ typedef bool fsafe_ledger_is_stale(uintptr_t lock, void *context);
  * Makes an empty ledger of whatever `ledger` was, keeping an array it grew to; a zeroed one begins with `first`, an
  * FSAFE_RECORDS(capacity). Context: its thread.
  */
-void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capacity);
+void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capacity, bool gated);
 
 /*
- * Adds a record where push would not. A gated ledger: waits at the gate if its thread is outside. A full one: drops
+ * Adds a record where push would not. The gate is closed: waits there if its thread is outside. A full ledger: drops
  * duplicates and what `is_stale` names, and doubles the array when that frees less than half. Returns false when there
  * is no memory: the lock then goes unrecorded.
  */
@@ -108,11 +115,6 @@ void fsafe_ledger_remove(struct fsafe_ledger *ledger, uint32_t index);
 
 /* Returns the index of the latest record of `lock` (address, any stage), or 0. Context: its thread. */
 uint32_t fsafe_ledger_find(const struct fsafe_ledger *ledger, uintptr_t lock);
-
-/*
- * Closes the ledger to its thread's fast path, or opens it again. Context: any thread; the gate's.
- */
-void fsafe_ledger_gate(struct fsafe_ledger *ledger, bool closed);
 
 /*
  * Marks the records there are: a fork waited for them in vain. The mark goes with the record. Context: a forking thread.
@@ -154,17 +156,18 @@ static inline uint32_t fsafe_ledger_depth(const struct fsafe_ledger *ledger)
 }
 
 /*
- * Adds a record; false when the ledger is full or gated: then push_full has to decide. The slot is reserved before it
- * is filled, because a signal handler that locks may come between any two stores; an empty reserved slot reads as no
- * record. And it is reserved before `room` is looked at: a fork that closes the gate (track/gate) first stores room,
- * then has a barrier in every thread, then looks at depth, so that one of the two sees the other.
+ * Adds record `index`, the one above the latest; false when the ledger is full or the gate closed: then push_full has to
+ * decide. The slot is reserved before it is filled, because a signal handler that locks may come between any two stores;
+ * an empty reserved slot reads as no record. And it is reserved before the gate is looked at: a fork that closes it
+ * first counts itself, then has a barrier in every thread, then looks at depth, so that one of the two sees the other.
  */
-static inline bool fsafe_ledger_push(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site)
+static inline __attribute__((always_inline)) bool fsafe_ledger_push_at(struct fsafe_ledger *ledger, uint32_t index,
+                                                                       uintptr_t lock, uintptr_t site, bool gated)
 {
-    uint32_t index = fsafe_ledger_depth(ledger) + 1;
     atomic_store_explicit(&ledger->depth, index, memory_order_release);
     FSAFE_ORDER();
-    if (FSAFE_UNLIKELY(index > atomic_load_explicit(&ledger->room, memory_order_relaxed))) {
+    if (FSAFE_UNLIKELY(index > ledger->room ||
+                       (gated && atomic_load_explicit(&fsafe_ledger_closers, memory_order_relaxed) != 0))) {
         atomic_store_explicit(&ledger->depth, index - 1, memory_order_release);
         return false;
     }
@@ -175,10 +178,22 @@ static inline bool fsafe_ledger_push(struct fsafe_ledger *ledger, uintptr_t lock
     return true;
 }
 
-/* Removes the latest record if it is `lock` at this very stage. Cleared before it is given back, see push. */
-static inline bool fsafe_ledger_pop_latest(struct fsafe_ledger *ledger, uintptr_t lock)
+/* For a ledger that is not gated. */
+static inline bool fsafe_ledger_push(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site)
 {
-    uint32_t index = fsafe_ledger_depth(ledger);
+    return fsafe_ledger_push_at(ledger, fsafe_ledger_depth(ledger) + 1, lock, site, false);
+}
+
+/* For one that is. */
+static inline bool fsafe_ledger_push_gated(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site)
+{
+    return fsafe_ledger_push_at(ledger, fsafe_ledger_depth(ledger) + 1, lock, site, true);
+}
+
+/* Removes the latest record, `index`, if it is `lock` at this very stage. Cleared before it is given back, see push_at. */
+static inline __attribute__((always_inline)) bool fsafe_ledger_pop_at(struct fsafe_ledger *ledger, uint32_t index,
+                                                                      uintptr_t lock)
+{
     struct fsafe_record *record = fsafe_ledger_record(ledger, index);
     if (FSAFE_UNLIKELY(atomic_load_explicit(&record->lock, memory_order_relaxed) != lock))
         return false;
@@ -187,6 +202,11 @@ static inline bool fsafe_ledger_pop_latest(struct fsafe_ledger *ledger, uintptr_
     FSAFE_ORDER();
     atomic_store_explicit(&ledger->depth, index - 1, memory_order_release);
     return true;
+}
+
+static inline bool fsafe_ledger_pop_latest(struct fsafe_ledger *ledger, uintptr_t lock)
+{
+    return fsafe_ledger_pop_at(ledger, fsafe_ledger_depth(ledger), lock);
 }
 
 /* Removes the record of `lock`, wherever it is and at whatever stage. Returns whether there was one. */

@@ -1,26 +1,27 @@
 /* track/lineage: see lineage.h. */
 #include "config.h"
 
+#include "base/compiler.h"
 #include "base/pages.h"
 #include "base/sys.h"
 #include "track/lineage.h"
 
 #include <string.h>
 
-_Atomic uint32_t fsafe_generation = 1;
+_Atomic uint32_t fsafe_generation FSAFE_FORK_STATE = 1;
 
 /* ADOPTED, or 0 in a process that was forked since, or between the two. NULL: the kernel cannot wipe pages. */
 enum { UNADOPTED, ADOPTING, ADOPTED };
 static _Atomic uint32_t *adopted;
 
-static pid_t pid;
+static pid_t pid FSAFE_FORK_STATE;
 
 /* The latest forks, by the generation they ended. */
 enum { KEEP_FORKS = 16 };
 static struct {
     uint32_t generation;
     struct fsafe_fork fork;
-} forks[KEEP_FORKS];
+} forks[KEEP_FORKS] FSAFE_FORK_STATE;
 
 void fsafe_lineage_start(void)
 {

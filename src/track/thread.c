@@ -4,9 +4,9 @@
  */
 #include "config.h"
 
+#include "base/compiler.h"
 #include "base/pages.h"
 #include "base/sys.h"
-#include "track/gate.h"
 #include "track/thread.h"
 
 #include <errno.h>
@@ -38,11 +38,11 @@ enum { KEEP_GENERATIONS = 1024 };
 
 /* So is the slot of a thread that ended with locks in its hands: a program may do that all day. */
 enum { KEEP_ENDED = 256 };
-static _Atomic uint32_t ended_count;
+static _Atomic uint32_t ended_count FSAFE_FORK_STATE;
 static _Atomic bool any_ended;
 
 /* Threads that may be running already and whose handles nobody has noted. */
-static _Atomic unsigned creations;
+static _Atomic unsigned creations FSAFE_FORK_STATE;
 
 static uint32_t slots_in(uint32_t count)
 {
@@ -185,14 +185,14 @@ static struct fsafe_thread *claim_any(void)
 
 static void empty_ledgers(struct fsafe_thread *self)
 {
-#define BEGIN(of, first) \
-    fsafe_ledger_begin(&self->ledgers[of], &(first), sizeof (first).record / sizeof *(first).record)
-    BEGIN(FSAFE_LOCKS, self->first_locks);
-    BEGIN(FSAFE_TOKENS, self->first_tokens);
-    BEGIN(FSAFE_SPINS, self->first_spins);
-    BEGIN(FSAFE_WAITS, self->first_waits);
-    BEGIN(FSAFE_GUARDS_BEGUN, self->first_guards);
-    BEGIN(FSAFE_FILES, self->first_files);
+#define BEGIN(of, first, gated) \
+    fsafe_ledger_begin(&self->ledgers[of], &(first), sizeof (first).record / sizeof *(first).record, gated)
+    BEGIN(FSAFE_LOCKS, self->first_locks, true);
+    BEGIN(FSAFE_TOKENS, self->first_tokens, false);
+    BEGIN(FSAFE_SPINS, self->first_spins, true);
+    BEGIN(FSAFE_WAITS, self->first_waits, false);
+    BEGIN(FSAFE_GUARDS_BEGUN, self->first_guards, false);
+    BEGIN(FSAFE_FILES, self->first_files, false);
 #undef BEGIN
     _Static_assert(offsetof(struct fsafe_thread, first_locks.record) - offsetof(struct fsafe_thread, first_locks) ==
                        offsetof(struct fsafe_records, record),
@@ -208,8 +208,10 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
 {
     empty_ledgers(self);
     atomic_store_explicit(&self->asking, 0, memory_order_relaxed);
+    self->waiting_for = 0;
     self->owner = owner;
     memset(self->former_owners, 0, sizeof self->former_owners);
+    self->next_former = 0;
     memset(self->living_owners, 0, sizeof self->living_owners);
     self->handle = pthread_self();
     self->has_handle = true;
@@ -227,7 +229,8 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name, 0, 0, 0, 0);
     /* Last: from here on others believe what the slot says. */
     atomic_store_explicit(&self->generation, fsafe_lineage_generation(), memory_order_release);
-    fsafe_gate_join(self);
+    /* Either we see that the gate is closed, or who closes it sees us. */
+    atomic_thread_fence(memory_order_seq_cst);
 }
 
 struct fsafe_thread *fsafe_thread_join(void)
@@ -303,21 +306,22 @@ bool fsafe_thread_forgot_ended(void)
     return atomic_load_explicit(&ended_count, memory_order_relaxed) > KEEP_ENDED;
 }
 
-void fsafe_thread_adopt(struct fsafe_thread *self)
+void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc)
 {
     uint32_t next = fsafe_lineage_generation() + 1;
     if (self != NULL) {
         /* Before the process's own: at no moment does this thread look like a vanished one. */
         atomic_store_explicit(&self->generation, next, memory_order_release);
-        int owner = calls.probe_owner();
+        /* A look at what libc writes touches pages of its own, so it is not made where the answer is known. */
+        int tid = fsafe_sys_gettid();
+        int owner = by_libc && self->owner == self->tid ? tid : calls.probe_owner();
         if (owner != self->owner) {
-            for (unsigned i = FSAFE_FORMER_OWNERS - 1; i > 0; i--)
-                self->former_owners[i] = self->former_owners[i - 1];
-            self->former_owners[0] = self->owner;
+            self->former_owners[self->next_former] = self->owner;
+            self->next_former = (self->next_former + 1) % FSAFE_FORMER_OWNERS;
         }
         self->owner = owner;
         memset(self->living_owners, 0, sizeof self->living_owners);
-        self->tid = fsafe_sys_gettid();
+        self->tid = tid;
         self->pid = fsafe_sys_getpid();
     } else {
         left = false; /* a destructor of its last round forked: all that the new process has is this thread */

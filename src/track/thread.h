@@ -52,8 +52,11 @@ struct fsafe_thread {
 
     /* A lock it asks for and certainly does not have yet: see repair/takeover.h. 0: none. */
     _Atomic uintptr_t asking;
+    /* The mutex that it waits for inside libc: a signal handler may fork meanwhile and go back to the wait. 0: none. */
+    uintptr_t waiting_for;
 
-    int former_owners[FSAFE_FORMER_OWNERS]; /* `owner` before the forks it made, latest first; 0: none */
+    int former_owners[FSAFE_FORMER_OWNERS]; /* `owner` before the forks it made, in a ring; 0: none */
+    uint32_t next_former;                   /* which is the oldest: the next to be forgotten */
     int living_owners[4]; /* owners of other threads found alive in this process; see repair/mutex.c */
     pthread_t handle;     /* what its creator calls it, and stdio as owner of a stream */
     bool has_handle;      /* false: a newer thread may be called so */
@@ -138,8 +141,11 @@ bool fsafe_thread_start(const struct fsafe_thread_calls *calls);
  */
 struct fsafe_thread *fsafe_thread_join(void);
 
-/* Moves the forking thread, if it ever joined, into the next generation, which begins. Context: child, alone. */
-void fsafe_thread_adopt(struct fsafe_thread *self);
+/*
+ * Moves the forking thread, if it ever joined, into the next generation, which begins. `by_libc`: libc made the fork, so
+ * it knows the thread's new id. Context: child, alone.
+ */
+void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc);
 
 /* Whether a slot is kept for a thread that ended with locks in its hands, here or before a fork. Context: any. */
 bool fsafe_thread_any_ended(void);

@@ -68,8 +68,16 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
 {
     int result;
     fsafe_fork_notice();
-    if (!fsafe_lineage_is_child() || !settled_in_child(mutex, self, site, attempt, &result))
+    if (!fsafe_lineage_is_child() || !settled_in_child(mutex, self, site, attempt, &result)) {
+        /* A signal handler that forks in the middle of this one may wait for another. */
+        uintptr_t outer = self->waiting_for;
+        self->waiting_for = (uintptr_t)mutex;
+        FSAFE_ORDER();
         result = ask_libc(mutex, attempt);
+        FSAFE_ORDER();
+        self->waiting_for = outer;
+        fsafe_mutex_end_wait(mutex, self);
+    }
     atomic_store_explicit(&self->asking, 0, memory_order_release);
     if (result == EOWNERDEAD)
         return result; /* held, too */
@@ -94,7 +102,7 @@ static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t s
         return ask_libc(mutex, attempt);
     if (in_place && fsafe_layout_relock(mutex, self->owner))
         return 0;
-    if (!fsafe_ledger_push(fsafe_thread_locks(self), (uintptr_t)mutex, site) &&
+    if (!fsafe_ledger_push_gated(fsafe_thread_locks(self), (uintptr_t)mutex, site) &&
         !fsafe_ledger_push_full(fsafe_thread_locks(self), (uintptr_t)mutex, site, is_stale, self))
         return ask_libc(mutex, attempt);
     if (in_place && fsafe_layout_lock_free(mutex, self->owner))
@@ -106,7 +114,7 @@ static inline int lock(pthread_mutex_t *mutex, uintptr_t site, const struct atte
 {
     struct fsafe_thread *self = fsafe_self;
     if (FSAFE_LIKELY(self != NULL && fsafe_layout_is_plain(mutex) &&
-                     fsafe_ledger_push(fsafe_thread_locks(self), (uintptr_t)mutex, site))) {
+                     fsafe_ledger_push_gated(fsafe_thread_locks(self), (uintptr_t)mutex, site))) {
         if (FSAFE_LIKELY(fsafe_layout_lock_plain(mutex, self->owner)))
             return 0;
         return finish(mutex, self, site, attempt);

@@ -62,7 +62,7 @@ FSAFE_EXPORT pid_t _Fork(void)
     fsafe_fork_begin(&fork, FSAFE_CALLER(), false);
     pid_t pid = FSAFE_NEXT(_Fork)();
     if (pid == 0)
-        fsafe_fork_in_child();
+        fsafe_fork_in_child(true);
     else
         fsafe_fork_end(&fork);
     return pid;
@@ -101,7 +101,7 @@ struct beginning {
 static int begin_child(void *copied)
 {
     const struct beginning beginning = *(struct beginning *)copied;
-    fsafe_fork_in_child();
+    fsafe_fork_in_child(false);
     return beginning.function(beginning.argument);
 }
 
@@ -172,7 +172,7 @@ static long fork_by_syscall(long number, long a, long b, long c, long d, long e)
     fsafe_fork_begin(&fork, FSAFE_CALLER(), drains((unsigned long)request.flags));
     long answer = FSAFE_NEXT(syscall)(number, a, b, c, d, e, 0L);
     if (answer == 0)
-        fsafe_fork_in_child();
+        fsafe_fork_in_child(false);
     else
         fsafe_fork_end(&fork);
     return answer;

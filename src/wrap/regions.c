@@ -9,26 +9,27 @@
 #include <fcntl.h>
 #include <stdarg.h>
 
-static inline struct fsafe_visit enter(enum fsafe_region region, const char *what, uintptr_t site)
+/* Inline in any case, for the frame's sake: see fsafe_gate_enter. */
+static inline __attribute__((always_inline)) void enter(enum fsafe_region region, const char *what, uintptr_t site)
 {
     fsafe_standin_is_missing(region, what, site);
-    return fsafe_gate_enter(region, site);
+    fsafe_gate_enter(region, site);
 }
 
 #define FSAFE_CALL(region, result, name, parameters, arguments)                         \
     FSAFE_EXPORT result name parameters                                                 \
     {                                                                                   \
-        struct fsafe_visit visit = enter(FSAFE_REGION_##region, #name, FSAFE_CALLER()); \
+        enter(FSAFE_REGION_##region, #name, FSAFE_CALLER());                            \
         result answer = FSAFE_NEXT(name) arguments;                                     \
-        fsafe_gate_leave(&visit);                                                       \
+        fsafe_gate_leave(FSAFE_REGION_##region);                                        \
         return answer;                                                                  \
     }
 #define FSAFE_VOID(region, name, parameters, arguments)                                 \
     FSAFE_EXPORT void name parameters                                                   \
     {                                                                                   \
-        struct fsafe_visit visit = enter(FSAFE_REGION_##region, #name, FSAFE_CALLER()); \
+        enter(FSAFE_REGION_##region, #name, FSAFE_CALLER());                            \
         FSAFE_NEXT(name) arguments;                                                     \
-        fsafe_gate_leave(&visit);                                                       \
+        fsafe_gate_leave(FSAFE_REGION_##region);                                        \
     }
 /* Those are in wide.c. */
 #define FSAFE_CONVERT(result, name, parameters, arguments)
@@ -44,9 +45,9 @@ static inline struct fsafe_visit enter(enum fsafe_region region, const char *wha
 #endif
 FSAFE_EXPORT int regexec(const regex_t *expression, const char *text, size_t count, regmatch_t matches[], int flags)
 {
-    struct fsafe_visit visit = enter(FSAFE_REGION_REGEX, "regexec", FSAFE_CALLER());
+    enter(FSAFE_REGION_REGEX, "regexec", FSAFE_CALLER());
     int answer = FSAFE_NEXT(regexec)(expression, text, count, matches, flags);
-    fsafe_gate_leave(&visit);
+    fsafe_gate_leave(FSAFE_REGION_REGEX);
     return answer;
 }
 
@@ -61,18 +62,18 @@ FSAFE_EXPORT sem_t *sem_open(const char *name, int flags, ...)
         value = va_arg(more, unsigned);
         va_end(more);
     }
-    struct fsafe_visit visit = enter(FSAFE_REGION_NAMED_SEMAPHORE, "sem_open", FSAFE_CALLER());
+    enter(FSAFE_REGION_NAMED_SEMAPHORE, "sem_open", FSAFE_CALLER());
     sem_t *answer = FSAFE_NEXT(sem_open)(name, flags, mode, value);
-    fsafe_gate_leave(&visit);
+    fsafe_gate_leave(FSAFE_REGION_NAMED_SEMAPHORE);
     return answer;
 }
 
 /* An object is unloaded; libc drops its fork handlers then. */
 FSAFE_EXPORT void __cxa_finalize(void *object)
 {
-    struct fsafe_visit visit = enter(FSAFE_REGION_EXIT, "__cxa_finalize", FSAFE_CALLER());
+    enter(FSAFE_REGION_EXIT, "__cxa_finalize", FSAFE_CALLER());
     FSAFE_NEXT(__cxa_finalize)(object);
-    fsafe_gate_leave(&visit);
+    fsafe_gate_leave(FSAFE_REGION_EXIT);
     if (object != NULL)
         fsafe_handlers_remove(object);
 }
@@ -117,4 +118,9 @@ FSAFE_DEFINE_ALIAS(__res_search, res_search);
 FSAFE_DEFINE_ALIAS(__res_querydomain, res_querydomain);
 FSAFE_DEFINE_ALIAS(__res_mkquery, res_mkquery);
 FSAFE_DEFINE_ALIAS(__res_send, res_send);
+FSAFE_DEFINE_ALIAS(__res_nquery, res_nquery);
+FSAFE_DEFINE_ALIAS(__res_nsearch, res_nsearch);
+FSAFE_DEFINE_ALIAS(__res_nquerydomain, res_nquerydomain);
+FSAFE_DEFINE_ALIAS(__res_nmkquery, res_nmkquery);
+FSAFE_DEFINE_ALIAS(__res_nsend, res_nsend);
 #endif

@@ -6,6 +6,7 @@
 
 #include <aliases.h>
 #include <dirent.h>
+#include <fmtmsg.h>
 #include <grp.h>
 #include <gshadow.h>
 #include <iconv.h>
@@ -14,6 +15,7 @@
 #include <locale.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <pwd.h>
 #include <regex.h>
 #include <resolv.h>

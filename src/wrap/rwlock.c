@@ -76,7 +76,7 @@ static inline int acquire(pthread_rwlock_t *rwlock, uintptr_t site, const struct
     if (FSAFE_UNLIKELY(self == NULL || !fsafe_layout_rwlock_is_private(rwlock)))
         return ask_libc(rwlock, attempt);
     uintptr_t record = (uintptr_t)rwlock | attempt->stage;
-    if (FSAFE_UNLIKELY(!fsafe_ledger_push(fsafe_thread_locks(self), record, site)) &&
+    if (FSAFE_UNLIKELY(!fsafe_ledger_push_gated(fsafe_thread_locks(self), record, site)) &&
         !fsafe_ledger_push_full(fsafe_thread_locks(self), record, site, fsafe_mutex_is_stale, self))
         return ask_libc(rwlock, attempt);
     fsafe_fork_notice();

@@ -38,7 +38,7 @@ static inline int acquire(pthread_spinlock_t *spin, uintptr_t site, bool waits)
     if (FSAFE_UNLIKELY(self == NULL))
         self = fsafe_thread_join();
     if (FSAFE_UNLIKELY(self == NULL) ||
-        (FSAFE_UNLIKELY(!fsafe_ledger_push(fsafe_thread_spins(self), lock, site)) &&
+        (FSAFE_UNLIKELY(!fsafe_ledger_push_gated(fsafe_thread_spins(self), lock, site)) &&
          !fsafe_ledger_push_full(fsafe_thread_spins(self), lock, site, fsafe_spin_is_stale, self)))
         return waits ? FSAFE_NEXT(pthread_spin_lock)(spin) : FSAFE_NEXT(pthread_spin_trylock)(spin);
     int result = FSAFE_NEXT(pthread_spin_trylock)(spin);

@@ -6,10 +6,12 @@
 
 #include "base/options.h"
 #include "fork/coordinator.h"
+#include "fork/handlers.h"
 #include "libc/fresh.h"
 #include "libc/layout-stream.h"
 #include "libc/layout.h"
 #include "libc/loader.h"
+#include "libc/symbol.h"
 #include "repair/mutex.h"
 #include "repair/semaphore.h"
 #include "repair/spin.h"
@@ -85,6 +87,9 @@ static void start(char *const *environment)
     fsafe_report_start();
     /* Also when we are off: bound later, a function would wait for whoever is in dlopen then. */
     fsafe_next_bind_all();
+    uintptr_t from, to;
+    fsafe_symbol_library("malloc", &from, &to);
+    fsafe_handlers_know_allocator(from, to);
     if (fsafe_options.mode == FSAFE_MODE_OFF)
         return;
     const char *watcher = watched(environment);

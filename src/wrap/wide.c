@@ -18,10 +18,10 @@
 #include <string.h>
 #include <sys/single_threaded.h>
 
-#define ENTER(region)                                                               \
-    fsafe_standin_is_missing(FSAFE_REGION_##region, __func__, FSAFE_CALLER());      \
-    struct fsafe_visit visit = fsafe_gate_enter(FSAFE_REGION_##region, FSAFE_CALLER())
-#define LEAVE() fsafe_gate_leave(&visit)
+#define ENTER(region)                                                          \
+    fsafe_standin_is_missing(FSAFE_REGION_##region, __func__, FSAFE_CALLER()); \
+    fsafe_gate_enter(FSAFE_REGION_##region, FSAFE_CALLER())
+#define LEAVE(region) fsafe_gate_leave(FSAFE_REGION_##region)
 
 /* A program that sets its locale once and then has threads need not pay for conversions. */
 static _Atomic bool locales_move;
@@ -38,7 +38,7 @@ FSAFE_EXPORT char *setlocale(int category, const char *locale)
         note_change();
     ENTER(LOCALE);
     char *answer = FSAFE_NEXT(setlocale)(category, locale);
-    LEAVE();
+    LEAVE(LOCALE);
     return answer;
 }
 
@@ -47,7 +47,7 @@ FSAFE_EXPORT locale_t newlocale(int mask, const char *name, locale_t base)
     note_change();
     ENTER(LOCALE);
     locale_t answer = FSAFE_NEXT(newlocale)(mask, name, base);
-    LEAVE();
+    LEAVE(LOCALE);
     return answer;
 }
 
@@ -56,15 +56,15 @@ FSAFE_DEFINE_ALIAS(__newlocale, newlocale);
 #define FSAFE_CALL(region, result, name, parameters, arguments)
 #define FSAFE_VOID(region, name, parameters, arguments)
 
-#define FSAFE_CONVERT(result, name, parameters, arguments)                              \
-    FSAFE_EXPORT result name parameters                                                 \
-    {                                                                                   \
-        if (FSAFE_LIKELY(!atomic_load_explicit(&locales_move, memory_order_relaxed)))   \
-            return FSAFE_NEXT(name) arguments;                                          \
-        ENTER(PASSING);                                                                   \
-        result answer = FSAFE_NEXT(name) arguments;                                     \
-        LEAVE();                                                                        \
-        return answer;                                                                  \
+#define FSAFE_CONVERT(result, name, parameters, arguments)                            \
+    FSAFE_EXPORT result name parameters                                               \
+    {                                                                                 \
+        if (FSAFE_LIKELY(!atomic_load_explicit(&locales_move, memory_order_relaxed))) \
+            return FSAFE_NEXT(name) arguments;                                        \
+        ENTER(PASSING);                                                               \
+        result answer = FSAFE_NEXT(name) arguments;                                   \
+        LEAVE(PASSING);                                                               \
+        return answer;                                                                \
     }
 
 /* What fwide says without being told. */
@@ -78,23 +78,23 @@ static bool is_oriented(FILE *stream)
     {                                                     \
         if (FSAFE_LIKELY(is_oriented(stream)))            \
             return FSAFE_NEXT(name) arguments;            \
-        ENTER(PASSING);                                     \
+        ENTER(PASSING);                                   \
         result answer = FSAFE_NEXT(name) arguments;       \
-        LEAVE();                                          \
+        LEAVE(PASSING);                                   \
         return answer;                                    \
     }
 
-#define FSAFE_FIRST(result, name, parameters, arguments)                      \
-    FSAFE_EXPORT result name parameters                                       \
-    {                                                                         \
-        static _Atomic bool done;                                             \
-        if (FSAFE_LIKELY(atomic_load_explicit(&done, memory_order_relaxed)))  \
-            return FSAFE_NEXT(name) arguments;                                \
-        ENTER(PASSING);                                                         \
-        result answer = FSAFE_NEXT(name) arguments;                           \
-        LEAVE();                                                              \
-        atomic_store_explicit(&done, true, memory_order_relaxed);             \
-        return answer;                                                        \
+#define FSAFE_FIRST(result, name, parameters, arguments)                     \
+    FSAFE_EXPORT result name parameters                                      \
+    {                                                                        \
+        static _Atomic bool done;                                            \
+        if (FSAFE_LIKELY(atomic_load_explicit(&done, memory_order_relaxed))) \
+            return FSAFE_NEXT(name) arguments;                               \
+        ENTER(PASSING);                                                      \
+        result answer = FSAFE_NEXT(name) arguments;                          \
+        LEAVE(PASSING);                                                      \
+        atomic_store_explicit(&done, true, memory_order_relaxed);            \
+        return answer;                                                       \
     }
 
 #include "wrap/regions.def"
@@ -104,16 +104,16 @@ FSAFE_DEFINE_ALIAS(__mbrlen, mbrlen);
 
 /* --- Variadic: as their forms with a list, and in the caller's name ----------------------------------------------- */
 
-#define VARIADIC(name, parameters, with, arguments)      \
-    FSAFE_EXPORT int name parameters                     \
-    {                                                    \
-        ENTER(PASSING);                                    \
-        va_list values;                                  \
-        va_start(values, format);                        \
-        int answer = FSAFE_NEXT(with) arguments;         \
-        va_end(values);                                  \
-        LEAVE();                                         \
-        return answer;                                   \
+#define VARIADIC(name, parameters, with, arguments) \
+    FSAFE_EXPORT int name parameters                \
+    {                                               \
+        ENTER(PASSING);                             \
+        va_list values;                             \
+        va_start(values, format);                   \
+        int answer = FSAFE_NEXT(with) arguments;    \
+        va_end(values);                             \
+        LEAVE(PASSING);                             \
+        return answer;                              \
     }
 
 /* Reading may wait for long: only while the stream is new. */
@@ -121,13 +121,14 @@ FSAFE_DEFINE_ALIAS(__mbrlen, mbrlen);
     FSAFE_EXPORT int name parameters                                \
     {                                                               \
         va_list values;                                             \
-        struct fsafe_visit visit = {.thread = NULL};                \
-        if (is_new)                                                 \
-            visit = fsafe_gate_enter(FSAFE_REGION_PASSING, FSAFE_CALLER()); \
+        bool enters = is_new;                                       \
+        if (enters)                                                 \
+            fsafe_gate_enter(FSAFE_REGION_PASSING, FSAFE_CALLER()); \
         va_start(values, format);                                   \
         int answer = FSAFE_NEXT(with) arguments;                    \
         va_end(values);                                             \
-        LEAVE();                                                    \
+        if (enters)                                                 \
+            LEAVE(PASSING);                                         \
         return answer;                                              \
     }
 
@@ -152,29 +153,30 @@ static bool has_charset(const char *mode)
     return strstr(mode, "ccs=") != NULL;
 }
 
-#define OPENING(name)                                             \
-    FSAFE_EXPORT FILE *name(const char *path, const char *mode)   \
-    {                                                             \
-        if (FSAFE_LIKELY(!has_charset(mode)))                     \
-            return FSAFE_NEXT(name)(path, mode);                  \
-        ENTER(PASSING);                                             \
-        FILE *answer = FSAFE_NEXT(name)(path, mode);              \
-        LEAVE();                                                  \
-        return answer;                                            \
+#define OPENING(name)                                           \
+    FSAFE_EXPORT FILE *name(const char *path, const char *mode) \
+    {                                                           \
+        if (FSAFE_LIKELY(!has_charset(mode)))                   \
+            return FSAFE_NEXT(name)(path, mode);                \
+        ENTER(PASSING);                                         \
+        FILE *answer = FSAFE_NEXT(name)(path, mode);            \
+        LEAVE(PASSING);                                         \
+        return answer;                                          \
     }
 OPENING(fopen)
 OPENING(fopen64)
 
-#define REOPENING(name)                                                         \
-    FSAFE_EXPORT FILE *name(const char *path, const char *mode, FILE *stream)   \
-    {                                                                           \
-        struct fsafe_visit visit = {.thread = NULL};                            \
-        if (FSAFE_UNLIKELY(is_oriented(stream) || has_charset(mode)))           \
-            visit = fsafe_gate_enter(FSAFE_REGION_PASSING, FSAFE_CALLER());       \
-        FILE *answer = FSAFE_NEXT(name)(path, mode, stream);                    \
-        LEAVE();                                                                \
-        fsafe_descriptor_note(answer != NULL ? fileno(answer) : -1);            \
-        return answer;                                                          \
+#define REOPENING(name)                                                       \
+    FSAFE_EXPORT FILE *name(const char *path, const char *mode, FILE *stream) \
+    {                                                                         \
+        bool enters = is_oriented(stream) || has_charset(mode);               \
+        if (FSAFE_UNLIKELY(enters))                                           \
+            fsafe_gate_enter(FSAFE_REGION_PASSING, FSAFE_CALLER());           \
+        FILE *answer = FSAFE_NEXT(name)(path, mode, stream);                  \
+        if (FSAFE_UNLIKELY(enters))                                           \
+            LEAVE(PASSING);                                                   \
+        fsafe_descriptor_note(answer != NULL ? fileno(answer) : -1);          \
+        return answer;                                                        \
     }
 REOPENING(freopen)
 REOPENING(freopen64)

@@ -69,8 +69,8 @@ def find(*paths):
 def check_pair(name, bare, library, victim=VICTIM, storms=30, same_err=True):
     """Four points: the two commands, one without and one with us, begin what the victim is put behind.
 
-    A child that hangs in the company alone is saved in ours as well, with one line; a storm hangs nobody; a program that
-    is right alone is right with us, and stderr is what it is alone, but for takeovers.
+    A child that hangs in the company alone is saved in ours as well, with one line; a storm hangs nobody, because the
+    drain has let the threads out before the fork, and seldom takes a lock over; a program that is right alone is right with us, and stderr is what it is alone, but for takeovers.
     """
     hung = run([*bare, victim, "held", BARE_SECONDS])
     saved = run([*library, victim, "held", SECONDS])
@@ -79,9 +79,10 @@ def check_pair(name, bare, library, victim=VICTIM, storms=30, same_err=True):
        f"{name}: the child hangs bare and is saved, in one line", bare=hung, library=saved)
     if storms:
         stormy = run([*library, victim, "storm", f"{storms}", SECONDS])
-        ok(right(stormy), f"{name}: no child of a storm hangs", library=stormy)
+        ok(right(stormy) and takeovers(stormy) < storms / 2, f"{name}: no child of a storm hangs, few need help",
+           library=stormy)
     else:
-        harness.skip(f"{name}: no child of a storm hangs", "spin locks inside it are not seen")
+        harness.skip(f"{name}: no child of a storm hangs, few need help", "spin locks inside it are not seen")
     for case in ("plain", "many"):
         alone = run([*bare, victim, case])
         together = run([*library, victim, case])

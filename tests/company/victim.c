@@ -61,11 +61,15 @@ static void *churn(void *unused)
     for (unsigned i = 0; !stop; i++) {
         struct tm tm;
         time_t now = (time_t)i;
+        char *texts[16];
         pthread_mutex_lock(&lock);
-        char *text = malloc(1 + i % 5000);
-        *(volatile char *)text = 1;
+        for (unsigned k = 0; k < 16; k++) {
+            texts[k] = malloc(1 + (i + 3001 * k) % 50000); /* large ones, too: allocators lock for those */
+            *(volatile char *)texts[k] = 1;
+        }
         localtime_r(&now, &tm);
-        free(text);
+        for (unsigned k = 0; k < 16; k++)
+            free(texts[k]);
         pthread_mutex_unlock(&lock);
     }
     return NULL;

@@ -15,6 +15,7 @@
 #include <error.h>
 #include <execinfo.h>
 #include <fcntl.h>
+#include <fmtmsg.h>
 #include <getopt.h>
 #include <grp.h>
 #include <iconv.h>
@@ -277,6 +278,22 @@ CALL(change_zone)
     }
     return true;
 }
+
+static const char *set_dates(void)
+{
+    const char *why_not = storm_pin("/etc/issue", "%Y-%m-%d\n");
+    setenv("DATEMSK", "/etc/issue", 1);
+    return why_not;
+}
+
+CALL(getdate_r)
+{
+    struct tm tm;
+    STORM_CHECK(getdate_r("2009-02-13", &tm) == 0 && tm.tm_year == 109 && tm.tm_yday == 43);
+    return true;
+}
+
+static const struct storm_call getdate_calls[] = {{"getdate_r", getdate_r_, 0}, {0}};
 
 static const struct storm_call localtime_calls[] = {
     {"localtime", localtime_, 0}, {"localtime_r", localtime_r_, 0}, {"gmtime", gmtime_, 0}, {"gmtime_r", gmtime_r_, 0},
@@ -1417,6 +1434,51 @@ CALL(aio_read)
 
 static const struct storm_call aio_calls[] = {{"aio_read", aio_read_, 0}, {0}};
 
+/* --- Locks that hardly anybody thinks of ------------------------------------------------------------------------ */
+
+CALL(fmtmsg)
+{
+    STORM_CHECK(fmtmsg(MM_UTIL, "storm:libc", MM_ERROR, "text", NULL, NULL) == MM_OK); /* to nobody */
+    return true;
+}
+
+CALL(addseverity)
+{
+    STORM_CHECK(addseverity(7, "STORMY") == MM_OK);
+    return true;
+}
+
+static const struct storm_call fmtmsg_calls[] = {{"fmtmsg", fmtmsg_, 0}, {"addseverity", addseverity_, 0}, {0}};
+
+/* The thread that forks: libc has a lock for each. */
+static pthread_t forker;
+
+static const char *note_forker(void)
+{
+    forker = pthread_self();
+    return NULL;
+}
+
+CALL(getschedparam)
+{
+    int policy;
+    struct sched_param parameters;
+    STORM_CHECK(pthread_getschedparam(forker, &policy, &parameters) == 0);
+    STORM_CHECK(pthread_setschedparam(forker, policy, &parameters) == 0);
+    return true;
+}
+
+CALL(getattr_np)
+{
+    pthread_attr_t attributes;
+    STORM_CHECK(pthread_getattr_np(forker, &attributes) == 0);
+    STORM_CHECK(pthread_attr_destroy(&attributes) == 0);
+    return true;
+}
+
+static const struct storm_call forker_calls[] = {
+    {"pthread_getschedparam", getschedparam_, 0}, {"pthread_getattr_np", getattr_np_, STORM_SLOW}, {0}};
+
 /* --- All at once -------------------------------------------------------------------------------------------------- */
 
 static const char *prepare_all(void)
@@ -1429,6 +1491,7 @@ const struct storm_row storm_rows[] = {
     {.name = "syslog", .calls = syslog_calls, .prepare = hide_log},
     {.name = "localtime", .calls = localtime_calls, .prepare = set_zone},
     {.name = "mktime", .calls = mktime_calls, .prepare = set_zone},
+    {.name = "getdate", .calls = getdate_calls, .prepare = set_dates, .is_apart = true},
     {.name = "strftime", .calls = strftime_calls, .prepare = set_zone},
     {.name = "TZ", .calls = zone_calls, .prepare = set_changing_zone},
     {.name = "setenv", .calls = setenv_calls, .prepare = set_variables},
@@ -1456,6 +1519,8 @@ const struct storm_row storm_rows[] = {
     {.name = "readdir", .calls = readdir_calls, .prepare = open_directory},
     {.name = "regexec", .calls = regexec_calls, .prepare = compile_pattern},
     {.name = "timer", .calls = timer_calls},
+    {.name = "fmtmsg", .calls = fmtmsg_calls},
+    {.name = "forker", .calls = forker_calls, .prepare = note_forker},
     {.name = "aio", .calls = aio_calls, .is_apart = true},
     {.name = "getaddrinfo_a", .calls = getaddrinfo_a_calls, .prepare = pin_hosts, .is_apart = true},
     {.name = "all", .prepare = prepare_all, .threads = 8},

@@ -68,7 +68,7 @@ static unsigned count_lines(const char *text)
 /* The process becomes a child, as far as the registry can tell. */
 static void begin_generation(void)
 {
-    fsafe_thread_adopt(self);
+    fsafe_thread_adopt(self, false);
     fsafe_lineage_adopted(&(const struct fsafe_fork){.number = 3, .tid = 815});
 }
 
@@ -79,9 +79,9 @@ static struct fsafe_thread *make_thread(uint32_t index, uint32_t generation)
     ck_assert_ptr_ne(thread, self);
     ck_assert_uint_eq(fsafe_thread_generation(thread), 0);
     fsafe_ledger_begin(&thread->ledgers[FSAFE_LOCKS], &thread->first_locks,
-                       sizeof thread->first_locks.record / sizeof *thread->first_locks.record);
+                       sizeof thread->first_locks.record / sizeof *thread->first_locks.record, true);
     fsafe_ledger_begin(&thread->ledgers[FSAFE_TOKENS], &thread->first_tokens,
-                       sizeof thread->first_tokens.record / sizeof *thread->first_tokens.record);
+                       sizeof thread->first_tokens.record / sizeof *thread->first_tokens.record, false);
     thread->tid = thread->owner = (int)(INT_MAX - 100 + index); /* of nobody who lives */
     strcpy(thread->name, "made up");
     thread->generation = generation;
@@ -932,7 +932,7 @@ START_TEST(semaphore_note_does_not_overflow)
     make_lock(&semaphore);
     sem_wait(&semaphore);
     for (uint32_t i = 0; i < FSAFE_NOTE_BORN + 5; i++)
-        fsafe_thread_adopt(self);
+        fsafe_thread_adopt(self, false);
     ck_assert(!fsafe_semaphore_settle(&semaphore, self));
     ck_assert(fsafe_semaphore_is_lock(&semaphore));
     make_lock(&semaphore);

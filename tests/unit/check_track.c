@@ -53,7 +53,7 @@ static bool odd_is_stale(uintptr_t lock, void *context)
 
 static void begin(void)
 {
-    fsafe_ledger_begin(&ledger, &first.records, FIRST);
+    fsafe_ledger_begin(&ledger, &first.records, FIRST, false);
 }
 
 static void push(uintptr_t lock, fsafe_ledger_is_stale *is_stale)
@@ -966,7 +966,7 @@ static void adopt_as_child(void *argument)
     struct family *family = argument;
     int before = family->self->owner;
     ck_assert_ptr_eq(fsafe_self, family->self);
-    fsafe_thread_adopt(fsafe_self);
+    fsafe_thread_adopt(fsafe_self, false);
     ck_assert_uint_eq(fsafe_lineage_generation(), 2);
     ck_assert(fsafe_lineage_is_child());
     ck_assert_uint_eq(fsafe_thread_generation(family->self), 2);
@@ -1019,13 +1019,13 @@ START_TEST(thread_remembers_former_owners)
     ck_assert(!fsafe_thread_was(self, 1000));
     for (int i = 1; i <= 20; i++) {
         pretended_owner = 1000 + i;
-        fsafe_thread_adopt(self);
+        fsafe_thread_adopt(self, false);
         ck_assert_int_eq(self->owner, 1000 + i);
         for (int k = 0; k <= i; k++)
             ck_assert_int_eq(fsafe_thread_was(self, 1000 + k), k < i && k >= i - KEPT);
     }
     /* libc may go on with the old name (a raw SYS_fork): that is no former one. */
-    fsafe_thread_adopt(self);
+    fsafe_thread_adopt(self, false);
     ck_assert(!fsafe_thread_was(self, 1020));
     ck_assert(fsafe_thread_was(self, 1019));
     ck_assert_uint_eq(fsafe_lineage_generation(), 22);
@@ -1035,7 +1035,7 @@ END_TEST
 START_TEST(thread_adoption_without_a_slot)
 {
     start_registry();
-    fsafe_thread_adopt(NULL);
+    fsafe_thread_adopt(NULL, false);
     ck_assert_uint_eq(fsafe_lineage_generation(), 2);
     ck_assert_uint_eq(fsafe_thread_generation(fsafe_thread_join()), 2);
 }
@@ -1049,7 +1049,7 @@ START_TEST(thread_slots_of_long_ago_are_used_again)
     struct fsafe_thread *slot;
     for (int i = 0; i < 6000; i++) {
         unit_run_thread(end_with_a_lock, &slot);
-        fsafe_thread_adopt(self);
+        fsafe_thread_adopt(self, false);
     }
     ck_assert_uint_le(fsafe_thread_slots(), 16 + 32 + 64 + 128 + 256 + 512 + 1024);
     /* The young ones' evidence is still there. */
@@ -1069,7 +1069,7 @@ static void be_adopted(void *grandchild)
     ck_assert(fsafe_lineage_is_unadopted());
     ck_assert(fsafe_lineage_begin_adoption());
     ck_assert(fsafe_lineage_is_unadopted()); /* not before all is done */
-    fsafe_thread_adopt(NULL);
+    fsafe_thread_adopt(NULL, false);
     ck_assert(fsafe_lineage_is_unadopted());
     ck_assert(fsafe_lineage_begin_adoption()); /* a handler in the middle is told the same */
     fsafe_lineage_adopted(&fork_of_mine);
@@ -1101,7 +1101,7 @@ START_TEST(lineage_keeps_the_latest_forks)
     for (uint32_t generation = 1; generation <= 40; generation++) {
         fork_of = fsafe_lineage_fork_after(generation);
         ck_assert_uint_eq(fork_of.number, 0); /* not yet */
-        fsafe_thread_adopt(NULL);
+        fsafe_thread_adopt(NULL, false);
         fsafe_lineage_adopted(&(const struct fsafe_fork){
             .number = generation * 10, .tid = (pid_t)generation, .at = generation * 100});
         for (uint32_t earlier = generation > 10 ? generation - 10 : 1; earlier <= generation; earlier++) {
