@@ -113,7 +113,7 @@ def check_loading(scratch):
                "loaded by dlopen, too late to stand in front: it helps nobody and harms nobody", dlopen=loaded)
 
 
-harness.begin(16 + 10 + 8 + 3 * 4 + 1)
+harness.begin(17 + 10 + 8 + 3 * 4 + 1)
 with tempfile.TemporaryDirectory() as directory:
     check_descriptors(directory)
     check_logs(directory)
