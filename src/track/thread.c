@@ -306,6 +306,20 @@ bool fsafe_thread_forgot_ended(void)
     return atomic_load_explicit(&ended_count, memory_order_relaxed) > KEEP_ENDED;
 }
 
+static void set_owner(struct fsafe_thread *self, int owner)
+{
+    if (owner == self->owner)
+        return;
+    self->former_owners[self->next_former] = self->owner;
+    self->next_former = (self->next_former + 1) % FSAFE_FORMER_OWNERS;
+    self->owner = owner;
+}
+
+void fsafe_thread_ask_owner(struct fsafe_thread *self)
+{
+    set_owner(self, calls.probe_owner());
+}
+
 void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc)
 {
     uint32_t next = fsafe_lineage_generation() + 1;
@@ -315,11 +329,7 @@ void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc)
         /* A look at what libc writes touches pages of its own, so it is not made where the answer is known. */
         int tid = fsafe_sys_gettid();
         int owner = by_libc && self->owner == self->tid ? tid : calls.probe_owner();
-        if (owner != self->owner) {
-            self->former_owners[self->next_former] = self->owner;
-            self->next_former = (self->next_former + 1) % FSAFE_FORMER_OWNERS;
-        }
-        self->owner = owner;
+        set_owner(self, owner);
         memset(self->living_owners, 0, sizeof self->living_owners);
         self->tid = tid;
         self->pid = fsafe_sys_getpid();

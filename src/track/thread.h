@@ -147,6 +147,18 @@ struct fsafe_thread *fsafe_thread_join(void);
  */
 void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc);
 
+/*
+ * What libc calls the calling thread, asked anew where that is not its id. After a raw fork libc goes on with the old one,
+ * until the program writes the new one into libc's memory itself: Chromium does. Context: its thread.
+ */
+void fsafe_thread_ask_owner(struct fsafe_thread *self);
+static inline int fsafe_thread_owner(struct fsafe_thread *self)
+{
+    if (FSAFE_UNLIKELY(self->owner != self->tid))
+        fsafe_thread_ask_owner(self);
+    return self->owner;
+}
+
 /* Whether a slot is kept for a thread that ended with locks in its hands, here or before a fork. Context: any. */
 bool fsafe_thread_any_ended(void);
 

@@ -100,12 +100,13 @@ static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t s
     bool in_place = fsafe_layout_in_place(mutex);
     if (self == NULL || (!in_place && fsafe_layout_mutex_kind(mutex) == FSAFE_MUTEX_FOREIGN))
         return ask_libc(mutex, attempt);
-    if (in_place && fsafe_layout_relock(mutex, self->owner))
+    int owner = fsafe_thread_owner(self);
+    if (in_place && fsafe_layout_relock(mutex, owner))
         return 0;
     if (!fsafe_ledger_push_gated(fsafe_thread_locks(self), (uintptr_t)mutex, site) &&
         !fsafe_ledger_push_full(fsafe_thread_locks(self), (uintptr_t)mutex, site, is_stale, self))
         return ask_libc(mutex, attempt);
-    if (in_place && fsafe_layout_lock_free(mutex, self->owner))
+    if (in_place && fsafe_layout_lock_free(mutex, owner))
         return 0;
     return finish(mutex, self, site, attempt);
 }

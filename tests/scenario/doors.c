@@ -489,6 +489,51 @@ static void own_rwlock(const struct scn_case *self)
     one_case(self, run_own_rwlock);
 }
 
+/*
+ * Chromium's zygote: behind a door where libc goes on with the old id its child writes the new one into libc's thread
+ * descriptor, found by its value, and looks at what libc then calls the owner of a recursive mutex.
+ */
+static int owner_of_recursive(void)
+{
+    pthread_mutex_t looked_at = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+    SCN_IS(pthread_mutex_lock(&looked_at), 0);
+    const int owner = looked_at.__data.__owner;
+    SCN_IS(pthread_mutex_unlock(&looked_at), 0);
+    SCN_IS(pthread_mutex_destroy(&looked_at), 0);
+    return owner;
+}
+
+static void rename_and_use(void)
+{
+    enum { WORDS = 256 };
+    const int real = (int)syscall(SYS_gettid), old = owner_of_recursive();
+    int *word = (int *)(uintptr_t)pthread_self(), *const end = word + WORDS;
+    SCN_CHECK(old == parent && old != real);
+    while (word < end && *word != old)
+        word++;
+    SCN_CHECK(word < end);
+    *word = real;
+    SCN_CHECK(owner_of_recursive() == real);
+    make(&kinds[RECURSIVE], &mutex);
+    scn_exclusion(mutex_lock, mutex_unlock, &mutex, 2, 1000);
+    SCN_IS(pthread_mutex_lock(&mutex), 0);
+    SCN_IS(scn_elsewhere(mutex_trylock, &mutex), EBUSY);
+    SCN_IS(pthread_mutex_lock(&mutex), 0);
+    SCN_IS(pthread_mutex_unlock(&mutex), 0);
+    SCN_IS(pthread_mutex_unlock(&mutex), 0);
+    SCN_IS(pthread_mutex_unlock(&mutex), EPERM);
+}
+
+static void run_renamed(void)
+{
+    pass(rename_and_use);
+}
+
+static void renamed(const struct scn_case *self)
+{
+    one_case(self, run_renamed);
+}
+
 static sem_t semaphore;
 
 static void use_semaphore(void)
@@ -813,6 +858,8 @@ void scn_cases(void)
         CASE("hangs", rwlocks, .number = 0, .says = "once:" RWLOCK_TAKEN), door->name, "vanished-reader");
         CASE("hangs", rwlocks, .number = 1, .says = "once:" RWLOCK_TAKEN), door->name, "vanished-writer");
         CASE(door->new_id ? "fails EBUSY" : "fine", own_rwlock, .says = SCN_NEVER_TAKES), door->name, "unlock-rwlock");
+        if (!door->new_id && !door->unseen)
+            CASE("fine", renamed, .says = SCN_SILENT), door->name, "renamed");
         CASE("hangs", semaphores, .says = "once:" SEMAPHORE_TAKEN), door->name, "semaphore");
         CASE("hangs", spins, .says = "once:took over spin lock"), door->name, "spin");
         CASE("hangs", conditions, .says = "once:forgot 1 vanished thread in"), door->name, "condition");
