@@ -23,6 +23,17 @@ FSAFE_EXPORT int dup2(int from, int to)
     return result;
 }
 
+#ifdef HAVE_LOGIN_TTY
+/* The terminal becomes 0, 1 and 2, by libc's own dup2. */
+FSAFE_EXPORT int login_tty(int terminal)
+{
+    int result = FSAFE_NEXT(login_tty)(terminal);
+    if (result == 0)
+        fsafe_descriptor_note(STDERR_FILENO);
+    return result;
+}
+#endif
+
 FSAFE_EXPORT int dup3(int from, int to, int flags)
 {
     int result = FSAFE_NEXT(dup3)(from, to, flags);

@@ -29,7 +29,7 @@
 #include <time.h>
 #include <uchar.h>
 #include <unistd.h>
-#include <utmp.h>
+#include <utmp.h> /* login_tty, too */
 #include <utmpx.h>
 #include <wchar.h>
 

@@ -4,7 +4,7 @@ The tests themselves run without the library; they start victims bare and under 
 
     FORKSAFE_LIB                  the library to test
     PYTHON3                       the interpreter of the victims (/usr/bin/python3)
-    FORKSAFE_TEST_FORKS           forks in a storm (300)
+    FORKSAFE_TEST_FORKS           forks in a storm (100; make soak: 300)
     FORKSAFE_TEST_HANG_SECONDS    a bare child that runs for longer hangs (2)
     FORKSAFE_TEST_SLOWNESS        factor for every limit that only catches failures (1)
 """
@@ -22,7 +22,7 @@ EXAMPLES = os.path.join(HERE, os.pardir, os.pardir, "examples", "python")
 
 PYTHON3 = os.environ.get("PYTHON3") or "/usr/bin/python3"
 LIBRARY = os.path.abspath(os.environ.get("FORKSAFE_LIB") or "libforksafe.so")
-FORKS = int(os.environ.get("FORKSAFE_TEST_FORKS") or 300)
+FORKS = int(os.environ.get("FORKSAFE_TEST_FORKS") or 100)
 HANG_SECONDS = float(os.environ.get("FORKSAFE_TEST_HANG_SECONDS") or 2)
 SLOWNESS = float(os.environ.get("FORKSAFE_TEST_SLOWNESS") or 1)
 

@@ -1,4 +1,4 @@
-/* A signal handler forks while its thread waits for a mutex that another thread holds: the child goes back to the wait. */
+/* A signal handler forks while its thread waits for a mutex that another holds: the child goes back to the wait. */
 #include "scenario.h"
 
 #include <signal.h>
@@ -85,6 +85,8 @@ static void in_wait(const struct scn_case *self)
     scn_reap(atomic_load(&child));
 }
 
+#define TAKEN "once:took over mutex .* held at fork by \\d+ \"worker\" since"
+
 void scn_cases(void)
 {
     static const struct {
@@ -93,8 +95,7 @@ void scn_cases(void)
     } doors[] = {{"fork", fork}, {"_Fork", _Fork}};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         for (int k = 0; k < 4; k++)
-            scn_add((struct scn_case){.bare = k & 2 ? "fine" : "hangs",
-                                      .says = k & 2 ? SCN_SILENT : "once:took over mutex .* held at fork by \\d+ \"worker\" since",
+            scn_add((struct scn_case){.bare = k & 2 ? "fine" : "hangs", .says = k & 2 ? SCN_SILENT : TAKEN,
                                       .run = in_wait, .kind = &kinds[i], .entry = (void *)doors[k & 1].forks,
                                       .number = k & 2},
                     "%s-%s-%s", doors[k & 1].name, k & 2 ? "exits" : "goes-on", kinds[i].name);

@@ -50,6 +50,7 @@ def check_descriptors(scratch):
             ("dup2", "made another by dup2: the line goes there", 0, 1, ()),
             ("dup3", "made another by dup3: the line goes there", 0, 1, ()),
             ("freopen", "made another by freopen: the line goes there", 0, 1, ()),
+            ("login-tty", "made another by login_tty: the line goes to that terminal", 0, 0, ()),
             ("vfork", "a vfork child made itself another: the line stays with the parent's", 1, 0, ()),
             ("broken", "a pipe that nobody reads kills nobody", 0, 0, ()),
             ("full", "a full pipe stops nobody", 0, 0, ()),
@@ -112,7 +113,7 @@ def check_loading(scratch):
                "loaded by dlopen, too late to stand in front: it helps nobody and harms nobody", dlopen=loaded)
 
 
-harness.begin(16 + 10 + 8 + 3 * 4 + 1)
+harness.begin(17 + 10 + 8 + 3 * 4 + 1)
 with tempfile.TemporaryDirectory() as directory:
     check_descriptors(directory)
     check_logs(directory)

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <pty.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,11 +18,13 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <utmp.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_barrier_t taken;
 
 static int other_end = -1; /* nothing may arrive here */
+static int terminal = -1; /* and here something must */
 
 static void *hold(void *unused)
 {
@@ -82,6 +85,11 @@ int main(int count, char **arguments)
         must(dup2(must(open(file, O_WRONLY | O_CREAT, 0600)), 2));
     if (is(which, "dup3"))
         must(dup3(must(open(file, O_WRONLY | O_CREAT, 0600)), 2, O_CLOEXEC));
+    if (is(which, "login-tty")) {
+        int line;
+        must(openpty(&terminal, &line, NULL, NULL, NULL));
+        must(login_tty(line));
+    }
     if (is(which, "freopen") && freopen(file, "a", stderr) == NULL)
         return 3;
     if (is(which, "broken")) { /* a pipe that nobody reads any more */
@@ -131,5 +139,7 @@ int main(int count, char **arguments)
         return 2;
     if (other_end >= 0 && (ioctl(other_end, FIONREAD, &arrived) != 0 || arrived != 0))
         return 4;
+    if (terminal >= 0 && (ioctl(terminal, FIONREAD, &arrived) != 0 || arrived == 0))
+        return 5;
     return WIFEXITED(status) && WEXITSTATUS(status) == 7 ? 0 : 1;
 }

@@ -115,7 +115,7 @@ START_TEST(ledger_any_order)
     unsigned depth = 0;
     begin();
     srand(1);
-    for (int round = 0; round < 100000; round++) {
+    for (int round = 0; round < 20000; round++) {
         unsigned i = (unsigned)rand() % 10;
         if (held[i])
             ck_assert(fsafe_ledger_drop(&ledger, lock_of(i)));
@@ -310,10 +310,10 @@ END_TEST
  * A thread takes, another one releases: the record stays behind. First the same lock again and again, then always
  * another one, whose bytes say that it is not held any more.
  */
-START_TEST(ledger_stays_small_over_10_million_hand_offs)
+START_TEST(ledger_stays_small_over_a_million_hand_offs)
 {
     begin();
-    for (unsigned i = 0; i < 5000000; i++)
+    for (unsigned i = 0; i < 1000000; i++)
         push(lock_of(_i == 0 ? i % 4 : i), _i == 0 ? never_stale : always_stale);
     ck_assert_uint_eq(ledger.room, ROOM);
     ck_assert_ptr_eq(ledger.records, (void *)&first.records);
@@ -327,7 +327,7 @@ START_TEST(ledger_stays_small_around_what_is_held)
     begin();
     for (unsigned i = 0; i < 10; i += 2)
         push(lock_of(i), odd_is_stale);
-    for (unsigned i = 11; i < 2000000; i += 2) {
+    for (unsigned i = 11; i < 500000; i += 2) {
         push(lock_of(i), odd_is_stale);
         if (i % 7 == 0)
             ck_assert(fsafe_ledger_drop(&ledger, lock_of(i)));
@@ -463,7 +463,7 @@ START_TEST(ledger_is_cleared_while_it_is_written)
     pthread_t thread;
     begin();
     unit_start_thread(&thread, clear_all, NULL);
-    for (unsigned i = 0; i < 300000; i++) {
+    for (unsigned i = 0; i < 100000; i++) {
         push(lock_of(0), never_stale); /* nobody else's */
         push(lock_of(1 + i % 5) | FSAFE_HELD, never_stale);
         push(lock_of(10 + i % 5) | FSAFE_HELD, never_stale);
@@ -780,9 +780,9 @@ START_TEST(thread_slots_are_used_again)
 {
     start_registry();
     fsafe_thread_join();
-    for (int i = 0; i < 100000; i++)
+    for (int i = 0; i < 20000; i++)
         unit_run_thread(join_and_leave, NULL);
-    ck_assert_uint_eq(left, 100000);
+    ck_assert_uint_eq(left, 20000);
     ck_assert_uint_le(fsafe_thread_slots(), 16);
     ck_assert_uint_eq(count_slots(), 1);
 }
@@ -1047,7 +1047,7 @@ START_TEST(thread_slots_of_long_ago_are_used_again)
     start_registry();
     struct fsafe_thread *self = fsafe_thread_join();
     struct fsafe_thread *slot;
-    for (int i = 0; i < 6000; i++) {
+    for (int i = 0; i < 3000; i++) {
         unit_run_thread(end_with_a_lock, &slot);
         fsafe_thread_adopt(self, false);
     }
@@ -1133,7 +1133,7 @@ static void fill(Suite *suite)
     tcase_add_test(ledgers, ledger_drops_stale_records);
     tcase_add_test(ledgers, ledger_tidies);
     tcase_add_test(ledgers, ledger_makes_room_with_signals_blocked);
-    tcase_add_loop_test(ledgers, ledger_stays_small_over_10_million_hand_offs, 0, 2);
+    tcase_add_loop_test(ledgers, ledger_stays_small_over_a_million_hand_offs, 0, 2);
     tcase_add_test(ledgers, ledger_stays_small_around_what_is_held);
     tcase_add_test(ledgers, ledger_reads_nothing_past_its_end);
     tcase_add_test(ledgers, ledger_reads_nothing_past_its_depth);
