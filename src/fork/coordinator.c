@@ -187,13 +187,11 @@ void fsafe_fork_end(const struct fsafe_bare_fork *fork)
     self->fork_site = fork->site;
 }
 
-void fsafe_fork_notice(void)
+void fsafe_fork_notice_now(void)
 {
-    if (FSAFE_UNLIKELY(fsafe_lineage_is_unadopted())) {
-        struct fsafe_sigset old;
-        fsafe_sys_block_signals(&old);
-        if (fsafe_lineage_is_unadopted())
-            adopt(false);
-        fsafe_sys_restore_signals(&old);
-    }
+    struct fsafe_sigset old;
+    fsafe_sys_block_signals(&old);
+    if (fsafe_lineage_is_unadopted())
+        adopt(false);
+    fsafe_sys_restore_signals(&old);
 }

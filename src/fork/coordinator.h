@@ -1,8 +1,8 @@
 /*
  * fork/coordinator: what happens to our own state around a fork, in one order.
  *
- *     prepare   last of all prepare handlers: number the fork, note who makes it and which streams that thread holds;
- *               close the gate and drain
+ *     prepare   last of all prepare handlers but an allocator's: number the fork, note who makes it and which streams that
+ *               thread holds; close the gate and drain
  *     child     first of all child handlers: reset latch and gate, begin a generation, move its one thread into it, give
  *               it back its streams and the loader's lock
  *     parent    first of all parent handlers: open the gate, forget the notes
@@ -45,10 +45,16 @@ void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_t site, bool drains)
 void fsafe_fork_end(const struct fsafe_bare_fork *fork); /* in the parent, also when there is no child */
 void fsafe_fork_in_child(bool by_libc); /* see fsafe_thread_adopt */
 
+void fsafe_fork_notice_now(void);
+
 /*
  * Adopts this process if it is a new one that no handler and no wrapper told us of (a raw system call).
  * One load otherwise. Context: any thread, before it may wait.
  */
-void fsafe_fork_notice(void);
+static inline void fsafe_fork_notice(void)
+{
+    if (FSAFE_UNLIKELY(fsafe_lineage_is_unadopted()))
+        fsafe_fork_notice_now();
+}
 
 #endif

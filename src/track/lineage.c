@@ -10,9 +10,8 @@
 
 _Atomic uint32_t fsafe_generation FSAFE_FORK_STATE = 1;
 
-/* ADOPTED, or 0 in a process that was forked since, or between the two. NULL: the kernel cannot wipe pages. */
-enum { UNADOPTED, ADOPTING, ADOPTED };
-static _Atomic uint32_t *adopted;
+static _Atomic uint32_t not_wiped = FSAFE_ADOPTED;
+_Atomic uint32_t *fsafe_adopted = &not_wiped;
 
 static pid_t pid FSAFE_FORK_STATE;
 
@@ -26,9 +25,11 @@ static struct {
 void fsafe_lineage_start(void)
 {
     pid = fsafe_sys_getpid();
-    adopted = fsafe_pages_map_wiped();
-    if (adopted != NULL)
-        atomic_store_explicit(adopted, ADOPTED, memory_order_relaxed);
+    _Atomic uint32_t *wiped = fsafe_pages_map_wiped();
+    if (wiped != NULL) {
+        atomic_store_explicit(wiped, FSAFE_ADOPTED, memory_order_relaxed);
+        fsafe_adopted = wiped;
+    }
 }
 
 pid_t fsafe_lineage_pid(void)
@@ -36,25 +37,19 @@ pid_t fsafe_lineage_pid(void)
     return pid;
 }
 
-bool fsafe_lineage_is_unadopted(void)
-{
-    return adopted != NULL && atomic_load_explicit(adopted, memory_order_relaxed) != ADOPTED;
-}
-
 bool fsafe_lineage_is_guest(void)
 {
-    return adopted != NULL && atomic_load_explicit(adopted, memory_order_relaxed) == ADOPTED &&
-           fsafe_sys_getpid() != pid;
+    return fsafe_adopted != &not_wiped && !fsafe_lineage_is_unadopted() && fsafe_sys_getpid() != pid;
 }
 
 bool fsafe_lineage_begin_adoption(void)
 {
     /* Written without being read first: in a child that would be two page faults. */
-    if (adopted == NULL)
+    if (fsafe_adopted == &not_wiped)
         return true;
-    if (atomic_exchange_explicit(adopted, ADOPTING, memory_order_relaxed) != ADOPTED)
+    if (atomic_exchange_explicit(fsafe_adopted, FSAFE_ADOPTING, memory_order_relaxed) != FSAFE_ADOPTED)
         return true;
-    atomic_store_explicit(adopted, ADOPTED, memory_order_relaxed);
+    atomic_store_explicit(fsafe_adopted, FSAFE_ADOPTED, memory_order_relaxed);
     return false;
 }
 
@@ -64,8 +59,8 @@ void fsafe_lineage_adopted(const struct fsafe_fork *fork)
     uint32_t ended = fsafe_lineage_generation() - 1;
     forks[ended % KEEP_FORKS].generation = ended;
     forks[ended % KEEP_FORKS].fork = *fork;
-    if (adopted != NULL)
-        atomic_store_explicit(adopted, ADOPTED, memory_order_relaxed);
+    if (fsafe_adopted != &not_wiped)
+        atomic_store_explicit(fsafe_adopted, FSAFE_ADOPTED, memory_order_relaxed);
 }
 
 struct fsafe_fork fsafe_lineage_fork_after(uint32_t generation)

@@ -5,6 +5,7 @@
 #ifndef FSAFE_TRACK_LINEAGE_H
 #define FSAFE_TRACK_LINEAGE_H
 
+#include "base/compiler.h"
 #include "report/event.h"
 
 #include <stdatomic.h>
@@ -34,11 +35,18 @@ pid_t fsafe_lineage_pid(void);
 /* Maps the page that only an unnoticed fork empties. Context: start-up. */
 void fsafe_lineage_start(void);
 
+/* Points to FSAFE_ADOPTED, in a page that a fork wipes; where the kernel cannot wipe pages in one that it does not. */
+enum { FSAFE_UNADOPTED, FSAFE_ADOPTING, FSAFE_ADOPTED };
+extern _Atomic uint32_t *fsafe_adopted;
+
 /*
  * Whether this is a new process that nobody has adopted yet: a fork that went past its handlers, or whose
- * handlers have yet to run. One load. Always false where the kernel cannot wipe pages.
+ * handlers have yet to run. Always false where the kernel cannot wipe pages.
  */
-bool fsafe_lineage_is_unadopted(void);
+static inline bool fsafe_lineage_is_unadopted(void)
+{
+    return atomic_load_explicit(fsafe_adopted, memory_order_relaxed) != FSAFE_ADOPTED;
+}
 
 /*
  * Whether the caller runs in memory that belongs to another process, and mostly in a thread of it: a vfork child. False

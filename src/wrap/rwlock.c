@@ -158,10 +158,10 @@ static bool has_record(struct fsafe_thread *self, uintptr_t record)
     return false;
 }
 
-FSAFE_EXPORT int pthread_rwlock_unlock(pthread_rwlock_t *rwlock)
+/* Whatever it is: another thread's hold, not the latest record, in a child. */
+static __attribute__((noinline)) int unlock_with_care(pthread_rwlock_t *rwlock, struct fsafe_thread *self)
 {
-    struct fsafe_thread *self = fsafe_self;
-    if (FSAFE_UNLIKELY(self == NULL || !fsafe_layout_rwlock_is_private(rwlock)))
+    if (!fsafe_layout_rwlock_is_private(rwlock))
         return FSAFE_NEXT(pthread_rwlock_unlock)(rwlock);
     fsafe_fork_notice();
     bool writes = fsafe_rwlock_is_written_by(rwlock, self);
@@ -175,6 +175,24 @@ FSAFE_EXPORT int pthread_rwlock_unlock(pthread_rwlock_t *rwlock)
         fsafe_ledger_drop_stage(fsafe_thread_locks(self), record);
     return result;
 }
+
+FSAFE_EXPORT int pthread_rwlock_unlock(pthread_rwlock_t *rwlock)
+{
+    struct fsafe_thread *self = fsafe_self;
+    if (FSAFE_UNLIKELY(self == NULL))
+        return FSAFE_NEXT(pthread_rwlock_unlock)(rwlock);
+    uintptr_t record = fsafe_ledger_word(fsafe_thread_locks(self), fsafe_ledger_depth(fsafe_thread_locks(self)));
+    /* The latest hold, for whatever: the stages of an rwlock differ in one bit. */
+    if (FSAFE_UNLIKELY((record | 1) != ((uintptr_t)rwlock | FSAFE_WRITING) || fsafe_lineage_is_child() ||
+                       fsafe_lineage_is_unadopted()))
+        return unlock_with_care(rwlock, self);
+    int result = FSAFE_NEXT(pthread_rwlock_unlock)(rwlock);
+    if (FSAFE_LIKELY(result == 0))
+        fsafe_ledger_drop_stage(fsafe_thread_locks(self), record);
+    return result;
+}
+
+_Static_assert((FSAFE_READING | 1) == FSAFE_WRITING, "an rwlock's stages differ in one bit");
 
 /* What anybody recorded of it is over: it is another lock now, or none. */
 static void forget(pthread_rwlock_t *rwlock)

@@ -85,7 +85,8 @@ FSAFE_EXPORT int pthread_spin_unlock(pthread_spinlock_t *spin)
     if (FSAFE_UNLIKELY(self == NULL))
         return FSAFE_NEXT(pthread_spin_unlock)(spin);
     struct fsafe_ledger *spins = fsafe_thread_spins(self);
-    if (FSAFE_UNLIKELY(fsafe_ledger_find(spins, lock) == 0)) { /* another thread's: it has it no more */
+    bool is_latest = fsafe_ledger_word(spins, fsafe_ledger_depth(spins)) == lock;
+    if (FSAFE_UNLIKELY(!is_latest && fsafe_ledger_find(spins, lock) == 0)) { /* another thread's: it has it no more */
         fsafe_fork_notice();
         fsafe_spin_handed_over(spin);
     }
