@@ -773,7 +773,7 @@ START_TEST(latch_blocks_signals_while_held)
     sigaddset(&some, SIGRTMIN + 3);
     sigprocmask(SIG_SETMASK, &some, NULL);
     uint64_t before = kernel_mask();
-    uint64_t never = 1ull << (SIGKILL - 1) | 1ull << (SIGSTOP - 1);
+    uint64_t never = 1ull << (SIGKILL - 1) | 1ull << (SIGSTOP - 1) | 1ull << (SIGSYS - 1);
 
     struct fsafe_sigset old;
     fsafe_latch_acquire(&latch, &old);
