@@ -87,9 +87,6 @@ static void start(char *const *environment)
     fsafe_report_start();
     /* Also when we are off: bound later, a function would wait for whoever is in dlopen then. */
     fsafe_next_bind_all();
-    uintptr_t from, to;
-    fsafe_symbol_library("malloc", &from, &to);
-    fsafe_handlers_know_allocator(from, to);
     if (fsafe_options.mode == FSAFE_MODE_OFF)
         return;
     const char *watcher = watched(environment);
@@ -97,6 +94,9 @@ static void start(char *const *environment)
         fsafe_report_note(watcher);
         return;
     }
+    uintptr_t from, to;
+    fsafe_symbol_library("malloc", &from, &to);
+    fsafe_handlers_know_allocator(from, to);
     fsafe_fresh_learn(&(const struct fsafe_fresh_calls){
         .mutex_lock = fsafe_next.pthread_mutex_lock,
         .mutex_unlock = fsafe_next.pthread_mutex_unlock,
