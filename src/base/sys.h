@@ -74,12 +74,13 @@ static inline void fsafe_sys_restore_signals(const struct fsafe_sigset *old)
 }
 
 /*
- * Whether the bytes of a signal set can be read there; true as well when the kernel does not tell. It reads the set before
- * it finds that nothing can be done with it. No sandbox forbids that, unlike fsafe_sys_peek.
+ * Whether the word there can be read; true as well when the kernel does not tell. A wait of no time, which reads it first. No
+ * sandbox forbids that to a program with threads, unlike fsafe_sys_peek.
  */
-static inline bool fsafe_sys_may_be_readable(uintptr_t from)
+static inline bool fsafe_sys_may_be_readable(uintptr_t word)
 {
-    return FSAFE_SYS(SYS_rt_sigprocmask, -1, from, 0, FSAFE_SIGSET_BYTES, 0, 0) != -EFAULT;
+    static const struct timespec no_time;
+    return FSAFE_SYS(SYS_futex, word, FUTEX_WAIT_PRIVATE, 0, &no_time, 0, 0) != -EFAULT;
 }
 
 /* Returns a descriptor that exec closes, or -errno. */

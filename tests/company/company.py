@@ -66,7 +66,7 @@ def find(*paths):
     return None
 
 
-def check_pair(name, bare, library, victim=VICTIM, storms=30, same_err=True):
+def check_pair(name, bare, library, victim=VICTIM, storms=30, blocks=1, same_err=True):
     """Four points: the two commands, one without and one with us, begin what the victim is put behind.
 
     A child that hangs in the company alone is saved in ours as well, with one line; a storm hangs nobody, because the
@@ -78,7 +78,7 @@ def check_pair(name, bare, library, victim=VICTIM, storms=30, same_err=True):
        (not same_err or other_lines(saved) == hung.err.splitlines()),
        f"{name}: the child hangs bare and is saved, in one line", bare=hung, library=saved)
     if storms:
-        stormy = run([*library, victim, "storm", f"{storms}", SECONDS])
+        stormy = run([*library, victim, "storm", f"{storms}", SECONDS, f"{blocks}"])
         ok(right(stormy) and takeovers(stormy) < storms / 2, f"{name}: no child of a storm hangs, few need help",
            library=stormy)
     else:

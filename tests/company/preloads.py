@@ -42,7 +42,7 @@ def check_orders(name, orders, bare, missing):
             for number in range(5):
                 harness.skip(title, f"{missing} is not installed")
             continue
-        company.check_pair(title, bare, library, storms=0 if "tcmalloc" in name else 30)
+        company.check_pair(title, bare, library, storms=0 if "tcmalloc" in name else 30, blocks=16)
         check_python(title, bare, library)
 
 

@@ -3,7 +3,7 @@
  * It needs no header of ours, because the tests compile it themselves, with flags of their own.
  *
  *     victim held SECONDS          a thread holds a mutex, main forks, the child wants it: bare it hangs
- *     victim storm FORKS SECONDS   two threads are busy with a mutex, malloc and libc's time zone while main forks
+ *     victim storm FORKS SECONDS [BLOCKS]   two threads are busy with a mutex, malloc and libc's time zone while main forks
  *     victim plain                 right without help: threads, conditions, fork, exec, popen
  *     victim many                  right without help: one thread holds very many locks, and lets go of them
  *
@@ -21,6 +21,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static sem_t taken, release;
 static volatile int stop;
+static unsigned blocks = 1; /* that each thread of the storm has at a time, up to 16 */
 
 static int wrong;
 
@@ -63,12 +64,12 @@ static void *churn(void *unused)
         time_t now = (time_t)i;
         char *texts[16];
         pthread_mutex_lock(&lock);
-        for (unsigned k = 0; k < 16; k++) {
+        for (unsigned k = 0; k < blocks; k++) {
             texts[k] = malloc(1 + (i + 3001 * k) % 50000); /* large ones, too: allocators lock for those */
             *(volatile char *)texts[k] = 1;
         }
         localtime_r(&now, &tm);
-        for (unsigned k = 0; k < 16; k++)
+        for (unsigned k = 0; k < blocks; k++)
             free(texts[k]);
         pthread_mutex_unlock(&lock);
     }
@@ -217,9 +218,10 @@ int main(int argc, char **argv)
     const char *what = argc > 1 ? argv[1] : "";
     if (strcmp(what, "held") == 0)
         held((unsigned)atoi(argv[2]));
-    else if (strcmp(what, "storm") == 0)
+    else if (strcmp(what, "storm") == 0) {
+        blocks = argc > 4 ? (unsigned)atoi(argv[4]) : 1;
         storm(atoi(argv[2]), (unsigned)atoi(argv[3]));
-    else if (strcmp(what, "plain") == 0)
+    } else if (strcmp(what, "plain") == 0)
         plain();
     else if (strcmp(what, "many") == 0)
         many();
