@@ -24,9 +24,9 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
 }
 
 /*
- * The body of a naked syscall(): a futex call, and one that makes a process, goes to whom `choose`(number, a, b) returns,
- * all others straight to the pointer at `table` + `offset`, all by a jump, with the arguments where the caller put them: the
- * seventh lies on its stack, if it gave one, and is not even read.
+ * The body of a naked syscall(): a futex call, and one that makes a process, goes to whom `choose`(number, a, b)
+ * returns, all others straight to the pointer at `table` + `offset`, all by a jump, with the arguments where the caller
+ * put them: the seventh lies on its stack, if it gave one, and is not even read.
  */
 #define FSAFE_ARCH_PASS_ON(table, offset, choose)                                    \
     __asm__("cmp %0, %%rdi\n\tje 1f\n\tcmp %1, %%rdi\n\tje 1f\n\tcmp %2, %%rdi\n\tje 1f\n\t" \

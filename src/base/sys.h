@@ -57,8 +57,8 @@ struct fsafe_sigset {
 #define FSAFE_SIGSET_BYTES (_NSIG / 8)
 
 /*
- * Blocks every signal, libc's internal ones too, for a few instructions; pair with restore. Every one but SIGSYS: where a
- * sandbox traps a system call the program's handler has to answer it, and blocked it ends the process.
+ * Blocks every signal, libc's internal ones too, for a few instructions; pair with restore. Every one but SIGSYS: where
+ * a sandbox traps a system call the program's handler has to answer it, and blocked it ends the process.
  */
 static inline void fsafe_sys_block_signals(struct fsafe_sigset *old)
 {
@@ -74,8 +74,8 @@ static inline void fsafe_sys_restore_signals(const struct fsafe_sigset *old)
 }
 
 /*
- * Whether the word there can be read; true as well when the kernel does not tell. A wait of no time, which reads it first. No
- * sandbox forbids that to a program with threads, unlike fsafe_sys_peek.
+ * Whether the word there can be read; true as well when the kernel does not tell. A wait of no time, which reads it
+ * first. No sandbox forbids that to a program with threads, unlike fsafe_sys_peek.
  */
 static inline bool fsafe_sys_may_be_readable(uintptr_t word)
 {

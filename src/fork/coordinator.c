@@ -35,9 +35,9 @@ static void leave_fork(struct fsafe_thread *self)
 }
 
 /*
- * Closes the gate and drains, unless a fork that this one comes in the middle of has done so. The mark is set before, so
- * that the fork of a signal handler lets it be. And after: where that fork's child goes on with this one, the child's
- * adoption has opened the gate, and the drain has begun anew.
+ * Closes the gate and drains, unless a fork that this one comes in the middle of has done so. The mark is set before,
+ * so that the fork of a signal handler lets it be. And after: where that fork's child goes on with this one, the
+ * child's adoption has opened the gate, and the drain has begun anew.
  */
 static void close_gate(struct fsafe_thread *self)
 {

@@ -12,9 +12,9 @@
 #include <time.h>
 
 /*
- * A thread that runs is out in no time; after LOOK_US, and as often, it is worth a look at what the others do. The whole
- * budget is for one that cannot run, because a busy machine does not give it a processor: who has had one for a tenth
- * of the budget and is still inside works there for long. One that sleeps in a system call may take as long as a
+ * A thread that runs is out in no time; after LOOK_US, and as often, it is worth a look at what the others do. The
+ * whole budget is for one that cannot run, because a busy machine does not give it a processor: who has had one for a
+ * tenth of the budget and is still inside works there for long. One that sleeps in a system call may take as long as a
  * name server does: when nobody has got out for a twenty-fifth of it that is enough.
  */
 enum { LOOK_US = 1000, YIELDS = 20, PAUSE_US = 30, WORKERS_SHARE = 10, SLEEPERS_SHARE = 25 };
@@ -48,8 +48,8 @@ static bool has_worked_long(struct fsafe_thread *thread, uint64_t begun_us, uint
 
 /*
  * What keeps a thread that is inside. IN_WAIT: another thread or process, which may take for ever and may be us. (One
- * that waits for a process in system or pclose holds no lock of libc's meanwhile. Who starts one, in popen, waits for its
- * exec: that runs.)
+ * that waits for a process in system or pclose holds no lock of libc's meanwhile. Who starts one, in popen, waits for
+ * its exec: that runs.)
  */
 enum state { RUNNING, IN_WAIT, IN_CALL };
 

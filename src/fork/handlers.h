@@ -6,9 +6,9 @@
  * somebody may be walking moves. The meaning is glibc's: prepare last registered first, the others first registered
  * first, a handler registered during a fork is not for that fork, none is called under a lock.
  *
- * It also makes the order certain: whoever registers when, our own child handler runs first and our prepare handler last.
- * Only the allocator's come after us there, as those of libc's own do: whoever waits for malloc inside a lock could not be
- * let out of that any more.
+ * It also makes the order certain: whoever registers when, our own child handler runs first and our prepare handler
+ * last. Only the allocator's come after us there, as those of libc's own do: whoever waits for malloc inside a lock
+ * could not be let out of that any more.
  */
 #ifndef FSAFE_FORK_HANDLERS_H
 #define FSAFE_FORK_HANDLERS_H
@@ -35,8 +35,8 @@ int fsafe_handlers_add(fsafe_handler *prepare, fsafe_handler *parent, fsafe_hand
 void fsafe_handlers_remove(const void *object);
 
 /*
- * Call the handlers of one fork, in this order: the program's prepare, the drain, the allocator's; and when it is over the
- * allocator's parent or child and then the program's. Context: the forking thread.
+ * Call the handlers of one fork, in this order: the program's prepare, the drain, the allocator's; and when it is over
+ * the allocator's parent or child and then the program's. Context: the forking thread.
  */
 void fsafe_handlers_prepare(void);
 void fsafe_handlers_prepare_allocator(void);

@@ -1,8 +1,8 @@
 /*
- * libc/loader: the lock that the dynamic loader holds while dl_iterate_phdr runs, and while it adds or removes objects. It has
- * no symbol, and glibc leaves it as it is in a forked child. It is found by observation: in the loader's own data it is
- * the one recursive mutex that reads "held once, by me" in a callback of dl_iterate_phdr, "twice" in a nested
- * one, and "free" before and after.
+ * libc/loader: the lock that the dynamic loader holds while dl_iterate_phdr runs, and while it adds or removes objects.
+ * It has no symbol, and glibc leaves it as it is in a forked child. It is found by observation: in the loader's own
+ * data it is the one recursive mutex that reads "held once, by me" in a callback of dl_iterate_phdr, "twice" in a
+ * nested one, and "free" before and after.
  */
 #ifndef FSAFE_LIBC_LOADER_H
 #define FSAFE_LIBC_LOADER_H

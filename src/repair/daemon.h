@@ -1,6 +1,6 @@
 /*
- * repair/daemon: the connection to the syslog daemon at /dev/log, by glibc's rules: datagrams first, then a stream; kept
- * from one message to the next; made anew once if sending fails. Part of repair/logger; see there.
+ * repair/daemon: the connection to the syslog daemon at /dev/log, by glibc's rules: datagrams first, then a stream;
+ * kept from one message to the next; made anew once if sending fails. Part of repair/logger; see there.
  *
  * Its lock is held while a message is sent, so that the threads' messages do not mix; a holder may sleep as long as
  * the daemon does not read. Each function is a cancellation point and may change errno. Context: child.

@@ -17,9 +17,9 @@ struct algorithm {
 };
 
 /*
- * GLib's call is the most ordinary there is, and an event's wait for "no longer 2" would be the same: its own module tells
- * it apart. What else libglib waits for with 2 in the word is a GCond, whose waits may end for no reason, and a bit
- * lock of which that bit is all. Rust's standard library lies in any module; it alone waits without a limit by
+ * GLib's call is the most ordinary there is, and an event's wait for "no longer 2" would be the same: its own module
+ * tells it apart. What else libglib waits for with 2 in the word is a GCond, whose waits may end for no reason, and a
+ * bit lock of which that bit is all. Rust's standard library lies in any module; it alone waits without a limit by
  * FUTEX_WAIT_BITSET for all bits. What else it waits for with 2 in the word is a Condvar or the count of wake-ups of an
  * RwLock's writers: both look again.
  */

@@ -3,8 +3,8 @@
  * sleep on one by syscall(SYS_futex), in a child.
  *
  * Neither the word nor any ledger says who has it. But a child that never had a second thread and is about to sleep
- * without a limit on private memory sleeps for ever: only a signal handler could end that. Of such a word we have to know
- * what it means. Those locks are known whose calls cannot be taken for an event's: see the table in futex.c.
+ * without a limit on private memory sleeps for ever: only a signal handler could end that. Of such a word we have to
+ * know what it means. Those locks are known whose calls cannot be taken for an event's: see the table in futex.c.
  */
 #ifndef FSAFE_REPAIR_FUTEX_H
 #define FSAFE_REPAIR_FUTEX_H

@@ -1,9 +1,9 @@
 /*
  * repair/loader: the dynamic loader's lock in a child (libc/loader.h).
  *
- * A thread that vanished in dl_iterate_phdr has only read: the lock is made free. One that vanished in dlopen or dlclose
- * may have left the list of objects half changed: nothing is done, and a child that needs the lock waits, which is better
- * than what it would read.
+ * A thread that vanished in dl_iterate_phdr has only read: the lock is made free. One that vanished in dlopen or
+ * dlclose may have left the list of objects half changed: nothing is done, and a child that needs the lock waits, which
+ * is better than what it would read.
  */
 #ifndef FSAFE_REPAIR_LOADER_H
 #define FSAFE_REPAIR_LOADER_H

@@ -20,8 +20,8 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
                                      bool would_wait);
 
 /*
- * Makes a mutex that this thread holds since before it forked its own again: libc compares the owner with the
- * new thread id and finds a stranger. Not in shared memory, where the parent may be reading it. Context: child, any thread.
+ * Makes a mutex that this thread holds since before it forked its own again: libc compares the owner with the new
+ * thread id and finds a stranger. Not in shared memory, where the parent may be reading it. Context: child, any thread.
  */
 void fsafe_mutex_rehome(pthread_mutex_t *mutex, const struct fsafe_thread *self);
 

@@ -1,11 +1,11 @@
 /*
  * repair/waits: objects that threads are inside of for a while: condition variables and barriers, after a fork.
  *
- * A thread that vanished while it waited in one is counted in there for ever: destroying the object waits for it, wake-ups
- * go to it, and it makes a barrier pass too early. One that vanished inside signal or broadcast has the object's inner
- * lock. So each thread *enters* an object in its FSAFE_WAITS ledger before the real call and *leaves* it afterwards,
- * and a child *settles* an object before it first uses it: if a vanished thread was inside, the object is made as
- * new. Every user settles first, so there is nobody alive in an object that is not settled yet.
+ * A thread that vanished while it waited in one is counted in there for ever: destroying the object waits for it,
+ * wake-ups go to it, and it makes a barrier pass too early. One that vanished inside signal or broadcast has the
+ * object's inner lock. So each thread *enters* an object in its FSAFE_WAITS ledger before the real call and *leaves* it
+ * afterwards, and a child *settles* an object before it first uses it: if a vanished thread was inside, the object is
+ * made as new. Every user settles first, so there is nobody alive in an object that is not settled yet.
  *
  * What is process-shared is left alone. The mutex that a waiter has left is entered as well: libc still counts it as
  * one of that mutex's users.

@@ -46,9 +46,9 @@ enum fsafe_region {
 
 
 /*
- * A call's record in the ledger of locks, where locks have addresses: a mark, the region, and above it the frame that the
- * call was made from. So a call that was left by longjmp can be told from one that is under way: a later call is made
- * from a frame above it.
+ * A call's record in the ledger of locks, where locks have addresses: a mark, the region, and above it the frame that
+ * the call was made from. So a call that was left by longjmp can be told from one that is under way: a later call is
+ * made from a frame above it.
  */
 #if UINTPTR_MAX > UINT32_MAX
 #define FSAFE_REGION_MARK ((uintptr_t)1 << 62)

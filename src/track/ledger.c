@@ -93,8 +93,8 @@ void fsafe_ledger_clear(struct fsafe_ledger *ledger, uint32_t index, uintptr_t l
 }
 
 /*
- * Empties all but the latest record of each lock; of an rwlock each counts. A set of addresses beside the array keeps this linear:
- * a thread may hold very many locks.
+ * Empties all but the latest record of each lock; of an rwlock each counts. A set of addresses beside the array keeps
+ * this linear: a thread may hold very many locks.
  */
 static void drop_repeated(struct fsafe_ledger *ledger)
 {

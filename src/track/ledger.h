@@ -1,8 +1,8 @@
 /*
  * track/ledger: which locks one thread holds or is about to hold: a stack of records in our own memory.
  *
- * Written by its thread alone (but see clear). Read by the child of a fork (its thread is gone: frozen between two stores)
- * and by other threads of the same process, who must allow for a record that comes or goes meanwhile.
+ * Written by its thread alone (but see clear). Read by the child of a fork (its thread is gone: frozen between two
+ * stores) and by other threads of the same process, who must allow for a record that comes or goes meanwhile.
  *
  * A record is an index, never proof: it says where to look and whom to name. It may be stale (the lock was
  * released by another thread, or by a call that we do not see), so the address in it is never followed; it is
@@ -40,8 +40,8 @@ static inline bool fsafe_ledger_is_of_rwlock(uintptr_t lock)
 }
 
 /*
- * In a record's lock word: no fork waits for it. A fork has done so in vain, or another thread has emptied the record. No
- * lock lies in the upper half of the address space; where that is not so nothing is marked.
+ * In a record's lock word: no fork waits for it. A fork has done so in vain, or another thread has emptied the record.
+ * No lock lies in the upper half of the address space; where that is not so nothing is marked.
  */
 #if UINTPTR_MAX > UINT32_MAX
 #define FSAFE_OUTLASTED ((uintptr_t)1 << 63)
@@ -82,8 +82,8 @@ struct fsafe_ledger {
 };
 
 /*
- * How many forks keep the gate closed; track/gate's. One word for all threads, not one in each ledger: what a fork writes
- * is a page to copy.
+ * How many forks keep the gate closed; track/gate's. One word for all threads, not one in each ledger: what a fork
+ * writes is a page to copy.
  */
 extern _Atomic uint32_t fsafe_ledger_closers;
 
@@ -117,7 +117,8 @@ void fsafe_ledger_remove(struct fsafe_ledger *ledger, uint32_t index);
 uint32_t fsafe_ledger_find(const struct fsafe_ledger *ledger, uintptr_t lock);
 
 /*
- * Marks the records there are: a fork waited for them in vain. The mark goes with the record. Context: a forking thread.
+ * Marks the records there are: a fork waited for them in vain. The mark goes with the record. Context: a forking
+ * thread.
  */
 void fsafe_ledger_mark_outlasted(struct fsafe_ledger *ledger);
 
@@ -156,10 +157,11 @@ static inline uint32_t fsafe_ledger_depth(const struct fsafe_ledger *ledger)
 }
 
 /*
- * Adds record `index`, the one above the latest; false when the ledger is full or the gate closed: then push_full has to
- * decide. The slot is reserved before it is filled, because a signal handler that locks may come between any two stores;
- * an empty reserved slot reads as no record. And it is reserved before the gate is looked at: a fork that closes it
- * first counts itself, then has a barrier in every thread, then looks at depth, so that one of the two sees the other.
+ * Adds record `index`, the one above the latest; false when the ledger is full or the gate closed: then push_full has
+ * to decide. The slot is reserved before it is filled, because a signal handler that locks may come between any two
+ * stores; an empty reserved slot reads as no record. And it is reserved before the gate is looked at: a fork that
+ * closes it first counts itself, then has a barrier in every thread, then looks at depth, so that one of the two sees
+ * the other.
  */
 static inline __attribute__((always_inline)) bool fsafe_ledger_push_at(struct fsafe_ledger *ledger, uint32_t index,
                                                                        uintptr_t lock, uintptr_t site, bool gated)

@@ -142,14 +142,14 @@ bool fsafe_thread_start(const struct fsafe_thread_calls *calls);
 struct fsafe_thread *fsafe_thread_join(void);
 
 /*
- * Moves the forking thread, if it ever joined, into the next generation, which begins. `by_libc`: libc made the fork, so
- * it knows the thread's new id. Context: child, alone.
+ * Moves the forking thread, if it ever joined, into the next generation, which begins. `by_libc`: libc made the fork,
+ * so it knows the thread's new id. Context: child, alone.
  */
 void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc);
 
 /*
- * What libc calls the calling thread, asked anew where that is not its id. After a raw fork libc goes on with the old one,
- * until the program writes the new one into libc's memory itself: Chromium does. Context: its thread.
+ * What libc calls the calling thread, asked anew where that is not its id. After a raw fork libc goes on with the old
+ * one, until the program writes the new one into libc's memory itself: Chromium does. Context: its thread.
  */
 void fsafe_thread_ask_owner(struct fsafe_thread *self);
 static inline int fsafe_thread_owner(struct fsafe_thread *self)

@@ -1,6 +1,6 @@
 /*
- * wrap/condvar: pthread_cond_* and cnd_*. libc does the work; a thread notes what it is inside of while it is (repair/waits.h).
- * After the real call neither the condition variable nor, on cancellation, the mutex is touched.
+ * wrap/condvar: pthread_cond_* and cnd_*. libc does the work; a thread notes what it is inside of while it is
+ * (repair/waits.h). After the real call neither the condition variable nor, on cancellation, the mutex is touched.
  */
 #include "config.h"
 

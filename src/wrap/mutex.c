@@ -1,7 +1,7 @@
 /*
- * wrap/mutex: pthread_mutex_* and mtx_*. The common case (private, ordinary, free) is done in place, so that recording it
- * costs no second call; everything else is libc's. The record is made before the lock is asked for and
- * removed after it is released: whenever a fork freezes this thread, the child finds it in the ledger.
+ * wrap/mutex: pthread_mutex_* and mtx_*. The common case (private, ordinary, free) is done in place, so that recording
+ * it costs no second call; everything else is libc's. The record is made before the lock is asked for and removed after
+ * it is released: whenever a fork freezes this thread, the child finds it in the ledger.
  */
 #include "config.h"
 

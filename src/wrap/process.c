@@ -79,8 +79,8 @@ FSAFE_EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), 
 #endif
 
 /*
- * A child that gets its own copy of the memory is a forked one, whatever made it. One that shares ours (a thread, vfork,
- * posix_spawn) is left alone. So is one that gets thread-local data of its own: we would look for ours in there.
+ * A child that gets its own copy of the memory is a forked one, whatever made it. One that shares ours (a thread,
+ * vfork, posix_spawn) is left alone. So is one that gets thread-local data of its own: we would look for ours in there.
  */
 static bool is_forked(unsigned long flags)
 {

@@ -199,8 +199,8 @@ static FSAFE_COLD struct fsafe_record *held_inner(struct fsafe_thread *self, uin
 }
 
 /*
- * Not this thread's to release. A child may do it for a thread that vanished (CPython does, for the lock that stands for
- * a thread's life); everybody else announces an event.
+ * Not this thread's to release. A child may do it for a thread that vanished (CPython does, for the lock that stands
+ * for a thread's life); everybody else announces an event.
  */
 static FSAFE_COLD int post_of_another(sem_t *semaphore, const struct fsafe_thread *self)
 {

@@ -1,6 +1,6 @@
 /*
- * wrap/wide: locales, and the calls that look for a locale's converters the first time they need them: conversions and wide
- * streams. Rows of regions.def, and the variadic ones.
+ * wrap/wide: locales, and the calls that look for a locale's converters the first time they need them: conversions and
+ * wide streams. Rows of regions.def, and the variadic ones.
  */
 #include "config.h"
 
