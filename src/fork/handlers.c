@@ -24,7 +24,7 @@ static struct handler first_slab[FIRST];
 static struct handler *slabs[SLABS] = {first_slab};
 static _Atomic uint32_t count;
 
-/* Where the allocator lies, if it is not libc's. */
+/* Where the library lies that malloc is of. If it is libc nothing in it registers handlers. */
 static uintptr_t allocator_from, allocator_to;
 
 /* Guards everything but calls. */
