@@ -6,6 +6,7 @@
 #include "fork/coordinator.h"
 #include "fork/drain.h"
 #include "fork/handlers.h"
+#include "python/room.h"
 #include "repair/loader.h"
 #include "repair/logger.h"
 #include "repair/mutex.h"
@@ -64,6 +65,7 @@ static void prepare(void)
 {
     fsafe_handlers_prepare();
     fsafe_fork_notice(); /* or the drain would wait for threads that vanished long ago */
+    fsafe_python_prepare();
     struct fsafe_thread *self = enter_fork();
     if (self != NULL) {
         fsafe_stdio_prepare(self);

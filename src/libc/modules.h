@@ -15,4 +15,14 @@
  */
 bool fsafe_modules_symbol(const struct fsafe_mapping *mapping, char *name, size_t bytes, uintptr_t *offset);
 
+/*
+ * Looks up `count` names among those that the module at `mapping->base` exports; found[i] is 0 where it has none. By
+ * its GNU hash table, without the loader. Returns false without such a table. Context: a call from that module is under
+ * way, so that it stays where it is.
+ */
+bool fsafe_modules_find(const struct fsafe_mapping *mapping, const char *const *names, size_t count, uintptr_t *found);
+
+/* Where the module's code around `mapping->address` begins and ends. False: that is no code. Context: as above. */
+bool fsafe_modules_text(const struct fsafe_mapping *mapping, uintptr_t *from, uintptr_t *to);
+
 #endif
