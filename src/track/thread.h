@@ -71,6 +71,7 @@ struct fsafe_thread {
     uintptr_t fork_site;
     uint32_t forks; /* how many it is in the middle of: a handler, the program's or a signal's, may make another */
     uint32_t gate_closed_by;         /* which of them has to open the gate again; 0: none */
+    uint32_t loading_held_by;        /* which of them holds the loader's lock (fork/loading); 0: none */
     bool gate_closed, gate_frozen;   /* the gate's own: what this thread has done to it */
     struct fsafe_stdio_holds *fork_files; /* see repair/stdio.h; NULL: none */
 
