@@ -28,7 +28,11 @@ bool fsafe_fork_start(fsafe_register_atfork *register_atfork);
  * A fork is about to be made from `site`, which the handlers cannot see. Returns what was announced before: if that was
  * a fork whose handler made this one, it has to be announced again. Context: the forking thread.
  */
-uintptr_t fsafe_fork_announce(uintptr_t site);
+uintptr_t fsafe_fork_announce_at(uintptr_t site, uintptr_t frame);
+static inline __attribute__((always_inline)) uintptr_t fsafe_fork_announce(uintptr_t site)
+{
+    return fsafe_fork_announce_at(site, (uintptr_t)__builtin_frame_address(0));
+}
 
 /* A fork that runs no handlers. It may come, in a signal handler, in the middle of another fork of its thread. */
 struct fsafe_bare_fork {
@@ -41,7 +45,12 @@ struct fsafe_bare_fork {
  * Its three moments; `drains`: other threads are let out first. Async-signal-safe; errno kept. Context: the forking
  * thread.
  */
-void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_t site, bool drains);
+void fsafe_fork_begin_at(struct fsafe_bare_fork *fork, uintptr_t site, uintptr_t frame, bool drains);
+static inline __attribute__((always_inline)) void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_t site,
+                                                                   bool drains)
+{
+    fsafe_fork_begin_at(fork, site, (uintptr_t)__builtin_frame_address(0), drains);
+}
 void fsafe_fork_end(const struct fsafe_bare_fork *fork); /* in the parent, also when there is no child */
 void fsafe_fork_in_child(bool by_libc); /* see fsafe_thread_adopt */
 
