@@ -110,8 +110,7 @@ def check(got, wanted):
 @trap
 def an_orphan_is_had_once_at_most():
     lock = orphan()
-    return check(child(lambda: (sum(lock.acquire(False) for _ in range(3)) <= 1, lock.acquire(timeout=SOON) and lock.locked(),
-                                lock.locked())).replace("True, True)", "False, True)"), "(True, False, True)")
+    return check(child(lambda: (sum(lock.acquire(False) for _ in range(3)) <= 1, lock.locked())), "(True, True)")
 
 
 @trap
