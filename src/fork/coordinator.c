@@ -6,6 +6,7 @@
 #include "fork/coordinator.h"
 #include "fork/drain.h"
 #include "fork/handlers.h"
+#include "python/orphans.h"
 #include "python/room.h"
 #include "fork/loading.h"
 #include "repair/loader.h"
@@ -132,6 +133,7 @@ static void adopt(bool by_libc)
     fsafe_rescue_adopt(self);
     if (self != NULL)
         fsafe_mutex_adopt_wait(self);
+    fsafe_python_adopt(self);
     if (fsafe_options.verbose)
         fsafe_report_note_number("child of a fork adopted; generation ", fsafe_lineage_generation());
 }

@@ -174,3 +174,12 @@ bool fsafe_semaphore_is_stale(uintptr_t lock, void *context)
     (void)context;
     return (lock & FSAFE_STAGE_MASK) != FSAFE_HELD || !peek_taken_lock(lock & ~FSAFE_STAGE_MASK);
 }
+
+bool fsafe_semaphore_thread_has_one(struct fsafe_thread *thread, uint32_t kept)
+{
+    uintptr_t word, site;
+    for (uint32_t i = fsafe_ledger_depth(fsafe_thread_tokens(thread)); i > kept; i--)
+        if (fsafe_ledger_read(fsafe_thread_tokens(thread), i, &word, &site) && (word & FSAFE_STAGE_MASK) == FSAFE_HELD)
+            return true;
+    return false;
+}

@@ -62,6 +62,12 @@ enum fsafe_verdict fsafe_semaphore_judge(sem_t *semaphore, struct fsafe_thread *
  */
 bool fsafe_semaphore_settle(sem_t *semaphore, const struct fsafe_thread *self);
 
+/*
+ * Whether the thread has a token of a lock, beyond the first `kept` that it took: CPython's threads up to 3.12 keep one
+ * for all their life. Context: any thread.
+ */
+bool fsafe_semaphore_thread_has_one(struct fsafe_thread *thread, uint32_t kept);
+
 /* For fsafe_ledger_push_full: a record that says nothing any more. */
 bool fsafe_semaphore_is_stale(uintptr_t lock, void *context);
 

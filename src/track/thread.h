@@ -26,6 +26,7 @@ enum fsafe_ledger_of {
     FSAFE_WAITS,  /* condition variables and barriers that the thread is inside of */
     FSAFE_GUARDS_BEGUN, /* C++ static locals whose initialiser it runs, or waits for */
     FSAFE_FILES, /* stdio streams that it locked by flockfile */
+    FSAFE_PYTHON_LOCKS, /* python/locks: one byte inside a Python object */
     FSAFE_LEDGERS,
 };
 
@@ -82,6 +83,7 @@ struct fsafe_thread {
     uint32_t gate_closed_by;         /* which of them has to open the gate again; 0: none */
     uint32_t loading_held_by;        /* which of them holds the loader's lock (fork/loading); 0: none */
     bool gate_closed, gate_frozen;   /* the gate's own: what this thread has done to it */
+    uint8_t python_outlasted; /* how often in a row the drain for Python's locks waited for it in vain */
     struct fsafe_stdio_holds *fork_files; /* see repair/stdio.h; NULL: none */
 
     /* Where the ledgers begin; most threads never need more. */
@@ -91,6 +93,7 @@ struct fsafe_thread {
     FSAFE_RECORDS(12) first_waits;
     FSAFE_RECORDS(12) first_guards;
     FSAFE_RECORDS(12) first_files;
+    FSAFE_RECORDS(12) first_python;
 };
 
 static inline struct fsafe_ledger *fsafe_thread_locks(struct fsafe_thread *thread)
@@ -121,6 +124,11 @@ static inline struct fsafe_ledger *fsafe_thread_guards(struct fsafe_thread *thre
 static inline struct fsafe_ledger *fsafe_thread_files(struct fsafe_thread *thread)
 {
     return &thread->ledgers[FSAFE_FILES];
+}
+
+static inline struct fsafe_ledger *fsafe_thread_python(struct fsafe_thread *thread)
+{
+    return &thread->ledgers[FSAFE_PYTHON_LOCKS];
 }
 
 /* This thread's slot, or NULL before it joins, after it left, and where we are switched off. */

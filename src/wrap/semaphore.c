@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include "fork/coordinator.h"
+#include "python/orphans.h"
 #include "repair/semaphore.h"
 #include "wrap/next.h"
 
@@ -33,6 +34,15 @@ static int ask_libc(sem_t *semaphore, const struct attempt *attempt)
     default:
         return FSAFE_NEXT(sem_wait)(semaphore);
     }
+}
+
+/* One that is no lock: what an interpreter's threads wait for when they wait for a lock of its own kind. */
+static int wait_for_event(sem_t *semaphore, uintptr_t site, const struct attempt *attempt)
+{
+    if (attempt->how == TRYWAIT || !fsafe_python_parks(semaphore, site, attempt->until == NULL))
+        return ask_libc(semaphore, attempt);
+    errno = EINTR;
+    return -1;
 }
 
 /* Whether the thread's latest record is `word`, and if so where. */
@@ -141,7 +151,7 @@ static inline int take(sem_t *semaphore, uintptr_t site, const struct attempt *a
     if (FSAFE_UNLIKELY(self == NULL))
         self = fsafe_thread_join();
     if (self == NULL || !fsafe_semaphore_is_lock(semaphore))
-        return ask_libc(semaphore, attempt);
+        return wait_for_event(semaphore, site, attempt);
     if (attempt->how != TRYWAIT)
         pthread_testcancel(); /* the real wait acts upon a cancellation even when there is a token */
     if (!fsafe_ledger_push(fsafe_thread_tokens(self), lock | FSAFE_WANTED, site) &&
