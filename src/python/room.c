@@ -2,7 +2,9 @@
 #include "config.h"
 
 #include "base/options.h"
+#include "python/imports.h"
 #include "python/interpreter.h"
+#include "python/places.h"
 #include "python/room.h"
 #include "report/report.h"
 
@@ -14,6 +16,8 @@ static void start(void)
     int bound = FSAFE_PYTHON_BOUND;
     if (!atomic_compare_exchange_strong(&fsafe_python_state, &bound, FSAFE_PYTHON_STARTED))
         return;
+    fsafe_python_places_start();
+    fsafe_python_imports_start();
     if (fsafe_options.verbose)
         fsafe_report_note_number("Python: looking after the locks of CPython 3.", fsafe_python_version() & 0xff);
 }
@@ -51,4 +55,14 @@ void fsafe_python_prepare(void)
     /* Not started here: in os.fork the interpreter holds locks of its own by now. */
     if (atomic_load_explicit(&fsafe_python_state, memory_order_acquire) == FSAFE_PYTHON_BOUND && !fsafe_python_has_gil())
         ask_to_be_called();
+}
+
+void fsafe_python_child(void)
+{
+    if (!fsafe_python_is_started() || !fsafe_python_has_gil())
+        return;
+    bool imports = fsafe_python_imports_are_orphaned();
+    fsafe_python_places_note(imports);
+    if (imports)
+        fsafe_python_imports_drop();
 }
