@@ -76,32 +76,51 @@ static size_t count_by_gnu_hash(struct window *window, uintptr_t table)
     }
 }
 
-static bool find_tables(struct window *window, uintptr_t base, uintptr_t *bias, struct tables *tables)
+/* What the program headers of the file that is mapped at `base` say. */
+struct headers {
+    uintptr_t bias;    /* what to add to an address in the file's tables */
+    uintptr_t dynamic; /* 0: none */
+    uintptr_t notes, notes_end;
+};
+
+static bool read_headers(struct window *window, uintptr_t base, struct headers *headers)
 {
     ElfW(Ehdr) elf;
     if (!look(window, base, &elf, sizeof elf) || memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0 ||
         elf.e_phentsize != sizeof(ElfW(Phdr)))
         return false;
-    uintptr_t dynamic = 0;
+    memset(headers, 0, sizeof *headers);
     bool biased = false;
     for (unsigned i = 0; i < elf.e_phnum; i++) {
         ElfW(Phdr) segment;
         if (!look(window, base + elf.e_phoff + i * sizeof segment, &segment, sizeof segment))
             return false;
         if (segment.p_type == PT_LOAD && !biased) {
-            *bias = base - (segment.p_vaddr - segment.p_offset);
+            headers->bias = base - (segment.p_vaddr - segment.p_offset);
             biased = true;
         }
         if (segment.p_type == PT_DYNAMIC)
-            dynamic = segment.p_vaddr;
+            headers->dynamic = segment.p_vaddr;
+        /* There may be several; the one with the build-id comes alone or last. */
+        if (segment.p_type == PT_NOTE && segment.p_align <= 4) {
+            headers->notes = segment.p_vaddr;
+            headers->notes_end = segment.p_vaddr + segment.p_memsz;
+        }
     }
-    if (!biased || dynamic == 0)
+    return biased;
+}
+
+static bool find_tables(struct window *window, uintptr_t base, uintptr_t *bias, struct tables *tables)
+{
+    struct headers headers;
+    if (!read_headers(window, base, &headers) || headers.dynamic == 0)
         return false;
+    *bias = headers.bias;
     memset(tables, 0, sizeof *tables);
     uintptr_t hash = 0;
-    for (dynamic += *bias;; dynamic += sizeof(ElfW(Dyn))) {
+    for (uintptr_t at = headers.dynamic + headers.bias;; at += sizeof(ElfW(Dyn))) {
         ElfW(Dyn) entry;
-        if (!look(window, dynamic, &entry, sizeof entry))
+        if (!look(window, at, &entry, sizeof entry))
             return false;
         if (entry.d_tag == DT_NULL)
             break;
@@ -210,4 +229,70 @@ bool fsafe_modules_text(const struct fsafe_mapping *mapping, uintptr_t *from, ui
             return (segment[i].p_flags & PF_X) != 0;
     }
     return false;
+}
+
+/*
+ * Where the call begins that returns to `address`. Behind a call whose form is not known: one byte before the return,
+ * which is inside of it, and that is all that tools ask.
+ */
+static uintptr_t call_before(uintptr_t address)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    unsigned char code[6];
+    if (!fsafe_sys_peek(address - sizeof code, code, sizeof code))
+        return address - 1;
+    if (code[1] == 0xe8)
+        return address - 5;
+    if (code[0] == 0xff && code[1] == 0x15)
+        return address - 6;
+    if (code[4] == 0xff && (code[5] & 0xf8) == 0xd0)
+        return address - 2;
+    return address - 1;
+#elif defined(__aarch64__)
+    return address - 4;
+#else
+    return address - 1;
+#endif
+}
+
+void fsafe_modules_place(const struct fsafe_mapping *mapping, bool called, struct fsafe_place *place)
+{
+    struct window window = {.bytes = 0};
+    struct headers headers;
+    memset(place, 0, sizeof *place);
+    if (mapping->address == 0)
+        return;
+    struct fsafe_mapping at = *mapping;
+    if (called && at.found)
+        at.address = call_before(at.address);
+    place->address = at.address;
+    if (!at.found || at.module[0] == '\0')
+        return;
+    place->base = at.base;
+    memcpy(place->module, at.module, sizeof place->module);
+    place->in_module = at.address - (read_headers(&window, at.base, &headers) ? headers.bias : at.base);
+    if (!fsafe_modules_symbol(&at, place->symbol, sizeof place->symbol, &place->offset))
+        place->symbol[0] = '\0';
+}
+
+size_t fsafe_modules_build_id(uintptr_t base, unsigned char id[FSAFE_BUILD_ID_BYTES])
+{
+    struct window window = {.bytes = 0};
+    struct headers headers;
+    if (!read_headers(&window, base, &headers))
+        return 0;
+    for (uintptr_t at = headers.notes + headers.bias; at < headers.notes_end + headers.bias;) {
+        ElfW(Nhdr) note;
+        char owner[4];
+        if (!look(&window, at, &note, sizeof note))
+            return 0;
+        at += sizeof note;
+        if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof owner && look(&window, at, owner, sizeof owner) &&
+            memcmp(owner, "GNU", sizeof owner) == 0) {
+            size_t bytes = note.n_descsz < FSAFE_BUILD_ID_BYTES ? note.n_descsz : FSAFE_BUILD_ID_BYTES;
+            return look(&window, at + sizeof owner, id, bytes) ? bytes : 0;
+        }
+        at += (note.n_namesz + 3u) / 4 * 4 + (note.n_descsz + 3u) / 4 * 4;
+    }
+    return 0;
 }

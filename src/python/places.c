@@ -42,6 +42,7 @@ static bool find_here(struct fsafe_source *place)
         return false;
     fsafe_python_frames_place(&function, function.now, place);
     place->thread[0] = '\0';
+    place->at_fork = false;
     return true;
 }
 
@@ -58,10 +59,12 @@ static bool find_held(const struct fsafe_holder *holder, struct fsafe_source *pl
         return false;
     const struct fsafe_python_function *function = &note->functions[0];
     uintptr_t instruction = function->now;
+    place->at_fork = true;
     for (unsigned i = 0; i < note->count; i++) {
         if (holder->since - note->functions[i].first < note->functions[i].bytes) {
             function = &note->functions[i];
             instruction = holder->since;
+            place->at_fork = false;
             break;
         }
     }
