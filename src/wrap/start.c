@@ -129,7 +129,13 @@ static void start(char *const *environment)
     });
     fsafe_layout_stream_self_test(fsafe_next.flockfile, fsafe_next.funlockfile);
 #ifdef FSAFE_LIBC_GLIBC
-    fsafe_loader_find(fsafe_next.dl_iterate_phdr);
+    fsafe_loader_find(&(const struct fsafe_loader_calls){
+        .iterate = fsafe_next.dl_iterate_phdr,
+        .trylock = fsafe_next.pthread_mutex_trylock,
+        .unlock = fsafe_next.pthread_mutex_unlock,
+    });
+    if (fsafe_loader_loading_lock == NULL && fsafe_options.verbose)
+        fsafe_report_note("this C library's lock of dlopen is unknown: a fork beside one is not drained");
 #endif
     fsafe_spin_start(fsafe_next.pthread_spin_trylock);
     fsafe_tally_start();
