@@ -15,7 +15,8 @@ struct layout {
     uint16_t frame_code, frame_back, frame_instruction;
     uint16_t instruction_unit; /* the instruction is an index of so many bytes; 0: an address */
     uint16_t frame_owner;      /* a byte that is 3 where no Python code runs; 0: there is none */
-    uint16_t code_file, code_name, code_first; /* code_first: the instructions, or the object of bytes that has them */
+    uint16_t code_file, code_name;
+    uint16_t code_first; /* the instructions, or the object of bytes that has them */
     uint16_t state_thread;
 };
 
@@ -101,7 +102,7 @@ static uintptr_t first_frame(uintptr_t state)
     return frame == 0 || layout.indirect < 0 ? frame : word_at(frame, (size_t)layout.indirect);
 }
 
-/* The frame's code; 0 where the frame is only the interpreter's own. From 3.14 on the low bits say how it is counted. */
+/* The frame's code; 0 where the frame is only the interpreter's own. From 3.14 on the low bits are marks. */
 static uintptr_t code_of(uintptr_t frame)
 {
     uintptr_t code = word_at(frame, layout.frame_code) & ~(uintptr_t)3;

@@ -19,6 +19,7 @@
  * vanished thread had, which is free now; or waits for a vanished thread to take it. `site`: who waits.
  * Context: child, any thread that holds `mutex`.
  */
-bool fsafe_python_gil_ends_wait(const pthread_cond_t *condvar, const pthread_mutex_t *mutex, bool timed, uintptr_t site);
+bool fsafe_python_gil_ends_wait(const pthread_cond_t *condvar, const pthread_mutex_t *mutex, bool timed,
+                                uintptr_t site);
 
 #endif

@@ -138,15 +138,21 @@ bool fsafe_python_is_running(void)
     return fsafe_python_is_bound() && fsafe_python.Py_IsInitialized() && !is_finalizing();
 }
 
-bool fsafe_python_has_gil(void)
+void *fsafe_python_state_with_gil(void)
 {
-    if (!fsafe_python_is_running())
-        return false;
     void *(*current)(void) = fsafe_python.PyThreadState_GetUnchecked != NULL
                                  ? fsafe_python.PyThreadState_GetUnchecked
                                  : fsafe_python._PyThreadState_UncheckedGet;
-    void *own = fsafe_python.PyGILState_GetThisThreadState();
-    /* To 3.11 `current` is whoever has the GIL, later it is this thread's own, if it has the GIL. */
-    return own != NULL && current != NULL && current() == own &&
+    if (!fsafe_python_is_bound() || current == NULL)
+        return NULL;
+    void *state = current();
+    /* To 3.11 it is that of whoever has the GIL, later it is this thread's own, if it has the GIL. */
+    return version >= 0x030c || state == fsafe_python.PyGILState_GetThisThreadState() ? state : NULL;
+}
+
+bool fsafe_python_has_gil(void)
+{
+    void *own = fsafe_python_is_running() ? fsafe_python_state_with_gil() : NULL;
+    return own != NULL && own == fsafe_python.PyGILState_GetThisThreadState() &&
            fsafe_python.PyThreadState_GetInterpreter(own) == fsafe_python.PyInterpreterState_Main();
 }

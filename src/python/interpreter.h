@@ -75,6 +75,9 @@ static inline bool fsafe_python_is_text(uintptr_t site)
 /* Whether the interpreter is initialized and not being finalized. Context: any thread. */
 bool fsafe_python_is_running(void);
 
+/* The state of the calling thread, if it has the GIL; else NULL. Two short calls. Context: any thread. */
+void *fsafe_python_state_with_gil(void);
+
 /*
  * Whether the calling thread holds the GIL of the main interpreter, which runs and is not being finalized: then its
  * functions may be called. False in a thread of a sub-interpreter. Context: any thread, also in a child.

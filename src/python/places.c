@@ -26,9 +26,12 @@ static void *own_state(void)
     return fsafe_python_is_running() ? fsafe_python.PyGILState_GetThisThreadState() : NULL;
 }
 
+/* On a path that is to be short: whoever has the GIL need not ask whether the interpreter still runs. */
 uintptr_t fsafe_python_places_instruction(uintptr_t site)
 {
-    const void *state = own_state();
+    const void *state = fsafe_python_state_with_gil();
+    if (state == NULL)
+        state = own_state();
     uintptr_t instruction = state != NULL ? fsafe_python_frames_instruction(state) : 0;
     return instruction != 0 ? instruction : site;
 }
