@@ -150,6 +150,7 @@ static void in_child(void)
 {
     fsafe_fork_in_child(true);
     fsafe_handlers_child_allocator();
+    fsafe_python_child();
     fsafe_handlers_child();
 }
 

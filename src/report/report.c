@@ -8,6 +8,7 @@
 #include "report/report.h"
 #include "report/tally.h"
 
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -216,8 +217,42 @@ static void tell_without_memory(const struct fsafe_event *event)
     end_line(&line);
 }
 
-void fsafe_report_event(const struct fsafe_event *event)
+static const struct fsafe_report_sources *_Atomic known_sources;
+
+void fsafe_report_know_sources(const struct fsafe_report_sources *sources)
 {
+    atomic_store_explicit(&known_sources, sources, memory_order_release);
+}
+
+static void find_sources(struct fsafe_event *event, struct fsafe_source *wanted_in, struct fsafe_source *held_in)
+{
+    const struct fsafe_report_sources *known = atomic_load_explicit(&known_sources, memory_order_acquire);
+    if (known == NULL)
+        return;
+    if (event->wanted_in == NULL && known->here(wanted_in))
+        event->wanted_in = wanted_in;
+    if (event->holder.source == NULL && known->held(&event->holder, held_in))
+        event->holder.source = held_in;
+}
+
+/* A place that is an interpreter's instruction is in no module: its source says all. */
+static void drop_instructions(struct fsafe_event *event, struct fsafe_place *places)
+{
+    if (event->wanted_in != NULL && places[FSAFE_WANTED_PLACE].module[0] == '\0') {
+        event->wanted_at = 0;
+        places[FSAFE_WANTED_PLACE].address = 0;
+    }
+    if (event->holder.source != NULL && places[FSAFE_SINCE_PLACE].module[0] == '\0') {
+        event->holder.since = 0;
+        places[FSAFE_SINCE_PLACE].address = 0;
+    }
+}
+
+void fsafe_report_event(const struct fsafe_event *told)
+{
+    struct fsafe_source wanted_in, held_in;
+    struct fsafe_event copy = *told, *event = &copy;
+    find_sources(event, &wanted_in, &held_in);
     uint64_t times = fsafe_tally_count(event);
     bool all = fsafe_options.verbose || fsafe_options.mode == FSAFE_MODE_ABORT;
     if (!all && !is_power_of_ten(times))
@@ -235,6 +270,7 @@ void fsafe_report_event(const struct fsafe_event *event)
     details->tid = fsafe_sys_gettid();
     clock_gettime(CLOCK_REALTIME, &details->when);
     find_places(work);
+    drop_instructions(event, details->places);
     find_thread_name(details->pid, details->tid, details->own_name);
     /* As it is now, if the thread still runs: a program usually names a thread after its first lock. */
     find_thread_name(event->holder.pid, event->holder.tid, details->holder_name);

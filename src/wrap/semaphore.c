@@ -6,6 +6,7 @@
 
 #include "fork/coordinator.h"
 #include "python/orphans.h"
+#include "python/places.h"
 #include "repair/semaphore.h"
 #include "wrap/next.h"
 
@@ -171,13 +172,13 @@ static inline int take(sem_t *semaphore, uintptr_t site, const struct attempt *a
 FSAFE_EXPORT int sem_wait(sem_t *semaphore)
 {
     static const struct attempt attempt = {.how = WAIT};
-    return take(semaphore, FSAFE_CALLER(), &attempt);
+    return take(semaphore, fsafe_python_site(FSAFE_CALLER()), &attempt);
 }
 
 FSAFE_EXPORT int sem_trywait(sem_t *semaphore)
 {
     static const struct attempt attempt = {.how = TRYWAIT};
-    return take(semaphore, FSAFE_CALLER(), &attempt);
+    return take(semaphore, fsafe_python_site(FSAFE_CALLER()), &attempt);
 }
 
 /* libc refuses an impossible time even when there is a token. */
@@ -190,7 +191,7 @@ FSAFE_EXPORT int sem_timedwait(sem_t *semaphore, const struct timespec *until)
 {
     if (!is_valid(until))
         return FSAFE_NEXT(sem_timedwait)(semaphore, until);
-    return take(semaphore, FSAFE_CALLER(),
+    return take(semaphore, fsafe_python_site(FSAFE_CALLER()),
                 &(const struct attempt){.how = TIMEDWAIT, .clock = CLOCK_REALTIME, .until = until});
 }
 
@@ -199,7 +200,7 @@ FSAFE_EXPORT int sem_clockwait(sem_t *semaphore, clockid_t clock, const struct t
 {
     if (!is_valid(until) || (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC))
         return FSAFE_NEXT(sem_clockwait)(semaphore, clock, until);
-    return take(semaphore, FSAFE_CALLER(),
+    return take(semaphore, fsafe_python_site(FSAFE_CALLER()),
                 &(const struct attempt){.how = CLOCKWAIT, .clock = clock, .until = until});
 }
 #endif
