@@ -103,6 +103,7 @@ void fsafe_start_second_thread(void)
         .barrier_init = FSAFE_NEXT(pthread_barrier_init),
         .barrier_wait = FSAFE_NEXT(pthread_barrier_wait),
     });
+    fsafe_layout_cond_self_test();
     pthread_setcancelstate(state, NULL);
     errno = saved;
 }
