@@ -98,7 +98,10 @@ struct fsafe_layout_calls {
 /* Fills in fsafe_layout, after fsafe_fresh_learn, and keeps the calls. Context: start-up (uses locks of its own). */
 void fsafe_layout_self_test(const struct fsafe_layout_calls *calls);
 
-/* The part about condition variables, once more when libc/fresh has learned what one looks like. Context: the same. */
+/*
+ * The part about condition variables, once more when libc/fresh has learned what one looks like. Context: a thread
+ * about to make another.
+ */
 void fsafe_layout_cond_self_test(void);
 
 /*
