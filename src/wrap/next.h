@@ -13,6 +13,7 @@
 #include "wrap/regions.h"
 #endif
 
+#include <dlfcn.h>
 #include <grp.h>
 #include <netdb.h>
 #include <pthread.h>

@@ -15,8 +15,8 @@
 #include "repair/mutex.h"
 #include "repair/semaphore.h"
 #include "repair/spin.h"
-#include "repair/standin.h"
 #include "report/report.h"
+#include "report/tally.h"
 #include "track/gate.h"
 #include "wrap/next.h"
 #include "wrap/start.h"
@@ -146,13 +146,20 @@ static void start(char *const *environment)
     });
     fsafe_layout_stream_self_test(FSAFE_NEXT(flockfile), FSAFE_NEXT(funlockfile));
 #ifdef FSAFE_LIBC_GLIBC
-    fsafe_loader_find(FSAFE_NEXT(dl_iterate_phdr)); /* now: the first thread may be made inside of dlopen */
+    /* Now, not before the second thread, which may be made inside of dlopen. */
+    fsafe_loader_find(&(const struct fsafe_loader_calls){
+        .iterate = FSAFE_NEXT(dl_iterate_phdr),
+        .trylock = FSAFE_NEXT(pthread_mutex_trylock),
+        .unlock = FSAFE_NEXT(pthread_mutex_unlock),
+    });
+    if (fsafe_loader_loading_lock == NULL && fsafe_options.verbose)
+        fsafe_report_note("this C library's lock of dlopen is unknown: a fork beside one is not drained");
 #endif
     atomic_store_explicit(&has_to_learn, true, memory_order_relaxed);
     fsafe_spin_start(FSAFE_NEXT(pthread_spin_trylock));
+    fsafe_tally_start();
     fsafe_lineage_start();
     fsafe_gate_start();
-    fsafe_standin_start();
     const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave, .is_stale = is_stale,
                                                .clear_stale = fsafe_mutex_clear_stale};
     if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start(register_atfork)) {
