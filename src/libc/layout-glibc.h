@@ -9,13 +9,9 @@
 
 #include "base/compiler.h"
 #include "base/sys.h"
+#include "libc/late.h"
 
-#ifdef HAVE_SYS_SINGLE_THREADED_H
-#include <sys/single_threaded.h>
-#define FSAFE_SINGLE_THREADED() __libc_single_threaded
-#else
-#define FSAFE_SINGLE_THREADED() 0
-#endif
+#define FSAFE_SINGLE_THREADED() (*fsafe_late_single_threaded != 0)
 
 /* __kind: two bits of type, then flags. Set by pthread_mutex_init and kept. */
 #define FSAFE_GLIBC_TYPE 0x3

@@ -99,6 +99,12 @@ struct fsafe_layout_calls {
 void fsafe_layout_self_test(const struct fsafe_layout_calls *calls);
 
 /*
+ * The part about condition variables, once more when libc/fresh has learned what one looks like. Context: a thread
+ * about to make another.
+ */
+void fsafe_layout_cond_self_test(void);
+
+/*
  * Returns what this libc writes as owner when the calling thread takes a mutex. That is not always the
  * thread id: after a raw SYS_fork libc goes on with the old one.
  */
