@@ -6,6 +6,8 @@
 #include "fork/coordinator.h"
 #include "fork/drain.h"
 #include "fork/handlers.h"
+#include "python/room.h"
+#include "fork/loading.h"
 #include "repair/loader.h"
 #include "repair/logger.h"
 #include "repair/mutex.h"
@@ -47,11 +49,13 @@ static void close_gate(struct fsafe_thread *self)
     self->gate_closed_by = self->forks;
     fsafe_drain_begin(self);
     self->gate_closed_by = self->has_turn ? self->forks : 0;
+    fsafe_loading_prepare(self);
 }
 
 static void end_fork(struct fsafe_thread *self)
 {
     bool closed = self->gate_closed_by != 0 && self->gate_closed_by == self->forks;
+    fsafe_loading_end(self);
     leave_fork(self);
     if (!closed)
         return;
@@ -63,6 +67,7 @@ static void prepare(void)
 {
     fsafe_handlers_prepare();
     fsafe_fork_notice(); /* or the drain would wait for threads that vanished long ago */
+    fsafe_python_prepare();
     struct fsafe_thread *self = enter_fork();
     if (self != NULL) {
         fsafe_stdio_prepare(self);
@@ -114,6 +119,7 @@ static void adopt(bool by_libc)
     fsafe_thread_adopt(self, by_libc);
     fsafe_loader_adopt(self, former);
     if (self != NULL) {
+        fsafe_loading_adopt(self, former);
         fsafe_mutex_adopt(self);
         fsafe_stdio_child(self);
     }

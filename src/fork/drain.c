@@ -22,8 +22,8 @@
  * With locks only: a child can take them over. It is worth FORKSAFE_DRAIN_LOCKS_MS; a tenth of it, and two looks, when
  * all their holders sleep; six times as much as long as one of them would run but had no processor since the last look.
  *
- * The gate is closed for SLICE_US at a time, then everybody may go on for BREATH_US. After PATIENT rounds the machine is
- * so busy that a slice says nothing: they become longer.
+ * The gate is closed for SLICE_US at a time, then everybody may go on for BREATH_US. Where one of those inside would run
+ * and gets no processor the machine is so busy that such a slice says nothing: then it is STARVED_SLICE_US.
  */
 enum {
     LOOK_US = 1000,
@@ -34,9 +34,8 @@ enum {
     ASLEEP_SHARE = 10,
     STARVED_TIMES = 6,
     SLICE_US = 2000,
-    LONG_SLICE_US = 20000,
+    STARVED_SLICE_US = 20000,
     BREATH_US = 200,
-    PATIENT = 8,
     BEARS = 2, /* how often a fork that could go on lets itself be overruled */
 };
 
@@ -106,6 +105,11 @@ static enum state state_of(pid_t tid)
     return number == SYS_futex || number == SYS_wait4 || number == SYS_waitid ? IN_WAIT : IN_CALL;
 }
 
+bool fsafe_drain_sleeps(pid_t tid)
+{
+    return state_of(tid) != RUNNING;
+}
+
 static bool is_other(const struct fsafe_thread *thread, const struct fsafe_thread *self)
 {
     return thread != self && fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended;
@@ -125,7 +129,7 @@ struct drain {
     uint64_t next_look;
     uint64_t last_left_us;    /* when the latest got out */
     uint64_t holders_us;      /* since when there were only holders of locks; UINT64_MAX: there are others */
-    uint64_t last_starved_us; /* when one of those was seen to have had no processor */
+    uint64_t starved_until_us; /* until then one is believed to be without a processor, as it was at a look */
     unsigned fewest;
     unsigned waiting_looks, asleep_looks;
 };
@@ -170,18 +174,22 @@ static enum state look_at_all(const struct drain *drain, enum fsafe_where where,
     return running ? RUNNING : calling ? IN_CALL : IN_WAIT;
 }
 
+static void note_starved(struct drain *drain, bool starved, uint64_t waited)
+{
+    if (starved)
+        drain->starved_until_us = waited + (uint64_t)LOOK_US * 2;
+}
+
 /* With locks only. */
 static bool is_enough_of_holders(struct drain *drain, uint64_t waited)
 {
     bool starved;
     bool asleep = look_at_all(drain, FSAFE_HOLDING, &starved) != RUNNING;
     drain->asleep_looks = asleep ? drain->asleep_looks + 1 : 0;
-    if (starved)
-        drain->last_starved_us = waited;
+    note_starved(drain, starved, waited);
     uint64_t since = waited - drain->holders_us;
     return drain->asleep_looks >= 2 ||
-           (since >= drain->locks_us && (since >= drain->locks_us * STARVED_TIMES ||
-                                         waited - drain->last_starved_us > (uint64_t)LOOK_US * 2));
+           (since >= drain->locks_us && (since >= drain->locks_us * STARVED_TIMES || waited >= drain->starved_until_us));
 }
 
 static bool is_enough_of_callers(struct drain *drain, uint64_t waited)
@@ -189,6 +197,7 @@ static bool is_enough_of_callers(struct drain *drain, uint64_t waited)
     /* When all wait, and still do at the next looks, it is for somebody outside: perhaps us. */
     bool starved;
     enum state state = look_at_all(drain, FSAFE_CALLING, &starved);
+    note_starved(drain, starved, waited);
     drain->waiting_looks = state == IN_WAIT ? drain->waiting_looks + 1 : 0;
     return drain->waiting_looks >= 4 ||
            (state == IN_CALL && waited - drain->last_left_us >= drain->budget_us / SLEEPERS_SHARE);
@@ -220,9 +229,9 @@ static void give_up_on_all(const struct drain *drain)
 /*
  * Gate closed: waits until nobody is inside or it is no use to wait any longer: true. False: the others have to breathe.
  */
-static bool wait_until_empty(struct drain *drain, unsigned slice_us)
+static bool wait_until_empty(struct drain *drain)
 {
-    uint64_t slice_end = now_us() - drain->begun_us + slice_us;
+    uint64_t begin = now_us() - drain->begun_us, slice_end = begin + SLICE_US, last_end = begin + STARVED_SLICE_US;
     enum fsafe_where worst;
     unsigned inside;
     for (unsigned round = 0; (inside = count_inside(drain, &worst)) != 0; round++) { /* model: look */
@@ -235,6 +244,11 @@ static bool wait_until_empty(struct drain *drain, unsigned slice_us)
         if (is_enough(drain, worst, waited)) {
             give_up_on_all(drain); /* model: give up */
             return true;
+        }
+        if (waited >= slice_end && waited < drain->starved_until_us && slice_end < last_end) {
+            /* They need a processor, which those who would be let pass would take from them. */
+            slice_end = last_end;
+            fsafe_gate_insist((drain->begun_us + last_end) * 1000);
         }
         if (waited >= slice_end || !fsafe_gate_is_ours(drain->self))
             return false;
@@ -261,18 +275,17 @@ void fsafe_drain_begin(struct fsafe_thread *self)
     uint64_t until_ns = (drain.begun_us + drain.budget_us) * 1000;
     drain.next_look = drain.locks_us / ASLEEP_SHARE;
     bool late = false, others;
-    for (unsigned round = 0, overruled = 0;;) {
+    for (unsigned overruled = 0;;) {
         /* In each round anew: a signal handler may have forked in between, and this be its child. */
         atomic_store(&self->forking, fsafe_ledger_depth(fsafe_thread_locks(self)) + 1);
         if (!fsafe_gate_close(self, late || overruled >= BEARS, &others)) {
             late = !fsafe_gate_await_turn(until_ns);
             continue;
         }
-        bool ready = !others || wait_until_empty(&drain, round < PATIENT ? SLICE_US : LONG_SLICE_US);
+        bool ready = !others || wait_until_empty(&drain);
         if (ready && fsafe_gate_commit(self))
             return;
         overruled += ready;
-        round++;
         fsafe_gate_open(self, fsafe_ledger_depth(fsafe_thread_locks(self)) + 1);
         fsafe_sys_pause_us(BREATH_US);
     }

@@ -5,6 +5,7 @@
 #include "base/options.h"
 #include "base/pages.h"
 #include "base/sys.h"
+#include "libc/loader.h"
 #include "track/gate.h"
 #include "track/thread.h"
 
@@ -35,6 +36,9 @@ enum { SHARERS = 16, SHARE_NS = 2000000, STOPPED_NS = 3000000, OPEN_NS = 2000000
 /* When the gate was closed last, and when it may be again. */
 static _Atomic uint64_t closed_ns FSAFE_FORK_STATE;
 static _Atomic uint64_t open_until_ns FSAFE_FORK_STATE;
+
+/* Nobody revokes a closing before this. */
+static _Atomic uint64_t insists_ns FSAFE_FORK_STATE;
 
 /* A word that changes whenever a thread opens the gate or leaves a closing, and how many threads sleep until then. */
 static _Atomic uint32_t turns FSAFE_FORK_STATE;
@@ -276,6 +280,11 @@ bool fsafe_gate_is_ours(const struct fsafe_thread *self)
     return self->gate_firm || (atomic_load(&fsafe_ledger_closers) & CLOSED) != 0;
 }
 
+void fsafe_gate_insist(uint64_t until_ns)
+{
+    atomic_store(&insists_ns, until_ns);
+}
+
 bool fsafe_gate_commit(struct fsafe_thread *self)
 {
     uint32_t seen = atomic_load(&fsafe_ledger_closers);
@@ -381,7 +390,9 @@ static bool wait_until_open(struct stay *stay)
             return true;
         if (atomic_load(&expired) == turn)
             return false;
-        if (sleep_a_turn(turn, stay->enough_ns < stay->until_ns ? stay->enough_ns : stay->until_ns))
+        uint64_t insists_ns_now = atomic_load(&insists_ns);
+        uint64_t enough_ns = stay->enough_ns > insists_ns_now ? stay->enough_ns : insists_ns_now;
+        if (sleep_a_turn(turn, enough_ns < stay->until_ns ? enough_ns : stay->until_ns))
             continue;
         if (fsafe_gate_now_ns() >= stay->until_ns) {
             atomic_store(&expired, turn);
@@ -397,7 +408,8 @@ static bool wait_until_open(struct stay *stay)
 /* One who is inside has to get out, whichever of the ledgers says so; and who closed it may not be in this process. */
 static bool may_be_stopped(struct fsafe_thread *self)
 {
-    return self != NULL && !self->has_turn && fsafe_gate_where(self) == FSAFE_OUTSIDE && !fsafe_lineage_is_unadopted();
+    return self != NULL && !self->has_turn && fsafe_gate_where(self) == FSAFE_OUTSIDE &&
+           fsafe_loader_owner() != self->owner && !fsafe_lineage_is_unadopted();
 }
 
 void fsafe_gate_pass(struct fsafe_ledger *ledger, uint32_t next)

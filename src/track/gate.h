@@ -127,6 +127,9 @@ bool fsafe_gate_await_turn(uint64_t until_ns);
 /* Whether it is closed still, since `self` closed it. Context: `self`, which has. */
 bool fsafe_gate_is_ours(const struct fsafe_thread *self);
 
+/* Whom the gate stops must not open it before then: somebody inside gets no processor. Context: as above. */
+void fsafe_gate_insist(uint64_t until_ns);
+
 /*
  * From a commit on nobody can open it; it is the last step before the fork. True: nobody has passed since `self` closed
  * it, so what it saw of the others is so. Context: as above.

@@ -90,6 +90,7 @@ struct fsafe_thread {
     bool has_turn, gate_user, gate_firm; /* the gate's own: what this thread has done to it */
     bool signals_blocked;                /* since it has closed the gate; fork_signals is the mask to go back to */
     struct fsafe_sigset fork_signals;
+    uint32_t loading_held_by;        /* which of them holds the loader's lock (fork/loading); 0: none */
     struct fsafe_stdio_holds *fork_files; /* see repair/stdio.h; NULL: none */
 
     /* Where the ledgers begin; most threads never need more. */
