@@ -45,6 +45,30 @@ static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner)
     return false;
 }
 
+static inline bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+    return false;
+}
+
+static inline bool fsafe_layout_lock_queued(pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+    return false;
+}
+
+static inline bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock, const struct timespec *until)
+{
+    (void)m, (void)clock, (void)until;
+    return true;
+}
+
+static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+    return false;
+}
+
 static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner)
 {
     (void)m, (void)owner;

@@ -141,6 +141,14 @@ bool fsafe_layout_thread_may_be(pthread_t thread);
  *       whether the next three may be used: private, of an ordinary kind, self-test passed.
  *   bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner)
  *       takes a free mutex for `owner`, as libc would; false, nothing changed, when it is not free.
+ *   bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int owner)
+ *       whether `owner` may wait for it by the next three: one of those in_place names, and no error to be given.
+ *   bool fsafe_layout_lock_queued(pthread_mutex_t *m, int owner)
+ *       takes it, if it is free, as one of several who want it: whoever releases it wakes the next. If not, marks it so.
+ *   bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock, const struct timespec *until)
+ *       sleeps while it is marked so; may return for no reason. False: it is `until` (NULL: it never is).
+ *   bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
+ *       of the adaptive kind: tries for as long as libc would before it sleeps.
  *   bool fsafe_layout_relock(pthread_mutex_t *m, int owner)
  *       locks a recursive mutex that `owner` holds once more; false, nothing changed, when that is not so.
  *   enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner)

@@ -234,10 +234,10 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     self->ended = false;
     self->fork_number = 0;
     self->fork_site = self->fork_frame = 0;
-    self->gate_closed = self->gate_frozen = false;
+    self->has_turn = self->gate_user = self->gate_firm = self->signals_blocked = false;
     self->forks = 0;
     self->gate_closed_by = 0;
-    atomic_store_explicit(&self->forking, false, memory_order_relaxed);
+    atomic_store_explicit(&self->forking, 0, memory_order_relaxed);
     self->python_outlasted = 0;
     self->fork_files = NULL;
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name, 0, 0, 0, 0);

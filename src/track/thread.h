@@ -8,6 +8,7 @@
 #ifndef FSAFE_TRACK_THREAD_H
 #define FSAFE_TRACK_THREAD_H
 
+#include "base/sys.h"
 #include "track/ledger.h"
 #include "track/lineage.h"
 
@@ -17,6 +18,7 @@
 
 enum { FSAFE_FORMER_OWNERS = 8, FSAFE_WAITS_NESTED = 6 };
 #define FSAFE_JOINING 0x80000000u
+#define FSAFE_FORKING_NOW UINT32_MAX /* it has closed the gate: whatever it does */
 
 /* What a ledger is about. A thread has one of each. */
 enum fsafe_ledger_of {
@@ -53,8 +55,13 @@ struct fsafe_thread {
      * here, so that whoever frees the slot of a thread that he found dead frees no later one's.
      */
     _Atomic uint64_t generation;
-    _Atomic uint64_t drain_begun_us, drain_processor_us; /* fork/drain's: how long the thread had run by then */
-    _Atomic bool forking; /* between a fork's prepare and its end: nobody's drain waits for it, no gate stops it */
+    /* fork/drain's: when it began, how long the thread had run by then, and by the latest look. */
+    _Atomic uint64_t drain_begun_us, drain_processor_us, drain_seen_us;
+    /*
+     * What no drain waits for, between a fork's prepare and its end: the records below this one, which the thread forks
+     * with. 0: it is not forking.
+     */
+    _Atomic uint32_t forking;
     int owner; /* what libc writes as owner into the mutexes this thread takes; see libc/layout.h */
 
     struct fsafe_ledger ledgers[FSAFE_LEDGERS]; /* use the accessors below */
@@ -81,8 +88,10 @@ struct fsafe_thread {
     uintptr_t fork_site, fork_frame; /* where it was called from, and the frame of our function that was */
     uint32_t forks; /* how many it is in the middle of: a handler, the program's or a signal's, may make another */
     uint32_t gate_closed_by;         /* which of them has to open the gate again; 0: none */
+    bool has_turn, gate_user, gate_firm; /* the gate's own: what this thread has done to it */
+    bool signals_blocked;                /* since it has closed the gate; fork_signals is the mask to go back to */
+    struct fsafe_sigset fork_signals;
     uint32_t loading_held_by;        /* which of them holds the loader's lock (fork/loading); 0: none */
-    bool gate_closed, gate_frozen;   /* the gate's own: what this thread has done to it */
     uint8_t python_outlasted; /* how often in a row the drain for Python's locks waited for it in vain */
     struct fsafe_stdio_holds *fork_files; /* see repair/stdio.h; NULL: none */
 
