@@ -44,7 +44,7 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
             claims.living_was_owner = true;
         if (!find_record(&thread->ledgers[of], of, lock, &stage, &site))
             continue;
-        if (thread->ended && (generation == now || of == FSAFE_TOKENS)) {
+        if (thread->ended && generation == now) {
             claims.died_with_it = true;
             continue;
         }

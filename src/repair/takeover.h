@@ -35,7 +35,7 @@ struct fsafe_claims {
     bool living_holds;             /* a thread of this process has it (semaphores: stage held) */
     bool living_is_at_it;          /* one may be taking or releasing it now */
     bool living_was_owner;         /* one is called `owner`, or was before it forked */
-    /* One ended and never released it: in this process, or for a semaphore in any before it as well. */
+    /* One of this process ended and never released it. */
     bool died_with_it;
 };
 
