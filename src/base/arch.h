@@ -44,6 +44,18 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
             :                                                                        \
             : "i"(SYS_clone), "i"(SYS_fork), "i"(SYS_clone3), "i"(SYS_futex), "i"(offset))
 
+/*
+ * Defines a function of up to three arguments that calls `first`() and then jumps to what that returned, with the
+ * arguments as they were: who is jumped to sees its caller's caller.
+ */
+#define FSAFE_ARCH_FIRST(name, first)                                                                  \
+    __asm__(".text\n\t.p2align 4\n\t.globl " #name "\n\t.type " #name ", @function\n" #name ":\n\t" \
+            ".cfi_startproc\n\tendbr64\n\t"                                                            \
+            "push %rdi\n\tpush %rsi\n\tpush %rdx\n\t.cfi_adjust_cfa_offset 24\n\t"                   \
+            "call " #first "\n\t"                                                                       \
+            "pop %rdx\n\tpop %rsi\n\tpop %rdi\n\t.cfi_adjust_cfa_offset -24\n\t"                     \
+            "jmp *%rax\n\t.cfi_endproc\n\t.size " #name ", . - " #name)
+
 #elif defined(__aarch64__)
 
 static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, long e, long f)
@@ -61,6 +73,15 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
                      : "memory");
     return x0;
 }
+
+#define FSAFE_ARCH_FIRST(name, first)                                                                    \
+    __asm__(".text\n\t.p2align 4\n\t.globl " #name "\n\t.type " #name ", %function\n" #name ":\n\t"   \
+            ".cfi_startproc\n\thint 34\n\t" /* bti c */                                                \
+            "stp x0, x1, [sp, -32]!\n\tstp x2, x30, [sp, 16]\n\t.cfi_adjust_cfa_offset 32\n\t"        \
+            ".cfi_offset x30, -8\n\tbl " #first "\n\tmov x16, x0\n\t"                                 \
+            "ldp x2, x30, [sp, 16]\n\tldp x0, x1, [sp], 32\n\t"                                       \
+            ".cfi_adjust_cfa_offset -32\n\t.cfi_restore x30\n\t"                                      \
+            "br x16\n\t.cfi_endproc\n\t.size " #name ", . - " #name)
 
 #else
 

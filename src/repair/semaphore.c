@@ -74,9 +74,10 @@ void fsafe_semaphore_goes_back(struct fsafe_sem_words *words, const sem_t *semap
                                                 memory_order_relaxed);
 }
 
+/* At a fork, and not by its own end before. */
 static bool is_vanished(const struct fsafe_thread *thread)
 {
-    return fsafe_thread_generation(thread) < fsafe_lineage_generation() && !thread->ended;
+    return fsafe_thread_is_vanished(thread) && !thread->ended;
 }
 
 /* The latest vanished thread that was taking or posting it; NULL as well if the caller is, whom a signal interrupted. */
@@ -87,10 +88,8 @@ static const struct fsafe_thread *find_at_it(uintptr_t semaphore, const struct f
         return NULL;
     for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
         const struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uint32_t generation = fsafe_thread_generation(thread);
-        if (generation != 0 && is_vanished(thread) &&
-            atomic_load_explicit(&thread->at_token, memory_order_relaxed) == semaphore &&
-            (found == NULL || fsafe_thread_generation(found) < generation))
+        if (is_vanished(thread) && atomic_load_explicit(&thread->at_token, memory_order_relaxed) == semaphore &&
+            (found == NULL || fsafe_thread_generation(found) < fsafe_thread_generation(thread)))
             found = thread;
     }
     return found;

@@ -53,7 +53,7 @@ static inline bool fsafe_semaphore_is_plain(uint32_t note, const sem_t *semaphor
 {
     return self != NULL &&
            note == fsafe_semaphore_note_of((uintptr_t)semaphore,
-                                           atomic_load_explicit(&self->generation, memory_order_relaxed));
+                                           (uint32_t)atomic_load_explicit(&self->generation, memory_order_relaxed));
 }
 
 /* The same without regard to whether tokens went back. */

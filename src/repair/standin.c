@@ -2,11 +2,11 @@
 #include "config.h"
 
 #include "base/options.h"
-#include "base/pages.h"
 #include "base/sys.h"
 #include "repair/loader.h"
 #include "repair/standin.h"
 #include "report/report.h"
+#include "report/tally.h"
 #include "track/thread.h"
 
 #include <string.h>
@@ -25,17 +25,6 @@ static const uint32_t needs[FSAFE_REGIONS] = {
 
 /* The generation in which a stand-in was last spoken of, for each region. */
 static _Atomic uint32_t told[FSAFE_REGIONS];
-
-/* The regions that somebody in the family was warned of. Without the page each process has its own. */
-static _Atomic uint32_t own_warned;
-static _Atomic uint32_t *warned = &own_warned;
-
-void fsafe_standin_start(void)
-{
-    void *page = fsafe_pages_map_shared();
-    if (page != NULL)
-        warned = page;
-}
 
 static uint32_t vanished_inside(enum fsafe_region region)
 {
@@ -86,7 +75,7 @@ static FSAFE_COLD void warn(enum fsafe_region region, const char *what, uintptr_
     /* After a drain only who sleeps, or works for long, is inside: of a vague region that is no news at all. */
     if (region == FSAFE_REGION_PASSING || (vague && fsafe_options.mode == FSAFE_MODE_REPAIR))
         return;
-    bool again = (atomic_fetch_or_explicit(warned, FSAFE_REGION_BIT(region), memory_order_relaxed) &
+    bool again = (atomic_fetch_or_explicit(&fsafe_tally->warned, FSAFE_REGION_BIT(region), memory_order_relaxed) &
                   FSAFE_REGION_BIT(region)) != 0;
     if (!again || ends)
         tell(ends ? FSAFE_WOULD_HANG : FSAFE_MAY_HANG, vanished_inside(region), what, site);

@@ -9,9 +9,6 @@
 #include "track/gate.h"
 #include "track/lineage.h"
 
-/* Makes the page that a family of processes remembers in what was said. Context: start-up. */
-void fsafe_standin_start(void);
-
 /*
  * Whether a stand-in is to do the work. `what` names the call in the line, `site` the place that makes it. Told once
  * for each region and process. In mode report always false, and mode abort ends the process. errno kept. Context: any

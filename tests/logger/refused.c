@@ -200,7 +200,7 @@ void scn_cases(void)
         const bool saved = mended || (row->call != NULL && strcmp(row->call, "syslog") == 0);
         const bool hangs = row->call != NULL && !saved;
         snprintf(says[i], sizeof says[i],
-                 "once:may hang on the C library's lock \\(%s\\) for .* in use at fork by \\d+ \"worker\" since .*; fork \\d by",
+                 "once:may hang on the C library's lock \\(%s\\) for .* in use at fork by \\d+ \"worker\" since .* fork \\d by",
                  row->call ? row->call : "");
         scn_add((struct scn_case){.bare = hangs || saved ? "hangs" : "fine", .preloaded = hangs ? "hangs" : "fine",
                                   .run = refused, .entry = row,

@@ -94,9 +94,9 @@ struct kind {
 };
 
 static const struct kind kinds[] = {
-    {"rust", "once:took over futex 0x[0-9a-f]+ .*\\(Rust std\\) for .*; fork 1 by \\d+",
+    {"rust", "once:took over futex 0x[0-9a-f]+ .*\\(Rust std\\) for .* fork 1 by \\d+",
      "would hang on futex 0x[0-9a-f]+ .*\\(Rust std\\) ;; " SCN_NEVER_TAKES, rust_lock, rust_trylock, rust_unlock},
-    {"glib", "once:took over futex 0x[0-9a-f]+ .*\\(GLib\\) for .*libglib-2\\.0\\.so.*; fork 1 by \\d+",
+    {"glib", "once:took over futex 0x[0-9a-f]+ .*\\(GLib\\) for .*libglib-2\\.0\\.so.* fork 1 by \\d+",
      "would hang on futex 0x[0-9a-f]+ .*\\(GLib\\) ;; " SCN_NEVER_TAKES, glib_lock, glib_trylock, glib_unlock},
 };
 

@@ -138,9 +138,9 @@ START_TEST(ledger_drops_at_any_stage)
 {
     begin();
     push(lock_of(1) | FSAFE_HELD, never_stale);
-    push(lock_of(2) | FSAFE_LEAVING, never_stale);
+    push(lock_of(2) | FSAFE_READING, never_stale);
     ck_assert_uint_eq(fsafe_ledger_find(&ledger, lock_of(1)), 1);
-    ck_assert_uint_eq(fsafe_ledger_find(&ledger, lock_of(1) | FSAFE_LEAVING), 1);
+    ck_assert_uint_eq(fsafe_ledger_find(&ledger, lock_of(1) | FSAFE_READING), 1);
     assert_recorded(lock_of(1) | FSAFE_HELD);
     ck_assert(fsafe_ledger_drop(&ledger, lock_of(1)));
     ck_assert(fsafe_ledger_drop(&ledger, lock_of(2) | FSAFE_HELD));
