@@ -256,14 +256,12 @@ struct fsafe_glibc_sem {
     uint64_t data; /* value in the low half, number of waiters in the high */
     int private;
     int pad;
-    uint32_t note; /* glibc's struct ends before this; sem_t goes on to 32 bytes */
+    struct fsafe_sem_words words; /* glibc's struct ends before this; sem_t goes on to 32 bytes */
 };
 
-static inline _Atomic uint32_t *fsafe_layout_sem_note(sem_t *s)
+static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
 {
-    if (!fsafe_layout.sem_bytes)
-        return NULL;
-    return (_Atomic uint32_t *)(void *)&((struct fsafe_glibc_sem *)(void *)s)->note;
+    return &((struct fsafe_glibc_sem *)(void *)s)->words;
 }
 
 static inline unsigned fsafe_layout_sem_value(const sem_t *s)
@@ -283,24 +281,27 @@ static inline bool fsafe_layout_sem_try(sem_t *s)
     return false;
 }
 
-static inline bool fsafe_layout_sem_post(sem_t *s)
+static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
 {
     struct fsafe_glibc_sem *sem = (struct fsafe_glibc_sem *)(void *)s;
     uint64_t seen = __atomic_load_n(&sem->data, __ATOMIC_RELAXED);
     do {
-        /* A full semaphore is libc's error to give; so is a value no lock ever has. */
-        if (!fsafe_layout.sem_in_place || (uint32_t)seen > 1)
-            return false;
+        if ((uint32_t)seen != 0)
+            return FSAFE_POST_LIBC;
     } while (!__atomic_compare_exchange_n(&sem->data, &seen, seen + 1, true, __ATOMIC_RELEASE,
                                           __ATOMIC_RELAXED));
-    if (seen >> 32 != 0) /* the futex word is the value's half */
-        fsafe_sys_futex_wake((char *)sem + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0), 1);
-    return true;
+    return seen >> 32 != 0 ? FSAFE_POST_WAKE : FSAFE_POSTED;
+}
+
+static inline void fsafe_layout_sem_wake(sem_t *s)
+{
+    /* The futex word is the value's half. */
+    fsafe_sys_futex_wake((char *)s + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0), 1);
 }
 
 #else
 
-static inline _Atomic uint32_t *fsafe_layout_sem_note(sem_t *s)
+static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
 {
     (void)s;
     return NULL;
@@ -319,10 +320,15 @@ static inline bool fsafe_layout_sem_try(sem_t *s)
     return false;
 }
 
-static inline bool fsafe_layout_sem_post(sem_t *s)
+static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
 {
     (void)s;
-    return false;
+    return FSAFE_POST_LIBC;
+}
+
+static inline void fsafe_layout_sem_wake(sem_t *s)
+{
+    (void)s;
 }
 
 #endif

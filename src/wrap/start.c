@@ -15,7 +15,6 @@
 #include "python/orphans.h"
 #include "repair/mutex.h"
 #include "repair/rescue.h"
-#include "repair/semaphore.h"
 #include "repair/spin.h"
 #include "report/report.h"
 #include "report/tally.h"
@@ -60,19 +59,12 @@ static bool is_stale_at_end(uintptr_t lock, void *self)
     return fsafe_gate_is_region(lock) || (fsafe_lineage_is_child() && fsafe_mutex_is_stale(lock, self));
 }
 
-static bool is_stale_token_at_end(uintptr_t lock, void *self)
-{
-    return (lock & FSAFE_STAGE_MASK) != FSAFE_HELD ||
-           (fsafe_lineage_is_child() && fsafe_semaphore_is_stale(lock, self));
-}
-
 /* Whether the thread dies with locks that only the records can explain. */
 static bool leave(struct fsafe_thread *self)
 {
     bool locks = fsafe_ledger_tidy(fsafe_thread_locks(self), is_stale_at_end, self) > 0;
-    bool tokens = fsafe_ledger_tidy(fsafe_thread_tokens(self), is_stale_token_at_end, self) > 0;
     bool spins = fsafe_ledger_tidy(fsafe_thread_spins(self), fsafe_spin_is_stale, self) > 0;
-    return locks || tokens || spins;
+    return locks || spins || fsafe_thread_has_tokens(self);
 }
 
 static void clear_stale(struct fsafe_thread *vanished)
