@@ -2,23 +2,33 @@
 #include "config.h"
 
 #include "base/options.h"
+#include "python/drain.h"
 #include "python/imports.h"
 #include "python/interpreter.h"
+#include "python/locks.h"
 #include "python/places.h"
 #include "python/room.h"
 #include "report/report.h"
 
 #include <stddef.h>
 
-/* Under the GIL, where any Python code may run. */
+/*
+ * Under the GIL, where any Python code may run. What runs meanwhile may make a thread: it finds the room started. The
+ * parts that have yet to begin know of no locks then, and that is all.
+ */
 static void start(void)
 {
     int bound = FSAFE_PYTHON_BOUND;
     if (!atomic_compare_exchange_strong(&fsafe_python_state, &bound, FSAFE_PYTHON_STARTED))
         return;
+    struct fsafe_object *type, *value, *traceback;
+    fsafe_python.PyErr_Fetch(&type, &value, &traceback);
+    if (fsafe_python_locks_start())
+        fsafe_python_drain_start();
+    fsafe_python.PyErr_Restore(type, value, traceback);
     fsafe_python_places_start();
     fsafe_python_imports_start();
-    if (fsafe_options.verbose)
+    if (fsafe_options.verbose && fsafe_python_is_started())
         fsafe_report_note_number("Python: looking after the locks of CPython 3.", fsafe_python_version() & 0xff);
 }
 

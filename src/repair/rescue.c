@@ -221,24 +221,26 @@ static bool spread(struct net *net)
     return true;
 }
 
-enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call)
+bool fsafe_rescue_begin(const struct fsafe_rescued *call)
 {
     if (fsafe_options.mode != FSAFE_MODE_REPAIR || libc_from == libc_to || call->region == FSAFE_REGION_LOADER ||
         call->region == FSAFE_REGION_DIRECTORY || call->region == FSAFE_REGION_REGEX || !fsafe_takeover_is_alone())
-        return FSAFE_NO_NET;
+        return false;
     if (of_call.generation == fsafe_lineage_generation()) {
         if (of_call.call.frame > call->frame)
-            return FSAFE_NET_ABOVE; /* a call within that call */
+            return true; /* a call within that call */
         withdraw(&of_call); /* left by a longjmp */
     }
     of_call.wait_ns = FIRST_NS;
     of_call.call = *call;
-    return spread(&of_call) ? FSAFE_NET : FSAFE_NO_NET;
+    return spread(&of_call);
 }
 
-void fsafe_rescue_end(void)
+void fsafe_rescue_end(uintptr_t frame)
 {
     struct action now;
+    if (of_call.generation != fsafe_lineage_generation() || of_call.call.frame != frame)
+        return;
     withdraw(&of_call);
     if (of_all.generation != fsafe_lineage_generation() && act(NULL, &now) == 0 && now.handler == on_signal)
         act(&before, NULL);
@@ -274,13 +276,16 @@ void fsafe_rescue_adopt(struct fsafe_thread *self)
 
 void fsafe_rescue_start(void) {}
 
-enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call)
+bool fsafe_rescue_begin(const struct fsafe_rescued *call)
 {
     (void)call;
-    return FSAFE_NO_NET;
+    return false;
 }
 
-void fsafe_rescue_end(void) {}
+void fsafe_rescue_end(uintptr_t frame)
+{
+    (void)frame;
+}
 
 bool fsafe_rescue_has_saved(enum fsafe_region region)
 {
