@@ -42,6 +42,22 @@ static bool holder_vanished(const struct gil *gil)
     return thread != 0 && fsafe_thread_has_vanished((pthread_t)thread);
 }
 
+/* Once somebody of this process has had it the fork is of no more interest; it is asked for often. */
+static bool is_settled(struct gil *gil)
+{
+    static _Atomic uintptr_t settled;
+    static _Atomic uint32_t generation;
+    uint32_t now = fsafe_lineage_generation();
+    if (atomic_load_explicit(&settled, memory_order_relaxed) == (uintptr_t)gil &&
+        atomic_load_explicit(&generation, memory_order_relaxed) == now)
+        return true;
+    if (holder_vanished(gil))
+        return false;
+    atomic_store_explicit(&generation, now, memory_order_relaxed);
+    atomic_store_explicit(&settled, (uintptr_t)gil, memory_order_relaxed);
+    return true;
+}
+
 static void find_holder(const struct gil *gil, struct fsafe_event *event)
 {
     uintptr_t handle = fsafe_python_frames_thread((const void *)gil->last_holder);
@@ -89,7 +105,7 @@ bool fsafe_python_gil_ends_wait(const pthread_cond_t *condvar, const pthread_mut
     if (mutex != (timed ? &gil->mutex : &gil->switch_mutex) || !looks_like_one(gil) || !fsafe_python_is_running())
         return false;
     if (timed)
-        return gil->locked == 1 && holder_vanished(gil) && take_over(gil, site);
+        return gil->locked == 1 && !is_settled(gil) && take_over(gil, site);
     /* It was asked for by a vanished thread, and whoever is there would have to ask again. */
     return fsafe_options.mode == FSAFE_MODE_REPAIR && fsafe_takeover_is_alone();
 }

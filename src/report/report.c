@@ -167,8 +167,15 @@ static void find_places(struct work *work)
     for (unsigned i = 0; i < FSAFE_PLACES; i++)
         mappings[i].path = work->paths[i];
     fsafe_maps_find(mappings, FSAFE_PLACES);
+    const struct fsafe_source *sources[FSAFE_PLACES] = {
+        [FSAFE_WANTED_PLACE] = event->wanted_in,
+        [FSAFE_SINCE_PLACE] = event->holder.source,
+    };
     for (unsigned i = 0; i < FSAFE_PLACES; i++) {
         struct fsafe_place *place = &work->details.places[i];
+        /* An interpreter's instruction lies where the program can write: its source says all. */
+        if (sources[i] != NULL && mappings[i].found && mappings[i].writable)
+            continue;
         fsafe_modules_place(&mappings[i], i != FSAFE_LOCK_PLACE, place);
         if (place->module[0] != '\0' && work->paths[i][0] == '/' && fsafe_tally_is_new_module(work->paths[i])) {
             struct fsafe_new_module *module = &work->details.new_modules[work->details.new_module_count++];
@@ -235,19 +242,6 @@ static void find_sources(struct fsafe_event *event, struct fsafe_source *wanted_
         event->holder.source = held_in;
 }
 
-/* A place that is an interpreter's instruction is in no module: its source says all. */
-static void drop_instructions(struct fsafe_event *event, struct fsafe_place *places)
-{
-    if (event->wanted_in != NULL && places[FSAFE_WANTED_PLACE].module[0] == '\0') {
-        event->wanted_at = 0;
-        places[FSAFE_WANTED_PLACE].address = 0;
-    }
-    if (event->holder.source != NULL && places[FSAFE_SINCE_PLACE].module[0] == '\0') {
-        event->holder.since = 0;
-        places[FSAFE_SINCE_PLACE].address = 0;
-    }
-}
-
 void fsafe_report_event(const struct fsafe_event *told)
 {
     struct fsafe_source wanted_in, held_in;
@@ -270,7 +264,6 @@ void fsafe_report_event(const struct fsafe_event *told)
     details->tid = fsafe_sys_gettid();
     clock_gettime(CLOCK_REALTIME, &details->when);
     find_places(work);
-    drop_instructions(event, details->places);
     find_thread_name(details->pid, details->tid, details->own_name);
     /* As it is now, if the thread still runs: a program usually names a thread after its first lock. */
     find_thread_name(event->holder.pid, event->holder.tid, details->holder_name);

@@ -190,7 +190,7 @@ void fsafe_text_form(struct fsafe_text *text, const struct fsafe_details *detail
     put_first_line(text, details);
     if (details->again)
         return;
-    if (event->holder.since != 0) {
+    if (details->places[FSAFE_SINCE_PLACE].address != 0) {
         begin_detail(text, "since ");
         put_place(text, &details->places[FSAFE_SINCE_PLACE]);
     }
@@ -198,7 +198,7 @@ void fsafe_text_form(struct fsafe_text *text, const struct fsafe_details *detail
         begin_detail(text, event->holder.source->at_fork ? "at fork in " : "since ");
         put_source(text, event->holder.source);
     }
-    if (event->wanted_at != 0) {
+    if (details->places[FSAFE_WANTED_PLACE].address != 0) {
         begin_detail(text, "wanted in ");
         put_place(text, &details->places[FSAFE_WANTED_PLACE]);
     }
