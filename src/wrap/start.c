@@ -12,9 +12,9 @@
 #include "libc/layout.h"
 #include "libc/loader.h"
 #include "libc/symbol.h"
+#include "python/orphans.h"
 #include "repair/mutex.h"
 #include "repair/rescue.h"
-#include "repair/semaphore.h"
 #include "repair/spin.h"
 #include "report/report.h"
 #include "report/tally.h"
@@ -59,19 +59,18 @@ static bool is_stale_at_end(uintptr_t lock, void *self)
     return fsafe_gate_is_region(lock) || (fsafe_lineage_is_child() && fsafe_mutex_is_stale(lock, self));
 }
 
-static bool is_stale_token_at_end(uintptr_t lock, void *self)
-{
-    return (lock & FSAFE_STAGE_MASK) != FSAFE_HELD ||
-           (fsafe_lineage_is_child() && fsafe_semaphore_is_stale(lock, self));
-}
-
 /* Whether the thread dies with locks that only the records can explain. */
 static bool leave(struct fsafe_thread *self)
 {
     bool locks = fsafe_ledger_tidy(fsafe_thread_locks(self), is_stale_at_end, self) > 0;
-    bool tokens = fsafe_ledger_tidy(fsafe_thread_tokens(self), is_stale_token_at_end, self) > 0;
     bool spins = fsafe_ledger_tidy(fsafe_thread_spins(self), fsafe_spin_is_stale, self) > 0;
-    return locks || tokens || spins;
+    return locks || spins || fsafe_thread_has_tokens(self);
+}
+
+static void clear_stale(struct fsafe_thread *vanished)
+{
+    fsafe_mutex_clear_stale(vanished);
+    fsafe_python_clear_stale(vanished);
 }
 
 static int register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object)
@@ -186,7 +185,7 @@ static void start(char *const *environment)
     fsafe_gate_start();
     fsafe_rescue_start();
     const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave, .is_stale = is_stale,
-                                               .clear_stale = fsafe_mutex_clear_stale};
+                                               .clear_stale = clear_stale};
     if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start(register_atfork)) {
         fsafe_report_note("cannot start (no memory or no thread key left): this program runs unprotected");
         return;
