@@ -6,8 +6,8 @@
  * a record in the calling thread's ledger FSAFE_PYTHON_LOCKS, as wrap/ does for semaphores. The ordinary case, a free
  * lock and no arguments, is done in place; everything else is the interpreter's work, as before.
  *
- * What a lock is used for shows in its history, kept in a byte of the object that the interpreter does not use: one that
- * a thread took and another released, or whose taker waits for it, is an event and of no more interest.
+ * What a lock is used for shows in its history, kept in a byte of the object that the interpreter does not use: one
+ * that a thread took and another released, or whose taker waits for it, is an event and of no more interest.
  */
 #ifndef FSAFE_PYTHON_LOCKS_H
 #define FSAFE_PYTHON_LOCKS_H
