@@ -5,7 +5,7 @@
  * It is a function that os.register_at_fork calls before a fork, so all that happens in it may happen in Python code.
  * Other ways to fork (a fork inside a C module) get takeovers, and no drain.
  *
- * Bounded by a twentieth of FORKSAFE_DRAIN_MS. A thread for whom forks waited in vain is waited for half as long by
+ * Bounded by a twentieth of FORKSAFE_DRAIN_MS, by a quarter where nobody gets a processor. A thread for whom forks waited in vain is waited for half as long by
  * each next one, until it is seen outside of all locks.
  */
 #ifndef FSAFE_PYTHON_DRAIN_H
@@ -15,5 +15,8 @@
 
 /* Registers it. Context: under the GIL, where any Python code may run. */
 void fsafe_python_drain_start(void);
+
+/* The fork comes now. Context: parent, before fork; mostly under the GIL. */
+void fsafe_python_drain_end(void);
 
 #endif
