@@ -286,7 +286,8 @@ static bool lock_is_as_told(struct fsafe_object *object)
         return false;
     lock->byte |= FSAFE_PYTHON_ORPHANED;
     if (call(object, "locked", -1) != 1 || call(object, "acquire", 0) != 0 ||
-        lock->byte != (FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_ORPHANED) || call(object, "release", -1) != 0 || lock->byte != 0)
+        lock->byte != (FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_ORPHANED) || call(object, "release", -1) != 0 ||
+        lock->byte != 0)
         return false;
     if (call(object, "acquire", -1) != 1)
         return false;
@@ -337,7 +338,8 @@ static struct method *find_method(void *type, const char *name, int flags)
     if (!peeked || memcmp(called, name, strlen(name) + 1) != 0 || !fsafe_python_is_text((uintptr_t)method.function))
         return NULL;
     struct fsafe_mapping mapping = {.address = (uintptr_t)descriptor.method};
-    return fsafe_maps_find(&mapping, 1) && mapping.found && mapping.writable && !mapping.shared ? descriptor.method : NULL;
+    bool may_write = fsafe_maps_find(&mapping, 1) && mapping.found && mapping.writable && !mapping.shared;
+    return may_write ? descriptor.method : NULL;
 }
 
 static const struct {
@@ -398,8 +400,8 @@ static bool start_with(struct fsafe_object *module)
         (rlock_type != NULL && !has_size(rlock_type, sizeof(struct fsafe_python_lock))))
         return false;
     struct fsafe_object *lock = make(lock_type), *rlock = rlock_type == NULL ? NULL : make(rlock_type);
-    bool right = lock != NULL && lock_is_as_told(lock) && (rlock_type == NULL || (rlock != NULL && rlock_is_as_told(rlock))) &&
-                 lead_through_us();
+    bool right = lock != NULL && lock_is_as_told(lock) &&
+                 (rlock_type == NULL || (rlock != NULL && rlock_is_as_told(rlock))) && lead_through_us();
     if (lock != NULL)
         fsafe_python.Py_DecRef(lock);
     if (rlock != NULL)
