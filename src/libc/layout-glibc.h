@@ -191,6 +191,11 @@ static inline bool fsafe_layout_mutex_locked(const pthread_mutex_t *m)
     return (__atomic_load_n(&m->__data.__lock, __ATOMIC_ACQUIRE) & fsafe_glibc_taken_bits(m)) != 0;
 }
 
+static inline bool fsafe_layout_mutex_may_be_of(const pthread_mutex_t *m, int owner)
+{
+    return m->__data.__owner == owner;
+}
+
 static inline int fsafe_layout_mutex_owner(const pthread_mutex_t *m)
 {
     if ((m->__data.__kind & (FSAFE_GLIBC_ROBUST | FSAFE_GLIBC_PI)) != 0)

@@ -168,6 +168,8 @@ bool fsafe_layout_thread_may_be(pthread_t thread);
  *       unlocks as libc would and wakes a waiter; does not touch a mutex that became free afterwards.
  *   enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_t *m)
  *   bool fsafe_layout_mutex_locked(const pthread_mutex_t *m)
+ *   bool fsafe_layout_mutex_may_be_of(const pthread_mutex_t *m, int owner)
+ *       one look; false: it certainly has another owner, or none, or is no mutex.
  *   int fsafe_layout_mutex_owner(const pthread_mutex_t *m)
  *       0 when free, and for a moment while it is being taken or released.
  *   unsigned fsafe_layout_mutex_depth(const pthread_mutex_t *m)

@@ -23,11 +23,12 @@ struct search {
     pthread_mutex_t *lock;
 };
 
-/* The owner first: there are a thousand places to look at, in every program that starts. */
-static bool is_held(const pthread_mutex_t *mutex, int self, unsigned times)
+static inline __attribute__((always_inline)) bool is_held(const pthread_mutex_t *mutex, int self, unsigned times)
 {
-    return fsafe_layout_mutex_owner(mutex) == self && fsafe_layout_mutex_kind(mutex) == FSAFE_MUTEX_RECURSIVE &&
-           fsafe_layout_mutex_locked(mutex) && fsafe_layout_mutex_depth(mutex) == times;
+    /* The first alone for nearly all of the thousand places that are looked at in every program that starts. */
+    return fsafe_layout_mutex_may_be_of(mutex, self) && fsafe_layout_mutex_owner(mutex) == self &&
+           fsafe_layout_mutex_kind(mutex) == FSAFE_MUTEX_RECURSIVE && fsafe_layout_mutex_locked(mutex) &&
+           fsafe_layout_mutex_depth(mutex) == times;
 }
 
 /* Where the loader keeps what it writes. */

@@ -158,7 +158,7 @@ static bool take_over(uintptr_t object, const struct fsafe_python_lock *copy, en
     };
     struct fsafe_sigset old;
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    struct fsafe_claims claims = fsafe_takeover_claims(fsafe_self, FSAFE_PYTHON_LOCKS, object, 0, 0);
+    struct fsafe_claims claims = fsafe_takeover_claims(fsafe_self, FSAFE_PYTHON_LOCKS, object, 0);
     bool taken = fsafe_takeover_decide(&event, &claims, true);
     if (taken && why != NULL) {
         taken = false;

@@ -221,26 +221,24 @@ static bool spread(struct net *net)
     return true;
 }
 
-bool fsafe_rescue_begin(const struct fsafe_rescued *call)
+enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call)
 {
     if (fsafe_options.mode != FSAFE_MODE_REPAIR || libc_from == libc_to || call->region == FSAFE_REGION_LOADER ||
         call->region == FSAFE_REGION_DIRECTORY || call->region == FSAFE_REGION_REGEX || !fsafe_takeover_is_alone())
-        return false;
+        return FSAFE_NO_NET;
     if (of_call.generation == fsafe_lineage_generation()) {
         if (of_call.call.frame > call->frame)
-            return true; /* a call within that call */
+            return FSAFE_NET_ABOVE; /* a call within that call */
         withdraw(&of_call); /* left by a longjmp */
     }
     of_call.wait_ns = FIRST_NS;
     of_call.call = *call;
-    return spread(&of_call);
+    return spread(&of_call) ? FSAFE_NET : FSAFE_NO_NET;
 }
 
-void fsafe_rescue_end(uintptr_t frame)
+void fsafe_rescue_end(void)
 {
     struct action now;
-    if (of_call.generation != fsafe_lineage_generation() || of_call.call.frame != frame)
-        return;
     withdraw(&of_call);
     if (of_all.generation != fsafe_lineage_generation() && act(NULL, &now) == 0 && now.handler == on_signal)
         act(&before, NULL);
@@ -276,16 +274,13 @@ void fsafe_rescue_adopt(struct fsafe_thread *self)
 
 void fsafe_rescue_start(void) {}
 
-bool fsafe_rescue_begin(const struct fsafe_rescued *call)
+enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call)
 {
     (void)call;
-    return false;
+    return FSAFE_NO_NET;
 }
 
-void fsafe_rescue_end(uintptr_t frame)
-{
-    (void)frame;
-}
+void fsafe_rescue_end(void) {}
 
 bool fsafe_rescue_has_saved(enum fsafe_region region)
 {

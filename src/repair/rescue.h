@@ -27,14 +27,13 @@ struct fsafe_rescued {
 void fsafe_rescue_start(void);
 
 /*
- * A thread is about to make a call. Returns whether it has the net, its own or one under a call that this one is made
- * within. There is none in a process with other threads, on a processor that base/arch.h does not know, in other modes
- * than repair. errno kept. Context: child.
+ * A thread is about to make a call. Returns whether it has the net; with FSAFE_NET it has to say when the call is over.
+ * There is none in a process with other threads, on a processor that base/arch.h does not know, in other modes than
+ * repair. errno kept. Context: child.
  */
-bool fsafe_rescue_begin(const struct fsafe_rescued *call);
-
-/* The call whose wrapper has this frame is over: takes its net away, if it has one. errno kept. Context: child. */
-void fsafe_rescue_end(uintptr_t frame);
+enum fsafe_net { FSAFE_NO_NET, FSAFE_NET_ABOVE, FSAFE_NET };
+enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call);
+void fsafe_rescue_end(void);
 
 /* Whether a call of that region was rescued in this process or one it descends from: that lock is free. Context: child. */
 bool fsafe_rescue_has_saved(enum fsafe_region region);

@@ -84,13 +84,14 @@ static FSAFE_COLD void warn(enum fsafe_region region, const char *what, uintptr_
         fsafe_sys_abort();
 }
 
-void fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site, uintptr_t frame)
+bool fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site, uintptr_t frame)
 {
     uint32_t inside = vanished_inside(region);
     if (FSAFE_LIKELY(inside == 0) || (region == FSAFE_REGION_LOADER && fsafe_loader_is_free()))
-        return;
-    bool has_net = fsafe_rescue_begin(&(const struct fsafe_rescued){
+        return false;
+    enum fsafe_net net = fsafe_rescue_begin(&(const struct fsafe_rescued){
         .region = region, .regions = inside, .what = what, .site = site, .frame = frame});
-    if (!has_net && !fsafe_rescue_has_saved(region))
+    if (net == FSAFE_NO_NET && !fsafe_rescue_has_saved(region))
         warn(region, what, site);
+    return net == FSAFE_NET;
 }

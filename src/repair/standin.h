@@ -8,7 +8,6 @@
 #include "base/compiler.h"
 #include "repair/rescue.h"
 #include "track/gate.h"
-#include "track/lineage.h"
 
 /*
  * Whether a stand-in is to do the work. `what` names the call in the line, `site` the place that makes it. Told once
@@ -18,11 +17,11 @@
 bool fsafe_standin_is_needed(enum fsafe_region region, const char *what, uintptr_t site);
 
 /*
- * For a call that has no stand-in and is about to be made by a wrapper with that frame. If a vanished thread may have
- * its lock, it gets a net (repair/rescue) where there is one: fsafe_rescue_end has to be called after it. Elsewhere the
- * user is told, once for each region and family of processes. Mode abort ends the process, unless the region is a vague
- * one. errno kept. Context: child.
+ * For a call that has no stand-in and is about to be made. If a vanished thread may have its lock, it gets a net
+ * (repair/rescue) where there is one; then this returns true, and fsafe_rescue_end has to be called after it. Elsewhere
+ * the user is told, once for each region and family of processes. Mode abort ends the process, unless the region is a
+ * vague one. errno kept. Context: child.
  */
-void fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site, uintptr_t frame);
+bool fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site, uintptr_t frame);
 
 #endif

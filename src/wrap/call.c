@@ -1,6 +1,7 @@
 /* wrap/call: see call.h. */
 #include "config.h"
 
+#include "repair/rescue.h"
 #include "repair/standin.h"
 #include "wrap/call.h"
 
@@ -27,24 +28,25 @@ static const char *name_of(unsigned row)
     return (const char *)&names + offsets[row];
 }
 
-static FSAFE_COLD void warn(unsigned call, uintptr_t frame, uintptr_t site)
+static FSAFE_COLD bool warn(unsigned call, uintptr_t frame, uintptr_t site)
 {
-    fsafe_standin_warn(call >> 16, name_of(call & 0xffff), site, frame);
+    return fsafe_standin_warn(call >> 16, name_of(call & 0xffff), site, frame);
 }
 
-void *fsafe_call_enter(unsigned call, uintptr_t frame, uintptr_t site)
+struct fsafe_call fsafe_call_enter(unsigned call, uintptr_t frame, uintptr_t site)
 {
     void **row = (void **)&fsafe_next + (call & 0xffff);
-    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()))
-        warn(call, frame, site);
+    bool rescues = FSAFE_UNLIKELY(fsafe_lineage_is_child()) && warn(call, frame, site);
     fsafe_gate_enter_at(call >> 16, frame, site);
     void *next = __atomic_load_n(row, __ATOMIC_RELAXED);
-    return FSAFE_LIKELY(next != NULL) ? next : fsafe_next_bind(row, name_of(call & 0xffff));
+    if (FSAFE_UNLIKELY(next == NULL))
+        next = fsafe_next_bind(row, name_of(call & 0xffff));
+    return (struct fsafe_call){next, rescues};
 }
 
-void fsafe_call_leave(unsigned call, uintptr_t frame)
+void fsafe_call_leave(enum fsafe_region region, uintptr_t frame, bool rescues)
 {
-    fsafe_gate_leave_at(call >> 16, frame);
-    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()))
-        fsafe_rescue_end(frame);
+    fsafe_gate_leave_at(region, frame);
+    if (FSAFE_UNLIKELY(rescues))
+        fsafe_rescue_end();
 }

@@ -8,18 +8,20 @@
 #include <fcntl.h>
 #include <stdarg.h>
 
-#define FSAFE_CALL(region, result, name, parameters, arguments)       \
-    FSAFE_EXPORT result name parameters                               \
-    {                                                                 \
-        result answer = FSAFE_ENTER_CALL(region, name) arguments;     \
-        FSAFE_LEAVE_CALL(region, name);                               \
-        return answer;                                                \
+#define FSAFE_CALL(region, result, name, parameters, arguments)        \
+    FSAFE_EXPORT result name parameters                                \
+    {                                                                  \
+        const struct fsafe_call call = FSAFE_ENTER_CALL(region, name); \
+        result answer = FSAFE_INSIDE(call, name) arguments;            \
+        FSAFE_LEAVE_CALL(region, call);                                \
+        return answer;                                                 \
     }
-#define FSAFE_VOID(region, name, parameters, arguments) \
-    FSAFE_EXPORT void name parameters                   \
-    {                                                   \
-        FSAFE_ENTER_CALL(region, name) arguments;       \
-        FSAFE_LEAVE_CALL(region, name);                 \
+#define FSAFE_VOID(region, name, parameters, arguments)                \
+    FSAFE_EXPORT void name parameters                                  \
+    {                                                                  \
+        const struct fsafe_call call = FSAFE_ENTER_CALL(region, name); \
+        FSAFE_INSIDE(call, name) arguments;                            \
+        FSAFE_LEAVE_CALL(region, call);                                \
     }
 /* Those are in wide.c. */
 #define FSAFE_CONVERT(result, name, parameters, arguments)
@@ -35,8 +37,9 @@
 #endif
 FSAFE_EXPORT int regexec(const regex_t *expression, const char *text, size_t count, regmatch_t matches[], int flags)
 {
-    int answer = FSAFE_ENTER_CALL(REGEX, regexec)(expression, text, count, matches, flags);
-    FSAFE_LEAVE_CALL(REGEX, regexec);
+    const struct fsafe_call call = FSAFE_ENTER_CALL(REGEX, regexec);
+    int answer = FSAFE_INSIDE(call, regexec)(expression, text, count, matches, flags);
+    FSAFE_LEAVE_CALL(REGEX, call);
     return answer;
 }
 
@@ -51,16 +54,18 @@ FSAFE_EXPORT sem_t *sem_open(const char *name, int flags, ...)
         value = va_arg(more, unsigned);
         va_end(more);
     }
-    sem_t *answer = FSAFE_ENTER_CALL(NAMED_SEMAPHORE, sem_open)(name, flags, mode, value);
-    FSAFE_LEAVE_CALL(NAMED_SEMAPHORE, sem_open);
+    const struct fsafe_call call = FSAFE_ENTER_CALL(NAMED_SEMAPHORE, sem_open);
+    sem_t *answer = FSAFE_INSIDE(call, sem_open)(name, flags, mode, value);
+    FSAFE_LEAVE_CALL(NAMED_SEMAPHORE, call);
     return answer;
 }
 
 /* An object is unloaded; libc drops its fork handlers then. */
 FSAFE_EXPORT void __cxa_finalize(void *object)
 {
-    FSAFE_ENTER_CALL(EXIT, __cxa_finalize)(object);
-    FSAFE_LEAVE_CALL(EXIT, __cxa_finalize);
+    const struct fsafe_call call = FSAFE_ENTER_CALL(EXIT, __cxa_finalize);
+    FSAFE_INSIDE(call, __cxa_finalize)(object);
+    FSAFE_LEAVE_CALL(EXIT, call);
     if (object != NULL)
         fsafe_handlers_remove(object);
 }
@@ -69,11 +74,11 @@ FSAFE_EXPORT void __cxa_finalize(void *object)
  * The program's handlers run inside; the thread never comes out. A vfork child would leave its parent's inside for
  * ever: that some call exit is wrong, but works.
  */
-#define LEAVING(name)                                                                                    \
-    FSAFE_EXPORT void name(int status)                                                                  \
-    {                                                                                                   \
-        (fsafe_lineage_is_guest() ? FSAFE_NEXT(name) : FSAFE_ENTER_CALL(EXIT, name))(status);           \
-        __builtin_unreachable();                                                                        \
+#define LEAVING(name)                                                                                             \
+    FSAFE_EXPORT void name(int status)                                                                            \
+    {                                                                                                             \
+        (fsafe_lineage_is_guest() ? FSAFE_NEXT(name) : FSAFE_INSIDE(FSAFE_ENTER_CALL(EXIT, name), name))(status); \
+        __builtin_unreachable();                                                                                  \
     }
 LEAVING(exit)
 LEAVING(quick_exit)

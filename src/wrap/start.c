@@ -83,6 +83,26 @@ static int register_atfork(void (*prepare)(void), void (*parent)(void), void (*c
 #endif
 }
 
+struct part {
+    const char *name;
+    bool known;
+};
+
+/* In one line, what did not behave as we know it. Returns whether there was anything. */
+static bool note_unknown(const struct part *parts, size_t count)
+{
+    char text[160] = "this C library's ", *at = text + strlen(text);
+    const char *begin = at;
+    for (size_t i = 0; i < count; i++)
+        if (!parts[i].known)
+            at = stpcpy(stpcpy(at, at == begin ? "" : ", "), parts[i].name);
+    if (at == begin)
+        return false;
+    strcpy(at, " are unknown: they are not taken over");
+    fsafe_report_note(text);
+    return true;
+}
+
 /* What only a process that once had two threads can ever need is learned before the second. */
 static _Atomic bool has_to_learn;
 
@@ -104,6 +124,9 @@ void fsafe_start_second_thread(void)
         .barrier_wait = FSAFE_NEXT(pthread_barrier_wait),
     });
     fsafe_layout_cond_self_test();
+    const struct part parts[] = {{"condition variables", fsafe_fresh_condvar.known},
+                                 {"barriers", fsafe_fresh_barrier.known}};
+    note_unknown(parts, sizeof parts / sizeof parts[0]);
     pthread_setcancelstate(state, NULL);
     errno = saved;
 }
@@ -168,11 +191,11 @@ static void start(char *const *environment)
         return;
     }
     fsafe_thread_join();
-    if (!fsafe_layout.mutex_bytes)
-        fsafe_report_note("this C library's mutexes are unknown: nothing will be taken over");
-    else if (!fsafe_layout.rwlock_bytes)
-        fsafe_report_note("this C library's rwlocks are unknown: they will not be taken over");
-    else if (fsafe_options.verbose)
+    const struct part parts[] = {{"mutexes", fsafe_layout.mutex_bytes},
+                                 {"rwlocks", fsafe_layout.rwlock_bytes},
+                                 {"semaphores", fsafe_layout.sem_bytes},
+                                 {"streams", fsafe_layout_stream.known}};
+    if (!note_unknown(parts, sizeof parts / sizeof parts[0]) && fsafe_options.verbose)
         fsafe_report_note("started");
 }
 
