@@ -4,6 +4,7 @@
 #include "base/maps.h"
 #include "base/sys.h"
 #include "python/locks.h"
+#include "python/places.h"
 
 #include <string.h>
 
@@ -184,7 +185,7 @@ static struct fsafe_object *acquire_rlock(struct fsafe_object *object, struct fs
     struct fsafe_python_lock *lock = lock_of(object);
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
     uintptr_t address = (uintptr_t)object;
-    if (self == NULL || is_mine(lock) || !want(self, address, FSAFE_CALLER()))
+    if (self == NULL || is_mine(lock) || !want(self, address, fsafe_python_site(FSAFE_CALLER())))
         return rlock_calls.acquire(object, arguments, names);
     if (FSAFE_LIKELY(arguments == no_arguments && names == NULL && swap_byte(lock, 0, FSAFE_PYTHON_LOCKED))) {
         __atomic_store_n(&lock->owner, (uintptr_t)pthread_self(), __ATOMIC_RELAXED);

@@ -74,8 +74,7 @@ void fsafe_python_child(void)
     if (!fsafe_python_is_started() || !fsafe_python_has_gil())
         return;
     bool imports = fsafe_python_imports_are_orphaned();
-    /* To 3.12 each thread has a semaphore for as long as it lives. */
-    fsafe_python_places_note(imports || fsafe_python_version() < 0x030d);
+    fsafe_python_places_note(imports);
     if (imports)
         fsafe_python_imports_drop();
 }
