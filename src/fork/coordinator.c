@@ -6,6 +6,7 @@
 #include "fork/coordinator.h"
 #include "fork/drain.h"
 #include "fork/handlers.h"
+#include "python/orphans.h"
 #include "python/room.h"
 #include "fork/loading.h"
 #include "repair/loader.h"
@@ -130,6 +131,7 @@ static void adopt(bool by_libc)
     fsafe_rescue_adopt(self);
     if (self != NULL)
         fsafe_mutex_adopt_wait(self);
+    fsafe_python_adopt(self);
     if (fsafe_options.verbose)
         fsafe_report_note_number("child of a fork adopted; generation ", fsafe_lineage_generation());
 }
@@ -153,6 +155,7 @@ static void in_child(void)
     be_child(true);
     fsafe_handlers_child_allocator();
     fsafe_gate_restore_signals(fsafe_self); /* a signal handler of the program's may allocate */
+    fsafe_python_child();
     fsafe_handlers_child();
 }
 

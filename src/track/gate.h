@@ -82,25 +82,35 @@ void fsafe_gate_enter_slowly(uintptr_t record, uintptr_t site);
 void fsafe_gate_leave_slowly(uintptr_t record);
 
 /*
- * Around the real call, both in one function: its frame is what they agree on. `site`: the place that called. Leave
+ * Around the real call, both in one function, or on its behalf: its frame is what they agree on. `site`: the place that called. Leave
  * removes what enter recorded. Context: any thread.
  */
-static inline __attribute__((always_inline)) void fsafe_gate_enter(enum fsafe_region region, uintptr_t site)
+static inline void fsafe_gate_enter_at(enum fsafe_region region, uintptr_t frame, uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_self;
-    uintptr_t record = fsafe_gate_record(region, (uintptr_t)__builtin_frame_address(0));
+    uintptr_t record = fsafe_gate_record(region, frame);
     if (FSAFE_UNLIKELY(self == NULL || fsafe_ledger_depth(fsafe_thread_locks(self)) != 0 ||
                        !fsafe_ledger_push_at(fsafe_thread_locks(self), 1, record, site, true)))
         fsafe_gate_enter_slowly(record, site);
 }
 
-static inline __attribute__((always_inline)) void fsafe_gate_leave(enum fsafe_region region)
+static inline void fsafe_gate_leave_at(enum fsafe_region region, uintptr_t frame)
 {
     struct fsafe_thread *self = fsafe_self;
-    uintptr_t record = fsafe_gate_record(region, (uintptr_t)__builtin_frame_address(0));
+    uintptr_t record = fsafe_gate_record(region, frame);
     if (FSAFE_UNLIKELY(self == NULL || fsafe_ledger_depth(fsafe_thread_locks(self)) != 1 ||
                        !fsafe_ledger_pop_at(fsafe_thread_locks(self), 1, record)))
         fsafe_gate_leave_slowly(record);
+}
+
+static inline __attribute__((always_inline)) void fsafe_gate_enter(enum fsafe_region region, uintptr_t site)
+{
+    fsafe_gate_enter_at(region, (uintptr_t)__builtin_frame_address(0), site);
+}
+
+static inline __attribute__((always_inline)) void fsafe_gate_leave(enum fsafe_region region)
+{
+    fsafe_gate_leave_at(region, (uintptr_t)__builtin_frame_address(0));
 }
 
 /* Which regions threads that vanished at a fork down the line were inside of then. Context: child. */

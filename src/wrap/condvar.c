@@ -6,6 +6,7 @@
 
 #include "fork/coordinator.h"
 #include "libc/layout.h"
+#include "python/gil.h"
 #include "python/interpreter.h"
 #include "repair/mutex.h"
 #include "repair/waits.h"
@@ -43,6 +44,9 @@ static int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t si
     if (self == NULL)
         return ask_libc(condvar, mutex, attempt);
     fsafe_fork_notice();
+    if (fsafe_lineage_is_child() && FSAFE_UNLIKELY(fsafe_python_is_text(site)) &&
+        fsafe_python_gil_ends_wait(condvar, mutex, attempt->how != WAIT, site))
+        return 0;
     /* libc is about to release it and asks whose it is. */
     if (fsafe_lineage_is_child())
         fsafe_mutex_rehome(mutex, self);
