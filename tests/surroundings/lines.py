@@ -85,7 +85,8 @@ def check_logs(scratch):
 
 def check_settings(scratch):
     log = os.path.join(scratch, "complaints")
-    for setting in ("FORKSAFE_MODE=nonsense", "FORKSAFE_DRAIN_MS=-1", "FORKSAFE_DRAIN_MS=99999999999999999999",
+    for setting in ("FORKSAFE_MODE=nonsense", "FORKSAFE_DRAIN_MS=-1", "FORKSAFE_DRAIN_LOCKS_MS=-1",
+                    "FORKSAFE_DRAIN_MS=99999999999999999999",
                     "FORKSAFE_VERBOSE=yes", "FORKSAFE_MODE=" + "x" * 100000, "FORKSAFE_LOG=" + "y" * 100000,
                     "FORKSAFE_MODE=\x1b[31m\nred"):
         odd = stream("same", "/dev/null", setting)
