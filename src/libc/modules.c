@@ -14,7 +14,8 @@
 
 struct tables {
     uintptr_t symbols, strings;
-    size_t count; /* of symbols */
+    size_t count;       /* of symbols */
+    uintptr_t gnu_hash; /* 0: none */
 };
 
 /* glibc relocates the dynamic section's addresses in memory, musl and the kernel's vdso do not. */
@@ -88,7 +89,7 @@ static bool find_tables(struct fsafe_window *window, uintptr_t base, uintptr_t *
         return false;
     *bias = headers.bias;
     memset(tables, 0, sizeof *tables);
-    uintptr_t gnu_hash = 0, hash = 0;
+    uintptr_t hash = 0;
     for (uintptr_t at = headers.dynamic + headers.bias;; at += sizeof(ElfW(Dyn))) {
         ElfW(Dyn) entry;
         if (!fsafe_window_read(window, at, &entry, sizeof entry))
@@ -101,15 +102,15 @@ static bool find_tables(struct fsafe_window *window, uintptr_t base, uintptr_t *
         else if (entry.d_tag == DT_STRTAB)
             tables->strings = address;
         else if (entry.d_tag == DT_GNU_HASH)
-            gnu_hash = address;
+            tables->gnu_hash = address;
         else if (entry.d_tag == DT_HASH)
             hash = address;
     }
     uint32_t sizes[2]; /* of a SysV hash table: buckets, symbols */
     if (hash != 0 && fsafe_window_read(window, hash, sizes, sizeof sizes))
         tables->count = sizes[1];
-    else if (gnu_hash != 0)
-        tables->count = count_by_gnu_hash(window, gnu_hash);
+    else if (tables->gnu_hash != 0)
+        tables->count = count_by_gnu_hash(window, tables->gnu_hash);
     return tables->symbols != 0 && tables->strings != 0 && tables->count != 0;
 }
 
@@ -147,6 +148,60 @@ bool fsafe_modules_symbol(const struct fsafe_mapping *mapping, char *name, size_
     return false;
 }
 
+/* Which symbol is called so; 0: none. The module is the caller's, so its tables are there and are read in place. */
+static uint32_t find_in_gnu_hash(const struct tables *tables, const char *name)
+{
+    const uint32_t *header = (const uint32_t *)tables->gnu_hash;
+    uint32_t buckets = header[0], first = header[1];
+    const uint32_t *bucket = (const uint32_t *)((const ElfW(Addr) *)(header + 4) + header[2]);
+    const uint32_t *chain = bucket + buckets;
+    const ElfW(Sym) *symbols = (const ElfW(Sym) *)tables->symbols;
+    uint32_t hash = 5381;
+    for (const char *at = name; *at != '\0'; at++)
+        hash = hash * 33 + (unsigned char)*at;
+    for (uint32_t i = buckets == 0 ? 0 : bucket[hash % buckets]; i >= first && i != 0; i++) {
+        if ((chain[i - first] | 1) == (hash | 1) && symbols[i].st_shndx != SHN_UNDEF &&
+            strcmp((const char *)tables->strings + symbols[i].st_name, name) == 0)
+            return i;
+        if (chain[i - first] & 1)
+            break;
+    }
+    return 0;
+}
+
+bool fsafe_modules_find(const struct fsafe_mapping *mapping, const char *const *names, size_t count, uintptr_t *found)
+{
+    uintptr_t bias = 0;
+    struct tables tables;
+    struct fsafe_window window = {.bytes = 0};
+    if (!find_tables(&window, mapping->base, &bias, &tables) || tables.gnu_hash == 0)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t index = find_in_gnu_hash(&tables, names[i]);
+        found[i] = index == 0 ? 0 : bias + ((const ElfW(Sym) *)tables.symbols)[index].st_value;
+    }
+    return true;
+}
+
+bool fsafe_modules_text(const struct fsafe_mapping *mapping, uintptr_t *from, uintptr_t *to)
+{
+    const ElfW(Ehdr) *elf = (const ElfW(Ehdr) *)mapping->base;
+    const ElfW(Phdr) *segment = (const ElfW(Phdr) *)(mapping->base + elf->e_phoff);
+    uintptr_t bias = 0;
+    bool biased = false;
+    for (unsigned i = 0; i < elf->e_phnum; i++) {
+        if (segment[i].p_type != PT_LOAD)
+            continue;
+        if (!biased)
+            bias = mapping->base - (segment[i].p_vaddr - segment[i].p_offset);
+        biased = true;
+        *from = bias + segment[i].p_vaddr;
+        *to = *from + segment[i].p_memsz;
+        if (mapping->address >= *from && mapping->address < *to)
+            return (segment[i].p_flags & PF_X) != 0;
+    }
+    return false;
+}
 /*
  * Where the call begins that returns to `address`. Behind a call whose form is not known: one byte before the return,
  * which is inside of it, and that is all that tools ask.

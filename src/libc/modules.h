@@ -45,6 +45,15 @@ struct fsafe_headers {
 /* False when no ELF file begins at `base`. */
 bool fsafe_modules_headers(struct fsafe_window *window, uintptr_t base, struct fsafe_headers *headers);
 
+/*
+ * Looks up `count` names among those that the module at `mapping->base` exports; found[i] is 0 where it has none. By
+ * its GNU hash table, without the loader. Returns false without such a table. Context: a call from that module is under
+ * way, so that it stays where it is.
+ */
+bool fsafe_modules_find(const struct fsafe_mapping *mapping, const char *const *names, size_t count, uintptr_t *found);
+
+/* Where the module's code around `mapping->address` begins and ends. False: that is no code. Context: as above. */
+bool fsafe_modules_text(const struct fsafe_mapping *mapping, uintptr_t *from, uintptr_t *to);
 /* Copies the build-id of the module at `base`. Returns how many bytes it has; 0: none. */
 size_t fsafe_modules_build_id(uintptr_t base, unsigned char id[FSAFE_BUILD_ID_BYTES]);
 
