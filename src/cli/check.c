@@ -221,8 +221,8 @@ static enum verdict judge_nameless(long pid, uint64_t address, uint32_t value)
     long parent = status_of(pid, "PPid");
     uint32_t there;
     if (peek(parent, address, &there, sizeof there))
-        printf("    it names no owner; its value is %u here, and %u at the same address in the parent %ld\n", value, there,
-               parent);
+        printf("    it names no owner; its value is %u here, and %u at the same address in the parent %ld\n", value,
+               there, parent);
     else
         printf("    it names no owner; its value is %u\n", value);
     if (status_of(pid, "Threads") == 1) {
@@ -256,8 +256,8 @@ static enum verdict judge_wait(long pid, const struct stack *stack, uint64_t wor
         return CANNOT_TELL;
     }
     if (find_call(stack, semaphores) != NULL) {
-        printf("    waits for semaphore 0x%lx%s\n", (unsigned long)word,
-               find_call(stack, (const char *const[]){"PyThread_acquire_lock", NULL}) != NULL ? " (a lock of Python's)" : "");
+        bool pythons = find_call(stack, (const char *const[]){"PyThread_acquire_lock", NULL}) != NULL;
+        printf("    waits for semaphore 0x%lx%s\n", (unsigned long)word, pythons ? " (a lock of Python's)" : "");
         return peek(pid, word, bytes, 4) ? judge_nameless(pid, word, bytes[0]) : CANNOT_TELL;
     }
     if (find_call(stack, mutexes) != NULL && peek(pid, word, bytes, 20)) {

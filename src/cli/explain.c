@@ -79,9 +79,8 @@ static const char *beginning_of(const char *line)
 {
     int used = 0;
     unsigned long pid, tid;
-    return sscanf(line, "forksafe[%lu.%lu] %n", &pid, &tid, &used) == 2 && used > 0 && strncmp(line + used, "child ", 6) == 0
-               ? line + used
-               : NULL;
+    bool ours = sscanf(line, "forksafe[%lu.%lu] %n", &pid, &tid, &used) == 2 && used > 0;
+    return ours && strncmp(line + used, "child ", 6) == 0 ? line + used : NULL;
 }
 
 static void read_from(FILE *file)

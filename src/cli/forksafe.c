@@ -216,7 +216,8 @@ static void set_number(const char *variable, const char *value)
         char *end;
         errno = 0;
         if (strcmp(numbers[i].variable, variable) == 0 &&
-            (strspn(value, "0123456789") == 0 || strtoul(value, &end, 10) > numbers[i].most || errno != 0 || *end != '\0'))
+            (strspn(value, "0123456789") == 0 || strtoul(value, &end, 10) > numbers[i].most || errno != 0 ||
+             *end != '\0'))
             fsafe_cli_fail_usage("", "'%s' is not a whole number from 0 to %lu", value, numbers[i].most);
     }
     set_variable(variable, value);
@@ -224,7 +225,9 @@ static void set_number(const char *variable, const char *value)
 
 static void parse_options(int argc, char **argv)
 {
-    enum { OPT_MODE = UCHAR_MAX + 1, OPT_LOG, OPT_FORMAT, OPT_DRAIN, OPT_FRAMES, OPT_SUMMARY, OPT_VERBOSE, OPT_VERSION };
+    enum {
+        OPT_MODE = UCHAR_MAX + 1, OPT_LOG, OPT_FORMAT, OPT_DRAIN, OPT_FRAMES, OPT_SUMMARY, OPT_VERBOSE, OPT_VERSION
+    };
     static const struct option options[] = {
         {"mode", required_argument, NULL, OPT_MODE},
         {"log", required_argument, NULL, OPT_LOG},

@@ -77,7 +77,8 @@ static const char *name_of(Dwarf_Die *die)
 }
 
 /* Prints the chain of inlined functions at `address`; false when there is none to print. */
-static bool print_scopes(FILE *to, const char *indent, Dwfl_Module *module, Dwarf_Addr address, const char *file, int line)
+static bool print_scopes(FILE *to, const char *indent, Dwfl_Module *module, Dwarf_Addr address, const char *file,
+                         int line)
 {
     Dwarf_Addr bias;
     Dwarf_Die *unit = dwfl_module_addrdie(module, address, &bias), *scopes = NULL, *nested = NULL;

@@ -258,8 +258,8 @@ size_t fsafe_modules_build_id(uintptr_t base, unsigned char id[FSAFE_BUILD_ID_BY
         if (!fsafe_window_read(&window, at, &note, sizeof note))
             return 0;
         at += sizeof note;
-        if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof owner && fsafe_window_read(&window, at, owner, sizeof owner) &&
-            memcmp(owner, "GNU", sizeof owner) == 0) {
+        if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof owner &&
+            fsafe_window_read(&window, at, owner, sizeof owner) && memcmp(owner, "GNU", sizeof owner) == 0) {
             size_t bytes = note.n_descsz < FSAFE_BUILD_ID_BYTES ? note.n_descsz : FSAFE_BUILD_ID_BYTES;
             return fsafe_window_read(&window, at + sizeof owner, id, bytes) ? bytes : 0;
         }

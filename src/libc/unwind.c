@@ -345,8 +345,8 @@ static uintptr_t guess_end(struct fsafe_unwind *unwind, uintptr_t from, uintptr_
 {
     enum { WORDS = 256 };
     for (uintptr_t at = from, word; at < from + WORDS * sizeof word; at += sizeof word)
-        if (fsafe_window_read(&unwind->stack, at, &word, sizeof word) && word >= 4096 && find_range(unwind, word) >= 0 &&
-            judge_call(unwind, word, function) >= ANY_FUNCTION)
+        if (fsafe_window_read(&unwind->stack, at, &word, sizeof word) && word >= 4096 &&
+            find_range(unwind, word) >= 0 && judge_call(unwind, word, function) >= ANY_FUNCTION)
             return at + sizeof word;
     return 0;
 }
@@ -356,7 +356,8 @@ static enum step step(struct fsafe_unwind *unwind, struct machine *machine, uint
     struct row row;
     if (!find_rules(unwind, machine->value[RIP], &row)) {
         /* A frame pointer, perhaps: then it points to the caller's, and the return address lies behind it. */
-        if (!machine->known[RBP] || machine->value[RBP] < machine->value[RSP] || find_entry(unwind, machine->value[RIP]) != 0)
+        if (!machine->known[RBP] || machine->value[RBP] < machine->value[RSP] ||
+            find_entry(unwind, machine->value[RIP]) != 0)
             return LOST;
         memset(&row, 0, sizeof row);
         row.cfa_register = RBP;
@@ -380,8 +381,8 @@ static enum step step(struct fsafe_unwind *unwind, struct machine *machine, uint
 __attribute__((noinline)) unsigned fsafe_unwind_here(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t *frames,
                                                      unsigned most)
 {
-    struct machine machine = {.known = {[RBX] = true, [RBP] = true, [RSP] = true, [R12] = true, [13] = true, [14] = true,
-                                        [15] = true, [RIP] = true}};
+    struct machine machine = {.known = {[RBX] = true, [RBP] = true, [RSP] = true, [R12] = true, [R12 + 1] = true,
+                                        [R12 + 2] = true, [R12 + 3] = true, [RIP] = true}};
     __asm__ volatile("movq %%rbx, 24(%0)\n\tmovq %%rbp, 48(%0)\n\tmovq %%rsp, 56(%0)\n\tmovq %%r12, 96(%0)\n\t"
                      "movq %%r13, 104(%0)\n\tmovq %%r14, 112(%0)\n\tmovq %%r15, 120(%0)\n\t"
                      "leaq 1f(%%rip), %%rdx\n1:\tmovq %%rdx, 128(%0)"
@@ -436,7 +437,8 @@ unsigned fsafe_unwind_vanished(struct fsafe_unwind *unwind, uintptr_t site, uint
 {
     enum { ABOVE = 16 << 10, BELOW = 64 << 10 };
     struct row row;
-    if (near == 0 || most == 0 || find_range(unwind, site - 1) < 0 || !find_rules(unwind, site, &row) || row.how[RIP] != AT_OFFSET)
+    if (near == 0 || most == 0 || find_range(unwind, site - 1) < 0 || !find_rules(unwind, site, &row) ||
+        row.how[RIP] != AT_OFFSET)
         return 0;
     /*
      * The register that the frame hangs on is unknown, so each place where its return address may be is tried. Stale

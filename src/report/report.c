@@ -196,7 +196,8 @@ static void find_places(struct work *work)
     unsigned count = fsafe_unwind_here(&work->unwind, event->wanted_at, frames, fsafe_options.frames);
     for (unsigned i = 0; i < count; i++)
         mappings[FSAFE_WANTED_FRAMES + i].address = frames[i];
-    count = fsafe_unwind_vanished(&work->unwind, event->holder.since, event->holder.stack, frames, fsafe_options.frames);
+    count = fsafe_unwind_vanished(&work->unwind, event->holder.since, event->holder.stack, frames,
+                                  fsafe_options.frames);
     for (unsigned i = 0; i < count; i++)
         mappings[FSAFE_SINCE_FRAMES + i].address = frames[i];
     for (unsigned i = 0; i < FSAFE_PLACES; i++)
@@ -205,7 +206,8 @@ static void find_places(struct work *work)
     for (unsigned i = 0; i < FSAFE_PLACES; i++) {
         struct fsafe_place *place = &work->details.places[i];
         fsafe_modules_place(&mappings[i], i != FSAFE_LOCK_PLACE, place);
-        if (work->details.new_module_count < FSAFE_NEW_MODULES && place->module[0] != '\0' && work->paths[i][0] == '/' && fsafe_tally_is_new_module(work->paths[i])) {
+        if (work->details.new_module_count < FSAFE_NEW_MODULES && place->module[0] != '\0' &&
+            work->paths[i][0] == '/' && fsafe_tally_is_new_module(work->paths[i])) {
             struct fsafe_new_module *module = &work->details.new_modules[work->details.new_module_count++];
             module->name = place->module;
             module->path = work->paths[i];

@@ -90,7 +90,8 @@ static void put_json(struct fsafe_text *text)
         fsafe_text_string(text, ",\"");
         fsafe_text_string(text, is_total ? totals[i].key : fsafe_deed_rows[i - FSAFE_TOTALS].key);
         fsafe_text_string(text, "\":");
-        fsafe_text_decimal(text, (unsigned long)(is_total ? fsafe_tally->totals[i] : fsafe_tally->deeds[i - FSAFE_TOTALS]));
+        uint64_t number = is_total ? fsafe_tally->totals[i] : fsafe_tally->deeds[i - FSAFE_TOTALS];
+        fsafe_text_decimal(text, (unsigned long)number);
     }
     fsafe_text_char(text, '}');
 }

@@ -159,7 +159,8 @@ else
     is "explain names the source" 2 "$(grep -c '^            main\( at .*forksafe.c:[0-9]*\)*$' out)"
 fi
 is "explain reads standard input" "$(cat out)" "$("$launcher" explain <log)"
-is "explain of nothing" "No event: no child came upon a lock of a thread that vanished." "$("$launcher" explain </dev/null)"
+is "explain of nothing" "No event: no child came upon a lock of a thread that vanished." \
+    "$("$launcher" explain </dev/null)"
 sleep 60 &
 sleeper=$!
 is "check of a process that waits for no lock" 1 "$(status "$launcher" check $sleeper)"
