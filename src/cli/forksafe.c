@@ -10,6 +10,7 @@
 #include "config.h"
 
 #include "cli/cli.h"
+#include "cli/target.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -292,7 +293,11 @@ int main(int argc, char **argv)
     find_library(library);
     if (strpbrk(library, PRELOAD_SEPARATORS) != NULL)
         fsafe_cli_fail("LD_PRELOAD cannot name '%s': it has a space or colon in it", library);
-    set_preload(library);
+    const char *objection = fsafe_target_objection(argv[optind], library);
+    if (objection != NULL) /* another loader may even end a program that is told to load the library */
+        fprintf(stderr, "forksafe: '%s' %s: it runs unprotected\n", argv[optind], objection);
+    else
+        set_preload(library);
 
     execvp(argv[optind], argv + optind);
     int status = errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
