@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include "base/options.h"
+#include "base/sys.h"
 #include "fork/coordinator.h"
 #include "fork/handlers.h"
 #include "libc/fresh.h"
@@ -203,4 +204,11 @@ __attribute__((constructor)) static void construct(int count, char **arguments, 
 {
     (void)count, (void)arguments;
     start(getauxval(AT_SECURE) ? NULL : environment);
+}
+
+/* Of the first process, by exit or by the end of main; not of a vfork child that calls exit in its memory. */
+__attribute__((destructor)) static void end(void)
+{
+    if (fsafe_options.summary && fsafe_tally->first == fsafe_sys_getpid())
+        fsafe_report_summary();
 }

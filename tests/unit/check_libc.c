@@ -7,6 +7,7 @@
 #include "base/maps.h"
 #include "base/sys.h"
 #include "libc/modules.h"
+#include "libc/unwind.h"
 #include "libc/symbol.h"
 
 #include <dlfcn.h>
@@ -858,6 +859,140 @@ START_TEST(modules_agree_with_the_loader)
 }
 END_TEST
 
+static __attribute__((noinline)) uintptr_t return_address(void)
+{
+    return (uintptr_t)__builtin_return_address(0);
+}
+
+/* Not the return: what stands before it is the call. */
+START_TEST(modules_place_names_the_call)
+{
+    uintptr_t returns_to = return_address();
+    struct fsafe_mapping mapping = find(returns_to);
+    struct fsafe_place place;
+    Dl_info info;
+    unsigned char id[FSAFE_BUILD_ID_BYTES];
+    fsafe_modules_place(&mapping, true, &place);
+    ck_assert_int_ne(dladdr((void *)returns_to, &info), 0);
+    ck_assert_uint_lt(place.address, returns_to);
+    ck_assert_uint_eq(place.in_module, place.address - (uintptr_t)info.dli_fbase);
+#ifdef __x86_64__
+    ck_assert_uint_eq(*(unsigned char *)place.address, 0xe8);
+    ck_assert_uint_eq(place.address, returns_to - 5);
+#endif
+    fsafe_modules_place(&mapping, false, &place);
+    ck_assert_uint_eq(place.address, returns_to);
+    ck_assert_uint_ge(fsafe_modules_build_id(place.base, id), 8);
+}
+END_TEST
+
+/* --- unwind ----------------------------------------------------------------------------------------- */
+
+#ifdef __x86_64__
+
+static struct fsafe_unwind unwind;
+static uintptr_t frames[4];
+static volatile unsigned frame_count;
+
+static void assert_frame(unsigned index, const char *function)
+{
+    Dl_info info;
+    ck_assert_uint_lt(index, frame_count);
+    ck_assert_int_ne(dladdr((void *)(frames[index] - 1), &info), 0);
+    ck_assert_str_eq(info.dli_sname, function);
+}
+
+VISIBLE int unit_asks(void);
+VISIBLE int unit_calls_who_asks(int x);
+VISIBLE int unit_calls_the_caller(int x);
+
+/* As a wrapper does: the place is the call of itself. */
+__attribute__((noipa)) int unit_asks(void)
+{
+    frame_count = fsafe_unwind_here(&unwind, (uintptr_t)__builtin_return_address(0), frames, 4);
+    return (int)frame_count;
+}
+
+__attribute__((noipa)) int unit_calls_who_asks(int x)
+{
+    return unit_asks() + x;
+}
+
+__attribute__((noipa)) int unit_calls_the_caller(int x)
+{
+    char room[200];
+    memset(room, x, sizeof room);
+    return unit_calls_who_asks(x) + room[x];
+}
+
+START_TEST(unwind_names_the_callers)
+{
+    errno = 77;
+    ck_assert_int_ne(unit_calls_the_caller(3), 0);
+    ck_assert_int_eq(errno, 77);
+    ck_assert_uint_eq(frame_count, 4);
+    assert_frame(0, "unit_calls_the_caller");
+    memset(frames, 0, sizeof frames);
+    ck_assert_uint_eq(fsafe_unwind_here(&unwind, 0x1000, frames, 4), 0); /* no such caller */
+}
+END_TEST
+
+static _Atomic uintptr_t held_site, held_near;
+static atomic_bool may_leave;
+
+VISIBLE int unit_holds(int x);
+VISIBLE int unit_holds_for_long(int x);
+
+/* As a lock: notes where it was called. */
+static __attribute__((noipa)) void take(void)
+{
+    held_site = (uintptr_t)__builtin_return_address(0);
+}
+
+__attribute__((noipa)) int unit_holds(int x)
+{
+    take();
+    while (!may_leave)
+        usleep(1000);
+    return x + 1;
+}
+
+__attribute__((noipa)) int unit_holds_for_long(int x)
+{
+    char room[300];
+    memset(room, x, sizeof room);
+    return unit_holds(x) + room[x];
+}
+
+static void *hold(void *argument)
+{
+    held_near = (uintptr_t)__builtin_frame_address(0);
+    return unit_holds_for_long(5) != 0 ? argument : NULL;
+}
+
+START_TEST(unwind_reads_the_stack_of_another)
+{
+    pthread_t thread;
+    unit_start_thread(&thread, hold, NULL);
+    UNIT_EVENTUALLY(held_site != 0);
+    usleep(10000);
+    frame_count = fsafe_unwind_vanished(&unwind, held_site, held_near, frames, 4);
+    assert_frame(0, "unit_holds_for_long");
+    ck_assert_uint_ge(frame_count, 3); /* hold and libc's */
+    /* No stack, or one that was reused for something else: nothing is made up. */
+    ck_assert_uint_eq(fsafe_unwind_vanished(&unwind, held_site, 0, frames, 4), 0);
+    ck_assert_uint_eq(fsafe_unwind_vanished(&unwind, held_site, 0x1000, frames, 4), 0);
+    char *other = unit_map_island(32, MAP_PRIVATE);
+    memset(other, 0x41, 32 * unit_page());
+    ck_assert_uint_eq(fsafe_unwind_vanished(&unwind, held_site, (uintptr_t)other + 16 * unit_page(), frames, 4), 0);
+    ck_assert_uint_eq(fsafe_unwind_vanished(&unwind, (uintptr_t)other, held_near, frames, 4), 0);
+    may_leave = true;
+    pthread_join(thread, NULL);
+}
+END_TEST
+
+#endif
+
 /* --- symbol ----------------------------------------------------------------------------------------- */
 
 START_TEST(symbol_finds_the_next_definition)
@@ -909,6 +1044,13 @@ static void fill(Suite *suite)
     tcase_add_test(modules, modules_cut_long_names);
     tcase_add_test(modules, modules_survive_a_module_that_is_gone);
     tcase_add_test(modules, modules_agree_with_the_loader);
+    tcase_add_test(modules, modules_place_names_the_call);
+
+#ifdef __x86_64__
+    TCase *unwinding = unit_case(suite, "unwind");
+    tcase_add_test(unwinding, unwind_names_the_callers);
+    tcase_add_test(unwinding, unwind_reads_the_stack_of_another);
+#endif
 
     TCase *symbol = unit_case(suite, "symbol");
     tcase_add_test(symbol, symbol_finds_the_next_definition);
