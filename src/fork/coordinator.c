@@ -12,6 +12,7 @@
 #include "repair/logger.h"
 #include "repair/mutex.h"
 #include "repair/names.h"
+#include "repair/rescue.h"
 #include "repair/stdio.h"
 #include "repair/takeover.h"
 #include "report/report.h"
@@ -128,6 +129,7 @@ static void adopt(bool by_libc)
     fsafe_logger_adopt();
     fsafe_names_adopt();
     fsafe_lineage_adopted(&fork);
+    fsafe_rescue_adopt(self);
     if (self != NULL)
         fsafe_mutex_adopt_wait(self);
     if (fsafe_options.verbose)

@@ -21,6 +21,7 @@ static const uint32_t needs[FSAFE_REGIONS] = {
                             FSAFE_REGION_BIT(FSAFE_REGION_LOCALE),
     [FSAFE_REGION_LOCALE] = FSAFE_REGION_BIT(FSAFE_REGION_LOCALE) | FSAFE_REGION_BIT(FSAFE_REGION_GETTEXT),
     [FSAFE_REGION_GETTEXT] = FSAFE_REGION_BIT(FSAFE_REGION_LOCALE),
+    [FSAFE_REGION_PASSING] = FSAFE_REGION_BIT(FSAFE_REGION_LOCALE),
 };
 
 /* The generation in which a stand-in was last spoken of, for each region. */
@@ -83,10 +84,14 @@ static FSAFE_COLD void warn(enum fsafe_region region, const char *what, uintptr_
         fsafe_sys_abort();
 }
 
-void fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site)
+bool fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site, uintptr_t frame)
 {
-    if (region == FSAFE_REGION_LOADER && fsafe_loader_is_free())
-        return;
-    if (FSAFE_UNLIKELY(vanished_inside(region) != 0))
+    uint32_t inside = vanished_inside(region);
+    if (FSAFE_LIKELY(inside == 0) || (region == FSAFE_REGION_LOADER && fsafe_loader_is_free()))
+        return false;
+    enum fsafe_net net = fsafe_rescue_begin(&(const struct fsafe_rescued){
+        .region = region, .regions = inside, .what = what, .site = site, .frame = frame});
+    if (net == FSAFE_NO_NET && !fsafe_rescue_has_saved(region))
         warn(region, what, site);
+    return net == FSAFE_NET;
 }

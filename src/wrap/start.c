@@ -13,6 +13,7 @@
 #include "libc/loader.h"
 #include "libc/symbol.h"
 #include "repair/mutex.h"
+#include "repair/rescue.h"
 #include "repair/spin.h"
 #include "report/report.h"
 #include "report/tally.h"
@@ -137,6 +138,7 @@ static void start(char *const *environment)
     fsafe_tally_start();
     fsafe_lineage_start();
     fsafe_gate_start();
+    fsafe_rescue_start();
     const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave, .is_stale = is_stale,
                                                .clear_stale = fsafe_mutex_clear_stale};
     if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start(register_atfork)) {
