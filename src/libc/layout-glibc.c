@@ -19,7 +19,7 @@ _Static_assert(sizeof(((pthread_rwlock_t *)0)->__data.__readers) == 4, "the read
 _Static_assert(sizeof(((pthread_rwlock_t *)0)->__data.__cur_writer) == 4, "the writer is a thread id");
 #ifdef __LP64__
 _Static_assert(sizeof(pthread_rwlock_t) == 56, "pthread_rwlock_t");
-_Static_assert(sizeof(pthread_mutex_t) == 40, "pthread_mutex_t");
+_Static_assert(offsetof(pthread_mutex_t, __data.__kind) == 16, "pthread_mutex_t");
 _Static_assert(sizeof(struct fsafe_glibc_sem) <= sizeof(sem_t), "our words lie inside sem_t");
 #endif
 
@@ -224,12 +224,17 @@ int fsafe_layout_probe_owner(void)
     return owner;
 }
 
+void fsafe_layout_cond_self_test(void)
+{
+    fsafe_layout.cond_in_place = cond_holds();
+}
+
 void fsafe_layout_self_test(const struct fsafe_layout_calls *calls)
 {
     libc = *calls;
     fsafe_layout = (struct fsafe_layout){.in_place = -1};
     int owner = fsafe_layout_probe_owner();
-    fsafe_layout.cond_in_place = cond_holds();
+    fsafe_layout_cond_self_test();
     fsafe_layout.spin_in_place = learn_spin();
     bool bytes = owner == fsafe_sys_gettid();
     for (size_t i = 0; bytes && i < sizeof types / sizeof *types; i++)

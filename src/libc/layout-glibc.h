@@ -9,13 +9,9 @@
 
 #include "base/compiler.h"
 #include "base/sys.h"
+#include "libc/late.h"
 
-#ifdef HAVE_SYS_SINGLE_THREADED_H
-#include <sys/single_threaded.h>
-#define FSAFE_SINGLE_THREADED() __libc_single_threaded
-#else
-#define FSAFE_SINGLE_THREADED() 0
-#endif
+#define FSAFE_SINGLE_THREADED() (*fsafe_late_single_threaded != 0)
 
 /* __kind: two bits of type, then flags. Set by pthread_mutex_init and kept. */
 #define FSAFE_GLIBC_TYPE 0x3
@@ -79,6 +75,47 @@ static inline bool fsafe_layout_lock_plain(pthread_mutex_t *m, int owner)
 static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner)
 {
     return fsafe_glibc_lock_free(m, owner, fsafe_glibc_type(m));
+}
+
+static inline bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int owner)
+{
+    int type = fsafe_glibc_type(m);
+    return fsafe_layout_in_place(m) && (type == PTHREAD_MUTEX_NORMAL || type == PTHREAD_MUTEX_ADAPTIVE_NP ||
+                                        __atomic_load_n(&m->__data.__owner, __ATOMIC_RELAXED) != owner);
+}
+
+static inline bool fsafe_layout_lock_queued(pthread_mutex_t *m, int owner)
+{
+    if (__atomic_exchange_n(&m->__data.__lock, 2, __ATOMIC_ACQUIRE) != 0)
+        return false;
+    if (fsafe_glibc_type(m) == PTHREAD_MUTEX_RECURSIVE)
+        m->__data.__count = 1;
+    FSAFE_ORDER();
+    m->__data.__owner = owner;
+    m->__data.__nusers++;
+    return true;
+}
+
+static inline bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock, const struct timespec *until)
+{
+    int how = FUTEX_WAIT_BITSET_PRIVATE | (until != NULL && clock == CLOCK_REALTIME ? FUTEX_CLOCK_REALTIME : 0);
+    return FSAFE_SYS(SYS_futex, &m->__data.__lock, how, 2, until, 0, FUTEX_BITSET_MATCH_ANY) != -ETIMEDOUT;
+}
+
+static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
+{
+    enum { MOST = 100 };
+    if (fsafe_glibc_type(m) != PTHREAD_MUTEX_ADAPTIVE_NP)
+        return false;
+    int usual = m->__data.__spins * 2 + 10, spins = 0;
+    bool got = false;
+    while (!got && spins++ < (usual < MOST ? usual : MOST)) {
+        FSAFE_ARCH_RELAX();
+        got = __atomic_load_n(&m->__data.__lock, __ATOMIC_RELAXED) == 0 &&
+              fsafe_glibc_lock_free(m, owner, PTHREAD_MUTEX_ADAPTIVE_NP);
+    }
+    m->__data.__spins = (short)(m->__data.__spins + (spins - m->__data.__spins) / 8);
+    return got;
 }
 
 static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner)
@@ -152,6 +189,11 @@ static inline int fsafe_glibc_taken_bits(const pthread_mutex_t *m)
 static inline bool fsafe_layout_mutex_locked(const pthread_mutex_t *m)
 {
     return (__atomic_load_n(&m->__data.__lock, __ATOMIC_ACQUIRE) & fsafe_glibc_taken_bits(m)) != 0;
+}
+
+static inline bool fsafe_layout_mutex_may_be_of(const pthread_mutex_t *m, int owner)
+{
+    return m->__data.__owner == owner;
 }
 
 static inline int fsafe_layout_mutex_owner(const pthread_mutex_t *m)

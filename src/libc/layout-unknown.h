@@ -22,6 +22,12 @@ static inline bool fsafe_layout_in_place(const pthread_mutex_t *m)
     return false;
 }
 
+static inline bool fsafe_layout_mutex_may_be_of(const pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+    return false;
+}
+
 static inline bool fsafe_layout_is_plain(const pthread_mutex_t *m)
 {
     (void)m;
@@ -40,6 +46,30 @@ static inline void fsafe_layout_unlock_plain(pthread_mutex_t *m)
 }
 
 static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+    return false;
+}
+
+static inline bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+    return false;
+}
+
+static inline bool fsafe_layout_lock_queued(pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+    return false;
+}
+
+static inline bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock, const struct timespec *until)
+{
+    (void)m, (void)clock, (void)until;
+    return true;
+}
+
+static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
 {
     (void)m, (void)owner;
     return false;

@@ -118,6 +118,12 @@ struct fsafe_layout_calls {
 void fsafe_layout_self_test(const struct fsafe_layout_calls *calls);
 
 /*
+ * The part about condition variables, once more when libc/fresh has learned what one looks like. Context: a thread
+ * about to make another.
+ */
+void fsafe_layout_cond_self_test(void);
+
+/*
  * Returns what this libc writes as owner when the calling thread takes a mutex. That is not always the
  * thread id: after a raw SYS_fork libc goes on with the old one.
  */
@@ -154,12 +160,22 @@ bool fsafe_layout_thread_may_be(pthread_t thread);
  *       whether the next three may be used: private, of an ordinary kind, self-test passed.
  *   bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner)
  *       takes a free mutex for `owner`, as libc would; false, nothing changed, when it is not free.
+ *   bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int owner)
+ *       whether `owner` may wait for it by the next three: one of those in_place names, and no error to be given.
+ *   bool fsafe_layout_lock_queued(pthread_mutex_t *m, int owner)
+ *       takes it, if it is free, as one of several who want it: whoever releases it wakes the next. If not, marks it so.
+ *   bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock, const struct timespec *until)
+ *       sleeps while it is marked so; may return for no reason. False: it is `until` (NULL: it never is).
+ *   bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
+ *       of the adaptive kind: tries for as long as libc would before it sleeps.
  *   bool fsafe_layout_relock(pthread_mutex_t *m, int owner)
  *       locks a recursive mutex that `owner` holds once more; false, nothing changed, when that is not so.
  *   enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner)
  *       unlocks as libc would and wakes a waiter; does not touch a mutex that became free afterwards.
  *   enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_t *m)
  *   bool fsafe_layout_mutex_locked(const pthread_mutex_t *m)
+ *   bool fsafe_layout_mutex_may_be_of(const pthread_mutex_t *m, int owner)
+ *       one look; false: it certainly has another owner, or none, or is no mutex.
  *   int fsafe_layout_mutex_owner(const pthread_mutex_t *m)
  *       0 when free, and for a moment while it is being taken or released.
  *   unsigned fsafe_layout_mutex_depth(const pthread_mutex_t *m)

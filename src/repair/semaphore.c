@@ -186,29 +186,15 @@ bool fsafe_semaphore_is_own(sem_t *semaphore, const struct fsafe_thread *self)
     return false;
 }
 
-/* Tokens of locks whose tokens went back before, of another thread of this process that is not about to end. */
-static uint32_t count_held(const struct fsafe_thread *thread, const struct fsafe_thread *self)
+/* Of its tokens; none where more are gone than it took: it may be giving one back just now. */
+static uint32_t count_held(uint32_t taken, const _Atomic uint32_t *gone)
 {
-    uint32_t held = thread->tokens - atomic_load_explicit(&thread->tokens_gone, memory_order_relaxed);
-    bool counts = thread != self && !thread->ended && fsafe_thread_generation(thread) == fsafe_lineage_generation();
-    return counts && held <= INT32_MAX ? held : 0; /* it may be giving one back just now */
+    uint32_t held = taken - atomic_load_explicit(gone, memory_order_relaxed);
+    return held <= INT32_MAX ? held : 0;
 }
 
-bool fsafe_semaphore_is_held_elsewhere(const struct fsafe_thread *self)
+bool fsafe_semaphore_thread_has_one(const struct fsafe_thread *thread, uint32_t kept)
 {
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uint32_t held = count_held(thread, self);
-        if (held < thread->tokens_outlasted)
-            thread->tokens_outlasted = held;
-        if (held > thread->tokens_outlasted)
-            return true;
-    }
-    return false;
-}
-
-void fsafe_semaphore_mark_outlasted(const struct fsafe_thread *self)
-{
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;)
-        fsafe_thread_slot(i)->tokens_outlasted = count_held(fsafe_thread_slot(i), self);
+    return count_held(thread->tokens, &thread->tokens_gone) +
+               count_held(thread->first_tokens, &thread->first_tokens_gone) > kept;
 }

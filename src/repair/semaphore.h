@@ -142,11 +142,9 @@ enum fsafe_verdict fsafe_semaphore_judge(sem_t *semaphore, struct fsafe_thread *
 bool fsafe_semaphore_is_own(sem_t *semaphore, const struct fsafe_thread *self);
 
 /*
- * Whether another thread has a token of a lock whose tokens went back before. Not counted are threads whose tokens
- * outlasted a drain already (mark_outlasted) and have not become fewer since. Looks at all slots and at no semaphore.
- * Context: parent, before fork, or a thread that is about to fork.
+ * Whether the thread has tokens of locks, more than `kept`: CPython's threads up to 3.12 keep one for all their life.
+ * Context: any thread.
  */
-bool fsafe_semaphore_is_held_elsewhere(const struct fsafe_thread *self);
-void fsafe_semaphore_mark_outlasted(const struct fsafe_thread *self);
+bool fsafe_semaphore_thread_has_one(const struct fsafe_thread *thread, uint32_t kept);
 
 #endif

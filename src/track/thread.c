@@ -228,6 +228,7 @@ static void empty_ledgers(struct fsafe_thread *self)
     BEGIN(FSAFE_WAITS, self->first_waits, false);
     BEGIN(FSAFE_GUARDS_BEGUN, self->first_guards, false);
     BEGIN(FSAFE_FILES, self->first_files, false);
+    BEGIN(FSAFE_PYTHON_LOCKS, self->first_python, false);
 #undef BEGIN
     _Static_assert(offsetof(struct fsafe_thread, first_locks.record) - offsetof(struct fsafe_thread, first_locks) ==
                        offsetof(struct fsafe_records, record),
@@ -236,7 +237,7 @@ static void empty_ledgers(struct fsafe_thread *self)
 
 static void empty_tokens(struct fsafe_thread *self)
 {
-    self->tokens = self->first_tokens = self->tokens_outlasted = 0;
+    self->tokens = self->first_tokens = 0;
     atomic_store_explicit(&self->tokens_gone, 0, memory_order_relaxed);
     atomic_store_explicit(&self->first_tokens_gone, 0, memory_order_relaxed);
     atomic_store_explicit(&self->at_token, 0, memory_order_relaxed);
@@ -265,10 +266,11 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     self->ended = false;
     self->fork_number = 0;
     self->fork_site = self->fork_frame = 0;
-    self->gate_closed = self->gate_frozen = false;
+    self->has_turn = self->gate_user = self->gate_firm = self->signals_blocked = false;
     self->forks = 0;
     self->gate_closed_by = 0;
-    atomic_store_explicit(&self->forking, false, memory_order_relaxed);
+    atomic_store_explicit(&self->forking, 0, memory_order_relaxed);
+    self->python_outlasted = 0;
     self->fork_files = NULL;
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name, 0, 0, 0, 0);
     /* Last: from here on others believe what the slot says. */

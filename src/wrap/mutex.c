@@ -9,6 +9,7 @@
 #include "libc/layout.h"
 #include "repair/mutex.h"
 #include "repair/waits.h"
+#include "track/gate.h"
 #include "wrap/c11.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
@@ -62,6 +63,40 @@ static bool settled_in_child(pthread_mutex_t *mutex, struct fsafe_thread *self, 
     }
 }
 
+/*
+ * Sleeps until the mutex may be free; false: it is attempt's time. The one place where a thread sleeps for a mutex that
+ * is locked in place. Not inside meanwhile: no fork waits for those who wait, and whoever is woken looks at the gate.
+ */
+static bool sleep_on(pthread_mutex_t *mutex, struct fsafe_thread *self, const struct attempt *attempt)
+{
+    fsafe_gate_suspend(self, (uintptr_t)mutex);
+    bool time_left = fsafe_layout_sleep_queued(mutex, attempt->clock, attempt->until);
+    fsafe_gate_resume(self, (uintptr_t)mutex);
+    return time_left;
+}
+
+/* As libc would, but for the gate. That a waiter was woken is not lost: it asks once more, before it says timed out. */
+static int wait_in_place(pthread_mutex_t *mutex, struct fsafe_thread *self, const struct attempt *attempt)
+{
+    if (fsafe_layout_spin_for(mutex, fsafe_thread_owner(self)))
+        return 0;
+    for (bool time_left = true;; time_left = sleep_on(mutex, self, attempt)) {
+        if (fsafe_layout_lock_queued(mutex, fsafe_thread_owner(self))) /* model: try once more */
+            return 0;
+        if (!time_left)
+            return ETIMEDOUT;
+    }
+}
+
+/* The others are libc's: what is not locked in place, what does not wait, what is an error. */
+static bool waits_in_place(const pthread_mutex_t *mutex, struct fsafe_thread *self, const struct attempt *attempt)
+{
+    return attempt->how != TRYLOCK && FSAFE_OUTLASTED != 0 &&
+           fsafe_layout_waits_in_place(mutex, fsafe_thread_owner(self)) &&
+           (attempt->until == NULL || (attempt->until->tv_sec >= 0 && attempt->until->tv_nsec >= 0 &&
+                                       attempt->until->tv_nsec < 1000000000));
+}
+
 /* The record is made; the mutex was not free, or not one to lock in place. */
 static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
                              const struct attempt *attempt)
@@ -70,7 +105,7 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
     fsafe_fork_notice();
     if (!fsafe_lineage_is_child() || !settled_in_child(mutex, self, site, attempt, &result)) {
         uint32_t wait = fsafe_thread_begin_wait(self, FSAFE_LOCKS, (uintptr_t)mutex);
-        result = ask_libc(mutex, attempt);
+        result = waits_in_place(mutex, self, attempt) ? wait_in_place(mutex, self, attempt) : ask_libc(mutex, attempt);
         fsafe_thread_end_wait(self, wait);
         fsafe_mutex_end_wait(mutex, self);
     }

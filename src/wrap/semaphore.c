@@ -5,6 +5,8 @@
 #include "config.h"
 
 #include "fork/coordinator.h"
+#include "python/orphans.h"
+#include "python/places.h"
 #include "repair/semaphore.h"
 #include "wrap/next.h"
 
@@ -35,6 +37,15 @@ static int ask_libc(sem_t *semaphore, const struct attempt *attempt)
     }
 }
 
+/* One that is no lock: what an interpreter's threads wait for when they wait for a lock of its own kind. */
+static int wait_for_event(sem_t *semaphore, uintptr_t site, const struct attempt *attempt)
+{
+    if (attempt->how == TRYWAIT || !fsafe_python_parks(semaphore, site, attempt->until == NULL))
+        return ask_libc(semaphore, attempt);
+    errno = EINTR;
+    return -1;
+}
+
 /* Takes a token if there is one. The caller asks for a lock of this generation. */
 static inline bool take_in_place(sem_t *semaphore, struct fsafe_sem_words *words, struct fsafe_thread *self,
                                  uint32_t *count, uintptr_t site)
@@ -48,12 +59,13 @@ static inline bool take_in_place(sem_t *semaphore, struct fsafe_sem_words *words
 }
 
 /* There is no token, or the lock is not plain: new, not settled in this child, or none. */
-static FSAFE_COLD int take_slowly(sem_t *semaphore, uintptr_t site, const struct attempt *attempt)
+static FSAFE_COLD int take_slowly(sem_t *semaphore, uintptr_t caller, const struct attempt *attempt)
 {
     struct fsafe_thread *self = fsafe_thread_join();
     struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
     if (self == NULL || !fsafe_semaphore_is_lock(semaphore))
-        return ask_libc(semaphore, attempt);
+        return wait_for_event(semaphore, caller, attempt);
+    uintptr_t site = fsafe_python_site(caller);
     fsafe_fork_notice();
     if (!fsafe_semaphore_is_settled(words, semaphore) &&
         fsafe_semaphore_judge(semaphore, self, site, attempt->how != TRYWAIT) == FSAFE_TAKEN)
@@ -83,7 +95,7 @@ static inline __attribute__((always_inline)) bool take_plain(sem_t *semaphore, u
     struct fsafe_thread *self = fsafe_self;
     if (FSAFE_UNLIKELY(!fsafe_semaphore_is_plain(note, semaphore, self)))
         return false;
-    return take_in_place(semaphore, fsafe_layout_sem_words(semaphore), self, &self->tokens, site);
+    return take_in_place(semaphore, fsafe_layout_sem_words(semaphore), self, &self->tokens, fsafe_python_site(site));
 }
 
 /* What a lock's note says; 0: this is none. */
@@ -93,7 +105,10 @@ static inline uint32_t note_of(sem_t *semaphore)
     return words != NULL ? fsafe_semaphore_note(words) : 0;
 }
 
-/* An event is libc's, by a jump: a call that may have to be bound first is the slow paths' (FSAFE_NEXT). */
+/*
+ * An event is libc's, by a jump. What is left to the slow paths: a call that may have to be bound first (FSAFE_NEXT), and
+ * a wait that may be an interpreter's.
+ */
 #define PASSES(note, name) ((note) == 0 && FSAFE_LIKELY(fsafe_next.name != NULL))
 
 /* The real wait acts upon a cancellation even when there is a token, but glibc's sem_clockwait does not. */
@@ -109,7 +124,7 @@ static inline __attribute__((always_inline)) int wait_for(sem_t *semaphore, uint
 FSAFE_EXPORT int sem_wait(sem_t *semaphore)
 {
     static const struct attempt attempt = {.how = WAIT};
-    if (PASSES(note_of(semaphore), sem_wait))
+    if (PASSES(note_of(semaphore), sem_wait) && FSAFE_LIKELY(!fsafe_python_is_started()))
         return fsafe_next.sem_wait(semaphore);
     return wait_for(semaphore, FSAFE_CALLER(), &attempt);
 }

@@ -1,7 +1,9 @@
 #include "scenario.h"
+#include "../names.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <gnu/libc-version.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -123,7 +125,7 @@ void scn_reap(pid_t child)
     if (WTERMSIG(status) == SIGALRM)
         end("hangs", "reaped", "a child that its alarm ended");
     char outcome[32];
-    snprintf(outcome, sizeof outcome, "dies SIG%s", sigabbrev_np(WTERMSIG(status)));
+    snprintf(outcome, sizeof outcome, "dies SIG%s", signal_name(WTERMSIG(status)));
     end(outcome, "reaped", "a child that a signal ended");
 }
 
@@ -342,6 +344,12 @@ void *scn_libc(const char *name)
     void *function = dlsym(libc, name);
     must(function != NULL, name);
     return function;
+}
+
+bool scn_glibc_since(int minor)
+{
+    const char *version = gnu_get_libc_version();
+    return strncmp(version, "2.", 2) == 0 && atoi(version + 2) >= minor;
 }
 
 struct timespec scn_in_ms(clockid_t clock, long ms)
