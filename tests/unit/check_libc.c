@@ -601,6 +601,139 @@ START_TEST(mutex_special_ones_are_not_done_in_place)
 }
 END_TEST
 
+/* --- layout: in place beside libc --------------------------------------------------------------------- */
+
+enum { FEW_ROUNDS = COUNT_ROUNDS / 100 }; /* who spins for a thread that does not run loses a slice of time */
+static pthread_rwlock_t shared_rwlock;
+static long first_half, second_half; /* equal while no writer has it */
+static _Atomic bool stop_reading;
+
+static void *write_by_libc(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < FEW_ROUNDS; i++) {
+        pthread_rwlock_wrlock(&shared_rwlock);
+        first_half++;
+        if (i % 64 == 0)
+            sched_yield();
+        second_half++;
+        pthread_rwlock_unlock(&shared_rwlock);
+    }
+    return NULL;
+}
+
+/* Each hold begins and ends in place or by libc. */
+static void *read_in_place(void *unused)
+{
+    (void)unused;
+    for (unsigned i = 0; !stop_reading; i++) {
+        if (i % 3 == 0 || !fsafe_layout_rwlock_read(&shared_rwlock))
+            pthread_rwlock_rdlock(&shared_rwlock);
+        ck_assert_int_eq(first_half, second_half);
+        if (i % 5 == 0 || !fsafe_layout_rwlock_unread(&shared_rwlock))
+            pthread_rwlock_unlock(&shared_rwlock);
+        usleep(20); /* readers that never all leave starve a writer, unless writers are preferred */
+    }
+    return NULL;
+}
+
+START_TEST(rwlock_read_in_place_keeps_writers_out)
+{
+    pthread_t writers[2], readers[2];
+    pthread_rwlockattr_t attributes;
+    unit_start_layout();
+    pthread_rwlockattr_init(&attributes);
+    pthread_rwlockattr_setkind_np(&attributes, _i);
+    pthread_rwlock_init(&shared_rwlock, &attributes);
+    for (int i = 0; i < 2; i++) {
+        unit_start_thread(&readers[i], read_in_place, NULL);
+        unit_start_thread(&writers[i], write_by_libc, NULL);
+    }
+    for (int i = 0; i < 2; i++)
+        pthread_join(writers[i], NULL); /* none of them sleeps for ever */
+    stop_reading = true;
+    for (int i = 0; i < 2; i++)
+        pthread_join(readers[i], NULL);
+    ck_assert_int_eq(first_half, 2 * FEW_ROUNDS);
+    ck_assert_int_eq(pthread_rwlock_trywrlock(&shared_rwlock), 0); /* no hold was lost */
+}
+END_TEST
+
+START_TEST(rwlock_read_in_place_leaves_the_rest_to_libc)
+{
+    pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
+    unit_start_layout();
+    errno = 77;
+    ck_assert(!fsafe_layout_rwlock_unread(&rwlock)); /* nobody has it */
+    ck_assert_int_eq(pthread_rwlock_wrlock(&rwlock), 0);
+    ck_assert(!fsafe_layout_rwlock_read(&rwlock) && !fsafe_layout_rwlock_unread(&rwlock));
+    ck_assert_int_eq(pthread_rwlock_unlock(&rwlock), 0);
+    ck_assert(!fsafe_layout_rwlock_read(&rwlock)); /* the first reader after a writer changes the phase */
+    ck_assert_int_eq(pthread_rwlock_rdlock(&rwlock), 0);
+    ck_assert(fsafe_layout_rwlock_read(&rwlock));
+    rwlock.__data.__readers |= 1u << 31; /* too many: libc answers EAGAIN */
+    ck_assert(!fsafe_layout_rwlock_read(&rwlock));
+    ck_assert_int_eq(errno, 77);
+}
+END_TEST
+
+static pthread_spinlock_t turn_to_spin;
+
+static void *count_by_spin(void *in_place)
+{
+    for (int i = 0; i < FEW_ROUNDS; i++) {
+        if (in_place == NULL || !fsafe_layout_spin_try(&turn_to_spin))
+            pthread_spin_lock(&turn_to_spin);
+        counted++;
+        if (in_place == NULL)
+            pthread_spin_unlock(&turn_to_spin);
+        else
+            fsafe_layout_spin_unlock(&turn_to_spin);
+    }
+    return NULL;
+}
+
+START_TEST(spin_in_place_excludes_and_is_excluded)
+{
+    pthread_t threads[4];
+    unit_start_layout();
+    ck_assert(fsafe_layout.spin_in_place);
+    pthread_spin_init(&turn_to_spin, PTHREAD_PROCESS_PRIVATE);
+    for (int i = 0; i < 4; i++)
+        unit_start_thread(&threads[i], count_by_spin, i % 2 == 0 ? (void *)(uintptr_t)1 : NULL);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    ck_assert_uint_eq(counted, 4 * FEW_ROUNDS);
+    ck_assert_int_eq(pthread_spin_trylock(&turn_to_spin), 0);
+    ck_assert(!fsafe_layout_spin_try(&turn_to_spin));
+}
+END_TEST
+
+static int spin_trylock_always(pthread_spinlock_t *spin)
+{
+    (void)spin;
+    return 0;
+}
+
+static int spin_unlock_never(pthread_spinlock_t *spin)
+{
+    (void)spin;
+    return 0;
+}
+
+START_TEST(layout_withdraws_spin_locks)
+{
+    struct fsafe_layout_calls calls = unit_libc_calls();
+    if (_i == 0)
+        calls.spin_trylock = spin_trylock_always;
+    else
+        calls.spin_unlock = spin_unlock_never;
+    fsafe_layout_self_test(&calls);
+    ck_assert(!fsafe_layout.spin_in_place);
+    ck_assert(fsafe_layout.mutex_bytes && fsafe_layout.rwlock_bytes);
+}
+END_TEST
+
 /* --- layout: semaphores ----------------------------------------------------------------------------- */
 
 #ifdef __LP64__
@@ -1028,6 +1161,12 @@ static void fill(Suite *suite)
     tcase_add_loop_test(mutex, mutex_new_owner_may_unlock, 0, TYPES);
     tcase_add_test(mutex, mutex_kinds);
     tcase_add_loop_test(mutex, mutex_special_ones_are_not_done_in_place, 0, 3);
+    tcase_add_loop_test(layout, layout_withdraws_spin_locks, 0, 2);
+    TCase *in_place = unit_case(suite, "in place");
+    tcase_add_loop_test(in_place, rwlock_read_in_place_keeps_writers_out, PTHREAD_RWLOCK_PREFER_READER_NP,
+                        PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP + 1);
+    tcase_add_test(in_place, rwlock_read_in_place_leaves_the_rest_to_libc);
+    tcase_add_test(in_place, spin_in_place_excludes_and_is_excluded);
 #ifdef __LP64__
     tcase_add_loop_test(layout, layout_withdraws_semaphores, 0, 6);
     TCase *semaphore = unit_case(suite, "semaphore");
