@@ -43,8 +43,8 @@ static const struct algorithm *find_algorithm(int operation, uint32_t value, con
 /* The arguments of the system call. */
 enum { WORD, OPERATION, VALUE, TIMEOUT, WORD2, BITS };
 
-/* A wait without a limit for any wake-up. libstdc++ does not say that it is a private one. */
-static bool is_endless(const long *arguments)
+/* libstdc++ does not say that it is a private one. */
+bool fsafe_futex_is_endless(const long *arguments)
 {
     int operation = (int)arguments[OPERATION];
     return arguments[TIMEOUT] == 0 &&
@@ -60,7 +60,7 @@ bool fsafe_futex_judge(const long *arguments, uintptr_t site)
     uint32_t value = (uint32_t)arguments[VALUE];
     uint32_t seen;
     /* A thread that the child had may have ended with the lock: that is as stuck as without a fork. */
-    if (!is_endless(arguments) || fsafe_census_is_surveyed() ||
+    if (!fsafe_futex_is_endless(arguments) || fsafe_census_is_surveyed() ||
         atomic_load_explicit(&passed, memory_order_relaxed) == lock || !fsafe_takeover_is_alone() ||
         !fsafe_sys_peek(lock, &seen, sizeof seen) || seen != value)
         return false;
@@ -70,21 +70,13 @@ bool fsafe_futex_judge(const long *arguments, uintptr_t site)
         return false;
     }
     const struct algorithm *algorithm = find_algorithm((int)arguments[OPERATION], value, &at[1]);
-    struct fsafe_event event = {
-        .lock = "futex",
-        .kind = algorithm != NULL ? algorithm->kind : "unknown",
-        .address = lock,
-        .wanted_at = site,
-        .in_use = algorithm == NULL,
-    };
+    if (algorithm == NULL) { /* it may be an event: repair/hopeless has the word, when this wait has lasted */
+        atomic_store_explicit(&passed, lock, memory_order_relaxed);
+        return false;
+    }
+    struct fsafe_event event = {.lock = "futex", .kind = algorithm->kind, .address = lock, .wanted_at = site};
     const struct fsafe_claims nobody = {.vanished = NULL};
     bool take = fsafe_takeover_decide(&event, &nobody, true);
-    if (algorithm == NULL) {
-        take = false;
-        event.deed = FSAFE_REFUSED;
-        event.why = "it may be an event";
-        atomic_store_explicit(&passed, lock, memory_order_relaxed);
-    }
     if (take) /* unless a signal handler came first */
         take = event.worth_a_line = __atomic_compare_exchange_n((uint32_t *)lock, &seen, 0, false, __ATOMIC_SEQ_CST,
                                                                  __ATOMIC_RELAXED);

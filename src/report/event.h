@@ -15,6 +15,9 @@ enum fsafe_deed {
     FSAFE_MAY_HANG,  /* the same, mode report or abort: nothing was done, and it may go well for a while */
     FSAFE_REFUSED,   /* it looks orphaned, but `why` forbids to take it; the caller goes on to wait */
     FSAFE_WENT_ROUND, /* a lock inside libc that a dead thread may hold: the caller's work is done without it */
+    FSAFE_HANGS,      /* nobody can end the caller's wait */
+    FSAFE_WAITS_FOR_HANDLER, /* only a handler of a signal can */
+    FSAFE_WENT_ON,    /* a wait that one of these two was said of is over */
 };
 
 /* A thread that held or wanted the lock when the process was forked. */

@@ -207,6 +207,9 @@ void fsafe_report_event(const struct fsafe_event *event)
         [FSAFE_MAY_HANG] = "child may hang on ",
         [FSAFE_REFUSED] = "child may hang on ",
         [FSAFE_WENT_ROUND] = "child went round ",
+        [FSAFE_HANGS] = "child hangs in ",
+        [FSAFE_WAITS_FOR_HANDLER] = "only a signal handler can end the child's wait in ",
+        [FSAFE_WENT_ON] = "child went on after its wait in ",
     };
     enum { LOCK, WANTED, SINCE, FORK, PLACES };
     struct fsafe_mapping places[PLACES] = {
@@ -235,7 +238,9 @@ void fsafe_report_event(const struct fsafe_event *event)
     fsafe_text_string(&line, event->kind);
     fsafe_text_string(&line, ") for ");
     put_place(&line, &places[WANTED]);
-    put_holder(&line, &event->holder, &places[SINCE], event->in_use);
+    /* Of a wait that has no owner mostly nobody is known, nor does it matter when it is over. */
+    if (event->deed < FSAFE_HANGS || event->holder.tid != 0)
+        put_holder(&line, &event->holder, &places[SINCE], event->in_use);
     put_fork(&line, &event->fork, &places[FORK]);
     if (event->why != NULL) {
         fsafe_text_string(&line, "; not taken over because ");

@@ -37,6 +37,18 @@ enum fsafe_inside {
     FSAFE_INSIDE_TOLD = 3,  /* of a vanished thread: the user knows (modes report and abort) */
 };
 
+/* A wait without a limit: see repair/hopeless.h. Other threads read it; nothing in it is followed. */
+struct fsafe_sleeping {
+    _Atomic uintptr_t object; /* 0: the thread is in none. Written last */
+    _Atomic uintptr_t mutex;  /* a condition variable's, which its waiter has left; 0: none */
+    _Atomic uint32_t bytes;   /* how long the object is */
+    _Atomic uint64_t since_ns, until_ns; /* its beginning, and the end of its present slice; 0: it has no end */
+    _Atomic bool said;        /* the user was told that it cannot end */
+    bool has_line;            /* and not only once before, of the same place */
+    const char *lock, *kind;
+    uintptr_t site;
+};
+
 struct fsafe_thread {
     /*
      * 0: free. Else the generation (see lineage) in which the thread lives or, when that is over, lived; with
@@ -54,6 +66,8 @@ struct fsafe_thread {
     _Atomic uintptr_t asking;
     /* The mutex that it waits for inside libc: a signal handler may fork meanwhile and go back to the wait. 0: none. */
     uintptr_t waiting_for;
+    struct fsafe_sleeping sleeping;
+    uintptr_t told_of; /* what it is about to wait for, if the user was told that this wait will not end; 0: nothing */
 
     int former_owners[FSAFE_FORMER_OWNERS]; /* `owner` before the forks it made, in a ring; 0: none */
     uint32_t next_former;                   /* which is the oldest: the next to be forgotten */

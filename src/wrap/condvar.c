@@ -6,10 +6,12 @@
 
 #include "fork/coordinator.h"
 #include "libc/layout.h"
+#include "repair/hopeless.h"
 #include "repair/mutex.h"
 #include "repair/waits.h"
 #include "wrap/c11.h"
 #include "wrap/next.h"
+#include "wrap/slices.h"
 
 #include <time.h>
 
@@ -21,7 +23,8 @@ struct attempt {
     const struct timespec *until;
 };
 
-static int ask_libc(pthread_cond_t *condvar, pthread_mutex_t *mutex, const struct attempt *attempt)
+static int ask_libc(pthread_cond_t *condvar, pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
+                    const struct attempt *attempt)
 {
     switch (attempt->how) {
     case TIMEDWAIT:
@@ -31,7 +34,7 @@ static int ask_libc(pthread_cond_t *condvar, pthread_mutex_t *mutex, const struc
         return FSAFE_NEXT(pthread_cond_clockwait)(condvar, mutex, attempt->clock, attempt->until);
 #endif
     default:
-        return FSAFE_NEXT(pthread_cond_wait)(condvar, mutex);
+        return fsafe_slices_cond_wait(condvar, mutex, self, site);
     }
 }
 
@@ -39,7 +42,7 @@ static int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t si
 {
     struct fsafe_thread *self = fsafe_thread_join();
     if (self == NULL)
-        return ask_libc(condvar, mutex, attempt);
+        return ask_libc(condvar, mutex, self, site, attempt);
     fsafe_fork_notice();
     /* libc is about to release it and asks whose it is. */
     if (fsafe_lineage_is_child())
@@ -51,7 +54,7 @@ static int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t si
      * No cleanup handler here: it would outlive its frame if the program leaves by siglongjmp. A cancelled wait keeps
      * its records until the thread ends: a child then makes as new what nobody waits in, which changes nothing.
      */
-    int result = ask_libc(condvar, mutex, attempt);
+    int result = ask_libc(condvar, mutex, self, site, attempt);
     if (in_condvar)
         fsafe_waits_leave(self, condvar, FSAFE_INSIDE_WAIT);
     if (in_mutex)
@@ -102,6 +105,8 @@ static __attribute__((noinline)) int wake_somebody(pthread_cond_t *condvar, uint
 /* What is done to nobody needs neither a record nor, in a child, settling. */
 static inline int wake(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
 {
+    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()))
+        fsafe_hopeless_note_wake((uintptr_t)condvar);
     return fsafe_layout_cond_is_idle(condvar) ? 0 : wake_somebody(condvar, site, whom);
 }
 

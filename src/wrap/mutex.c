@@ -11,6 +11,7 @@
 #include "repair/waits.h"
 #include "wrap/c11.h"
 #include "wrap/next.h"
+#include "wrap/slices.h"
 #include "wrap/undeclared.h"
 
 #include <errno.h>
@@ -73,7 +74,8 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
         uintptr_t outer = self->waiting_for;
         self->waiting_for = (uintptr_t)mutex;
         FSAFE_ORDER();
-        result = ask_libc(mutex, attempt);
+        result = attempt->how == LOCK ? fsafe_slices_mutex_lock(mutex, "private", self, site)
+                                      : ask_libc(mutex, attempt);
         FSAFE_ORDER();
         self->waiting_for = outer;
         fsafe_mutex_end_wait(mutex, self);

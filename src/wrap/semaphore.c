@@ -7,6 +7,7 @@
 #include "fork/coordinator.h"
 #include "repair/semaphore.h"
 #include "wrap/next.h"
+#include "wrap/slices.h"
 
 #include <errno.h>
 #include <time.h>
@@ -19,7 +20,7 @@ struct attempt {
     const struct timespec *until; /* NULL: no limit */
 };
 
-static int ask_libc(sem_t *semaphore, const struct attempt *attempt)
+static int ask_libc(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, const struct attempt *attempt)
 {
     switch (attempt->how) {
     case TRYWAIT:
@@ -31,7 +32,7 @@ static int ask_libc(sem_t *semaphore, const struct attempt *attempt)
         return FSAFE_NEXT(sem_clockwait)(semaphore, attempt->clock, attempt->until);
 #endif
     default:
-        return FSAFE_NEXT(sem_wait)(semaphore);
+        return fsafe_slices_sem_wait(semaphore, self, site);
     }
 }
 
@@ -113,7 +114,7 @@ static FSAFE_COLD int finish(sem_t *semaphore, struct fsafe_thread *self, uintpt
             fsafe_semaphore_is_event(semaphore);
             fsafe_ledger_drop(fsafe_thread_tokens(self), lock | FSAFE_HELD);
         }
-        return ask_libc(semaphore, attempt);
+        return ask_libc(semaphore, self, site, attempt);
     }
     if (fsafe_lineage_is_child() && granted_in_child(semaphore, self, site, attempt)) {
         mark_held(self, lock, site);
@@ -123,7 +124,7 @@ static FSAFE_COLD int finish(sem_t *semaphore, struct fsafe_thread *self, uintpt
      * A wait that is cancelled, or left by siglongjmp, leaves its record as wanted: no proof of anything, and dropped
      * when the thread ends or the ledger fills. (A cleanup handler here would outlive its frame under siglongjmp.)
      */
-    int result = ask_libc(semaphore, attempt);
+    int result = ask_libc(semaphore, self, site, attempt);
     atomic_store(&self->asking, 0);
     if (result == 0)
         mark_held(self, lock, site);
@@ -139,12 +140,12 @@ static inline int take(sem_t *semaphore, uintptr_t site, const struct attempt *a
     if (FSAFE_UNLIKELY(self == NULL))
         self = fsafe_thread_join();
     if (self == NULL || !fsafe_semaphore_is_lock(semaphore))
-        return ask_libc(semaphore, attempt);
+        return ask_libc(semaphore, self, site, attempt);
     if (attempt->how != TRYWAIT)
         pthread_testcancel(); /* the real wait acts upon a cancellation even when there is a token */
     if (!fsafe_ledger_push(fsafe_thread_tokens(self), lock | FSAFE_WANTED, site) &&
         !fsafe_ledger_push_full(fsafe_thread_tokens(self), lock | FSAFE_WANTED, site, fsafe_semaphore_is_stale, self))
-        return ask_libc(semaphore, attempt);
+        return ask_libc(semaphore, self, site, attempt);
     if (FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_layout_sem_value(semaphore) != 0) {
         fsafe_fork_notice();
         fsafe_semaphore_settle(semaphore, self);
