@@ -18,7 +18,8 @@ static struct fsafe_latch latch = FSAFE_LATCH_FREE;
 static int descriptor = -1;
 static ino_t identity; /* of the socket: a program may have closed the descriptor and got it back for another file */
 static int type = SOCK_DGRAM;
-static bool searched; /* for an inherited connection */
+static bool searched;         /* for an inherited connection */
+static _Atomic bool libc_has; /* one; false: nothing that leads to the daemon is libc's */
 
 static bool is_connected(void)
 {
@@ -76,6 +77,12 @@ static bool leads_to_daemon(int fd)
            getsockopt(fd, SOL_SOCKET, SO_TYPE, &kind, &of_kind) == 0 && kind == SOCK_DGRAM;
 }
 
+void fsafe_daemon_note_libc(bool connected)
+{
+    if (atomic_load_explicit(&libc_has, memory_order_relaxed) != connected)
+        atomic_store_explicit(&libc_has, connected, memory_order_relaxed);
+}
+
 /*
  * /dev/log is out of reach. A program that foresaw this, with LOG_NDELAY before its chroot, has libc's connection
  * among its descriptors; only libc knows which one that is, so look at what they lead to. Once: it takes a while.
@@ -83,7 +90,7 @@ static bool leads_to_daemon(int fd)
 static bool inherit(void)
 {
     enum { DESCRIPTORS = 1024 };
-    if (searched)
+    if (searched || !atomic_load_explicit(&libc_has, memory_order_relaxed))
         return false;
     searched = true;
     for (int fd = 3; fd < DESCRIPTORS; fd++) {
@@ -153,6 +160,7 @@ void fsafe_daemon_close(void)
     fsafe_latch_acquire_open(&latch);
     disconnect();
     type = SOCK_DGRAM;
+    fsafe_daemon_note_libc(false); /* its descriptor is still open, and not for our use any more */
     fsafe_latch_release_open(&latch);
 }
 

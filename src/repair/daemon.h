@@ -3,13 +3,20 @@
  * kept from one message to the next; made anew once if sending fails. Part of repair/logger; see there.
  *
  * Its lock is held while a message is sent, so that the threads' messages do not mix; a holder may sleep as long as
- * the daemon does not read. Each function is a cancellation point and may change errno. Context: child.
+ * the daemon does not read. Where nothing else is said a function is a cancellation point, may change errno, and its
+ * context is: child.
  */
 #ifndef FSAFE_REPAIR_DAEMON_H
 #define FSAFE_REPAIR_DAEMON_H
 
 #include <stdbool.h>
 #include <stddef.h>
+
+/*
+ * Whether libc's own client has a connection, as far as its calls tell: a child that cannot make one of its own sends on
+ * that. No cancellation point; errno kept. Context: any thread.
+ */
+void fsafe_daemon_note_libc(bool connected);
 
 /* Connects, unless there is a connection. */
 void fsafe_daemon_open(void);

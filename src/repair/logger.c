@@ -57,7 +57,7 @@ static void end_change(const struct fsafe_sigset *old)
     fsafe_latch_release(&settings_latch, old);
 }
 
-void fsafe_logger_note_open(const char *ident, int option, int facility)
+static void change_settings(const char *ident, int option, int facility)
 {
     struct fsafe_sigset old;
     struct settings *next = begin_change(&old);
@@ -69,11 +69,24 @@ void fsafe_logger_note_open(const char *ident, int option, int facility)
     end_change(&old);
 }
 
-void fsafe_logger_note_close(void)
+void fsafe_logger_note_open(const char *ident, int option, int facility)
+{
+    change_settings(ident, option, facility);
+    if ((option & LOG_NDELAY) != 0)
+        fsafe_daemon_note_libc(true);
+}
+
+static void forget_ident(void)
 {
     struct fsafe_sigset old;
     begin_change(&old)->ident = NULL;
     end_change(&old);
+}
+
+void fsafe_logger_note_close(void)
+{
+    forget_ident();
+    fsafe_daemon_note_libc(false);
 }
 
 int fsafe_logger_mask(int mask)
@@ -94,10 +107,12 @@ void fsafe_logger_note_mask(int mask)
 
 void fsafe_logger_note_message(int priority)
 {
-    /* A masked message does not make libc read the time zone, which may yet be set. */
+    /* A masked message does not make libc read the time zone, which may yet be set, nor connect. */
     unsigned now = atomic_load_explicit(&valid, memory_order_acquire);
-    if ((settings[now].mask & LOG_MASK(LOG_PRI(priority))) != 0)
-        fsafe_zone_sample();
+    if ((settings[now].mask & LOG_MASK(LOG_PRI(priority))) == 0)
+        return;
+    fsafe_zone_sample();
+    fsafe_daemon_note_libc(true);
 }
 
 /* --- The calls ----------------------------------------------------------------------------------------------- */
@@ -197,7 +212,7 @@ void fsafe_logger_write(int priority, int flag, const char *format, va_list argu
 void fsafe_logger_open(const char *ident, int option, int facility)
 {
     int saved = errno;
-    fsafe_logger_note_open(ident, option, facility);
+    change_settings(ident, option, facility);
     if ((option & LOG_NDELAY) != 0)
         fsafe_daemon_open();
     errno = saved;
@@ -206,7 +221,7 @@ void fsafe_logger_open(const char *ident, int option, int facility)
 void fsafe_logger_close(void)
 {
     int saved = errno;
-    fsafe_logger_note_close();
+    forget_ident();
     fsafe_daemon_close();
     errno = saved;
 }

@@ -10,7 +10,7 @@
 
 #include <stdarg.h>
 
-/* What libc is about to be told. errno kept. Context: any thread. */
+/* What libc is about to be told; note_close: what it has been told. errno kept. Context: any thread. */
 void fsafe_logger_note_open(const char *ident, int option, int facility);
 void fsafe_logger_note_close(void);
 void fsafe_logger_note_mask(int mask);

@@ -81,8 +81,8 @@ FSAFE_EXPORT void closelog(void)
     if (is_ours("closelog", site)) {
         fsafe_logger_close();
     } else {
-        fsafe_logger_note_close();
         FSAFE_NEXT(closelog)();
+        fsafe_logger_note_close();
     }
     fsafe_gate_leave(FSAFE_REGION_SYSLOG);
 }

@@ -132,6 +132,21 @@ static void call_closelog(void)
     closelog();
     syslog(LOG_WARNING, "child %d", 1);
 }
+/* Nobody is there, and what it had it has closed, in the child's child as well. A daemon comes back later. */
+static void closed(void)
+{
+    closelog();
+    SCN_CHECK(rename("/dev/log", "/dev/log.away") == 0);
+    syslog(LOG_WARNING, "masked");
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        syslog(LOG_WARNING, "masked");
+        scn_fine();
+    }
+    scn_reap(child);
+    SCN_CHECK(rename("/dev/log.away", "/dev/log") == 0);
+    call_syslog();
+}
 static void call_setlogmask(void)
 {
     SCN_CHECK(setlogmask(LOG_UPTO(LOG_WARNING)) == LOG_UPTO(LOG_NOTICE));
@@ -454,6 +469,7 @@ void scn_cases(void)
         {"__vsyslog_chk", call_vsyslog_chk, "<156>", "ident", true},
         {"openlog", call_openlog, "<20>", "other", false},
         {"closelog", call_closelog, "<156>", NULL, true},
+        {"closed", closed, "<156>", NULL, true},
         {"setlogmask", call_setlogmask, "<156>", "ident", true},
         {"masked", call_masked, "<156>", "ident", true},
         {"errno", keep_errno, "<156>", "ident", true},

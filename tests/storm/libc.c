@@ -77,7 +77,7 @@ void __vsyslog_chk(int priority, int flag, const char *format, va_list values);
 /* Nobody shall read thousands of our lines in a journal. */
 static const char *hide_log(void)
 {
-    return access("/dev/log", F_OK) == 0 ? storm_pin("/dev/log", "") : NULL;
+    return access("/dev/log", F_OK) == 0 ? storm_needs_etc() : NULL;
 }
 
 static void log_values(bool is_chk, const char *format, ...)
@@ -281,9 +281,8 @@ CALL(change_zone)
 
 static const char *set_dates(void)
 {
-    const char *why_not = storm_pin("/etc/issue", "%Y-%m-%d\n");
-    setenv("DATEMSK", "/etc/issue", 1);
-    return why_not;
+    setenv("DATEMSK", STORM_ETC "/datemsk", 1);
+    return storm_needs_etc();
 }
 
 CALL(getdate_r)
@@ -859,7 +858,7 @@ static const struct storm_call wide_calls[] = {{"setlocale", setlocale_, STORM_W
 /* What the databases of this machine say, asked before there are threads: 0 for what is not there. */
 static struct {
     int tcp, domain, sunrpc;
-    bool loopback, shadow, alias, hosts;
+    bool loopback, shadow, alias;
 } known;
 
 static const char *ask_names(void)
@@ -1040,18 +1039,10 @@ static const struct storm_call services_calls[] = {{"getservbyname", getservbyna
 /* --- Hosts -------------------------------------------------------------------------------------------------------- */
 
 /* With two addresses getaddrinfo() sorts them, which is where its own locks are. No server is ever asked. */
-static const char *pin_hosts(void)
+static const char *need_hosts(void)
 {
-    if (known.hosts)
-        return NULL;
-    const char *reason = storm_pin("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n");
-    if (!reason && access("/etc/nsswitch.conf", F_OK) == 0)
-        reason = storm_pin("/etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files\n"
-                                                 "networks: files\nprotocols: files\nservices: files\nrpc: files\n");
-    known.hosts = !reason;
-    if (!reason)
-        ask_names();
-    return reason;
+    const char *why_not = storm_needs_etc();
+    return why_not ? why_not : ask_names();
 }
 
 static bool is_loopback_host(const struct hostent *host)
@@ -1509,9 +1500,9 @@ const struct storm_row storm_rows[] = {
     {.name = "passwd", .calls = passwd_calls, .prepare = ask_names},
     {.name = "group", .calls = group_calls, .prepare = ask_names},
     {.name = "services", .calls = services_calls, .prepare = ask_names},
-    {.name = "gethostbyname", .calls = gethostbyname_calls, .prepare = pin_hosts},
-    {.name = "getaddrinfo", .calls = getaddrinfo_calls, .prepare = pin_hosts},
-    {.name = "getnameinfo", .calls = getnameinfo_calls, .prepare = pin_hosts},
+    {.name = "gethostbyname", .calls = gethostbyname_calls, .prepare = need_hosts},
+    {.name = "getaddrinfo", .calls = getaddrinfo_calls, .prepare = need_hosts},
+    {.name = "getnameinfo", .calls = getnameinfo_calls, .prepare = need_hosts},
     {.name = "sem_open", .calls = sem_open_calls, .prepare = make_semaphore, .end = drop_semaphore},
     {.name = "utmp", .calls = utmp_calls, .prepare = make_utmp, .end = drop_utmp},
     {.name = "popen", .calls = popen_calls},
@@ -1522,6 +1513,6 @@ const struct storm_row storm_rows[] = {
     {.name = "fmtmsg", .calls = fmtmsg_calls},
     {.name = "forker", .calls = forker_calls, .prepare = note_forker},
     {.name = "aio", .calls = aio_calls, .is_apart = true},
-    {.name = "getaddrinfo_a", .calls = getaddrinfo_a_calls, .prepare = pin_hosts, .is_apart = true},
+    {.name = "getaddrinfo_a", .calls = getaddrinfo_a_calls, .prepare = need_hosts, .is_apart = true},
     {.name = "all", .prepare = prepare_all, .threads = 8},
     {0}};

@@ -59,7 +59,10 @@ bool storm_is_wrong(const char *condition, int line); /* returns false */
 /* How many forks there have been. For calls that use up memory and must not outrun the forks. */
 unsigned long storm_forks(void);
 
-/* In a mount namespace of our own: PATH reads as TEXT. Returns why that is impossible, or NULL. */
-const char *storm_pin(const char *path, const char *text);
+/* Is there where tests/surroundings/apart has made an /etc for the tests; holds files that only they need. */
+#define STORM_ETC "/etc/forksafe-test"
+
+/* For a row that resolves, logs or reads what the machine has in /etc. Returns why it cannot run, or NULL. */
+const char *storm_needs_etc(void);
 
 #endif
