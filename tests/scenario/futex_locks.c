@@ -317,8 +317,8 @@ void scn_cases(void)
                 "%s-two-and-grandchild", kind->name);
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = living, .kind = kind}, "%s-living",
                 kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT, .run = childs_own_dead,
-                                  .kind = kind},
+        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = "once:child hangs in futex",
+                                  .env = "FORKSAFE_HANG_MS=200", .run = childs_own_dead, .kind = kind},
                 "%s-childs-own-dead", kind->name);
         scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = kind->watched,
                                   .env = "FORKSAFE_MODE=report", .run = vanished, .kind = kind},
