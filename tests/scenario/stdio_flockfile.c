@@ -421,8 +421,8 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = WOULD_HANG,
                               .env = "FORKSAFE_MODE=abort", .run = vanished, .number = BYCALLER, .entry = &lock_entry},
             "abort");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT, .env = "FORKSAFE_MODE=report",
-                              .run = forker, .number = ORDINARY * 10 + 1},
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = "once:child hangs in thread",
+                              .env = "FORKSAFE_MODE=report FORKSAFE_HANG_MS=200", .run = forker, .number = ORDINARY * 10 + 1},
             "report-forker");
     scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT, .env = "FORKSAFE_MODE=off",
                               .run = forker, .number = ORDINARY * 10 + 1},
