@@ -5,6 +5,16 @@
 #ifndef FSAFE_BASE_ARCH_H
 #define FSAFE_BASE_ARCH_H
 
+#include <stdbool.h>
+#include <stdint.h>
+#include <ucontext.h>
+
+/* A system call that a signal interrupted and that the kernel is about to begin anew. */
+struct fsafe_arch_call {
+    long number, arguments[6];
+    uintptr_t at, stack;
+};
+
 /* Makes system call `n`. Returns the kernel's answer: -errno on failure. Context: any thread. */
 static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, long e, long f);
 
@@ -44,6 +54,46 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
             :                                                                        \
             : "i"(SYS_clone), "i"(SYS_fork), "i"(SYS_clone3), "i"(SYS_futex), "i"(offset))
 
+/*
+ * Fills in `call` from what a signal handler was given; `stack` in any case. Returns whether it is one. The kernel has set
+ * the thread back to the instruction. (A thread that was about to make one for the first time looks the same.)
+ */
+#define FSAFE_ARCH_INTERRUPTED
+static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch_call *call)
+{
+    const greg_t *r = ((const ucontext_t *)context)->uc_mcontext.gregs;
+    const unsigned char *at = (const unsigned char *)r[REG_RIP];
+    *call = (struct fsafe_arch_call){
+        .number = (long)r[REG_RAX],
+        .arguments = {(long)r[REG_RDI], (long)r[REG_RSI], (long)r[REG_RDX], (long)r[REG_R10], (long)r[REG_R8],
+                      (long)r[REG_R9]},
+        .at = (uintptr_t)at,
+        .stack = (uintptr_t)r[REG_RSP],
+    };
+    return at[0] == 0x0f && at[1] == 0x05;
+}
+
+/* What a signal handler returns to, which this kernel wants to be told; once, in the file that installs handlers. */
+#define FSAFE_ARCH_RESTORER_FLAG 0x04000000
+#define FSAFE_ARCH_RESTORER fsafe_arch_restorer
+#define FSAFE_ARCH_DEFINE_RESTORER                                                                        \
+    extern void fsafe_arch_restorer(void);                                                                \
+    __asm__(".text\n\t.hidden fsafe_arch_restorer\n\t.globl fsafe_arch_restorer\n\t"                     \
+            ".type fsafe_arch_restorer, @function\n\tnop\nfsafe_arch_restorer:\n\t"                      \
+            "mov $15, %rax\n\tsyscall\n\t.size fsafe_arch_restorer, . - fsafe_arch_restorer")
+
+/*
+ * Defines a function of up to three arguments that calls `first`() and then jumps to what that returned, with the
+ * arguments as they were: who is jumped to sees its caller's caller.
+ */
+#define FSAFE_ARCH_FIRST(name, first)                                                                  \
+    __asm__(".text\n\t.p2align 4\n\t.globl " #name "\n\t.type " #name ", @function\n" #name ":\n\t" \
+            ".cfi_startproc\n\tendbr64\n\t"                                                            \
+            "push %rdi\n\tpush %rsi\n\tpush %rdx\n\t.cfi_adjust_cfa_offset 24\n\t"                   \
+            "call " #first "\n\t"                                                                       \
+            "pop %rdx\n\tpop %rsi\n\tpop %rdi\n\t.cfi_adjust_cfa_offset -24\n\t"                     \
+            "jmp *%rax\n\t.cfi_endproc\n\t.size " #name ", . - " #name)
+
 #elif defined(__aarch64__)
 
 static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, long e, long f)
@@ -61,6 +111,33 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
                      : "memory");
     return x0;
 }
+
+#define FSAFE_ARCH_INTERRUPTED
+static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch_call *call)
+{
+    const mcontext_t *m = &((const ucontext_t *)context)->uc_mcontext;
+    *call = (struct fsafe_arch_call){
+        .number = (long)m->regs[8],
+        .arguments = {(long)m->regs[0], (long)m->regs[1], (long)m->regs[2], (long)m->regs[3], (long)m->regs[4],
+                      (long)m->regs[5]},
+        .at = m->pc,
+        .stack = m->sp,
+    };
+    return *(const uint32_t *)m->pc == 0xd4000001;
+}
+
+#define FSAFE_ARCH_RESTORER_FLAG 0
+#define FSAFE_ARCH_RESTORER NULL
+#define FSAFE_ARCH_DEFINE_RESTORER _Static_assert(1, "the kernel has one of its own")
+
+#define FSAFE_ARCH_FIRST(name, first)                                                                    \
+    __asm__(".text\n\t.p2align 4\n\t.globl " #name "\n\t.type " #name ", %function\n" #name ":\n\t"   \
+            ".cfi_startproc\n\thint 34\n\t" /* bti c */                                                \
+            "stp x0, x1, [sp, -32]!\n\tstp x2, x30, [sp, 16]\n\t.cfi_adjust_cfa_offset 32\n\t"        \
+            ".cfi_offset x30, -8\n\tbl " #first "\n\tmov x16, x0\n\t"                                 \
+            "ldp x2, x30, [sp, 16]\n\tldp x0, x1, [sp], 32\n\t"                                       \
+            ".cfi_adjust_cfa_offset -32\n\t.cfi_restore x30\n\t"                                      \
+            "br x16\n\t.cfi_endproc\n\t.size " #name ", . - " #name)
 
 #else
 

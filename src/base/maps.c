@@ -100,6 +100,11 @@ static void match(const struct line *line, const struct module *module, struct f
         m->base = module->base;
         _Static_assert(sizeof m->module == sizeof module->name, "one length for a module's name");
         memcpy(m->module, module->name, sizeof m->module);
+        if (m->path != NULL && m->module[0] != '\0') { /* "" for the memory behind a file's segments */
+            size_t length = strnlen(line->path, FSAFE_PATH_BYTES - 1);
+            memcpy(m->path, line->path, length);
+            m->path[length] = '\0';
+        }
     }
 }
 
@@ -114,6 +119,8 @@ bool fsafe_maps_find(struct fsafe_mapping *mappings, size_t count)
         mappings[i].shared = false;
         mappings[i].base = 0;
         mappings[i].module[0] = '\0';
+        if (mappings[i].path != NULL)
+            mappings[i].path[0] = '\0';
     }
     /* /proc/self/maps is empty once the first thread has ended. */
     int fd = fsafe_sys_open("/proc/thread-self/maps", O_RDONLY, 0);

@@ -9,8 +9,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { FSAFE_PATH_BYTES = 512 };
+
 struct fsafe_mapping {
     uintptr_t address; /* in: what is asked for; 0 asks nothing */
+    char *path;        /* in: where its file's path goes, up to FSAFE_PATH_BYTES, cut at its end; NULL: not asked for */
     bool found;        /* out: whether anything is mapped there; the rest holds only then */
     bool writable;     /* out */
     bool shared;       /* out: MAP_SHARED: another process may see and hold what lies there */

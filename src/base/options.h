@@ -9,6 +9,8 @@
 
 /* In the order of the words of FORKSAFE_MODE. */
 enum fsafe_mode { FSAFE_MODE_REPAIR, FSAFE_MODE_REPORT, FSAFE_MODE_ABORT, FSAFE_MODE_OFF };
+/* Of FORKSAFE_FORMAT. */
+enum fsafe_format { FSAFE_FORMAT_TEXT, FSAFE_FORMAT_JSON };
 
 struct fsafe_options {
 #define FSAFE_CHOICE(variable, field, words) int field;

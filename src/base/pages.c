@@ -31,9 +31,9 @@ void *fsafe_pages_map(size_t bytes)
     return map(bytes, MAP_PRIVATE);
 }
 
-void *fsafe_pages_map_shared(void)
+void *fsafe_pages_map_shared(size_t bytes)
 {
-    return map(1, MAP_SHARED);
+    return map(bytes, MAP_SHARED);
 }
 
 void fsafe_pages_unmap(void *pages, size_t bytes)

@@ -20,7 +20,7 @@ void fsafe_pages_unmap(void *pages, size_t bytes);
  */
 void *fsafe_pages_map_wiped(void);
 
-/* Maps one zeroed page that forked children share with their parent, or NULL. errno kept. Context: any thread. */
-void *fsafe_pages_map_shared(void);
+/* Maps zeroed pages that forked children share with their parent, or returns NULL. errno kept. Context: any thread. */
+void *fsafe_pages_map_shared(size_t bytes);
 
 #endif

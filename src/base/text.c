@@ -8,12 +8,15 @@ void fsafe_text_begin(struct fsafe_text *text, char *buffer, size_t capacity)
     text->buffer = buffer;
     text->capacity = capacity;
     text->length = 0;
+    text->cut = false;
 }
 
 void fsafe_text_char(struct fsafe_text *text, char c)
 {
     if (text->length < text->capacity)
         text->buffer[text->length++] = c;
+    else
+        text->cut = true;
 }
 
 void fsafe_text_string(struct fsafe_text *text, const char *string)
@@ -27,6 +30,44 @@ void fsafe_text_clean(struct fsafe_text *text, const char *string, size_t most)
     for (; most > 0 && *string; most--, string++) {
         unsigned char c = (unsigned char)*string;
         fsafe_text_char(text, c < ' ' || c == 0x7f || c == '"' ? '?' : (char)c);
+    }
+}
+
+/* How many bytes the UTF-8 character at `at` has, 0 when there is none: the shortest form only, no surrogates. */
+static size_t utf8_length(const unsigned char *at, size_t most)
+{
+    size_t length = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : at[0] < 0xf5 ? 4 : 0;
+    if (length > most)
+        return 0;
+    for (size_t i = 1; i < length; i++)
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+    if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) || (at[0] == 0xf0 && at[1] < 0x90) ||
+        (at[0] == 0xf4 && at[1] > 0x8f))
+        return 0;
+    return length;
+}
+
+void fsafe_text_json(struct fsafe_text *text, const char *string, size_t most)
+{
+    while (most > 0 && *string) {
+        size_t length = utf8_length((const unsigned char *)string, most);
+        if (length == 0) {
+            fsafe_text_string(text, "\\ufffd");
+            length = 1;
+        } else if (*string == '"' || *string == '\\') {
+            fsafe_text_char(text, '\\');
+            fsafe_text_char(text, *string);
+        } else if ((unsigned char)*string < ' ' || *string == 0x7f) {
+            fsafe_text_string(text, "\\u00");
+            fsafe_text_char(text, "0123456789abcdef"[*string >> 4]);
+            fsafe_text_char(text, "0123456789abcdef"[*string & 15]);
+        } else {
+            for (size_t i = 0; i < length; i++)
+                fsafe_text_char(text, string[i]);
+        }
+        string += length;
+        most -= length;
     }
 }
 

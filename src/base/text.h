@@ -5,6 +5,7 @@
 #ifndef FSAFE_BASE_TEXT_H
 #define FSAFE_BASE_TEXT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,6 +13,7 @@ struct fsafe_text {
     char *buffer;
     size_t capacity;
     size_t length; /* bytes written, never above capacity */
+    bool cut;      /* something did not fit */
 };
 
 void fsafe_text_begin(struct fsafe_text *text, char *buffer, size_t capacity);
@@ -22,6 +24,12 @@ void fsafe_text_string(struct fsafe_text *text, const char *string);
 void fsafe_text_clean(struct fsafe_text *text, const char *string, size_t most);
 
 void fsafe_text_decimal(struct fsafe_text *text, unsigned long value);
+
+/*
+ * The inside of a JSON string: UTF-8 stays, whatever else could end or break it becomes an escape, a byte that is no
+ * UTF-8 becomes U+FFFD. Reads at most `most` bytes.
+ */
+void fsafe_text_json(struct fsafe_text *text, const char *string, size_t most);
 
 /* With the 0x prefix. */
 void fsafe_text_hex(struct fsafe_text *text, unsigned long value);

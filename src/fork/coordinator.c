@@ -6,10 +6,13 @@
 #include "fork/coordinator.h"
 #include "fork/drain.h"
 #include "fork/handlers.h"
+#include "python/room.h"
+#include "fork/loading.h"
 #include "repair/loader.h"
 #include "repair/logger.h"
 #include "repair/mutex.h"
 #include "repair/names.h"
+#include "repair/rescue.h"
 #include "repair/stdio.h"
 #include "repair/takeover.h"
 #include "report/report.h"
@@ -22,6 +25,7 @@ static struct fsafe_thread *enter_fork(void)
 {
     struct fsafe_thread *self = fsafe_thread_join();
     if (self != NULL) {
+        fsafe_thread_forget_left(self, self->fork_frame);
         self->forks++;
         self->fork_number = atomic_fetch_add_explicit(&fork_count, 1, memory_order_relaxed) + 1;
     }
@@ -46,11 +50,13 @@ static void close_gate(struct fsafe_thread *self)
     self->gate_closed_by = self->forks;
     fsafe_drain_begin(self);
     self->gate_closed_by = self->gate_closed ? self->forks : 0;
+    fsafe_loading_prepare(self);
 }
 
 static void end_fork(struct fsafe_thread *self)
 {
     bool closed = self->gate_closed_by != 0 && self->gate_closed_by == self->forks;
+    fsafe_loading_end(self);
     leave_fork(self);
     if (!closed)
         return;
@@ -64,6 +70,7 @@ static void prepare(void)
 {
     fsafe_handlers_prepare();
     fsafe_fork_notice(); /* or the drain would wait for threads that vanished long ago */
+    fsafe_python_prepare();
     struct fsafe_thread *self = enter_fork();
     if (self != NULL) {
         fsafe_stdio_prepare(self);
@@ -115,12 +122,14 @@ static void adopt(bool by_libc)
     fsafe_thread_adopt(self, by_libc);
     fsafe_loader_adopt(self, former);
     if (self != NULL) {
+        fsafe_loading_adopt(self, former);
         fsafe_mutex_adopt(self);
         fsafe_stdio_child(self);
     }
     fsafe_logger_adopt();
     fsafe_names_adopt();
     fsafe_lineage_adopted(&fork);
+    fsafe_rescue_adopt(self);
     if (self != NULL)
         fsafe_mutex_adopt_wait(self);
     if (fsafe_options.verbose)
@@ -151,18 +160,19 @@ bool fsafe_fork_start(fsafe_register_atfork *register_atfork)
     return true;
 }
 
-uintptr_t fsafe_fork_announce(uintptr_t site)
+uintptr_t fsafe_fork_announce_at(uintptr_t site, uintptr_t frame)
 {
     struct fsafe_thread *self = fsafe_thread_join();
     uintptr_t before = 0;
     if (self != NULL) {
         before = self->fork_site;
         self->fork_site = site;
+        self->fork_frame = site != 0 ? frame : 0;
     }
     return before;
 }
 
-void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_t site, bool drains)
+void fsafe_fork_begin_at(struct fsafe_bare_fork *fork, uintptr_t site, uintptr_t frame, bool drains)
 {
     fsafe_fork_notice();
     struct fsafe_thread *self = fsafe_thread_join();
@@ -172,6 +182,7 @@ void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_t site, bool drains)
     fork->number = self->fork_number;
     fork->site = self->fork_site;
     self->fork_site = site;
+    self->fork_frame = frame;
     enter_fork();
     if (drains)
         close_gate(self);

@@ -2,10 +2,10 @@
  * fork/coordinator: what happens to our own state around a fork, in one order.
  *
  *     prepare   last of all prepare handlers but an allocator's: number the fork, note who makes it and which streams that
- *               thread holds; close the gate and drain
+ *               thread holds; close the gate and drain; take the loader's lock
  *     child     first of all child handlers: reset latch and gate, begin a generation, move its one thread into it, give
  *               it back its streams and the loader's lock
- *     parent    first of all parent handlers: open the gate, forget the notes
+ *     parent    first of all parent handlers: release the loader's lock, open the gate, forget the notes
  *
  * The handlers are registered once, when the library is loaded: before everybody else's, because glibc runs
  * prepare handlers last registered first and the others first registered first. Everybody else's are called from them
@@ -28,7 +28,11 @@ bool fsafe_fork_start(fsafe_register_atfork *register_atfork);
  * A fork is about to be made from `site`, which the handlers cannot see. Returns what was announced before: if that was
  * a fork whose handler made this one, it has to be announced again. Context: the forking thread.
  */
-uintptr_t fsafe_fork_announce(uintptr_t site);
+uintptr_t fsafe_fork_announce_at(uintptr_t site, uintptr_t frame);
+static inline __attribute__((always_inline)) uintptr_t fsafe_fork_announce(uintptr_t site)
+{
+    return fsafe_fork_announce_at(site, (uintptr_t)__builtin_frame_address(0));
+}
 
 /* A fork that runs no handlers. It may come, in a signal handler, in the middle of another fork of its thread. */
 struct fsafe_bare_fork {
@@ -41,7 +45,12 @@ struct fsafe_bare_fork {
  * Its three moments; `drains`: other threads are let out first. Async-signal-safe; errno kept. Context: the forking
  * thread.
  */
-void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_t site, bool drains);
+void fsafe_fork_begin_at(struct fsafe_bare_fork *fork, uintptr_t site, uintptr_t frame, bool drains);
+static inline __attribute__((always_inline)) void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_t site,
+                                                                   bool drains)
+{
+    fsafe_fork_begin_at(fork, site, (uintptr_t)__builtin_frame_address(0), drains);
+}
 void fsafe_fork_end(const struct fsafe_bare_fork *fork); /* in the parent, also when there is no child */
 void fsafe_fork_in_child(bool by_libc); /* see fsafe_thread_adopt */
 

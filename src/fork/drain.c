@@ -85,6 +85,11 @@ static enum state state_of(pid_t tid)
     return number == SYS_futex || number == SYS_wait4 || number == SYS_waitid ? IN_WAIT : IN_CALL;
 }
 
+bool fsafe_drain_sleeps(pid_t tid)
+{
+    return state_of(tid) != RUNNING;
+}
+
 static bool is_other(const struct fsafe_thread *thread, const struct fsafe_thread *self)
 {
     return thread != self && fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended &&

@@ -105,4 +105,45 @@ static inline bool fsafe_layout_rwlock_dismiss(pthread_rwlock_t *rwlock, const s
     return true;
 }
 
+/*
+ * How each of them waits: a reader for the end of a write phase (the phase's word, which says 1 and "somebody sleeps"), a
+ * writer for the writer before it (the writers' word, the same), and then for the readers (the phase's word, 0 and
+ * "somebody sleeps"). It has counted itself before: as a reader; as a waiting writer, where writers are preferred; as the
+ * writer.
+ */
+static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value)
+{
+    enum { SOMEBODY_SLEEPS = 2 };
+    pthread_rwlock_t *by_phase = (void *)((char *)word - offsetof(pthread_rwlock_t, __data.__wrphase_futex));
+    pthread_rwlock_t *by_writers = (void *)((char *)word - offsetof(pthread_rwlock_t, __data.__writers_futex));
+    if (!fsafe_layout.rwlock_bytes || *word != value)
+        return NULL;
+    struct fsafe_rwlock_state phase = fsafe_layout_rwlock_look(by_phase), writers = fsafe_layout_rwlock_look(by_writers);
+    if (value == (1 | SOMEBODY_SLEEPS) && phase.is_write_phase && phase.readers > 0 &&
+        fsafe_layout_rwlock_is_private(by_phase)) {
+        fsafe_layout_rwlock_make_free(by_phase, 1);
+        return by_phase;
+    }
+    if (value == SOMEBODY_SLEEPS && phase.is_locked && !phase.is_write_phase && phase.readers > 0 &&
+        by_phase->__data.__writers_futex != 0 && fsafe_layout_rwlock_is_private(by_phase)) {
+        fsafe_layout_rwlock_make_written(by_phase, 0);
+        return by_phase;
+    }
+    bool is_counted = fsafe_layout_rwlock_preference(by_writers) != PTHREAD_RWLOCK_PREFER_READER_NP;
+    if (value == (1 | SOMEBODY_SLEEPS) && writers.is_locked && is_counted == (writers.waiting > 0) &&
+        fsafe_layout_rwlock_is_private(by_writers)) {
+        fsafe_layout_rwlock_make_free(by_writers, 0);
+        by_writers->__data.__writers = is_counted;
+        return by_writers;
+    }
+    return NULL;
+}
+
+static inline void fsafe_layout_rwlock_clean(pthread_rwlock_t *rwlock)
+{
+    struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(rwlock);
+    if (state.readers > 0 || state.is_locked || state.waiting > 0)
+        fsafe_layout_rwlock_make_free(rwlock, 0);
+}
+
 #endif

@@ -5,6 +5,17 @@
 #ifndef FSAFE_LIBC_LAYOUT_UNKNOWN_H
 #define FSAFE_LIBC_LAYOUT_UNKNOWN_H
 
+static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value)
+{
+    (void)word, (void)value;
+    return NULL;
+}
+
+static inline void fsafe_layout_rwlock_clean(pthread_rwlock_t *rwlock)
+{
+    (void)rwlock;
+}
+
 static inline bool fsafe_layout_in_place(const pthread_mutex_t *m)
 {
     (void)m;

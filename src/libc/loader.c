@@ -1,18 +1,23 @@
 /* libc/loader: see loader.h. */
 #include "config.h"
 
+#include "base/compiler.h"
 #include "base/sys.h"
 #include "libc/layout.h"
 #include "libc/loader.h"
 
+#include <dlfcn.h>
 #include <sys/auxv.h>
 
-pthread_mutex_t *fsafe_loader_lock;
+pthread_mutex_t *fsafe_loader_list_lock;
+pthread_mutex_t *fsafe_loader_loading_lock;
+
+static struct fsafe_loader_calls next;
 
 struct search {
-    fsafe_loader_iterate *iterate;
-    uintptr_t begin, end; /* the loader's data */
-    unsigned depth;       /* of callbacks */
+    void (*enter)(struct search *search); /* gets to the moment, in which it visits */
+    uintptr_t begin, end;                 /* the loader's data */
+    unsigned depth;                       /* of moments within moments */
     unsigned found;
     pthread_mutex_t *lock;
 };
@@ -40,11 +45,8 @@ static int find_data(struct dl_phdr_info *info, size_t size, void *data)
     return 1;
 }
 
-static int look(struct dl_phdr_info *info, size_t size, void *data)
+static void visit(struct search *search)
 {
-    struct search *search = data;
-    (void)info;
-    (void)size;
     if (++search->depth == 1) {
         for (uintptr_t at = search->begin; at + sizeof(pthread_mutex_t) <= search->end; at += sizeof(void *)) {
             pthread_mutex_t *mutex = (pthread_mutex_t *)at;
@@ -54,22 +56,78 @@ static int look(struct dl_phdr_info *info, size_t size, void *data)
             }
         }
         if (search->found == 1)
-            search->iterate(look, search);
+            search->enter(search);
     } else if (!is_held(search->lock, 2)) {
         search->found = 0;
     }
     search->depth--;
+}
+
+static int visit_in_callback(struct dl_phdr_info *info, size_t size, void *data)
+{
+    (void)info;
+    (void)size;
+    visit(data);
     return 1;
 }
 
-void fsafe_loader_find(fsafe_loader_iterate *iterate)
+static void enter_iteration(struct search *search)
 {
-    struct search search = {.iterate = iterate};
-    if (!fsafe_layout.mutex_bytes || iterate(find_data, &search) != 1)
+    next.iterate(visit_in_callback, search);
+}
+
+/* dlsym has the choice of an indirect function made while it holds the lock. Nobody ever calls this one. */
+static struct search *choosing;
+static void never_called(void) {}
+static __attribute__((used)) void (*choose_probe(void))(void)
+{
+    if (choosing != NULL)
+        visit(choosing);
+    return never_called;
+}
+FSAFE_EXPORT void fsafe_loader_probe(void) __attribute__((ifunc("choose_probe")));
+
+static void enter_choice(struct search *search)
+{
+    /* Its declaration says that it calls nobody back, which the compiler would believe. */
+    static void *(*volatile ask)(void *object, const char *name) = dlsym;
+    choosing = search;
+    ask(RTLD_DEFAULT, "fsafe_loader_probe");
+    choosing = search->depth == 0 ? NULL : search;
+}
+
+static pthread_mutex_t *find(struct search search)
+{
+    search.enter(&search);
+    bool found = search.found == 1 && !fsafe_layout_mutex_locked(search.lock) &&
+                 fsafe_layout_mutex_owner(search.lock) == 0 &&
+                 fsafe_layout_mutex_kind(search.lock) == FSAFE_MUTEX_RECURSIVE;
+    return found ? search.lock : NULL;
+}
+
+void fsafe_loader_find(const struct fsafe_loader_calls *calls)
+{
+    struct search search = {.found = 0};
+    next = *calls;
+    if (!fsafe_layout.mutex_bytes || next.iterate(find_data, &search) != 1)
         return;
-    iterate(look, &search);
-    if (search.found != 1 || fsafe_layout_mutex_locked(search.lock) || fsafe_layout_mutex_owner(search.lock) != 0 ||
-        fsafe_layout_mutex_kind(search.lock) != FSAFE_MUTEX_RECURSIVE)
-        return;
-    fsafe_loader_lock = search.lock;
+    search.enter = enter_iteration;
+    fsafe_loader_list_lock = find(search);
+    search.enter = enter_choice;
+    fsafe_loader_loading_lock = find(search);
+}
+
+bool fsafe_loader_try(void)
+{
+    return fsafe_loader_loading_lock != NULL && next.trylock(fsafe_loader_loading_lock) == 0;
+}
+
+void fsafe_loader_release(void)
+{
+    next.unlock(fsafe_loader_loading_lock);
+}
+
+int fsafe_loader_owner(void)
+{
+    return fsafe_loader_loading_lock == NULL ? 0 : fsafe_layout_mutex_owner(fsafe_loader_loading_lock);
 }

@@ -13,7 +13,8 @@
 
 struct tables {
     uintptr_t symbols, strings;
-    size_t count; /* of symbols */
+    size_t count;       /* of symbols */
+    uintptr_t gnu_hash; /* 0: none */
 };
 
 /* glibc relocates the dynamic section's addresses in memory, musl and the kernel's vdso do not. */
@@ -75,32 +76,51 @@ static size_t count_by_gnu_hash(struct window *window, uintptr_t table)
     }
 }
 
-static bool find_tables(struct window *window, uintptr_t base, uintptr_t *bias, struct tables *tables)
+/* What the program headers of the file that is mapped at `base` say. */
+struct headers {
+    uintptr_t bias;    /* what to add to an address in the file's tables */
+    uintptr_t dynamic; /* 0: none */
+    uintptr_t notes, notes_end;
+};
+
+static bool read_headers(struct window *window, uintptr_t base, struct headers *headers)
 {
     ElfW(Ehdr) elf;
     if (!look(window, base, &elf, sizeof elf) || memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0 ||
         elf.e_phentsize != sizeof(ElfW(Phdr)))
         return false;
-    uintptr_t dynamic = 0;
+    memset(headers, 0, sizeof *headers);
     bool biased = false;
     for (unsigned i = 0; i < elf.e_phnum; i++) {
         ElfW(Phdr) segment;
         if (!look(window, base + elf.e_phoff + i * sizeof segment, &segment, sizeof segment))
             return false;
         if (segment.p_type == PT_LOAD && !biased) {
-            *bias = base - (segment.p_vaddr - segment.p_offset);
+            headers->bias = base - (segment.p_vaddr - segment.p_offset);
             biased = true;
         }
         if (segment.p_type == PT_DYNAMIC)
-            dynamic = segment.p_vaddr;
+            headers->dynamic = segment.p_vaddr;
+        /* There may be several; the one with the build-id comes alone or last. */
+        if (segment.p_type == PT_NOTE && segment.p_align <= 4) {
+            headers->notes = segment.p_vaddr;
+            headers->notes_end = segment.p_vaddr + segment.p_memsz;
+        }
     }
-    if (!biased || dynamic == 0)
+    return biased;
+}
+
+static bool find_tables(struct window *window, uintptr_t base, uintptr_t *bias, struct tables *tables)
+{
+    struct headers headers;
+    if (!read_headers(window, base, &headers) || headers.dynamic == 0)
         return false;
+    *bias = headers.bias;
     memset(tables, 0, sizeof *tables);
-    uintptr_t gnu_hash = 0, hash = 0;
-    for (dynamic += *bias;; dynamic += sizeof(ElfW(Dyn))) {
+    uintptr_t hash = 0;
+    for (uintptr_t at = headers.dynamic + headers.bias;; at += sizeof(ElfW(Dyn))) {
         ElfW(Dyn) entry;
-        if (!look(window, dynamic, &entry, sizeof entry))
+        if (!look(window, at, &entry, sizeof entry))
             return false;
         if (entry.d_tag == DT_NULL)
             break;
@@ -110,15 +130,15 @@ static bool find_tables(struct window *window, uintptr_t base, uintptr_t *bias, 
         else if (entry.d_tag == DT_STRTAB)
             tables->strings = address;
         else if (entry.d_tag == DT_GNU_HASH)
-            gnu_hash = address;
+            tables->gnu_hash = address;
         else if (entry.d_tag == DT_HASH)
             hash = address;
     }
     uint32_t sizes[2]; /* of a SysV hash table: buckets, symbols */
     if (hash != 0 && look(window, hash, sizes, sizeof sizes))
         tables->count = sizes[1];
-    else if (gnu_hash != 0)
-        tables->count = count_by_gnu_hash(window, gnu_hash);
+    else if (tables->gnu_hash != 0)
+        tables->count = count_by_gnu_hash(window, tables->gnu_hash);
     return tables->symbols != 0 && tables->strings != 0 && tables->count != 0;
 }
 
@@ -154,4 +174,124 @@ bool fsafe_modules_symbol(const struct fsafe_mapping *mapping, char *name, size_
         return false;
     }
     return false;
+}
+
+/* Which symbol is called so; 0: none. The module is the caller's, so its tables are there and are read in place. */
+static uint32_t find_in_gnu_hash(const struct tables *tables, const char *name)
+{
+    const uint32_t *header = (const uint32_t *)tables->gnu_hash;
+    uint32_t buckets = header[0], first = header[1];
+    const uint32_t *bucket = (const uint32_t *)((const ElfW(Addr) *)(header + 4) + header[2]);
+    const uint32_t *chain = bucket + buckets;
+    const ElfW(Sym) *symbols = (const ElfW(Sym) *)tables->symbols;
+    uint32_t hash = 5381;
+    for (const char *at = name; *at != '\0'; at++)
+        hash = hash * 33 + (unsigned char)*at;
+    for (uint32_t i = buckets == 0 ? 0 : bucket[hash % buckets]; i >= first && i != 0; i++) {
+        if ((chain[i - first] | 1) == (hash | 1) && symbols[i].st_shndx != SHN_UNDEF &&
+            strcmp((const char *)tables->strings + symbols[i].st_name, name) == 0)
+            return i;
+        if (chain[i - first] & 1)
+            break;
+    }
+    return 0;
+}
+
+bool fsafe_modules_find(const struct fsafe_mapping *mapping, const char *const *names, size_t count, uintptr_t *found)
+{
+    uintptr_t bias = 0;
+    struct tables tables;
+    struct window window = {.bytes = 0};
+    if (!find_tables(&window, mapping->base, &bias, &tables) || tables.gnu_hash == 0)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t index = find_in_gnu_hash(&tables, names[i]);
+        found[i] = index == 0 ? 0 : bias + ((const ElfW(Sym) *)tables.symbols)[index].st_value;
+    }
+    return true;
+}
+
+bool fsafe_modules_text(const struct fsafe_mapping *mapping, uintptr_t *from, uintptr_t *to)
+{
+    const ElfW(Ehdr) *elf = (const ElfW(Ehdr) *)mapping->base;
+    const ElfW(Phdr) *segment = (const ElfW(Phdr) *)(mapping->base + elf->e_phoff);
+    uintptr_t bias = 0;
+    bool biased = false;
+    for (unsigned i = 0; i < elf->e_phnum; i++) {
+        if (segment[i].p_type != PT_LOAD)
+            continue;
+        if (!biased)
+            bias = mapping->base - (segment[i].p_vaddr - segment[i].p_offset);
+        biased = true;
+        *from = bias + segment[i].p_vaddr;
+        *to = *from + segment[i].p_memsz;
+        if (mapping->address >= *from && mapping->address < *to)
+            return (segment[i].p_flags & PF_X) != 0;
+    }
+    return false;
+}
+/*
+ * Where the call begins that returns to `address`. Behind a call whose form is not known: one byte before the return,
+ * which is inside of it, and that is all that tools ask.
+ */
+static uintptr_t call_before(uintptr_t address)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    unsigned char code[6];
+    if (!fsafe_sys_peek(address - sizeof code, code, sizeof code))
+        return address - 1;
+    if (code[1] == 0xe8)
+        return address - 5;
+    if (code[0] == 0xff && code[1] == 0x15)
+        return address - 6;
+    if (code[4] == 0xff && (code[5] & 0xf8) == 0xd0)
+        return address - 2;
+    return address - 1;
+#elif defined(__aarch64__)
+    return address - 4;
+#else
+    return address - 1;
+#endif
+}
+
+void fsafe_modules_place(const struct fsafe_mapping *mapping, bool called, struct fsafe_place *place)
+{
+    struct window window = {.bytes = 0};
+    struct headers headers;
+    memset(place, 0, sizeof *place);
+    if (mapping->address == 0)
+        return;
+    struct fsafe_mapping at = *mapping;
+    if (called && at.found)
+        at.address = call_before(at.address);
+    place->address = at.address;
+    if (!at.found || at.module[0] == '\0')
+        return;
+    place->base = at.base;
+    memcpy(place->module, at.module, sizeof place->module);
+    place->in_module = at.address - (read_headers(&window, at.base, &headers) ? headers.bias : at.base);
+    if (!fsafe_modules_symbol(&at, place->symbol, sizeof place->symbol, &place->offset))
+        place->symbol[0] = '\0';
+}
+
+size_t fsafe_modules_build_id(uintptr_t base, unsigned char id[FSAFE_BUILD_ID_BYTES])
+{
+    struct window window = {.bytes = 0};
+    struct headers headers;
+    if (!read_headers(&window, base, &headers))
+        return 0;
+    for (uintptr_t at = headers.notes + headers.bias; at < headers.notes_end + headers.bias;) {
+        ElfW(Nhdr) note;
+        char owner[4];
+        if (!look(&window, at, &note, sizeof note))
+            return 0;
+        at += sizeof note;
+        if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof owner && look(&window, at, owner, sizeof owner) &&
+            memcmp(owner, "GNU", sizeof owner) == 0) {
+            size_t bytes = note.n_descsz < FSAFE_BUILD_ID_BYTES ? note.n_descsz : FSAFE_BUILD_ID_BYTES;
+            return look(&window, at + sizeof owner, id, bytes) ? bytes : 0;
+        }
+        at += (note.n_namesz + 3u) / 4 * 4 + (note.n_descsz + 3u) / 4 * 4;
+    }
+    return 0;
 }

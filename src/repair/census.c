@@ -4,6 +4,7 @@
 #include "base/pages.h"
 #include "libc/layout.h"
 #include "repair/census.h"
+#include "repair/verdict.h"
 
 #include <string.h>
 
@@ -23,14 +24,13 @@ static uint32_t depth_of(struct fsafe_thread *thread)
 
 static bool is_vanished(const struct fsafe_thread *thread)
 {
-    uint32_t generation = fsafe_thread_generation(thread);
-    return generation != 0 && generation < fsafe_lineage_generation();
+    return fsafe_thread_is_vanished(thread);
 }
 
 /* How likely a record is the one to name: the younger generation knows better, then the holder than who waits. */
 static uint64_t rank(const struct fsafe_thread *thread, enum fsafe_stage stage, int writer)
 {
-    bool is_writer = writer != 0 && thread->owner == writer;
+    bool is_writer = fsafe_thread_is_or_was(thread, writer);
     return (uint64_t)fsafe_thread_generation(thread) << 2 | (uint64_t)is_writer << 1 | (stage == FSAFE_READING);
 }
 
@@ -46,8 +46,8 @@ struct fsafe_census fsafe_census_take(const struct fsafe_thread *self, uintptr_t
         if (generation == 0)
             continue;
         bool vanished = is_vanished(thread);
-        if (!vanished && thread != self && fsafe_thread_is_or_was(thread, writer))
-            census.claims.living_was_owner = true;
+        bool named = thread != self && fsafe_thread_is_or_was(thread, writer);
+        census.claims.living_was_owner |= named && !vanished;
         /* Its latest record may be the asking alone. */
         bool asks = thread == self ? stage != FSAFE_WANTED
                                    : !vanished && atomic_load_explicit(&thread->asking, memory_order_acquire) == lock;
@@ -63,8 +63,10 @@ struct fsafe_census fsafe_census_take(const struct fsafe_thread *self, uintptr_t
             bool reads = what == FSAFE_READING;
             if (thread == self) {
                 *(reads ? &census.own_reads : &census.own_writes) += 1;
+                census.claims.own_at_it |= !reads;
                 continue;
             }
+            *(vanished ? &census.claims.vanished_owner_had_it : &census.claims.living_owner_has_it) |= named && !reads;
             if (!vanished) {
                 census.claims.died_with_it |= thread->ended && !reads;
                 if (reads || !thread->ended)
@@ -156,42 +158,60 @@ static bool peek(uintptr_t lock, struct fsafe_rwlock_state *state)
     return true;
 }
 
-/* How often the calling thread has recorded `word`. */
-static unsigned own_records(struct fsafe_thread *self, uintptr_t word)
+/* What a survey works for: the thread that makes it, and what that one asks for meanwhile, if it does. */
+struct surveyor {
+    struct fsafe_thread *self;
+    uintptr_t asked;
+    enum fsafe_stage stage;
+    bool alone;
+};
+
+/*
+ * One look at bytes and ledgers. In company it has to be of one moment: a thread may be coming or going, so the bytes
+ * are looked at again.
+ */
+static bool look(const struct surveyor *by, uintptr_t lock, struct fsafe_rwlock_state *state, struct fsafe_census *census)
 {
-    unsigned count = 0;
-    uintptr_t seen, site;
-    for (uint32_t k = self != NULL ? depth_of(self) : 0; k > 0; k--)
-        count += read_record(self, k, &seen, &site) && seen == word;
-    return count;
+    enum { LOOKS = 8, APART_US = 50 };
+    for (unsigned i = 0; peek(lock, state); i++) {
+        struct fsafe_rwlock_state again;
+        *census = fsafe_census_take(by->self, lock, state->writer, lock == by->asked ? by->stage : FSAFE_WANTED);
+        if (by->alone || i == LOOKS)
+            return true;
+        fsafe_sys_pause_us(APART_US);
+        if (peek(lock, &again) && again.word == state->word && again.writer == state->writer)
+            return true;
+    }
+    return false;
 }
 
 /* What the dead have in it by the bytes; their readers at most. */
-static struct fsafe_orphan assess(struct fsafe_thread *self, uintptr_t lock)
+static struct fsafe_orphan assess(const struct surveyor *by, uintptr_t lock)
 {
     struct fsafe_orphan orphan = {.lock = lock, .assessed = true};
     struct fsafe_rwlock_state state;
-    if (!peek(lock, &state))
+    struct fsafe_census census;
+    if (!look(by, lock, &state, &census))
         return orphan;
-    unsigned reads = own_records(self, lock | FSAFE_READING);
-    bool own = self != NULL && state.writer != 0 &&
-               (state.writer == self->owner || fsafe_thread_was(self, state.writer));
+    unsigned reads = census.own_reads + census.living_reads;
+    bool living = state.writer != 0 && fsafe_verdict(by->self, FSAFE_LOCKS, state.writer, &census.claims, by->alone) !=
+                                           FSAFE_VANISHEDS;
     orphan.torn = state.is_torn;
     orphan.most = state.readers > reads ? state.readers - reads : 0;
-    if (!own && own_records(self, lock | FSAFE_WRITING) > 0)
-        return orphan; /* a signal handler forked this thread off in the middle of a call */
-    orphan.writer = state.is_locked && !own;
+    if (!living && census.own_writes + census.living_writes > 0)
+        return orphan; /* a signal handler forked this thread off in the middle of a call, or a thread is in one */
+    orphan.writer = state.is_locked && !living;
     orphan.waiting = state.waiting;
     return orphan;
 }
 
 /* Counts a vanished thread's record in; false when the bytes do not bear it out. */
-static bool note(struct fsafe_thread *self, uintptr_t word)
+static bool note(const struct surveyor *by, uintptr_t word)
 {
     uintptr_t lock = word & ~FSAFE_STAGE_MASK;
     struct fsafe_orphan *orphan = slot_of(lock);
     if (!orphan->assessed)
-        *orphan = assess(self, lock);
+        *orphan = assess(by, lock);
     if ((word & FSAFE_STAGE_MASK) == FSAFE_WRITING)
         return orphan->writer || orphan->waiting != 0;
     if (orphan->reads == orphan->most)
@@ -200,8 +220,9 @@ static bool note(struct fsafe_thread *self, uintptr_t word)
     return true;
 }
 
-void fsafe_census_survey(struct fsafe_thread *self)
+void fsafe_census_survey(struct fsafe_thread *self, uintptr_t asked, enum fsafe_stage stage)
 {
+    const struct surveyor by = {self, asked, stage, fsafe_takeover_is_alone()};
     uint32_t slots = 64;
     while (slots < 2 * fsafe_census_records())
         slots *= 2;
@@ -214,7 +235,7 @@ void fsafe_census_survey(struct fsafe_thread *self)
         struct fsafe_thread *thread = fsafe_thread_slot(i);
         uintptr_t word, site;
         for (uint32_t k = is_vanished(thread) ? depth_of(thread) : 0; k > 0; k--)
-            if (read_record(thread, k, &word, &site) && !note(self, word))
+            if (read_record(thread, k, &word, &site) && !note(&by, word))
                 fsafe_ledger_clear(fsafe_thread_locks(thread), k, word);
     }
     for (uint32_t i = 0; survey.orphans != NULL && i < slots; i++)

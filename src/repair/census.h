@@ -44,10 +44,11 @@ bool fsafe_census_has_orphans(void);
 bool fsafe_census_may_have(uintptr_t lock);
 
 /*
- * Writes down what the dead left in all rwlocks they recorded, and drops records that no bytes bear out.
- * Context: child, alone, under the latch.
+ * Writes down what the dead left in all rwlocks they recorded, and drops records that no bytes bear out. `self` asks for
+ * `asked` as `stage` meanwhile; 0: for none. Exact while the child is alone; else as good as several looks are.
+ * Context: child, under the latch.
  */
-void fsafe_census_survey(struct fsafe_thread *self);
+void fsafe_census_survey(struct fsafe_thread *self, uintptr_t asked, enum fsafe_stage stage);
 
 /* What the survey noted of the lock; NULL: nothing, or it is over. Context: child, under the latch. */
 struct fsafe_orphan *fsafe_census_find(uintptr_t lock);

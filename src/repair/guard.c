@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "repair/guard.h"
+#include "repair/verdict.h"
 
 #ifdef FSAFE_GUARDS
 
@@ -48,9 +49,10 @@ static enum fsafe_verdict judge(_Atomic uint64_t *guard, uint64_t word, struct f
 {
     int tid = tid_of(word);
     struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_GUARDS_BEGUN, (uintptr_t)guard, 0, tid);
-    if (claims.living_was_owner)
+    /* The word says of which generation its owner is, so an id that is used anew is no question here. */
+    if (claims.living_was_owner && !claims.vanished_owner_had_it)
         return FSAFE_PROCEED; /* it forked inside its initialiser and is in there still */
-    if (claims.vanished != NULL && claims.vanished->owner != tid)
+    if (claims.vanished != NULL && !fsafe_thread_is_or_was(claims.vanished, tid))
         claims.vanished = NULL; /* somebody who waited for it */
     event->holder.tid = tid;
     if (!fsafe_takeover_decide(event, &claims, true))

@@ -48,7 +48,7 @@ static void say_that_it_ended(struct fsafe_sleeping *sleeping)
     fsafe_report_event(&event);
 }
 
-bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thread *self, const struct fsafe_wait *wait)
+bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thread *self, const struct fsafe_untimed_wait *wait)
 {
     struct fsafe_sleeping *sleeping = &self->sleeping;
     /* What it says may also be about a wait that was left by a longjmp or a cancellation. */

@@ -22,7 +22,7 @@
 #include <time.h>
 
 /* A wait, as its wrapper sees it. */
-struct fsafe_wait {
+struct fsafe_untimed_wait {
     const char *lock; /* "semaphore", in reports */
     const char *kind; /* "private" */
     uintptr_t object;
@@ -39,7 +39,7 @@ struct fsafe_slices {
     uint64_t looked_ns;          /* when was_woken was asked last; 0: never */
 };
 
-bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thread *self, const struct fsafe_wait *wait);
+bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thread *self, const struct fsafe_untimed_wait *wait);
 
 /*
  * A wait without a limit is about to begin. Returns whether it is to be made in slices: then wait until
@@ -47,7 +47,7 @@ bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thr
  * fsafe_hopeless_end in the end. errno kept. Context: any thread, no latch held.
  */
 static inline bool fsafe_hopeless_begin(struct fsafe_slices *slices, struct fsafe_thread *self,
-                                        const struct fsafe_wait *wait)
+                                        const struct fsafe_untimed_wait *wait)
 {
     return FSAFE_UNLIKELY(fsafe_lineage_is_child()) && self != NULL && fsafe_options.hang_ms != 0 &&
            fsafe_hopeless_begin_in_child(slices, self, wait);

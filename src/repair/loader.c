@@ -27,7 +27,7 @@ static bool was_iterating(int owner)
 
 void fsafe_loader_adopt(const struct fsafe_thread *self, int former)
 {
-    pthread_mutex_t *lock = fsafe_loader_lock;
+    pthread_mutex_t *lock = fsafe_loader_list_lock;
     if (lock == NULL || fsafe_options.mode != FSAFE_MODE_REPAIR || !fsafe_layout_mutex_locked(lock))
         return;
     int owner = fsafe_layout_mutex_owner(lock);
@@ -50,5 +50,5 @@ void fsafe_loader_adopt(const struct fsafe_thread *self, int former)
 
 bool fsafe_loader_is_free(void)
 {
-    return fsafe_loader_lock != NULL && !fsafe_layout_mutex_locked(fsafe_loader_lock);
+    return fsafe_loader_list_lock != NULL && !fsafe_layout_mutex_locked(fsafe_loader_list_lock);
 }

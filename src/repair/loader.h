@@ -1,5 +1,5 @@
 /*
- * repair/loader: the dynamic loader's lock in a child (libc/loader.h).
+ * repair/loader: the dynamic loader's lock of its list in a child (libc/loader.h).
  *
  * A thread that vanished in dl_iterate_phdr has only read: the lock is made free. One that vanished in dlopen or
  * dlclose may have left the list of objects half changed: nothing is done, and a child that needs the lock waits, which

@@ -6,6 +6,7 @@
 #include "libc/layout.h"
 #include "repair/mutex.h"
 #include "repair/rwlock.h"
+#include "repair/verdict.h"
 #include "repair/waits.h"
 #include "track/gate.h"
 
@@ -22,7 +23,8 @@ void fsafe_mutex_rehome(pthread_mutex_t *mutex, const struct fsafe_thread *self)
         return; /* of the last two nobody compares the owner */
     int owner = fsafe_layout_mutex_owner(mutex);
     if (owner == self->owner || !fsafe_thread_was(self, owner) ||
-        fsafe_sys_thread_alive(fsafe_lineage_pid(), owner) ||
+        (fsafe_sys_thread_alive(fsafe_lineage_pid(), owner) &&
+         fsafe_ledger_find(&self->ledgers[FSAFE_LOCKS], (uintptr_t)mutex) == 0) ||
         fsafe_takeover_is_shared((uintptr_t)mutex))
         return;
     if (fsafe_layout_is_by_word(kind))
@@ -81,22 +83,29 @@ static bool peek_unnamed(uintptr_t lock)
            fsafe_layout_mutex_owner(&bytes) == 0;
 }
 
-/* Marks the records of vanished threads that name `lock` (0: every lock) by `is_marked`; counts the marked. */
-static uint32_t mark(uintptr_t lock, bool is_marked(uintptr_t lock))
+/* In company such a look proves little: the lock may be a living thread's, who then has a record of it. */
+static bool peek_unnamed_in_company(uintptr_t lock)
 {
-    uint32_t now = fsafe_lineage_generation();
+    return peek_unnamed(lock) && !fsafe_takeover_claims(fsafe_self, FSAFE_LOCKS, lock, 0, 0).living_is_at_it;
+}
+
+/*
+ * Marks the records of vanished threads that name `lock` (0: every lock), or of these the marked, by `is_marked`;
+ * counts the marked.
+ */
+static uint32_t mark(uintptr_t lock, bool marked_only, bool is_marked(uintptr_t lock))
+{
     uint32_t count = 0;
     for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
         struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uint32_t generation = fsafe_thread_generation(thread);
-        if (generation == 0 || generation >= now)
+        if (!fsafe_thread_is_vanished(thread))
             continue;
         for (uint32_t k = fsafe_ledger_depth(fsafe_thread_locks(thread)); k > 0; k--) {
             uintptr_t word, site;
             if (!fsafe_ledger_read(fsafe_thread_locks(thread), k, &word, &site) || fsafe_ledger_is_of_rwlock(word))
                 continue;
             uintptr_t address = word & ~FSAFE_STAGE_MASK;
-            if (lock != 0 && lock != address)
+            if ((lock != 0 && lock != address) || (marked_only && (word & FSAFE_STAGE_MASK) != FSAFE_HELD))
                 continue;
             bool marked = is_marked(address);
             count += marked;
@@ -113,16 +122,29 @@ static bool is_over(uintptr_t lock)
     return false;
 }
 
+/* How often a mutex is looked at in company, and how far apart, before it counts as unnamed: see is_unnamed_still. */
+enum { LOOKS = 3, APART_US = 100 };
+
+/* Under the latch. */
+static void survey(bool alone)
+{
+    uint32_t count = mark(0, false, alone ? peek_unnamed : peek_unnamed_in_company);
+    for (unsigned i = 1; !alone && count != 0 && i < LOOKS; i++) {
+        fsafe_sys_pause_us(APART_US);
+        count = mark(0, true, peek_unnamed_in_company);
+    }
+    atomic_store_explicit(&surveyed.count, count, memory_order_relaxed);
+    atomic_store_explicit(&surveyed.generation, fsafe_lineage_generation(), memory_order_release);
+}
+
 void fsafe_mutex_survey(void)
 {
     if (is_surveyed())
         return;
     struct fsafe_sigset old;
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    if (!is_surveyed() && fsafe_takeover_is_alone()) {
-        atomic_store_explicit(&surveyed.count, mark(0, peek_unnamed), memory_order_relaxed);
-        atomic_store_explicit(&surveyed.generation, fsafe_lineage_generation(), memory_order_release);
-    }
+    if (!is_surveyed())
+        survey(fsafe_takeover_is_alone());
     fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
@@ -133,7 +155,7 @@ static void is_no_orphan(uintptr_t lock)
         return;
     struct fsafe_sigset old;
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    mark(lock, is_over);
+    mark(lock, false, is_over);
     fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
@@ -220,23 +242,8 @@ static const char *kind_name(enum fsafe_mutex_kind kind)
     return names[kind];
 }
 
-/* What the bytes and the kernel say, without the ledgers. */
-enum holder { NOBODY, LIVING, OWN, DEAD, UNNAMED };
-
-/*
- * The kernel is asked once for each owner: a thread that ends later with the mutex leaves it as stuck as it would be
- * without a fork, and a mutex of the dead never names a living one.
- */
-static bool is_alive(struct fsafe_thread *self, int owner)
-{
-    int *known = &self->living_owners[(unsigned)owner % (sizeof self->living_owners / sizeof *self->living_owners)];
-    if (*known == owner)
-        return true;
-    if (!fsafe_sys_thread_alive(fsafe_lineage_pid(), owner))
-        return false;
-    *known = owner;
-    return true;
-}
+/* What the bytes and the kernel say, without the ledgers. DOUBTFUL: those have to be asked. */
+enum holder { NOBODY, LIVING, OWN, DOUBTFUL, UNNAMED };
 
 static enum holder look(const pthread_mutex_t *mutex, struct fsafe_thread *self, int *owner)
 {
@@ -245,45 +252,14 @@ static enum holder look(const pthread_mutex_t *mutex, struct fsafe_thread *self,
     *owner = fsafe_layout_mutex_owner(mutex);
     if (*owner == 0)
         return UNNAMED;
-    if (*owner == self->owner)
+    switch (fsafe_verdict_soon(self, *owner)) {
+    case FSAFE_CALLERS:
         return OWN;
-    if (is_alive(self, *owner))
+    case FSAFE_LIVINGS:
         return LIVING;
-    return fsafe_thread_was(self, *owner) ? OWN : DEAD;
-}
-
-/* Whether this thread was at the mutex already when it asked for it: a signal handler came in between. */
-static bool is_interrupted_here(struct fsafe_thread *self, uintptr_t lock)
-{
-    unsigned records = 0;
-    for (uint32_t i = fsafe_ledger_depth(fsafe_thread_locks(self)); i > 0; i--)
-        records += (fsafe_ledger_word(fsafe_thread_locks(self), i) &
-                    ~FSAFE_STAGE_MASK) == lock;
-    return records > 1;
-}
-
-/*
- * A mutex that is locked and names nobody. While the process has one thread only a dead one can have left it so.
- * Later a living thread may be at it, for an instant; what was noted before tells them apart.
- */
-static enum fsafe_verdict judge_unnamed(struct fsafe_thread *self, const struct fsafe_claims *claims,
-                                        uintptr_t lock)
-{
-    if (!is_surveyed())
-        return fsafe_takeover_is_alone() && !is_interrupted_here(self, lock) ? FSAFE_TAKEN : FSAFE_PROCEED;
-    if (!claims->vanished_held)
-        return FSAFE_PROCEED;
-    return claims->living_is_at_it ? FSAFE_UNDECIDED : FSAFE_TAKEN;
-}
-
-static enum fsafe_verdict judge_dead(const struct fsafe_claims *claims, int owner)
-{
-    if (claims->vanished != NULL && claims->vanished->owner == owner)
-        return FSAFE_TAKEN;
-    /* A thread that ended with it is as stuck as without a fork; one that forked with it has it still. */
-    if (claims->died_with_it || claims->living_was_owner || fsafe_thread_forgot_ended())
-        return FSAFE_PROCEED;
-    return FSAFE_TAKEN;
+    default:
+        return DOUBTFUL;
+    }
 }
 
 /*
@@ -326,17 +302,27 @@ static enum fsafe_verdict judge(pthread_mutex_t *mutex, struct fsafe_thread *sel
                                 struct fsafe_event *event)
 {
     uintptr_t lock = (uintptr_t)mutex;
+    bool alone = !is_surveyed() && fsafe_takeover_is_alone();
+    if (!alone && !is_surveyed())
+        survey(false); /* libc made that thread, unseen */
     int owner = 0;
     enum holder holder = look(mutex, self, &owner);
-    if (holder != DEAD && holder != UNNAMED)
+    if (holder != DOUBTFUL && holder != UNNAMED)
         return FSAFE_PROCEED;
     struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_LOCKS, lock, 0, owner);
-    enum fsafe_verdict verdict =
-        holder == DEAD ? judge_dead(&claims, owner) : judge_unnamed(self, &claims, lock);
-    if (verdict != FSAFE_TAKEN)
-        return verdict;
+    switch (fsafe_verdict(self, FSAFE_LOCKS, owner, &claims, alone)) {
+    case FSAFE_CALLERS:
+        fsafe_mutex_rehome(mutex, self);
+        return FSAFE_PROCEED;
+    case FSAFE_LIVINGS:
+        return FSAFE_PROCEED;
+    case FSAFE_UNSURE:
+        return FSAFE_UNDECIDED;
+    case FSAFE_VANISHEDS:
+        break;
+    }
     event->holder.tid = owner;
-    if (claims.vanished != NULL && owner != 0 && claims.vanished->owner != owner)
+    if (claims.vanished != NULL && owner != 0 && !fsafe_thread_is_or_was(claims.vanished, owner))
         claims.vanished = NULL; /* somebody who waited for it: not the one to name */
     if (!fsafe_takeover_decide(event, &claims, would_wait))
         return FSAFE_STUCK;
@@ -351,7 +337,7 @@ static enum fsafe_verdict judge(pthread_mutex_t *mutex, struct fsafe_thread *sel
     }
     fsafe_waits_forget_mutex(mutex);
     fsafe_layout_mutex_reset(mutex);
-    mark(lock, is_over);
+    mark(lock, false, is_over);
     return FSAFE_TAKEN;
 }
 
@@ -371,7 +357,7 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
         if (is_surveyed() && atomic_load_explicit(&surveyed.count, memory_order_relaxed) == 0)
             return FSAFE_PROCEED;
         break;
-    case DEAD:
+    case DOUBTFUL:
         if (is_robust_and_shared(mutex))
             return FSAFE_PROCEED;
         break;
@@ -401,9 +387,18 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
 static uintptr_t handed;
 static struct fsafe_event of_handed;
 
+/* The mutex that it waits for and may go back to; 0: none. */
+static uintptr_t find_wait(const struct fsafe_thread *self)
+{
+    for (uint32_t i = self->waits; i-- > 0;)
+        if (self->waiting[i].of == FSAFE_LOCKS && !fsafe_ledger_is_of_rwlock(self->waiting[i].record))
+            return self->waiting[i].record;
+    return 0;
+}
+
 void fsafe_mutex_adopt_wait(struct fsafe_thread *self)
 {
-    uintptr_t lock = self->waiting_for;
+    uintptr_t lock = find_wait(self);
     uint32_t record = lock == 0 ? 0 : fsafe_ledger_find(fsafe_thread_locks(self), lock);
     uintptr_t site;
     int owner;
@@ -411,7 +406,7 @@ void fsafe_mutex_adopt_wait(struct fsafe_thread *self)
     struct fsafe_mapping mapping = {.address = lock};
     pthread_mutex_t bytes;
     if (record == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR || !fsafe_sys_peek(lock, &bytes, sizeof bytes) ||
-        fsafe_layout_mutex_kind(&bytes) == FSAFE_MUTEX_FOREIGN || look(&bytes, self, &owner) != DEAD ||
+        fsafe_layout_mutex_kind(&bytes) == FSAFE_MUTEX_FOREIGN || look(&bytes, self, &owner) != DOUBTFUL ||
         !fsafe_maps_find(&mapping, 1) || !mapping.found || mapping.shared || !mapping.writable)
         return;
     fsafe_ledger_read(fsafe_thread_locks(self), record, &lock, &site);

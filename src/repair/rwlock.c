@@ -5,6 +5,7 @@
 #include "libc/layout.h"
 #include "repair/census.h"
 #include "repair/rwlock.h"
+#include "repair/verdict.h"
 
 static bool is_own(const struct fsafe_thread *self, int writer)
 {
@@ -107,16 +108,24 @@ void fsafe_rwlock_settle(pthread_rwlock_t *rwlock, struct fsafe_thread *self)
     fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
+/* Of a lock whose bytes name a writer. */
+static enum fsafe_held_by holder_of(const struct fsafe_thread *self, const struct fsafe_rwlock_state *state,
+                                   const struct fsafe_census *census)
+{
+    return state->writer == 0 ? FSAFE_UNSURE
+                              : fsafe_verdict(self, FSAFE_LOCKS, state->writer, &census->claims, false);
+}
+
 /* There is nobody but the dead and the caller: what is not its own is theirs. */
 static enum fsafe_verdict judge_alone(struct question *question)
 {
     uintptr_t lock = (uintptr_t)question->rwlock;
     struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(question->rwlock);
-    if (is_own(question->self, state.writer)) {
+    struct fsafe_census census = fsafe_census_take(question->self, lock, state.writer, question->stage);
+    if (holder_of(question->self, &state, &census) == FSAFE_CALLERS) {
         settle(question->rwlock, question->self);
         return FSAFE_PROCEED;
     }
-    struct fsafe_census census = fsafe_census_take(question->self, lock, state.writer, question->stage);
     if (census.own_writes > 0)
         return FSAFE_PROCEED; /* a signal handler came in the middle of its own call */
     /* Holds that nobody recorded could be its own. */
@@ -137,8 +146,8 @@ static enum fsafe_verdict judge_later_writer(struct question *question, const st
 {
     if (state->writer == 0)
         return census->living_writes > 0 ? FSAFE_UNDECIDED : FSAFE_PROCEED;
-    /* The bytes name a dead one, which went past us. One that ended in this process is as stuck as without a fork. */
-    if (census->claims.died_with_it || !state->is_write_phase || !decide(question, census, state))
+    /* The bytes name a dead one, which went past us. */
+    if (!state->is_write_phase || !decide(question, census, state))
         return FSAFE_PROCEED;
     fsafe_layout_rwlock_make_free(question->rwlock, state->readers);
     fsafe_census_forget((uintptr_t)question->rwlock);
@@ -159,11 +168,12 @@ static enum fsafe_verdict judge_surveyed(struct question *question)
         if (orphan == NULL && state.writer == 0)
             return FSAFE_PROCEED;
         struct fsafe_census census = fsafe_census_take(question->self, lock, state.writer, question->stage);
-        if (is_own(question->self, state.writer)) {
+        enum fsafe_held_by holder = holder_of(question->self, &state, &census);
+        if (holder == FSAFE_CALLERS) {
             settle(rwlock, question->self);
             return FSAFE_PROCEED;
         }
-        if (state.writer != 0 && (census.claims.living_was_owner || fsafe_sys_thread_alive(fsafe_lineage_pid(), state.writer))) {
+        if (holder == FSAFE_LIVINGS) {
             if (orphan == NULL || fsafe_options.mode != FSAFE_MODE_REPAIR || fsafe_takeover_is_shared(lock))
                 return FSAFE_PROCEED;
             /* Held by a living one over the fork: its dead waiters must not be counted with the caller. */
@@ -207,11 +217,11 @@ static enum fsafe_verdict judge_surveyed(struct question *question)
 }
 
 /* Whether one look is enough: a writer that lives, or readers and nothing noted. */
-static bool is_ordinary(uintptr_t lock, const struct fsafe_rwlock_state *state, const struct fsafe_thread *self)
+static bool is_ordinary(uintptr_t lock, const struct fsafe_rwlock_state *state, struct fsafe_thread *self)
 {
     if (!fsafe_census_is_surveyed() || fsafe_census_may_have(lock))
         return false;
-    return state->writer == 0 || state->writer == self->owner || fsafe_sys_thread_alive(fsafe_lineage_pid(), state->writer);
+    return state->writer == 0 || fsafe_verdict_soon(self, state->writer) != FSAFE_UNSURE;
 }
 
 enum fsafe_verdict fsafe_rwlock_judge(pthread_rwlock_t *rwlock, struct fsafe_thread *self, enum fsafe_stage stage,
@@ -230,7 +240,10 @@ enum fsafe_verdict fsafe_rwlock_judge(pthread_rwlock_t *rwlock, struct fsafe_thr
     struct fsafe_sigset old;
     atomic_store_explicit(&self->asking, (uintptr_t)rwlock, memory_order_release);
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    enum fsafe_verdict verdict = is_alone() ? judge_alone(&question) : judge_surveyed(&question);
+    bool alone = is_alone();
+    if (!alone && !fsafe_census_is_surveyed())
+        fsafe_census_survey(self, (uintptr_t)rwlock, stage); /* libc made the second thread, unseen */
+    enum fsafe_verdict verdict = alone ? judge_alone(&question) : judge_surveyed(&question);
     fsafe_latch_release(&fsafe_takeover_latch, &old);
     atomic_store(&self->asking, 0); /* before the real call takes the lock, on any machine */
     if (verdict == FSAFE_UNDECIDED)
@@ -253,8 +266,8 @@ void fsafe_rwlock_survey(struct fsafe_thread *self)
         return;
     struct fsafe_sigset old;
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    if (is_alone())
-        fsafe_census_survey(self);
+    if (!fsafe_census_is_surveyed())
+        fsafe_census_survey(self, 0, FSAFE_WANTED);
     fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 

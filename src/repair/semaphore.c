@@ -3,6 +3,7 @@
 
 #include "repair/filter.h"
 #include "repair/semaphore.h"
+#include "repair/verdict.h"
 
 #include <stddef.h>
 
@@ -112,10 +113,9 @@ static enum fsafe_verdict judge(sem_t *semaphore, const struct fsafe_thread *sel
      * There is one token: where a living thread has it, the dead have none. And one that a thread took and
      * never gave back before it ended was no lock's: somebody is to post it.
      */
-    if (claims.vanished == NULL || claims.living_holds || claims.died_with_it)
-        return FSAFE_PROCEED;
-    if (claims.living_is_at_it)
-        return FSAFE_UNDECIDED;
+    enum fsafe_held_by holder = fsafe_verdict(self, FSAFE_TOKENS, 0, &claims, false);
+    if (holder != FSAFE_VANISHEDS)
+        return holder == FSAFE_UNSURE ? FSAFE_UNDECIDED : FSAFE_PROCEED;
     if (!fsafe_takeover_decide(event, &claims, would_wait))
         return FSAFE_STUCK;
     settle(semaphore);

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "repair/spin.h"
+#include "repair/verdict.h"
 
 #include <errno.h>
 
@@ -100,16 +101,6 @@ static bool may_be_orphaned(uintptr_t lock)
            (atomic_load_explicit(&vanished.filter[bit / 64], memory_order_relaxed) >> bit % 64 & 1) != 0;
 }
 
-/* Whether this thread is at it already, before the call that asks now: a signal handler came in between. */
-static bool is_interrupted_here(struct fsafe_thread *self, uintptr_t lock)
-{
-    unsigned records = 0;
-    uintptr_t word, site;
-    for (uint32_t i = fsafe_ledger_depth(fsafe_thread_spins(self)); i > 0; i--)
-        records += fsafe_ledger_read(fsafe_thread_spins(self), i, &word, &site) && (word & ~FSAFE_STAGE_MASK) == lock;
-    return records > 1;
-}
-
 /*
  * Under the latch. Whoever of the living takes the lock settles it before releasing it, under the latch: so while
  * a record of the dead stands, either they have it or a living thread's record is there to see.
@@ -118,15 +109,12 @@ static enum fsafe_verdict judge(uintptr_t lock, struct fsafe_thread *self, bool 
 {
     if (!of_this_generation(&vanished.counted))
         thin_out(0, always);
-    if (!may_be_orphaned(lock) || is_interrupted_here(self, lock))
-        return FSAFE_PROCEED;
-    if (!of_this_generation(&vanished.surveyed) && !fsafe_takeover_is_alone())
+    if (!may_be_orphaned(lock))
         return FSAFE_PROCEED;
     struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_SPINS, lock, 0, 0);
-    if (claims.vanished == NULL || claims.died_with_it)
-        return FSAFE_PROCEED;
-    if (claims.living_is_at_it)
-        return FSAFE_UNDECIDED;
+    enum fsafe_held_by holder = fsafe_verdict(self, FSAFE_SPINS, 0, &claims, false);
+    if (holder != FSAFE_VANISHEDS)
+        return holder == FSAFE_UNSURE ? FSAFE_UNDECIDED : FSAFE_PROCEED;
     if (!is_locked(lock))
         return FSAFE_UNDECIDED; /* it came free meanwhile: to be tried once more */
     if (!fsafe_takeover_decide(event, &claims, would_wait)) {

@@ -2,11 +2,11 @@
 #include "config.h"
 
 #include "base/options.h"
-#include "base/pages.h"
 #include "base/sys.h"
 #include "repair/loader.h"
 #include "repair/standin.h"
 #include "report/report.h"
+#include "report/tally.h"
 #include "track/thread.h"
 
 #include <string.h>
@@ -21,21 +21,11 @@ static const uint32_t needs[FSAFE_REGIONS] = {
                             FSAFE_REGION_BIT(FSAFE_REGION_LOCALE),
     [FSAFE_REGION_LOCALE] = FSAFE_REGION_BIT(FSAFE_REGION_LOCALE) | FSAFE_REGION_BIT(FSAFE_REGION_GETTEXT),
     [FSAFE_REGION_GETTEXT] = FSAFE_REGION_BIT(FSAFE_REGION_LOCALE),
+    [FSAFE_REGION_PASSING] = FSAFE_REGION_BIT(FSAFE_REGION_LOCALE),
 };
 
 /* The generation in which a stand-in was last spoken of, for each region. */
 static _Atomic uint32_t told[FSAFE_REGIONS];
-
-/* The regions that somebody in the family was warned of. Without the page each process has its own. */
-static _Atomic uint32_t own_warned;
-static _Atomic uint32_t *warned = &own_warned;
-
-void fsafe_standin_start(void)
-{
-    void *page = fsafe_pages_map_shared();
-    if (page != NULL)
-        warned = page;
-}
 
 static uint32_t vanished_inside(enum fsafe_region region)
 {
@@ -86,7 +76,7 @@ static FSAFE_COLD void warn(enum fsafe_region region, const char *what, uintptr_
     /* After a drain only who sleeps, or works for long, is inside: of a vague region that is no news at all. */
     if (region == FSAFE_REGION_PASSING || (vague && fsafe_options.mode == FSAFE_MODE_REPAIR))
         return;
-    bool again = (atomic_fetch_or_explicit(warned, FSAFE_REGION_BIT(region), memory_order_relaxed) &
+    bool again = (atomic_fetch_or_explicit(&fsafe_tally->warned, FSAFE_REGION_BIT(region), memory_order_relaxed) &
                   FSAFE_REGION_BIT(region)) != 0;
     if (!again || ends)
         tell(ends ? FSAFE_WOULD_HANG : FSAFE_MAY_HANG, vanished_inside(region), what, site);
@@ -94,10 +84,14 @@ static FSAFE_COLD void warn(enum fsafe_region region, const char *what, uintptr_
         fsafe_sys_abort();
 }
 
-void fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site)
+bool fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site, uintptr_t frame)
 {
-    if (region == FSAFE_REGION_LOADER && fsafe_loader_is_free())
-        return;
-    if (FSAFE_UNLIKELY(vanished_inside(region) != 0))
+    uint32_t inside = vanished_inside(region);
+    if (FSAFE_LIKELY(inside == 0) || (region == FSAFE_REGION_LOADER && fsafe_loader_is_free()))
+        return false;
+    enum fsafe_net net = fsafe_rescue_begin(&(const struct fsafe_rescued){
+        .region = region, .regions = inside, .what = what, .site = site, .frame = frame});
+    if (net == FSAFE_NO_NET && !fsafe_rescue_has_saved(region))
         warn(region, what, site);
+    return net == FSAFE_NET;
 }

@@ -6,11 +6,9 @@
 #define FSAFE_REPAIR_STANDIN_H
 
 #include "base/compiler.h"
+#include "repair/rescue.h"
 #include "track/gate.h"
 #include "track/lineage.h"
-
-/* Makes the page that a family of processes remembers in what was said. Context: start-up. */
-void fsafe_standin_start(void);
 
 /*
  * Whether a stand-in is to do the work. `what` names the call in the line, `site` the place that makes it. Told once
@@ -20,16 +18,19 @@ void fsafe_standin_start(void);
 bool fsafe_standin_is_needed(enum fsafe_region region, const char *what, uintptr_t site);
 
 /*
- * For a call that has no stand-in and is about to be made. Told once for each region and family of processes. Mode
- * abort ends the process, unless the region is a vague one. errno kept. Context: child.
+ * For a call that has no stand-in and is about to be made. If a vanished thread may have its lock, it gets a net
+ * (repair/rescue) where there is one; then this returns true, and fsafe_rescue_end has to be called after it. Elsewhere
+ * the user is told, once for each region and family of processes. Mode abort ends the process, unless the region is a
+ * vague one. errno kept. Context: child.
  */
-void fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site);
+bool fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site, uintptr_t frame);
 
-/* The same, in any process. */
-static inline void fsafe_standin_is_missing(enum fsafe_region region, const char *what, uintptr_t site)
+/* The same, in any process, for the function that it is inlined into. */
+static inline __attribute__((always_inline)) bool fsafe_standin_is_missing(enum fsafe_region region, const char *what,
+                                                                           uintptr_t site)
 {
-    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()))
-        fsafe_standin_warn(region, what, site);
+    return FSAFE_UNLIKELY(fsafe_lineage_is_child()) &&
+           fsafe_standin_warn(region, what, site, (uintptr_t)__builtin_frame_address(0));
 }
 
 #endif

@@ -25,6 +25,17 @@ static bool find_record(const struct fsafe_ledger *ledger, enum fsafe_ledger_of 
     return false;
 }
 
+/* Whether the thread has more than one record of it. */
+static bool is_at_it_twice(const struct fsafe_ledger *ledger, enum fsafe_ledger_of of, uintptr_t lock)
+{
+    unsigned records = 0;
+    uintptr_t at, site;
+    for (uint32_t i = fsafe_ledger_depth(ledger); i > 0 && records < 2; i--)
+        records += fsafe_ledger_read(ledger, i, &at, &site) && (at & ~FSAFE_STAGE_MASK) == lock &&
+                   (of != FSAFE_LOCKS || !fsafe_ledger_is_of_rwlock(at));
+    return records > 1;
+}
+
 struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum fsafe_ledger_of of, uintptr_t lock,
                                           uint32_t born, int owner)
 {
@@ -33,6 +44,7 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
     uint32_t now = fsafe_lineage_generation();
     uint32_t best_generation = 0;
     bool best_holds = false;
+    claims.own_at_it = self != NULL && is_at_it_twice(&self->ledgers[of], of, lock);
     for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
         struct fsafe_thread *thread = fsafe_thread_slot(i);
         uint32_t generation = fsafe_thread_generation(thread);
@@ -40,8 +52,8 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
         uintptr_t site;
         if (generation == 0 || generation < born || thread == self)
             continue;
-        if (generation == now && fsafe_thread_is_or_was(thread, owner))
-            claims.living_was_owner = true;
+        bool named = fsafe_thread_is_or_was(thread, owner);
+        claims.living_was_owner |= generation == now && named;
         if (!find_record(&thread->ledgers[of], of, lock, &stage, &site))
             continue;
         if (thread->ended && (generation == now || of == FSAFE_TOKENS)) {
@@ -49,6 +61,7 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
             continue;
         }
         if (generation == now) {
+            claims.living_owner_has_it |= named;
             if (stage == FSAFE_HELD)
                 claims.living_holds = true;
             else if (atomic_load_explicit(&thread->asking, memory_order_acquire) != lock)
@@ -56,8 +69,9 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
             continue;
         }
         claims.vanished_held |= stage == FSAFE_HELD;
+        claims.vanished_owner_had_it |= named;
         /* A younger generation knows better, and within one the holder knows better than who waited. */
-        bool holds = stage == FSAFE_HELD || (owner != 0 && thread->owner == owner);
+        bool holds = stage == FSAFE_HELD || named;
         if (claims.vanished == NULL || generation > best_generation ||
             (generation == best_generation && holds && !best_holds)) {
             claims.vanished = thread;

@@ -9,15 +9,18 @@
 #include <sys/types.h>
 
 enum fsafe_deed {
-    FSAFE_TOOK_OVER, /* the lock was the dead thread's and is now the caller's */
-    FSAFE_WOULD_HANG, /* mode report or abort: nothing was done, the caller goes on to wait */
-    FSAFE_FORGOT,    /* vanished threads were inside of it: it is as new */
-    FSAFE_MAY_HANG,  /* the same, mode report or abort: nothing was done, and it may go well for a while */
-    FSAFE_REFUSED,   /* it looks orphaned, but `why` forbids to take it; the caller goes on to wait */
-    FSAFE_WENT_ROUND, /* a lock inside libc that a dead thread may hold: the caller's work is done without it */
-    FSAFE_HANGS,      /* nobody can end the caller's wait */
-    FSAFE_WAITS_FOR_HANDLER, /* only a handler of a signal can */
-    FSAFE_WENT_ON,    /* a wait that one of these two was said of is over */
+#define FSAFE_DEED(name, key, words, advice) FSAFE_##name,
+#include "report/deeds.def"
+#undef FSAFE_DEED
+    FSAFE_DEEDS,
+};
+
+/* A place in a program that an interpreter runs: Python's. What is not known is empty. */
+struct fsafe_source {
+    char file[128];    /* its end, when it is longer */
+    char function[64];
+    unsigned line;     /* 0: unknown */
+    char thread[32];   /* what the interpreter calls the thread */
 };
 
 /* A thread that held or wanted the lock when the process was forked. */
@@ -26,6 +29,7 @@ struct fsafe_holder {
     pid_t pid;         /* that process; 0 unknown */
     char name[16];     /* as it was when the thread first took a lock; "" unknown */
     uintptr_t since;   /* the place that took the lock; 0 unknown */
+    const struct fsafe_source *source; /* the same place in the interpreter's program; NULL: unknown */
 };
 
 struct fsafe_fork {
@@ -44,6 +48,7 @@ struct fsafe_event {
     unsigned count;      /* for FSAFE_FORGOT: of how many threads */
     uintptr_t address;   /* of the lock; 0: inside libc, nobody knows where */
     uintptr_t wanted_at; /* the place that asked for it now */
+    const struct fsafe_source *wanted_in; /* the same place in the interpreter's program; NULL: unknown */
     struct fsafe_holder holder;
     struct fsafe_fork fork;
 };

@@ -1,18 +1,18 @@
-/* report: see report.h. The form of a line is explained in libforksafe(7). */
+/* report: see report.h. */
 #include "config.h"
 
-#include "base/maps.h"
 #include "base/options.h"
+#include "base/pages.h"
 #include "base/sys.h"
-#include "base/text.h"
-#include "libc/modules.h"
+#include "report/details.h"
 #include "report/report.h"
+#include "report/tally.h"
 
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { LINE_BYTES = 1024 };
+enum { LINE_BYTES = 1024, EVENT_BYTES = 4096 /* what a pipe takes in one piece */ };
 
 /* Where the program was started: a daemon goes to "/" later, and its relative FORKSAFE_LOG stays. */
 static char directory[1024];
@@ -91,162 +91,164 @@ static void send(struct fsafe_text *line)
         fsafe_sys_close(fd);
 }
 
+/* A line in plain words, in either form; what is put between the two must be clean. */
 static void begin_line(struct fsafe_text *line, char *buffer)
 {
-    fsafe_text_begin(line, buffer, LINE_BYTES);
-    fsafe_text_string(line, "forksafe[");
+    bool json = fsafe_options.format == FSAFE_FORMAT_JSON;
+    fsafe_text_begin(line, buffer, LINE_BYTES - sizeof "\"}");
+    fsafe_text_string(line, json ? "{\"event\":\"note\",\"pid\":" : "forksafe[");
     fsafe_text_decimal(line, (unsigned long)fsafe_sys_getpid());
-    fsafe_text_char(line, '.');
+    fsafe_text_string(line, json ? ",\"tid\":" : ".");
     fsafe_text_decimal(line, (unsigned long)fsafe_sys_gettid());
-    fsafe_text_string(line, "] ");
+    fsafe_text_string(line, json ? ",\"text\":\"" : "] ");
 }
 
-/* symbol+0xoffset in module+0xoffset, as far as it is known. */
-static void put_place(struct fsafe_text *line, const struct fsafe_mapping *place)
+static void end_line(struct fsafe_text *line)
 {
-    char name[64];
-    uintptr_t offset;
-    if (fsafe_modules_symbol(place, name, sizeof name, &offset)) {
-        fsafe_text_clean(line, name, sizeof name);
-        fsafe_text_char(line, '+');
-        fsafe_text_hex(line, offset);
-        fsafe_text_string(line, " in ");
-    }
-    if (place->found && place->module[0] != '\0') {
-        fsafe_text_clean(line, place->module, sizeof place->module);
-        fsafe_text_char(line, '+');
-        fsafe_text_hex(line, place->address - place->base);
-    } else {
-        fsafe_text_hex(line, place->address);
-    }
+    line->capacity = LINE_BYTES;
+    if (fsafe_options.format == FSAFE_FORMAT_JSON)
+        fsafe_text_string(line, "\"}");
+    send(line);
 }
 
-/* <name of the variable>, when the lock is one that its module exports. */
-static void put_lock_name(struct fsafe_text *line, const struct fsafe_mapping *place)
+/* What a user or a file system wrote: neither the line nor JSON may break on it. */
+static void put_foreign(struct fsafe_text *line, const char *string, size_t most)
 {
-    char name[64];
-    uintptr_t offset;
-    if (!fsafe_modules_symbol(place, name, sizeof name, &offset))
-        return;
-    fsafe_text_string(line, " <");
-    fsafe_text_clean(line, name, sizeof name);
-    if (offset != 0) {
-        fsafe_text_char(line, '+');
-        fsafe_text_hex(line, offset);
-    }
-    fsafe_text_char(line, '>');
+    if (fsafe_options.format == FSAFE_FORMAT_JSON)
+        fsafe_text_json(line, string, most);
+    else
+        fsafe_text_clean(line, string, most);
 }
 
-/*
- * The thread's name as it is now, if the process it lives in still runs; else as it was when the thread
- * first took a lock. A program usually names a thread after that.
- */
-static void put_thread_name(struct fsafe_text *line, const struct fsafe_holder *holder)
+const struct fsafe_deed_row fsafe_deed_rows[FSAFE_DEEDS] = {
+#define FSAFE_DEED(name, key, words, advice) {key, words, advice},
+#include "report/deeds.def"
+#undef FSAFE_DEED
+};
+
+/* What the kernel calls a thread now; "" when it does not tell. */
+static void find_thread_name(pid_t pid, pid_t tid, char name[32])
 {
-    char name[32] = "";
     char path[64];
     struct fsafe_text text;
     fsafe_text_begin(&text, path, sizeof path - 1);
     fsafe_text_string(&text, "/proc/");
-    fsafe_text_decimal(&text, (unsigned long)holder->pid);
+    fsafe_text_decimal(&text, (unsigned long)pid);
     fsafe_text_string(&text, "/task/");
-    fsafe_text_decimal(&text, (unsigned long)holder->tid);
+    fsafe_text_decimal(&text, (unsigned long)tid);
     fsafe_text_string(&text, "/comm");
     path[text.length] = '\0';
-    int fd = holder->pid != 0 ? fsafe_sys_open(path, O_RDONLY, 0) : -1;
-    if (fd >= 0) {
-        ssize_t got = fsafe_sys_read(fd, name, sizeof name - 1);
-        name[got > 0 ? got - 1 : 0] = '\0'; /* the kernel ends it with a newline */
-        fsafe_sys_close(fd);
-    }
-    if (name[0] == '\0')
-        memcpy(name, holder->name, sizeof holder->name);
-    if (name[0] == '\0')
+    name[0] = '\0';
+    int fd = pid != 0 ? fsafe_sys_open(path, O_RDONLY, 0) : -1;
+    if (fd < 0)
         return;
-    fsafe_text_string(line, " \"");
-    fsafe_text_clean(line, name, sizeof name);
-    fsafe_text_char(line, '"');
+    ssize_t got = fsafe_sys_read(fd, name, 31);
+    name[got > 0 ? got - 1 : 0] = '\0'; /* the kernel ends it with a newline */
+    fsafe_sys_close(fd);
 }
 
-static void put_holder(struct fsafe_text *line, const struct fsafe_holder *holder,
-                       const struct fsafe_mapping *since, bool in_use)
+/* All that a report needs is too much for the stack of a small thread. */
+struct work {
+    char buffer[EVENT_BYTES];
+    char paths[FSAFE_PLACES][FSAFE_PATH_BYTES];
+    struct fsafe_details details;
+};
+
+static void find_places(struct work *work)
 {
-    fsafe_text_string(line, in_use ? " in use at fork by " : " held at fork by ");
-    if (holder->tid == 0) {
-        fsafe_text_string(line, "an unknown thread");
-    } else {
-        fsafe_text_decimal(line, (unsigned long)holder->tid);
-        put_thread_name(line, holder);
-    }
-    if (holder->since != 0) {
-        fsafe_text_string(line, " since ");
-        put_place(line, since);
+    const struct fsafe_event *event = work->details.event;
+    struct fsafe_mapping mappings[FSAFE_PLACES] = {
+        [FSAFE_LOCK_PLACE] = {.address = event->address},
+        [FSAFE_WANTED_PLACE] = {.address = event->wanted_at},
+        [FSAFE_SINCE_PLACE] = {.address = event->holder.since},
+        [FSAFE_FORK_PLACE] = {.address = event->fork.at},
+    };
+    for (unsigned i = 0; i < FSAFE_PLACES; i++)
+        mappings[i].path = work->paths[i];
+    fsafe_maps_find(mappings, FSAFE_PLACES);
+    for (unsigned i = 0; i < FSAFE_PLACES; i++) {
+        struct fsafe_place *place = &work->details.places[i];
+        fsafe_modules_place(&mappings[i], i != FSAFE_LOCK_PLACE, place);
+        if (place->module[0] != '\0' && work->paths[i][0] == '/' && fsafe_tally_is_new_module(work->paths[i])) {
+            struct fsafe_new_module *module = &work->details.new_modules[work->details.new_module_count++];
+            module->name = place->module;
+            module->path = work->paths[i];
+            module->build_id_bytes = fsafe_modules_build_id(place->base, module->build_id);
+        }
     }
 }
 
-static void put_fork(struct fsafe_text *line, const struct fsafe_fork *fork, const struct fsafe_mapping *at)
+/* One object a line, whole: rather without what is long. */
+static void put_json(struct fsafe_text *text, struct work *work)
 {
-    if (fork->number == 0)
-        return;
-    fsafe_text_string(line, "; fork ");
-    fsafe_text_decimal(line, fork->number);
-    fsafe_text_string(line, " by ");
-    fsafe_text_decimal(line, (unsigned long)fork->tid);
-    if (fork->at != 0) {
-        fsafe_text_string(line, " in ");
-        put_place(line, at);
+    fsafe_json_form(text, &work->details);
+    if (text->cut) {
+        work->details.new_module_count = 0;
+        fsafe_text_begin(text, work->buffer, EVENT_BYTES - 1);
+        fsafe_json_form(text, &work->details);
     }
+    if (text->cut) {
+        for (unsigned i = 0; i < FSAFE_PLACES; i++)
+            work->details.places[i].symbol[0] = '\0';
+        fsafe_text_begin(text, work->buffer, EVENT_BYTES - 1);
+        fsafe_json_form(text, &work->details);
+    }
+    text->capacity++; /* for the newline */
+}
+
+static bool is_power_of_ten(uint64_t number)
+{
+    while (number % 10 == 0)
+        number /= 10;
+    return number == 1;
+}
+
+static void tell_without_memory(const struct fsafe_event *event)
+{
+    char buffer[LINE_BYTES];
+    struct fsafe_text line;
+    begin_line(&line, buffer);
+    fsafe_text_string(&line, fsafe_deed_rows[event->deed].words);
+    fsafe_text_string(&line, event->lock);
+    fsafe_text_char(&line, ' ');
+    fsafe_text_hex(&line, event->address);
+    fsafe_text_string(&line, " (there is no memory to say more)");
+    end_line(&line);
 }
 
 void fsafe_report_event(const struct fsafe_event *event)
 {
-    static const char *const deeds[] = {
-        [FSAFE_TOOK_OVER] = "child took over ",
-        [FSAFE_WOULD_HANG] = "child would hang on ",
-        [FSAFE_FORGOT] = "child forgot ",
-        [FSAFE_MAY_HANG] = "child may hang on ",
-        [FSAFE_REFUSED] = "child may hang on ",
-        [FSAFE_WENT_ROUND] = "child went round ",
-        [FSAFE_HANGS] = "child hangs in ",
-        [FSAFE_WAITS_FOR_HANDLER] = "only a signal handler can end the child's wait in ",
-        [FSAFE_WENT_ON] = "child went on after its wait in ",
-    };
-    enum { LOCK, WANTED, SINCE, FORK, PLACES };
-    struct fsafe_mapping places[PLACES] = {
-        [LOCK] = {.address = event->address},
-        [WANTED] = {.address = event->wanted_at},
-        [SINCE] = {.address = event->holder.since},
-        [FORK] = {.address = event->fork.at},
-    };
-    fsafe_maps_find(places, PLACES);
-
-    char buffer[LINE_BYTES];
-    struct fsafe_text line;
-    begin_line(&line, buffer);
-    fsafe_text_string(&line, deeds[event->deed]);
-    if (event->deed == FSAFE_FORGOT) {
-        fsafe_text_decimal(&line, event->count);
-        fsafe_text_string(&line, event->count == 1 ? " vanished thread in " : " vanished threads in ");
+    uint64_t times = fsafe_tally_count(event);
+    /* A child that hangs is named, each. */
+    bool all = fsafe_options.verbose || fsafe_options.mode == FSAFE_MODE_ABORT || event->deed >= FSAFE_HANGS;
+    if (!all && !is_power_of_ten(times))
+        return;
+    struct work *work = fsafe_pages_map(sizeof *work);
+    if (work == NULL) {
+        tell_without_memory(event);
+        return;
     }
-    fsafe_text_string(&line, event->lock);
-    if (event->address != 0) {
-        fsafe_text_char(&line, ' ');
-        fsafe_text_hex(&line, event->address);
-        put_lock_name(&line, &places[LOCK]);
-    }
-    fsafe_text_string(&line, " (");
-    fsafe_text_string(&line, event->kind);
-    fsafe_text_string(&line, ") for ");
-    put_place(&line, &places[WANTED]);
-    /* Of a wait that has no owner mostly nobody is known, nor does it matter when it is over. */
-    if (event->deed < FSAFE_HANGS || event->holder.tid != 0)
-        put_holder(&line, &event->holder, &places[SINCE], event->in_use);
-    put_fork(&line, &event->fork, &places[FORK]);
-    if (event->why != NULL) {
-        fsafe_text_string(&line, "; not taken over because ");
-        fsafe_text_string(&line, event->why);
-    }
-    send(&line);
+    struct fsafe_details *details = &work->details;
+    details->event = event;
+    details->times = times;
+    details->again = times > 1 && !all;
+    details->pid = fsafe_sys_getpid();
+    details->tid = fsafe_sys_gettid();
+    clock_gettime(CLOCK_REALTIME, &details->when);
+    find_places(work);
+    find_thread_name(details->pid, details->tid, details->own_name);
+    /* As it is now, if the thread still runs: a program usually names a thread after its first lock. */
+    find_thread_name(event->holder.pid, event->holder.tid, details->holder_name);
+    if (details->holder_name[0] == '\0')
+        memcpy(details->holder_name, event->holder.name, sizeof event->holder.name);
+    struct fsafe_text text;
+    fsafe_text_begin(&text, work->buffer, EVENT_BYTES - 1);
+    if (fsafe_options.format == FSAFE_FORMAT_JSON)
+        put_json(&text, work);
+    else
+        fsafe_text_form(&text, details);
+    send(&text);
+    fsafe_pages_unmap(work, sizeof *work);
 }
 
 void fsafe_report_bad_option(const char *variable, const char *value, const char *expected)
@@ -256,11 +258,11 @@ void fsafe_report_bad_option(const char *variable, const char *value, const char
     begin_line(&line, buffer);
     fsafe_text_string(&line, variable);
     fsafe_text_char(&line, '=');
-    fsafe_text_clean(&line, value, 64);
+    put_foreign(&line, value, 64);
     fsafe_text_string(&line, " is not ");
     fsafe_text_string(&line, expected);
     fsafe_text_string(&line, ": the default is used");
-    send(&line);
+    end_line(&line);
 }
 
 void fsafe_report_note(const char *words)
@@ -269,7 +271,7 @@ void fsafe_report_note(const char *words)
     struct fsafe_text line;
     begin_line(&line, buffer);
     fsafe_text_string(&line, words);
-    send(&line);
+    end_line(&line);
 }
 
 void fsafe_report_note_number(const char *words, unsigned long number)
@@ -279,5 +281,5 @@ void fsafe_report_note_number(const char *words, unsigned long number)
     begin_line(&line, buffer);
     fsafe_text_string(&line, words);
     fsafe_text_decimal(&line, number);
-    send(&line);
+    end_line(&line);
 }

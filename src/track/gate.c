@@ -5,6 +5,7 @@
 #include "base/options.h"
 #include "base/pages.h"
 #include "base/sys.h"
+#include "libc/loader.h"
 #include "track/gate.h"
 #include "track/thread.h"
 
@@ -287,7 +288,8 @@ void fsafe_gate_pass(struct fsafe_ledger *ledger, uint32_t next)
     struct fsafe_thread *self = fsafe_self;
     /* One who is inside has to get out, whichever of the ledgers says so. */
     bool stops = self != NULL && !atomic_load_explicit(&self->forking, memory_order_relaxed) &&
-                 !fsafe_gate_is_inside(self) && !fsafe_lineage_is_unadopted(); /* who closed it is not in this process */
+                 !fsafe_gate_is_inside(self) && fsafe_loader_owner() != self->owner &&
+                 !fsafe_lineage_is_unadopted(); /* who closed it is not in this process */
     uint64_t until_ns = 0;
     uint32_t turn = atomic_load(&turns);
     if (stops && atomic_load(&fsafe_ledger_closers) != 0) {

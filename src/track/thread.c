@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -98,15 +99,26 @@ static bool is_reusable(const struct fsafe_thread *thread, uint32_t of)
     return of == 0 || (of < now && (is_empty(thread) || now - of > KEEP_GENERATIONS));
 }
 
+/* The word of a slot whose lower half becomes `generation`. */
+static uint64_t with_generation(uint64_t word, uint32_t generation)
+{
+    return (word & ~(uint64_t)UINT32_MAX) | generation;
+}
+
 static struct fsafe_thread *claim(uint32_t index)
 {
     struct fsafe_thread *thread = fsafe_thread_slot(index);
-    uint32_t of = atomic_load_explicit(&thread->generation, memory_order_acquire);
-    if (!is_reusable(thread, of))
+    uint64_t of = atomic_load_explicit(&thread->generation, memory_order_acquire);
+    if (!is_reusable(thread, (uint32_t)of))
         return NULL;
-    return atomic_compare_exchange_strong(&thread->generation, &of, fsafe_lineage_generation() | FSAFE_JOINING)
-               ? thread
-               : NULL;
+    uint64_t claimed = with_generation(of + ((uint64_t)1 << 32), fsafe_lineage_generation() | FSAFE_JOINING);
+    return atomic_compare_exchange_strong(&thread->generation, &of, claimed) ? thread : NULL;
+}
+
+static void set_generation(struct fsafe_thread *thread, uint32_t generation)
+{
+    uint64_t word = atomic_load_explicit(&thread->generation, memory_order_relaxed);
+    atomic_store_explicit(&thread->generation, with_generation(word, generation), memory_order_release);
 }
 
 /*
@@ -120,11 +132,11 @@ static bool sweep(uint32_t count)
         if (atomic_load_explicit(&slab_count, memory_order_relaxed) != count)
             return true;
         struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uint32_t now = fsafe_lineage_generation();
-        if (fsafe_thread_generation(thread) != now || thread->ended ||
+        uint64_t word = atomic_load_explicit(&thread->generation, memory_order_acquire);
+        if ((uint32_t)word != fsafe_lineage_generation() || thread->ended ||
             fsafe_sys_thread_alive(fsafe_lineage_pid(), thread->tid))
             continue;
-        swept |= atomic_compare_exchange_strong(&thread->generation, &now, 0);
+        swept |= atomic_compare_exchange_strong(&thread->generation, &word, with_generation(word, 0));
     }
     return swept;
 }
@@ -208,7 +220,7 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
 {
     empty_ledgers(self);
     atomic_store_explicit(&self->asking, 0, memory_order_relaxed);
-    self->waiting_for = 0;
+    self->waits = 0;
     memset(&self->sleeping, 0, sizeof self->sleeping);
     self->told_of = 0;
     self->owner = owner;
@@ -222,7 +234,7 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     self->exit_rounds = 0;
     self->ended = false;
     self->fork_number = 0;
-    self->fork_site = 0;
+    self->fork_site = self->fork_frame = 0;
     self->gate_closed = self->gate_frozen = false;
     self->forks = 0;
     self->gate_closed_by = 0;
@@ -230,7 +242,7 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     self->fork_files = NULL;
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name, 0, 0, 0, 0);
     /* Last: from here on others believe what the slot says. */
-    atomic_store_explicit(&self->generation, fsafe_lineage_generation(), memory_order_release);
+    set_generation(self, fsafe_lineage_generation());
     /* Either we see that the gate is closed, or who closes it sees us. */
     atomic_thread_fence(memory_order_seq_cst);
 }
@@ -286,7 +298,7 @@ static void leave(void *slot)
         return;
     }
     empty_ledgers(self);
-    atomic_store_explicit(&self->generation, 0, memory_order_release);
+    set_generation(self, 0);
 }
 
 bool fsafe_thread_start(const struct fsafe_thread_calls *of_rooms)
@@ -308,6 +320,50 @@ bool fsafe_thread_forgot_ended(void)
     return atomic_load_explicit(&ended_count, memory_order_relaxed) > KEEP_ENDED;
 }
 
+static bool is_on_signal_stack(void)
+{
+    stack_t stack;
+    return FSAFE_SYS(SYS_sigaltstack, 0, &stack, 0, 0, 0, 0) == 0 && (stack.ss_flags & SS_ONSTACK) != 0;
+}
+
+/* Whether the function that waited has been left: it lies below `frame` on the same stack, or was overwritten. */
+static bool is_left(const struct fsafe_wait *wait, uintptr_t frame)
+{
+    uintptr_t beside;
+    if (wait->returns != 0 &&
+        (!fsafe_sys_peek(wait->frame + sizeof beside, &beside, sizeof beside) || beside != wait->returns))
+        return true;
+    return wait->frame <= frame && !is_on_signal_stack();
+}
+
+void fsafe_thread_forget_left(struct fsafe_thread *self, uintptr_t frame)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; FSAFE_UNLIKELY(i < self->waits); i++) {
+        const struct fsafe_wait wait = self->waiting[i];
+        if (is_left(&wait, frame))
+            fsafe_ledger_drop_stage(&self->ledgers[wait.of], wait.record);
+        else
+            self->waiting[kept++] = wait;
+    }
+    self->waits = kept;
+}
+
+uint32_t fsafe_thread_begin_wait_at(struct fsafe_thread *self, const struct fsafe_wait *wait)
+{
+    fsafe_thread_forget_left(self, wait->frame);
+    uint32_t begun = self->waits;
+    if (begun < FSAFE_WAITS_NESTED) {
+        self->waiting[begun] = *wait;
+        /* Not every machine keeps the return address there. */
+        if (*(const uintptr_t *)(wait->frame + sizeof(uintptr_t)) != wait->returns)
+            self->waiting[begun].returns = 0;
+        FSAFE_ORDER();
+        self->waits = begun + 1;
+    }
+    return begun;
+}
+
 static void set_owner(struct fsafe_thread *self, int owner)
 {
     if (owner == self->owner)
@@ -327,7 +383,7 @@ void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc)
     uint32_t next = fsafe_lineage_generation() + 1;
     if (self != NULL) {
         /* Before the process's own: at no moment does this thread look like a vanished one. */
-        atomic_store_explicit(&self->generation, next, memory_order_release);
+        set_generation(self, next);
         /* A look at what libc writes touches pages of its own, so it is not made where the answer is known. */
         int tid = fsafe_sys_gettid();
         int owner = by_libc && self->owner == self->tid ? tid : calls.probe_owner();

@@ -15,7 +15,7 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
-enum { FSAFE_FORMER_OWNERS = 8 };
+enum { FSAFE_FORMER_OWNERS = 8, FSAFE_WAITS_NESTED = 6 };
 #define FSAFE_JOINING 0x80000000u
 
 /* What a ledger is about. A thread has one of each. */
@@ -49,13 +49,21 @@ struct fsafe_sleeping {
     uintptr_t site;
 };
 
+/* A wait for a lock that began; see fsafe_thread_begin_wait. */
+struct fsafe_wait {
+    uintptr_t record; /* what the ledger says of it: address | stage */
+    enum fsafe_ledger_of of;
+    uintptr_t frame, returns; /* of the function that waits: its frame, and where it returns to, which lies beside it */
+};
+
 struct fsafe_thread {
     /*
-     * 0: free. Else the generation (see lineage) in which the thread lives or, when that is over, lived; with
+     * The lower half: 0: free. Else the generation (see lineage) in which the thread lives or, when that is over, lived; with
      * FSAFE_JOINING while it is being filled in, which makes it greater than any generation.
-     * Written by the thread that joins or leaves, and by the child that it becomes.
+     * Written by the thread that joins or leaves, and by the child that it becomes. The upper half counts who joined
+     * here, so that whoever frees the slot of a thread that he found dead frees no later one's.
      */
-    _Atomic uint32_t generation;
+    _Atomic uint64_t generation;
     _Atomic uint64_t drain_begun_us, drain_processor_us; /* fork/drain's: how long the thread had run by then */
     _Atomic bool forking; /* between a fork's prepare and its end: nobody's drain waits for it, no gate stops it */
     int owner; /* what libc writes as owner into the mutexes this thread takes; see libc/layout.h */
@@ -64,10 +72,11 @@ struct fsafe_thread {
 
     /* A lock it asks for and certainly does not have yet: see repair/takeover.h. 0: none. */
     _Atomic uintptr_t asking;
-    /* The mutex that it waits for inside libc: a signal handler may fork meanwhile and go back to the wait. 0: none. */
-    uintptr_t waiting_for;
     struct fsafe_sleeping sleeping;
     uintptr_t told_of; /* what it is about to wait for, if the user was told that this wait will not end; 0: nothing */
+    /* The waits that it is in: a signal handler, which may fork, comes back to the wait, or leaves it by longjmp. */
+    struct fsafe_wait waiting[FSAFE_WAITS_NESTED];
+    uint32_t waits;
 
     int former_owners[FSAFE_FORMER_OWNERS]; /* `owner` before the forks it made, in a ring; 0: none */
     uint32_t next_former;                   /* which is the oldest: the next to be forgotten */
@@ -82,9 +91,10 @@ struct fsafe_thread {
 
     /* The fork under way: filled in by the thread itself before it forks, read by the child it becomes. */
     unsigned long fork_number;
-    uintptr_t fork_site;
+    uintptr_t fork_site, fork_frame; /* where it was called from, and the frame of our function that was */
     uint32_t forks; /* how many it is in the middle of: a handler, the program's or a signal's, may make another */
     uint32_t gate_closed_by;         /* which of them has to open the gate again; 0: none */
+    uint32_t loading_held_by;        /* which of them holds the loader's lock (fork/loading); 0: none */
     bool gate_closed, gate_frozen;   /* the gate's own: what this thread has done to it */
     struct fsafe_stdio_holds *fork_files; /* see repair/stdio.h; NULL: none */
 
@@ -173,6 +183,34 @@ static inline int fsafe_thread_owner(struct fsafe_thread *self)
     return self->owner;
 }
 
+/*
+ * Around a wait for a lock that has the record `record` in ledger `of`: end with what begin returned. Both in one
+ * function, which is not inlined. Context: the thread.
+ */
+uint32_t fsafe_thread_begin_wait_at(struct fsafe_thread *self, const struct fsafe_wait *wait);
+
+static inline __attribute__((always_inline)) uint32_t
+fsafe_thread_begin_wait(struct fsafe_thread *self, enum fsafe_ledger_of of, uintptr_t record)
+{
+    return fsafe_thread_begin_wait_at(self, &(const struct fsafe_wait){
+                                                .record = record,
+                                                .of = of,
+                                                .frame = (uintptr_t)__builtin_frame_address(0),
+                                                .returns = (uintptr_t)__builtin_return_address(0),
+                                            });
+}
+
+static inline void fsafe_thread_end_wait(struct fsafe_thread *self, uint32_t begun)
+{
+    self->waits = begun;
+}
+
+/*
+ * Drops the records of waits that were left by longjmp: the frames that waited are no more, as far as can be told from
+ * `frame`, the caller's. A wait that a signal handler interrupts stays. Context: the thread.
+ */
+void fsafe_thread_forget_left(struct fsafe_thread *self, uintptr_t frame);
+
 /* Whether a slot is kept for a thread that ended with locks in its hands, here or before a fork. Context: any. */
 bool fsafe_thread_any_ended(void);
 
@@ -201,8 +239,15 @@ struct fsafe_thread *fsafe_thread_slot(uint32_t index);
 /* The generation of the slot's thread; 0: free, or nothing in it is worth reading yet. Context: any thread. */
 static inline uint32_t fsafe_thread_generation(const struct fsafe_thread *thread)
 {
-    uint32_t generation = atomic_load_explicit(&thread->generation, memory_order_acquire);
+    uint32_t generation = (uint32_t)atomic_load_explicit(&thread->generation, memory_order_acquire);
     return (generation & FSAFE_JOINING) != 0 ? 0 : generation;
+}
+
+/* Whether the slot's thread vanished at a fork between the process it lived in and this one. Context: any thread. */
+static inline bool fsafe_thread_is_vanished(const struct fsafe_thread *thread)
+{
+    uint32_t generation = fsafe_thread_generation(thread);
+    return generation != 0 && generation < fsafe_lineage_generation();
 }
 
 /* Whether `owner` is what this thread was called before it forked. Context: its thread, or one that may be wrong. */

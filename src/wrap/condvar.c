@@ -6,6 +6,7 @@
 
 #include "fork/coordinator.h"
 #include "libc/layout.h"
+#include "python/interpreter.h"
 #include "repair/hopeless.h"
 #include "repair/mutex.h"
 #include "repair/waits.h"
@@ -122,6 +123,8 @@ FSAFE_EXPORT int pthread_cond_broadcast(pthread_cond_t *condvar)
 
 FSAFE_EXPORT int pthread_cond_init(pthread_cond_t *condvar, const pthread_condattr_t *attributes)
 {
+    if (FSAFE_UNLIKELY(attributes != NULL))
+        fsafe_python_meet(FSAFE_CALLER());
     int result = FSAFE_NEXT(pthread_cond_init)(condvar, attributes);
     fsafe_fork_notice();
     if (result == 0)

@@ -70,14 +70,10 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
     int result;
     fsafe_fork_notice();
     if (!fsafe_lineage_is_child() || !settled_in_child(mutex, self, site, attempt, &result)) {
-        /* A signal handler that forks in the middle of this one may wait for another. */
-        uintptr_t outer = self->waiting_for;
-        self->waiting_for = (uintptr_t)mutex;
-        FSAFE_ORDER();
+        uint32_t wait = fsafe_thread_begin_wait(self, FSAFE_LOCKS, (uintptr_t)mutex);
         result = attempt->how == LOCK ? fsafe_slices_mutex_lock(mutex, "private", self, site)
                                       : ask_libc(mutex, attempt);
-        FSAFE_ORDER();
-        self->waiting_for = outer;
+        fsafe_thread_end_wait(self, wait);
         fsafe_mutex_end_wait(mutex, self);
     }
     atomic_store_explicit(&self->asking, 0, memory_order_release);
@@ -103,7 +99,9 @@ static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t s
     if (self == NULL || (!in_place && fsafe_layout_mutex_kind(mutex) == FSAFE_MUTEX_FOREIGN))
         return ask_libc(mutex, attempt);
     int owner = fsafe_thread_owner(self);
-    if (in_place && fsafe_layout_relock(mutex, owner))
+    /* In a child the owner that the bytes name may be a vanished thread, whose id this one has got. */
+    if (in_place && (!fsafe_lineage_is_child() || fsafe_ledger_find(fsafe_thread_locks(self), (uintptr_t)mutex) != 0) &&
+        fsafe_layout_relock(mutex, owner))
         return 0;
     if (!fsafe_ledger_push_gated(fsafe_thread_locks(self), (uintptr_t)mutex, site) &&
         !fsafe_ledger_push_full(fsafe_thread_locks(self), (uintptr_t)mutex, site, is_stale, self))

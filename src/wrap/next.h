@@ -12,6 +12,7 @@
 #include "wrap/regions.h"
 #endif
 
+#include <dlfcn.h>
 #include <grp.h>
 #include <netdb.h>
 #include <pthread.h>

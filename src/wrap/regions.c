@@ -9,27 +9,35 @@
 #include <fcntl.h>
 #include <stdarg.h>
 
-/* Inline in any case, for the frame's sake: see fsafe_gate_enter. */
-static inline __attribute__((always_inline)) void enter(enum fsafe_region region, const char *what, uintptr_t site)
+/* Inline in any case, for the frame's sake: see fsafe_gate_enter. Returns whether there is a net under the call. */
+static inline __attribute__((always_inline)) bool enter(enum fsafe_region region, const char *what, uintptr_t site)
 {
-    fsafe_standin_is_missing(region, what, site);
+    bool rescues = fsafe_standin_is_missing(region, what, site);
     fsafe_gate_enter(region, site);
+    return rescues;
+}
+
+static inline __attribute__((always_inline)) void leave(enum fsafe_region region, bool rescues)
+{
+    fsafe_gate_leave(region);
+    if (FSAFE_UNLIKELY(rescues))
+        fsafe_rescue_end();
 }
 
 #define FSAFE_CALL(region, result, name, parameters, arguments)                         \
     FSAFE_EXPORT result name parameters                                                 \
     {                                                                                   \
-        enter(FSAFE_REGION_##region, #name, FSAFE_CALLER());                            \
+        bool rescues = enter(FSAFE_REGION_##region, #name, FSAFE_CALLER());                 \
         result answer = FSAFE_NEXT(name) arguments;                                     \
-        fsafe_gate_leave(FSAFE_REGION_##region);                                        \
+        leave(FSAFE_REGION_##region, rescues);                                          \
         return answer;                                                                  \
     }
 #define FSAFE_VOID(region, name, parameters, arguments)                                 \
     FSAFE_EXPORT void name parameters                                                   \
     {                                                                                   \
-        enter(FSAFE_REGION_##region, #name, FSAFE_CALLER());                            \
+        bool rescues = enter(FSAFE_REGION_##region, #name, FSAFE_CALLER());                 \
         FSAFE_NEXT(name) arguments;                                                     \
-        fsafe_gate_leave(FSAFE_REGION_##region);                                        \
+        leave(FSAFE_REGION_##region, rescues);                                          \
     }
 /* Those are in wide.c. */
 #define FSAFE_CONVERT(result, name, parameters, arguments)
@@ -45,9 +53,9 @@ static inline __attribute__((always_inline)) void enter(enum fsafe_region region
 #endif
 FSAFE_EXPORT int regexec(const regex_t *expression, const char *text, size_t count, regmatch_t matches[], int flags)
 {
-    enter(FSAFE_REGION_REGEX, "regexec", FSAFE_CALLER());
+    bool rescues = enter(FSAFE_REGION_REGEX, "regexec", FSAFE_CALLER());
     int answer = FSAFE_NEXT(regexec)(expression, text, count, matches, flags);
-    fsafe_gate_leave(FSAFE_REGION_REGEX);
+    leave(FSAFE_REGION_REGEX, rescues);
     return answer;
 }
 
@@ -62,18 +70,18 @@ FSAFE_EXPORT sem_t *sem_open(const char *name, int flags, ...)
         value = va_arg(more, unsigned);
         va_end(more);
     }
-    enter(FSAFE_REGION_NAMED_SEMAPHORE, "sem_open", FSAFE_CALLER());
+    bool rescues = enter(FSAFE_REGION_NAMED_SEMAPHORE, "sem_open", FSAFE_CALLER());
     sem_t *answer = FSAFE_NEXT(sem_open)(name, flags, mode, value);
-    fsafe_gate_leave(FSAFE_REGION_NAMED_SEMAPHORE);
+    leave(FSAFE_REGION_NAMED_SEMAPHORE, rescues);
     return answer;
 }
 
 /* An object is unloaded; libc drops its fork handlers then. */
 FSAFE_EXPORT void __cxa_finalize(void *object)
 {
-    enter(FSAFE_REGION_EXIT, "__cxa_finalize", FSAFE_CALLER());
+    bool rescues = enter(FSAFE_REGION_EXIT, "__cxa_finalize", FSAFE_CALLER());
     FSAFE_NEXT(__cxa_finalize)(object);
-    fsafe_gate_leave(FSAFE_REGION_EXIT);
+    leave(FSAFE_REGION_EXIT, rescues);
     if (object != NULL)
         fsafe_handlers_remove(object);
 }

@@ -122,9 +122,11 @@ static FSAFE_COLD int finish(sem_t *semaphore, struct fsafe_thread *self, uintpt
     }
     /*
      * A wait that is cancelled, or left by siglongjmp, leaves its record as wanted: no proof of anything, and dropped
-     * when the thread ends or the ledger fills. (A cleanup handler here would outlive its frame under siglongjmp.)
+     * when the thread ends, forks, or the ledger fills. (A cleanup handler here would outlive its frame under siglongjmp.)
      */
+    uint32_t wait = fsafe_thread_begin_wait(self, FSAFE_TOKENS, lock | FSAFE_WANTED);
     int result = ask_libc(semaphore, self, site, attempt);
+    fsafe_thread_end_wait(self, wait);
     atomic_store(&self->asking, 0);
     if (result == 0)
         mark_held(self, lock, site);

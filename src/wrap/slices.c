@@ -36,7 +36,7 @@ static int sleep_alone(sem_t *semaphore, const struct timespec *until)
 int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site)
 {
     struct fsafe_slices slices;
-    const struct fsafe_wait wait = {.lock = "semaphore", .kind = "private", .object = (uintptr_t)semaphore,
+    const struct fsafe_untimed_wait wait = {.lock = "semaphore", .kind = "private", .object = (uintptr_t)semaphore,
                                     .bytes = sizeof *semaphore, .site = site};
     if (FSAFE_LIKELY(!fsafe_lineage_is_child()) || fsafe_layout_sem_is_shared(semaphore))
         return FSAFE_NEXT(sem_wait)(semaphore);
@@ -81,7 +81,7 @@ int fsafe_slices_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, struct fsafe
 {
 #ifdef HAVE_PTHREAD_RWLOCK_CLOCKRDLOCK
     struct fsafe_slices slices;
-    const struct fsafe_wait wait = {.lock = "rwlock", .kind = writes ? "for writing" : "for reading",
+    const struct fsafe_untimed_wait wait = {.lock = "rwlock", .kind = writes ? "for writing" : "for reading",
                                     .object = (uintptr_t)rwlock, .bytes = sizeof *rwlock, .site = site};
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
         int result;
@@ -103,7 +103,7 @@ int fsafe_slices_mutex_lock(pthread_mutex_t *mutex, const char *kind, struct fsa
 {
 #ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
     struct fsafe_slices slices;
-    const struct fsafe_wait wait = {.lock = "mutex", .kind = kind, .object = (uintptr_t)mutex, .bytes = sizeof *mutex,
+    const struct fsafe_untimed_wait wait = {.lock = "mutex", .kind = kind, .object = (uintptr_t)mutex, .bytes = sizeof *mutex,
                                     .site = site};
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
         int result;
@@ -127,7 +127,7 @@ int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, stru
 {
 #ifdef HAVE_PTHREAD_COND_CLOCKWAIT
     struct fsafe_slices slices;
-    const struct fsafe_wait wait = {.lock = "condition variable", .kind = "private", .object = (uintptr_t)condvar,
+    const struct fsafe_untimed_wait wait = {.lock = "condition variable", .kind = "private", .object = (uintptr_t)condvar,
                                     .bytes = sizeof *condvar, .mutex = (uintptr_t)mutex, .site = site};
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
         int result;
@@ -156,7 +156,7 @@ int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, stru
 int fsafe_slices_barrier_wait(pthread_barrier_t *barrier, struct fsafe_thread *self, uintptr_t site)
 {
     struct fsafe_slices slices;
-    const struct fsafe_wait wait = {.lock = "barrier", .kind = "private", .object = (uintptr_t)barrier,
+    const struct fsafe_untimed_wait wait = {.lock = "barrier", .kind = "private", .object = (uintptr_t)barrier,
                                     .bytes = sizeof *barrier, .site = site};
     if (FSAFE_LIKELY(!fsafe_lineage_is_child()) || fsafe_fresh_barrier_completes(barrier) ||
         !fsafe_hopeless_begin(&slices, self, &wait))
@@ -173,7 +173,7 @@ int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self,
 {
 #ifdef HAVE_PTHREAD_CLOCKJOIN_NP
     struct fsafe_slices slices;
-    const struct fsafe_wait wait = {.lock = "thread", .kind = "to be joined", .object = (uintptr_t)thread, .site = site};
+    const struct fsafe_untimed_wait wait = {.lock = "thread", .kind = "to be joined", .object = (uintptr_t)thread, .site = site};
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
         int result;
         do
@@ -194,7 +194,7 @@ int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self,
 long fsafe_slices_futex(const long *a, const char *lock, const char *kind, struct fsafe_thread *self, uintptr_t site)
 {
     struct fsafe_slices slices;
-    const struct fsafe_wait wait = {.lock = lock, .kind = kind, .object = (uintptr_t)a[0], .bytes = sizeof(uint32_t),
+    const struct fsafe_untimed_wait wait = {.lock = lock, .kind = kind, .object = (uintptr_t)a[0], .bytes = sizeof(uint32_t),
                                     .site = site};
     long result = -1;
     bool more = fsafe_hopeless_begin(&slices, self, &wait);

@@ -31,6 +31,15 @@ static FSAFE_COLD int ask_in_child(pthread_spinlock_t *spin, struct fsafe_thread
     }
 }
 
+/* A signal handler may leave it by longjmp. */
+static FSAFE_COLD int wait_for(pthread_spinlock_t *spin, struct fsafe_thread *self)
+{
+    uint32_t wait = fsafe_thread_begin_wait(self, FSAFE_SPINS, address_of(spin));
+    int result = FSAFE_NEXT(pthread_spin_lock)(spin);
+    fsafe_thread_end_wait(self, wait);
+    return result;
+}
+
 static inline int acquire(pthread_spinlock_t *spin, uintptr_t site, bool waits)
 {
     struct fsafe_thread *self = fsafe_self;
@@ -47,7 +56,7 @@ static inline int acquire(pthread_spinlock_t *spin, uintptr_t site, bool waits)
         if (fsafe_lineage_is_child())
             result = ask_in_child(spin, self, site, waits);
         if (result == EBUSY && waits)
-            result = FSAFE_NEXT(pthread_spin_lock)(spin);
+            result = wait_for(spin, self);
     }
     if (FSAFE_UNLIKELY(result != 0)) {
         fsafe_ledger_drop(fsafe_thread_spins(self), lock);

@@ -14,10 +14,11 @@
 #include "libc/symbol.h"
 #include "repair/hopeless.h"
 #include "repair/mutex.h"
+#include "repair/rescue.h"
 #include "repair/semaphore.h"
 #include "repair/spin.h"
-#include "repair/standin.h"
 #include "report/report.h"
+#include "report/tally.h"
 #include "track/gate.h"
 #include "wrap/next.h"
 
@@ -131,12 +132,19 @@ static void start(char *const *environment)
     });
     fsafe_layout_stream_self_test(fsafe_next.flockfile, fsafe_next.funlockfile);
 #ifdef FSAFE_LIBC_GLIBC
-    fsafe_loader_find(fsafe_next.dl_iterate_phdr);
+    fsafe_loader_find(&(const struct fsafe_loader_calls){
+        .iterate = fsafe_next.dl_iterate_phdr,
+        .trylock = fsafe_next.pthread_mutex_trylock,
+        .unlock = fsafe_next.pthread_mutex_unlock,
+    });
+    if (fsafe_loader_loading_lock == NULL && fsafe_options.verbose)
+        fsafe_report_note("this C library's lock of dlopen is unknown: a fork beside one is not drained");
 #endif
     fsafe_spin_start(fsafe_next.pthread_spin_trylock);
+    fsafe_tally_start();
     fsafe_lineage_start();
     fsafe_gate_start();
-    fsafe_standin_start();
+    fsafe_rescue_start();
     const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave, .is_stale = is_stale,
                                                .clear_stale = fsafe_mutex_clear_stale};
     if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start(register_atfork)) {

@@ -4,6 +4,7 @@
 #include "base/options.h"
 #include "fork/coordinator.h"
 #include "libc/layout.h"
+#include "python/room.h"
 #include "repair/mutex.h"
 #include "repair/rwlock.h"
 #include "repair/spin.h"
@@ -28,6 +29,7 @@ FSAFE_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attribu
                                 void *argument)
 {
     before_another();
+    fsafe_python_before_thread();
     fsafe_thread_begin_creation();
     int result = FSAFE_NEXT(pthread_create)(thread, attributes, routine, argument);
     fsafe_thread_end_creation(result == 0 ? thread : NULL);

@@ -18,10 +18,13 @@
 #include <string.h>
 #include <sys/single_threaded.h>
 
-#define ENTER(region)                                                          \
-    fsafe_standin_is_missing(FSAFE_REGION_##region, __func__, FSAFE_CALLER()); \
+#define ENTER(region)                                                                     \
+    bool rescues = fsafe_standin_is_missing(FSAFE_REGION_##region, __func__, FSAFE_CALLER()); \
     fsafe_gate_enter(FSAFE_REGION_##region, FSAFE_CALLER())
-#define LEAVE(region) fsafe_gate_leave(FSAFE_REGION_##region)
+#define LEAVE(region)                        \
+    fsafe_gate_leave(FSAFE_REGION_##region); \
+    if (FSAFE_UNLIKELY(rescues))                 \
+    fsafe_rescue_end()
 
 /* A program that sets its locale once and then has threads need not pay for conversions. */
 static _Atomic bool locales_move;
@@ -128,7 +131,7 @@ FSAFE_DEFINE_ALIAS(__mbrlen, mbrlen);
         int answer = FSAFE_NEXT(with) arguments;                    \
         va_end(values);                                             \
         if (enters)                                                 \
-            LEAVE(PASSING);                                         \
+            fsafe_gate_leave(FSAFE_REGION_PASSING);                 \
         return answer;                                              \
     }
 
@@ -174,7 +177,7 @@ OPENING(fopen64)
             fsafe_gate_enter(FSAFE_REGION_PASSING, FSAFE_CALLER());           \
         FILE *answer = FSAFE_NEXT(name)(path, mode, stream);                  \
         if (FSAFE_UNLIKELY(enters))                                           \
-            LEAVE(PASSING);                                                   \
+            fsafe_gate_leave(FSAFE_REGION_PASSING);                           \
         fsafe_descriptor_note(answer != NULL ? fileno(answer) : -1);          \
         return answer;                                                        \
     }

@@ -397,7 +397,7 @@ void scn_cases(void)
         snprintf(real, sizeof real, "/etc/%s", questions[i].database);
         if (access(real, F_OK) != 0)
             continue;
-        snprintf(says[i], sizeof says[i], "went round the C library's lock \\(%s\\) for .*; fork 1 by",
+        snprintf(says[i], sizeof says[i], "went round the C library's lock \\(%s\\) for .* fork 1 by",
                  questions[i].name);
         scn_add((struct scn_case){.bare = "hangs", .run = vanished, .entry = &questions[i], .says = says[i]}, "%s",
                 questions[i].name);

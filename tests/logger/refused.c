@@ -1,17 +1,22 @@
-/* A thread is stuck inside a call for which there is no stand-in when the process forks: the child hangs as it does
- * bare, and one line of the whole family says in which call, and who was inside. Where being inside does not mean to
- * have the lock, nobody hangs and nothing is said. */
+/* A thread is stuck inside a call for which there is no stand-in when the process forks. A child with one thread is
+ * rescued, and a line says from which call, and who was inside; its own child finds the lock free. One with two threads
+ * hangs as it does bare, and one line of the whole family says so. Where being inside does not mean to have the lock,
+ * nobody hangs and nothing is said. */
 #include "../scenario/scenario.h"
 #include "private_dev.h"
 
+#include <libintl.h>
 #include <link.h>
 #include <locale.h>
 #include <pwd.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <signal.h>
+#include <sys/time.h>
 #include <syslog.h>
 #include <time.h>
+#include <utmp.h>
 
 /* --- Calls --------------------------------------------------------------------------------------------------------- */
 
@@ -34,7 +39,7 @@ static void call_strftime(void)
 {
     const struct tm tm = {.tm_year = 100, .tm_mday = 1};
     char text[32];
-    SCN_CHECK(strftime(text, sizeof text, "%Z", &tm) > 0);
+    SCN_CHECK(strftime(text, sizeof text, "%Z.", &tm) > 0);
 }
 static void call_syslog(void) { syslog(LOG_INFO, "a line"); }
 static void call_getpwent(void)
@@ -42,6 +47,15 @@ static void call_getpwent(void)
     setpwent();
     getpwent();
 }
+static void call_endpwent(void) { endpwent(); }
+static void call_getutent(void)
+{
+    utmpname("/dev/sessions");
+    getutent();
+}
+static void call_endutent(void) { endutent(); }
+static void call_gettext_stuck(void) { gettext("word"); }
+static void call_gettext(void) { SCN_CHECK(strcmp(gettext("word"), "word") == 0); }
 
 static void call_setlocale_stuck(void) { setlocale(LC_CTYPE, "dammed"); }
 static void call_setlocale(void) { SCN_CHECK(setlocale(LC_CTYPE, "C") != NULL); }
@@ -115,6 +129,19 @@ static void dam_passwd(void)
     SCN_CHECK(mount("/dev/passwd", "/etc/passwd", NULL, MS_BIND, NULL) == 0);
 }
 
+static void dam_sessions(void)
+{
+    SCN_CHECK(private_dev() && mkfifo("/dev/sessions", 0644) == 0);
+}
+
+static void dam_catalogue(void)
+{
+    SCN_CHECK(private_dev() && mkdir("/dev/words", 0755) == 0 && mkdir("/dev/words/xx", 0755) == 0);
+    SCN_CHECK(mkdir("/dev/words/xx/LC_MESSAGES", 0755) == 0);
+    SCN_CHECK(mkfifo("/dev/words/xx/LC_MESSAGES/words.mo", 0644) == 0 && setenv("LANGUAGE", "xx", 1) == 0);
+    SCN_CHECK(setlocale(LC_ALL, "C.UTF-8") && bindtextdomain("words", "/dev/words") && textdomain("words"));
+}
+
 static void fill_pipe(void)
 {
     int ends[2];
@@ -135,23 +162,25 @@ static const struct row {
     const char *name;
     void (*prepare)(void), (*get_stuck)(void), (*in_child)(void);
     const char *call; /* as the line names it; NULL: nobody hangs; "": the library mends it, without a line */
-} rows[] = {
+} rows[] = { /* the first seven for the modes, too */
     {"localtime", dam_zone, call_localtime, call_localtime, "localtime"},
     {"tzset", dam_zone, call_localtime, call_tzset, "tzset"},
     {"gmtime_r", dam_zone, call_tzset, call_gmtime_r, "gmtime_r"},
     {"mktime", dam_zone, call_tzset, call_mktime, "mktime"},
     {"strftime", dam_zone, call_localtime, call_strftime, "strftime"},
-    {"getpwent", dam_passwd, call_getpwent, call_getpwent, "setpwent"},
+    {"getpwent", dam_passwd, call_getpwent, call_endpwent, "endpwent"},
     {"dl_iterate_phdr", nothing, call_dl_iterate_phdr_stuck, call_dl_iterate_phdr, ""},
     {"setlocale", dam_locale, call_setlocale_stuck, call_setlocale, "setlocale"},
     {"strerror", dam_locale, call_setlocale_stuck, call_strerror, "strerror"},
+    {"gettext", dam_catalogue, call_gettext_stuck, call_gettext, "d?c?gettext"},
+    {"utmp", dam_sessions, call_getutent, call_endutent, "endutent"},
     {"pclose", nothing, call_pclose_stuck, call_popen, NULL},
     {"fclose", fill_pipe, call_fclose_stuck, call_fclose, NULL},
     {"syslog", dam_zone, call_localtime, call_syslog, "syslog"},
     {"syslog-of-error", dam_locale, call_setlocale_stuck, call_syslog_of_error, "syslog"},
 };
 
-enum { LOADER = 6, VAGUE = 9 }; /* rows */
+enum { LOADER = 6, VAGUE = 11 }; /* rows */
 
 static atomic_int worker_tid;
 
@@ -163,11 +192,8 @@ static void *worker_body(void *raw)
     scn_wrong(SCN_WHERE, "the worker came out");
 }
 
-/* Two children, so that the second has nothing more to say. */
-static void refused(const struct scn_case *self)
+static void begin(const struct row *row)
 {
-    const struct row *row = self->entry;
-    pid_t child[2];
     never = scn_bell();
     row->prepare();
     scn_start(worker_body, (void *)(uintptr_t)row);
@@ -177,9 +203,49 @@ static void refused(const struct scn_case *self)
         scn_await_asleep(atomic_load(&worker_tid), NULL);
         usleep(1000);
     }
+}
+
+/* Two children, each with a child: only the first of a family of four says that they may hang. */
+static void in_a_child_and_its_child(const struct scn_case *self)
+{
+    const struct row *row = self->entry;
+    pid_t child[2];
+    begin(row);
     for (int i = 0; i < 2; i++) {
         child[i] = scn_fork();
         if (child[i] == 0) {
+            row->in_child();
+            row->in_child();
+            const pid_t grandchild = scn_fork();
+            if (grandchild == 0) {
+                row->in_child();
+                scn_fine();
+            }
+            scn_reap(grandchild);
+            scn_fine();
+        }
+    }
+    scn_reap(child[0]);
+    scn_reap(child[1]);
+    scn_fine();
+}
+
+/* With another thread the lock may be in use. */
+static void *stay_here(void *unused)
+{
+    scn_await(never);
+    return unused;
+}
+
+static void with_another_thread(const struct scn_case *self)
+{
+    const struct row *row = self->entry;
+    pid_t child[2];
+    begin(row);
+    for (int i = 0; i < 2; i++) {
+        child[i] = scn_fork();
+        if (child[i] == 0) {
+            scn_start(stay_here, NULL);
             row->in_child();
             scn_fine();
         }
@@ -189,40 +255,116 @@ static void refused(const struct scn_case *self)
     scn_fine();
 }
 
+/* After the rescue the child's threads share the lock as ever: a recursive one, too, is given back. The next child finds
+ * it free. */
+static int call_in_thread(void *raw)
+{
+    ((const struct row *)raw)->in_child();
+    return 0;
+}
+
+static void then_threads(const struct scn_case *self)
+{
+    const struct row *row = self->entry;
+    begin(row);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        row->in_child();
+        SCN_IS(scn_elsewhere(call_in_thread, (void *)(uintptr_t)row), 0);
+        const pid_t grandchild = scn_fork();
+        if (grandchild == 0) {
+            row->in_child();
+            scn_fine();
+        }
+        scn_reap(grandchild);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_fine();
+}
+
+/* The program's own timers and signals go on beside the rescue. */
+static volatile int ticks;
+static void tick(int number)
+{
+    (void)number;
+    ticks++;
+}
+
+static void beside_timers(const struct scn_case *self)
+{
+    const struct row *row = self->entry;
+    begin(row);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        const struct itimerval often = {.it_interval = {.tv_usec = 2000}, .it_value = {.tv_usec = 2000}};
+        const struct sigaction action = {.sa_handler = tick};
+        struct sigaction found;
+        sigset_t before, after;
+        SCN_CHECK(sigaction(SIGVTALRM, &action, NULL) == 0 && sigaction(SIGRTMIN, &action, NULL) == 0);
+        SCN_CHECK(sigaction(SIGPROF, &action, NULL) == 0 && setitimer(ITIMER_PROF, &often, NULL) == 0);
+        sigprocmask(SIG_SETMASK, NULL, &before);
+        row->in_child();
+        sigprocmask(SIG_SETMASK, NULL, &after);
+        SCN_CHECK(memcmp(&before, &after, sizeof before) == 0);
+        for (int signal = 1; signal <= SIGRTMAX; signal++)
+            if (sigaction(signal, NULL, &found) == 0)
+                SCN_CHECK(found.sa_handler == (signal == SIGVTALRM || signal == SIGRTMIN || signal == SIGPROF ? tick : SIG_DFL));
+        const int till = ticks + 3;
+        while (ticks < till)
+            ;
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_fine();
+}
+
 void scn_cases(void)
 {
-    static char says[sizeof rows / sizeof rows[0]][200];
+    static char says[sizeof rows / sizeof rows[0]][300];
     if (geteuid() != 0 && access("/proc/self/setgroups", W_OK) != 0)
         return;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const struct row *row = &rows[i];
         const bool mended = row->call != NULL && row->call[0] == '\0';
         const bool saved = mended || (row->call != NULL && strcmp(row->call, "syslog") == 0);
-        const bool hangs = row->call != NULL && !saved;
+        const bool rescued = row->call != NULL && !saved;
         snprintf(says[i], sizeof says[i],
-                 "once:may hang on the C library's lock \\(%s\\) for .* in use at fork by \\d+ \"worker\" since .*; fork \\d by",
+                 "took over the C library's lock 0x[0-9a-f]+ .*\\(%s\\) for .* in use at fork by \\d+ \"worker\" since"
+                 " .* fork \\d by ;; never:may hang",
                  row->call ? row->call : "");
-        scn_add((struct scn_case){.bare = hangs || saved ? "hangs" : "fine", .preloaded = hangs ? "hangs" : "fine",
-                                  .run = refused, .entry = row,
-                                  .says = hangs   ? says[i]
-                                          : saved && !mended ? "went round the C library's lock \\(syslog\\) for .* in use at fork by"
-                                                    " \\d+ \"worker\" since"
-                                                  : SCN_SILENT},
+        scn_add((struct scn_case){.bare = row->call != NULL ? "hangs" : "fine", .run = in_a_child_and_its_child, .entry = row,
+                                  .says = rescued   ? says[i]
+                                          : saved && !mended
+                                              ? "went round the C library's lock \\(syslog\\) for .* in use at fork by"
+                                                " \\d+ \"worker\" since"
+                                              : SCN_SILENT},
                 "%s", row->name);
+        if (!rescued)
+            continue;
+        scn_add((struct scn_case){.bare = "hangs", .run = then_threads, .entry = row,
+                                  .says = row->in_child == call_endpwent ? "never:may hang"
+                                                                         : "once:took over ;; never:may hang"},
+                "%s-then-threads", row->name);
+        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .run = with_another_thread, .entry = row,
+                                  .says = "once:may hang on the C library's lock \\(.*\\) for .* in use at fork by \\d+"
+                                          " \"worker\" since .* fork \\d by ;; never:took over the C"},
+                "%s-with-another-thread", row->name);
     }
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=report", .run = refused,
-                              .entry = &rows[0], .says = "once:may hang on the C library's lock \\(localtime\\)"},
+    scn_add((struct scn_case){.bare = "hangs", .run = beside_timers, .entry = &rows[0]}, "beside-timers");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=report",
+                              .run = in_a_child_and_its_child, .entry = &rows[0], .says = "once:may hang on the C library's lock \\(localtime\\)"},
             "report");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=report", .run = refused,
-                              .entry = &rows[LOADER], .says = "once:may hang on the C library's lock \\(dl_iterate_phdr\\)"},
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=report",
+                              .run = in_a_child_and_its_child, .entry = &rows[LOADER], .says = "once:may hang on the C library's lock \\(dl_iterate_phdr\\)"},
             "report-loader");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .env = "FORKSAFE_MODE=abort", .run = refused,
-                              .entry = &rows[0], .says = "would hang on the C library's lock \\(localtime\\)"},
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .env = "FORKSAFE_MODE=abort",
+                              .run = in_a_child_and_its_child, .entry = &rows[0], .says = "would hang on the C library's lock \\(localtime\\)"},
             "abort");
-    scn_add((struct scn_case){.bare = "fine", .env = "FORKSAFE_MODE=abort", .run = refused, .entry = &rows[VAGUE],
+    scn_add((struct scn_case){.bare = "fine", .env = "FORKSAFE_MODE=abort", .run = in_a_child_and_its_child, .entry = &rows[VAGUE],
                               .says = "once:may hang on the C library's lock \\(popen\\)"},
             "abort-vague");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=off", .run = refused,
-                              .entry = &rows[0], .says = SCN_SILENT},
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=off",
+                              .run = in_a_child_and_its_child, .entry = &rows[0], .says = SCN_SILENT},
             "off");
 }

@@ -89,6 +89,17 @@ def note_tail(title, text, lines=15):
 # --- Victims -------------------------------------------------------------------------------------------------
 
 
+def joined(text):
+    """The library's events, each on one line: what is indented below the first line belongs to it."""
+    lines = []
+    for line in text.splitlines(keepends=True):
+        if line.startswith("    ") and lines and lines[-1].startswith("forksafe["):
+            lines[-1] = f"{lines[-1][:-1]} {line[4:]}"
+        else:
+            lines.append(line)
+    return "".join(lines)
+
+
 def victim_environment(preload):
     """Ours without what would change the victim: other preloads, settings of the library, of Python."""
     kept = {name: value for name, value in os.environ.items()
@@ -128,7 +139,7 @@ def run(argv, preload, seconds, stdout=None):
         own_out.seek(0)
         err.seek(0)
         return Outcome(victim.returncode, own_out.read().decode(errors="replace"),
-                       err.read().decode(errors="replace"), timed_out)
+                       joined(err.read().decode(errors="replace")), timed_out)
 
 
 def end(process):

@@ -318,7 +318,7 @@ void recursion(const scn_case *self)
 
 #define TAKEN                                                                                                          \
     "^forksafe\\[\\d+\\.\\d+\\] child took over guard 0x[0-9a-f]+ .*\\(static local\\) for .* held at fork by "        \
-    "\\d+ \"worker\" since .*; fork "
+    "\\d+ \"worker\" since .* fork "
 #define WOULD_HANG "child would hang on guard 0x[0-9a-f]+ .*\\(static local\\) for .* held at fork by \\d+ \"worker\""
 
 extern "C" void scn_cases(void)

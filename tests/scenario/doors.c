@@ -842,8 +842,8 @@ void scn_cases(void)
         for (int k = 0; k < KINDS; k++) {
             const struct kind *kind = &kinds[k];
             scn_add((struct scn_case){.entry = door, .kind = kind, .bare = bare_vanished(door, kind), .run = vanished,
-                                      .says = door->unseen ? "once:" TAKEN_FROM_WORKER " ;; never:; fork "
-                                                           : "once:" TAKEN_FROM_WORKER ".*; fork \\d+ by \\d+ in doors"},
+                                      .says = door->unseen ? "once:" TAKEN_FROM_WORKER " ;; never: fork \\d"
+                                                           : "once:" TAKEN_FROM_WORKER ".* fork \\d+ by \\d+ in doors"},
                     "%s-vanished-%s", door->name, kind->name);
             for (int b = 0; b < OWN_BODIES; b++) {
                 const struct scn_case ends = own_ends(door, kind, b);

@@ -94,9 +94,9 @@ struct kind {
 };
 
 static const struct kind kinds[] = {
-    {"rust", "once:took over futex 0x[0-9a-f]+ .*\\(Rust std\\) for .*; fork 1 by \\d+",
+    {"rust", "once:took over futex 0x[0-9a-f]+ .*\\(Rust std\\) for .* fork 1 by \\d+",
      "would hang on futex 0x[0-9a-f]+ .*\\(Rust std\\) ;; " SCN_NEVER_TAKES, rust_lock, rust_trylock, rust_unlock},
-    {"glib", "once:took over futex 0x[0-9a-f]+ .*\\(GLib\\) for .*libglib-2\\.0\\.so.*; fork 1 by \\d+",
+    {"glib", "once:took over futex 0x[0-9a-f]+ .*\\(GLib\\) for .*libglib-2\\.0\\.so.* fork 1 by \\d+",
      "would hang on futex 0x[0-9a-f]+ .*\\(GLib\\) ;; " SCN_NEVER_TAKES, glib_lock, glib_trylock, glib_unlock},
 };
 
@@ -254,6 +254,71 @@ static void until_signal(const struct scn_case *self)
     scn_reap(child);
 }
 
+/* --- Waits of which nothing is seen ----------------------------------------------------------------------------------- */
+
+#if defined(__x86_64__) && defined(__LP64__)
+static long bare_futex(uint32_t *word, int operation, uint32_t value)
+{
+    register const struct timespec *limit __asm__("r10") = NULL;
+    long answer;
+    __asm__ volatile("syscall"
+                     : "=a"(answer)
+                     : "a"(SYS_futex), "D"(word), "S"(operation), "d"(value), "r"(limit)
+                     : "rcx", "r11", "memory");
+    return answer;
+}
+#define HAVE_BARE_FUTEX 1
+#elif defined(__aarch64__)
+static long bare_futex(uint32_t *word, int operation, uint32_t value)
+{
+    register long number __asm__("x8") = SYS_futex;
+    register long first __asm__("x0") = (long)word;
+    register long second __asm__("x1") = operation;
+    register long third __asm__("x2") = value;
+    register long fourth __asm__("x3") = 0;
+    __asm__ volatile("svc 0" : "+r"(first) : "r"(number), "r"(second), "r"(third), "r"(fourth) : "memory");
+    return first;
+}
+#define HAVE_BARE_FUTEX 1
+#endif
+
+#ifdef HAVE_BARE_FUTEX
+static void *stay_here(void *bell)
+{
+    scn_await(*(int *)bell);
+    return NULL;
+}
+
+/* A word that reads "held, and waited for"; `number` other threads in the child. Twice: the net is spread again. */
+static void unseen(const struct scn_case *self)
+{
+    const struct wait *wait = self->kind;
+    static int never;
+    never = scn_bell();
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        for (long i = 0; i < self->number; i++)
+            scn_start(stay_here, &never);
+        for (int again = 0; again < 2; again++) {
+            event = wait->value;
+            while (__atomic_load_n(&event, __ATOMIC_ACQUIRE) == wait->value)
+                bare_futex(&event, wait->operation, wait->value);
+            SCN_CHECK(event == 0);
+        }
+        const pid_t grandchild = scn_fork();
+        if (grandchild == 0) {
+            event = wait->value;
+            while (__atomic_load_n(&event, __ATOMIC_ACQUIRE) == wait->value)
+                bare_futex(&event, wait->operation, wait->value);
+            scn_fine();
+        }
+        scn_reap(grandchild);
+        scn_fine();
+    }
+    scn_reap(child);
+}
+#endif
+
 /* Each in a child that is alone, with the very calls of the known locks. */
 static void contracts(const struct scn_case *self)
 {
@@ -344,4 +409,22 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = contracts}, "contracts");
     if (glib_is_here)
         scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .run = glib_condition}, "glib-condition");
+#ifdef HAVE_BARE_FUTEX
+    static const struct wait held = {"held", FUTEX_WAIT_PRIVATE, 2}, by_openmp = {"held-openmp", FUTEX_WAIT_PRIVATE, ~0u},
+                             event_1 = {"event", FUTEX_WAIT_PRIVATE, 1};
+    const char *net = "FORKSAFE_RESCUE_MS=20";
+    scn_add((struct scn_case){.bare = "hangs", .says = "took over lock 0x[0-9a-f]+ .*\\(unknown\\) for .* fork 1 by",
+                              .env = net, .run = unseen, .kind = &held},
+            "rescue-held");
+    scn_add((struct scn_case){.bare = "hangs", .env = net, .run = unseen, .kind = &by_openmp}, "rescue-held-openmp");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_NEVER_TAKES, .env = net, .run = unseen,
+                              .kind = &event_1},
+            "rescue-event");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_NEVER_TAKES, .env = net, .run = unseen,
+                              .kind = &held, .number = 1},
+            "rescue-with-another-thread");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_NEVER_TAKES, .run = unseen,
+                              .kind = &held},
+            "rescue-off");
+#endif
 }

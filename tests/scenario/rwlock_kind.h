@@ -188,6 +188,6 @@ static inline void rwlock_use_in_threads(pthread_rwlock_t *rwlock)
 }
 
 #define RWLOCK_TAKEN "^forksafe\\[\\d+\\.\\d+\\] child took over rwlock 0x[0-9a-f]+ "
-#define RWLOCK_FROM_WORKER RWLOCK_TAKEN ".* for .* held at fork by \\d+ \"worker\" since .*; fork 1 by"
+#define RWLOCK_FROM_WORKER RWLOCK_TAKEN ".* for .* held at fork by \\d+ \"worker\" since .* fork 1 by"
 
 #endif

@@ -58,6 +58,6 @@ static inline void spin_use(scn_call *take, pthread_spinlock_t *spin)
 }
 
 #define SPIN_TAKEN "^forksafe\\[\\d+\\.\\d+\\] child took over spin lock 0x[0-9a-f]+ "
-#define SPIN_FROM_WORKER SPIN_TAKEN ".* for .* held at fork by \\d+ \"worker\" since .*; fork 1 by"
+#define SPIN_FROM_WORKER SPIN_TAKEN ".* for .* held at fork by \\d+ \"worker\" since .* fork 1 by"
 
 #endif

@@ -28,7 +28,7 @@ def stream(case, path="/dev/null", *settings, begin=()):
 
 def check(title, outcome, on_stderr, path=None, in_file=0):
     """The child was saved, with so many lines on the stderr the program was started with and in the file."""
-    text = content(path) if path else ""
+    text = harness.joined(content(path)) if path else ""
     passed = outcome.status == 0 and outcome.err.count("\n") == on_stderr == company.takeovers(outcome) and \
         text.count("\n") == in_file == len(company.TAKEOVER.findall(text))
     company.ok(passed, title, library=outcome)

@@ -325,6 +325,7 @@ static struct fsafe_mapping find(const volatile void *address)
     struct fsafe_mapping mapping;
     memset(&mapping, 0x55, sizeof mapping);
     mapping.address = (uintptr_t)address;
+    mapping.path = NULL;
     ck_assert(fsafe_maps_find(&mapping, 1));
     return mapping;
 }

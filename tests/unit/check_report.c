@@ -7,11 +7,12 @@
 #include "base/options.h"
 #include "base/sys.h"
 #include "report/report.h"
+#include "report/tally.h"
 
 #include <dlfcn.h>
 #include <sys/prctl.h>
 
-enum { LINE_BYTES = 1024 };
+enum { LINE_BYTES = 1024, EVENT_BYTES = 4096 };
 
 /* What other modules could call or lock. */
 #define VISIBLE __attribute__((visibility("default")))
@@ -80,6 +81,27 @@ static void assert_line(const char *expected)
     free(log);
     unlink(log_path);
 }
+
+/* The log is one event: this first line, this many columns at most, and these details, in this order. */
+static void assert_event(const char *first, const char *const *details)
+{
+    char line[2 * LINE_BYTES];
+    char *log = unit_read_file(log_path);
+    snprintf(line, sizeof line, "%s%s\n", prefix(), first);
+    ck_assert_msg(strncmp(log, line, strlen(line)) == 0, "%s", log);
+    ck_assert_uint_lt(strcspn(log, "\n"), 120);
+    const char *at = log + strlen(line);
+    for (; *details != NULL; details++) {
+        snprintf(line, sizeof line, "    %s\n", *details);
+        ck_assert_msg(strncmp(at, line, strlen(line)) == 0, "%s is not at: %s", line, at);
+        at += strlen(line);
+    }
+    ck_assert_msg(strncmp(at, "    ", 4) == 0 && strchr(at, '\n')[1] == '\0', "one line of advice is left: %s", at);
+    free(log);
+    unlink(log_path);
+    memset(fsafe_tally, 0, sizeof *fsafe_tally);
+}
+#define ASSERT_EVENT(first, ...) assert_event(first, (const char *const[]){__VA_ARGS__, NULL})
 
 START_TEST(lines_are_appended_to_the_log)
 {
@@ -261,7 +283,15 @@ static struct fsafe_event plain_event(void)
     };
 }
 
-START_TEST(event_line_names_everything)
+/* The place that a report makes of one that a call would return to: one byte before, where no call is. */
+static uintptr_t after(uintptr_t place)
+{
+    return place + 1;
+}
+
+#define PLAIN "child took over mutex 0x10008 (normal) for 0x10010 held at fork by "
+
+START_TEST(event_names_everything)
 {
     uintptr_t place = (uintptr_t)unit_place;
     struct fsafe_event event = {
@@ -270,65 +300,79 @@ START_TEST(event_line_names_everything)
         .lock = "mutex",
         .kind = "normal",
         .address = (uintptr_t)&unit_lock,
-        .wanted_at = place + 1,
-        .holder = {.tid = 4711, .name = "worker", .since = place + 2},
-        .fork = {.number = 3, .tid = 4712, .at = place + 3},
+        .wanted_at = after(place),
+        .holder = {.tid = 4711, .name = "worker", .since = after(place + 1)},
+        .fork = {.number = 3, .tid = 4712, .at = after(place + 2)},
     };
-    char expected[LINE_BYTES];
+    char first[LINE_BYTES], since[256], wanted[256], lock[256], fork[256], module[2 * PATH_MAX] = "";
     errno = 77;
     fsafe_report_event(&event);
     ck_assert_int_eq(errno, 77);
-    snprintf(expected, sizeof expected,
-             "child took over mutex 0x%lx <unit_lock> (normal) for unit_place+0x1 in %s "
-             "held at fork by 4711 \"worker\" since unit_place+0x2 in %s; fork 3 by 4712 in unit_place+0x3 in %s",
-             event.address, module_of(place + 1), module_of(place + 2), module_of(place + 3));
-    assert_line(expected);
+    snprintf(first, sizeof first, "child took over mutex 0x%lx (normal) for unit_place held at fork by 4711 \"worker\"",
+             event.address);
+    snprintf(since, sizeof since, "since unit_place+0x1 in %s", module_of(place + 1));
+    snprintf(wanted, sizeof wanted, "wanted in unit_place+0x0 in %s", module_of(place));
+    snprintf(lock, sizeof lock, "the lock is <unit_lock> in %s", module_of(event.address));
+    snprintf(fork, sizeof fork, "fork 3 by 4712 in unit_place+0x2 in %s", module_of(place + 2));
+    char *log = unit_read_file(log_path), *said = strstr(log, " is /");
+    ck_assert_msg(said != NULL && strstr(said, ", build-id ") != NULL, "%s", log);
+    while (said[-1] != ' ')
+        said--;
+    snprintf(module, sizeof module, "%.*s", (int)strcspn(said, "\n"), said);
+    free(log);
+    ASSERT_EVENT(first, since, wanted, lock, fork, module);
 }
 END_TEST
 
-START_TEST(event_line_without_names)
+START_TEST(event_without_names)
 {
     struct fsafe_event event = plain_event();
     uintptr_t place = (uintptr_t)hidden_place + (uintptr_t)(hidden_place(1) & 1);
-    char expected[LINE_BYTES];
+    char first[LINE_BYTES], wanted[256];
     char *heap = malloc(64);
     event.address = (uintptr_t)heap;
-    event.wanted_at = place;
+    event.wanted_at = after(place);
+    fsafe_tally_is_new_module("");
+    fsafe_report_event(&event); /* the second does not say again which module that is */
+    unlink(log_path);
+    event.holder.since++;
     fsafe_report_event(&event);
-    snprintf(expected, sizeof expected,
-             "child took over mutex 0x%lx (normal) for %s held at fork by 4711 since 0x10020", event.address,
+    snprintf(first, sizeof first, "child took over mutex 0x%lx (normal) for %s held at fork by 4711", event.address,
              module_of(place));
-    assert_line(expected);
+    snprintf(wanted, sizeof wanted, "wanted in %s", module_of(place));
+    ASSERT_EVENT(first, "since 0x10021", wanted);
     free(heap);
 }
 END_TEST
 
-START_TEST(event_line_says_where_in_an_object_the_lock_is)
+START_TEST(event_says_where_in_an_object_the_lock_is)
 {
     struct fsafe_event event = plain_event();
-    char expected[LINE_BYTES];
+    char first[LINE_BYTES], lock[256];
     event.address = (uintptr_t)&unit_lock + 8;
     fsafe_report_event(&event);
-    snprintf(expected, sizeof expected,
-             "child took over mutex 0x%lx <unit_lock+0x8> (normal) for 0x10010 held at fork by 4711 since 0x10020",
-             event.address);
-    assert_line(expected);
+    unlink(log_path);
+    event.holder.since++;
+    fsafe_report_event(&event);
+    snprintf(first, sizeof first, "child took over mutex 0x%lx (normal) for 0x10010 held at fork by 4711", event.address);
+    snprintf(lock, sizeof lock, "the lock is <unit_lock+0x8> in %s", module_of(event.address));
+    ASSERT_EVENT(first, "since 0x10021", "wanted in 0x10010", lock);
 }
 END_TEST
 
-START_TEST(event_line_says_what_was_done)
+START_TEST(event_says_what_was_done)
 {
     static const struct {
         enum fsafe_deed deed;
         unsigned count;
         const char *beginning, *why, *end;
     } cases[] = {
-        {FSAFE_TOOK_OVER, 0, "child took over ", NULL, ""},
-        {FSAFE_WOULD_HANG, 0, "child would hang on ", NULL, ""},
-        {FSAFE_FORGOT, 1, "child forgot 1 vanished thread in ", NULL, ""},
-        {FSAFE_FORGOT, 3, "child forgot 3 vanished threads in ", NULL, ""},
-        {FSAFE_MAY_HANG, 0, "child may hang on ", NULL, ""},
-        {FSAFE_REFUSED, 0, "child may hang on ", "of a reason", "; not taken over because of a reason"},
+        {FSAFE_TOOK_OVER, 0, "child took over ", NULL, NULL},
+        {FSAFE_WOULD_HANG, 0, "child would hang on ", NULL, NULL},
+        {FSAFE_FORGOT, 1, "child forgot 1 vanished thread in ", NULL, NULL},
+        {FSAFE_FORGOT, 3, "child forgot 3 vanished threads in ", NULL, NULL},
+        {FSAFE_MAY_HANG, 0, "child may hang on ", NULL, NULL},
+        {FSAFE_REFUSED, 0, "child may hang on ", "of a reason", "not taken over because of a reason"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct fsafe_event event = plain_event();
@@ -337,42 +381,56 @@ START_TEST(event_line_says_what_was_done)
         event.count = cases[i].count;
         event.why = cases[i].why;
         event.lock = "semaphore";
-        event.kind = "used as a lock";
+        event.kind = "private";
         fsafe_report_event(&event);
-        snprintf(expected, sizeof expected,
-                 "%ssemaphore 0x10008 (used as a lock) for 0x10010 held at fork by 4711 since 0x10020%s",
-                 cases[i].beginning, cases[i].end);
-        assert_line(expected);
+        snprintf(expected, sizeof expected, "%ssemaphore 0x10008 (private) for 0x10010 held at fork by 4711",
+                 cases[i].beginning);
+        ASSERT_EVENT(expected, "since 0x10020", "wanted in 0x10010", cases[i].end);
     }
 }
 END_TEST
 
-START_TEST(event_line_leaves_out_what_is_unknown)
+START_TEST(event_leaves_out_what_is_unknown)
 {
     struct fsafe_event event = plain_event();
     memset(&event.holder, 0, sizeof event.holder);
     fsafe_report_event(&event);
-    assert_line("child took over mutex 0x10008 (normal) for 0x10010 held at fork by an unknown thread");
+    ASSERT_EVENT(PLAIN "an unknown thread", "wanted in 0x10010");
 
     event.fork.number = 2;
     event.fork.tid = 99;
     fsafe_report_event(&event);
-    assert_line("child took over mutex 0x10008 (normal) for 0x10010 held at fork by an unknown thread; fork 2 by 99");
+    ASSERT_EVENT(PLAIN "an unknown thread", "wanted in 0x10010", "fork 2 by 99");
 
     event.in_use = true; /* not a holder, but inside of it */
     fsafe_report_event(&event);
-    assert_line("child took over mutex 0x10008 (normal) for 0x10010 in use at fork by an unknown thread; fork 2 by 99");
+    ASSERT_EVENT("child took over mutex 0x10008 (normal) for 0x10010 in use at fork by an unknown thread",
+                 "wanted in 0x10010", "fork 2 by 99");
     event.in_use = false;
 
     event.holder.tid = 98;
     event.fork.number = 0;
     event.fork.at = 0x10030;
     fsafe_report_event(&event);
-    assert_line("child took over mutex 0x10008 (normal) for 0x10010 held at fork by 98");
+    ASSERT_EVENT(PLAIN "98", "wanted in 0x10010");
 }
 END_TEST
 
-START_TEST(event_line_cleans_the_recorded_thread_name)
+START_TEST(event_names_lines_of_a_script)
+{
+    const struct fsafe_source waiter = {.file = "/srv/app.py", .function = "handle", .line = 12, .thread = "MainThread"};
+    const struct fsafe_source holder = {.file = "/srv/wor\nker.py", .function = "run", .line = 31};
+    struct fsafe_event event = plain_event();
+    event.wanted_in = &waiter;
+    event.holder.source = &holder;
+    fsafe_report_event(&event);
+    ASSERT_EVENT("child took over mutex 0x10008 (normal) for app.py:12 held at fork by 4711", "since 0x10020",
+                 "since run() in /srv/wor?ker.py:31", "wanted in 0x10010",
+                 "wanted in handle() in /srv/app.py:12 (thread \"MainThread\")");
+}
+END_TEST
+
+START_TEST(event_cleans_the_recorded_thread_name)
 {
     static const struct {
         const char name[17];
@@ -388,15 +446,13 @@ START_TEST(event_line_cleans_the_recorded_thread_name)
         char expected[LINE_BYTES];
         memcpy(event.holder.name, names[i].name, sizeof event.holder.name);
         fsafe_report_event(&event);
-        snprintf(expected, sizeof expected,
-                 "child took over mutex 0x10008 (normal) for 0x10010 held at fork by 4711 \"%s\" since 0x10020",
-                 names[i].shown);
-        assert_line(expected);
+        snprintf(expected, sizeof expected, PLAIN "4711 \"%s\"", names[i].shown);
+        ASSERT_EVENT(expected, "since 0x10020", "wanted in 0x10010");
     }
 }
 END_TEST
 
-START_TEST(event_line_has_the_name_of_a_living_thread)
+START_TEST(event_has_the_name_of_a_living_thread)
 {
     static const struct {
         const char *name, *shown;
@@ -409,10 +465,8 @@ START_TEST(event_line_has_the_name_of_a_living_thread)
         event.holder.pid = getpid();
         strcpy(event.holder.name, "as it was");
         fsafe_report_event(&event);
-        snprintf(expected, sizeof expected,
-                 "child took over mutex 0x10008 (normal) for 0x10010 held at fork by %d \"%s\" since 0x10020",
-                 event.holder.tid, names[i].shown);
-        assert_line(expected);
+        snprintf(expected, sizeof expected, PLAIN "%d \"%s\"", event.holder.tid, names[i].shown);
+        ASSERT_EVENT(expected, "since 0x10020", "wanted in 0x10010");
     }
 }
 END_TEST
@@ -423,7 +477,7 @@ static void *tell_tid(void *tid)
     return NULL;
 }
 
-START_TEST(event_line_has_the_recorded_name_of_a_thread_that_is_gone)
+START_TEST(event_has_the_recorded_name_of_a_thread_that_is_gone)
 {
     struct fsafe_event event = plain_event();
     char expected[LINE_BYTES];
@@ -432,43 +486,44 @@ START_TEST(event_line_has_the_recorded_name_of_a_thread_that_is_gone)
     event.holder.pid = getpid();
     strcpy(event.holder.name, "as it was");
     fsafe_report_event(&event);
-    snprintf(expected, sizeof expected,
-             "child took over mutex 0x10008 (normal) for 0x10010 held at fork by %d \"as it was\" since 0x10020",
-             event.holder.tid);
-    assert_line(expected);
+    snprintf(expected, sizeof expected, PLAIN "%d \"as it was\"", event.holder.tid);
+    ASSERT_EVENT(expected, "since 0x10020", "wanted in 0x10010");
 }
 END_TEST
 
-START_TEST(event_line_cuts_long_names)
+/* What is longest of all does not make the first line longer than a terminal's, but for the lock itself. */
+START_TEST(event_cuts_long_names)
 {
     uintptr_t place = (uintptr_t)LONG_NAME(unit_place);
     struct fsafe_event event = plain_event();
-    char expected[LINE_BYTES];
+    event.deed = FSAFE_WOULD_HANG;
+    event.lock = "condition variable";
+    event.kind = "private";
+    event.in_use = true;
+    event.holder.tid = 4194303;
+    memcpy(event.holder.name, "fifteen-letters", 16);
     event.address = (uintptr_t)&LONG_NAME(unit_lock);
-    event.wanted_at = place + 1;
+    event.wanted_at = after(place);
     fsafe_report_event(&event);
     char *log = unit_read_file(log_path);
-    snprintf(expected, sizeof expected, "%schild took over mutex 0x%lx <unit_lock_with_a_name_as", prefix(),
-             event.address);
-    ck_assert_mem_eq(log, expected, strlen(expected));
-    char *closed = strchr(log, '>');
-    ck_assert_ptr_nonnull(closed);
-    ck_assert_int_le(closed - strchr(log, '<') - 1, 63);
-    ck_assert_mem_eq(closed, "> (normal) for unit_place_with_a_name_as", 40);
-    char *plus = strchr(closed, '+');
-    ck_assert_ptr_nonnull(plus);
-    ck_assert_int_le(plus - strstr(closed, "unit_place"), 63);
-    snprintf(expected, sizeof expected, "+0x1 in %s held at fork by 4711 since 0x10020\n", module_of(place + 1));
-    ck_assert_str_eq(plus, expected);
+    ck_assert_uint_lt(strcspn(log, "\n"), 120);
+    ck_assert_msg(strstr(log, " (private) for unit_place") != NULL, "%s", log);
+    ck_assert_msg(strstr(log, "in use at fork by 4194303 \"fifteen-letters\"\n") != NULL, "%s", log);
+    char *name = strstr(log, "wanted in ");
+    ck_assert_ptr_nonnull(name);
+    ck_assert_uint_eq(strcspn(name, "+"), strlen("wanted in ") + 63);
+    name = strstr(log, "<unit_lock_with_a_name_as");
+    ck_assert_ptr_nonnull(name);
+    ck_assert_uint_eq(strcspn(name, ">"), 64);
     free(log);
 }
 END_TEST
 
 /* A module whose file has a name that is long and odd. */
-START_TEST(event_line_cuts_and_cleans_module_names)
+START_TEST(event_cuts_and_cleans_module_names)
 {
     struct fsafe_event event = plain_event();
-    char path[PATH_MAX], name[201], expected[LINE_BYTES];
+    char path[PATH_MAX], name[201], wanted[LINE_BYTES];
     memset(name, 'm', sizeof name - 1);
     memcpy(name, "a\"\x1b", 3);
     name[sizeof name - 1] = '\0';
@@ -477,30 +532,168 @@ START_TEST(event_line_cuts_and_cleans_module_names)
     ck_assert_int_eq(ftruncate(fd, (off_t)unit_page()), 0);
     char *hole = unit_map_island(1, MAP_PRIVATE);
     ck_assert_ptr_eq(mmap(hole, unit_page(), PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0), hole);
-    event.wanted_at = (uintptr_t)hole + 16;
+    event.wanted_at = (uintptr_t)hole + 17;
     fsafe_report_event(&event);
-    snprintf(expected, sizeof expected,
-             "child took over mutex 0x10008 (normal) for a??%.60s+0x10 held at fork by 4711 since 0x10020",
-             name + 3);
-    assert_line(expected);
+    char *log = unit_read_file(log_path);
+    snprintf(wanted, sizeof wanted, "\n    wanted in a??%.60s+0x10\n", name + 3);
+    ck_assert_msg(strstr(log, wanted) != NULL, "%s", log);
+    free(log);
     close(fd);
 }
 END_TEST
 
-START_TEST(event_line_is_cut_but_ends)
+/* The first, the tenth, the hundredth; of one kind only, and the later ones in one line. */
+START_TEST(event_is_told_again_seldom)
+{
+    struct fsafe_event event = plain_event(), other = plain_event();
+    other.holder.since++;
+    for (int i = 0; i < 2500; i++) {
+        fsafe_report_event(&event);
+        if (i < 3)
+            fsafe_report_event(&other);
+    }
+    char expected[4 * LINE_BYTES], *log = unit_read_file(log_path);
+    unit_join_lines(log);
+    const char *advice = "wanted in 0x10010 what the lock guards may be half changed: see forksafe-fix(7)";
+    snprintf(expected, sizeof expected,
+             "%s" PLAIN "4711 since 0x10020 %s\n%s" PLAIN "4711 since 0x10021 %s\n%s" PLAIN "4711, so far 10 times\n"
+             "%s" PLAIN "4711, so far 100 times\n%s" PLAIN "4711, so far 1000 times\n",
+             prefix(), advice, prefix(), advice, prefix(), prefix(), prefix());
+    ck_assert_str_eq(log, expected);
+    free(log);
+}
+END_TEST
+
+/* Each child may get its lock from the allocator anew: that is one kind, behind the first few. */
+START_TEST(event_about_many_locks_is_told_seldom)
 {
     struct fsafe_event event = plain_event();
-    static char why[3 * LINE_BYTES];
+    for (int i = 0; i < 2500; i++) {
+        event.address += 8;
+        fsafe_report_event(&event);
+    }
+    unsigned lines = 0;
+    char *log = unit_read_file(log_path);
+    unit_join_lines(log);
+    for (const char *at = log; (at = strchr(at, '\n')) != NULL; at++)
+        lines++;
+    ck_assert_uint_eq(lines, 4 + 4);
+    ck_assert_uint_eq(fsafe_tally->deeds[FSAFE_TOOK_OVER], 2500);
+    free(log);
+}
+END_TEST
+
+START_TEST(event_kinds_may_be_too_many)
+{
+    struct fsafe_event event = plain_event();
+    for (int i = 0; i < 3 * FSAFE_KINDS; i++) {
+        event.holder.since++;
+        fsafe_report_event(&event);
+    }
+    char *log = unit_read_file(log_path);
+    ck_assert_ptr_nonnull(strstr(log, ", so far 100 times\n"));
+    ck_assert_ptr_null(strstr(log, ", so far 1000 times\n"));
+    free(log);
+}
+END_TEST
+
+START_TEST(event_is_told_each_time_when_asked_to)
+{
+    struct fsafe_event event = plain_event();
+    if (_i == 0)
+        fsafe_options.verbose = true;
+    else
+        fsafe_options.mode = FSAFE_MODE_ABORT;
+    fsafe_report_event(&event);
+    unlink(log_path);
+    fsafe_report_event(&event);
+    ASSERT_EVENT(PLAIN "4711, so far 2 times", "since 0x10020", "wanted in 0x10010");
+}
+END_TEST
+
+/* --- For machines ----------------------------------------------------------------------------------- */
+
+START_TEST(event_is_one_json_object)
+{
+    const struct fsafe_source holder = {.file = "/srv/wor\nk\"er\xff.py", .function = "run", .line = 31};
+    struct fsafe_event event = plain_event();
+    char expected[2 * LINE_BYTES];
+    fsafe_options.format = FSAFE_FORMAT_JSON;
+    ck_assert_int_eq(prctl(PR_SET_NAME, "na\\me"), 0);
+    memcpy(event.holder.name, "\x01\xc3\xbc\xc3", 5);
+    event.holder.source = &holder;
+    event.why = "it is so";
+    event.fork.number = 2;
+    event.fork.tid = 9;
+    fsafe_report_event(&event);
+    char *log = unit_read_file(log_path);
+    const char *rest = strstr(log, ",\"pid\":");
+    ck_assert_ptr_nonnull(rest);
+    ck_assert_mem_eq(log, "{\"event\":\"taken-over\",\"time\":", 29);
+    snprintf(expected, sizeof expected,
+             ",\"pid\":%d,\"tid\":%d,\"thread\":\"na\\\\me\",\"times\":1,"
+             "\"lock\":{\"type\":\"mutex\",\"kind\":\"normal\",\"address\":\"0x10008\"},"
+             "\"wanted\":{\"at\":{\"address\":\"0x10010\"}},"
+             "\"holder\":{\"role\":\"owner\",\"tid\":4711,\"name\":\"\\u0001\xc3\xbc\\ufffd\",\"since\":{\"address\":\"0x10020\"},"
+             "\"source\":{\"file\":\"/srv/wor\\u000ak\\\"er\\ufffd.py\",\"line\":31,\"function\":\"run\"}},"
+             "\"fork\":{\"number\":2,\"tid\":9},\"why\":\"it is so\","
+             "\"advice\":\"what the lock guards may be half changed: see forksafe-fix(7)\"}\n",
+             getpid(), fsafe_sys_gettid());
+    ck_assert_str_eq(rest, expected);
+    free(log);
+    unlink(log_path);
+    fsafe_report_bad_option("FORKSAFE_MODE", "a\"b", "repair|off");
+    snprintf(expected, sizeof expected,
+             "{\"event\":\"note\",\"pid\":%d,\"tid\":%d,\"text\":\"FORKSAFE_MODE=a\\\"b is not repair|off: the default is used\"}\n",
+             getpid(), fsafe_sys_gettid());
+    log = unit_read_file(log_path);
+    ck_assert_str_eq(log, expected);
+    free(log);
+}
+END_TEST
+
+/* What does not fit is left out, not cut through. */
+START_TEST(json_is_whole_when_it_is_long)
+{
+    struct fsafe_event event = plain_event();
+    static char why[8192];
+    fsafe_options.format = FSAFE_FORMAT_JSON;
+    event.wanted_at = after((uintptr_t)unit_place);
+    for (size_t length = 3000; length < 3900; length += 7) {
+        memset(why, 'w', length);
+        event.why = why;
+        event.holder.since++;
+        memset(fsafe_tally, 0, sizeof *fsafe_tally);
+        fsafe_report_event(&event);
+        char *log = unit_read_file(log_path);
+        size_t bytes = strlen(log);
+        ck_assert_uint_le(bytes, 4096);
+        if (length < 3500)
+            ck_assert_msg(bytes > 3 && strcmp(log + bytes - 2, "}\n") == 0, "%zu: %s", length, log + bytes - 80);
+        free(log);
+        unlink(log_path);
+    }
+}
+END_TEST
+
+START_TEST(event_is_cut_but_ends)
+{
+    struct fsafe_event event = plain_event();
+    static char why[2 * EVENT_BYTES];
     memset(why, 'w', sizeof why - 1);
     event.deed = FSAFE_REFUSED;
     event.why = why;
     fsafe_report_event(&event);
-    fsafe_report_note(why);
     char *log = unit_read_file(log_path);
-    ck_assert_uint_eq(strlen(log), 2 * LINE_BYTES);
-    ck_assert_ptr_eq(strchr(log, '\n'), log + LINE_BYTES - 1);
-    ck_assert_mem_eq(log + LINE_BYTES - 9, "wwwwwwww\n", 9);
-    ck_assert_int_eq(log[2 * LINE_BYTES - 1], '\n');
+    ck_assert_uint_eq(strlen(log), EVENT_BYTES - 1);
+    ck_assert_mem_eq(log + EVENT_BYTES - 10, "wwwwwwww\n", 9);
+    free(log);
+    unlink(log_path);
+    fsafe_report_note(why);
+    log = unit_read_file(log_path);
+    ck_assert_ptr_eq(strchr(log, '\n'), log + strlen(log) - 1);
+    ck_assert_uint_lt(strlen(log), LINE_BYTES);
+    ck_assert_mem_eq(log + strlen(log) - 9, "wwwwwwww\n", 9);
     free(log);
 }
 END_TEST
@@ -515,14 +708,16 @@ static void *report_often(void *argument)
 }
 
 /* One write each: lines of many threads do not mix. */
-START_TEST(event_lines_stay_whole)
+START_TEST(events_stay_whole)
 {
+    fsafe_options.verbose = true; /* each of them */
     pthread_t threads[4];
     for (int i = 0; i < 4; i++)
         unit_start_thread(&threads[i], report_often, NULL);
     for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
     char *log = unit_read_file(log_path);
+    unit_join_lines(log);
     unsigned lines = 0;
     for (char *at = log; *at != '\0'; lines++) {
         char *end = strchr(at, '\n');
@@ -530,8 +725,10 @@ START_TEST(event_lines_stay_whole)
         *end = '\0';
         int pid, tid, used = 0;
         ck_assert_int_eq(sscanf(at, "forksafe[%d.%d] %n", &pid, &tid, &used), 2);
-        ck_assert_str_eq(at + used,
-                         "child took over mutex 0x10008 (normal) for 0x10010 held at fork by 4711 since 0x10020");
+        ck_assert_mem_eq(at + used, PLAIN "4711", sizeof PLAIN "4711" - 1);
+        static const char last[] = " since 0x10020 wanted in 0x10010 what the lock guards may be half changed: see "
+                                   "forksafe-fix(7)";
+        ck_assert_str_eq(end - (sizeof last - 1), last);
         at = end + 1;
     }
     ck_assert_uint_eq(lines, 800);
@@ -571,18 +768,25 @@ static void fill(Suite *suite)
 
     TCase *event = unit_case(suite, "event");
     tcase_add_checked_fixture(event, set_up, tear_down);
-    tcase_add_test(event, event_line_names_everything);
-    tcase_add_test(event, event_line_without_names);
-    tcase_add_test(event, event_line_says_where_in_an_object_the_lock_is);
-    tcase_add_test(event, event_line_says_what_was_done);
-    tcase_add_test(event, event_line_leaves_out_what_is_unknown);
-    tcase_add_test(event, event_line_cleans_the_recorded_thread_name);
-    tcase_add_test(event, event_line_has_the_name_of_a_living_thread);
-    tcase_add_test(event, event_line_has_the_recorded_name_of_a_thread_that_is_gone);
-    tcase_add_test(event, event_line_cuts_long_names);
-    tcase_add_test(event, event_line_cuts_and_cleans_module_names);
-    tcase_add_test(event, event_line_is_cut_but_ends);
-    tcase_add_test(event, event_lines_stay_whole);
+    tcase_add_test(event, event_names_everything);
+    tcase_add_test(event, event_without_names);
+    tcase_add_test(event, event_says_where_in_an_object_the_lock_is);
+    tcase_add_test(event, event_says_what_was_done);
+    tcase_add_test(event, event_leaves_out_what_is_unknown);
+    tcase_add_test(event, event_cleans_the_recorded_thread_name);
+    tcase_add_test(event, event_has_the_name_of_a_living_thread);
+    tcase_add_test(event, event_has_the_recorded_name_of_a_thread_that_is_gone);
+    tcase_add_test(event, event_cuts_long_names);
+    tcase_add_test(event, event_cuts_and_cleans_module_names);
+    tcase_add_test(event, event_is_cut_but_ends);
+    tcase_add_test(event, event_names_lines_of_a_script);
+    tcase_add_test(event, event_is_told_again_seldom);
+    tcase_add_test(event, event_about_many_locks_is_told_seldom);
+    tcase_add_test(event, event_kinds_may_be_too_many);
+    tcase_add_loop_test(event, event_is_told_each_time_when_asked_to, 0, 2);
+    tcase_add_test(event, event_is_one_json_object);
+    tcase_add_test(event, json_is_whole_when_it_is_long);
+    tcase_add_test(event, events_stay_whole);
 
     TCase *option = unit_case(suite, "option");
     tcase_add_checked_fixture(option, set_up, tear_down);

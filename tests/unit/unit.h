@@ -161,6 +161,21 @@ static inline char *unit_read_file(const char *path)
     return text;
 }
 
+/* Puts each event on one line: what is indented below its first line belongs to it. */
+static inline void unit_join_lines(char *text)
+{
+    char *to = text;
+    for (const char *from = text; *from != '\0';) {
+        if (strncmp(from, "\n    ", 5) == 0) {
+            *to++ = ' ';
+            from += 5;
+        } else {
+            *to++ = *from++;
+        }
+    }
+    *to = '\0';
+}
+
 /* Returns how many descriptors are open. */
 static inline unsigned unit_count_descriptors(void)
 {

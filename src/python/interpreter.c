@@ -1,0 +1,148 @@
+/* python/interpreter: see interpreter.h. */
+#include "config.h"
+
+#include "base/maps.h"
+#include "base/options.h"
+#include "libc/modules.h"
+#include "python/interpreter.h"
+#include "report/report.h"
+
+#include <string.h>
+
+struct fsafe_python fsafe_python;
+_Atomic int fsafe_python_state;
+
+/* Who may be an interpreter. More than a few make such condition variables in no process seen so far. */
+enum { MOST_MET = 8 };
+static _Atomic uintptr_t met[MOST_MET];
+static _Atomic uint32_t met_count, looked_at;
+
+static uintptr_t text_from, text_to;
+static unsigned version;
+
+static const char *const names[] = {
+#define FSAFE_PYTHON(result, name, parameters) #name,
+#define FSAFE_PYTHON_MAYBE(result, name, parameters) #name,
+#define FSAFE_PYTHON_DATA(name) #name,
+#include "python/interpreter.def"
+#undef FSAFE_PYTHON
+#undef FSAFE_PYTHON_MAYBE
+#undef FSAFE_PYTHON_DATA
+};
+static const bool needed[] = {
+#define FSAFE_PYTHON(result, name, parameters) true,
+#define FSAFE_PYTHON_MAYBE(result, name, parameters) false,
+#define FSAFE_PYTHON_DATA(name) false,
+#include "python/interpreter.def"
+#undef FSAFE_PYTHON
+#undef FSAFE_PYTHON_MAYBE
+#undef FSAFE_PYTHON_DATA
+};
+enum { ROWS = sizeof names / sizeof *names };
+_Static_assert(sizeof fsafe_python == ROWS * sizeof(uintptr_t), "the table is an array of pointers");
+
+void fsafe_python_off(const char *why)
+{
+    if (atomic_exchange(&fsafe_python_state, FSAFE_PYTHON_OFF) != FSAFE_PYTHON_OFF)
+        fsafe_report_note(why);
+}
+
+void fsafe_python_meet(uintptr_t site)
+{
+    if (fsafe_options.python_off || fsafe_options.mode == FSAFE_MODE_OFF ||
+        atomic_load_explicit(&fsafe_python_state, memory_order_relaxed) != FSAFE_PYTHON_NONE)
+        return;
+    uint32_t count = atomic_load_explicit(&met_count, memory_order_acquire);
+    for (uint32_t i = 0; i < count && i < MOST_MET; i++)
+        if (atomic_load_explicit(&met[i], memory_order_relaxed) == site)
+            return;
+    if (count < MOST_MET && atomic_compare_exchange_strong(&met_count, &count, count + 1))
+        atomic_store_explicit(&met[count], site, memory_order_release);
+}
+
+/* "3.13.5 (main, ..." */
+static unsigned read_version(const char *text)
+{
+    unsigned major = 0, minor = 0;
+    for (; *text >= '0' && *text <= '9'; text++)
+        major = major * 10 + (unsigned)(*text - '0');
+    if (*text == '.')
+        for (text++; *text >= '0' && *text <= '9'; text++)
+            minor = minor * 10 + (unsigned)(*text - '0');
+    return major << 8 | minor;
+}
+
+static void bind(const struct fsafe_mapping *mapping)
+{
+    uintptr_t found[ROWS];
+    if (!fsafe_modules_find(mapping, names, ROWS, found))
+        return;
+    memcpy(&fsafe_python, found, sizeof found);
+    if (fsafe_python.Py_IsInitialized == NULL || fsafe_python.Py_GetVersion == NULL)
+        return; /* another module */
+    version = read_version(fsafe_python.Py_GetVersion());
+    if (version < 0x0309 || version > 0x030e) {
+        fsafe_python_off("Python: this version of CPython is not known: its locks are not looked after");
+        return;
+    }
+    for (unsigned i = 0; i < ROWS; i++) {
+        if (needed[i] && found[i] == 0) {
+            fsafe_python_off("Python: this CPython lacks a function that others have: its locks are not looked after");
+            return;
+        }
+    }
+    if (fsafe_python._Py_DecRefShared != NULL) {
+        fsafe_python_off("Python: this CPython is a free-threaded one: its locks are not looked after");
+        return;
+    }
+    if (!fsafe_modules_text(mapping, &text_from, &text_to))
+        return;
+    atomic_store_explicit(&fsafe_python_state, FSAFE_PYTHON_BOUND, memory_order_release);
+}
+
+void fsafe_python_find(void)
+{
+    uint32_t count = atomic_load_explicit(&met_count, memory_order_acquire);
+    uint32_t next = atomic_load_explicit(&looked_at, memory_order_relaxed);
+    if (FSAFE_LIKELY(next == count))
+        return;
+    /* One thread at a time, each of them once. */
+    while (next < count && atomic_load_explicit(&met[next], memory_order_acquire) != 0 &&
+           atomic_compare_exchange_strong(&looked_at, &next, next + 1)) {
+        struct fsafe_mapping mapping = {.address = atomic_load_explicit(&met[next], memory_order_acquire)};
+        next++;
+        if (fsafe_maps_find(&mapping, 1) && mapping.found && mapping.base != 0 &&
+            atomic_load_explicit(&fsafe_python_state, memory_order_relaxed) == FSAFE_PYTHON_NONE)
+            bind(&mapping);
+    }
+}
+
+unsigned fsafe_python_version(void)
+{
+    return fsafe_python_is_bound() ? version : 0;
+}
+
+bool fsafe_python_is_text(uintptr_t site)
+{
+    return fsafe_python_is_bound() && site >= text_from && site < text_to;
+}
+
+static bool is_finalizing(void)
+{
+    int (*ask)(void) =
+        fsafe_python.Py_IsFinalizing != NULL ? fsafe_python.Py_IsFinalizing : fsafe_python._Py_IsFinalizing;
+    return ask == NULL || ask() != 0;
+}
+
+bool fsafe_python_has_gil(void)
+{
+    if (!fsafe_python_is_bound() || !fsafe_python.Py_IsInitialized() || is_finalizing())
+        return false;
+    void *(*current)(void) = fsafe_python.PyThreadState_GetUnchecked != NULL
+                                 ? fsafe_python.PyThreadState_GetUnchecked
+                                 : fsafe_python._PyThreadState_UncheckedGet;
+    void *own = fsafe_python.PyGILState_GetThisThreadState();
+    /* To 3.11 `current` is whoever has the GIL, later it is this thread's own, if it has the GIL. */
+    return own != NULL && current != NULL && current() == own &&
+           fsafe_python.PyThreadState_GetInterpreter(own) == fsafe_python.PyInterpreterState_Main();
+}

@@ -1,0 +1,80 @@
+/*
+ * python/interpreter: finds CPython in the process, whether it is the program, a library, or comes later by dlopen, and
+ * gives the room the functions that it exports. In a process without CPython nothing is looked up and nothing runs.
+ *
+ * It is found by a call of its own: it makes the condition variable of its GIL with an attribute, which hardly anybody
+ * else does, and whoever does is looked at when the next thread or child is made. So the loader is never asked, whose
+ * lock another thread may hold.
+ *
+ * FORKSAFE_PYTHON=0, a version that is not known, a free-threaded build and any deviation switch the room off, the last
+ * three with one line.
+ */
+#ifndef FSAFE_PYTHON_INTERPRETER_H
+#define FSAFE_PYTHON_INTERPRETER_H
+
+#include "base/compiler.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fsafe_object; /* a Python object; only the interpreter's functions and a self-tested layout look inside */
+
+struct fsafe_python {
+#define FSAFE_PYTHON(result, name, parameters) result(*name) parameters;
+#define FSAFE_PYTHON_MAYBE(result, name, parameters) result(*name) parameters;
+#define FSAFE_PYTHON_DATA(name) void *name;
+#include "python/interpreter.def"
+#undef FSAFE_PYTHON
+#undef FSAFE_PYTHON_MAYBE
+#undef FSAFE_PYTHON_DATA
+};
+
+/* The interpreter's functions. Readable once is_bound says so. */
+extern struct fsafe_python fsafe_python;
+
+enum fsafe_python_state {
+    FSAFE_PYTHON_NONE,    /* no interpreter so far */
+    FSAFE_PYTHON_BOUND,   /* found; fsafe_python can be called */
+    FSAFE_PYTHON_STARTED, /* the room does its work */
+    FSAFE_PYTHON_OFF,
+};
+extern _Atomic int fsafe_python_state;
+
+/* Whether there is an interpreter and the room is not off. One load. Context: any thread. */
+static inline bool fsafe_python_is_bound(void)
+{
+    int state = atomic_load_explicit(&fsafe_python_state, memory_order_acquire);
+    return state == FSAFE_PYTHON_BOUND || state == FSAFE_PYTHON_STARTED;
+}
+
+static inline bool fsafe_python_is_started(void)
+{
+    return atomic_load_explicit(&fsafe_python_state, memory_order_acquire) == FSAFE_PYTHON_STARTED;
+}
+
+/*
+ * The caller at `site` makes a condition variable as an interpreter does: notes it, to be looked at by find.
+ * Context: any thread.
+ */
+void fsafe_python_meet(uintptr_t site);
+
+/* Looks at those noted; binds the interpreter if one of them is. Slow at the first call after a note, else two loads.
+ * Context: any thread, with no lock of ours. */
+void fsafe_python_find(void);
+
+/* Its version, as 0x030d for 3.13; 0 before it is bound. Context: any thread. */
+unsigned fsafe_python_version(void);
+
+/* Whether the code at `site` is the interpreter's own. Context: any thread. */
+bool fsafe_python_is_text(uintptr_t site);
+
+/*
+ * Whether the calling thread holds the GIL of the main interpreter, which runs and is not being finalized: then its
+ * functions may be called. False in a thread of a sub-interpreter. Context: any thread, also in a child.
+ */
+bool fsafe_python_has_gil(void);
+
+/* Switches the room off; `why` says in one line what it cannot cope with. Context: any thread. */
+void fsafe_python_off(const char *why);
+
+#endif

@@ -1,0 +1,54 @@
+/* python/room: see room.h. */
+#include "config.h"
+
+#include "base/options.h"
+#include "python/interpreter.h"
+#include "python/room.h"
+#include "report/report.h"
+
+#include <stddef.h>
+
+/* Under the GIL, where any Python code may run. */
+static void start(void)
+{
+    int bound = FSAFE_PYTHON_BOUND;
+    if (!atomic_compare_exchange_strong(&fsafe_python_state, &bound, FSAFE_PYTHON_STARTED))
+        return;
+    if (fsafe_options.verbose)
+        fsafe_report_note_number("Python: looking after the locks of CPython 3.", fsafe_python_version() & 0xff);
+}
+
+static int start_when_called(void *unused)
+{
+    (void)unused;
+    if (fsafe_python_has_gil())
+        start();
+    return 0;
+}
+
+static void ask_to_be_called(void)
+{
+    static _Atomic bool asked;
+    if (fsafe_python.Py_IsInitialized() && !atomic_exchange(&asked, true) &&
+        fsafe_python.Py_AddPendingCall(start_when_called, NULL) != 0)
+        atomic_store(&asked, false); /* there is no room for it now */
+}
+
+void fsafe_python_before_thread(void)
+{
+    fsafe_python_find();
+    if (atomic_load_explicit(&fsafe_python_state, memory_order_acquire) != FSAFE_PYTHON_BOUND)
+        return;
+    if (fsafe_python_has_gil())
+        start();
+    else
+        ask_to_be_called();
+}
+
+void fsafe_python_prepare(void)
+{
+    fsafe_python_find();
+    /* Not started here: in os.fork the interpreter holds locks of its own by now. */
+    if (atomic_load_explicit(&fsafe_python_state, memory_order_acquire) == FSAFE_PYTHON_BOUND && !fsafe_python_has_gil())
+        ask_to_be_called();
+}

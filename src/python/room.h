@@ -1,0 +1,15 @@
+/*
+ * python/room: when the room does what. It starts when the interpreter makes its first thread, because only then can a
+ * lock be another thread's; a process whose threads are all made by others asks the interpreter to call it, at the next
+ * moment that suits it.
+ */
+#ifndef FSAFE_PYTHON_ROOM_H
+#define FSAFE_PYTHON_ROOM_H
+
+/* A thread is about to be made. Two loads in a process without an interpreter. Context: any thread. */
+void fsafe_python_before_thread(void);
+
+/* A fork is about to be made. Context: parent, before fork, before the drain. */
+void fsafe_python_prepare(void);
+
+#endif

@@ -1,0 +1,296 @@
+/* repair/rescue: see rescue.h. */
+#include "config.h"
+
+#include "base/arch.h"
+#include "base/options.h"
+#include "libc/layout.h"
+#include "libc/symbol.h"
+#include "repair/rescue.h"
+#include "repair/takeover.h"
+
+#include <string.h>
+
+#ifdef FSAFE_ARCH_INTERRUPTED
+
+FSAFE_ARCH_DEFINE_RESTORER;
+
+/* libc's SIGSETXID, whose handler is of use to processes with several threads only. */
+enum { SIGNAL = 33 };
+
+/* Soon: who makes a call that hangs waits so long. Then twice as long each time, up to a second. */
+enum { FIRST_NS = 10000000, LONGEST_NS = 1000000000 };
+
+/* How the kernel takes it. */
+struct action {
+    void (*handler)(int number, siginfo_t *info, void *context);
+    unsigned long flags;
+    void (*restorer)(void);
+    uint64_t mask;
+};
+
+struct net {
+    uint32_t generation; /* of the process that the timer is of; 0: there is none */
+    int timer;
+    uint64_t wait_ns;
+    struct fsafe_rescued call; /* all zero: the net is under everything */
+};
+static struct net of_call, of_all;
+static struct action before; /* what libc does about the signal */
+
+/* Locks that were rescued, for children to come. */
+enum { KNOWN = 16 };
+static struct known {
+    void *lock;
+    bool is_rwlock;
+} known[KNOWN];
+static unsigned known_count;
+
+/* The regions in which one was. */
+static uint32_t saved;
+
+static uintptr_t libc_from, libc_to;
+
+static bool is_in_libc(uintptr_t address)
+{
+    return address - libc_from < libc_to - libc_from;
+}
+
+void fsafe_rescue_start(void)
+{
+    fsafe_symbol_library("gnu_get_libc_version", &libc_from, &libc_to);
+}
+
+static long act(const struct action *action, struct action *was)
+{
+    return FSAFE_SYS(SYS_rt_sigaction, SIGNAL, action, was, FSAFE_SIGSET_BYTES, 0, 0);
+}
+
+static void set_timer(const struct net *net)
+{
+    struct itimerspec span = {.it_value = {.tv_sec = (time_t)(net->wait_ns / 1000000000),
+                                           .tv_nsec = (long)(net->wait_ns % 1000000000)}};
+    FSAFE_SYS(SYS_timer_settime, net->timer, 0, &span, 0, 0, 0);
+}
+
+/* A child of the call's has no timer: that number may be one of its own. */
+static void withdraw(struct net *net)
+{
+    if (net->generation == fsafe_lineage_generation())
+        FSAFE_SYS(SYS_timer_delete, net->timer, 0, 0, 0, 0, 0);
+    net->generation = 0;
+}
+
+static void remember(void *lock, bool is_rwlock)
+{
+    for (unsigned i = 0; i < known_count; i++)
+        if (known[i].lock == lock)
+            return;
+    if (known_count < KNOWN)
+        known[known_count++] = (struct known){.lock = lock, .is_rwlock = is_rwlock};
+}
+
+/* A lock of libc's that counts its owner's holds: the word, the count, the owner's handle. */
+static void forget_holds(uint32_t *word)
+{
+    pthread_t owner;
+    memcpy(&owner, word + 2, sizeof owner);
+    if (word[1] != 0 && owner != pthread_self() && fsafe_thread_has_vanished(owner)) {
+        word[1] = 0;
+        memset(word + 2, 0, sizeof owner);
+    }
+}
+
+/* `value`: what the only thread waits for to change. Returns whether it need not wait any more. */
+static bool set_free(uint32_t *word, uint32_t value, bool of_libc)
+{
+    enum { CONTENDED = 2 };
+    pthread_rwlock_t *rwlock = of_libc ? fsafe_layout_rwlock_free_waited(word, value) : NULL;
+    if (rwlock != NULL) {
+        remember(rwlock, true);
+        return true;
+    }
+    /* -1: libgomp's. */
+    if ((value != CONTENDED && (of_libc || value != UINT32_MAX)) ||
+        !__atomic_compare_exchange_n(word, &value, 0, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+        return false;
+    if (of_libc) {
+        forget_holds(word);
+        remember(word, false);
+    }
+    return true;
+}
+
+static void tell(const struct fsafe_rescued *called, uintptr_t word, uintptr_t at)
+{
+    bool known_call = called->frame != 0;
+    struct fsafe_event event = {
+        .deed = FSAFE_TOOK_OVER,
+        .worth_a_line = true,
+        .lock = known_call ? "the C library's lock" : "lock",
+        .kind = known_call ? called->what : "unknown",
+        .address = word,
+        .in_use = true,
+        .wanted_at = known_call ? called->site : at,
+        .fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1),
+    };
+    uintptr_t since = 0;
+    struct fsafe_thread *inside = known_call ? fsafe_gate_find_vanished(called->regions, &since) : NULL;
+    if (inside != NULL) {
+        event.holder.tid = inside->tid;
+        event.holder.pid = inside->pid;
+        event.holder.since = since;
+        memcpy(event.holder.name, inside->name, sizeof event.holder.name);
+        event.fork = fsafe_lineage_fork_after(fsafe_thread_generation(inside));
+    }
+    fsafe_takeover_tell(&event);
+}
+
+/* What the only thread was about: a wait that nobody will end? */
+static void look(const struct net *net, const struct fsafe_arch_call *call)
+{
+    uintptr_t word = (uintptr_t)call->arguments[0];
+    int operation = (int)call->arguments[1];
+    bool of_libc = is_in_libc(word);
+    /* The files that users, groups and services are read from have a lock in memory that libc allocates. */
+    bool reads_files = net->call.region == FSAFE_REGION_NSS_LIST && is_in_libc(call->at);
+    if (call->number != SYS_futex || call->arguments[3] != 0 || word % 4 != 0 ||
+        (net->call.frame != 0 && !of_libc && !reads_files) ||
+        (operation != FUTEX_WAIT_PRIVATE && ((operation & ~FUTEX_CLOCK_REALTIME) != FUTEX_WAIT_BITSET_PRIVATE ||
+                                             (uint32_t)call->arguments[5] != FUTEX_BITSET_MATCH_ANY)))
+        return;
+    if (!of_libc && fsafe_takeover_is_shared(word))
+        return;
+    if (!set_free((uint32_t *)word, (uint32_t)call->arguments[2], of_libc))
+        return;
+    saved |= FSAFE_REGION_BIT(net->call.region);
+    tell(&net->call, word, call->at);
+}
+
+bool fsafe_rescue_has_saved(enum fsafe_region region)
+{
+    return (saved & FSAFE_REGION_BIT(region)) != 0;
+}
+
+static void on_signal(int number, siginfo_t *info, void *context)
+{
+    struct net *net = info->si_value.sival_ptr;
+    struct fsafe_arch_call call;
+    if (info->si_code != SI_TIMER || (net != &of_call && net != &of_all)) {
+        if (before.handler != NULL && (before.flags & SA_SIGINFO) != 0)
+            before.handler(number, info, context);
+        return;
+    }
+    bool is_call = fsafe_arch_interrupted(context, &call);
+    if (net->generation != fsafe_lineage_generation())
+        return;
+    /* The call was left by a longjmp, or the program has got threads: its own affair again. */
+    if (!fsafe_takeover_is_alone() || (net->call.frame != 0 && call.stack > net->call.frame)) {
+        withdraw(net);
+        return;
+    }
+    if (is_call)
+        look(net, &call);
+    /* What the program registered for its end may be running by then, and is left in peace. */
+    if (net->call.region == FSAFE_REGION_EXIT)
+        return;
+    if (net->call.frame != 0 && net->wait_ns < LONGEST_NS)
+        net->wait_ns *= 2;
+    set_timer(net);
+}
+
+static bool spread(struct net *net)
+{
+    const struct action ours = {.handler = on_signal,
+                                .flags = SA_SIGINFO | SA_RESTART | FSAFE_ARCH_RESTORER_FLAG,
+                                .restorer = FSAFE_ARCH_RESTORER};
+    struct action now;
+    struct sigevent event;
+    memset(&event, 0, sizeof event);
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_signo = SIGNAL;
+    event.sigev_value.sival_ptr = net;
+    event._sigev_un._tid = fsafe_sys_gettid();
+    if (act(&ours, &now) != 0)
+        return false;
+    if (now.handler != on_signal)
+        before = now;
+    if (FSAFE_SYS(SYS_timer_create, CLOCK_MONOTONIC, &event, &net->timer, 0, 0, 0) != 0)
+        return false; /* and the handler goes on to hand others' on */
+    net->generation = fsafe_lineage_generation();
+    set_timer(net);
+    return true;
+}
+
+enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call)
+{
+    if (fsafe_options.mode != FSAFE_MODE_REPAIR || libc_from == libc_to || call->region == FSAFE_REGION_LOADER ||
+        call->region == FSAFE_REGION_DIRECTORY || call->region == FSAFE_REGION_REGEX || !fsafe_takeover_is_alone())
+        return FSAFE_NO_NET;
+    if (of_call.generation == fsafe_lineage_generation()) {
+        if (of_call.call.frame > call->frame)
+            return FSAFE_NET_ABOVE; /* a call within that call */
+        withdraw(&of_call); /* left by a longjmp */
+    }
+    of_call.wait_ns = FIRST_NS;
+    of_call.call = *call;
+    return spread(&of_call) ? FSAFE_NET : FSAFE_NO_NET;
+}
+
+void fsafe_rescue_end(void)
+{
+    struct action now;
+    withdraw(&of_call);
+    if (of_all.generation != fsafe_lineage_generation() && act(NULL, &now) == 0 && now.handler == on_signal)
+        act(&before, NULL);
+}
+
+static bool is_inside(struct fsafe_thread *self)
+{
+    uintptr_t lock, site;
+    for (uint32_t i = fsafe_ledger_depth(fsafe_thread_locks(self)); i > 0; i--)
+        if (fsafe_ledger_read(fsafe_thread_locks(self), i, &lock, &site) && fsafe_gate_is_region(lock))
+            return true;
+    return false;
+}
+
+void fsafe_rescue_adopt(struct fsafe_thread *self)
+{
+    for (unsigned i = 0; i < known_count && (self == NULL || !is_inside(self)); i++) {
+        uint32_t *word = known[i].lock;
+        if (known[i].is_rwlock) {
+            fsafe_layout_rwlock_clean(known[i].lock);
+        } else if (*word != 0) {
+            *word = 0;
+            forget_holds(word);
+        }
+    }
+    if (fsafe_options.rescue_ms == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR)
+        return;
+    of_all.wait_ns = (uint64_t)fsafe_options.rescue_ms * 1000000;
+    spread(&of_all);
+}
+
+#else
+
+void fsafe_rescue_start(void) {}
+
+enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call)
+{
+    (void)call;
+    return FSAFE_NO_NET;
+}
+
+void fsafe_rescue_end(void) {}
+
+bool fsafe_rescue_has_saved(enum fsafe_region region)
+{
+    (void)region;
+    return false;
+}
+
+void fsafe_rescue_adopt(struct fsafe_thread *self)
+{
+    (void)self;
+}
+
+#endif

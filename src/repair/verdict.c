@@ -1,0 +1,75 @@
+/* repair/verdict: see verdict.h, which has the table. */
+#include "config.h"
+
+#include "base/sys.h"
+#include "repair/verdict.h"
+
+static bool is_alive(int owner)
+{
+    return fsafe_sys_thread_alive(fsafe_lineage_pid(), owner);
+}
+
+static enum fsafe_held_by of_named(const struct fsafe_thread *self, int owner, const struct fsafe_claims *claims)
+{
+    if (claims->own_at_it && fsafe_thread_is_or_was(self, owner))
+        return FSAFE_CALLERS;
+    if (claims->living_owner_has_it)
+        return FSAFE_LIVINGS;
+    if (claims->vanished_owner_had_it)
+        return FSAFE_VANISHEDS;
+    if (owner == self->owner)
+        return FSAFE_CALLERS;
+    if (claims->living_was_owner || is_alive(owner))
+        return FSAFE_LIVINGS;
+    if (fsafe_thread_was(self, owner))
+        return FSAFE_CALLERS;
+    return claims->died_with_it || fsafe_thread_forgot_ended() ? FSAFE_LIVINGS : FSAFE_VANISHEDS;
+}
+
+static enum fsafe_held_by of_unnamed(enum fsafe_ledger_of of, const struct fsafe_claims *claims, bool alone)
+{
+    if (claims->living_holds || claims->died_with_it)
+        return FSAFE_LIVINGS;
+    if (of == FSAFE_TOKENS && claims->vanished_held)
+        return FSAFE_VANISHEDS;
+    if (of != FSAFE_TOKENS && claims->own_at_it)
+        return FSAFE_LIVINGS;
+    /* Of a mutex the survey has marked the records as held; while the caller is alone it needs none. */
+    bool known = of == FSAFE_LOCKS ? alone || claims->vanished_held : claims->vanished != NULL;
+    if (!known)
+        return FSAFE_LIVINGS;
+    return claims->living_is_at_it ? FSAFE_UNSURE : FSAFE_VANISHEDS;
+}
+
+enum fsafe_held_by fsafe_verdict(const struct fsafe_thread *self, enum fsafe_ledger_of of, int owner,
+                                const struct fsafe_claims *claims, bool alone)
+{
+    return owner != 0 ? of_named(self, owner, claims) : of_unnamed(of, claims, alone);
+}
+
+/* Whether a vanished thread is or was called so. */
+static bool has_vanished_namesake(int owner)
+{
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        const struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (fsafe_thread_is_vanished(thread) && fsafe_thread_is_or_was(thread, owner))
+            return true;
+    }
+    return false;
+}
+
+enum fsafe_held_by fsafe_verdict_soon(struct fsafe_thread *self, int owner)
+{
+    /*
+     * Each owner is looked up once: a thread that ends later with the lock leaves it as stuck as it would be without a
+     * fork, and no thread vanishes from this process any more.
+     */
+    int *known = &self->living_owners[(unsigned)owner % (sizeof self->living_owners / sizeof *self->living_owners)];
+    bool own = owner == self->owner;
+    if (*known != owner) {
+        if (fsafe_thread_was(self, owner) || (!own && !is_alive(owner)) || has_vanished_namesake(owner))
+            return FSAFE_UNSURE;
+        *known = owner;
+    }
+    return own ? FSAFE_CALLERS : FSAFE_LIVINGS;
+}

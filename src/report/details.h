@@ -1,0 +1,50 @@
+/*
+ * report/details: an event with all its addresses looked up, and the forms it is written in. Within report only.
+ */
+#ifndef FSAFE_REPORT_DETAILS_H
+#define FSAFE_REPORT_DETAILS_H
+
+#include "base/text.h"
+#include "libc/modules.h"
+#include "report/event.h"
+
+#include <time.h>
+
+enum { FSAFE_LOCK_PLACE, FSAFE_WANTED_PLACE, FSAFE_SINCE_PLACE, FSAFE_FORK_PLACE, FSAFE_PLACES };
+
+/* A module that is named for the first time in the process tree. */
+struct fsafe_new_module {
+    const char *name, *path;
+    unsigned char build_id[FSAFE_BUILD_ID_BYTES];
+    size_t build_id_bytes;
+};
+
+struct fsafe_details {
+    const struct fsafe_event *event;
+    uint64_t times; /* how many of its kind there were so far */
+    bool again;     /* all but the number was told before */
+    struct timespec when; /* CLOCK_REALTIME */
+    pid_t pid, tid;
+    char own_name[32];    /* of the thread that wants the lock */
+    char holder_name[32];
+    struct fsafe_place places[FSAFE_PLACES];
+    struct fsafe_new_module new_modules[FSAFE_PLACES];
+    unsigned new_module_count;
+};
+
+/*
+ * For people: a line, and indented ones that say more. Joined, without the indentation, they are one sentence.
+ * The last newline is the caller's.
+ */
+void fsafe_text_form(struct fsafe_text *text, const struct fsafe_details *details);
+
+/* For machines: one JSON object, its keys as in libforksafe(7). Context: any thread. */
+void fsafe_json_form(struct fsafe_text *text, const struct fsafe_details *details);
+
+/* How the rows of deeds.def are called. */
+struct fsafe_deed_row {
+    const char *key, *words, *advice;
+};
+extern const struct fsafe_deed_row fsafe_deed_rows[FSAFE_DEEDS];
+
+#endif

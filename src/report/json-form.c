@@ -1,0 +1,179 @@
+/* report/json-form: an event as one JSON object. The keys are a promise, see libforksafe(7). */
+#include "config.h"
+
+#include "report/details.h"
+
+#include <string.h>
+
+/* An opening brace or a comma. */
+static void begin_member(struct fsafe_text *text, const char *key)
+{
+    if (text->length > 0 && text->buffer[text->length - 1] != '{')
+        fsafe_text_char(text, ',');
+    fsafe_text_char(text, '"');
+    fsafe_text_string(text, key);
+    fsafe_text_string(text, "\":");
+}
+
+static void put_string(struct fsafe_text *text, const char *key, const char *value, size_t most)
+{
+    begin_member(text, key);
+    fsafe_text_char(text, '"');
+    fsafe_text_json(text, value, most);
+    fsafe_text_char(text, '"');
+}
+
+static void put_known(struct fsafe_text *text, const char *key, const char *value)
+{
+    if (value != NULL && value[0] != '\0')
+        put_string(text, key, value, strlen(value));
+}
+
+static void put_number(struct fsafe_text *text, const char *key, unsigned long value)
+{
+    begin_member(text, key);
+    fsafe_text_decimal(text, value);
+}
+
+/* Not as numbers: 64 bits are more than a JSON number is good for. */
+static void put_address(struct fsafe_text *text, const char *key, uintptr_t address)
+{
+    begin_member(text, key);
+    fsafe_text_char(text, '"');
+    fsafe_text_hex(text, address);
+    fsafe_text_char(text, '"');
+}
+
+static void begin_object(struct fsafe_text *text, const char *key)
+{
+    begin_member(text, key);
+    fsafe_text_char(text, '{');
+}
+
+static void put_place_members(struct fsafe_text *text, const struct fsafe_place *place)
+{
+    put_address(text, "address", place->address);
+    if (place->module[0] != '\0') {
+        put_known(text, "module", place->module);
+        put_address(text, "in_module", place->in_module);
+    }
+    if (place->symbol[0] != '\0') {
+        put_known(text, "symbol", place->symbol);
+        put_number(text, "offset", place->offset);
+    }
+}
+
+static void put_place(struct fsafe_text *text, const char *key, const struct fsafe_place *place)
+{
+    if (place->address == 0)
+        return;
+    begin_object(text, key);
+    put_place_members(text, place);
+    fsafe_text_char(text, '}');
+}
+
+static void put_source(struct fsafe_text *text, const struct fsafe_source *source)
+{
+    if (source == NULL)
+        return;
+    begin_object(text, "source");
+    put_known(text, "file", source->file);
+    if (source->line != 0)
+        put_number(text, "line", source->line);
+    put_known(text, "function", source->function);
+    put_known(text, "thread", source->thread);
+    fsafe_text_char(text, '}');
+}
+
+static void put_module(struct fsafe_text *text, const struct fsafe_new_module *module)
+{
+    fsafe_text_char(text, '{');
+    put_known(text, "module", module->name);
+    put_known(text, "path", module->path);
+    if (module->build_id_bytes != 0) {
+        begin_member(text, "build_id");
+        fsafe_text_char(text, '"');
+        for (size_t i = 0; i < module->build_id_bytes; i++) {
+            fsafe_text_char(text, "0123456789abcdef"[module->build_id[i] >> 4]);
+            fsafe_text_char(text, "0123456789abcdef"[module->build_id[i] & 15]);
+        }
+        fsafe_text_char(text, '"');
+    }
+    fsafe_text_char(text, '}');
+}
+
+static void put_lock(struct fsafe_text *text, const struct fsafe_details *details)
+{
+    begin_object(text, "lock");
+    put_known(text, "type", details->event->lock);
+    put_known(text, "kind", details->event->kind);
+    if (details->event->address != 0)
+        put_place_members(text, &details->places[FSAFE_LOCK_PLACE]);
+    fsafe_text_char(text, '}');
+}
+
+static void put_holder(struct fsafe_text *text, const struct fsafe_details *details)
+{
+    const struct fsafe_event *event = details->event;
+    begin_object(text, "holder");
+    begin_member(text, "role");
+    fsafe_text_string(text, event->in_use ? "\"user\"" : "\"owner\"");
+    if (event->holder.tid != 0)
+        put_number(text, "tid", (unsigned long)event->holder.tid);
+    if (event->holder.pid != 0)
+        put_number(text, "pid", (unsigned long)event->holder.pid);
+    put_known(text, "name", details->holder_name);
+    put_place(text, "since", &details->places[FSAFE_SINCE_PLACE]);
+    put_source(text, event->holder.source);
+    fsafe_text_char(text, '}');
+}
+
+static void put_fork(struct fsafe_text *text, const struct fsafe_details *details)
+{
+    const struct fsafe_fork *fork = &details->event->fork;
+    if (fork->number == 0)
+        return;
+    begin_object(text, "fork");
+    put_number(text, "number", fork->number);
+    put_number(text, "tid", (unsigned long)fork->tid);
+    put_place(text, "at", &details->places[FSAFE_FORK_PLACE]);
+    fsafe_text_char(text, '}');
+}
+
+void fsafe_json_form(struct fsafe_text *text, const struct fsafe_details *details)
+{
+    const struct fsafe_event *event = details->event;
+    const struct fsafe_deed_row *row = &fsafe_deed_rows[event->deed];
+    fsafe_text_char(text, '{');
+    put_known(text, "event", row->key);
+    put_number(text, "time", (unsigned long)details->when.tv_sec);
+    unsigned long ms = (unsigned long)details->when.tv_nsec / 1000000;
+    fsafe_text_string(text, ms < 10 ? ".00" : ms < 100 ? ".0" : ".");
+    fsafe_text_decimal(text, ms);
+    put_number(text, "pid", (unsigned long)details->pid);
+    put_number(text, "tid", (unsigned long)details->tid);
+    put_known(text, "thread", details->own_name);
+    put_number(text, "times", details->times);
+    if (event->count != 0)
+        put_number(text, "threads", event->count);
+    put_lock(text, details);
+    begin_object(text, "wanted");
+    put_place(text, "at", &details->places[FSAFE_WANTED_PLACE]);
+    put_source(text, event->wanted_in);
+    fsafe_text_char(text, '}');
+    put_holder(text, details);
+    put_fork(text, details);
+    put_known(text, "why", event->why);
+    put_known(text, "advice", row->advice);
+    if (details->new_module_count != 0) {
+        begin_member(text, "modules");
+        fsafe_text_char(text, '[');
+        for (unsigned i = 0; i < details->new_module_count; i++) {
+            if (i > 0)
+                fsafe_text_char(text, ',');
+            put_module(text, &details->new_modules[i]);
+        }
+        fsafe_text_char(text, ']');
+    }
+    fsafe_text_char(text, '}');
+}

@@ -1,0 +1,67 @@
+/*
+ * report/tally: what happened how often in the whole process tree: a stretch of memory that all children share with the
+ * process that the library started in, until they execute another program.
+ * Owns that memory. Nothing here waits, and a child may be killed at any moment. Context, if nothing else is said: any
+ * thread.
+ */
+#ifndef FSAFE_REPORT_TALLY_H
+#define FSAFE_REPORT_TALLY_H
+
+#include "report/event.h"
+
+#include <stdatomic.h>
+
+enum fsafe_total {
+#define FSAFE_TOTAL(name, key, words) FSAFE_TOTAL_##name,
+#include "report/tally.def"
+#undef FSAFE_TOTAL
+    FSAFE_TOTALS,
+};
+
+/*
+ * Events of one kind: the same was done for the same place about the same lock, held since the same place. Where many
+ * locks have both places in common, those behind the first few are one kind.
+ */
+struct fsafe_kind {
+    _Atomic uint64_t key;   /* 0: free */
+    _Atomic uint64_t count;
+    _Atomic uint32_t locks; /* how many locks with these places have a kind of their own */
+    _Atomic uint32_t deed;
+    _Atomic uintptr_t lock, wanted_at, since; /* of the first one */
+};
+
+enum { FSAFE_KINDS = 128, FSAFE_TOLD_MODULES = 64 };
+
+struct fsafe_tally {
+    pid_t first; /* the process that the library started in */
+    _Atomic uint32_t warned;      /* repair/standin's: the regions of libc that somebody was warned of */
+    _Atomic uint32_t log_refused; /* whether the user was told that the log cannot be written */
+    _Atomic uint64_t totals[FSAFE_TOTALS];
+    _Atomic uint64_t deeds[FSAFE_DEEDS];
+    _Atomic uint64_t modules[FSAFE_TOLD_MODULES]; /* a hash each; 0: free */
+    _Atomic uint64_t rest; /* events of kinds that found no room below */
+    struct fsafe_kind kinds[FSAFE_KINDS];
+};
+
+/* Never NULL: until start, and where the memory cannot be had, each process counts for itself. */
+extern struct fsafe_tally *fsafe_tally;
+
+/* Context: start-up. */
+void fsafe_tally_start(void);
+
+/* Adds to a total. */
+static inline void fsafe_tally_add(enum fsafe_total total, uint64_t more)
+{
+    atomic_fetch_add_explicit(&fsafe_tally->totals[total], more, memory_order_relaxed);
+}
+
+/* Raises a total to `value`, if it is below. */
+void fsafe_tally_raise(enum fsafe_total total, uint64_t value);
+
+/* Counts the event. Returns how many of its kind there were, with this one. */
+uint64_t fsafe_tally_count(const struct fsafe_event *event);
+
+/* Whether the module, by its path, is told of for the first time. */
+bool fsafe_tally_is_new_module(const char *path);
+
+#endif

@@ -1,0 +1,226 @@
+/* report/text-form: an event in plain English. Its parts are explained in libforksafe(7). */
+#include "config.h"
+
+#include "report/details.h"
+
+#include <string.h>
+
+enum { COLUMNS = 119 };
+
+static void put_clean(struct fsafe_text *text, const char *string)
+{
+    fsafe_text_clean(text, string, strlen(string));
+}
+
+/* symbol+0xoffset in module+0xaddress, as far as it is known. */
+static void put_place(struct fsafe_text *text, const struct fsafe_place *place)
+{
+    if (place->symbol[0] != '\0') {
+        put_clean(text, place->symbol);
+        fsafe_text_char(text, '+');
+        fsafe_text_hex(text, place->offset);
+        fsafe_text_string(text, " in ");
+    }
+    if (place->module[0] != '\0') {
+        put_clean(text, place->module);
+        fsafe_text_char(text, '+');
+        fsafe_text_hex(text, place->in_module);
+    } else {
+        fsafe_text_hex(text, place->address);
+    }
+}
+
+/* run() in /srv/app.py:31 (thread "Thread-1") */
+static void put_source(struct fsafe_text *text, const struct fsafe_source *source)
+{
+    if (source->function[0] != '\0') {
+        put_clean(text, source->function);
+        fsafe_text_string(text, "() in ");
+    }
+    put_clean(text, source->file);
+    if (source->line != 0) {
+        fsafe_text_char(text, ':');
+        fsafe_text_decimal(text, source->line);
+    }
+    if (source->thread[0] != '\0') {
+        fsafe_text_string(text, " (thread \"");
+        put_clean(text, source->thread);
+        fsafe_text_string(text, "\")");
+    }
+}
+
+/* The shortest that names the place where the lock was wanted. */
+static void put_briefly(struct fsafe_text *text, const struct fsafe_details *details)
+{
+    const struct fsafe_place *place = &details->places[FSAFE_WANTED_PLACE];
+    const struct fsafe_source *source = details->event->wanted_in;
+    if (source != NULL && source->file[0] != '\0') {
+        const char *slash = strrchr(source->file, '/');
+        put_clean(text, slash != NULL ? slash + 1 : source->file);
+        fsafe_text_char(text, ':');
+        fsafe_text_decimal(text, source->line);
+    } else if (place->symbol[0] != '\0') {
+        put_clean(text, place->symbol);
+    } else {
+        put_place(text, place);
+    }
+}
+
+/* <name of the variable>, when the lock is one that its module exports. */
+static void put_lock_name(struct fsafe_text *text, const struct fsafe_place *place)
+{
+    if (place->symbol[0] == '\0')
+        return;
+    fsafe_text_string(text, " <");
+    put_clean(text, place->symbol);
+    if (place->offset != 0) {
+        fsafe_text_char(text, '+');
+        fsafe_text_hex(text, place->offset);
+    }
+    fsafe_text_char(text, '>');
+}
+
+static void put_holder(struct fsafe_text *text, const struct fsafe_details *details)
+{
+    /* Of a wait that has no owner mostly nobody is known. */
+    if (details->event->deed >= FSAFE_HANGS && details->event->holder.tid == 0)
+        return;
+    fsafe_text_string(text, details->event->in_use ? " in use at fork by " : " held at fork by ");
+    if (details->event->holder.tid == 0) {
+        fsafe_text_string(text, "an unknown thread");
+        return;
+    }
+    fsafe_text_decimal(text, (unsigned long)details->event->holder.tid);
+    if (details->holder_name[0] == '\0')
+        return;
+    fsafe_text_string(text, " \"");
+    put_clean(text, details->holder_name);
+    fsafe_text_char(text, '"');
+}
+
+static void put_times(struct fsafe_text *text, uint64_t times)
+{
+    if (times == 1)
+        return;
+    fsafe_text_string(text, ", so far ");
+    fsafe_text_decimal(text, times);
+    fsafe_text_string(text, " times");
+}
+
+/* What happened, to whom, who had it. The place that wanted it is given what is left of the line. */
+static void put_first_line(struct fsafe_text *text, const struct fsafe_details *details)
+{
+    const struct fsafe_event *event = details->event;
+    size_t begin = text->length;
+    char rest[160], brief[256];
+    struct fsafe_text holder, place;
+    fsafe_text_begin(&holder, rest, sizeof rest - 1);
+    put_holder(&holder, details);
+    put_times(&holder, details->times);
+    rest[holder.length] = '\0';
+    fsafe_text_begin(&place, brief, sizeof brief);
+    put_briefly(&place, details);
+
+    fsafe_text_string(text, "forksafe[");
+    fsafe_text_decimal(text, (unsigned long)details->pid);
+    fsafe_text_char(text, '.');
+    fsafe_text_decimal(text, (unsigned long)details->tid);
+    fsafe_text_string(text, "] ");
+    fsafe_text_string(text, fsafe_deed_rows[event->deed].words);
+    if (event->deed == FSAFE_FORGOT) {
+        fsafe_text_decimal(text, event->count);
+        fsafe_text_string(text, event->count == 1 ? " vanished thread in " : " vanished threads in ");
+    }
+    fsafe_text_string(text, event->lock);
+    if (event->address != 0) {
+        fsafe_text_char(text, ' ');
+        fsafe_text_hex(text, event->address);
+    }
+    fsafe_text_string(text, " (");
+    fsafe_text_string(text, event->kind);
+    fsafe_text_string(text, ") for ");
+
+    enum { SHORTEST = 12 };
+    size_t used = text->length - begin, room = used + holder.length + SHORTEST <= COLUMNS
+                                                   ? COLUMNS - used - holder.length
+                                                   : used < COLUMNS - SHORTEST ? COLUMNS - used : SHORTEST;
+    for (size_t i = 0; i < place.length && i < room; i++)
+        fsafe_text_char(text, place.length > room && i + 2 >= room ? '.' : brief[i]);
+    if (text->length - begin + holder.length > COLUMNS)
+        fsafe_text_string(text, "\n   ");
+    fsafe_text_string(text, rest);
+}
+
+static void begin_detail(struct fsafe_text *text, const char *words)
+{
+    fsafe_text_string(text, "\n    ");
+    fsafe_text_string(text, words);
+}
+
+static void put_module(struct fsafe_text *text, const struct fsafe_new_module *module)
+{
+    begin_detail(text, "");
+    put_clean(text, module->name);
+    fsafe_text_string(text, " is ");
+    put_clean(text, module->path);
+    if (module->build_id_bytes == 0)
+        return;
+    fsafe_text_string(text, ", build-id ");
+    for (size_t i = 0; i < module->build_id_bytes; i++) {
+        fsafe_text_char(text, "0123456789abcdef"[module->build_id[i] >> 4]);
+        fsafe_text_char(text, "0123456789abcdef"[module->build_id[i] & 15]);
+    }
+}
+
+static void put_fork(struct fsafe_text *text, const struct fsafe_details *details)
+{
+    const struct fsafe_fork *fork = &details->event->fork;
+    if (fork->number == 0)
+        return;
+    begin_detail(text, "fork ");
+    fsafe_text_decimal(text, fork->number);
+    fsafe_text_string(text, " by ");
+    fsafe_text_decimal(text, (unsigned long)fork->tid);
+    if (fork->at != 0) {
+        fsafe_text_string(text, " in ");
+        put_place(text, &details->places[FSAFE_FORK_PLACE]);
+    }
+}
+
+void fsafe_text_form(struct fsafe_text *text, const struct fsafe_details *details)
+{
+    const struct fsafe_event *event = details->event;
+    put_first_line(text, details);
+    if (details->again)
+        return;
+    if (event->holder.since != 0) {
+        begin_detail(text, "since ");
+        put_place(text, &details->places[FSAFE_SINCE_PLACE]);
+    }
+    if (event->holder.source != NULL) {
+        begin_detail(text, "since ");
+        put_source(text, event->holder.source);
+    }
+    begin_detail(text, "wanted in ");
+    put_place(text, &details->places[FSAFE_WANTED_PLACE]);
+    if (event->wanted_in != NULL) {
+        begin_detail(text, "wanted in ");
+        put_source(text, event->wanted_in);
+    }
+    if (details->places[FSAFE_LOCK_PLACE].module[0] != '\0') {
+        begin_detail(text, "the lock is");
+        put_lock_name(text, &details->places[FSAFE_LOCK_PLACE]);
+        fsafe_text_string(text, " in ");
+        put_clean(text, details->places[FSAFE_LOCK_PLACE].module);
+        fsafe_text_char(text, '+');
+        fsafe_text_hex(text, details->places[FSAFE_LOCK_PLACE].in_module);
+    }
+    put_fork(text, details);
+    if (event->why != NULL) {
+        begin_detail(text, "not taken over because ");
+        fsafe_text_string(text, event->why);
+    }
+    for (unsigned i = 0; i < details->new_module_count; i++)
+        put_module(text, &details->new_modules[i]);
+    begin_detail(text, fsafe_deed_rows[event->deed].advice);
+}

@@ -1,0 +1,217 @@
+/*
+ * Forks beside a dlopen or dlclose in another thread, and inside of one: the child must be able to use the loader.
+ */
+#include "scenario.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+
+/* What the module's constructor and destructor do. */
+__attribute__((visibility("default"))) void (*loader_hook)(void);
+
+static int load(void)
+{
+    void *module = dlopen(LOADER_MODULE, RTLD_NOW);
+    return module != NULL && dlclose(module) == 0 ? 0 : ENOEXEC;
+}
+
+static atomic_int loads;
+static void *load_for_ever(void *unused)
+{
+    (void)unused;
+    for (;;) {
+        SCN_IS(load(), 0);
+        atomic_fetch_add(&loads, 1);
+    }
+}
+
+/* The module's handlers come and go, its code as well. */
+static void storm(const struct scn_case *self)
+{
+    const int before = 1;
+    for (long i = 0; i < self->number; i++)
+        scn_start(load_for_ever, NULL);
+    while (atomic_load(&loads) < before)
+        sched_yield();
+    for (int i = 0; i < 300; i++) {
+        const pid_t child = scn_fork();
+        if (child == 0) {
+            SCN_IS(load(), 0);
+            scn_fine();
+        }
+        scn_reap(child);
+    }
+    scn_fine();
+}
+
+/* Constructors that take locks of the program's and of libc's on their way, past a gate that may be closed. */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static void take_locks(void)
+{
+    pthread_mutex_lock(&mutex);
+    pthread_mutex_unlock(&mutex);
+    setenv("LOADER", "yes", 1);
+    const time_t moment = 0;
+    struct tm tm;
+    SCN_CHECK(localtime_r(&moment, &tm) != NULL);
+}
+
+static void storm_of_locks(const struct scn_case *self)
+{
+    loader_hook = take_locks;
+    storm(self);
+}
+
+/* --- A constructor, or a callback, that forks ------------------------------------------------------------------ */
+
+static const struct scn_case *forking;
+static pid_t made;
+
+static void fork_here(void)
+{
+    loader_hook = NULL;
+    made = forking->number == 0 ? scn_fork() : forking->number == 1 ? _Fork() : (pid_t)syscall(SYS_fork);
+    if (made == 0)
+        scn_arm();
+}
+
+static int load_in_thread(void *unused)
+{
+    (void)unused;
+    return load();
+}
+
+/* The child comes out of the dlopen that it was made in; then all of its threads can load. */
+static void in_constructor(const struct scn_case *self)
+{
+    forking = self;
+    loader_hook = fork_here;
+    SCN_IS(load(), 0);
+    if (made != 0)
+        scn_reap(made);
+    SCN_IS(load(), 0);
+    SCN_IS(scn_elsewhere(load_in_thread, NULL), 0);
+    scn_fine();
+}
+
+static int fork_in_callback(struct dl_phdr_info *info, size_t bytes, void *unused)
+{
+    (void)info, (void)bytes, (void)unused;
+    fork_here();
+    return 1;
+}
+
+static void in_callback(const struct scn_case *self)
+{
+    forking = self;
+    SCN_IS(scn_elsewhere(load_in_thread, NULL), 0); /* so that there was a thread */
+    SCN_CHECK(dl_iterate_phdr(fork_in_callback, NULL) == 1);
+    if (made != 0)
+        scn_reap(made);
+    SCN_IS(load(), 0);
+    SCN_IS(scn_elsewhere(load_in_thread, NULL), 0);
+    scn_fine();
+}
+
+/* --- A constructor that takes its time --------------------------------------------------------------------------- */
+
+static int inside, leave;
+static void stay(void)
+{
+    loader_hook = NULL;
+    scn_ring(inside);
+    scn_await(leave);
+}
+
+static void *load_once(void *unused)
+{
+    SCN_IS(load(), 0);
+    return unused;
+}
+
+/* The fork does not wait for it to end: only after the fork is it told to. */
+static void slow_constructor(const struct scn_case *self)
+{
+    (void)self;
+    inside = scn_bell();
+    leave = scn_bell();
+    loader_hook = stay;
+    const pthread_t loader = scn_start(load_once, NULL);
+    scn_await(inside);
+    for (int i = 0; i < 3; i++) {
+        const pid_t child = scn_fork();
+        if (child == 0) {
+            SCN_CHECK(dlsym(RTLD_DEFAULT, "no such thing") == NULL);
+            scn_fine();
+        }
+        scn_reap(child);
+    }
+    scn_ring(leave);
+    scn_join(loader);
+    SCN_IS(load(), 0);
+}
+
+/* A constructor that waits for a thread that forks. */
+static void *fork_and_reap(void *unused)
+{
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_CHECK(dlsym(RTLD_DEFAULT, "no such thing") == NULL);
+        scn_fine();
+    }
+    scn_reap(child);
+    return unused;
+}
+
+static void wait_for_fork(void)
+{
+    loader_hook = NULL;
+    scn_join(scn_start(fork_and_reap, NULL));
+}
+
+static void constructor_awaits_fork(const struct scn_case *self)
+{
+    (void)self;
+    loader_hook = wait_for_fork;
+    SCN_IS(load(), 0);
+}
+
+/* --- Handlers that load ---------------------------------------------------------------------------------------------- */
+
+static void load_in_handler(void)
+{
+    SCN_IS(load(), 0);
+}
+
+static void in_handlers(const struct scn_case *self)
+{
+    SCN_IS(pthread_atfork(load_in_handler, load_in_handler, load_in_handler), 0);
+    storm(self);
+}
+
+void scn_cases(void)
+{
+    static const char *const doors[] = {"fork", "_Fork", "SYS_fork"};
+    const char *breaks = "hangs|dies SIGSEGV|dies SIGABRT|fails ENOEXEC|wrong";
+    for (long threads = 1; threads <= 3; threads += 2)
+        scn_add((struct scn_case){.bare = breaks, .run = storm, .number = threads, .says = SCN_SILENT}, "storm-%ld",
+                threads);
+    scn_add((struct scn_case){.bare = breaks, .run = storm_of_locks, .number = 2}, "storm-of-locks");
+    scn_add((struct scn_case){.bare = "fine|hangs|dies SIGSEGV|dies SIGABRT|fails ENOEXEC|wrong", .run = in_handlers,
+                              .number = 1},
+            "in-handlers");
+    for (long door = 0; door < 3; door++) {
+        scn_add((struct scn_case){.bare = door == 1 ? "hangs" : "fine", .run = in_constructor, .number = door,
+                                  .says = SCN_SILENT},
+                "in-constructor-%s", doors[door]);
+        scn_add((struct scn_case){.bare = door == 2 ? "fine" : "hangs", .run = in_callback, .number = door,
+                                  .says = SCN_SILENT},
+                "in-callback-%s", doors[door]);
+    }
+    scn_add((struct scn_case){.bare = "fine", .run = slow_constructor, .says = SCN_SILENT}, "slow-constructor");
+    scn_add((struct scn_case){.bare = "fine", .run = constructor_awaits_fork, .says = SCN_SILENT},
+            "constructor-awaits-fork");
+}
