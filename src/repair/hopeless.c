@@ -56,6 +56,7 @@ bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thr
         say_that_it_ended(sleeping);
     slices->self = self;
     slices->looked_ns = 0;
+    slices->second_looks = 0;
     slices->outer = *sleeping;
     atomic_store_explicit(&sleeping->object, 0, memory_order_release);
     uint64_t now = now_ns();
@@ -300,11 +301,27 @@ static void say(struct fsafe_thread *self, bool by_handler)
 static bool is_hopeless(struct fsafe_thread *self)
 {
     struct look look;
-    if (is_left_to_another(self) || !are_all_asleep(&look, self))
+    if (!are_all_asleep(&look, self))
         return false;
     struct fsafe_handled handled = fsafe_tasks_handled();
     say(self, ((handled.restarting | handled.interrupting) & look.unblocked) != 0);
     return true;
+}
+
+/*
+ * How long the next slice is, for a wait that began so long ago. Where all that we know of are in such waits one of them
+ * was perhaps just looking, at the end of a slice of his own: many go to sleep at the same moment, and then they come to
+ * the ends of their slices together. So it is soon looked once more, but not for ever: somebody may sleep in something
+ * that we do not see.
+ */
+static uint64_t next_slice(struct fsafe_slices *slices, uint64_t lasted_ns, bool is_ours)
+{
+    enum { SECOND_LOOKS = 4 };
+    if (!is_ours || slices->second_looks == SECOND_LOOKS || is_anybody_awake(slices->self)) {
+        slices->second_looks = 0;
+        return lasted_ns;
+    }
+    return (uint64_t)fsafe_options.hang_ms * MS / (4u << slices->second_looks++);
 }
 
 bool fsafe_hopeless_goes_on(struct fsafe_slices *slices)
@@ -313,9 +330,10 @@ bool fsafe_hopeless_goes_on(struct fsafe_slices *slices)
     uintptr_t object = atomic_load_explicit(&self->sleeping.object, memory_order_relaxed);
     uint64_t until = 0;
     int saved = errno;
-    if (!fsafe_takeover_is_shared(object) && !is_hopeless(self)) {
+    bool is_ours = !is_left_to_another(self);
+    if (!fsafe_takeover_is_shared(object) && !(is_ours && is_hopeless(self))) {
         uint64_t now = now_ns(), since = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
-        until = now + (now - since);
+        until = now + next_slice(slices, now - since, is_ours);
     }
     end_slice_at(slices, until);
     errno = saved;
@@ -332,7 +350,8 @@ void fsafe_hopeless_hold_back(struct fsafe_slices *slices)
     uint64_t span = (uint64_t)fsafe_options.hang_ms * MS;
     for (uint64_t i = 1; !is_anybody_awake(self) && are_all_asleep(&look, self); i++) {
         if (i > LOOKS) {
-            if (!fsafe_takeover_is_shared(atomic_load_explicit(&self->sleeping.object, memory_order_relaxed)))
+            if (!is_left_to_another(self) &&
+                !fsafe_takeover_is_shared(atomic_load_explicit(&self->sleeping.object, memory_order_relaxed)))
                 is_hopeless(self);
             break;
         }
