@@ -59,6 +59,7 @@ ___errno_location           thread
 pthread_setspecific         thread
 pthread_self                thread
 pthread_testcancel          thread
+pthread_setcanceltype       thread
 __pthread_register_cancel   thread
 __pthread_unregister_cancel thread
 __pthread_unwind_next       thread
