@@ -369,10 +369,21 @@ bool fsafe_hopeless_restarts(void)
     return fsafe_tasks_handled().interrupting == 0;
 }
 
-bool fsafe_hopeless_may_restart_exactly(void)
+/* Whether the ledgers know of another thread of this process: that costs no system call. */
+static bool has_company(const struct fsafe_thread *self)
+{
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        const struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (thread != self && fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended)
+            return true;
+    }
+    return false;
+}
+
+bool fsafe_hopeless_may_restart_exactly(const struct fsafe_thread *self)
 {
     struct fsafe_task task;
-    if (!fsafe_takeover_is_alone())
+    if (has_company(self) || !fsafe_takeover_is_alone())
         return false;
     struct fsafe_handled handled = fsafe_tasks_handled();
     return handled.restarting != 0 && handled.interrupting != 0 && fsafe_tasks_look(fsafe_sys_gettid(), &task) &&

@@ -78,9 +78,9 @@ bool fsafe_hopeless_restarts(void);
 
 /*
  * Whether handlers of both sorts are installed and the calling thread, which is all there is, may use
- * fsafe_sys_futex_waitv. Slow. Context: any thread.
+ * fsafe_sys_futex_waitv. Slow where it is alone. Context: its thread.
  */
-bool fsafe_hopeless_may_restart_exactly(void);
+bool fsafe_hopeless_may_restart_exactly(const struct fsafe_thread *self);
 
 /*
  * A condition variable is about to be signalled. Between two slices its waiter is not in there, and must yet not miss

@@ -46,7 +46,7 @@ int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t
     if (!fsafe_hopeless_begin(&slices, self, &wait))
         return FSAFE_NEXT(sem_wait)(semaphore);
     int result, saved = errno;
-    bool exactly = fsafe_layout_sem_word(semaphore) != NULL && fsafe_hopeless_may_restart_exactly();
+    bool exactly = fsafe_layout_sem_word(semaphore) != NULL && fsafe_hopeless_may_restart_exactly(self);
     bool more = true;
     while (more) {
         result = exactly ? sleep_alone(semaphore, &slices.until)
