@@ -73,6 +73,7 @@ struct fsafe_thread {
     /* A lock it asks for and certainly does not have yet: see repair/takeover.h. 0: none. */
     _Atomic uintptr_t asking;
     struct fsafe_sleeping sleeping;
+    _Atomic uintptr_t flushing; /* the place from which it flushes all streams, see repair/stdio.h; 0: it does not */
     uintptr_t told_of; /* what it is about to wait for, if the user was told that this wait will not end; 0: nothing */
     /* The waits that it is in: a signal handler, which may fork, comes back to the wait, or leaves it by longjmp. */
     struct fsafe_wait waiting[FSAFE_WAITS_NESTED];
