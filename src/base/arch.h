@@ -156,4 +156,13 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
 
 #endif
 
+/* A pause of a few cycles for a thread that tries again and again. */
+#if defined(__x86_64__) || defined(__i386__)
+#define FSAFE_ARCH_RELAX() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define FSAFE_ARCH_RELAX() __asm__ volatile("yield" ::: "memory")
+#else
+#define FSAFE_ARCH_RELAX() __asm__ volatile("" ::: "memory")
+#endif
+
 #endif

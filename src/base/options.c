@@ -20,7 +20,7 @@ const char *fsafe_options_look_up(char *const *environment, const char *variable
 {
     size_t length = strlen(variable);
     for (; environment != NULL && *environment != NULL; environment++)
-        if (strncmp(*environment, variable, length) == 0 && (*environment)[length] == '=')
+        if (**environment == *variable && strncmp(*environment, variable, length) == 0 && (*environment)[length] == '=')
             return *environment + length + 1;
     return NULL;
 }

@@ -9,6 +9,8 @@
  */
 #include "config.h"
 
+#include "cli/target.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -225,7 +227,11 @@ int main(int argc, char **argv)
     find_library(library);
     if (strpbrk(library, PRELOAD_SEPARATORS) != NULL)
         fail("LD_PRELOAD cannot name '%s': it has a space or colon in it", library);
-    set_preload(library);
+    const char *objection = fsafe_target_objection(argv[optind], library);
+    if (objection != NULL) /* another loader may even end a program that is told to load the library */
+        fprintf(stderr, "forksafe: '%s' %s: it runs unprotected\n", argv[optind], objection);
+    else
+        set_preload(library);
 
     execvp(argv[optind], argv + optind);
     int status = errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;

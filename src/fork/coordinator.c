@@ -6,6 +6,7 @@
 #include "fork/coordinator.h"
 #include "fork/drain.h"
 #include "fork/handlers.h"
+#include "python/orphans.h"
 #include "python/room.h"
 #include "fork/loading.h"
 #include "repair/loader.h"
@@ -49,7 +50,7 @@ static void close_gate(struct fsafe_thread *self)
         return;
     self->gate_closed_by = self->forks;
     fsafe_drain_begin(self);
-    self->gate_closed_by = self->gate_closed ? self->forks : 0;
+    self->gate_closed_by = self->has_turn ? self->forks : 0;
     fsafe_loading_prepare(self);
 }
 
@@ -61,9 +62,7 @@ static void end_fork(struct fsafe_thread *self)
     if (!closed)
         return;
     self->gate_closed_by = 0;
-    /* First: a fork that finds the gate not frozen any more has to see that this thread may be inside something. */
-    atomic_store(&self->forking, false);
-    fsafe_gate_open(self);
+    fsafe_gate_open(self, 0);
 }
 
 static void prepare(void)
@@ -85,7 +84,7 @@ static void forget_fork(struct fsafe_thread *self)
     self->fork_number = 0;
     self->fork_site = 0;
     self->gate_closed_by = 0;
-    atomic_store(&self->forking, false);
+    atomic_store(&self->forking, 0);
 }
 
 static void in_parent(void)
@@ -133,11 +132,12 @@ static void adopt(bool by_libc)
     fsafe_rescue_adopt(self);
     if (self != NULL)
         fsafe_mutex_adopt_wait(self);
+    fsafe_python_adopt(self);
     if (fsafe_options.verbose)
         fsafe_report_note_number("child of a fork adopted; generation ", fsafe_lineage_generation());
 }
 
-void fsafe_fork_in_child(bool by_libc)
+static void be_child(bool by_libc)
 {
     if (fsafe_lineage_begin_adoption())
         adopt(by_libc);
@@ -145,10 +145,18 @@ void fsafe_fork_in_child(bool by_libc)
         leave_fork(fsafe_self);
 }
 
+void fsafe_fork_in_child(bool by_libc)
+{
+    be_child(by_libc);
+    fsafe_gate_restore_signals(fsafe_self);
+}
+
 static void in_child(void)
 {
-    fsafe_fork_in_child(true);
+    be_child(true);
     fsafe_handlers_child_allocator();
+    fsafe_gate_restore_signals(fsafe_self); /* a signal handler of the program's may allocate */
+    fsafe_python_child();
     fsafe_handlers_child();
 }
 

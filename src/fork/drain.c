@@ -12,12 +12,32 @@
 #include <time.h>
 
 /*
- * A thread that runs is out in no time; after LOOK_US, and as often, it is worth a look at what the others do. The
- * whole budget is for one that cannot run, because a busy machine does not give it a processor: who has had one for a
- * tenth of the budget and is still inside works there for long. One that sleeps in a system call may take as long as a
- * name server does: when nobody has got out for a twenty-fifth of it that is enough.
+ * A thread that runs is out in no time; after LOOK_US, and as often, it is worth a look at what the others do.
+ *
+ * Inside a call of libc's: nothing can mend that in a child, so it is worth the whole of FORKSAFE_DRAIN_MS. That is for
+ * a thread that cannot run because a busy machine does not give it a processor: who has had one for a tenth of it and is
+ * still inside works there for long. One that sleeps in a system call may take as long as a name server does: when
+ * nobody has got out for a twenty-fifth of it that is enough.
+ *
+ * With locks only: a child can take them over. It is worth FORKSAFE_DRAIN_LOCKS_MS; a tenth of it, and two looks, when
+ * all their holders sleep; six times as much as long as one of them would run but had no processor since the last look.
+ *
+ * The gate is closed for SLICE_US at a time, then everybody may go on for BREATH_US. Where one of those inside would run
+ * and gets no processor the machine is so busy that such a slice says nothing: then it is STARVED_SLICE_US.
  */
-enum { LOOK_US = 1000, YIELDS = 20, PAUSE_US = 30, WORKERS_SHARE = 10, SLEEPERS_SHARE = 25 };
+enum {
+    LOOK_US = 1000,
+    YIELDS = 2, /* each gives a whole time slice away: with 20 of them a closing took 35 ms */
+    PAUSE_US = 30,
+    WORKERS_SHARE = 10,
+    SLEEPERS_SHARE = 25,
+    ASLEEP_SHARE = 10,
+    STARVED_TIMES = 6,
+    SLICE_US = 2000,
+    STARVED_SLICE_US = 20000,
+    BREATH_US = 200,
+    BEARS = 2, /* how often a fork that could go on lets itself be overruled */
+};
 
 static uint64_t now_us(void)
 {
@@ -92,8 +112,7 @@ bool fsafe_drain_sleeps(pid_t tid)
 
 static bool is_other(const struct fsafe_thread *thread, const struct fsafe_thread *self)
 {
-    return thread != self && fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended &&
-           !atomic_load_explicit(&thread->forking, memory_order_relaxed);
+    return thread != self && fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended;
 }
 
 /* Gives up on a thread: not before it has let go of what it holds now will a fork wait for it again. */
@@ -103,68 +122,136 @@ static void give_up(struct fsafe_thread *thread)
     fsafe_ledger_mark_outlasted(fsafe_thread_spins(thread));
 }
 
-static unsigned count_inside(const struct fsafe_thread *self)
+/* One fork's drain. All times but begun_us are since then. */
+struct drain {
+    struct fsafe_thread *self;
+    uint64_t begun_us, budget_us, locks_us;
+    uint64_t next_look;
+    uint64_t last_left_us;    /* when the latest got out */
+    uint64_t holders_us;      /* since when there were only holders of locks; UINT64_MAX: there are others */
+    uint64_t starved_until_us; /* until then one is believed to be without a processor, as it was at a look */
+    unsigned fewest;
+    unsigned waiting_looks, asleep_looks;
+};
+
+/* How many are inside, and the worst of what they are in. */
+static unsigned count_inside(const struct drain *drain, enum fsafe_where *worst)
 {
     unsigned inside = 0;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;)
-        inside += is_other(fsafe_thread_slot(i), self) && fsafe_gate_is_inside(fsafe_thread_slot(i));
+    *worst = FSAFE_OUTSIDE;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        enum fsafe_where where = is_other(thread, drain->self) ? fsafe_gate_where(thread) : FSAFE_OUTSIDE;
+        inside += where != FSAFE_OUTSIDE;
+        *worst = where > *worst ? where : *worst;
+    }
     return inside;
 }
 
-/* The liveliest of those inside: as long as one runs, sleepers may be queueing for it. */
-static enum state look_at_all(const struct fsafe_thread *self, uint64_t begun_us, uint64_t budget_us)
+/*
+ * The liveliest of those who are in `where` or worse: as long as one runs, sleepers may be queueing for it. *starved:
+ * one would run and has had no processor since the last look.
+ */
+static enum state look_at_all(const struct drain *drain, enum fsafe_where where, bool *starved)
 {
-    bool calling = false;
+    bool calling = false, running = false;
+    *starved = false;
     for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
         struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (!is_other(thread, self) || !fsafe_gate_is_inside(thread))
+        if (!is_other(thread, drain->self) || fsafe_gate_where(thread) < where)
             continue;
         enum state state = state_of(thread->tid);
-        if (state == RUNNING && !has_worked_long(thread, begun_us, budget_us))
-            return RUNNING;
-        if (state == RUNNING)
-            give_up(thread);
+        if (state == RUNNING) {
+            uint64_t now = processor_us(thread->tid);
+            *starved |= now - atomic_exchange(&thread->drain_seen_us, now) < LOOK_US / 4;
+            if (!has_worked_long(thread, drain->begun_us, drain->budget_us))
+                running = true;
+            else
+                give_up(thread);
+        }
         calling |= state == IN_CALL;
     }
-    return calling ? IN_CALL : IN_WAIT;
+    return running ? RUNNING : calling ? IN_CALL : IN_WAIT;
 }
 
-static void give_up_on_all(const struct fsafe_thread *self)
+static void note_starved(struct drain *drain, bool starved, uint64_t waited)
+{
+    if (starved)
+        drain->starved_until_us = waited + (uint64_t)LOOK_US * 2;
+}
+
+/* With locks only. */
+static bool is_enough_of_holders(struct drain *drain, uint64_t waited)
+{
+    bool starved;
+    bool asleep = look_at_all(drain, FSAFE_HOLDING, &starved) != RUNNING;
+    drain->asleep_looks = asleep ? drain->asleep_looks + 1 : 0;
+    note_starved(drain, starved, waited);
+    uint64_t since = waited - drain->holders_us;
+    return drain->asleep_looks >= 2 ||
+           (since >= drain->locks_us && (since >= drain->locks_us * STARVED_TIMES || waited >= drain->starved_until_us));
+}
+
+static bool is_enough_of_callers(struct drain *drain, uint64_t waited)
+{
+    /* When all wait, and still do at the next looks, it is for somebody outside: perhaps us. */
+    bool starved;
+    enum state state = look_at_all(drain, FSAFE_CALLING, &starved);
+    note_starved(drain, starved, waited);
+    drain->waiting_looks = state == IN_WAIT ? drain->waiting_looks + 1 : 0;
+    return drain->waiting_looks >= 4 ||
+           (state == IN_CALL && waited - drain->last_left_us >= drain->budget_us / SLEEPERS_SHARE);
+}
+
+static bool is_enough(struct drain *drain, enum fsafe_where worst, uint64_t waited)
+{
+    if (waited >= drain->budget_us)
+        return true;
+    if (worst == FSAFE_CALLING)
+        drain->holders_us = UINT64_MAX;
+    else if (drain->holders_us == UINT64_MAX)
+        drain->holders_us = waited;
+    if (waited < drain->next_look)
+        return false;
+    drain->next_look = waited + (worst == FSAFE_CALLING ? LOOK_US : drain->locks_us / ASLEEP_SHARE);
+    return worst == FSAFE_CALLING ? is_enough_of_callers(drain, waited) : is_enough_of_holders(drain, waited);
+}
+
+static void give_up_on_all(const struct drain *drain)
 {
     for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
         struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (is_other(thread, self) && fsafe_gate_is_inside(thread))
+        if (is_other(thread, drain->self) && fsafe_gate_where(thread) != FSAFE_OUTSIDE)
             give_up(thread);
     }
 }
 
-/* Waits until nobody is inside, or it is no use. Returns whether nobody is. */
-static bool wait_until_empty(struct fsafe_thread *self, uint64_t begun_us)
+/*
+ * Gate closed: waits until nobody is inside or it is no use to wait any longer: true. False: the others have to breathe.
+ */
+static bool wait_until_empty(struct drain *drain)
 {
-    uint64_t budget_us = (uint64_t)fsafe_options.drain_ms * 1000;
-    uint64_t next_look = LOOK_US;
-    unsigned waiting_looks = 0;
-    unsigned inside, fewest = UINT_MAX;
-    uint64_t last_left_us = 0; /* when the latest of them got out */
-    for (unsigned round = 0; (inside = count_inside(self)) != 0; round++) {
-        uint64_t waited = now_us() - begun_us;
-        bool enough = waited >= budget_us;
-        if (inside < fewest) {
-            fewest = inside;
-            last_left_us = waited;
-            waiting_looks = 0;
+    uint64_t begin = now_us() - drain->begun_us, slice_end = begin + SLICE_US, last_end = begin + STARVED_SLICE_US;
+    enum fsafe_where worst;
+    unsigned inside;
+    for (unsigned round = 0; (inside = count_inside(drain, &worst)) != 0; round++) { /* model: look */
+        uint64_t waited = now_us() - drain->begun_us;
+        if (inside < drain->fewest) {
+            drain->fewest = inside;
+            drain->last_left_us = waited;
+            drain->waiting_looks = 0;
         }
-        if (waited >= next_look && !enough) {
-            /* When all wait, and still do at the next look, it is for somebody outside: perhaps us. */
-            enum state state = look_at_all(self, begun_us, budget_us);
-            waiting_looks = state == IN_WAIT ? waiting_looks + 1 : 0;
-            enough = waiting_looks == 2 || (state == IN_CALL && waited - last_left_us >= budget_us / SLEEPERS_SHARE);
-            next_look = waited + LOOK_US;
+        if (is_enough(drain, worst, waited)) {
+            give_up_on_all(drain); /* model: give up */
+            return true;
         }
-        if (enough) {
-            give_up_on_all(self);
+        if (waited >= slice_end && waited < drain->starved_until_us && slice_end < last_end) {
+            /* They need a processor, which those who would be let pass would take from them. */
+            slice_end = last_end;
+            fsafe_gate_insist((drain->begun_us + last_end) * 1000);
+        }
+        if (waited >= slice_end || !fsafe_gate_is_ours(drain->self))
             return false;
-        }
         if (round < YIELDS)
             FSAFE_SYS(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
         else
@@ -175,21 +262,31 @@ static bool wait_until_empty(struct fsafe_thread *self, uint64_t begun_us)
 
 void fsafe_drain_begin(struct fsafe_thread *self)
 {
-    /* A signal handler that forks while this thread is forking already finds the gate closed. */
-    if (fsafe_options.drain_ms == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR || self->gate_closed)
+    if (fsafe_options.drain_ms == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR || self->has_turn)
         return;
-    uint64_t begun_us = now_us();
-    for (;;) {
-        atomic_store(&self->forking, true);
-        bool others = fsafe_gate_close(self);
-        bool is_empty = !others || wait_until_empty(self, begun_us);
-        uint64_t until_ns = (begun_us + (uint64_t)fsafe_options.drain_ms * 1000) * 1000;
-        if (!fsafe_gate_freeze(self, until_ns))
-            continue; /* a handler has forked, which opened the gate: and this may be its child */
-        /* Somebody may have passed between the last look and the frost: nobody can any more. */
-        if (is_empty && others)
-            wait_until_empty(self, begun_us);
-        if (self->gate_frozen)
+    struct drain drain = {
+        .self = self,
+        .begun_us = now_us(),
+        .budget_us = (uint64_t)fsafe_options.drain_ms * 1000,
+        .locks_us = (uint64_t)fsafe_options.drain_locks_ms * 1000,
+        .holders_us = UINT64_MAX,
+        .fewest = UINT_MAX,
+    };
+    uint64_t until_ns = (drain.begun_us + drain.budget_us) * 1000;
+    drain.next_look = drain.locks_us / ASLEEP_SHARE;
+    bool late = false, others;
+    for (unsigned overruled = 0;;) {
+        /* In each round anew: a signal handler may have forked in between, and this be its child. */
+        atomic_store(&self->forking, fsafe_ledger_depth(fsafe_thread_locks(self)) + 1);
+        if (!fsafe_gate_close(self, late || overruled >= BEARS, &others)) {
+            late = !fsafe_gate_await_turn(until_ns);
+            continue;
+        }
+        bool ready = !others || wait_until_empty(&drain);
+        if (ready && fsafe_gate_commit(self))
             return;
+        overruled += ready;
+        fsafe_gate_open(self, fsafe_ledger_depth(fsafe_thread_locks(self)) + 1);
+        fsafe_sys_pause_us(BREATH_US);
     }
 }

@@ -19,8 +19,8 @@ _Static_assert(sizeof(((pthread_rwlock_t *)0)->__data.__readers) == 4, "the read
 _Static_assert(sizeof(((pthread_rwlock_t *)0)->__data.__cur_writer) == 4, "the writer is a thread id");
 #ifdef __LP64__
 _Static_assert(sizeof(pthread_rwlock_t) == 56, "pthread_rwlock_t");
-_Static_assert(sizeof(pthread_mutex_t) == 40, "pthread_mutex_t");
-_Static_assert(sizeof(struct fsafe_glibc_sem) <= sizeof(sem_t), "the note lies inside sem_t");
+_Static_assert(offsetof(pthread_mutex_t, __data.__kind) == 16, "pthread_mutex_t");
+_Static_assert(sizeof(struct fsafe_glibc_sem) <= sizeof(sem_t), "our words lie inside sem_t");
 #endif
 
 struct fsafe_layout fsafe_layout = {.in_place = -1};
@@ -146,20 +146,21 @@ static bool rwlock_holds(int preference, int owner)
 }
 
 #ifdef __LP64__
-/* The value is where we read it, and no call of libc's touches the note. */
+/* The value is where we read it, and no call of libc's touches our words. */
 static bool sem_holds(void)
 {
     sem_t s;
-    const uint32_t mark = 0xa5c35a3c;
     struct fsafe_glibc_sem *bytes = (struct fsafe_glibc_sem *)(void *)&s;
-    bytes->note = mark;
+    unsigned char mark[sizeof bytes->words];
+    memset(mark, 0xa5, sizeof mark);
+    memcpy((void *)&bytes->words, mark, sizeof mark);
     if (libc.sem_init(&s, 0, 1) != 0 || bytes->data != 1 || bytes->private != 0)
         return false;
     if (libc.sem_trywait(&s) != 0 || bytes->data != 0 || fsafe_layout_sem_value(&s) != 0)
         return false;
     if (libc.sem_post(&s) != 0 || bytes->data != 1)
         return false;
-    return libc.sem_destroy(&s) == 0 && bytes->note == mark;
+    return libc.sem_destroy(&s) == 0 && memcmp((void *)&bytes->words, mark, sizeof mark) == 0;
 }
 #endif
 
@@ -198,12 +199,17 @@ int fsafe_layout_probe_owner(void)
     return owner;
 }
 
+void fsafe_layout_cond_self_test(void)
+{
+    fsafe_layout.cond_in_place = cond_holds();
+}
+
 void fsafe_layout_self_test(const struct fsafe_layout_calls *calls)
 {
     libc = *calls;
     fsafe_layout = (struct fsafe_layout){.in_place = -1};
     int owner = fsafe_layout_probe_owner();
-    fsafe_layout.cond_in_place = cond_holds();
+    fsafe_layout_cond_self_test();
     bool bytes = owner == fsafe_sys_gettid();
     for (size_t i = 0; bytes && i < sizeof types / sizeof *types; i++)
         bytes = bytes_hold(types[i], owner);
@@ -220,7 +226,6 @@ void fsafe_layout_self_test(const struct fsafe_layout_calls *calls)
         fsafe_layout.rwlock_bytes = fsafe_layout.rwlock_bytes && rwlock_holds(preference, owner);
 #ifdef __LP64__
     fsafe_layout.sem_bytes = sem_holds();
-    fsafe_layout.sem_in_place = fsafe_layout.sem_bytes;
 #endif
 }
 

@@ -9,13 +9,9 @@
 
 #include "base/compiler.h"
 #include "base/sys.h"
+#include "libc/late.h"
 
-#ifdef HAVE_SYS_SINGLE_THREADED_H
-#include <sys/single_threaded.h>
-#define FSAFE_SINGLE_THREADED() __libc_single_threaded
-#else
-#define FSAFE_SINGLE_THREADED() 0
-#endif
+#define FSAFE_SINGLE_THREADED() (*fsafe_late_single_threaded != 0)
 
 /* __kind: two bits of type, then flags. Set by pthread_mutex_init and kept. */
 #define FSAFE_GLIBC_TYPE 0x3
@@ -79,6 +75,47 @@ static inline bool fsafe_layout_lock_plain(pthread_mutex_t *m, int owner)
 static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner)
 {
     return fsafe_glibc_lock_free(m, owner, fsafe_glibc_type(m));
+}
+
+static inline bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int owner)
+{
+    int type = fsafe_glibc_type(m);
+    return fsafe_layout_in_place(m) && (type == PTHREAD_MUTEX_NORMAL || type == PTHREAD_MUTEX_ADAPTIVE_NP ||
+                                        __atomic_load_n(&m->__data.__owner, __ATOMIC_RELAXED) != owner);
+}
+
+static inline bool fsafe_layout_lock_queued(pthread_mutex_t *m, int owner)
+{
+    if (__atomic_exchange_n(&m->__data.__lock, 2, __ATOMIC_ACQUIRE) != 0)
+        return false;
+    if (fsafe_glibc_type(m) == PTHREAD_MUTEX_RECURSIVE)
+        m->__data.__count = 1;
+    FSAFE_ORDER();
+    m->__data.__owner = owner;
+    m->__data.__nusers++;
+    return true;
+}
+
+static inline bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock, const struct timespec *until)
+{
+    int how = FUTEX_WAIT_BITSET_PRIVATE | (until != NULL && clock == CLOCK_REALTIME ? FUTEX_CLOCK_REALTIME : 0);
+    return FSAFE_SYS(SYS_futex, &m->__data.__lock, how, 2, until, 0, FUTEX_BITSET_MATCH_ANY) != -ETIMEDOUT;
+}
+
+static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
+{
+    enum { MOST = 100 };
+    if (fsafe_glibc_type(m) != PTHREAD_MUTEX_ADAPTIVE_NP)
+        return false;
+    int usual = m->__data.__spins * 2 + 10, spins = 0;
+    bool got = false;
+    while (!got && spins++ < (usual < MOST ? usual : MOST)) {
+        FSAFE_ARCH_RELAX();
+        got = __atomic_load_n(&m->__data.__lock, __ATOMIC_RELAXED) == 0 &&
+              fsafe_glibc_lock_free(m, owner, PTHREAD_MUTEX_ADAPTIVE_NP);
+    }
+    m->__data.__spins = (short)(m->__data.__spins + (spins - m->__data.__spins) / 8);
+    return got;
 }
 
 static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner)
@@ -154,6 +191,11 @@ static inline bool fsafe_layout_mutex_locked(const pthread_mutex_t *m)
     return (__atomic_load_n(&m->__data.__lock, __ATOMIC_ACQUIRE) & fsafe_glibc_taken_bits(m)) != 0;
 }
 
+static inline bool fsafe_layout_mutex_may_be_of(const pthread_mutex_t *m, int owner)
+{
+    return m->__data.__owner == owner;
+}
+
 static inline int fsafe_layout_mutex_owner(const pthread_mutex_t *m)
 {
     if ((m->__data.__kind & (FSAFE_GLIBC_ROBUST | FSAFE_GLIBC_PI)) != 0)
@@ -219,14 +261,12 @@ struct fsafe_glibc_sem {
     uint64_t data; /* value in the low half, number of waiters in the high */
     int private;
     int pad;
-    uint32_t note; /* glibc's struct ends before this; sem_t goes on to 32 bytes */
+    struct fsafe_sem_words words; /* glibc's struct ends before this; sem_t goes on to 32 bytes */
 };
 
-static inline _Atomic uint32_t *fsafe_layout_sem_note(sem_t *s)
+static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
 {
-    if (!fsafe_layout.sem_bytes)
-        return NULL;
-    return (_Atomic uint32_t *)(void *)&((struct fsafe_glibc_sem *)(void *)s)->note;
+    return &((struct fsafe_glibc_sem *)(void *)s)->words;
 }
 
 static inline unsigned fsafe_layout_sem_value(const sem_t *s)
@@ -253,27 +293,30 @@ static inline bool fsafe_layout_sem_is_shared(const sem_t *s)
 
 static inline void *fsafe_layout_sem_word(sem_t *s)
 {
-    return fsafe_layout.sem_in_place ? (char *)s + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0) : NULL;
+    return fsafe_layout.sem_bytes ? (char *)s + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0) : NULL;
 }
 
-static inline bool fsafe_layout_sem_post(sem_t *s)
+static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
 {
     struct fsafe_glibc_sem *sem = (struct fsafe_glibc_sem *)(void *)s;
     uint64_t seen = __atomic_load_n(&sem->data, __ATOMIC_RELAXED);
     do {
-        /* A full semaphore is libc's error to give; so is a value no lock ever has. */
-        if (!fsafe_layout.sem_in_place || (uint32_t)seen > 1)
-            return false;
+        if ((uint32_t)seen != 0)
+            return FSAFE_POST_LIBC;
     } while (!__atomic_compare_exchange_n(&sem->data, &seen, seen + 1, true, __ATOMIC_RELEASE,
                                           __ATOMIC_RELAXED));
-    if (seen >> 32 != 0) /* the futex word is the value's half */
-        fsafe_sys_futex_wake((char *)sem + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0), 1);
-    return true;
+    return seen >> 32 != 0 ? FSAFE_POST_WAKE : FSAFE_POSTED;
+}
+
+static inline void fsafe_layout_sem_wake(sem_t *s)
+{
+    /* The futex word is the value's half. */
+    fsafe_sys_futex_wake((char *)s + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0), 1);
 }
 
 #else
 
-static inline _Atomic uint32_t *fsafe_layout_sem_note(sem_t *s)
+static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
 {
     (void)s;
     return NULL;
@@ -303,10 +346,15 @@ static inline void *fsafe_layout_sem_word(sem_t *s)
     return NULL;
 }
 
-static inline bool fsafe_layout_sem_post(sem_t *s)
+static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
 {
     (void)s;
-    return false;
+    return FSAFE_POST_LIBC;
+}
+
+static inline void fsafe_layout_sem_wake(sem_t *s)
+{
+    (void)s;
 }
 
 #endif

@@ -22,6 +22,12 @@ static inline bool fsafe_layout_in_place(const pthread_mutex_t *m)
     return false;
 }
 
+static inline bool fsafe_layout_mutex_may_be_of(const pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+    return false;
+}
+
 static inline bool fsafe_layout_is_plain(const pthread_mutex_t *m)
 {
     (void)m;
@@ -40,6 +46,30 @@ static inline void fsafe_layout_unlock_plain(pthread_mutex_t *m)
 }
 
 static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+    return false;
+}
+
+static inline bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+    return false;
+}
+
+static inline bool fsafe_layout_lock_queued(pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+    return false;
+}
+
+static inline bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock, const struct timespec *until)
+{
+    (void)m, (void)clock, (void)until;
+    return true;
+}
+
+static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
 {
     (void)m, (void)owner;
     return false;
@@ -165,7 +195,7 @@ static inline bool fsafe_layout_rwlock_dismiss(pthread_rwlock_t *rwlock, const s
     return true;
 }
 
-static inline _Atomic uint32_t *fsafe_layout_sem_note(sem_t *s)
+static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
 {
     (void)s;
     return NULL;
@@ -195,10 +225,15 @@ static inline void *fsafe_layout_sem_word(sem_t *s)
     return NULL;
 }
 
-static inline bool fsafe_layout_sem_post(sem_t *s)
+static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
 {
     (void)s;
-    return false;
+    return FSAFE_POST_LIBC;
+}
+
+static inline void fsafe_layout_sem_wake(sem_t *s)
+{
+    (void)s;
 }
 
 #endif

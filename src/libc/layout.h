@@ -50,6 +50,13 @@ enum fsafe_unlocked {
     FSAFE_UNLOCK_LIBC,   /* nothing: libc has to decide, perhaps that it is an error */
 };
 
+/* What posting a semaphore in place did. */
+enum fsafe_posted {
+    FSAFE_POSTED,
+    FSAFE_POST_WAKE, /* it has a token now, and a waiter is to be woken */
+    FSAFE_POST_LIBC, /* nothing: it has a token already */
+};
+
 /* What the bytes of an rwlock said at one moment. */
 struct fsafe_rwlock_state {
     unsigned word;       /* for dismiss */
@@ -61,14 +68,20 @@ struct fsafe_rwlock_state {
     int writer;          /* 0 when nobody holds it, and for a moment while it is being taken or released */
 };
 
+/* The words of a sem_t that libc never reads or writes; what we keep in them is repair/semaphore's. */
+struct fsafe_sem_words {
+    _Atomic uint32_t note;
+    _Atomic uint32_t owner;
+    _Atomic uintptr_t site;
+};
+
 /* What the self-test found; all false until it ran. Written at start-up only. */
 struct fsafe_layout {
     bool mutex_bytes; /* the mutex questions below are answered as this libc means them */
     bool rwlock_bytes; /* so are those about rwlocks */
-    bool sem_bytes;   /* the semaphore's value and spare bytes are where we think */
+    bool sem_bytes;   /* the semaphore's value and spare bytes are where we think: it may be taken and posted in place */
     /* Flags of the mutexes that are locked in place, or a value that none has: one compare on the fast path. */
     int in_place;
-    bool sem_in_place; /* trywait and post may be done in place */
     bool cond_in_place; /* so may a signal or broadcast that nobody waits for */
 };
 extern struct fsafe_layout fsafe_layout;
@@ -97,6 +110,12 @@ struct fsafe_layout_calls {
 
 /* Fills in fsafe_layout, after fsafe_fresh_learn, and keeps the calls. Context: start-up (uses locks of its own). */
 void fsafe_layout_self_test(const struct fsafe_layout_calls *calls);
+
+/*
+ * The part about condition variables, once more when libc/fresh has learned what one looks like. Context: a thread
+ * about to make another.
+ */
+void fsafe_layout_cond_self_test(void);
 
 /*
  * Returns what this libc writes as owner when the calling thread takes a mutex. That is not always the
@@ -135,12 +154,22 @@ bool fsafe_layout_thread_may_be(pthread_t thread);
  *       whether the next three may be used: private, of an ordinary kind, self-test passed.
  *   bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner)
  *       takes a free mutex for `owner`, as libc would; false, nothing changed, when it is not free.
+ *   bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int owner)
+ *       whether `owner` may wait for it by the next three: one of those in_place names, and no error to be given.
+ *   bool fsafe_layout_lock_queued(pthread_mutex_t *m, int owner)
+ *       takes it, if it is free, as one of several who want it: whoever releases it wakes the next. If not, marks it so.
+ *   bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock, const struct timespec *until)
+ *       sleeps while it is marked so; may return for no reason. False: it is `until` (NULL: it never is).
+ *   bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
+ *       of the adaptive kind: tries for as long as libc would before it sleeps.
  *   bool fsafe_layout_relock(pthread_mutex_t *m, int owner)
  *       locks a recursive mutex that `owner` holds once more; false, nothing changed, when that is not so.
  *   enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner)
  *       unlocks as libc would and wakes a waiter; does not touch a mutex that became free afterwards.
  *   enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_t *m)
  *   bool fsafe_layout_mutex_locked(const pthread_mutex_t *m)
+ *   bool fsafe_layout_mutex_may_be_of(const pthread_mutex_t *m, int owner)
+ *       one look; false: it certainly has another owner, or none, or is no mutex.
  *   int fsafe_layout_mutex_owner(const pthread_mutex_t *m)
  *       0 when free, and for a moment while it is being taken or released.
  *   unsigned fsafe_layout_mutex_depth(const pthread_mutex_t *m)
@@ -188,8 +217,8 @@ bool fsafe_layout_thread_may_be(pthread_t thread);
  *
  * and for semaphores:
  *
- *   _Atomic uint32_t *fsafe_layout_sem_note(sem_t *s)
- *       a word in sem_t that libc never reads or writes, for our own use; NULL when there is none.
+ *   struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
+ *       NULL where sem_t has no such words. Only where the self-test found them so may they be written.
  *   unsigned fsafe_layout_sem_value(const sem_t *s)
  *   bool fsafe_layout_sem_try(sem_t *s)
  *       takes a token as libc would; false when there is none.
@@ -197,8 +226,10 @@ bool fsafe_layout_thread_may_be(pthread_t thread);
  *       whether it was initialised to be shared between processes; false as well when that is not known.
  *   void *fsafe_layout_sem_word(sem_t *s)
  *       what libc sleeps on while there is no token: 0 then. NULL: not known.
- *   bool fsafe_layout_sem_post(sem_t *s)
- *       adds a token as libc would and wakes a waiter; false, nothing changed, when libc has to decide.
+ *   enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
+ *       gives a semaphore that has no token one, as libc would.
+ *   void fsafe_layout_sem_wake(sem_t *s)
+ *       wakes a waiter after that. The semaphore may be gone.
  */
 
 #endif

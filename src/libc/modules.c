@@ -230,6 +230,7 @@ bool fsafe_modules_text(const struct fsafe_mapping *mapping, uintptr_t *from, ui
     }
     return false;
 }
+
 /*
  * Where the call begins that returns to `address`. Behind a call whose form is not known: one byte before the return,
  * which is inside of it, and that is all that tools ask.

@@ -42,6 +42,7 @@ bool fsafe_modules_find(const struct fsafe_mapping *mapping, const char *const *
 
 /* Where the module's code around `mapping->address` begins and ends. False: that is no code. Context: as above. */
 bool fsafe_modules_text(const struct fsafe_mapping *mapping, uintptr_t *from, uintptr_t *to);
+
 /* Copies the build-id of the module at `base`. Returns how many bytes it has; 0: none. */
 size_t fsafe_modules_build_id(uintptr_t base, unsigned char id[FSAFE_BUILD_ID_BYTES]);
 

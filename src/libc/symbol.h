@@ -1,5 +1,11 @@
 /*
  * libc/symbol: finds the definition that the program would have called without us.
+ *
+ * glibc: read from the symbol tables of the objects that the program started with, which never go away: without the
+ * loader, its locks, an allocation or a system call, so that a function may be bound when it is first called, in a child
+ * as well. dlsym is asked elsewhere, and about what only a function of the table knows (an indirect function). Of
+ * several versions the default one, to which a program that is linked now would be bound; dlsym(RTLD_NEXT) hands out the
+ * oldest before glibc 2.36.
  */
 #ifndef FSAFE_LIBC_SYMBOL_H
 #define FSAFE_LIBC_SYMBOL_H
@@ -7,10 +13,19 @@
 #include <stdint.h>
 
 /*
- * Returns the next definition of `name` after ours in the search order, or NULL when there is none.
- * Takes the loader's lock and may allocate: start-up only, or before it when a lock is wanted that early.
+ * Before glibc 2.34 threads were a library of their own, and libc has stand-ins that do nothing as long as that is not
+ * loaded. It is loaded now: a library that comes later with threads calls us. Context: start-up, once.
+ */
+void fsafe_symbol_start(void);
+
+/*
+ * Returns the next definition of `name` after ours in the search order, or NULL when there is none. Context: any
+ * thread, with glibc; elsewhere start-up, because it takes the loader's lock and may allocate.
  */
 void *fsafe_symbol_next(const char *name);
+
+/* Where the program's variable `name` is, or NULL. glibc only. Context: any thread. */
+void *fsafe_symbol_variable(const char *name);
 
 /*
  * Where the library lies whose `name`, not one of ours, is the program's: from *from up to, not including, *to. Both 0

@@ -17,7 +17,7 @@ enum { MOST_MET = 8 };
 static _Atomic uintptr_t met[MOST_MET];
 static _Atomic uint32_t met_count, looked_at;
 
-static uintptr_t text_from, text_to;
+uintptr_t fsafe_python_text, fsafe_python_text_bytes;
 static unsigned version;
 
 static const char *const names[] = {
@@ -43,6 +43,7 @@ _Static_assert(sizeof fsafe_python == ROWS * sizeof(uintptr_t), "the table is an
 
 void fsafe_python_off(const char *why)
 {
+    fsafe_python_text_bytes = 0;
     if (atomic_exchange(&fsafe_python_state, FSAFE_PYTHON_OFF) != FSAFE_PYTHON_OFF)
         fsafe_report_note(why);
 }
@@ -95,8 +96,11 @@ static void bind(const struct fsafe_mapping *mapping)
         fsafe_python_off("Python: this CPython is a free-threaded one: its locks are not looked after");
         return;
     }
-    if (!fsafe_modules_text(mapping, &text_from, &text_to))
+    uintptr_t from, to;
+    if (!fsafe_modules_text(mapping, &from, &to))
         return;
+    fsafe_python_text = from;
+    fsafe_python_text_bytes = to - from;
     atomic_store_explicit(&fsafe_python_state, FSAFE_PYTHON_BOUND, memory_order_release);
 }
 
@@ -122,11 +126,6 @@ unsigned fsafe_python_version(void)
     return fsafe_python_is_bound() ? version : 0;
 }
 
-bool fsafe_python_is_text(uintptr_t site)
-{
-    return fsafe_python_is_bound() && site >= text_from && site < text_to;
-}
-
 static bool is_finalizing(void)
 {
     int (*ask)(void) =
@@ -134,15 +133,26 @@ static bool is_finalizing(void)
     return ask == NULL || ask() != 0;
 }
 
-bool fsafe_python_has_gil(void)
+bool fsafe_python_is_running(void)
 {
-    if (!fsafe_python_is_bound() || !fsafe_python.Py_IsInitialized() || is_finalizing())
-        return false;
+    return fsafe_python_is_bound() && fsafe_python.Py_IsInitialized() && !is_finalizing();
+}
+
+void *fsafe_python_state_with_gil(void)
+{
     void *(*current)(void) = fsafe_python.PyThreadState_GetUnchecked != NULL
                                  ? fsafe_python.PyThreadState_GetUnchecked
                                  : fsafe_python._PyThreadState_UncheckedGet;
-    void *own = fsafe_python.PyGILState_GetThisThreadState();
-    /* To 3.11 `current` is whoever has the GIL, later it is this thread's own, if it has the GIL. */
-    return own != NULL && current != NULL && current() == own &&
+    if (!fsafe_python_is_bound() || current == NULL)
+        return NULL;
+    void *state = current();
+    /* To 3.11 it is that of whoever has the GIL, later it is this thread's own, if it has the GIL. */
+    return version >= 0x030c || state == fsafe_python.PyGILState_GetThisThreadState() ? state : NULL;
+}
+
+bool fsafe_python_has_gil(void)
+{
+    void *own = fsafe_python_is_running() ? fsafe_python_state_with_gil() : NULL;
+    return own != NULL && own == fsafe_python.PyGILState_GetThisThreadState() &&
            fsafe_python.PyThreadState_GetInterpreter(own) == fsafe_python.PyInterpreterState_Main();
 }

@@ -65,8 +65,18 @@ void fsafe_python_find(void);
 /* Its version, as 0x030d for 3.13; 0 before it is bound. Context: any thread. */
 unsigned fsafe_python_version(void);
 
-/* Whether the code at `site` is the interpreter's own. Context: any thread. */
-bool fsafe_python_is_text(uintptr_t site);
+/* Whether the code at `site` is the interpreter's own. Two loads. Context: any thread. */
+extern uintptr_t fsafe_python_text, fsafe_python_text_bytes;
+static inline bool fsafe_python_is_text(uintptr_t site)
+{
+    return site - fsafe_python_text < fsafe_python_text_bytes;
+}
+
+/* Whether the interpreter is initialized and not being finalized. Context: any thread. */
+bool fsafe_python_is_running(void);
+
+/* The state of the calling thread, if it has the GIL; else NULL. Two short calls. Context: any thread. */
+void *fsafe_python_state_with_gil(void);
 
 /*
  * Whether the calling thread holds the GIL of the main interpreter, which runs and is not being finalized: then its

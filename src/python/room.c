@@ -2,19 +2,33 @@
 #include "config.h"
 
 #include "base/options.h"
+#include "python/drain.h"
+#include "python/imports.h"
 #include "python/interpreter.h"
+#include "python/locks.h"
+#include "python/places.h"
 #include "python/room.h"
 #include "report/report.h"
 
 #include <stddef.h>
 
-/* Under the GIL, where any Python code may run. */
+/*
+ * Under the GIL, where any Python code may run. What runs meanwhile may make a thread: it finds the room started. The
+ * parts that have yet to begin know of no locks then, and that is all.
+ */
 static void start(void)
 {
     int bound = FSAFE_PYTHON_BOUND;
     if (!atomic_compare_exchange_strong(&fsafe_python_state, &bound, FSAFE_PYTHON_STARTED))
         return;
-    if (fsafe_options.verbose)
+    struct fsafe_object *type, *value, *traceback;
+    fsafe_python.PyErr_Fetch(&type, &value, &traceback);
+    if (fsafe_python_locks_start())
+        fsafe_python_drain_start();
+    fsafe_python.PyErr_Restore(type, value, traceback);
+    fsafe_python_places_start();
+    fsafe_python_imports_start();
+    if (fsafe_options.verbose && fsafe_python_is_started())
         fsafe_report_note_number("Python: looking after the locks of CPython 3.", fsafe_python_version() & 0xff);
 }
 
@@ -51,4 +65,15 @@ void fsafe_python_prepare(void)
     /* Not started here: in os.fork the interpreter holds locks of its own by now. */
     if (atomic_load_explicit(&fsafe_python_state, memory_order_acquire) == FSAFE_PYTHON_BOUND && !fsafe_python_has_gil())
         ask_to_be_called();
+}
+
+void fsafe_python_child(void)
+{
+    if (!fsafe_python_is_started() || !fsafe_python_has_gil())
+        return;
+    bool imports = fsafe_python_imports_are_orphaned();
+    /* To 3.12 each thread has a semaphore for as long as it lives. */
+    fsafe_python_places_note(imports || fsafe_python_version() < 0x030d);
+    if (imports)
+        fsafe_python_imports_drop();
 }

@@ -12,4 +12,7 @@ void fsafe_python_before_thread(void);
 /* A fork is about to be made. Context: parent, before fork, before the drain. */
 void fsafe_python_prepare(void);
 
+/* A fork was made. Context: child, alone, after adoption and the allocator's handlers. */
+void fsafe_python_child(void);
+
 #endif

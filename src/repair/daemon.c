@@ -24,7 +24,7 @@ static _Atomic bool libc_has; /* one; false: nothing that leads to the daemon is
 static bool is_connected(void)
 {
     struct stat now;
-    if (descriptor != -1 && (fstat(descriptor, &now) != 0 || !S_ISSOCK(now.st_mode) || now.st_ino != identity))
+    if (descriptor != -1 && (!fsafe_sys_stat_fd(descriptor, &now) || !S_ISSOCK(now.st_mode) || now.st_ino != identity))
         descriptor = -1;
     return descriptor != -1;
 }
@@ -41,7 +41,7 @@ static void disconnect(void)
 static bool keep(int fd, int kind)
 {
     struct stat own;
-    if (fstat(fd, &own) != 0) {
+    if (!fsafe_sys_stat_fd(fd, &own)) {
         fsafe_sys_close(fd);
         return false;
     }

@@ -48,7 +48,7 @@ static enum fsafe_verdict judge(_Atomic uint64_t *guard, uint64_t word, struct f
                                 struct fsafe_event *event)
 {
     int tid = tid_of(word);
-    struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_GUARDS_BEGUN, (uintptr_t)guard, 0, tid);
+    struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_GUARDS_BEGUN, (uintptr_t)guard, tid);
     /* The word says of which generation its owner is, so an id that is used anew is no question here. */
     if (claims.living_was_owner && !claims.vanished_owner_had_it)
         return FSAFE_PROCEED; /* it forked inside its initialiser and is in there still */

@@ -229,16 +229,14 @@ static bool is_new_place(uintptr_t site)
 }
 
 /* The latest record of `object` in the ledgers of a vanished thread. */
-static bool find_record(const struct fsafe_thread *vanished, uintptr_t object, uintptr_t *since, bool *held)
+static bool find_record(const struct fsafe_thread *vanished, uintptr_t object, uintptr_t *since)
 {
     for (unsigned of = 0; of < FSAFE_LEDGERS; of++) {
         const struct fsafe_ledger *ledger = &vanished->ledgers[of];
         uintptr_t word;
         for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
-            if (fsafe_ledger_read(ledger, i, &word, since) && (word & ~FSAFE_STAGE_MASK) == object) {
-                *held = of == FSAFE_TOKENS && (word & FSAFE_STAGE_MASK) == FSAFE_HELD;
+            if (fsafe_ledger_read(ledger, i, &word, since) && (word & ~FSAFE_STAGE_MASK) == object)
                 return true;
-            }
     }
     return false;
 }
@@ -251,12 +249,10 @@ static bool name_vanished(struct fsafe_event *event, uintptr_t object)
         const struct fsafe_thread *thread = fsafe_thread_slot(i);
         uint32_t generation = fsafe_thread_generation(thread);
         uintptr_t since;
-        bool held;
         if (generation == 0 || generation >= now || generation < youngest || object == 0 ||
-            !find_record(thread, object, &since, &held))
+            !find_record(thread, object, &since))
             continue;
         youngest = generation;
-        event->in_use = !held;
         event->holder = (struct fsafe_holder){.tid = thread->tid, .pid = thread->pid, .since = since};
         memcpy(event->holder.name, thread->name, sizeof event->holder.name);
         event->fork = fsafe_lineage_fork_after(generation);

@@ -3,6 +3,7 @@
 
 #include "base/pages.h"
 #include "base/sys.h"
+#include "libc/late.h"
 #include "repair/message.h"
 #include "repair/zone.h"
 
@@ -19,7 +20,7 @@ void fsafe_message_discard(struct fsafe_message *message)
 
 static size_t describe(int error, char *into, size_t room)
 {
-    const char *words = strerrordesc_np(error);
+    const char *words = fsafe_late_error_text(error);
     int length = words != NULL ? snprintf(into, room, "%s", words) : snprintf(into, room, "Unknown error %d", error);
     return (size_t)length;
 }

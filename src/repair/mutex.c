@@ -86,7 +86,7 @@ static bool peek_unnamed(uintptr_t lock)
 /* In company such a look proves little: the lock may be a living thread's, who then has a record of it. */
 static bool peek_unnamed_in_company(uintptr_t lock)
 {
-    return peek_unnamed(lock) && !fsafe_takeover_claims(fsafe_self, FSAFE_LOCKS, lock, 0, 0).living_is_at_it;
+    return peek_unnamed(lock) && !fsafe_takeover_claims(fsafe_self, FSAFE_LOCKS, lock, 0).living_is_at_it;
 }
 
 /*
@@ -290,7 +290,7 @@ static bool is_unnamed_still(const pthread_mutex_t *mutex, struct fsafe_thread *
     for (unsigned again = 0; again < 3; again++) {
         int owner;
         fsafe_sys_pause_us(50);
-        struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_LOCKS, lock, 0, 0);
+        struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_LOCKS, lock, 0);
         if (look(mutex, self, &owner) != UNNAMED || claims.living_is_at_it)
             return false;
     }
@@ -309,7 +309,7 @@ static enum fsafe_verdict judge(pthread_mutex_t *mutex, struct fsafe_thread *sel
     enum holder holder = look(mutex, self, &owner);
     if (holder != DOUBTFUL && holder != UNNAMED)
         return FSAFE_PROCEED;
-    struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_LOCKS, lock, 0, owner);
+    struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_LOCKS, lock, owner);
     switch (fsafe_verdict(self, FSAFE_LOCKS, owner, &claims, alone)) {
     case FSAFE_CALLERS:
         fsafe_mutex_rehome(mutex, self);

@@ -1,132 +1,144 @@
 /* repair/semaphore: see semaphore.h. */
 #include "config.h"
 
-#include "repair/filter.h"
 #include "repair/semaphore.h"
-#include "repair/verdict.h"
 
 #include <stddef.h>
 
-/* Which semaphores vanished threads may have records of. */
-static struct fsafe_filter filter;
-
-/* Whether a vanished thread may have a record of it; never wrong when it says no. Under the latch. */
-static bool may_be_orphaned(uintptr_t lock)
+static uint32_t settled_note(uintptr_t address, uint32_t seen)
 {
-    return fsafe_filter_ask(&filter, FSAFE_TOKENS, lock);
+    uint32_t first = (seen ^ (uint32_t)address << 13) & FSAFE_NOTE_FIRST;
+    return fsafe_semaphore_note_of(address, fsafe_lineage_generation()) ^ first;
 }
 
-/* The note has room for the low bits of a generation only; nobody keeps a semaphore over 32,000 of them. */
-static uint32_t born(uint32_t generation)
+bool fsafe_semaphore_is_lock(sem_t *semaphore)
 {
-    return generation & FSAFE_NOTE_BORN;
-}
-
-static uint32_t generation_of(uint32_t note)
-{
-    uint32_t now = fsafe_lineage_generation();
-    return now - ((now - note) & FSAFE_NOTE_BORN);
-}
-
-/* Empties the records of threads of this process, or of those that ended, that say they hold it. */
-static void clear_held(uintptr_t lock, bool of_ended_only)
-{
-    uintptr_t held = lock | FSAFE_HELD;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (fsafe_thread_generation(thread) == 0 || (of_ended_only && !thread->ended))
-            continue;
-        uintptr_t word, site;
-        for (uint32_t k = fsafe_ledger_depth(fsafe_thread_tokens(thread)); k > 0; k--)
-            if (fsafe_ledger_read(fsafe_thread_tokens(thread), k, &word, &site) && word == held)
-                fsafe_ledger_clear(fsafe_thread_tokens(thread), k, held);
-    }
+    const struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
+    uintptr_t address = (uintptr_t)semaphore;
+    if (words == NULL || !fsafe_layout.sem_bytes)
+        return false;
+    uint32_t note = fsafe_semaphore_note(words);
+    uint32_t generation = ((note ^ (uint32_t)address << 13) & ~FSAFE_NOTE_FIRST);
+    return note != 0 && generation - 1 < fsafe_lineage_generation();
 }
 
 void fsafe_semaphore_born(sem_t *semaphore, int process_shared, unsigned value)
 {
-    _Atomic uint32_t *note = fsafe_layout_sem_note(semaphore);
-    if (note == NULL)
+    struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
+    if (words == NULL || !fsafe_layout.sem_bytes)
         return;
-    if (process_shared) {
-        atomic_store_explicit(note, 0, memory_order_relaxed); /* the address may have been a lock's */
-        return;
-    }
-    /* Threads that ended with an older one at this address in their hands say nothing about this one. */
-    if (fsafe_thread_any_ended())
-        clear_held((uintptr_t)semaphore, true);
-    uint32_t text = fsafe_semaphore_note_of((uintptr_t)semaphore) | born(fsafe_lineage_generation());
-    atomic_store_explicit(note, value == 1 ? text : text | FSAFE_NOTE_EVENT, memory_order_relaxed);
+    bool may_be_lock = !process_shared && value == 1;
+    uint32_t note = fsafe_semaphore_note_of((uintptr_t)semaphore, fsafe_lineage_generation()) ^ FSAFE_NOTE_FIRST;
+    atomic_store_explicit(&words->owner, 0, memory_order_relaxed);
+    atomic_store_explicit(&words->note, may_be_lock ? note : 0, memory_order_release);
 }
 
-void fsafe_semaphore_dies(sem_t *semaphore)
+/* Whoever has the token by the words has it no more. */
+static void forget_owner(struct fsafe_sem_words *words, const sem_t *semaphore)
 {
-    _Atomic uint32_t *note = fsafe_layout_sem_note(semaphore);
-    if (note != NULL && fsafe_semaphore_is_lock(semaphore))
-        atomic_store_explicit(note, 0, memory_order_relaxed);
+    struct fsafe_thread *owner =
+        fsafe_thread_of_ticket(atomic_exchange_explicit(&words->owner, 0, memory_order_relaxed));
+    if (owner != NULL)
+        atomic_fetch_add_explicit(fsafe_semaphore_is_first(words, semaphore) ? &owner->first_tokens_gone
+                                                                             : &owner->tokens_gone,
+                                  1, memory_order_relaxed);
 }
 
 void fsafe_semaphore_is_event(sem_t *semaphore)
 {
-    atomic_fetch_or_explicit(fsafe_layout_sem_note(semaphore), FSAFE_NOTE_EVENT, memory_order_relaxed);
+    struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
+    forget_owner(words, semaphore);
+    atomic_store_explicit(&words->note, 0, memory_order_relaxed);
 }
 
-void fsafe_semaphore_handed_over(sem_t *semaphore)
+void fsafe_semaphore_dies(sem_t *semaphore)
 {
-    fsafe_semaphore_is_event(semaphore);
-    clear_held((uintptr_t)semaphore, false);
+    if (fsafe_semaphore_is_lock(semaphore))
+        fsafe_semaphore_is_event(semaphore);
 }
 
-/* Whether it began, or was settled, in this very generation. */
-static bool is_settled(sem_t *semaphore)
+static void settle(struct fsafe_sem_words *words, const sem_t *semaphore)
 {
-    uint32_t note = atomic_load_explicit(fsafe_layout_sem_note(semaphore), memory_order_relaxed);
-    return (note & FSAFE_NOTE_BORN) == born(fsafe_lineage_generation());
+    uint32_t seen = fsafe_semaphore_note(words);
+    while (seen != 0 && /* another thread may be making it an event */
+           !atomic_compare_exchange_weak_explicit(&words->note, &seen, settled_note((uintptr_t)semaphore, seen),
+                                                  memory_order_release, memory_order_relaxed))
+        ;
 }
 
-static void settle(sem_t *semaphore)
+void fsafe_semaphore_goes_back(struct fsafe_sem_words *words, const sem_t *semaphore)
 {
-    _Atomic uint32_t *note = fsafe_layout_sem_note(semaphore);
-    uint32_t seen = atomic_load_explicit(note, memory_order_relaxed);
-    uint32_t settled;
-    do /* another thread may be marking it as an event */
-        settled = (seen & ~FSAFE_NOTE_BORN) | born(fsafe_lineage_generation());
-    while (!atomic_compare_exchange_weak_explicit(note, &seen, settled, memory_order_relaxed,
-                                                  memory_order_relaxed));
+    uint32_t seen = fsafe_semaphore_note(words);
+    if (seen != 0 && fsafe_semaphore_is_first(words, semaphore)) /* another thread may be making it an event */
+        atomic_compare_exchange_strong_explicit(&words->note, &seen, seen ^ FSAFE_NOTE_FIRST, memory_order_relaxed,
+                                                memory_order_relaxed);
 }
 
-static struct fsafe_claims claims_of(sem_t *semaphore, const struct fsafe_thread *self)
+/* At a fork, and not by its own end before. */
+static bool is_vanished(const struct fsafe_thread *thread)
 {
-    uint32_t note = atomic_load_explicit(fsafe_layout_sem_note(semaphore), memory_order_relaxed);
-    return fsafe_takeover_claims(self, FSAFE_TOKENS, (uintptr_t)semaphore, generation_of(note), 0);
+    return fsafe_thread_is_vanished(thread) && !thread->ended;
+}
+
+/* The latest vanished thread that was taking or posting it; NULL as well if the caller is, whom a signal interrupted. */
+static const struct fsafe_thread *find_at_it(uintptr_t semaphore, const struct fsafe_thread *self)
+{
+    const struct fsafe_thread *found = NULL;
+    if (atomic_load_explicit(&self->at_token, memory_order_relaxed) == semaphore)
+        return NULL;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        const struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (is_vanished(thread) && atomic_load_explicit(&thread->at_token, memory_order_relaxed) == semaphore &&
+            (found == NULL || fsafe_thread_generation(found) < fsafe_thread_generation(thread)))
+            found = thread;
+    }
+    return found;
+}
+
+/*
+ * The vanished thread that has the token of a lock that is not settled; NULL: none. Since nobody takes one before it is
+ * settled, the words speak of the time before the fork. One that a thread took and never gave back before it ended was
+ * no lock's: somebody is to post it.
+ */
+static const struct fsafe_thread *find_vanished(sem_t *semaphore, const struct fsafe_thread *self)
+{
+    uint32_t owner = fsafe_semaphore_owner(fsafe_layout_sem_words(semaphore));
+    if (fsafe_layout_sem_value(semaphore) != 0)
+        return NULL;
+    if (owner == 0)
+        return find_at_it((uintptr_t)semaphore, self);
+    const struct fsafe_thread *thread = fsafe_thread_of_ticket(owner);
+    return thread != NULL && is_vanished(thread) ? thread : NULL;
 }
 
 /* Under the latch. */
-static enum fsafe_verdict judge(sem_t *semaphore, const struct fsafe_thread *self, bool would_wait,
-                                struct fsafe_event *event)
+static enum fsafe_verdict judge(sem_t *semaphore, struct fsafe_thread *self, bool would_wait, struct fsafe_event *event)
 {
-    if (fsafe_layout_sem_value(semaphore) != 0 || !fsafe_semaphore_is_lock(semaphore) ||
-        !may_be_orphaned((uintptr_t)semaphore))
+    struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
+    if (!fsafe_semaphore_is_lock(semaphore) || fsafe_semaphore_is_settled(words, semaphore))
         return FSAFE_PROCEED;
-    struct fsafe_claims claims = claims_of(semaphore, self);
-    /*
-     * There is one token: where a living thread has it, the dead have none. And one that a thread took and
-     * never gave back before it ended was no lock's: somebody is to post it.
-     */
-    enum fsafe_held_by holder = fsafe_verdict(self, FSAFE_TOKENS, 0, &claims, false);
-    if (holder != FSAFE_VANISHEDS)
-        return holder == FSAFE_UNSURE ? FSAFE_UNDECIDED : FSAFE_PROCEED;
+    const struct fsafe_thread *vanished = find_vanished(semaphore, self);
+    if (vanished == NULL) {
+        if (fsafe_layout_sem_value(semaphore) != 0)
+            forget_owner(words, semaphore); /* of a token that went back past us */
+        settle(words, semaphore);
+        return FSAFE_PROCEED;
+    }
+    const struct fsafe_claims claims = {
+        .vanished = (struct fsafe_thread *)vanished,
+        .since = fsafe_semaphore_owner(words) != 0 ? atomic_load_explicit(&words->site, memory_order_relaxed) : 0,
+    };
     if (!fsafe_takeover_decide(event, &claims, would_wait))
         return FSAFE_STUCK;
-    settle(semaphore);
+    forget_owner(words, semaphore);
+    fsafe_semaphore_taken(words, self, fsafe_semaphore_count(words, semaphore, self), event->wanted_at);
+    settle(words, semaphore);
     return FSAFE_TAKEN;
 }
 
 enum fsafe_verdict fsafe_semaphore_judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site,
                                          bool would_wait)
 {
-    if (is_settled(semaphore))
-        return FSAFE_PROCEED;
     struct fsafe_event event = {
         .lock = "semaphore",
         .kind = "used as a lock",
@@ -134,43 +146,55 @@ enum fsafe_verdict fsafe_semaphore_judge(sem_t *semaphore, struct fsafe_thread *
         .wanted_at = site,
     };
     struct fsafe_sigset old;
-    atomic_store_explicit(&self->asking, (uintptr_t)semaphore, memory_order_release);
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
     enum fsafe_verdict verdict = judge(semaphore, self, would_wait, &event);
     fsafe_latch_release(&fsafe_takeover_latch, &old);
-    if (verdict == FSAFE_PROCEED || verdict == FSAFE_TAKEN)
-        atomic_store(&self->asking, 0); /* before the real call takes it, on any machine */
     fsafe_takeover_tell(&event);
     return verdict;
 }
 
-bool fsafe_semaphore_settle(sem_t *semaphore, const struct fsafe_thread *self)
+/* Under the latch, where the lock is not settled. */
+static bool settle_for_post(sem_t *semaphore, const struct fsafe_thread *self)
 {
-    if (is_settled(semaphore))
-        return false;
-    bool had = false;
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    if (may_be_orphaned((uintptr_t)semaphore))
-        had = claims_of(semaphore, self).vanished != NULL;
-    settle(semaphore);
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
-    return had;
+    struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
+    bool own = fsafe_semaphore_owner(words) == self->ticket;
+    if (own || find_vanished(semaphore, self) != NULL) {
+        if (!own)
+            forget_owner(words, semaphore);
+        settle(words, semaphore);
+    } else {
+        fsafe_semaphore_is_event(semaphore);
+    }
+    return own;
 }
 
-/* A copy of the semaphore, if its memory is still there and the copy is one of a lock that is taken. */
-static bool peek_taken_lock(uintptr_t address)
+bool fsafe_semaphore_is_own(sem_t *semaphore, const struct fsafe_thread *self)
 {
-    sem_t bytes;
-    if (!fsafe_sys_peek(address, &bytes, sizeof bytes))
-        return false;
-    const _Atomic uint32_t *note = fsafe_layout_sem_note(&bytes);
-    return note != NULL && fsafe_layout_sem_value(&bytes) == 0 &&
-           (*note & ~FSAFE_NOTE_BORN) == fsafe_semaphore_note_of(address);
+    const struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
+    if (!fsafe_semaphore_is_settled(words, semaphore)) {
+        struct fsafe_sigset old;
+        fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+        bool asked = fsafe_semaphore_is_lock(semaphore) && !fsafe_semaphore_is_settled(words, semaphore);
+        bool own = asked && settle_for_post(semaphore, self);
+        fsafe_latch_release(&fsafe_takeover_latch, &old);
+        if (asked)
+            return own;
+    }
+    if (fsafe_semaphore_owner(words) == self->ticket)
+        return true;
+    fsafe_semaphore_is_event(semaphore);
+    return false;
 }
 
-bool fsafe_semaphore_is_stale(uintptr_t lock, void *context)
+/* Of its tokens; none where more are gone than it took: it may be giving one back just now. */
+static uint32_t count_held(uint32_t taken, const _Atomic uint32_t *gone)
 {
-    (void)context;
-    return (lock & FSAFE_STAGE_MASK) != FSAFE_HELD || !peek_taken_lock(lock & ~FSAFE_STAGE_MASK);
+    uint32_t held = taken - atomic_load_explicit(gone, memory_order_relaxed);
+    return held <= INT32_MAX ? held : 0;
+}
+
+bool fsafe_semaphore_thread_has_one(const struct fsafe_thread *thread, uint32_t kept)
+{
+    return count_held(thread->tokens, &thread->tokens_gone) +
+               count_held(thread->first_tokens, &thread->first_tokens_gone) > kept;
 }

@@ -111,7 +111,7 @@ static enum fsafe_verdict judge(uintptr_t lock, struct fsafe_thread *self, bool 
         thin_out(0, always);
     if (!may_be_orphaned(lock))
         return FSAFE_PROCEED;
-    struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_SPINS, lock, 0, 0);
+    struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_SPINS, lock, 0);
     enum fsafe_held_by holder = fsafe_verdict(self, FSAFE_SPINS, 0, &claims, false);
     if (holder != FSAFE_VANISHEDS)
         return holder == FSAFE_UNSURE ? FSAFE_UNDECIDED : FSAFE_PROCEED;

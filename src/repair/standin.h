@@ -8,7 +8,6 @@
 #include "base/compiler.h"
 #include "repair/rescue.h"
 #include "track/gate.h"
-#include "track/lineage.h"
 
 /*
  * Whether a stand-in is to do the work. `what` names the call in the line, `site` the place that makes it. Told once
@@ -24,13 +23,5 @@ bool fsafe_standin_is_needed(enum fsafe_region region, const char *what, uintptr
  * vague one. errno kept. Context: child.
  */
 bool fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site, uintptr_t frame);
-
-/* The same, in any process, for the function that it is inlined into. */
-static inline __attribute__((always_inline)) bool fsafe_standin_is_missing(enum fsafe_region region, const char *what,
-                                                                           uintptr_t site)
-{
-    return FSAFE_UNLIKELY(fsafe_lineage_is_child()) &&
-           fsafe_standin_warn(region, what, site, (uintptr_t)__builtin_frame_address(0));
-}
 
 #endif

@@ -219,7 +219,7 @@ static enum fsafe_verdict judge(FILE *stream, struct fsafe_thread *self, bool wo
     struct search search = {.owner = lock.owner};
     if (recorded)
         each_orphan(address, find_it, &search);
-    struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_FILES, address, 0, 0);
+    struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_FILES, address, 0);
     if (search.found == NULL) {
         /* Nobody on record: a printf of a vanished thread if there is but one thread, else of a living one. */
         if (lock.owner == self->handle || is_interrupted_here(self, address) || !fsafe_takeover_is_alone())

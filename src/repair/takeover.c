@@ -37,7 +37,7 @@ static bool is_at_it_twice(const struct fsafe_ledger *ledger, enum fsafe_ledger_
 }
 
 struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum fsafe_ledger_of of, uintptr_t lock,
-                                          uint32_t born, int owner)
+                                          int owner)
 {
     struct fsafe_claims claims;
     memset(&claims, 0, sizeof claims);
@@ -50,22 +50,19 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
         uint32_t generation = fsafe_thread_generation(thread);
         enum fsafe_stage stage;
         uintptr_t site;
-        if (generation == 0 || generation < born || thread == self)
+        if (generation == 0 || thread == self)
             continue;
         bool named = fsafe_thread_is_or_was(thread, owner);
         claims.living_was_owner |= generation == now && named;
         if (!find_record(&thread->ledgers[of], of, lock, &stage, &site))
             continue;
-        if (thread->ended && (generation == now || of == FSAFE_TOKENS)) {
+        if (thread->ended && generation == now) {
             claims.died_with_it = true;
             continue;
         }
         if (generation == now) {
             claims.living_owner_has_it |= named;
-            if (stage == FSAFE_HELD)
-                claims.living_holds = true;
-            else if (atomic_load_explicit(&thread->asking, memory_order_acquire) != lock)
-                claims.living_is_at_it = true;
+            claims.living_is_at_it |= atomic_load_explicit(&thread->asking, memory_order_acquire) != lock;
             continue;
         }
         claims.vanished_held |= stage == FSAFE_HELD;

@@ -32,24 +32,21 @@ struct fsafe_claims {
     struct fsafe_thread *vanished; /* who held it at fork, or else was at it; NULL: nobody is recorded */
     uintptr_t since;               /* where it took it */
     bool vanished_held;            /* one of those records says held */
-    bool living_holds;             /* a thread of this process has it (semaphores: stage held) */
     bool living_is_at_it;          /* one may be taking or releasing it now */
     bool living_was_owner;         /* one is called `owner`, or was before it forked */
     bool living_owner_has_it;      /* and has a record of the lock */
     bool vanished_owner_had_it;    /* one of the vanished was called `owner` and has a record of the lock */
     bool own_at_it;                /* `self` has a record besides the latest, which is this call's */
-    /* One ended and never released it: in this process, or for a semaphore in any before it as well. */
-    bool died_with_it;
+    bool died_with_it;             /* one of this process ended and never released it */
 };
 
 /*
- * Asks all ledgers about `lock`. Vanished threads of generations before `born`, in which the lock was
- * initialised, speak of an older object at that address and are not heard; 0 hears all. `owner` is whom the
- * lock's bytes name, 0 if nobody. `self` is left out but for own_at_it.
+ * Asks all ledgers about `lock`. `owner` is whom the lock's bytes name, 0 if nobody. `self` is left out but for
+ * own_at_it.
  * Context: child, under the latch.
  */
 struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum fsafe_ledger_of of, uintptr_t lock,
-                                          uint32_t born, int owner);
+                                          int owner);
 
 /*
  * Whether the calling thread is all there is. A vfork child is one thread, too, and shares the memory of others.

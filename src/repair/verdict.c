@@ -28,11 +28,7 @@ static enum fsafe_held_by of_named(const struct fsafe_thread *self, int owner, c
 
 static enum fsafe_held_by of_unnamed(enum fsafe_ledger_of of, const struct fsafe_claims *claims, bool alone)
 {
-    if (claims->living_holds || claims->died_with_it)
-        return FSAFE_LIVINGS;
-    if (of == FSAFE_TOKENS && claims->vanished_held)
-        return FSAFE_VANISHEDS;
-    if (of != FSAFE_TOKENS && claims->own_at_it)
+    if (claims->died_with_it || claims->own_at_it)
         return FSAFE_LIVINGS;
     /* Of a mutex the survey has marked the records as held; while the caller is alone it needs none. */
     bool known = of == FSAFE_LOCKS ? alone || claims->vanished_held : claims->vanished != NULL;

@@ -12,14 +12,20 @@
  *     7  a thread ended with it, or may have: it is as stuck as without a fork                 a living thread's
  *     8  else                                                                                  a vanished thread's
  *
- *   The bytes name nobody (a mutex that is just taken or released; semaphores, spin locks)
- *     1  a living thread says that it has it, or one ended with it                             a living thread's
- *     2  a vanished thread's record says held, and of this kind that is certain (semaphores)   a vanished thread's
- *     3  the caller was at it already: a signal handler interrupted that call                  a living thread's
- *     4  the caller is alone, or a vanished thread is known to have been at it:
+ *   The bytes name nobody (a mutex that is just taken or released; spin locks)
+ *     1  a thread ended with it                                                                a living thread's
+ *     2  the caller was at it already: a signal handler interrupted that call                  a living thread's
+ *     3  the caller is alone, or a vanished thread is known to have been at it:
  *        a living thread may be at it now                                                      unsure: ask again
  *        else                                                                                  a vanished thread's
- *     5  else                                                                                  a living thread's
+ *     4  else                                                                                  a living thread's
+ *
+ *   A semaphore used as a lock names its owner by a ticket, which no other thread ever has (repair/semaphore)
+ *     1  the ticket is the caller's                                                            the caller's
+ *     2  it is a vanished thread's                                                             a vanished thread's
+ *     3  it is anybody else's: that thread ended with it, or took it after the fork            a living thread's
+ *     4  none, and the token is gone: the caller is taking or posting it, or no vanished was   a living thread's
+ *     5  else                                                                                  a vanished thread's
  *
  * Rows 2 and 3 stand before the kernel because ids are used anew: a thread of the child may have the id of a vanished
  * one. A record is made before the lock is asked for, so whoever of the living has the lock has a record. A record that

@@ -21,6 +21,7 @@ struct fsafe_source {
     char function[64];
     unsigned line;     /* 0: unknown */
     char thread[32];   /* what the interpreter calls the thread */
+    bool at_fork;      /* of a holder: not where it took the lock, but where it was when it vanished */
 };
 
 /* A thread that held or wanted the lock when the process was forked. */

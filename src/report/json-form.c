@@ -82,6 +82,7 @@ static void put_source(struct fsafe_text *text, const struct fsafe_source *sourc
         put_number(text, "line", source->line);
     put_known(text, "function", source->function);
     put_known(text, "thread", source->thread);
+    put_known(text, "moment", source->at_fork ? "fork" : "");
     fsafe_text_char(text, '}');
 }
 

@@ -8,6 +8,7 @@
 #include "report/report.h"
 #include "report/tally.h"
 
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -166,8 +167,15 @@ static void find_places(struct work *work)
     for (unsigned i = 0; i < FSAFE_PLACES; i++)
         mappings[i].path = work->paths[i];
     fsafe_maps_find(mappings, FSAFE_PLACES);
+    const struct fsafe_source *sources[FSAFE_PLACES] = {
+        [FSAFE_WANTED_PLACE] = event->wanted_in,
+        [FSAFE_SINCE_PLACE] = event->holder.source,
+    };
     for (unsigned i = 0; i < FSAFE_PLACES; i++) {
         struct fsafe_place *place = &work->details.places[i];
+        /* An interpreter's instruction lies where the program can write: its source says all. */
+        if (sources[i] != NULL && mappings[i].found && mappings[i].writable)
+            continue;
         fsafe_modules_place(&mappings[i], i != FSAFE_LOCK_PLACE, place);
         if (place->module[0] != '\0' && work->paths[i][0] == '/' && fsafe_tally_is_new_module(work->paths[i])) {
             struct fsafe_new_module *module = &work->details.new_modules[work->details.new_module_count++];
@@ -216,8 +224,29 @@ static void tell_without_memory(const struct fsafe_event *event)
     end_line(&line);
 }
 
-void fsafe_report_event(const struct fsafe_event *event)
+static const struct fsafe_report_sources *_Atomic known_sources;
+
+void fsafe_report_know_sources(const struct fsafe_report_sources *sources)
 {
+    atomic_store_explicit(&known_sources, sources, memory_order_release);
+}
+
+static void find_sources(struct fsafe_event *event, struct fsafe_source *wanted_in, struct fsafe_source *held_in)
+{
+    const struct fsafe_report_sources *known = atomic_load_explicit(&known_sources, memory_order_acquire);
+    if (known == NULL)
+        return;
+    if (event->wanted_in == NULL && known->here(wanted_in))
+        event->wanted_in = wanted_in;
+    if (event->holder.source == NULL && known->held(&event->holder, held_in))
+        event->holder.source = held_in;
+}
+
+void fsafe_report_event(const struct fsafe_event *told)
+{
+    struct fsafe_source wanted_in, held_in;
+    struct fsafe_event copy = *told, *event = &copy;
+    find_sources(event, &wanted_in, &held_in);
     uint64_t times = fsafe_tally_count(event);
     /* A child that hangs is named, each. */
     bool all = fsafe_options.verbose || fsafe_options.mode == FSAFE_MODE_ABORT || event->deed >= FSAFE_HANGS;

@@ -17,6 +17,16 @@ void fsafe_report_know_stderr(void);
 /* With the options read: remembers the directory that a relative FORKSAFE_LOG starts from. Context: start-up. */
 void fsafe_report_start(void);
 
+/* What an interpreter knows of places in its program. Each returns false where it knows none. */
+struct fsafe_report_sources {
+    bool (*here)(struct fsafe_source *place); /* where the calling thread is */
+    /* Where a vanished thread took the lock, or was when it vanished. */
+    bool (*held)(const struct fsafe_holder *holder, struct fsafe_source *place);
+};
+
+/* From now on events name such places, too. Context: any thread. */
+void fsafe_report_know_sources(const struct fsafe_report_sources *sources);
+
 /* One line about a lock. */
 void fsafe_report_event(const struct fsafe_event *event);
 

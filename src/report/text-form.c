@@ -193,16 +193,18 @@ void fsafe_text_form(struct fsafe_text *text, const struct fsafe_details *detail
     put_first_line(text, details);
     if (details->again)
         return;
-    if (event->holder.since != 0) {
+    if (details->places[FSAFE_SINCE_PLACE].address != 0) {
         begin_detail(text, "since ");
         put_place(text, &details->places[FSAFE_SINCE_PLACE]);
     }
     if (event->holder.source != NULL) {
-        begin_detail(text, "since ");
+        begin_detail(text, event->holder.source->at_fork ? "at fork in " : "since ");
         put_source(text, event->holder.source);
     }
-    begin_detail(text, "wanted in ");
-    put_place(text, &details->places[FSAFE_WANTED_PLACE]);
+    if (details->places[FSAFE_WANTED_PLACE].address != 0) {
+        begin_detail(text, "wanted in ");
+        put_place(text, &details->places[FSAFE_WANTED_PLACE]);
+    }
     if (event->wanted_in != NULL) {
         begin_detail(text, "wanted in ");
         put_source(text, event->wanted_in);

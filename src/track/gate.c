@@ -19,10 +19,28 @@
 /* <linux/membarrier.h> is younger than the kernels we meet. */
 enum { PRIVATE_EXPEDITED = 1 << 3, REGISTER_PRIVATE_EXPEDITED = 1 << 4 };
 
-/* How many of the forks that have closed the gate have frozen it: one, if nobody was stuck. */
-static _Atomic uint32_t freezers FSAFE_FORK_STATE;
+/*
+ * The gate's word, fsafe_ledger_closers. CLOSED: closed by those who drain, and revocable: by a thread that has been
+ * stopped for too long, or at the end of a slice. USER: how many share that closing, from their entry to the end of
+ * their forks; nobody closes it anew before all of an older closing have gone, so that CLOSED is always of the closing
+ * that a user has entered. FIRM: how many forks have committed, or closed it for good to begin with.
+ */
+enum { CLOSED = 1, USER = 2, USERS = 0xfe, FIRM = 0x100 };
 
-/* A word that changes when one of these forks is over, and how many threads sleep until it does. */
+/*
+ * A closing may be entered by so many, while it is so young. Who has been stopped for STOPPED_NS opens it. After a
+ * closing that stopped somebody it stays open for as long, but for no longer than OPEN_NS: the stopped have to pass.
+ */
+enum { SHARERS = 16, SHARE_NS = 2000000, STOPPED_NS = 3000000, OPEN_NS = 2000000 };
+
+/* When the gate was closed last, and when it may be again. */
+static _Atomic uint64_t closed_ns FSAFE_FORK_STATE;
+static _Atomic uint64_t open_until_ns FSAFE_FORK_STATE;
+
+/* Nobody revokes a closing before this. */
+static _Atomic uint64_t insists_ns FSAFE_FORK_STATE;
+
+/* A word that changes whenever a thread opens the gate or leaves a closing, and how many threads sleep until then. */
 static _Atomic uint32_t turns FSAFE_FORK_STATE;
 static _Atomic uint32_t sleepers FSAFE_FORK_STATE;
 
@@ -31,6 +49,7 @@ static _Atomic uint32_t expired = UINT32_MAX;
 
 /* --- Inside ------------------------------------------------------------------------------------------ */
 
+_Static_assert((uint32_t)SHARERS * USER <= USERS, "the users have room in the word");
 _Static_assert(FSAFE_REGIONS <= 64, "a region fits into its bits");
 
 /*
@@ -121,7 +140,7 @@ struct fsafe_thread *fsafe_gate_find_vanished(uint32_t regions, uintptr_t *site)
     return latest;
 }
 
-/* How many mutexes the thread has a record of and has left, because it waits for a condition. */
+/* Where nothing can be marked: how many mutexes the thread has a record of and has left, waiting for a condition. */
 static uint32_t count_left(struct fsafe_thread *thread)
 {
     uint32_t left = 0;
@@ -132,10 +151,29 @@ static uint32_t count_left(struct fsafe_thread *thread)
     return left;
 }
 
-bool fsafe_gate_is_inside(struct fsafe_thread *thread)
+enum fsafe_where fsafe_gate_where(struct fsafe_thread *thread)
 {
-    return fsafe_ledger_count_fresh(fsafe_thread_locks(thread)) > count_left(thread) ||
-           fsafe_ledger_count_fresh(fsafe_thread_spins(thread)) > 0;
+    const struct fsafe_ledger *locks = fsafe_thread_locks(thread);
+    const struct fsafe_records *records = atomic_load_explicit(&locks->records, memory_order_acquire);
+    uint32_t depth = atomic_load_explicit(&locks->depth, memory_order_acquire);
+    uint32_t below = atomic_load(&thread->forking); /* what it forks with is nobody's business */
+    uint32_t left = FSAFE_OUTLASTED == 0 ? count_left(thread) : 0;
+    enum fsafe_where where = FSAFE_OUTSIDE;
+    for (uint32_t i = below == 0 ? 1 : below; records != NULL && i <= depth && i < records->capacity; i++) {
+        uintptr_t word = atomic_load_explicit(&records->record[i].lock, memory_order_relaxed);
+        if ((word & FSAFE_OUTLASTED) != 0)
+            continue;
+        /* Reserved and not filled in yet: on the way in. */
+        if (word == 0 || fsafe_gate_is_region(word))
+            return FSAFE_CALLING;
+        if (left > 0)
+            left--;
+        else
+            where = FSAFE_HOLDING;
+    }
+    if (where == FSAFE_OUTSIDE && below == 0 && fsafe_ledger_count_fresh(fsafe_thread_spins(thread)) > 0)
+        where = FSAFE_HOLDING;
+    return where;
 }
 
 /* --- The gate ---------------------------------------------------------------------------------------- */
@@ -182,53 +220,127 @@ static bool has_others(const struct fsafe_thread *self)
     return false;
 }
 
-bool fsafe_gate_close(struct fsafe_thread *self)
-{
-    /* In one piece: a signal handler may fork, and its child goes on here. */
-    struct fsafe_sigset old;
-    fsafe_sys_block_signals(&old);
-    atomic_fetch_add(&fsafe_ledger_closers, 1);
-    self->gate_closed = true;
-    fsafe_sys_restore_signals(&old);
-    bool others = has_others(self);
-    if (others)
-        barrier_everywhere();
-    return others;
-}
-
-void fsafe_gate_open(struct fsafe_thread *self)
-{
-    if (!self->gate_closed)
-        return;
-    struct fsafe_sigset old;
-    fsafe_sys_block_signals(&old);
-    atomic_fetch_sub(&fsafe_ledger_closers, 1);
-    if (self->gate_frozen)
-        atomic_fetch_sub(&freezers, 1);
-    self->gate_closed = self->gate_frozen = false;
-    atomic_fetch_add(&turns, 1);
-    fsafe_sys_restore_signals(&old);
-    if (atomic_load(&sleepers) != 0)
-        fsafe_sys_futex_wake(&turns, INT32_MAX);
-}
-
-void fsafe_gate_reset(struct fsafe_thread *self)
-{
-    if (atomic_load_explicit(&fsafe_ledger_closers, memory_order_relaxed) != 0)
-        atomic_store_explicit(&fsafe_ledger_closers, 0, memory_order_relaxed);
-    if (atomic_load_explicit(&freezers, memory_order_relaxed) != 0)
-        atomic_store_explicit(&freezers, 0, memory_order_relaxed);
-    if (atomic_load_explicit(&sleepers, memory_order_relaxed) != 0)
-        atomic_store_explicit(&sleepers, 0, memory_order_relaxed);
-    if (self != NULL)
-        self->gate_closed = self->gate_frozen = false;
-}
-
 uint64_t fsafe_gate_now_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static bool is_closed(void)
+{
+    return (atomic_load(&fsafe_ledger_closers) & ~(uint32_t)USERS) != 0;
+}
+
+static void wake_sleepers(void)
+{
+    atomic_fetch_add(&turns, 1);
+    if (atomic_load(&sleepers) != 0)
+        fsafe_sys_futex_wake(&turns, INT32_MAX);
+}
+
+/* What becomes of the word when somebody enters, at `now`; 0: not yet. */
+static uint32_t entered(uint32_t seen, bool firm, uint64_t now)
+{
+    if (firm)
+        return seen + FIRM;
+    if ((seen & CLOSED) != 0)
+        return (seen & USERS) < SHARERS * USER && now - atomic_load(&closed_ns) < SHARE_NS ? seen + USER : 0;
+    return seen == 0 && now >= atomic_load(&open_until_ns) ? CLOSED + USER : 0;
+}
+
+bool fsafe_gate_close(struct fsafe_thread *self, bool firm, bool *others)
+{
+    struct fsafe_sigset old;
+    fsafe_sys_block_signals(&old);
+    uint64_t now = fsafe_gate_now_ns();
+    uint32_t seen = atomic_load(&fsafe_ledger_closers), next;
+    do
+        next = entered(seen, firm, now);
+    while (next != 0 && !atomic_compare_exchange_weak(&fsafe_ledger_closers, &seen, next));
+    if (next == 0) {
+        fsafe_sys_restore_signals(&old);
+        return false;
+    }
+    if ((seen & ~(uint32_t)USERS) == 0)
+        atomic_store(&closed_ns, now);
+    self->fork_signals = old;
+    self->signals_blocked = self->has_turn = true;
+    self->gate_firm = firm;
+    self->gate_user = !firm;
+    atomic_store(&self->forking, FSAFE_FORKING_NOW);
+    *others = has_others(self);
+    if (*others)
+        barrier_everywhere(); /* model: from here on a thread is seen inside, or sees the gate */
+    return true;
+}
+
+bool fsafe_gate_is_ours(const struct fsafe_thread *self)
+{
+    return self->gate_firm || (atomic_load(&fsafe_ledger_closers) & CLOSED) != 0;
+}
+
+void fsafe_gate_insist(uint64_t until_ns)
+{
+    atomic_store(&insists_ns, until_ns);
+}
+
+bool fsafe_gate_commit(struct fsafe_thread *self)
+{
+    uint32_t seen = atomic_load(&fsafe_ledger_closers);
+    while (!self->gate_firm && (seen & CLOSED) != 0)
+        self->gate_firm = atomic_compare_exchange_weak(&fsafe_ledger_closers, &seen, seen + FIRM); /* model: commit */
+    return self->gate_firm;
+}
+
+/* Takes CLOSED away, whoever set it. */
+static void open_for_all(void)
+{
+    if ((atomic_fetch_and(&fsafe_ledger_closers, ~(uint32_t)CLOSED) & CLOSED) != 0)
+        wake_sleepers();
+}
+
+void fsafe_gate_restore_signals(struct fsafe_thread *self)
+{
+    if (self == NULL || !self->signals_blocked)
+        return;
+    struct fsafe_sigset old = self->fork_signals;
+    self->signals_blocked = false;
+    fsafe_sys_restore_signals(&old);
+}
+
+void fsafe_gate_open(struct fsafe_thread *self, uint32_t forking)
+{
+    if (!self->has_turn)
+        return;
+    /* First: a fork that finds the gate closed no more has to see that this thread may be inside something. */
+    atomic_store(&self->forking, forking);
+    uint32_t seen = atomic_load(&fsafe_ledger_closers), next;
+    do {
+        next = seen - (self->gate_firm ? FIRM : 0) - (self->gate_user ? USER : 0);
+        if ((next & USERS) == 0)
+            next &= ~(uint32_t)CLOSED;
+        if (next == 0 && atomic_load(&sleepers) != 0) {
+            uint64_t now = fsafe_gate_now_ns(), for_ns = now - atomic_load(&closed_ns);
+            atomic_store(&open_until_ns, now + (for_ns < OPEN_NS ? for_ns : OPEN_NS));
+        }
+    } while (!atomic_compare_exchange_weak(&fsafe_ledger_closers, &seen, next));
+    self->has_turn = self->gate_firm = self->gate_user = false;
+    wake_sleepers();
+    fsafe_gate_restore_signals(self);
+}
+
+void fsafe_gate_reset(struct fsafe_thread *self)
+{
+    /* Written only where it changes: the page is the parent's, too. */
+    if (atomic_load_explicit(&fsafe_ledger_closers, memory_order_relaxed) != 0)
+        atomic_store_explicit(&fsafe_ledger_closers, 0, memory_order_relaxed);
+    if (atomic_load_explicit(&open_until_ns, memory_order_relaxed) != 0)
+        atomic_store_explicit(&open_until_ns, 0, memory_order_relaxed);
+    if (atomic_load_explicit(&sleepers, memory_order_relaxed) != 0)
+        atomic_store_explicit(&sleepers, 0, memory_order_relaxed);
+    if (self != NULL)
+        self->has_turn = self->gate_firm = self->gate_user = false;
 }
 
 /* Sleeps until `turns` is not `turn`, it is `until_ns`, or a signal came. Returns whether there is time left. */
@@ -245,71 +357,109 @@ static bool sleep_a_turn(uint32_t turn, uint64_t until_ns)
     return true;
 }
 
-/* Waits until the gate is open or `turns` is not `turn` any more. Returns whether that was before `until_ns`. */
-static bool wait_for_turn(uint32_t turn, uint64_t until_ns)
+bool fsafe_gate_await_turn(uint64_t until_ns)
 {
-    while (atomic_load(&turns) == turn && atomic_load(&fsafe_ledger_closers) != 0) {
-        if (atomic_load(&expired) == turn)
-            return false;
-        if (!sleep_a_turn(turn, until_ns))
-            atomic_store(&expired, turn);
-    }
+    enum { NAP_NS = 1000000 };
+    uint32_t turn = atomic_load(&turns);
+    uint64_t now = fsafe_gate_now_ns(), may_ns = atomic_load(&open_until_ns);
+    if (now >= until_ns)
+        return false;
+    if (is_closed())
+        sleep_a_turn(turn, now + NAP_NS < until_ns ? now + NAP_NS : until_ns);
+    else
+        fsafe_sys_pause_us(may_ns > now && may_ns - now < OPEN_NS ? (unsigned)((may_ns - now) / 1000) + 1 : 20);
     return true;
 }
 
-bool fsafe_gate_freeze(struct fsafe_thread *self, uint64_t until_ns)
+/* How long a thread has been stopped: all zero until it is. */
+struct stay {
+    uint64_t enough_ns, until_ns;
+};
+
+/* Waits until the gate is open. Returns false when there is no time left: then the thread goes on. */
+static bool wait_until_open(struct stay *stay)
 {
-    for (bool time_left = true;;) {
-        uint32_t turn = atomic_load(&turns);
-        uint32_t none = 0;
-        struct fsafe_sigset old;
-        fsafe_sys_block_signals(&old);
-        bool closed = self->gate_closed;
-        if (closed && !self->gate_frozen) {
-            /* A fork that outlasts its time is stuck in libc's own: it waits for a thread that is in fflush, perhaps. */
-            self->gate_frozen = atomic_compare_exchange_strong(&freezers, &none, 1) ||
-                                (!time_left && atomic_fetch_add(&freezers, 1) > 0);
-        }
-        bool frozen = self->gate_frozen;
-        fsafe_sys_restore_signals(&old);
-        if (!closed)
-            return false;
-        if (frozen) {
-            /* Whoever passes from now on looks here first. */
-            atomic_thread_fence(memory_order_seq_cst);
-            return true;
-        }
-        time_left = sleep_a_turn(turn, until_ns);
+    if (stay->until_ns == 0) {
+        uint64_t now = fsafe_gate_now_ns();
+        stay->enough_ns = now + STOPPED_NS;
+        stay->until_ns = now + (uint64_t)fsafe_options.drain_ms * 1000000;
     }
+    for (;;) {
+        uint32_t turn = atomic_load(&turns);
+        if (!is_closed())
+            return true;
+        if (atomic_load(&expired) == turn)
+            return false;
+        uint64_t insists_ns_now = atomic_load(&insists_ns);
+        uint64_t enough_ns = stay->enough_ns > insists_ns_now ? stay->enough_ns : insists_ns_now;
+        if (sleep_a_turn(turn, enough_ns < stay->until_ns ? enough_ns : stay->until_ns))
+            continue;
+        if (fsafe_gate_now_ns() >= stay->until_ns) {
+            atomic_store(&expired, turn);
+            return false;
+        }
+        open_for_all(); /* model: revoke */
+        /* What is still closed then has committed, and is over in a moment, or is stuck in libc's own fork. */
+        if (is_closed() && !sleep_a_turn(atomic_load(&turns), stay->until_ns))
+            return false;
+    }
+}
+
+/* One who is inside has to get out, whichever of the ledgers says so; and who closed it may not be in this process. */
+static bool may_be_stopped(struct fsafe_thread *self)
+{
+    return self != NULL && !self->has_turn && fsafe_gate_where(self) == FSAFE_OUTSIDE &&
+           fsafe_loader_owner() != self->owner && !fsafe_lineage_is_unadopted();
 }
 
 void fsafe_gate_pass(struct fsafe_ledger *ledger, uint32_t next)
 {
-    struct fsafe_thread *self = fsafe_self;
-    /* One who is inside has to get out, whichever of the ledgers says so. */
-    bool stops = self != NULL && !atomic_load_explicit(&self->forking, memory_order_relaxed) &&
-                 !fsafe_gate_is_inside(self) && fsafe_loader_owner() != self->owner &&
-                 !fsafe_lineage_is_unadopted(); /* who closed it is not in this process */
-    uint64_t until_ns = 0;
-    uint32_t turn = atomic_load(&turns);
-    if (stops && atomic_load(&fsafe_ledger_closers) != 0) {
-        until_ns = fsafe_gate_now_ns() + (uint64_t)fsafe_options.drain_ms * 1000000;
-        /*
-         * One turn is enough, even if the next fork has closed the gate by then: a program that forks without end must
-         * not stop its threads without end.
-         */
-        stops = wait_for_turn(turn, until_ns);
-    }
+    bool stops = may_be_stopped(fsafe_self);
+    struct stay stay = {0};
     for (;;) {
-        turn = atomic_load(&turns);
-        /* Seen inside first, then asked whether it was in time: a fork freezes first and then looks who is inside. */
+        /* model: enter. Seen inside first, then the gate: a fork closes it first and then looks who is inside. */
         atomic_store(&ledger->depth, next);
         atomic_thread_fence(memory_order_seq_cst);
-        if (!stops || atomic_load(&freezers) == 0 || atomic_load(&fsafe_ledger_closers) == 0)
+        if (!stops || !is_closed())
             return;
         atomic_store(&ledger->depth, next - 1);
-        if (until_ns == 0)
-            until_ns = fsafe_gate_now_ns() + (uint64_t)fsafe_options.drain_ms * 1000000;
-        stops = wait_for_turn(turn, until_ns);
+        stops = wait_until_open(&stay);
+    }
+}
+
+/* Sets the mark of the latest record of `lock`, or takes it away. Found anew each time: a signal handler may have made
+ * room; and by compare-and-swap: another thread may be emptying the record. */
+static void mark(struct fsafe_thread *self, uintptr_t lock, bool waits)
+{
+    struct fsafe_ledger *locks = fsafe_thread_locks(self);
+    uint32_t depth = fsafe_ledger_depth(locks);
+    uint32_t index = FSAFE_LIKELY(fsafe_ledger_word(locks, depth) == lock) ? depth : fsafe_ledger_find(locks, lock);
+    if (index == 0)
+        return;
+    _Atomic uintptr_t *word = &fsafe_ledger_record(locks, index)->lock;
+    uintptr_t seen = atomic_load_explicit(word, memory_order_relaxed);
+    while ((seen & ~FSAFE_OUTLASTED) == lock &&
+           !atomic_compare_exchange_weak(word, &seen, waits ? lock | FSAFE_OUTLASTED : lock))
+        ;
+}
+
+void fsafe_gate_suspend(struct fsafe_thread *self, uintptr_t lock)
+{
+    mark(self, lock, true);
+}
+
+void fsafe_gate_resume(struct fsafe_thread *self, uintptr_t lock)
+{
+    bool stops = true;
+    struct stay stay = {0};
+    for (;;) {
+        /* Before it is unmarked: its own record would say that it is inside. */
+        stops = stops && (atomic_load_explicit(&fsafe_ledger_closers, memory_order_relaxed) == 0 || may_be_stopped(self));
+        mark(self, lock, false); /* model: unmark, then look. The compare-and-swap is a barrier. */
+        atomic_thread_fence(memory_order_seq_cst);
+        if (!stops || !is_closed())
+            return;
+        mark(self, lock, true);
+        stops = wait_until_open(&stay);
     }
 }

@@ -6,6 +6,9 @@
  * here, whose locks have no symbol. Closing the gate stops a thread at its next outermost entry; one that is inside
  * goes on and gets out. Entering costs no fence and no shared write: the gate works through the room of each thread's
  * ledger and a barrier that the closer makes in all threads at once.
+ *
+ * Who waits for a lock, or for a condition, is not inside: see suspend. So a fork lasts as long as the locks that are
+ * held at the moment, not as long as the queues for them.
  */
 #ifndef FSAFE_TRACK_GATE_H
 #define FSAFE_TRACK_GATE_H
@@ -79,25 +82,35 @@ void fsafe_gate_enter_slowly(uintptr_t record, uintptr_t site);
 void fsafe_gate_leave_slowly(uintptr_t record);
 
 /*
- * Around the real call, both in one function: its frame is what they agree on. `site`: the place that called. Leave
+ * Around the real call, both in one function, or on its behalf: its frame is what they agree on. `site`: the place that called. Leave
  * removes what enter recorded. Context: any thread.
  */
-static inline __attribute__((always_inline)) void fsafe_gate_enter(enum fsafe_region region, uintptr_t site)
+static inline void fsafe_gate_enter_at(enum fsafe_region region, uintptr_t frame, uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_self;
-    uintptr_t record = fsafe_gate_record(region, (uintptr_t)__builtin_frame_address(0));
+    uintptr_t record = fsafe_gate_record(region, frame);
     if (FSAFE_UNLIKELY(self == NULL || fsafe_ledger_depth(fsafe_thread_locks(self)) != 0 ||
                        !fsafe_ledger_push_at(fsafe_thread_locks(self), 1, record, site, true)))
         fsafe_gate_enter_slowly(record, site);
 }
 
-static inline __attribute__((always_inline)) void fsafe_gate_leave(enum fsafe_region region)
+static inline void fsafe_gate_leave_at(enum fsafe_region region, uintptr_t frame)
 {
     struct fsafe_thread *self = fsafe_self;
-    uintptr_t record = fsafe_gate_record(region, (uintptr_t)__builtin_frame_address(0));
+    uintptr_t record = fsafe_gate_record(region, frame);
     if (FSAFE_UNLIKELY(self == NULL || fsafe_ledger_depth(fsafe_thread_locks(self)) != 1 ||
                        !fsafe_ledger_pop_at(fsafe_thread_locks(self), 1, record)))
         fsafe_gate_leave_slowly(record);
+}
+
+static inline __attribute__((always_inline)) void fsafe_gate_enter(enum fsafe_region region, uintptr_t site)
+{
+    fsafe_gate_enter_at(region, (uintptr_t)__builtin_frame_address(0), site);
+}
+
+static inline __attribute__((always_inline)) void fsafe_gate_leave(enum fsafe_region region)
+{
+    fsafe_gate_leave_at(region, (uintptr_t)__builtin_frame_address(0));
 }
 
 /* Which regions threads that vanished at a fork down the line were inside of then. Context: child. */
@@ -110,40 +123,68 @@ struct fsafe_thread *fsafe_gate_find_vanished(uint32_t regions, uintptr_t *site)
 void fsafe_gate_start(void);
 
 /*
- * Closes the gate, and makes sure that every other thread is either seen inside or stopped. Returns whether there are
- * others. Several threads may have closed it at a time. Context: `self`, forking, which has not closed it.
+ * Closes the gate, or joins those who have just closed it, with all signals blocked from then on. Every other thread is
+ * either seen inside or stopped then; *others: whether there are any. False: another fork has it closed for too long
+ * already, or those it stopped have to pass first; await_turn, then ask again. The closing is revocable, so that nobody
+ * is stopped for long, but not for `firm`: that is for who has been overruled, or has waited in vain.
+ * Context: `self`, forking, which has not closed it.
  */
-bool fsafe_gate_close(struct fsafe_thread *self);
+bool fsafe_gate_close(struct fsafe_thread *self, bool firm, bool *others);
+
+/* Sleeps until it is worth asking again. Returns false at until_ns. Context: as above. */
+bool fsafe_gate_await_turn(uint64_t until_ns);
+
+/* Whether it is closed still, since `self` closed it. Context: `self`, which has. */
+bool fsafe_gate_is_ours(const struct fsafe_thread *self);
+
+/* Whom the gate stops must not open it before then: somebody inside gets no processor. Context: as above. */
+void fsafe_gate_insist(uint64_t until_ns);
 
 /*
- * While the gate is closed, those who have waited a turn may still pass; while it is frozen nobody may. A fork freezes
- * it when nobody is inside any more, and looks once more after that. One fork at a time; who waits longer than
- * `until_ns` freezes it all the same. Returns false when `self` does not have it closed any more: a signal handler of
- * this thread has forked meanwhile, and this may even be the child of that. Context: `self`, forking.
+ * From a commit on nobody can open it; it is the last step before the fork. True: nobody has passed since `self` closed
+ * it, so what it saw of the others is so. Context: as above.
  */
-bool fsafe_gate_freeze(struct fsafe_thread *self, uint64_t until_ns);
+bool fsafe_gate_commit(struct fsafe_thread *self);
 
-/* Undoes both, if `self` has done them, and wakes those who were stopped. Context: `self`. */
-void fsafe_gate_open(struct fsafe_thread *self);
+/*
+ * Ends what close began, if it did, and wakes those who were stopped; signals come again. `forking` is what the thread
+ * is from now on: see struct fsafe_thread. Context: `self`.
+ */
+void fsafe_gate_open(struct fsafe_thread *self, uint32_t forking);
+
+/* In the child of such a fork: signals come again. Context: child, adopted. */
+void fsafe_gate_restore_signals(struct fsafe_thread *self);
 
 /* It is open, and `self`, the only thread, is not stopped by what others did before. Context: child, alone. */
 void fsafe_gate_reset(struct fsafe_thread *self);
 
 /*
- * Lets the calling thread inside: waits until the gate opens, or one of the forks that closed it is over, but for no
- * longer than FORKSAFE_DRAIN_MS, and not at all in a thread that is inside already or is forking. On return record
- * `next` of `ledger`, the one above its latest, is reserved, so that a fork from now on sees it. Context: the
- * ledger's thread.
+ * Lets the calling thread inside: waits until the gate is open, but for no longer than FORKSAFE_DRAIN_MS, and not at all
+ * in a thread that is inside already or has closed it. On return record `next` of `ledger`, the one above its latest, is
+ * reserved, so that a fork from now on sees it. Context: the ledger's thread.
  */
 void fsafe_gate_pass(struct fsafe_ledger *ledger, uint32_t next);
+
+/*
+ * A lock that the thread waits for is none it holds: while its record is marked no fork waits for it. suspend marks the
+ * latest record of `lock`; resume takes the mark away, as soon as the gate is open. Between resume and the next suspend
+ * the thread is inside. A waiter that was woken and stops in resume goes on to ask for the lock in any case.
+ * Context: the thread.
+ */
+void fsafe_gate_suspend(struct fsafe_thread *self, uintptr_t lock);
+void fsafe_gate_resume(struct fsafe_thread *self, uintptr_t lock);
 
 /* The clock that until_ns is read from. */
 uint64_t fsafe_gate_now_ns(void);
 
-/*
- * Whether the thread is inside something that is worth waiting for. Context: a forking thread, gate closed; or the
- * thread itself.
- */
-bool fsafe_gate_is_inside(struct fsafe_thread *thread);
+/* The worst of what a thread is inside of and a fork may wait for. */
+enum fsafe_where {
+    FSAFE_OUTSIDE,
+    FSAFE_HOLDING, /* locks, which a child can take over */
+    FSAFE_CALLING, /* a call of libc's, whose locks it cannot; or on the way into something */
+};
+
+/* Context: a forking thread, gate closed; or the thread itself. */
+enum fsafe_where fsafe_gate_where(struct fsafe_thread *thread);
 
 #endif

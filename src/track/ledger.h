@@ -19,15 +19,13 @@
 
 /*
  * The low bits of a record's lock word, free because every lock is aligned to four bytes. For a mutex the
- * bytes of the lock say who has it; a semaphore's do not, so there the record says how far its thread was.
- * An rwlock's record says what for it was asked, and there is one for each hold.
+ * bytes of the lock say who has it. An rwlock's record says what for it was asked, and there is one for each hold. The
+ * bytes of CPython's own locks name nobody, so there the record says how far its thread was.
  */
 enum fsafe_stage {
-    FSAFE_WANTED = 0,  /* about to take it, or just took it */
-    FSAFE_HELD = 1,    /* has it */
-    FSAFE_LEAVING = 2, /* about to release it, or just did */
-
-    /* In the ledger of mutexes and rwlocks: */
+    FSAFE_WANTED = 0,  /* about to take it, or has it */
+    FSAFE_HELD = 1,    /* of a vanished thread: it was locked and named nobody, see repair/mutex; python: has it */
+    FSAFE_LEAVING = 2, /* python: about to release it, or just did */
     FSAFE_READING = 2, /* an rwlock, for reading */
     FSAFE_WRITING = 3, /* an rwlock, for writing */
 };

@@ -18,8 +18,8 @@
 
 __thread struct fsafe_thread *fsafe_self __attribute__((tls_model("initial-exec")));
 
-/* Slab k has FIRST_SLAB << k slots; two dozen of them are more threads than a machine can have. */
-enum { FIRST_SLAB = 16, SLABS = 22 };
+/* Slab k has FIRST_SLAB << k slots; 18 of them are as many threads as a machine can have. */
+enum { FIRST_SLAB = 16, SLABS = 18 };
 static struct fsafe_thread *_Atomic slabs[SLABS];
 static _Atomic uint32_t slab_count;
 static _Atomic uint32_t hint; /* where the last slot became free */
@@ -83,8 +83,29 @@ static bool add_slab(uint32_t count)
     return true;
 }
 
+/*
+ * A ticket: the slot, and above it how often the slot has been claimed. So no thread has that of another which left
+ * something behind: the slot of that one is kept.
+ */
+enum { TICKET_SLOT_BITS = 22, TICKET_CLAIMS = (1 << (32 - TICKET_SLOT_BITS)) - 1 };
+_Static_assert(FIRST_SLAB * ((1u << SLABS) - 1) <= 1u << TICKET_SLOT_BITS, "each slot has its number");
+
+static uint32_t ticket_of(uint32_t index, uint32_t claims)
+{
+    return (claims % TICKET_CLAIMS + 1) << TICKET_SLOT_BITS | index; /* never 0 */
+}
+
+struct fsafe_thread *fsafe_thread_of_ticket(uint32_t ticket)
+{
+    uint32_t index = ticket & ((1u << TICKET_SLOT_BITS) - 1);
+    struct fsafe_thread *thread = index < fsafe_thread_slots() ? fsafe_thread_slot(index) : NULL;
+    return thread != NULL && fsafe_thread_generation(thread) != 0 && thread->ticket == ticket ? thread : NULL;
+}
+
 static bool is_empty(const struct fsafe_thread *thread)
 {
+    if (fsafe_thread_has_tokens(thread) || atomic_load_explicit(&thread->at_token, memory_order_relaxed) != 0)
+        return false;
     for (unsigned i = 0; i < FSAFE_LEDGERS; i++)
         if (fsafe_ledger_depth(&thread->ledgers[i]) != 0)
             return false;
@@ -112,7 +133,10 @@ static struct fsafe_thread *claim(uint32_t index)
     if (!is_reusable(thread, (uint32_t)of))
         return NULL;
     uint64_t claimed = with_generation(of + ((uint64_t)1 << 32), fsafe_lineage_generation() | FSAFE_JOINING);
-    return atomic_compare_exchange_strong(&thread->generation, &of, claimed) ? thread : NULL;
+    if (!atomic_compare_exchange_strong(&thread->generation, &of, claimed))
+        return NULL;
+    thread->ticket = ticket_of(index, (uint32_t)(claimed >> 32));
+    return thread;
 }
 
 static void set_generation(struct fsafe_thread *thread, uint32_t generation)
@@ -200,15 +224,23 @@ static void empty_ledgers(struct fsafe_thread *self)
 #define BEGIN(of, first, gated) \
     fsafe_ledger_begin(&self->ledgers[of], &(first), sizeof (first).record / sizeof *(first).record, gated)
     BEGIN(FSAFE_LOCKS, self->first_locks, true);
-    BEGIN(FSAFE_TOKENS, self->first_tokens, false);
     BEGIN(FSAFE_SPINS, self->first_spins, true);
     BEGIN(FSAFE_WAITS, self->first_waits, false);
     BEGIN(FSAFE_GUARDS_BEGUN, self->first_guards, false);
     BEGIN(FSAFE_FILES, self->first_files, false);
+    BEGIN(FSAFE_PYTHON_LOCKS, self->first_python, false);
 #undef BEGIN
     _Static_assert(offsetof(struct fsafe_thread, first_locks.record) - offsetof(struct fsafe_thread, first_locks) ==
                        offsetof(struct fsafe_records, record),
                    "a slot's first array is laid out like a grown one");
+}
+
+static void empty_tokens(struct fsafe_thread *self)
+{
+    self->tokens = self->first_tokens = 0;
+    atomic_store_explicit(&self->tokens_gone, 0, memory_order_relaxed);
+    atomic_store_explicit(&self->first_tokens_gone, 0, memory_order_relaxed);
+    atomic_store_explicit(&self->at_token, 0, memory_order_relaxed);
 }
 
 bool fsafe_thread_is_stale(struct fsafe_thread *self, uintptr_t lock)
@@ -219,6 +251,7 @@ bool fsafe_thread_is_stale(struct fsafe_thread *self, uintptr_t lock)
 static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
 {
     empty_ledgers(self);
+    empty_tokens(self);
     atomic_store_explicit(&self->asking, 0, memory_order_relaxed);
     self->waits = 0;
     memset(&self->sleeping, 0, sizeof self->sleeping);
@@ -236,10 +269,11 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     self->ended = false;
     self->fork_number = 0;
     self->fork_site = self->fork_frame = 0;
-    self->gate_closed = self->gate_frozen = false;
+    self->has_turn = self->gate_user = self->gate_firm = self->signals_blocked = false;
     self->forks = 0;
     self->gate_closed_by = 0;
-    atomic_store_explicit(&self->forking, false, memory_order_relaxed);
+    atomic_store_explicit(&self->forking, 0, memory_order_relaxed);
+    self->python_outlasted = 0;
     self->fork_files = NULL;
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name, 0, 0, 0, 0);
     /* Last: from here on others believe what the slot says. */

@@ -8,6 +8,7 @@
 #ifndef FSAFE_TRACK_THREAD_H
 #define FSAFE_TRACK_THREAD_H
 
+#include "base/sys.h"
 #include "track/ledger.h"
 #include "track/lineage.h"
 
@@ -17,15 +18,16 @@
 
 enum { FSAFE_FORMER_OWNERS = 8, FSAFE_WAITS_NESTED = 6 };
 #define FSAFE_JOINING 0x80000000u
+#define FSAFE_FORKING_NOW UINT32_MAX /* it has closed the gate: whatever it does */
 
 /* What a ledger is about. A thread has one of each. */
 enum fsafe_ledger_of {
     FSAFE_LOCKS,  /* mutexes and rwlocks: their bytes say who has them; what a drain would wait for */
-    FSAFE_TOKENS, /* semaphores used as locks; nothing waits for them */
     FSAFE_SPINS,  /* spin locks: only the record says who has one */
     FSAFE_WAITS,  /* condition variables and barriers that the thread is inside of */
     FSAFE_GUARDS_BEGUN, /* C++ static locals whose initialiser it runs, or waits for */
     FSAFE_FILES, /* stdio streams that it locked by flockfile */
+    FSAFE_PYTHON_LOCKS, /* python/locks: one byte inside a Python object */
     FSAFE_LEDGERS,
 };
 
@@ -64,9 +66,21 @@ struct fsafe_thread {
      * here, so that whoever frees the slot of a thread that he found dead frees no later one's.
      */
     _Atomic uint64_t generation;
-    _Atomic uint64_t drain_begun_us, drain_processor_us; /* fork/drain's: how long the thread had run by then */
-    _Atomic bool forking; /* between a fork's prepare and its end: nobody's drain waits for it, no gate stops it */
+    /* fork/drain's: when it began, how long the thread had run by then, and by the latest look. */
+    _Atomic uint64_t drain_begun_us, drain_processor_us, drain_seen_us;
+    /*
+     * What no drain waits for, between a fork's prepare and its end: the records below this one, which the thread forks
+     * with. 0: it is not forking.
+     */
+    _Atomic uint32_t forking;
     int owner; /* what libc writes as owner into the mutexes this thread takes; see libc/layout.h */
+
+    /* Semaphores used as locks bear their owner's ticket; the rest is kept by repair/semaphore. */
+    uint32_t ticket;
+    uint32_t tokens;             /* taken and not given back, of semaphores that were given back before */
+    uint32_t first_tokens;       /* the same, of those that never were */
+    _Atomic uint32_t tokens_gone, first_tokens_gone; /* of these: others have given them back, or they are no locks */
+    _Atomic uintptr_t at_token;  /* the semaphore that it is taking or posting right now; 0: none */
 
     struct fsafe_ledger ledgers[FSAFE_LEDGERS]; /* use the accessors below */
 
@@ -95,27 +109,25 @@ struct fsafe_thread {
     uintptr_t fork_site, fork_frame; /* where it was called from, and the frame of our function that was */
     uint32_t forks; /* how many it is in the middle of: a handler, the program's or a signal's, may make another */
     uint32_t gate_closed_by;         /* which of them has to open the gate again; 0: none */
+    bool has_turn, gate_user, gate_firm; /* the gate's own: what this thread has done to it */
+    bool signals_blocked;                /* since it has closed the gate; fork_signals is the mask to go back to */
+    struct fsafe_sigset fork_signals;
     uint32_t loading_held_by;        /* which of them holds the loader's lock (fork/loading); 0: none */
-    bool gate_closed, gate_frozen;   /* the gate's own: what this thread has done to it */
+    uint8_t python_outlasted; /* how often in a row the drain for Python's locks waited for it in vain */
     struct fsafe_stdio_holds *fork_files; /* see repair/stdio.h; NULL: none */
 
     /* Where the ledgers begin; most threads never need more. */
     FSAFE_RECORDS(28) first_locks;
-    FSAFE_RECORDS(24) first_tokens;
     FSAFE_RECORDS(12) first_spins;
     FSAFE_RECORDS(12) first_waits;
     FSAFE_RECORDS(12) first_guards;
     FSAFE_RECORDS(12) first_files;
+    FSAFE_RECORDS(12) first_python;
 };
 
 static inline struct fsafe_ledger *fsafe_thread_locks(struct fsafe_thread *thread)
 {
     return &thread->ledgers[FSAFE_LOCKS];
-}
-
-static inline struct fsafe_ledger *fsafe_thread_tokens(struct fsafe_thread *thread)
-{
-    return &thread->ledgers[FSAFE_TOKENS];
 }
 
 static inline struct fsafe_ledger *fsafe_thread_spins(struct fsafe_thread *thread)
@@ -136,6 +148,11 @@ static inline struct fsafe_ledger *fsafe_thread_guards(struct fsafe_thread *thre
 static inline struct fsafe_ledger *fsafe_thread_files(struct fsafe_thread *thread)
 {
     return &thread->ledgers[FSAFE_FILES];
+}
+
+static inline struct fsafe_ledger *fsafe_thread_python(struct fsafe_thread *thread)
+{
+    return &thread->ledgers[FSAFE_PYTHON_LOCKS];
 }
 
 /* This thread's slot, or NULL before it joins, after it left, and where we are switched off. */
@@ -236,6 +253,19 @@ uint32_t fsafe_thread_slots(void);
 
 /* The slot at `index`; may be free. Context: any thread. */
 struct fsafe_thread *fsafe_thread_slot(uint32_t index);
+
+/*
+ * The thread whose ticket that is, living, vanished or ended with tokens; NULL: one that ended, and nobody needs its
+ * slot any more. Context: any thread; sure only while the thread cannot end.
+ */
+struct fsafe_thread *fsafe_thread_of_ticket(uint32_t ticket);
+
+/* Whether it has tokens, as far as is known. Context: any thread. */
+static inline bool fsafe_thread_has_tokens(const struct fsafe_thread *thread)
+{
+    return (int32_t)(thread->tokens - thread->tokens_gone) > 0 ||
+           (int32_t)(thread->first_tokens - thread->first_tokens_gone) > 0;
+}
 
 /* The generation of the slot's thread; 0: free, or nothing in it is worth reading yet. Context: any thread. */
 static inline uint32_t fsafe_thread_generation(const struct fsafe_thread *thread)

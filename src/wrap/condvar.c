@@ -6,10 +6,12 @@
 
 #include "fork/coordinator.h"
 #include "libc/layout.h"
+#include "python/gil.h"
 #include "python/interpreter.h"
 #include "repair/hopeless.h"
 #include "repair/mutex.h"
 #include "repair/waits.h"
+#include "track/gate.h"
 #include "wrap/c11.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
@@ -45,6 +47,9 @@ static int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t si
     if (self == NULL)
         return ask_libc(condvar, mutex, self, site, attempt);
     fsafe_fork_notice();
+    if (fsafe_lineage_is_child() && FSAFE_UNLIKELY(fsafe_python_is_text(site)) &&
+        fsafe_python_gil_ends_wait(condvar, mutex, attempt->how != WAIT, site))
+        return 0;
     /* libc is about to release it and asks whose it is. */
     if (fsafe_lineage_is_child())
         fsafe_mutex_rehome(mutex, self);
@@ -55,9 +60,11 @@ static int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t si
      * No cleanup handler here: it would outlive its frame if the program leaves by siglongjmp. A cancelled wait keeps
      * its records until the thread ends: a child then makes as new what nobody waits in, which changes nothing.
      */
-    int result = ask_libc(condvar, mutex, self, site, attempt);
+    fsafe_gate_suspend(self, (uintptr_t)mutex);
+    int result = ask_libc(condvar, mutex, self, site, attempt); /* the one place where a thread sleeps for a condition */
     if (in_condvar)
         fsafe_waits_leave(self, condvar, FSAFE_INSIDE_WAIT);
+    fsafe_gate_resume(self, (uintptr_t)mutex); /* it has the mutex again, and no fork has been told */
     if (in_mutex)
         fsafe_waits_leave(self, mutex, FSAFE_INSIDE_MUTEX);
     return result;

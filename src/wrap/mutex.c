@@ -7,11 +7,12 @@
 
 #include "fork/coordinator.h"
 #include "libc/layout.h"
+#include "repair/hopeless.h"
 #include "repair/mutex.h"
 #include "repair/waits.h"
+#include "track/gate.h"
 #include "wrap/c11.h"
 #include "wrap/next.h"
-#include "wrap/slices.h"
 #include "wrap/undeclared.h"
 
 #include <errno.h>
@@ -63,6 +64,70 @@ static bool settled_in_child(pthread_mutex_t *mutex, struct fsafe_thread *self, 
     }
 }
 
+/*
+ * Sleeps until the mutex may be free; false: it is attempt's time. The one place where a thread sleeps for a mutex that
+ * is locked in place. Not inside meanwhile: no fork waits for those who wait, and whoever is woken looks at the gate.
+ */
+static bool sleep_on(pthread_mutex_t *mutex, struct fsafe_thread *self, const struct attempt *attempt)
+{
+    fsafe_gate_suspend(self, (uintptr_t)mutex);
+    bool time_left = fsafe_layout_sleep_queued(mutex, attempt->clock, attempt->until);
+    fsafe_gate_resume(self, (uintptr_t)mutex);
+    return time_left;
+}
+
+/* As libc would, but for the gate. That a waiter was woken is not lost: it asks once more, before it says timed out. */
+static int wait_in_place(pthread_mutex_t *mutex, struct fsafe_thread *self, const struct attempt *attempt)
+{
+    if (fsafe_layout_spin_for(mutex, fsafe_thread_owner(self)))
+        return 0;
+    for (bool time_left = true;; time_left = sleep_on(mutex, self, attempt)) {
+        if (fsafe_layout_lock_queued(mutex, fsafe_thread_owner(self))) /* model: try once more */
+            return 0;
+        if (!time_left)
+            return ETIMEDOUT;
+    }
+}
+
+/* The others are libc's: what is not locked in place, what does not wait, what is an error. */
+static bool waits_in_place(const pthread_mutex_t *mutex, struct fsafe_thread *self, const struct attempt *attempt)
+{
+    return attempt->how != TRYLOCK && FSAFE_OUTLASTED != 0 &&
+           fsafe_layout_waits_in_place(mutex, fsafe_thread_owner(self)) &&
+           (attempt->until == NULL || (attempt->until->tv_sec >= 0 && attempt->until->tv_nsec >= 0 &&
+                                       attempt->until->tv_nsec < 1000000000));
+}
+
+static int wait_for(pthread_mutex_t *mutex, struct fsafe_thread *self, const struct attempt *attempt)
+{
+    return waits_in_place(mutex, self, attempt) ? wait_in_place(mutex, self, attempt) : ask_libc(mutex, attempt);
+}
+
+/* A wait without a limit: in a child, see repair/hopeless.h. */
+static int wait_in_slices(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
+                          const struct attempt *attempt)
+{
+#ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
+    struct fsafe_slices slices;
+    const struct fsafe_untimed_wait wait = {.lock = "mutex", .kind = "private", .object = (uintptr_t)mutex,
+                                            .bytes = sizeof *mutex, .site = site};
+    if (fsafe_hopeless_begin(&slices, self, &wait)) {
+        const struct attempt slice = {.how = CLOCKLOCK, .clock = CLOCK_MONOTONIC, .until = &slices.until};
+        int result;
+        do
+            result = wait_for(mutex, self, &slice);
+        while (result == ETIMEDOUT && fsafe_hopeless_goes_on(&slices));
+        /* A mutex with priority inheritance knows this clock since Linux 5.14. */
+        if (result == ETIMEDOUT || result == EINVAL)
+            result = wait_for(mutex, self, attempt);
+        fsafe_hopeless_end(&slices);
+        return result;
+    }
+#endif
+    (void)site;
+    return wait_for(mutex, self, attempt);
+}
+
 /* The record is made; the mutex was not free, or not one to lock in place. */
 static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
                              const struct attempt *attempt)
@@ -71,8 +136,7 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
     fsafe_fork_notice();
     if (!fsafe_lineage_is_child() || !settled_in_child(mutex, self, site, attempt, &result)) {
         uint32_t wait = fsafe_thread_begin_wait(self, FSAFE_LOCKS, (uintptr_t)mutex);
-        result = attempt->how == LOCK ? fsafe_slices_mutex_lock(mutex, "private", self, site)
-                                      : ask_libc(mutex, attempt);
+        result = attempt->how == LOCK ? wait_in_slices(mutex, self, site, attempt) : wait_for(mutex, self, attempt);
         fsafe_thread_end_wait(self, wait);
         fsafe_mutex_end_wait(mutex, self);
     }

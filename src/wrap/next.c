@@ -2,11 +2,10 @@
 #include "config.h"
 
 #include "base/sys.h"
+#include "libc/late.h"
 #include "libc/symbol.h"
 #include "report/report.h"
 #include "wrap/next.h"
-
-#include <string.h>
 
 struct fsafe_next fsafe_next;
 
@@ -14,12 +13,15 @@ static void *bind_row(void *row, const char *name)
 {
     void *next = fsafe_symbol_next(name);
     if (next != NULL)
-        memcpy(row, &next, sizeof next);
+        __atomic_store_n((void **)row, next, __ATOMIC_RELAXED);
     return next;
 }
 
-void fsafe_next_bind_all(void)
+void fsafe_next_start(void)
 {
+    fsafe_symbol_start();
+    fsafe_late_start();
+#ifndef FSAFE_LIBC_GLIBC
     /* Those without a definition stay empty; dlsym may allocate for its error text, and that may lock. */
 #define FSAFE_SYMBOL(name) \
     if (fsafe_next.name == NULL) \
@@ -28,6 +30,7 @@ void fsafe_next_bind_all(void)
 #include "wrap/symbols.def"
 #undef FSAFE_SYMBOL
 #undef FSAFE_ALIAS
+#endif
 }
 
 FSAFE_COLD void *fsafe_next_bind(void *row, const char *name)

@@ -1,7 +1,8 @@
 /*
  * wrap/next: the definitions that the program would call without us, one typed pointer for each row of
- * symbols.def. Bound in the constructor; a call that comes earlier (another library's, or an allocator's
- * inside the binding itself) binds its own symbol on the spot. Never a made-up result.
+ * symbols.def. A row is bound when it is first called, from whatever thread, which takes nothing but a look into
+ * tables (libc/symbol); with another libc than glibc in the constructor, or by a call that comes earlier. Never a
+ * made-up result.
  */
 #ifndef FSAFE_WRAP_NEXT_H
 #define FSAFE_WRAP_NEXT_H
@@ -45,11 +46,11 @@ struct fsafe_next {
 
 extern struct fsafe_next fsafe_next;
 
-/* Binds every row. Context: start-up. */
-void fsafe_next_bind_all(void);
+/* Makes binding possible. Context: start-up. */
+void fsafe_next_start(void);
 
 /* Binds one row and returns it; ends the process when there is no such function to call: no answer we could
- * make up would be right. Context: any thread; after start-up never. */
+ * make up would be right. Context: any thread. */
 void *fsafe_next_bind(void *row, const char *name);
 
 #define FSAFE_NEXT(name) \

@@ -2,42 +2,26 @@
 #include "config.h"
 
 #include "fork/handlers.h"
-#include "repair/standin.h"
-#include "wrap/next.h"
+#include "wrap/call.h"
 #include "wrap/undeclared.h"
 
 #include <fcntl.h>
 #include <stdarg.h>
 
-/* Inline in any case, for the frame's sake: see fsafe_gate_enter. Returns whether there is a net under the call. */
-static inline __attribute__((always_inline)) bool enter(enum fsafe_region region, const char *what, uintptr_t site)
-{
-    bool rescues = fsafe_standin_is_missing(region, what, site);
-    fsafe_gate_enter(region, site);
-    return rescues;
-}
-
-static inline __attribute__((always_inline)) void leave(enum fsafe_region region, bool rescues)
-{
-    fsafe_gate_leave(region);
-    if (FSAFE_UNLIKELY(rescues))
-        fsafe_rescue_end();
-}
-
-#define FSAFE_CALL(region, result, name, parameters, arguments)                         \
-    FSAFE_EXPORT result name parameters                                                 \
-    {                                                                                   \
-        bool rescues = enter(FSAFE_REGION_##region, #name, FSAFE_CALLER());                 \
-        result answer = FSAFE_NEXT(name) arguments;                                     \
-        leave(FSAFE_REGION_##region, rescues);                                          \
-        return answer;                                                                  \
+#define FSAFE_CALL(region, result, name, parameters, arguments)        \
+    FSAFE_EXPORT result name parameters                                \
+    {                                                                  \
+        const struct fsafe_call call = FSAFE_ENTER_CALL(region, name); \
+        result answer = FSAFE_INSIDE(call, name) arguments;            \
+        FSAFE_LEAVE_CALL(region, call);                                \
+        return answer;                                                 \
     }
-#define FSAFE_VOID(region, name, parameters, arguments)                                 \
-    FSAFE_EXPORT void name parameters                                                   \
-    {                                                                                   \
-        bool rescues = enter(FSAFE_REGION_##region, #name, FSAFE_CALLER());                 \
-        FSAFE_NEXT(name) arguments;                                                     \
-        leave(FSAFE_REGION_##region, rescues);                                          \
+#define FSAFE_VOID(region, name, parameters, arguments)                \
+    FSAFE_EXPORT void name parameters                                  \
+    {                                                                  \
+        const struct fsafe_call call = FSAFE_ENTER_CALL(region, name); \
+        FSAFE_INSIDE(call, name) arguments;                            \
+        FSAFE_LEAVE_CALL(region, call);                                \
     }
 /* Those are in wide.c. */
 #define FSAFE_CONVERT(result, name, parameters, arguments)
@@ -53,9 +37,9 @@ static inline __attribute__((always_inline)) void leave(enum fsafe_region region
 #endif
 FSAFE_EXPORT int regexec(const regex_t *expression, const char *text, size_t count, regmatch_t matches[], int flags)
 {
-    bool rescues = enter(FSAFE_REGION_REGEX, "regexec", FSAFE_CALLER());
-    int answer = FSAFE_NEXT(regexec)(expression, text, count, matches, flags);
-    leave(FSAFE_REGION_REGEX, rescues);
+    const struct fsafe_call call = FSAFE_ENTER_CALL(REGEX, regexec);
+    int answer = FSAFE_INSIDE(call, regexec)(expression, text, count, matches, flags);
+    FSAFE_LEAVE_CALL(REGEX, call);
     return answer;
 }
 
@@ -70,18 +54,18 @@ FSAFE_EXPORT sem_t *sem_open(const char *name, int flags, ...)
         value = va_arg(more, unsigned);
         va_end(more);
     }
-    bool rescues = enter(FSAFE_REGION_NAMED_SEMAPHORE, "sem_open", FSAFE_CALLER());
-    sem_t *answer = FSAFE_NEXT(sem_open)(name, flags, mode, value);
-    leave(FSAFE_REGION_NAMED_SEMAPHORE, rescues);
+    const struct fsafe_call call = FSAFE_ENTER_CALL(NAMED_SEMAPHORE, sem_open);
+    sem_t *answer = FSAFE_INSIDE(call, sem_open)(name, flags, mode, value);
+    FSAFE_LEAVE_CALL(NAMED_SEMAPHORE, call);
     return answer;
 }
 
 /* An object is unloaded; libc drops its fork handlers then. */
 FSAFE_EXPORT void __cxa_finalize(void *object)
 {
-    bool rescues = enter(FSAFE_REGION_EXIT, "__cxa_finalize", FSAFE_CALLER());
-    FSAFE_NEXT(__cxa_finalize)(object);
-    leave(FSAFE_REGION_EXIT, rescues);
+    const struct fsafe_call call = FSAFE_ENTER_CALL(EXIT, __cxa_finalize);
+    FSAFE_INSIDE(call, __cxa_finalize)(object);
+    FSAFE_LEAVE_CALL(EXIT, call);
     if (object != NULL)
         fsafe_handlers_remove(object);
 }
@@ -90,25 +74,14 @@ FSAFE_EXPORT void __cxa_finalize(void *object)
  * The program's handlers run inside; the thread never comes out. A vfork child would leave its parent's inside for
  * ever: that some call exit is wrong, but works.
  */
-static void enter_exit(const char *what, uintptr_t site)
-{
-    if (!fsafe_lineage_is_guest())
-        enter(FSAFE_REGION_EXIT, what, site);
-}
-
-FSAFE_EXPORT void exit(int status)
-{
-    enter_exit("exit", FSAFE_CALLER());
-    FSAFE_NEXT(exit)(status);
-    __builtin_unreachable();
-}
-
-FSAFE_EXPORT void quick_exit(int status)
-{
-    enter_exit("quick_exit", FSAFE_CALLER());
-    FSAFE_NEXT(quick_exit)(status);
-    __builtin_unreachable();
-}
+#define LEAVING(name)                                                                                             \
+    FSAFE_EXPORT void name(int status)                                                                            \
+    {                                                                                                             \
+        (fsafe_lineage_is_guest() ? FSAFE_NEXT(name) : FSAFE_INSIDE(FSAFE_ENTER_CALL(EXIT, name), name))(status); \
+        __builtin_unreachable();                                                                                  \
+    }
+LEAVING(exit)
+LEAVING(quick_exit)
 
 /* Under other names in libc, too. */
 FSAFE_DEFINE_ALIAS(__gmtime_r, gmtime_r);

@@ -5,6 +5,8 @@
 #include "config.h"
 
 #include "fork/coordinator.h"
+#include "python/orphans.h"
+#include "python/places.h"
 #include "repair/semaphore.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
@@ -20,7 +22,7 @@ struct attempt {
     const struct timespec *until; /* NULL: no limit */
 };
 
-static int ask_libc(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, const struct attempt *attempt)
+static int ask_libc(sem_t *semaphore, uintptr_t site, const struct attempt *attempt)
 {
     switch (attempt->how) {
     case TRYWAIT:
@@ -32,143 +34,111 @@ static int ask_libc(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site,
         return FSAFE_NEXT(sem_clockwait)(semaphore, attempt->clock, attempt->until);
 #endif
     default:
-        return fsafe_slices_sem_wait(semaphore, self, site);
+        return fsafe_slices_sem_wait(semaphore, fsafe_thread_join(), site);
     }
 }
 
-/* Whether the thread's latest record is `word`, and if so where. */
-static inline struct fsafe_record *latest(const struct fsafe_ledger *tokens, uintptr_t word)
+/* One that is no lock: what an interpreter's threads wait for when they wait for a lock of its own kind. */
+static int wait_for_event(sem_t *semaphore, uintptr_t site, const struct attempt *attempt)
 {
-    struct fsafe_record *record = fsafe_ledger_record(tokens, fsafe_ledger_depth(tokens));
-    return FSAFE_LIKELY(atomic_load_explicit(&record->lock, memory_order_relaxed) == word) ? record : NULL;
+    if (attempt->how == TRYWAIT || !fsafe_python_parks(semaphore, site, attempt->until == NULL))
+        return ask_libc(semaphore, site, attempt);
+    errno = EINTR;
+    return -1;
 }
 
-static FSAFE_COLD void mark_held_inner(struct fsafe_ledger *tokens, uintptr_t lock, uintptr_t site)
+/* Takes a token if there is one. The caller asks for a lock of this generation. */
+static inline bool take_in_place(sem_t *semaphore, struct fsafe_sem_words *words, struct fsafe_thread *self,
+                                 uint32_t *count, uintptr_t site)
 {
-    uint32_t index = fsafe_ledger_find(tokens, lock);
-    if (index != 0)
-        atomic_store_explicit(&fsafe_ledger_record(tokens, index)->lock, lock | FSAFE_HELD, memory_order_release);
-    else /* a signal handler needed room and dropped it */
-        fsafe_ledger_push(tokens, lock | FSAFE_HELD, site);
+    uintptr_t outer = fsafe_semaphore_begin(self, semaphore);
+    bool taken = fsafe_layout_sem_try(semaphore);
+    if (FSAFE_LIKELY(taken))
+        fsafe_semaphore_taken(words, self, count, site);
+    fsafe_semaphore_end(self, outer);
+    return taken;
 }
 
-static inline void mark_held(struct fsafe_thread *self, uintptr_t lock, uintptr_t site)
+/* There is no token, or the lock is not plain: new, not settled in this child, or none. */
+static FSAFE_COLD int take_slowly(sem_t *semaphore, uintptr_t caller, const struct attempt *attempt)
 {
-    struct fsafe_record *record = latest(fsafe_thread_tokens(self), lock | FSAFE_WANTED);
-    if (FSAFE_LIKELY(record != NULL))
-        atomic_store_explicit(&record->lock, lock | FSAFE_HELD, memory_order_release);
-    else
-        mark_held_inner(fsafe_thread_tokens(self), lock, site);
-}
-
-/*
- * In a child, before the real call. Returns whether the caller has a token now. While a living thread is just
- * taking or posting it, it is tried until that is over.
- */
-static bool granted_in_child(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site,
-                             const struct attempt *attempt)
-{
-    for (struct fsafe_patience patience = {0};;) {
-        enum fsafe_verdict verdict = fsafe_semaphore_judge(semaphore, self, site, attempt->how != TRYWAIT);
-        if (verdict != FSAFE_UNDECIDED)
-            return verdict == FSAFE_TAKEN;
-        atomic_store(&self->asking, 0);
-        if (fsafe_layout_sem_try(semaphore))
-            return true;
-        if (attempt->how == TRYWAIT)
-            return false;
-        atomic_store_explicit(&self->asking, (uintptr_t)semaphore, memory_order_release);
-        bool more = fsafe_takeover_be_patient(&patience, attempt->clock, attempt->until);
-        atomic_store(&self->asking, 0);
-        pthread_testcancel();
-        if (!more)
-            return false; /* libc words the timeout */
-    }
-}
-
-static bool is_held(struct fsafe_thread *self, uint32_t index, uintptr_t lock)
-{
-    return atomic_load_explicit(&fsafe_ledger_record(fsafe_thread_tokens(self), index)->lock,
-                                memory_order_relaxed) == (lock | FSAFE_HELD);
-}
-
-/* Whether this thread already has the token that it asks for (its latest record is the asking). */
-static bool has_it_already(struct fsafe_thread *self, uintptr_t lock)
-{
-    for (uint32_t i = fsafe_ledger_depth(fsafe_thread_tokens(self)); i > 0; i--)
-        if (is_held(self, i, lock))
-            return true;
-    return false;
-}
-
-/* There was no token; the record says wanted. */
-static FSAFE_COLD int finish(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site,
-                             const struct attempt *attempt)
-{
-    uintptr_t lock = (uintptr_t)semaphore;
+    struct fsafe_thread *self = fsafe_thread_join();
+    struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
+    if (self == NULL || !fsafe_semaphore_is_lock(semaphore))
+        return wait_for_event(semaphore, caller, attempt);
+    uintptr_t site = fsafe_python_site(caller);
     fsafe_fork_notice();
-    if (has_it_already(self, lock)) {
-        fsafe_ledger_drop(fsafe_thread_tokens(self), lock | FSAFE_WANTED);
-        if (attempt->how != TRYWAIT) {
-            /* Only another thread's post can end this wait: CPython's Condition parks its waiters so. */
-            fsafe_semaphore_is_event(semaphore);
-            fsafe_ledger_drop(fsafe_thread_tokens(self), lock | FSAFE_HELD);
-        }
-        return ask_libc(semaphore, self, site, attempt);
-    }
-    if (fsafe_lineage_is_child() && granted_in_child(semaphore, self, site, attempt)) {
-        mark_held(self, lock, site);
+    if (!fsafe_semaphore_is_settled(words, semaphore) &&
+        fsafe_semaphore_judge(semaphore, self, site, attempt->how != TRYWAIT) == FSAFE_TAKEN)
         return 0;
+    if (take_in_place(semaphore, words, self, fsafe_semaphore_count(words, semaphore, self), site))
+        return 0;
+    if (attempt->how != TRYWAIT && fsafe_semaphore_owner(words) == self->ticket) {
+        /* Only another thread's post can end this wait: CPython's Condition parks its waiters so. */
+        fsafe_semaphore_is_event(semaphore);
+        return ask_libc(semaphore, site, attempt);
     }
     /*
-     * A wait that is cancelled, or left by siglongjmp, leaves its record as wanted: no proof of anything, and dropped
-     * when the thread ends, forks, or the ledger fills. (A cleanup handler here would outlive its frame under siglongjmp.)
+     * A wait that is cancelled, or left by siglongjmp, leaves the thread at the token: that says something only while
+     * the token is gone and nobody is its owner. (A cleanup handler here would outlive its frame under siglongjmp.)
      */
-    uint32_t wait = fsafe_thread_begin_wait(self, FSAFE_TOKENS, lock | FSAFE_WANTED);
-    int result = ask_libc(semaphore, self, site, attempt);
-    fsafe_thread_end_wait(self, wait);
-    atomic_store(&self->asking, 0);
-    if (result == 0)
-        mark_held(self, lock, site);
-    else
-        fsafe_ledger_drop(fsafe_thread_tokens(self), lock | FSAFE_WANTED);
+    uintptr_t outer = fsafe_semaphore_begin(self, semaphore);
+    int result = ask_libc(semaphore, site, attempt);
+    if (result == 0 && fsafe_semaphore_is_lock(semaphore))
+        fsafe_semaphore_taken(words, self, fsafe_semaphore_count(words, semaphore, self), site);
+    fsafe_semaphore_end(self, outer);
     return result;
 }
 
-static inline int take(sem_t *semaphore, uintptr_t site, const struct attempt *attempt)
+/* Returns whether the caller has a token of a plain lock now. */
+static inline __attribute__((always_inline)) bool take_plain(sem_t *semaphore, uint32_t note, uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_self;
-    uintptr_t lock = (uintptr_t)semaphore;
-    if (FSAFE_UNLIKELY(self == NULL))
-        self = fsafe_thread_join();
-    if (self == NULL || !fsafe_semaphore_is_lock(semaphore))
-        return ask_libc(semaphore, self, site, attempt);
-    if (attempt->how != TRYWAIT)
-        pthread_testcancel(); /* the real wait acts upon a cancellation even when there is a token */
-    if (!fsafe_ledger_push(fsafe_thread_tokens(self), lock | FSAFE_WANTED, site) &&
-        !fsafe_ledger_push_full(fsafe_thread_tokens(self), lock | FSAFE_WANTED, site, fsafe_semaphore_is_stale, self))
-        return ask_libc(semaphore, self, site, attempt);
-    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_layout_sem_value(semaphore) != 0) {
-        fsafe_fork_notice();
-        fsafe_semaphore_settle(semaphore, self);
-    }
-    if (FSAFE_LIKELY(fsafe_layout.sem_in_place && fsafe_layout_sem_try(semaphore))) {
-        mark_held(self, lock, site);
+    if (FSAFE_UNLIKELY(!fsafe_semaphore_is_plain(note, semaphore, self)))
+        return false;
+    return take_in_place(semaphore, fsafe_layout_sem_words(semaphore), self, &self->tokens, fsafe_python_site(site));
+}
+
+/* What a lock's note says; 0: this is none. */
+static inline uint32_t note_of(sem_t *semaphore)
+{
+    struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
+    return words != NULL ? fsafe_semaphore_note(words) : 0;
+}
+
+/*
+ * An event is libc's, by a jump. What is left to the slow paths: a call that may have to be bound first (FSAFE_NEXT), and
+ * a wait that may be an interpreter's.
+ */
+#define PASSES(note, name) ((note) == 0 && FSAFE_LIKELY(fsafe_next.name != NULL))
+
+/* The real wait acts upon a cancellation even when there is a token, but glibc's sem_clockwait does not. */
+static inline __attribute__((always_inline)) int wait_for(sem_t *semaphore, uintptr_t site, const struct attempt *attempt)
+{
+    if (attempt->how != CLOCKWAIT)
+        pthread_testcancel();
+    if (FSAFE_LIKELY(take_plain(semaphore, note_of(semaphore), site)))
         return 0;
-    }
-    return finish(semaphore, self, site, attempt);
+    return take_slowly(semaphore, site, attempt);
 }
 
 FSAFE_EXPORT int sem_wait(sem_t *semaphore)
 {
     static const struct attempt attempt = {.how = WAIT};
-    return take(semaphore, FSAFE_CALLER(), &attempt);
+    if (PASSES(note_of(semaphore), sem_wait) && FSAFE_LIKELY(!fsafe_python_is_started() && !fsafe_lineage_is_child()))
+        return fsafe_next.sem_wait(semaphore);
+    return wait_for(semaphore, FSAFE_CALLER(), &attempt);
 }
 
 FSAFE_EXPORT int sem_trywait(sem_t *semaphore)
 {
     static const struct attempt attempt = {.how = TRYWAIT};
-    return take(semaphore, FSAFE_CALLER(), &attempt);
+    uint32_t note = note_of(semaphore);
+    if (FSAFE_LIKELY(take_plain(semaphore, note, FSAFE_CALLER())))
+        return 0;
+    if (PASSES(note, sem_trywait))
+        return fsafe_next.sem_trywait(semaphore);
+    return take_slowly(semaphore, FSAFE_CALLER(), &attempt);
 }
 
 /* libc refuses an impossible time even when there is a token. */
@@ -181,8 +151,8 @@ FSAFE_EXPORT int sem_timedwait(sem_t *semaphore, const struct timespec *until)
 {
     if (!is_valid(until))
         return FSAFE_NEXT(sem_timedwait)(semaphore, until);
-    return take(semaphore, FSAFE_CALLER(),
-                &(const struct attempt){.how = TIMEDWAIT, .clock = CLOCK_REALTIME, .until = until});
+    return wait_for(semaphore, FSAFE_CALLER(),
+                    &(const struct attempt){.how = TIMEDWAIT, .clock = CLOCK_REALTIME, .until = until});
 }
 
 #ifdef HAVE_SEM_CLOCKWAIT
@@ -190,65 +160,65 @@ FSAFE_EXPORT int sem_clockwait(sem_t *semaphore, clockid_t clock, const struct t
 {
     if (!is_valid(until) || (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC))
         return FSAFE_NEXT(sem_clockwait)(semaphore, clock, until);
-    return take(semaphore, FSAFE_CALLER(),
-                &(const struct attempt){.how = CLOCKWAIT, .clock = clock, .until = until});
+    return wait_for(semaphore, FSAFE_CALLER(),
+                    &(const struct attempt){.how = CLOCKWAIT, .clock = clock, .until = until});
 }
 #endif
 
-static FSAFE_COLD struct fsafe_record *held_inner(struct fsafe_thread *self, uintptr_t lock)
+static FSAFE_COLD int finish_post(sem_t *semaphore, enum fsafe_posted posted)
 {
-    uint32_t index = fsafe_ledger_find(fsafe_thread_tokens(self), lock);
-    return index != 0 && is_held(self, index, lock) ? fsafe_ledger_record(fsafe_thread_tokens(self), index) : NULL;
+    if (posted == FSAFE_POST_WAKE) {
+        fsafe_layout_sem_wake(semaphore);
+        return 0;
+    }
+    fsafe_semaphore_is_event(semaphore); /* somebody else posted it past us */
+    return FSAFE_NEXT(sem_post)(semaphore);
 }
 
-/*
- * Not this thread's to release. A child may do it for a thread that vanished (CPython does, for the lock that stands
- * for a thread's life); everybody else announces an event.
- */
-static FSAFE_COLD int post_of_another(sem_t *semaphore, const struct fsafe_thread *self)
+/* The calling thread has the token. */
+static inline __attribute__((always_inline)) int post_own(sem_t *semaphore, struct fsafe_thread *self, uint32_t *count)
 {
+    uintptr_t outer = fsafe_semaphore_begin(self, semaphore);
+    fsafe_semaphore_leaving(fsafe_layout_sem_words(semaphore), count);
+    enum fsafe_posted posted = fsafe_layout_sem_post(semaphore);
+    fsafe_semaphore_end(self, outer);
+    return FSAFE_LIKELY(posted == FSAFE_POSTED) ? 0 : finish_post(semaphore, posted);
+}
+
+static FSAFE_COLD int post_slowly(sem_t *semaphore)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
+    if (self == NULL || !fsafe_semaphore_is_lock(semaphore))
+        return FSAFE_NEXT(sem_post)(semaphore);
     fsafe_fork_notice();
-    if (!fsafe_lineage_is_child() || !fsafe_semaphore_settle(semaphore, self))
-        fsafe_semaphore_handed_over(semaphore);
-    return FSAFE_NEXT(sem_post)(semaphore);
+    if (!fsafe_semaphore_is_own(semaphore, self))
+        return FSAFE_NEXT(sem_post)(semaphore);
+    uint32_t *count = fsafe_semaphore_count(words, semaphore, self);
+    fsafe_semaphore_goes_back(words, semaphore);
+    return post_own(semaphore, self, count);
 }
 
 FSAFE_EXPORT int sem_post(sem_t *semaphore)
 {
     struct fsafe_thread *self = fsafe_self;
-    uintptr_t lock = (uintptr_t)semaphore;
-    if (FSAFE_UNLIKELY(self == NULL))
-        self = fsafe_thread_join();
-    if (self == NULL || !fsafe_semaphore_is_lock(semaphore))
-        return FSAFE_NEXT(sem_post)(semaphore);
-    struct fsafe_record *record = latest(fsafe_thread_tokens(self), lock | FSAFE_HELD);
-    if (FSAFE_UNLIKELY(record == NULL) && (record = held_inner(self, lock)) == NULL)
-        return post_of_another(semaphore, self);
-    if (FSAFE_UNLIKELY(fsafe_lineage_is_child())) {
-        fsafe_fork_notice();
-        fsafe_semaphore_settle(semaphore, self);
-    }
-    atomic_store_explicit(&record->lock, lock | FSAFE_LEAVING, memory_order_release);
-    int result = FSAFE_LIKELY(fsafe_layout_sem_post(semaphore)) ? 0 : FSAFE_NEXT(sem_post)(semaphore);
-    fsafe_ledger_drop(fsafe_thread_tokens(self), lock | FSAFE_LEAVING);
-    return result;
+    uint32_t note = note_of(semaphore);
+    if (FSAFE_LIKELY(fsafe_semaphore_is_plain(note, semaphore, self) &&
+                     fsafe_semaphore_owner(fsafe_layout_sem_words(semaphore)) == self->ticket))
+        return post_own(semaphore, self, &self->tokens);
+    return PASSES(note, sem_post) ? fsafe_next.sem_post(semaphore) : post_slowly(semaphore);
 }
 
 FSAFE_EXPORT int sem_init(sem_t *semaphore, int process_shared, unsigned value)
 {
     int result = FSAFE_NEXT(sem_init)(semaphore, process_shared, value);
-    if (result == 0 && fsafe_thread_join() != NULL) {
+    if (result == 0)
         fsafe_semaphore_born(semaphore, process_shared, value);
-        fsafe_ledger_drop(fsafe_thread_tokens(fsafe_self), (uintptr_t)semaphore);
-    }
     return result;
 }
 
 FSAFE_EXPORT int sem_destroy(sem_t *semaphore)
 {
-    if (fsafe_self != NULL && fsafe_semaphore_is_lock(semaphore)) {
-        fsafe_semaphore_dies(semaphore);
-        fsafe_ledger_drop(fsafe_thread_tokens(fsafe_self), (uintptr_t)semaphore | FSAFE_HELD);
-    }
+    fsafe_semaphore_dies(semaphore);
     return FSAFE_NEXT(sem_destroy)(semaphore);
 }

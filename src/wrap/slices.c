@@ -41,7 +41,7 @@ int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t
     if (FSAFE_LIKELY(!fsafe_lineage_is_child()) || fsafe_layout_sem_is_shared(semaphore))
         return FSAFE_NEXT(sem_wait)(semaphore);
     pthread_testcancel(); /* the real wait acts upon a cancellation even when there is a token */
-    if (fsafe_layout_sem_try(semaphore))
+    if (fsafe_layout_sem_word(semaphore) != NULL && fsafe_layout_sem_try(semaphore))
         return 0;
     if (!fsafe_hopeless_begin(&slices, self, &wait))
         return FSAFE_NEXT(sem_wait)(semaphore);
@@ -97,28 +97,6 @@ int fsafe_slices_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, struct fsafe
 #endif
     (void)self, (void)site;
     return writes ? FSAFE_NEXT(pthread_rwlock_wrlock)(rwlock) : FSAFE_NEXT(pthread_rwlock_rdlock)(rwlock);
-}
-
-int fsafe_slices_mutex_lock(pthread_mutex_t *mutex, const char *kind, struct fsafe_thread *self, uintptr_t site)
-{
-#ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
-    struct fsafe_slices slices;
-    const struct fsafe_untimed_wait wait = {.lock = "mutex", .kind = kind, .object = (uintptr_t)mutex, .bytes = sizeof *mutex,
-                                    .site = site};
-    if (fsafe_hopeless_begin(&slices, self, &wait)) {
-        int result;
-        do
-            result = FSAFE_NEXT(pthread_mutex_clocklock)(mutex, CLOCK_MONOTONIC, &slices.until);
-        while (result == ETIMEDOUT && fsafe_hopeless_goes_on(&slices));
-        /* A mutex with priority inheritance knows this clock since Linux 5.14. */
-        if (result == ETIMEDOUT || result == EINVAL)
-            result = FSAFE_NEXT(pthread_mutex_lock)(mutex);
-        fsafe_hopeless_end(&slices);
-        return result;
-    }
-#endif
-    (void)kind, (void)self, (void)site;
-    return FSAFE_NEXT(pthread_mutex_lock)(mutex);
 }
 
 /* --- Condition variables ------------------------------------------------------------------------------------ */

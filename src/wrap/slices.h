@@ -13,7 +13,6 @@
 
 int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site);
 int fsafe_slices_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, struct fsafe_thread *self, uintptr_t site);
-int fsafe_slices_mutex_lock(pthread_mutex_t *mutex, const char *kind, struct fsafe_thread *self, uintptr_t site);
 int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site);
 int fsafe_slices_barrier_wait(pthread_barrier_t *barrier, struct fsafe_thread *self, uintptr_t site);
 int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self, uintptr_t site);

@@ -12,16 +12,19 @@
 #include "libc/layout.h"
 #include "libc/loader.h"
 #include "libc/symbol.h"
+#include "python/orphans.h"
 #include "repair/hopeless.h"
 #include "repair/mutex.h"
 #include "repair/rescue.h"
-#include "repair/semaphore.h"
 #include "repair/spin.h"
 #include "report/report.h"
 #include "report/tally.h"
 #include "track/gate.h"
 #include "wrap/next.h"
+#include "wrap/start.h"
 
+#include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -57,30 +60,77 @@ static bool is_stale_at_end(uintptr_t lock, void *self)
     return fsafe_gate_is_region(lock) || (fsafe_lineage_is_child() && fsafe_mutex_is_stale(lock, self));
 }
 
-static bool is_stale_token_at_end(uintptr_t lock, void *self)
-{
-    return (lock & FSAFE_STAGE_MASK) != FSAFE_HELD ||
-           (fsafe_lineage_is_child() && fsafe_semaphore_is_stale(lock, self));
-}
-
 /* Whether the thread dies with locks that only the records can explain. */
 static bool leave(struct fsafe_thread *self)
 {
     fsafe_hopeless_leave(self);
     bool locks = fsafe_ledger_tidy(fsafe_thread_locks(self), is_stale_at_end, self) > 0;
-    bool tokens = fsafe_ledger_tidy(fsafe_thread_tokens(self), is_stale_token_at_end, self) > 0;
     bool spins = fsafe_ledger_tidy(fsafe_thread_spins(self), fsafe_spin_is_stale, self) > 0;
-    return locks || tokens || spins;
+    return locks || spins || fsafe_thread_has_tokens(self);
+}
+
+static void clear_stale(struct fsafe_thread *vanished)
+{
+    fsafe_mutex_clear_stale(vanished);
+    fsafe_python_clear_stale(vanished);
 }
 
 static int register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object)
 {
 #ifdef FSAFE_LIBC_GLIBC
-    return fsafe_next.__register_atfork(prepare, parent, child, object);
+    return FSAFE_NEXT(__register_atfork)(prepare, parent, child, object);
 #else
     (void)object;
     return pthread_atfork(prepare, parent, child);
 #endif
+}
+
+struct part {
+    const char *name;
+    bool known;
+};
+
+/* In one line, what did not behave as we know it. Returns whether there was anything. */
+static bool note_unknown(const struct part *parts, size_t count)
+{
+    char text[160] = "this C library's ", *at = text + strlen(text);
+    const char *begin = at;
+    for (size_t i = 0; i < count; i++)
+        if (!parts[i].known)
+            at = stpcpy(stpcpy(at, at == begin ? "" : ", "), parts[i].name);
+    if (at == begin)
+        return false;
+    strcpy(at, " are unknown: they are not taken over");
+    fsafe_report_note(text);
+    return true;
+}
+
+/* What only a process that once had two threads can ever need is learned before the second. */
+static _Atomic bool has_to_learn;
+
+void fsafe_start_second_thread(void)
+{
+    if (FSAFE_LIKELY(!atomic_load_explicit(&has_to_learn, memory_order_relaxed)))
+        return;
+    atomic_store_explicit(&has_to_learn, false, memory_order_relaxed);
+    int saved = errno, state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* pthread_create does not end a cancelled thread */
+    fsafe_fresh_learn(&(const struct fsafe_fresh_calls){
+        .mutex_lock = FSAFE_NEXT(pthread_mutex_lock),
+        .mutex_unlock = FSAFE_NEXT(pthread_mutex_unlock),
+        .cond_init = FSAFE_NEXT(pthread_cond_init),
+        .cond_timedwait = FSAFE_NEXT(pthread_cond_timedwait),
+        .cond_signal = FSAFE_NEXT(pthread_cond_signal),
+        .cond_broadcast = FSAFE_NEXT(pthread_cond_broadcast),
+        .barrier_init = FSAFE_NEXT(pthread_barrier_init),
+        .barrier_wait = FSAFE_NEXT(pthread_barrier_wait),
+    });
+    fsafe_layout_cond_self_test();
+    const struct part parts[] = {{"condition variables", fsafe_fresh_condvar.known},
+                                 {"barriers", fsafe_fresh_barrier.known}};
+    note_unknown(parts, sizeof parts / sizeof parts[0]);
+    pthread_setcancelstate(state, NULL);
+    errno = saved;
 }
 
 static void start(char *const *environment)
@@ -88,8 +138,7 @@ static void start(char *const *environment)
     fsafe_report_know_stderr();
     fsafe_options_read(environment, fsafe_report_bad_option);
     fsafe_report_start();
-    /* Also when we are off: bound later, a function would wait for whoever is in dlopen then. */
-    fsafe_next_bind_all();
+    fsafe_next_start(); /* also when we are off: every call is passed on */
     if (fsafe_options.mode == FSAFE_MODE_OFF)
         return;
     const char *watcher = watched(environment);
@@ -100,63 +149,55 @@ static void start(char *const *environment)
     uintptr_t from, to;
     fsafe_symbol_library("malloc", &from, &to);
     fsafe_handlers_know_allocator(from, to);
-    fsafe_fresh_learn(&(const struct fsafe_fresh_calls){
-        .mutex_lock = fsafe_next.pthread_mutex_lock,
-        .mutex_unlock = fsafe_next.pthread_mutex_unlock,
-        .cond_init = fsafe_next.pthread_cond_init,
-        .cond_timedwait = fsafe_next.pthread_cond_timedwait,
-        .cond_signal = fsafe_next.pthread_cond_signal,
-        .cond_broadcast = fsafe_next.pthread_cond_broadcast,
-        .barrier_init = fsafe_next.pthread_barrier_init,
-        .barrier_wait = fsafe_next.pthread_barrier_wait,
-    });
     fsafe_layout_self_test(&(const struct fsafe_layout_calls){
-        .mutex_init = fsafe_next.pthread_mutex_init,
-        .mutex_destroy = fsafe_next.pthread_mutex_destroy,
-        .mutex_lock = fsafe_next.pthread_mutex_lock,
-        .mutex_trylock = fsafe_next.pthread_mutex_trylock,
-        .mutex_unlock = fsafe_next.pthread_mutex_unlock,
-        .cond_signal = fsafe_next.pthread_cond_signal,
-        .cond_broadcast = fsafe_next.pthread_cond_broadcast,
-        .rwlock_init = fsafe_next.pthread_rwlock_init,
-        .rwlock_destroy = fsafe_next.pthread_rwlock_destroy,
-        .rwlock_rdlock = fsafe_next.pthread_rwlock_rdlock,
-        .rwlock_tryrdlock = fsafe_next.pthread_rwlock_tryrdlock,
-        .rwlock_wrlock = fsafe_next.pthread_rwlock_wrlock,
-        .rwlock_trywrlock = fsafe_next.pthread_rwlock_trywrlock,
-        .rwlock_unlock = fsafe_next.pthread_rwlock_unlock,
-        .sem_init = fsafe_next.sem_init,
-        .sem_destroy = fsafe_next.sem_destroy,
-        .sem_trywait = fsafe_next.sem_trywait,
-        .sem_post = fsafe_next.sem_post,
+        .mutex_init = FSAFE_NEXT(pthread_mutex_init),
+        .mutex_destroy = FSAFE_NEXT(pthread_mutex_destroy),
+        .mutex_lock = FSAFE_NEXT(pthread_mutex_lock),
+        .mutex_trylock = FSAFE_NEXT(pthread_mutex_trylock),
+        .mutex_unlock = FSAFE_NEXT(pthread_mutex_unlock),
+        .cond_signal = FSAFE_NEXT(pthread_cond_signal),
+        .cond_broadcast = FSAFE_NEXT(pthread_cond_broadcast),
+        .rwlock_init = FSAFE_NEXT(pthread_rwlock_init),
+        .rwlock_destroy = FSAFE_NEXT(pthread_rwlock_destroy),
+        .rwlock_rdlock = FSAFE_NEXT(pthread_rwlock_rdlock),
+        .rwlock_tryrdlock = FSAFE_NEXT(pthread_rwlock_tryrdlock),
+        .rwlock_wrlock = FSAFE_NEXT(pthread_rwlock_wrlock),
+        .rwlock_trywrlock = FSAFE_NEXT(pthread_rwlock_trywrlock),
+        .rwlock_unlock = FSAFE_NEXT(pthread_rwlock_unlock),
+        .sem_init = FSAFE_NEXT(sem_init),
+        .sem_destroy = FSAFE_NEXT(sem_destroy),
+        .sem_trywait = FSAFE_NEXT(sem_trywait),
+        .sem_post = FSAFE_NEXT(sem_post),
     });
-    fsafe_layout_stream_self_test(fsafe_next.flockfile, fsafe_next.funlockfile);
+    fsafe_layout_stream_self_test(FSAFE_NEXT(flockfile), FSAFE_NEXT(funlockfile));
 #ifdef FSAFE_LIBC_GLIBC
+    /* Now, not before the second thread, which may be made inside of dlopen. */
     fsafe_loader_find(&(const struct fsafe_loader_calls){
-        .iterate = fsafe_next.dl_iterate_phdr,
-        .trylock = fsafe_next.pthread_mutex_trylock,
-        .unlock = fsafe_next.pthread_mutex_unlock,
+        .iterate = FSAFE_NEXT(dl_iterate_phdr),
+        .trylock = FSAFE_NEXT(pthread_mutex_trylock),
+        .unlock = FSAFE_NEXT(pthread_mutex_unlock),
     });
     if (fsafe_loader_loading_lock == NULL && fsafe_options.verbose)
         fsafe_report_note("this C library's lock of dlopen is unknown: a fork beside one is not drained");
 #endif
-    fsafe_spin_start(fsafe_next.pthread_spin_trylock);
+    atomic_store_explicit(&has_to_learn, true, memory_order_relaxed);
+    fsafe_spin_start(FSAFE_NEXT(pthread_spin_trylock));
     fsafe_tally_start();
     fsafe_lineage_start();
     fsafe_gate_start();
     fsafe_rescue_start();
     const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave, .is_stale = is_stale,
-                                               .clear_stale = fsafe_mutex_clear_stale};
+                                               .clear_stale = clear_stale};
     if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start(register_atfork)) {
         fsafe_report_note("cannot start (no memory or no thread key left): this program runs unprotected");
         return;
     }
     fsafe_thread_join();
-    if (!fsafe_layout.mutex_bytes)
-        fsafe_report_note("this C library's mutexes are unknown: nothing will be taken over");
-    else if (!fsafe_layout.rwlock_bytes)
-        fsafe_report_note("this C library's rwlocks are unknown: they will not be taken over");
-    else if (fsafe_options.verbose)
+    const struct part parts[] = {{"mutexes", fsafe_layout.mutex_bytes},
+                                 {"rwlocks", fsafe_layout.rwlock_bytes},
+                                 {"semaphores", fsafe_layout.sem_bytes},
+                                 {"streams", fsafe_layout_stream.known}};
+    if (!note_unknown(parts, sizeof parts / sizeof parts[0]) && fsafe_options.verbose)
         fsafe_report_note("started");
 }
 

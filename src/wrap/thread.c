@@ -10,10 +10,12 @@
 #include "repair/spin.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
+#include "wrap/start.h"
 
 /* Nothing may be ambiguous once the child has company: see fsafe_mutex_survey. */
 static void before_another(void)
 {
+    fsafe_start_second_thread();
     struct fsafe_thread *self = fsafe_thread_join();
     if (self == NULL)
         return;

@@ -9,29 +9,20 @@
 #define __NO_INLINE__ 1
 #endif
 
-#include "repair/standin.h"
+#include "libc/layout.h"
+#include "wrap/call.h"
 #include "wrap/descriptor.h"
-#include "wrap/next.h"
 #include "wrap/undeclared.h"
 
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/single_threaded.h>
-
-#define ENTER(region)                                                                     \
-    bool rescues = fsafe_standin_is_missing(FSAFE_REGION_##region, __func__, FSAFE_CALLER()); \
-    fsafe_gate_enter(FSAFE_REGION_##region, FSAFE_CALLER())
-#define LEAVE(region)                        \
-    fsafe_gate_leave(FSAFE_REGION_##region); \
-    if (FSAFE_UNLIKELY(rescues))                 \
-    fsafe_rescue_end()
 
 /* A program that sets its locale once and then has threads need not pay for conversions. */
 static _Atomic bool locales_move;
 
 static void note_change(void)
 {
-    if (!__libc_single_threaded)
+    if (!FSAFE_SINGLE_THREADED())
         atomic_store_explicit(&locales_move, true, memory_order_relaxed);
 }
 
@@ -39,18 +30,18 @@ FSAFE_EXPORT char *setlocale(int category, const char *locale)
 {
     if (locale != NULL)
         note_change();
-    ENTER(LOCALE);
-    char *answer = FSAFE_NEXT(setlocale)(category, locale);
-    LEAVE(LOCALE);
+    const struct fsafe_call call = FSAFE_ENTER_CALL(LOCALE, setlocale);
+    char *answer = FSAFE_INSIDE(call, setlocale)(category, locale);
+    FSAFE_LEAVE_CALL(LOCALE, call);
     return answer;
 }
 
 FSAFE_EXPORT locale_t newlocale(int mask, const char *name, locale_t base)
 {
     note_change();
-    ENTER(LOCALE);
-    locale_t answer = FSAFE_NEXT(newlocale)(mask, name, base);
-    LEAVE(LOCALE);
+    const struct fsafe_call call = FSAFE_ENTER_CALL(LOCALE, newlocale);
+    locale_t answer = FSAFE_INSIDE(call, newlocale)(mask, name, base);
+    FSAFE_LEAVE_CALL(LOCALE, call);
     return answer;
 }
 
@@ -64,9 +55,9 @@ FSAFE_DEFINE_ALIAS(__newlocale, newlocale);
     {                                                                                 \
         if (FSAFE_LIKELY(!atomic_load_explicit(&locales_move, memory_order_relaxed))) \
             return FSAFE_NEXT(name) arguments;                                        \
-        ENTER(PASSING);                                                               \
-        result answer = FSAFE_NEXT(name) arguments;                                   \
-        LEAVE(PASSING);                                                               \
+        const struct fsafe_call call = FSAFE_ENTER_CALL(PASSING, name);               \
+        result answer = FSAFE_INSIDE(call, name) arguments;                           \
+        FSAFE_LEAVE_CALL(PASSING, call);                                              \
         return answer;                                                                \
     }
 
@@ -76,15 +67,15 @@ static bool is_oriented(FILE *stream)
     return FSAFE_NEXT(fwide)(stream, 0) != 0;
 }
 
-#define FSAFE_ORIENT(result, name, parameters, arguments) \
-    FSAFE_EXPORT result name parameters                   \
-    {                                                     \
-        if (FSAFE_LIKELY(is_oriented(stream)))            \
-            return FSAFE_NEXT(name) arguments;            \
-        ENTER(PASSING);                                   \
-        result answer = FSAFE_NEXT(name) arguments;       \
-        LEAVE(PASSING);                                   \
-        return answer;                                    \
+#define FSAFE_ORIENT(result, name, parameters, arguments)               \
+    FSAFE_EXPORT result name parameters                                 \
+    {                                                                   \
+        if (FSAFE_LIKELY(is_oriented(stream)))                          \
+            return FSAFE_NEXT(name) arguments;                          \
+        const struct fsafe_call call = FSAFE_ENTER_CALL(PASSING, name); \
+        result answer = FSAFE_INSIDE(call, name) arguments;             \
+        FSAFE_LEAVE_CALL(PASSING, call);                                \
+        return answer;                                                  \
     }
 
 #define FSAFE_FIRST(result, name, parameters, arguments)                     \
@@ -93,9 +84,9 @@ static bool is_oriented(FILE *stream)
         static _Atomic bool done;                                            \
         if (FSAFE_LIKELY(atomic_load_explicit(&done, memory_order_relaxed))) \
             return FSAFE_NEXT(name) arguments;                               \
-        ENTER(PASSING);                                                      \
-        result answer = FSAFE_NEXT(name) arguments;                          \
-        LEAVE(PASSING);                                                      \
+        const struct fsafe_call call = FSAFE_ENTER_CALL(PASSING, name);      \
+        result answer = FSAFE_INSIDE(call, name) arguments;                  \
+        FSAFE_LEAVE_CALL(PASSING, call);                                     \
         atomic_store_explicit(&done, true, memory_order_relaxed);            \
         return answer;                                                       \
     }
@@ -107,32 +98,32 @@ FSAFE_DEFINE_ALIAS(__mbrlen, mbrlen);
 
 /* --- Variadic: as their forms with a list, and in the caller's name ----------------------------------------------- */
 
-#define VARIADIC(name, parameters, with, arguments) \
-    FSAFE_EXPORT int name parameters                \
-    {                                               \
-        ENTER(PASSING);                             \
-        va_list values;                             \
-        va_start(values, format);                   \
-        int answer = FSAFE_NEXT(with) arguments;    \
-        va_end(values);                             \
-        LEAVE(PASSING);                             \
-        return answer;                              \
+#define VARIADIC(name, parameters, with, arguments)                     \
+    FSAFE_EXPORT int name parameters                                    \
+    {                                                                   \
+        va_list values;                                                 \
+        const struct fsafe_call call = FSAFE_ENTER_CALL(PASSING, with); \
+        va_start(values, format);                                       \
+        int answer = FSAFE_INSIDE(call, with) arguments;                \
+        va_end(values);                                                 \
+        FSAFE_LEAVE_CALL(PASSING, call);                                \
+        return answer;                                                  \
     }
 
 /* Reading may wait for long: only while the stream is new. */
-#define VARIADIC_READING(name, parameters, is_new, with, arguments) \
-    FSAFE_EXPORT int name parameters                                \
-    {                                                               \
-        va_list values;                                             \
-        bool enters = is_new;                                       \
-        if (enters)                                                 \
-            fsafe_gate_enter(FSAFE_REGION_PASSING, FSAFE_CALLER()); \
-        va_start(values, format);                                   \
-        int answer = FSAFE_NEXT(with) arguments;                    \
-        va_end(values);                                             \
-        if (enters)                                                 \
-            fsafe_gate_leave(FSAFE_REGION_PASSING);                 \
-        return answer;                                              \
+#define VARIADIC_READING(name, parameters, is_new, with, arguments)                               \
+    FSAFE_EXPORT int name parameters                                                              \
+    {                                                                                             \
+        va_list values;                                                                           \
+        struct fsafe_call call = {NULL, false};                                                   \
+        if (is_new)                                                                               \
+            call = FSAFE_ENTER_CALL(PASSING, with);                                               \
+        va_start(values, format);                                                                 \
+        int answer = (call.next != NULL ? FSAFE_INSIDE(call, with) : FSAFE_NEXT(with)) arguments; \
+        va_end(values);                                                                           \
+        if (call.next != NULL)                                                                    \
+            FSAFE_LEAVE_CALL(PASSING, call);                                                      \
+        return answer;                                                                            \
     }
 
 VARIADIC(fwprintf, (FILE *stream, const wchar_t *format, ...), vfwprintf, (stream, format, values))
@@ -156,30 +147,30 @@ static bool has_charset(const char *mode)
     return strstr(mode, "ccs=") != NULL;
 }
 
-#define OPENING(name)                                           \
-    FSAFE_EXPORT FILE *name(const char *path, const char *mode) \
-    {                                                           \
-        if (FSAFE_LIKELY(!has_charset(mode)))                   \
-            return FSAFE_NEXT(name)(path, mode);                \
-        ENTER(PASSING);                                         \
-        FILE *answer = FSAFE_NEXT(name)(path, mode);            \
-        LEAVE(PASSING);                                         \
-        return answer;                                          \
+#define OPENING(name)                                                   \
+    FSAFE_EXPORT FILE *name(const char *path, const char *mode)         \
+    {                                                                   \
+        if (FSAFE_LIKELY(!has_charset(mode)))                           \
+            return FSAFE_NEXT(name)(path, mode);                        \
+        const struct fsafe_call call = FSAFE_ENTER_CALL(PASSING, name); \
+        FILE *answer = FSAFE_INSIDE(call, name)(path, mode);            \
+        FSAFE_LEAVE_CALL(PASSING, call);                                \
+        return answer;                                                  \
     }
 OPENING(fopen)
 OPENING(fopen64)
 
-#define REOPENING(name)                                                       \
-    FSAFE_EXPORT FILE *name(const char *path, const char *mode, FILE *stream) \
-    {                                                                         \
-        bool enters = is_oriented(stream) || has_charset(mode);               \
-        if (FSAFE_UNLIKELY(enters))                                           \
-            fsafe_gate_enter(FSAFE_REGION_PASSING, FSAFE_CALLER());           \
-        FILE *answer = FSAFE_NEXT(name)(path, mode, stream);                  \
-        if (FSAFE_UNLIKELY(enters))                                           \
-            fsafe_gate_leave(FSAFE_REGION_PASSING);                           \
-        fsafe_descriptor_note(answer != NULL ? fileno(answer) : -1);          \
-        return answer;                                                        \
+#define REOPENING(name)                                                                                       \
+    FSAFE_EXPORT FILE *name(const char *path, const char *mode, FILE *stream)                                 \
+    {                                                                                                         \
+        struct fsafe_call call = {NULL, false};                                                               \
+        if (FSAFE_UNLIKELY(is_oriented(stream) || has_charset(mode)))                                         \
+            call = FSAFE_ENTER_CALL(PASSING, name);                                                           \
+        FILE *answer = (call.next != NULL ? FSAFE_INSIDE(call, name) : FSAFE_NEXT(name))(path, mode, stream); \
+        if (call.next != NULL)                                                                                \
+            FSAFE_LEAVE_CALL(PASSING, call);                                                                  \
+        fsafe_descriptor_note(answer != NULL ? fileno(answer) : -1);                                          \
+        return answer;                                                                                        \
     }
 REOPENING(freopen)
 REOPENING(freopen64)

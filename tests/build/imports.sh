@@ -12,27 +12,12 @@ trap 'rm -rf "$scratch"' EXIT
 # "thread": touches the calling thread's own data only.
 # "stand-in": what is done for a program that called the function which a stand-in stands for (syslog, getpwnam ...).
 cat >"$scratch/allowed" <<'END'
-dlsym                       start-up
 getauxval                   start-up
-pthread_key_create          start-up
 __register_atfork           start-up
 pthread_atfork              start-up
-pthread_mutexattr_init      start-up
-pthread_mutexattr_settype   start-up
-pthread_rwlockattr_setpshared start-up
-pthread_mutexattr_setprotocol start-up
-pthread_mutexattr_setrobust start-up
 pthread_mutexattr_destroy   start-up
-pthread_mutex_consistent    start-up
-pthread_rwlockattr_init     start-up
-pthread_rwlockattr_setkind_np start-up
 pthread_condattr_init       start-up
-pthread_condattr_setclock   start-up
-pthread_condattr_setpshared start-up
 pthread_condattr_destroy    start-up
-pthread_barrierattr_init    start-up
-pthread_barrierattr_setpshared start-up
-pthread_barrierattr_destroy start-up
 strlen                      pure
 strnlen                     pure
 strcmp                      pure
@@ -51,28 +36,22 @@ mmap                        kernel
 munmap                      kernel
 madvise                     kernel
 sysconf                     kernel
-fstat                       kernel
 clock_gettime               kernel
 syscall                     kernel
 __errno_location            thread
 ___errno_location           thread
-pthread_setspecific         thread
 pthread_self                thread
-pthread_testcancel          thread
+pthread_setcancelstate      thread
 pthread_setcanceltype       thread
-__pthread_register_cancel   thread
-__pthread_unregister_cancel thread
-__pthread_unwind_next       thread
 _pthread_cleanup_push       thread
 _pthread_cleanup_pop        thread
 __sigsetjmp                 thread
 __tls_get_addr              thread
-__libc_single_threaded      variable
+_r_debug                    variable
 strstr                      pure
 __fsetlocking               pure
 fileno                      pure
 __tsan_init                 start-up
-strerrordesc_np             pure
 open                        stand-in
 socket                      stand-in
 connect                     stand-in
@@ -145,7 +124,7 @@ never "no allocator" '(__libc_)?(malloc|calloc|realloc|reallocarray|free|memalig
 # Into memory is another thing: no stream, no lock.
 never "no stdio" '(__)?v?(f|d|as)?w?printf(_chk)?|f(open|close|write|read|put[cs]|get[cs]|flush|lockfile|unlockfile|seek)(_unlocked)?|puts|putc|putchar|perror|std(in|out|err)|v?syslog'
 never "no environment of libc's" '(secure_)?getenv|__secure_getenv|environ|__environ|setenv|putenv|unsetenv'
-never "nothing of the loader's but dlsym" 'dladdr1?|dlopen|dlmopen|dlclose|dlvsym|dlerror|dlinfo|dl_iterate_phdr|_dl_.*|_rtld_global.*|backtrace.*|_Unwind_.*'
+never "nothing of the loader's but its list of objects" 'dlsym|dladdr1?|dlopen|dlmopen|dlclose|dlvsym|dlerror|dlinfo|dl_iterate_phdr|_dl_.*|_rtld_global.*|backtrace.*|_Unwind_.*'
 never "no lock of libc's" '(__)?pthread_(mutex|rwlock|spin|cond|barrier)_(lock|trylock|timedlock|clocklock|unlock|init|destroy|rdlock|wrlock|tryrdlock|trywrlock|wait|timedwait|clockwait|signal|broadcast)|(__)?pthread_once|sem_.*|mtx_.*|cnd_.*|call_once'
 never "no fork, exit or abort that runs handlers" '(__)?fork|_Fork|exit|abort|atexit|__cxa_atexit|__assert_fail'
 
@@ -174,6 +153,17 @@ for flag in NOW INITFIRST NODELETE; do
     *) result 1 "linked with -z $flag" "$flags" ;;
     esac
 done
+# Built here, it has to load everywhere: with any glibc from 2.17 on, the first for the youngest of these processors.
+# shellcheck disable=SC2086
+case $(LC_ALL=C ${READELF:-readelf} -h "$FORKSAFE_LIB" | sed -n 's/^ *Machine: *//p') in
+*X86-64 | AArch64)
+    # shellcheck disable=SC2086
+    newer=$(LC_ALL=C ${READELF:-readelf} -VW "$FORKSAFE_LIB" | sed -n 's/.*Name: \(GLIBC_[^ ]*\).*/\1/p' | sort -u |
+        awk '{ split(substr($1, 7), part, "."); if (part[1] != 2 || part[2] > 17) print }')
+    [ -z "$newer" ]
+    result $? "no version of libc's later than 2.17 is needed" "$newer"
+    ;;
+esac
 ! grep -q '(TEXTREL)' "$scratch/dynamic"
 result $? "no relocation in the code"
 # shellcheck disable=SC2086

@@ -55,6 +55,31 @@ if [ -w /dev/full ]; then
     is "125: --help that cannot be written" 125 $?
 fi
 
+# --- A program that cannot have the library in it ----------------------------------------------------
+patched() { # FROM TO: a copy of a program, with the bytes FROM, as many as TO, replaced
+    "${PYTHON3:-python3}" -c 'import sys
+program = open("/bin/true", "rb").read().replace(sys.argv[1].encode("latin1"), sys.argv[2].encode("latin1"), 1)
+open("patched", "wb").write(program)' "$1" "$2" && chmod +x patched
+}
+if head -c 4096 /bin/true | grep -q ld-linux; then
+    patched ld-linux ld-musl-
+    "$launcher" ./patched 2>err
+    is "a program of another C library" \
+        "forksafe: './patched' is for musl, the library for the GNU C library: it runs unprotected" "$(sed 1q err)"
+    printf '#!%s\n' "$scratch/patched" >script
+    chmod +x script
+    "$launcher" ./script 2>err
+    is "its script" "forksafe: './script' is for musl, the library for the GNU C library: it runs unprotected" \
+        "$(sed 1q err)"
+    word=$(head -c 5 /bin/true | tail -c 1 | tr '\001\002' '21')
+    printf '\177ELF%b' "\\00$word" >foreign
+    tail -c +6 /bin/true >>foreign
+    chmod +x foreign
+    PATH=.:$PATH "$launcher" foreign 2>err
+    is "a program of another word size" "forksafe: 'foreign' is for another processor than the library: it runs unprotected" \
+        "$(sed 1q err)"
+fi
+
 # --- Help and version --------------------------------------------------------------------------------
 is "--help" 0 "$(status "$launcher" --help)"
 is "--help shows the usage" "Usage: forksafe [OPTION]... COMMAND [ARG]..." "$(sed 1q out)"

@@ -278,7 +278,7 @@ static void storm(const struct scn_case *self)
 
 void scn_cases(void)
 {
-    static const struct {
+    const struct {
         const char *name, *bare, *says;
         void (*run)(const struct scn_case *);
         long number;
@@ -289,7 +289,7 @@ void scn_cases(void)
         {"broadcasts-5", "hangs", CONDVAR_FORGOT_ONCE, broadcasts_5, 0},
         {"waits-5", "hangs", CONDVAR_FORGOT_ONCE, waits_5, 0},
         {"rally-by-signal", "hangs", CONDVAR_FORGOT_ONCE, rally_5, 1},
-        {"rally-by-broadcast", "hangs", CONDVAR_FORGOT_ONCE, rally_5, 0},
+        {"rally-by-broadcast", scn_glibc_since(41) ? "fine" : "hangs", CONDVAR_FORGOT_ONCE, rally_5, 0},
         {"all-at-once", "hangs", CONDVAR_FORGOT_ONCE, all_at_once, 0},
         {"mutex-of-5", "fails EBUSY", SCN_SILENT, mutex_of_5, 0},
         {"grandchild", "hangs", CONDVAR_FORGOT, grandchild, 0},

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <gnu/libc-version.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -342,6 +343,12 @@ void *scn_libc(const char *name)
     void *function = dlsym(libc, name);
     must(function != NULL, name);
     return function;
+}
+
+bool scn_glibc_since(int minor)
+{
+    const char *version = gnu_get_libc_version();
+    return strncmp(version, "2.", 2) == 0 && atoi(version + 2) >= minor;
 }
 
 struct timespec scn_in_ms(clockid_t clock, long ms)

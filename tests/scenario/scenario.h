@@ -156,6 +156,8 @@ void scn_must_wait(scn_call *take, scn_call *give, void *lock, void (*release)(v
 
 /* libc's own definition of NAME, past everything that interposes it. */
 void *scn_libc(const char *name);
+/* Whether this is glibc 2.MINOR or later, which decides over some of what happens bare. */
+bool scn_glibc_since(int minor);
 /* Now plus MS milliseconds. */
 struct timespec scn_in_ms(clockid_t clock, long ms);
 /* Resident memory of this process. */

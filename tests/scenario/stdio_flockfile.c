@@ -426,11 +426,13 @@ void scn_cases(void)
     static const struct scn_entry lock_entry = {"flockfile", take, "hangs"};
     static const struct scn_entry try_entry = {"ftrylockfile", try, "fails EBUSY"};
     const struct scn_entry *const entries[] = {&lock_entry, &try_entry};
+    /* From 2.37 on the count of a stream locked once is 0, and so is what fork() makes of it. */
+    const char *of_forker = scn_glibc_since(37) ? "fine" : "hangs";
     for (long first = 0; first < 2; first++)
         scn_add((struct scn_case){.bare = "hangs", .says = SCN_SILENT, .run = vanished_prints, .number = first},
                 "vanished-memory-prints%s", first ? "-first" : "");
     for (int kind = 0; kind < STREAMS; kind++) {
-        const char *bare = kind == ORDINARY ? "hangs" : "fine";
+        const char *bare = kind == ORDINARY ? of_forker : "fine";
         for (int depth = 1; depth <= 3; depth += 2)
             scn_add((struct scn_case){.bare = bare, .says = SCN_SILENT, .run = forker, .number = kind * 10 + depth},
                     "forker-%s-%d-deep", names[kind], depth);
@@ -466,10 +468,10 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = WOULD_HANG,
                               .env = "FORKSAFE_MODE=abort", .run = vanished, .number = BYCALLER, .entry = &lock_entry},
             "abort");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = "once:child hangs in thread",
-                              .env = "FORKSAFE_MODE=report FORKSAFE_HANG_MS=200", .run = forker, .number = ORDINARY * 10 + 1},
+    scn_add((struct scn_case){.bare = of_forker, .preloaded = of_forker, 
+                              .env = "FORKSAFE_MODE=report", .run = forker, .number = ORDINARY * 10 + 1},
             "report-forker");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT, .env = "FORKSAFE_MODE=off",
+    scn_add((struct scn_case){.bare = of_forker, .preloaded = of_forker, .says = SCN_SILENT, .env = "FORKSAFE_MODE=off",
                               .run = forker, .number = ORDINARY * 10 + 1},
             "off-forker");
     scn_add((struct scn_case){.bare = "fine", .env = "FORKSAFE_HANG_MS=100", .run = flusher,

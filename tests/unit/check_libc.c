@@ -30,13 +30,10 @@ static void init_of_type(pthread_mutex_t *mutex, int type)
 START_TEST(layout_is_silent_before_the_self_test)
 {
     pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-    sem_t semaphore;
-    sem_init(&semaphore, 0, 1);
     ck_assert(!fsafe_layout_is_plain(&mutex));
     ck_assert(!fsafe_layout_in_place(&mutex));
     ck_assert_int_eq(fsafe_layout_mutex_kind(&mutex), FSAFE_MUTEX_FOREIGN);
-    ck_assert_ptr_null((void *)fsafe_layout_sem_note(&semaphore));
-    ck_assert(!fsafe_layout_sem_post(&semaphore));
+    ck_assert(!fsafe_layout.sem_bytes);
 }
 END_TEST
 
@@ -48,7 +45,6 @@ START_TEST(layout_knows_this_libc)
     ck_assert(fsafe_layout.rwlock_bytes);
 #ifdef __LP64__
     ck_assert(fsafe_layout.sem_bytes);
-    ck_assert(fsafe_layout.sem_in_place);
 #endif
     ck_assert_int_eq(fsafe_layout_probe_owner(), fsafe_sys_gettid());
 }
@@ -316,8 +312,6 @@ static int sem_destroy_by_zeroing(sem_t *semaphore)
 START_TEST(layout_withdraws_semaphores)
 {
     struct fsafe_layout_calls calls = unit_libc_calls();
-    sem_t semaphore;
-    sem_init(&semaphore, 0, 1);
     unit_start_layout();
     switch (_i) {
     case 0:
@@ -341,9 +335,6 @@ START_TEST(layout_withdraws_semaphores)
     }
     fsafe_layout_self_test(&calls);
     ck_assert(!fsafe_layout.sem_bytes);
-    ck_assert(!fsafe_layout.sem_in_place);
-    ck_assert_ptr_null((void *)fsafe_layout_sem_note(&semaphore));
-    ck_assert(!fsafe_layout_sem_post(&semaphore));
     ck_assert(fsafe_layout.mutex_bytes);
     ck_assert_int_eq(fsafe_layout.in_place, 0);
 }
@@ -626,16 +617,15 @@ START_TEST(semaphore_in_place_is_libcs_own)
     ck_assert(fsafe_layout_sem_try(&semaphore));
     ck_assert(!fsafe_layout_sem_try(&semaphore));
     ck_assert_int_eq(sem_trywait(&semaphore), -1);
-    ck_assert(fsafe_layout_sem_post(&semaphore));
+    ck_assert_int_eq(fsafe_layout_sem_post(&semaphore), FSAFE_POSTED);
     ck_assert_uint_eq(fsafe_layout_sem_value(&semaphore), 1);
     ck_assert_int_eq(sem_trywait(&semaphore), 0);
     ck_assert_int_eq(sem_post(&semaphore), 0);
     ck_assert_uint_eq(fsafe_layout_sem_value(&semaphore), 1);
 
-    sem_init(&semaphore, 0, 2); /* no lock has such a value */
-    ck_assert(!fsafe_layout_sem_post(&semaphore));
+    ck_assert_int_eq(fsafe_layout_sem_post(&semaphore), FSAFE_POST_LIBC); /* no lock has two */
     sem_init(&semaphore, 0, SEM_VALUE_MAX); /* libc answers EOVERFLOW */
-    ck_assert(!fsafe_layout_sem_post(&semaphore));
+    ck_assert_int_eq(fsafe_layout_sem_post(&semaphore), FSAFE_POST_LIBC);
     ck_assert_uint_eq(fsafe_layout_sem_value(&semaphore), SEM_VALUE_MAX);
 }
 END_TEST
@@ -655,10 +645,11 @@ START_TEST(semaphore_post_in_place_wakes_a_waiter)
     for (int i = 0; i < 2; i++)
         unit_start_thread(&threads[i], wait_by_libc, &semaphore);
     usleep(50000);
-    ck_assert(fsafe_layout_sem_post(&semaphore));
-    usleep(1000);
-    while (!fsafe_layout_sem_post(&semaphore))
+    ck_assert_int_eq(fsafe_layout_sem_post(&semaphore), FSAFE_POST_WAKE);
+    fsafe_layout_sem_wake(&semaphore);
+    while (fsafe_layout_sem_post(&semaphore) == FSAFE_POST_LIBC)
         usleep(1000);
+    fsafe_layout_sem_wake(&semaphore);
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL); /* or the test's time runs out */
     ck_assert_uint_eq(fsafe_layout_sem_value(&semaphore), 0);
@@ -673,7 +664,10 @@ static void *count_by_semaphore(void *in_place)
         if (in_place == NULL || !fsafe_layout_sem_try(&turn))
             sem_wait(&turn);
         counted++;
-        if (in_place == NULL || !fsafe_layout_sem_post(&turn))
+        enum fsafe_posted posted = in_place == NULL ? FSAFE_POST_LIBC : fsafe_layout_sem_post(&turn);
+        if (posted == FSAFE_POST_WAKE)
+            fsafe_layout_sem_wake(&turn);
+        else if (posted == FSAFE_POST_LIBC)
             sem_post(&turn);
     }
     return NULL;
@@ -693,15 +687,17 @@ START_TEST(semaphore_in_place_excludes_and_is_excluded)
 }
 END_TEST
 
-START_TEST(semaphore_note_is_a_word_that_libc_leaves_alone)
+START_TEST(semaphore_has_words_that_libc_leaves_alone)
 {
     sem_t semaphore;
     struct timespec past = {0, 0};
     unit_start_layout();
-    _Atomic uint32_t *note = fsafe_layout_sem_note(&semaphore);
-    ck_assert_uint_ge((uintptr_t)note, (uintptr_t)&semaphore);
-    ck_assert_uint_le((uintptr_t)(note + 1), (uintptr_t)(&semaphore + 1));
-    *note = 0x12345678;
+    struct fsafe_sem_words *words = fsafe_layout_sem_words(&semaphore);
+    ck_assert_uint_ge((uintptr_t)words, (uintptr_t)&semaphore);
+    ck_assert_uint_le((uintptr_t)(words + 1), (uintptr_t)(&semaphore + 1));
+    words->note = 0x12345678;
+    words->owner = 0x23456789;
+    words->site = 0x3456789a;
     sem_init(&semaphore, _i, 1);
     sem_wait(&semaphore);
     sem_trywait(&semaphore);
@@ -710,7 +706,9 @@ START_TEST(semaphore_note_is_a_word_that_libc_leaves_alone)
     int value;
     sem_getvalue(&semaphore, &value);
     sem_destroy(&semaphore);
-    ck_assert_uint_eq(*note, 0x12345678);
+    ck_assert_uint_eq(words->note, 0x12345678);
+    ck_assert_uint_eq(words->owner, 0x23456789);
+    ck_assert_uint_eq(words->site, 0x3456789a);
 }
 END_TEST
 
@@ -901,7 +899,7 @@ static void fill(Suite *suite)
     tcase_add_test(semaphore, semaphore_in_place_is_libcs_own);
     tcase_add_test(semaphore, semaphore_post_in_place_wakes_a_waiter);
     tcase_add_test(semaphore, semaphore_in_place_excludes_and_is_excluded);
-    tcase_add_loop_test(semaphore, semaphore_note_is_a_word_that_libc_leaves_alone, 0, 2);
+    tcase_add_loop_test(semaphore, semaphore_has_words_that_libc_leaves_alone, 0, 2);
 #endif
 #endif
 

@@ -81,9 +81,10 @@ static struct fsafe_thread *make_thread(uint32_t index, uint32_t generation)
     ck_assert_uint_eq(fsafe_thread_generation(thread), 0);
     fsafe_ledger_begin(&thread->ledgers[FSAFE_LOCKS], &thread->first_locks,
                        sizeof thread->first_locks.record / sizeof *thread->first_locks.record, true);
-    fsafe_ledger_begin(&thread->ledgers[FSAFE_TOKENS], &thread->first_tokens,
-                       sizeof thread->first_tokens.record / sizeof *thread->first_tokens.record, false);
+    fsafe_ledger_begin(&thread->ledgers[FSAFE_SPINS], &thread->first_spins,
+                       sizeof thread->first_spins.record / sizeof *thread->first_spins.record, false);
     thread->tid = thread->owner = (int)(INT_MAX - 100 + index); /* of nobody who lives */
+    thread->ticket = 1u << 22 | (fsafe_thread_slots() - 1 - index);
     strcpy(thread->name, "made up");
     thread->generation = generation;
     return thread;
@@ -97,7 +98,7 @@ static void record(struct fsafe_thread *thread, enum fsafe_ledger_of of, const v
 
 static struct fsafe_claims claims_of(enum fsafe_ledger_of of, const volatile void *lock)
 {
-    return fsafe_takeover_claims(self, of, (uintptr_t)lock, 0, 0);
+    return fsafe_takeover_claims(self, of, (uintptr_t)lock, 0);
 }
 
 static long long some_lock[8], other_lock[8]; /* memory for any kind */
@@ -110,7 +111,7 @@ START_TEST(claims_of_nobody)
     make_thread(0, 1);
     record(make_thread(1, 1), FSAFE_LOCKS, other_lock, FSAFE_WANTED, 1);
     record(self, FSAFE_LOCKS, some_lock, FSAFE_WANTED, 1); /* the asker itself is left out */
-    record(self, FSAFE_TOKENS, some_lock, FSAFE_HELD, 1);
+    record(self, FSAFE_SPINS, some_lock, FSAFE_HELD, 1);
     struct fsafe_thread *gone = make_thread(2, 1);
     record(gone, FSAFE_LOCKS, some_lock, FSAFE_HELD, 1);
     gone->generation = 0; /* a free slot says nothing */
@@ -118,23 +119,23 @@ START_TEST(claims_of_nobody)
     memset(&none, 0, sizeof none);
     struct fsafe_claims claims = claims_of(FSAFE_LOCKS, some_lock);
     ck_assert_mem_eq(&claims, &none, sizeof none);
-    claims = claims_of(FSAFE_TOKENS, some_lock);
+    claims = claims_of(FSAFE_SPINS, some_lock);
     ck_assert_mem_eq(&claims, &none, sizeof none);
 }
 END_TEST
 
 START_TEST(claims_of_a_vanished_thread)
 {
-    static const enum fsafe_stage stages[] = {FSAFE_WANTED, FSAFE_HELD, FSAFE_LEAVING};
+    static const enum fsafe_stage stages[] = {FSAFE_WANTED, FSAFE_HELD, FSAFE_READING};
     begin_generation();
     struct fsafe_thread *vanished = make_thread(0, 1);
-    record(vanished, FSAFE_TOKENS, other_lock, FSAFE_WANTED, 10);
-    record(vanished, FSAFE_TOKENS, some_lock, stages[_i], 11);
-    struct fsafe_claims claims = claims_of(FSAFE_TOKENS, some_lock);
+    record(vanished, FSAFE_SPINS, other_lock, FSAFE_WANTED, 10);
+    record(vanished, FSAFE_SPINS, some_lock, stages[_i], 11);
+    struct fsafe_claims claims = claims_of(FSAFE_SPINS, some_lock);
     ck_assert_ptr_eq(claims.vanished, vanished);
     ck_assert_uint_eq(claims.since, 11);
     ck_assert_int_eq(claims.vanished_held, stages[_i] == FSAFE_HELD);
-    ck_assert(!claims.living_holds && !claims.living_is_at_it && !claims.living_was_owner && !claims.died_with_it);
+    ck_assert(!claims.living_is_at_it && !claims.living_was_owner && !claims.died_with_it);
     /* Each ledger is about its own kinds. */
     ck_assert_ptr_null(claims_of(FSAFE_LOCKS, some_lock).vanished);
 }
@@ -146,9 +147,9 @@ START_TEST(claims_prefer_the_holder)
     struct fsafe_thread *threads[3];
     for (uint32_t i = 0; i < 3; i++) {
         threads[i] = make_thread(i, 1);
-        record(threads[i], FSAFE_TOKENS, some_lock, i == (uint32_t)_i ? FSAFE_HELD : FSAFE_WANTED, 10 + i);
+        record(threads[i], FSAFE_SPINS, some_lock, i == (uint32_t)_i ? FSAFE_HELD : FSAFE_WANTED, 10 + i);
     }
-    struct fsafe_claims claims = claims_of(FSAFE_TOKENS, some_lock);
+    struct fsafe_claims claims = claims_of(FSAFE_SPINS, some_lock);
     ck_assert_ptr_eq(claims.vanished, threads[_i]);
     ck_assert_uint_eq(claims.since, 10 + (uintptr_t)_i);
     ck_assert(claims.vanished_held);
@@ -165,7 +166,7 @@ START_TEST(claims_prefer_the_owner)
         record(threads[i], FSAFE_LOCKS, some_lock, FSAFE_WANTED, 10 + i);
     }
     struct fsafe_claims claims =
-        fsafe_takeover_claims(self, FSAFE_LOCKS, (uintptr_t)some_lock, 0, threads[_i]->owner);
+        fsafe_takeover_claims(self, FSAFE_LOCKS, (uintptr_t)some_lock, threads[_i]->owner);
     ck_assert_ptr_eq(claims.vanished, threads[_i]);
     ck_assert_uint_eq(claims.since, 10 + (uintptr_t)_i);
 }
@@ -178,23 +179,9 @@ START_TEST(claims_prefer_the_younger_generation)
     struct fsafe_thread *threads[3];
     for (uint32_t i = 0; i < 3; i++) {
         threads[i] = make_thread(i, i == (uint32_t)_i ? 3 : 1 + i % 2);
-        record(threads[i], FSAFE_TOKENS, some_lock, i == (uint32_t)_i ? FSAFE_WANTED : FSAFE_HELD, 10 + i);
+        record(threads[i], FSAFE_SPINS, some_lock, i == (uint32_t)_i ? FSAFE_WANTED : FSAFE_HELD, 10 + i);
     }
-    ck_assert_ptr_eq(claims_of(FSAFE_TOKENS, some_lock).vanished, threads[_i]);
-}
-END_TEST
-
-START_TEST(claims_from_before_its_birth_do_not_count)
-{
-    for (int i = 0; i < 3; i++)
-        begin_generation(); /* now 4 */
-    struct fsafe_thread *vanished = make_thread(0, 2);
-    record(vanished, FSAFE_TOKENS, some_lock, FSAFE_HELD, 1);
-    for (uint32_t born = 0; born <= 4; born++) {
-        struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_TOKENS, (uintptr_t)some_lock, born, 0);
-        ck_assert_ptr_eq(claims.vanished, born <= 2 ? vanished : NULL);
-        ck_assert_int_eq(claims.vanished_held, born <= 2);
-    }
+    ck_assert_ptr_eq(claims_of(FSAFE_SPINS, some_lock).vanished, threads[_i]);
 }
 END_TEST
 
@@ -202,33 +189,23 @@ START_TEST(claims_of_the_living)
 {
     begin_generation();
     struct fsafe_thread *living = make_thread(0, 2);
-    record(living, FSAFE_TOKENS, some_lock, FSAFE_WANTED, 1);
-    struct fsafe_claims claims = claims_of(FSAFE_TOKENS, some_lock);
-    ck_assert(claims.living_is_at_it && !claims.living_holds && claims.vanished == NULL);
+    record(living, FSAFE_SPINS, some_lock, FSAFE_WANTED, 1);
+    struct fsafe_claims claims = claims_of(FSAFE_SPINS, some_lock);
+    ck_assert(claims.living_is_at_it && claims.vanished == NULL);
 
     /* Who asks, like us, has it not. */
     living->asking = (uintptr_t)some_lock;
-    claims = claims_of(FSAFE_TOKENS, some_lock);
-    ck_assert(!claims.living_is_at_it && !claims.living_holds && claims.vanished == NULL);
+    claims = claims_of(FSAFE_SPINS, some_lock);
+    ck_assert(!claims.living_is_at_it && claims.vanished == NULL);
     living->asking = (uintptr_t)other_lock;
-    ck_assert(claims_of(FSAFE_TOKENS, some_lock).living_is_at_it);
+    ck_assert(claims_of(FSAFE_SPINS, some_lock).living_is_at_it);
     living->asking = 0;
-
-    ck_assert(fsafe_ledger_drop(&living->ledgers[FSAFE_TOKENS], (uintptr_t)some_lock));
-    record(living, FSAFE_TOKENS, some_lock, FSAFE_LEAVING, 1);
-    claims = claims_of(FSAFE_TOKENS, some_lock);
-    ck_assert(claims.living_is_at_it && !claims.living_holds);
-
-    ck_assert(fsafe_ledger_drop(&living->ledgers[FSAFE_TOKENS], (uintptr_t)some_lock));
-    record(living, FSAFE_TOKENS, some_lock, FSAFE_HELD, 1);
-    claims = claims_of(FSAFE_TOKENS, some_lock);
-    ck_assert(claims.living_holds && !claims.living_is_at_it && !claims.vanished_held && claims.vanished == NULL);
 
     /* Beside one that vanished. */
     struct fsafe_thread *vanished = make_thread(1, 1);
-    record(vanished, FSAFE_TOKENS, some_lock, FSAFE_HELD, 1);
-    claims = claims_of(FSAFE_TOKENS, some_lock);
-    ck_assert(claims.living_holds && claims.vanished_held);
+    record(vanished, FSAFE_SPINS, some_lock, FSAFE_HELD, 1);
+    claims = claims_of(FSAFE_SPINS, some_lock);
+    ck_assert(claims.living_is_at_it && claims.vanished_held);
     ck_assert_ptr_eq(claims.vanished, vanished);
 }
 END_TEST
@@ -236,14 +213,14 @@ END_TEST
 START_TEST(claims_look_at_the_latest_record)
 {
     begin_generation();
-    struct fsafe_thread *living = make_thread(0, 2);
-    record(living, FSAFE_TOKENS, some_lock, FSAFE_HELD, 1);
-    record(living, FSAFE_TOKENS, some_lock, FSAFE_WANTED, 2);
-    struct fsafe_claims claims = claims_of(FSAFE_TOKENS, some_lock);
-    ck_assert(claims.living_is_at_it && !claims.living_holds);
-    fsafe_ledger_clear(&living->ledgers[FSAFE_TOKENS], 2, (uintptr_t)some_lock);
-    claims = claims_of(FSAFE_TOKENS, some_lock);
-    ck_assert(claims.living_holds && !claims.living_is_at_it);
+    struct fsafe_thread *vanished = make_thread(0, 1);
+    record(vanished, FSAFE_SPINS, some_lock, FSAFE_HELD, 1);
+    record(vanished, FSAFE_SPINS, some_lock, FSAFE_WANTED, 2);
+    struct fsafe_claims claims = claims_of(FSAFE_SPINS, some_lock);
+    ck_assert(claims.vanished == vanished && !claims.vanished_held && claims.since == 2);
+    fsafe_ledger_clear(&vanished->ledgers[FSAFE_SPINS], 2, (uintptr_t)some_lock);
+    claims = claims_of(FSAFE_SPINS, some_lock);
+    ck_assert(claims.vanished == vanished && claims.vanished_held && claims.since == 1);
 }
 END_TEST
 
@@ -253,20 +230,15 @@ START_TEST(claims_of_the_ended)
     struct fsafe_thread *ended = make_thread(0, 2);
     ended->ended = true;
     record(ended, FSAFE_LOCKS, some_lock, FSAFE_WANTED, 1);
-    record(ended, FSAFE_TOKENS, some_lock, FSAFE_HELD, 1);
-    for (enum fsafe_ledger_of of = FSAFE_LOCKS; of <= FSAFE_TOKENS; of++) {
-        struct fsafe_claims claims = claims_of(of, some_lock);
-        ck_assert(claims.died_with_it && claims.vanished == NULL);
-        ck_assert(!claims.living_holds && !claims.living_is_at_it && !claims.vanished_held);
-    }
-
-    /* In an earlier process: a mutex is orphaned all the same, a semaphore was no lock. */
-    begin_generation();
     struct fsafe_claims claims = claims_of(FSAFE_LOCKS, some_lock);
+    ck_assert(claims.died_with_it && claims.vanished == NULL);
+    ck_assert(!claims.living_is_at_it && !claims.vanished_held);
+
+    /* In an earlier process: it is orphaned all the same. */
+    begin_generation();
+    claims = claims_of(FSAFE_LOCKS, some_lock);
     ck_assert(!claims.died_with_it);
     ck_assert_ptr_eq(claims.vanished, ended);
-    claims = claims_of(FSAFE_TOKENS, some_lock);
-    ck_assert(claims.died_with_it && claims.vanished == NULL);
 }
 END_TEST
 
@@ -275,11 +247,11 @@ START_TEST(claims_of_who_forked_with_it)
     begin_generation();
     struct fsafe_thread *living = make_thread(0, 2);
     living->former_owners[2] = 4711;
-    ck_assert(fsafe_takeover_claims(self, FSAFE_LOCKS, (uintptr_t)some_lock, 0, 4711).living_was_owner);
-    ck_assert(!fsafe_takeover_claims(self, FSAFE_LOCKS, (uintptr_t)some_lock, 0, 4712).living_was_owner);
-    ck_assert(!fsafe_takeover_claims(self, FSAFE_LOCKS, (uintptr_t)some_lock, 0, 0).living_was_owner);
+    ck_assert(fsafe_takeover_claims(self, FSAFE_LOCKS, (uintptr_t)some_lock, 4711).living_was_owner);
+    ck_assert(!fsafe_takeover_claims(self, FSAFE_LOCKS, (uintptr_t)some_lock, 4712).living_was_owner);
+    ck_assert(!fsafe_takeover_claims(self, FSAFE_LOCKS, (uintptr_t)some_lock, 0).living_was_owner);
     living->generation = 1; /* vanished */
-    ck_assert(!fsafe_takeover_claims(self, FSAFE_LOCKS, (uintptr_t)some_lock, 0, 4711).living_was_owner);
+    ck_assert(!fsafe_takeover_claims(self, FSAFE_LOCKS, (uintptr_t)some_lock, 4711).living_was_owner);
 }
 END_TEST
 
@@ -727,6 +699,19 @@ END_TEST
 
 static sem_t semaphore;
 
+static struct fsafe_sem_words *words(void)
+{
+    return fsafe_layout_sem_words(&semaphore);
+}
+
+/* The thread takes the token, counts it and says so. */
+static void take(sem_t *s, struct fsafe_thread *thread, uintptr_t site)
+{
+    ck_assert(fsafe_layout_sem_try(s));
+    struct fsafe_sem_words *of = fsafe_layout_sem_words(s);
+    fsafe_semaphore_taken(of, thread, fsafe_semaphore_count(of, s, thread), site);
+}
+
 static void make_lock(sem_t *s)
 {
     ck_assert_int_eq(sem_init(s, 0, 1), 0);
@@ -778,7 +763,8 @@ START_TEST(semaphore_event_stays_an_event)
     ck_assert(!fsafe_semaphore_is_lock(&semaphore));
     for (int i = 0; i < 3; i++) {
         begin_generation();
-        fsafe_semaphore_settle(&semaphore, self);
+        ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 1, true), FSAFE_PROCEED);
+        ck_assert(!fsafe_semaphore_is_own(&semaphore, self));
         ck_assert(!fsafe_semaphore_is_lock(&semaphore));
     }
     fsafe_semaphore_dies(&semaphore);
@@ -792,10 +778,10 @@ START_TEST(semaphore_dies)
     make_lock(&semaphore);
     fsafe_semaphore_dies(&semaphore);
     ck_assert(!fsafe_semaphore_is_lock(&semaphore));
-    ck_assert_uint_eq(*fsafe_layout_sem_note(&semaphore), 0);
-    *fsafe_layout_sem_note(&semaphore) = 0x1234; /* not ours */
+    ck_assert_uint_eq(words()->note, 0);
+    words()->note = 0x1234; /* not ours */
     fsafe_semaphore_dies(&semaphore);
-    ck_assert_uint_eq(*fsafe_layout_sem_note(&semaphore), 0x1234);
+    ck_assert_uint_eq(words()->note, 0x1234);
 }
 END_TEST
 
@@ -817,81 +803,95 @@ START_TEST(semaphore_shared_is_never_a_lock_where_one_was)
 }
 END_TEST
 
-START_TEST(semaphore_handed_over_becomes_an_event)
+START_TEST(semaphore_posted_by_another_becomes_an_event)
 {
-    struct fsafe_thread *taker = make_thread(0, 1), *waiter = make_thread(1, 1);
+    struct fsafe_thread *taker = make_thread(0, 1);
     make_lock(&semaphore);
-    record(taker, FSAFE_TOKENS, other_lock, FSAFE_HELD, 1);
-    record(taker, FSAFE_TOKENS, &semaphore, FSAFE_HELD, 2);
-    record(waiter, FSAFE_TOKENS, &semaphore, FSAFE_WANTED, 3);
-    fsafe_semaphore_handed_over(&semaphore);
+    take(&semaphore, taker, 2);
+    ck_assert(fsafe_thread_has_tokens(taker));
+    ck_assert(!fsafe_semaphore_is_own(&semaphore, self));
     ck_assert(!fsafe_semaphore_is_lock(&semaphore));
-    ck_assert_uint_eq(fsafe_ledger_find(fsafe_thread_tokens(taker), (uintptr_t)&semaphore), 0);
-    ck_assert_uint_eq(fsafe_ledger_find(fsafe_thread_tokens(taker), (uintptr_t)other_lock), 1);
-    ck_assert_uint_eq(fsafe_ledger_find(fsafe_thread_tokens(waiter), (uintptr_t)&semaphore), 1);
+    ck_assert(!fsafe_thread_has_tokens(taker));
 }
 END_TEST
 
-START_TEST(semaphore_record_is_stale_unless_a_taken_lock)
+START_TEST(semaphore_is_plain_when_a_token_went_back)
 {
-    uintptr_t held = (uintptr_t)&semaphore | FSAFE_HELD;
     make_lock(&semaphore);
-    ck_assert(fsafe_semaphore_is_stale(held, self)); /* it has its token */
-    sem_wait(&semaphore);
-    ck_assert(!fsafe_semaphore_is_stale(held, self));
-    ck_assert(fsafe_semaphore_is_stale((uintptr_t)&semaphore | FSAFE_WANTED, self));
-    ck_assert(fsafe_semaphore_is_stale((uintptr_t)&semaphore | FSAFE_LEAVING, self));
-    fsafe_semaphore_is_event(&semaphore);
-    ck_assert(fsafe_semaphore_is_stale(held, self));
-    char *page = unit_map_island(1, MAP_PRIVATE);
-    munmap(page, unit_page());
-    ck_assert(fsafe_semaphore_is_stale((uintptr_t)page | FSAFE_HELD, self));
+    ck_assert(!fsafe_semaphore_is_plain(words()->note, &semaphore, self));
+    take(&semaphore, self, 2);
+    ck_assert(fsafe_semaphore_is_own(&semaphore, self));
+    ck_assert_ptr_eq(fsafe_semaphore_count(words(), &semaphore, self), &self->first_tokens);
+    fsafe_semaphore_goes_back(words(), &semaphore);
+    ck_assert(fsafe_semaphore_is_plain(words()->note, &semaphore, self));
+    ck_assert_ptr_eq(fsafe_semaphore_count(words(), &semaphore, self), &self->tokens);
+    fsafe_semaphore_goes_back(words(), &semaphore); /* again */
+    ck_assert(fsafe_semaphore_is_plain(words()->note, &semaphore, self));
+    ck_assert(!fsafe_semaphore_is_plain(words()->note, &semaphore, NULL));
+    begin_generation();
+    ck_assert(!fsafe_semaphore_is_plain(words()->note, &semaphore, self)); /* a child goes the slow way first */
+    ck_assert(fsafe_semaphore_is_own(&semaphore, self));
+    ck_assert(fsafe_semaphore_is_plain(words()->note, &semaphore, self));
 }
 END_TEST
 
 /* A lock whose token a thread of generation 1 took; now it is generation 2. */
-static struct fsafe_thread *lose_token(enum fsafe_stage stage)
+static struct fsafe_thread *lose_token(void)
 {
-    make_lock(&semaphore);
-    sem_wait(&semaphore);
     struct fsafe_thread *vanished = make_thread(0, 1);
-    record(vanished, FSAFE_TOKENS, &semaphore, stage, 0x1230);
+    make_lock(&semaphore);
+    take(&semaphore, vanished, 0x1230);
     begin_generation();
     return vanished;
 }
 
 START_TEST(semaphore_token_of_a_vanished_thread_is_granted_once)
 {
-    lose_token(FSAFE_HELD);
+    struct fsafe_thread *vanished = lose_token();
     ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, true), FSAFE_TAKEN);
     ck_assert_uint_eq(fsafe_layout_sem_value(&semaphore), 0); /* the token is the caller's */
-    ck_assert_uint_eq(self->asking, 0);
+    ck_assert(fsafe_thread_has_tokens(self) && !fsafe_thread_has_tokens(vanished));
     const char *line = told();
     ck_assert_ptr_nonnull(strstr(line, "child took over semaphore"));
     ck_assert_ptr_nonnull(strstr(line, " fork 3 by 815 "));
     ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, true), FSAFE_PROCEED);
     ck_assert_str_eq(told(), "");
-    ck_assert(fsafe_semaphore_is_lock(&semaphore));
+    ck_assert(fsafe_semaphore_is_own(&semaphore, self));
 
-    /* In the next generation it is the same again. */
-    record(make_thread(1, 2), FSAFE_TOKENS, &semaphore, FSAFE_HELD, 1);
+    /* In the next generation it is the same again, with another thread. */
+    fsafe_semaphore_leaving(words(), fsafe_semaphore_count(words(), &semaphore, self));
+    sem_post(&semaphore);
+    take(&semaphore, make_thread(1, 2), 1);
     begin_generation();
     ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, true), FSAFE_TAKEN);
+}
+END_TEST
 
-    /* And in the one after that another lock is orphaned, which nobody was at so far. */
-    static sem_t other;
-    make_lock(&other);
-    sem_wait(&other);
-    record(make_thread(2, 3), FSAFE_TOKENS, &other, FSAFE_HELD, 1);
+/* Between the token and the words, both ways, only the thread itself says that it was at it. */
+START_TEST(semaphore_of_a_thread_that_vanished_in_the_middle)
+{
+    struct fsafe_thread *vanished = make_thread(0, 1);
+    make_lock(&semaphore);
+    ck_assert(fsafe_layout_sem_try(&semaphore));
+    vanished->at_token = _i == 2 ? (uintptr_t)other_lock : (uintptr_t)&semaphore;
+    if (_i == 3) /* its own take, which the signal handler interrupted that forked */
+        self->at_token = (uintptr_t)&semaphore;
+    if (_i == 4)
+        vanished->ended = true;
     begin_generation();
-    ck_assert_int_eq(fsafe_semaphore_judge(&other, self, 0x4560, true), FSAFE_TAKEN);
+    enum fsafe_verdict expected = _i < 2 ? FSAFE_TAKEN : FSAFE_PROCEED;
+    ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, true), expected);
+    ck_assert_uint_eq(count_lines(told()), expected == FSAFE_TAKEN);
+    if (_i == 0) {
+        ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, true), FSAFE_PROCEED);
+        ck_assert(fsafe_semaphore_is_own(&semaphore, self));
+    }
 }
 END_TEST
 
 START_TEST(semaphore_is_left_alone)
 {
-    struct fsafe_thread *vanished = lose_token(_i == 3 ? FSAFE_WANTED : FSAFE_HELD);
-    struct fsafe_thread *living = NULL;
+    struct fsafe_thread *vanished = lose_token();
     enum fsafe_verdict expected = FSAFE_PROCEED;
     bool told_so = false;
     switch (_i) {
@@ -901,36 +901,30 @@ START_TEST(semaphore_is_left_alone)
     case 1:
         fsafe_semaphore_is_event(&semaphore);
         break;
-    case 2: /* a living thread has it */
-        record(make_thread(1, 2), FSAFE_TOKENS, &semaphore, FSAFE_HELD, 1);
-        break;
-    case 3: /* one is at it */
-        living = make_thread(1, 2);
-        record(living, FSAFE_TOKENS, &semaphore, FSAFE_WANTED, 1);
-        expected = FSAFE_UNDECIDED;
-        break;
-    case 4: /* it ended and never gave it back: somebody is to post it */
+    case 2: /* it ended and never gave it back: somebody is to post it */
         vanished->ended = true;
         break;
-    case 9: /* the same, and another one waited for it */
-        vanished->ended = true;
-        record(make_thread(1, 1), FSAFE_TOKENS, &semaphore, FSAFE_WANTED, 1);
+    case 3: /* the same, and its slot is another thread's */
+        vanished->ticket += 1u << 22;
         break;
-    case 5: /* begun anew in this very generation */
+    case 4: /* begun anew in this very generation */
         make_lock(&semaphore);
         sem_wait(&semaphore);
         break;
-    case 6: /* the record is of another one */
-        ck_assert(fsafe_ledger_drop(fsafe_thread_tokens(vanished), (uintptr_t)&semaphore));
-        record(vanished, FSAFE_TOKENS, other_lock, FSAFE_HELD, 1);
+    case 5: /* the caller's own */
+        make_lock(&semaphore);
+        take(&semaphore, self, 1);
+        begin_generation();
         break;
-    case 7:
+    case 6:
         fsafe_options.mode = FSAFE_MODE_REPORT;
         expected = FSAFE_STUCK;
         told_so = true;
         break;
-    case 8: /* it moved in this process */
-        ck_assert(fsafe_semaphore_settle(&semaphore, self));
+    case 7: /* it was posted in this process, in the vanished thread's stead */
+        ck_assert(!fsafe_semaphore_is_own(&semaphore, self));
+        ck_assert(fsafe_semaphore_is_lock(&semaphore));
+        ck_assert(!fsafe_thread_has_tokens(vanished));
         break;
     }
     ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, true), expected);
@@ -938,50 +932,19 @@ START_TEST(semaphore_is_left_alone)
 }
 END_TEST
 
-START_TEST(semaphore_settles_once)
+START_TEST(semaphores_of_a_drain)
 {
-    lose_token(FSAFE_HELD);
-    ck_assert(fsafe_semaphore_settle(&semaphore, self));
-    ck_assert(!fsafe_semaphore_settle(&semaphore, self));
-    ck_assert(fsafe_semaphore_is_lock(&semaphore));
-
-    sem_t other;
-    make_lock(&other); /* of this generation */
-    ck_assert(!fsafe_semaphore_settle(&other, self));
-    begin_generation();
-    ck_assert(!fsafe_semaphore_settle(&other, self)); /* nobody had it */
-}
-END_TEST
-
-/* The filter in front of the ledgers never says no where there is a record. */
-START_TEST(semaphore_of_many_is_found)
-{
-    enum { MANY = 15 };
-    static sem_t many[MANY];
-    struct fsafe_thread *vanished = make_thread(0, 1);
-    for (int i = 0; i < MANY; i++) {
-        make_lock(&many[i]);
-        sem_wait(&many[i]);
-        record(vanished, FSAFE_TOKENS, &many[i], FSAFE_HELD, 1);
-    }
-    begin_generation();
-    for (int i = 0; i < MANY; i++)
-        ck_assert_int_eq(fsafe_semaphore_judge(&many[i], self, 0x4560, true), FSAFE_TAKEN);
-}
-END_TEST
-
-/* After more generations than a note can count, a lock is settled anew or left alone, never taken twice. */
-START_TEST(semaphore_note_does_not_overflow)
-{
-    make_lock(&semaphore);
-    sem_wait(&semaphore);
-    for (uint32_t i = 0; i < FSAFE_NOTE_BORN + 5; i++)
-        fsafe_thread_adopt(self, false);
-    ck_assert(!fsafe_semaphore_settle(&semaphore, self));
-    ck_assert(fsafe_semaphore_is_lock(&semaphore));
-    make_lock(&semaphore);
-    ck_assert(!fsafe_semaphore_settle(&semaphore, self));
-    ck_assert(fsafe_semaphore_is_lock(&semaphore));
+    struct fsafe_thread *other = make_thread(0, 1);
+    ck_assert(!fsafe_semaphore_thread_has_one(other, 0));
+    other->first_tokens = 1; /* CPython's, for the thread's life */
+    ck_assert(fsafe_semaphore_thread_has_one(other, 0));
+    ck_assert(!fsafe_semaphore_thread_has_one(other, 1));
+    other->tokens = 1;
+    ck_assert(fsafe_semaphore_thread_has_one(other, 1));
+    other->tokens_gone = 1;
+    ck_assert(!fsafe_semaphore_thread_has_one(other, 1));
+    other->tokens = 0; /* posted by two threads at a time */
+    ck_assert(!fsafe_semaphore_thread_has_one(other, 1));
 }
 END_TEST
 
@@ -1063,7 +1026,6 @@ static void fill(Suite *suite)
     tcase_add_loop_test(claims, claims_prefer_the_holder, 0, 3);
     tcase_add_loop_test(claims, claims_prefer_the_owner, 0, 3);
     tcase_add_loop_test(claims, claims_prefer_the_younger_generation, 0, 3);
-    tcase_add_test(claims, claims_from_before_its_birth_do_not_count);
     tcase_add_test(claims, claims_of_the_living);
     tcase_add_test(claims, claims_look_at_the_latest_record);
     tcase_add_test(claims, claims_of_the_ended);
@@ -1107,13 +1069,12 @@ static void fill(Suite *suite)
     tcase_add_test(semaphores, semaphore_dies);
     tcase_add_test(semaphores, semaphore_shared_is_never_a_lock);
     tcase_add_test(semaphores, semaphore_shared_is_never_a_lock_where_one_was);
-    tcase_add_test(semaphores, semaphore_handed_over_becomes_an_event);
-    tcase_add_test(semaphores, semaphore_record_is_stale_unless_a_taken_lock);
+    tcase_add_test(semaphores, semaphore_posted_by_another_becomes_an_event);
+    tcase_add_test(semaphores, semaphore_is_plain_when_a_token_went_back);
     tcase_add_test(semaphores, semaphore_token_of_a_vanished_thread_is_granted_once);
-    tcase_add_loop_test(semaphores, semaphore_is_left_alone, 0, 10);
-    tcase_add_test(semaphores, semaphore_settles_once);
-    tcase_add_test(semaphores, semaphore_of_many_is_found);
-    tcase_add_test(semaphores, semaphore_note_does_not_overflow);
+    tcase_add_loop_test(semaphores, semaphore_of_a_thread_that_vanished_in_the_middle, 0, 5);
+    tcase_add_loop_test(semaphores, semaphore_is_left_alone, 0, 8);
+    tcase_add_test(semaphores, semaphores_of_a_drain);
 #endif
 }
 

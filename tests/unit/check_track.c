@@ -138,9 +138,9 @@ START_TEST(ledger_drops_at_any_stage)
 {
     begin();
     push(lock_of(1) | FSAFE_HELD, never_stale);
-    push(lock_of(2) | FSAFE_LEAVING, never_stale);
+    push(lock_of(2) | FSAFE_READING, never_stale);
     ck_assert_uint_eq(fsafe_ledger_find(&ledger, lock_of(1)), 1);
-    ck_assert_uint_eq(fsafe_ledger_find(&ledger, lock_of(1) | FSAFE_LEAVING), 1);
+    ck_assert_uint_eq(fsafe_ledger_find(&ledger, lock_of(1) | FSAFE_READING), 1);
     assert_recorded(lock_of(1) | FSAFE_HELD);
     ck_assert(fsafe_ledger_drop(&ledger, lock_of(1)));
     ck_assert(fsafe_ledger_drop(&ledger, lock_of(2) | FSAFE_HELD));
@@ -728,7 +728,7 @@ static void *join_and_leave(void *slot)
     struct fsafe_thread *self = fsafe_thread_join();
     ck_assert_ptr_nonnull(self);
     ck_assert(fsafe_ledger_push(fsafe_thread_locks(self), lock_of(0), 1));
-    ck_assert(fsafe_ledger_push(fsafe_thread_tokens(self), lock_of(1), 1));
+    ck_assert(fsafe_ledger_push(fsafe_thread_waits(self), lock_of(1), 1));
     ck_assert(fsafe_ledger_drop(fsafe_thread_locks(self), lock_of(0)));
     if (slot != NULL)
         *(struct fsafe_thread **)slot = self;
@@ -746,6 +746,56 @@ START_TEST(thread_leaves_a_free_slot)
     for (unsigned i = 0; i < FSAFE_LEDGERS; i++)
         ck_assert_uint_eq(fsafe_ledger_depth(&slot->ledgers[i]), 0);
     ck_assert_uint_eq(count_slots(), 1);
+}
+END_TEST
+
+START_TEST(thread_tickets_are_not_used_again)
+{
+    enum { THREADS = 200 };
+    static uint32_t tickets[THREADS];
+    start_registry();
+    struct fsafe_thread *self = fsafe_thread_join();
+    ck_assert_uint_ne(self->ticket, 0);
+    ck_assert_ptr_eq(fsafe_thread_of_ticket(self->ticket), self);
+    ck_assert_ptr_null(fsafe_thread_of_ticket(0));
+    ck_assert_ptr_null(fsafe_thread_of_ticket(UINT32_MAX));
+    for (int i = 0; i < THREADS; i++) {
+        struct fsafe_thread *slot = NULL;
+        unit_run_thread(join_and_leave, &slot);
+        tickets[i] = slot->ticket;
+        ck_assert_ptr_null(fsafe_thread_of_ticket(tickets[i])); /* it has ended */
+        for (int k = 0; k < i; k++)
+            ck_assert_uint_ne(tickets[i], tickets[k]);
+    }
+    ck_assert_uint_le(fsafe_thread_slots(), 16);
+}
+END_TEST
+
+/* The slot of a vanished thread stays while it has tokens, or was just taking or posting one. */
+START_TEST(thread_with_tokens_keeps_its_slot)
+{
+    start_registry();
+    struct fsafe_thread *self = fsafe_thread_join();
+    struct fsafe_thread *vanished = NULL;
+    unit_run_thread(join_and_leave, &vanished);
+    vanished->generation = fsafe_lineage_generation();
+    if (_i == 0)
+        vanished->tokens = 1;
+    else if (_i == 1)
+        vanished->first_tokens = 1;
+    else
+        vanished->at_token = lock_of(1);
+    uint32_t ticket = vanished->ticket;
+    fsafe_thread_adopt(self, false);
+    for (int i = 0; i < 40; i++)
+        unit_run_thread(join_and_leave, NULL);
+    ck_assert_ptr_eq(fsafe_thread_of_ticket(ticket), vanished);
+    vanished->tokens_gone = vanished->tokens;
+    vanished->first_tokens_gone = vanished->first_tokens;
+    vanished->at_token = 0;
+    for (int i = 0; i < 40; i++)
+        unit_run_thread(join_and_leave, NULL);
+    ck_assert_ptr_null(fsafe_thread_of_ticket(ticket));
 }
 END_TEST
 
@@ -1147,6 +1197,8 @@ static void fill(Suite *suite)
     tcase_add_test(threads, thread_leaves_a_free_slot);
     tcase_add_test(threads, thread_leaves_however_it_ends);
     tcase_add_test(threads, thread_slots_are_used_again);
+    tcase_add_test(threads, thread_tickets_are_not_used_again);
+    tcase_add_loop_test(threads, thread_with_tokens_keeps_its_slot, 0, 3);
     tcase_add_test(threads, thread_slots_are_swept);
     tcase_add_test(threads, thread_slots_are_different);
     tcase_add_test(threads, thread_slots_are_added_by_one);

@@ -1,0 +1,93 @@
+/* libc/late: see late.h. */
+#include "config.h"
+
+#include "base/compiler.h"
+#include "libc/late.h"
+#include "libc/symbol.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <string.h>
+
+static void *find(void **row, const char *name)
+{
+    void *function = __atomic_load_n(row, __ATOMIC_RELAXED);
+    if (FSAFE_LIKELY(function != NULL))
+        return function;
+    function = fsafe_symbol_next(name);
+    __atomic_store_n(row, function, __ATOMIC_RELAXED);
+    return function;
+}
+
+/* One of libc's, called as it is declared. Every glibc has it once libc/symbol has started. */
+#define LATE(result, name, parameters, arguments)            \
+    result name parameters                                   \
+    {                                                        \
+        static void *row;                                    \
+        void *address = find(&row, #name);                   \
+        __typeof__(name) *function;                          \
+        memcpy(&function, &address, sizeof function);        \
+        return function arguments;                           \
+    }
+
+LATE(int, pthread_key_create, (pthread_key_t *key, void (*destructor)(void *)), (key, destructor))
+LATE(int, pthread_setspecific, (pthread_key_t key, const void *value), (key, value))
+LATE(int, pthread_mutexattr_init, (pthread_mutexattr_t *a), (a))
+LATE(int, pthread_mutexattr_settype, (pthread_mutexattr_t *a, int type), (a, type))
+LATE(int, pthread_mutexattr_setprotocol, (pthread_mutexattr_t *a, int protocol), (a, protocol))
+LATE(int, pthread_mutexattr_setrobust, (pthread_mutexattr_t *a, int robust), (a, robust))
+LATE(int, pthread_mutex_consistent, (pthread_mutex_t *m), (m))
+LATE(int, pthread_rwlockattr_init, (pthread_rwlockattr_t *a), (a))
+LATE(int, pthread_rwlockattr_setkind_np, (pthread_rwlockattr_t *a, int kind), (a, kind))
+LATE(int, pthread_rwlockattr_setpshared, (pthread_rwlockattr_t *a, int shared), (a, shared))
+LATE(int, pthread_condattr_setclock, (pthread_condattr_t *a, clockid_t clock), (a, clock))
+LATE(int, pthread_condattr_setpshared, (pthread_condattr_t *a, int shared), (a, shared))
+LATE(int, pthread_barrierattr_init, (pthread_barrierattr_t *a), (a))
+LATE(int, pthread_barrierattr_setpshared, (pthread_barrierattr_t *a, int shared), (a, shared))
+LATE(int, pthread_barrierattr_destroy, (pthread_barrierattr_t *a), (a))
+LATE(void, pthread_testcancel, (void), ())
+/* What pthread_cleanup_push() and pop are made of. */
+LATE(void, __pthread_register_cancel, (__pthread_unwind_buf_t *buffer), (buffer))
+LATE(void, __pthread_unregister_cancel, (__pthread_unwind_buf_t *buffer), (buffer))
+void __pthread_unwind_next(__pthread_unwind_buf_t *buffer)
+{
+    static void *row;
+    void *address = find(&row, "__pthread_unwind_next");
+    __typeof__(__pthread_unwind_next) *function;
+    memcpy(&function, &address, sizeof function);
+    function(buffer);
+    __builtin_unreachable();
+}
+
+/* Only with libdl before 2.34. Its answer depends on its caller, which is this object, as it should be. */
+void *dlsym(void *object, const char *name)
+{
+    static void *row;
+    void *address = find(&row, "dlsym");
+    __typeof__(dlsym) *function;
+    memcpy(&function, &address, sizeof function);
+    return function != NULL ? function(object, name) : NULL;
+}
+
+static const char not_known;
+const char *fsafe_late_single_threaded = &not_known;
+
+void fsafe_late_start(void)
+{
+    const char *variable = fsafe_symbol_variable("__libc_single_threaded");
+    if (variable != NULL)
+        fsafe_late_single_threaded = variable;
+}
+
+const char *fsafe_late_error_text(int error)
+{
+    static void *row, *texts, *count;
+    void *address = find(&row, "strerrordesc_np"); /* 2.32 */
+    const char *(*describe)(int);
+    memcpy(&describe, &address, sizeof describe);
+    if (describe != NULL)
+        return describe(error);
+    const char *const *text = find(&texts, "_sys_errlist");
+    const int *texts_there = find(&count, "_sys_nerr");
+    return text != NULL && texts_there != NULL && error >= 0 && error < *texts_there ? text[error] : NULL;
+}

@@ -1,0 +1,272 @@
+/* libc/symbol, of glibc: see symbol.h. */
+#include "config.h"
+
+#include "base/compiler.h"
+#include "libc/symbol.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <link.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+enum { HIDDEN = 0x8000, LOCAL = 0 }; /* of a version index: not the default version; not for others */
+
+extern ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden"))); /* this object's */
+
+/* Set when the first function is bound; whoever does that at the same time sets the same. */
+static const struct link_map *own, *last;
+/* Before 2.34: libc's other part, and where libc itself is. */
+static const struct link_map *threads, *libc;
+
+/* An object's tables. */
+struct tables {
+    const ElfW(Sym) *symbols;
+    const char *names;
+    const ElfW(Versym) *versions;
+    const uint32_t *gnu_hash;
+    const Elf_Symndx *hash;
+};
+
+/* Those of the first objects after ours, libc mostly among them. Filled in at start-up. */
+static struct tables known[12];
+static unsigned known_count;
+
+/* The loader has added the object's base to these addresses, but not in every object and not on every processor. */
+static const void *address(const struct link_map *object, ElfW(Addr) value)
+{
+    return (const void *)(value < object->l_addr ? value + object->l_addr : value);
+}
+
+static struct tables tables_of(const struct link_map *object)
+{
+    struct tables tables = {0};
+    for (const ElfW(Dyn) *entry = object->l_ld; entry->d_tag != DT_NULL; entry++) {
+        const void *at = address(object, entry->d_un.d_ptr);
+        switch (entry->d_tag) {
+        case DT_SYMTAB:
+            tables.symbols = at;
+            break;
+        case DT_STRTAB:
+            tables.names = at;
+            break;
+        case DT_VERSYM:
+            tables.versions = at;
+            break;
+        case DT_GNU_HASH:
+            tables.gnu_hash = at;
+            break;
+        case DT_HASH:
+            tables.hash = at;
+            break;
+        default:
+            break;
+        }
+    }
+    return tables;
+}
+
+static bool is_definition(const struct tables *tables, size_t index, const char *name)
+{
+    const ElfW(Sym) *symbol = &tables->symbols[index];
+    if (symbol->st_shndx == SHN_UNDEF || symbol->st_value == 0 ||
+        (tables->versions != NULL &&
+         ((tables->versions[index] & HIDDEN) != 0 || tables->versions[index] == LOCAL)))
+        return false;
+    return strcmp(tables->names + symbol->st_name, name) == 0;
+}
+
+static uint32_t gnu_hash_of(const char *name)
+{
+    uint32_t hash = 5381;
+    for (; *name != '\0'; name++)
+        hash = hash * 33 + (unsigned char)*name;
+    return hash;
+}
+
+/* Buckets, a filter that says who is certainly not here, and chains that are sorted by bucket. */
+static const ElfW(Sym) *search_gnu(const struct tables *tables, const char *name, uint32_t hash)
+{
+    enum { BITS = 8 * sizeof(ElfW(Addr)) };
+    const uint32_t *head = tables->gnu_hash;
+    uint32_t buckets = head[0], first = head[1], words = head[2], shift = head[3];
+    const ElfW(Addr) *filter = (const ElfW(Addr) *)(head + 4);
+    const uint32_t *bucket = (const uint32_t *)(filter + words), *chain = bucket + buckets;
+    ElfW(Addr) word = filter[hash / BITS % words];
+    if ((word >> hash % BITS & word >> (hash >> shift) % BITS & 1) == 0 || buckets == 0)
+        return NULL;
+    uint32_t index = bucket[hash % buckets];
+    if (index < first)
+        return NULL;
+    for (;; index++) {
+        uint32_t other = chain[index - first];
+        if ((other | 1) == (hash | 1) && is_definition(tables, index, name))
+            return &tables->symbols[index];
+        if ((other & 1) != 0)
+            return NULL;
+    }
+}
+
+/* An object from long ago, without the above: all of its symbols. */
+static const ElfW(Sym) *search_all(const struct tables *tables, const char *name)
+{
+    for (Elf_Symndx index = 1; tables->hash != NULL && index < tables->hash[1]; index++)
+        if (is_definition(tables, index, name))
+            return &tables->symbols[index];
+    return NULL;
+}
+
+static const ElfW(Sym) *search_in(const struct tables *tables, const char *name, uint32_t hash)
+{
+    if (tables->symbols == NULL || tables->names == NULL)
+        return NULL;
+    return tables->gnu_hash != NULL ? search_gnu(tables, name, hash) : search_all(tables, name);
+}
+
+static const ElfW(Sym) *search(const struct link_map *object, const char *name, uint32_t hash)
+{
+    struct tables tables = tables_of(object);
+    return search_in(&tables, name, hash);
+}
+
+/* What the program started with, in the order in which it is searched, which is that of the loader's list. */
+static void find_self(void)
+{
+    if (own != NULL)
+        return;
+    const struct link_map *end = NULL, *self = NULL;
+    for (const struct link_map *object = _r_debug.r_map; object != NULL; object = object->l_next) {
+        end = object;
+        if (object->l_ld == _DYNAMIC)
+            self = object;
+    }
+    last = end;
+    own = self;
+}
+
+/* From `object` on; sets *where to who has it. */
+static const ElfW(Sym) *search_from(const struct link_map *object, const char *name, const struct link_map **where)
+{
+    uint32_t hash = gnu_hash_of(name);
+    unsigned index = object == own ? 0 : known_count; /* of the object in `known` */
+    for (; object != NULL; object = object->l_next) {
+        const ElfW(Sym) *found = NULL;
+        if (object != own)
+            found = index < known_count ? search_in(&known[index++], name, hash) : search(object, name, hash);
+        if (found != NULL) {
+            *where = object;
+            return found;
+        }
+        if (object == last)
+            break;
+    }
+    return NULL;
+}
+
+/* Where it is, or for an indirect function what the loader has chosen. */
+static void *value(const struct link_map *where, const ElfW(Sym) *symbol, const char *name)
+{
+    if ((symbol->st_info & 0xf) == STT_GNU_IFUNC)
+        return dlsym(RTLD_NEXT, name);
+    return (void *)(where->l_addr + symbol->st_value);
+}
+
+/* Loads another part of libc, as it was before 2.34, or finds that it is there. */
+static const struct link_map *load(const char *file, int how)
+{
+    enum { AS_LIBC_ITSELF = (int)0x80000000 };
+    void *address = fsafe_symbol_next("__libc_dlopen_mode");
+    const struct link_map *(*open)(const char *, int);
+    memcpy(&open, &address, sizeof open);
+    return open != NULL ? open(file, RTLD_NOW | how | AS_LIBC_ITSELF) : NULL;
+}
+
+/* Only there if the caller's library has loaded it: these are not worth a library in every process. */
+static const ElfW(Sym) *search_parts(const char *name, const struct link_map **where)
+{
+    static const char *const parts[] = {"libresolv.so.2", "libutil.so.1", "libdl.so.2"};
+    const ElfW(Sym) *found = NULL;
+    for (unsigned i = 0; found == NULL && threads != NULL && i < sizeof parts / sizeof parts[0]; i++) {
+        *where = load(parts[i], RTLD_NOLOAD);
+        found = *where != NULL ? search(*where, name, gnu_hash_of(name)) : NULL;
+    }
+    return found;
+}
+
+void *fsafe_symbol_next(const char *name)
+{
+    find_self();
+    const struct link_map *where = NULL;
+    const ElfW(Sym) *found = search_from(own, name, &where);
+    if (found == NULL) /* we may have been loaded later than all of them */
+        found = search_from(_r_debug.r_map, name, &where);
+    if (threads != NULL && (found == NULL || where == libc)) {
+        const ElfW(Sym) *other = search(threads, name, gnu_hash_of(name));
+        where = other != NULL ? threads : where;
+        found = other != NULL ? other : found;
+    }
+    if (found == NULL)
+        found = search_parts(name, &where);
+    return found != NULL ? value(where, found, name) : NULL;
+}
+
+void *fsafe_symbol_variable(const char *name)
+{
+    find_self();
+    const struct link_map *where = NULL;
+    const ElfW(Sym) *found = search_from(_r_debug.r_map, name, &where);
+    return found != NULL ? value(where, found, name) : NULL;
+}
+
+void fsafe_symbol_start(void)
+{
+    find_self();
+    const struct link_map *object = own != last && own != NULL ? own->l_next : NULL;
+    for (unsigned i = 0; object != NULL && i < sizeof known / sizeof known[0]; i++) {
+        known[i] = tables_of(object);
+        known_count = i + 1;
+        object = object != last ? object->l_next : NULL;
+    }
+    const struct link_map *where = NULL;
+    if (search_from(own, "__libc_dlopen_mode", &where) == NULL)
+        return; /* 2.34 or later */
+    libc = where;
+    threads = load("libpthread.so.0", 0);
+}
+
+struct library {
+    uintptr_t base; /* as the loader's list and the program headers' both have it */
+    uintptr_t from, to;
+};
+
+static int measure(struct dl_phdr_info *object, size_t bytes, void *context)
+{
+    struct library *library = context;
+    (void)bytes;
+    if (object->dlpi_addr != library->base || object->dlpi_name[0] == '\0') /* the program has no name */
+        return 0;
+    library->from = UINTPTR_MAX;
+    for (unsigned i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
+        uintptr_t start = object->dlpi_addr + segment->p_vaddr;
+        if (segment->p_type != PT_LOAD)
+            continue;
+        library->from = start < library->from ? start : library->from;
+        library->to = start + segment->p_memsz > library->to ? start + segment->p_memsz : library->to;
+    }
+    return 1;
+}
+
+void fsafe_symbol_library(const char *name, uintptr_t *from, uintptr_t *to)
+{
+    find_self();
+    struct library library = {0};
+    const struct link_map *where = NULL;
+    if (search_from(_r_debug.r_map, name, &where) != NULL) {
+        library.base = where->l_addr;
+        dl_iterate_phdr(measure, &library);
+    }
+    *from = library.from;
+    *to = library.to;
+}

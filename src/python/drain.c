@@ -1,0 +1,156 @@
+/* python/drain: see drain.h. All of this runs under the GIL, but for the pauses. */
+#include "config.h"
+
+#include "base/options.h"
+#include "base/sys.h"
+#include "python/drain.h"
+#include "python/locks.h"
+#include "repair/semaphore.h"
+#include "track/gate.h"
+
+#include <stddef.h>
+
+enum { SHARE = 20, SHORT_PAUSE_US = 50, LONG_PAUSE_US = 200, SHORT_PAUSES = 10, LEAST_US = 500 };
+
+/* Whether it has a lock: the lock is there and taken. Condition's sleeping waiters have none, see python/locks. */
+static bool holds_lock(const struct fsafe_thread *thread)
+{
+    const struct fsafe_ledger *ledger = &thread->ledgers[FSAFE_PYTHON_LOCKS];
+    uintptr_t record, site;
+    struct fsafe_python_lock copy;
+    for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
+        if (fsafe_ledger_read(ledger, i, &record, &site) && (record & FSAFE_STAGE_MASK) == FSAFE_HELD &&
+            fsafe_python_lock_at(record & ~FSAFE_STAGE_MASK, &copy) != FSAFE_PYTHON_NO_LOCK &&
+            (copy.byte & FSAFE_PYTHON_LOCKED) != 0)
+            return true;
+    return false;
+}
+
+static bool is_inside(struct fsafe_thread *thread)
+{
+    return holds_lock(thread) || fsafe_semaphore_thread_has_one(thread, fsafe_python_version() < 0x030d ? 1 : 0);
+}
+
+/* How long this drain may wait for the thread. */
+static uint64_t patience_us(const struct fsafe_thread *thread)
+{
+    uint64_t most_us = (uint64_t)fsafe_options.drain_ms * 1000 / SHARE >> thread->python_outlasted;
+    return most_us < LEAST_US ? 0 : most_us;
+}
+
+/* Whether somebody is inside for whom it is worth to wait, after `waited_us`. */
+static bool is_worth_waiting(const struct fsafe_thread *self, uint64_t waited_us)
+{
+    bool worth = false;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (thread == self || thread->ended || fsafe_thread_generation(thread) != fsafe_lineage_generation())
+            continue;
+        if (!is_inside(thread))
+            thread->python_outlasted = 0;
+        else
+            worth |= waited_us < patience_us(thread);
+    }
+    return worth;
+}
+
+/* Of those still inside. */
+static void remember_in_vain(const struct fsafe_thread *self)
+{
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (thread != self && !thread->ended && fsafe_thread_generation(thread) == fsafe_lineage_generation() &&
+            thread->python_outlasted < 16 && is_inside(thread))
+            thread->python_outlasted++;
+    }
+}
+
+static void drain(const struct fsafe_thread *self)
+{
+    if (!is_worth_waiting(self, 0))
+        return;
+    uint64_t begun_ns = fsafe_gate_now_ns(), waited_us;
+    unsigned pauses = 0;
+    do {
+        void *state = fsafe_python.PyEval_SaveThread();
+        fsafe_sys_pause_us(pauses++ < SHORT_PAUSES ? SHORT_PAUSE_US : LONG_PAUSE_US);
+        fsafe_python.PyEval_RestoreThread(state);
+        waited_us = (fsafe_gate_now_ns() - begun_ns) / 1000;
+    } while (is_worth_waiting(self, waited_us));
+    remember_in_vain(self);
+}
+
+static void register_once_more(void);
+
+static struct fsafe_object *before_fork(struct fsafe_object *module, struct fsafe_object *arguments)
+{
+    (void)module, (void)arguments;
+    struct fsafe_thread *self = fsafe_thread_join();
+    if (self != NULL && fsafe_python_is_started() && fsafe_python_has_gil())
+        drain(self);
+    register_once_more();
+    struct fsafe_object *none = fsafe_python._Py_NoneStruct;
+    fsafe_python.Py_IncRef(none);
+    return none;
+}
+
+/* A row as in a module's table of functions: PyMethodDef, which the C API makes public. */
+static struct {
+    const char *name;
+    struct fsafe_object *(*function)(struct fsafe_object *, struct fsafe_object *);
+    int flags;
+    const char *about;
+} row = {"forksafe_drain", before_fork, 4 /* without arguments */, NULL};
+
+/* os.register_at_fork(before=...) */
+static bool register_now(struct fsafe_object *os)
+{
+    struct fsafe_object *ask = fsafe_python.PyObject_GetAttrString(os, "register_at_fork");
+    struct fsafe_object *function = fsafe_python.PyCFunction_NewEx(&row, NULL, NULL);
+    struct fsafe_object *positional = fsafe_python.PyTuple_New(0), *named = fsafe_python.PyDict_New();
+    struct fsafe_object *result = NULL;
+    if (ask != NULL && function != NULL && positional != NULL && named != NULL &&
+        fsafe_python.PyDict_SetItemString(named, "before", function) == 0)
+        result = fsafe_python.PyObject_Call(ask, positional, named);
+    struct fsafe_object *all[] = {ask, function, positional, named, result};
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i] != NULL)
+            fsafe_python.Py_DecRef(all[i]);
+    return result != NULL;
+}
+
+static bool register_drain(void)
+{
+    bool registered = false;
+    struct fsafe_object *name = fsafe_python.PyUnicode_FromString("posix");
+    struct fsafe_object *os = name == NULL ? NULL : fsafe_python.PyImport_GetModule(name);
+    if (os != NULL) {
+        registered = register_now(os);
+        fsafe_python.Py_DecRef(os);
+    }
+    if (name != NULL)
+        fsafe_python.Py_DecRef(name);
+    if (!registered)
+        fsafe_python.PyErr_Clear();
+    return registered;
+}
+
+/*
+ * The last one to be registered is called first: before logging and others take their own locks for the fork, which
+ * those who are to get out may want. At the first fork the program's imports are mostly done, so it is registered then
+ * once more.
+ */
+static void register_once_more(void)
+{
+    static bool done;
+    if (!done) {
+        done = true;
+        register_drain();
+    }
+}
+
+void fsafe_python_drain_start(void)
+{
+    if (fsafe_options.drain_ms != 0 && fsafe_options.mode == FSAFE_MODE_REPAIR && !register_drain())
+        fsafe_python_off("Python: this CPython takes no function to call before a fork: it is not looked after");
+}

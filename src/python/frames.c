@@ -1,0 +1,280 @@
+/* python/frames: see frames.h. */
+#include "config.h"
+
+#include "base/text.h"
+#include "python/frames.h"
+#include "python/interpreter.h"
+
+#include <pthread.h>
+#include <string.h>
+
+/* Where the members lie, in bytes. */
+struct layout {
+    uint16_t state_frame;  /* in a thread's state: its frame, or what leads to it */
+    int16_t indirect;      /* in what state_frame points to: the frame; -1: that is the frame */
+    uint16_t frame_code, frame_back, frame_instruction;
+    uint16_t instruction_unit; /* the instruction is an index of so many bytes; 0: an address */
+    uint16_t frame_owner;      /* a byte that is 3 where no Python code runs; 0: there is none */
+    uint16_t code_file, code_name;
+    uint16_t code_first; /* the instructions, or the object of bytes that has them */
+    uint16_t state_thread;
+};
+
+/* 64-bit machines only: before 3.13 there is nothing that would tell of another. */
+static const struct layout rows[] = {
+    [9] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 104,
+           .instruction_unit = 1, .code_file = 104, .code_name = 112, .code_first = 48},
+    [10] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 96,
+            .instruction_unit = 2, .code_file = 104, .code_name = 112, .code_first = 48},
+    [11] = {.state_frame = 56, .indirect = 8, .frame_code = 32, .frame_back = 48, .frame_instruction = 56,
+            .code_file = 112, .code_name = 120, .code_first = 184},
+    [12] = {.state_frame = 56, .indirect = 0, .frame_code = 0, .frame_back = 8, .frame_instruction = 56,
+            .frame_owner = 70, .code_file = 112, .code_name = 120, .code_first = 192},
+};
+
+static struct layout layout;
+static _Atomic bool works;
+
+/* Deeper is not looked; a place outside of the interpreter's own modules is never far. */
+enum { DEEPEST = 64 };
+
+static uintptr_t word_at(uintptr_t object, size_t offset)
+{
+    return *(const uintptr_t *)(object + offset);
+}
+
+static bool is_a(uintptr_t object, const void *type)
+{
+    return object != 0 && word_at(object, sizeof(uintptr_t)) == (uintptr_t)type;
+}
+
+/* --- Where the members lie ---------------------------------------------------------------------------------- */
+
+/* A version's table of offsets, by the number of the 64-bit word. */
+struct published {
+    uint8_t state_frame, state_thread, frame_back, frame_code, frame_instruction, code_file, code_name, code_first;
+};
+static const struct published words[] = {
+    [13] = {23, 24, 29, 30, 31, 35, 36, 43},
+    [14] = {26, 27, 32, 33, 34, 40, 41, 48},
+};
+
+static bool read_published(unsigned minor)
+{
+    const uint64_t *table = fsafe_python._PyRuntime;
+    if (table == NULL || memcmp(table, "xdebugpy", 8) != 0 || table[2] != 0)
+        return false;
+    const struct published *word = &words[minor];
+    layout = (struct layout){
+        .state_frame = (uint16_t)table[word->state_frame],
+        .indirect = -1,
+        .frame_code = (uint16_t)table[word->frame_code],
+        .frame_back = (uint16_t)table[word->frame_back],
+        .frame_instruction = (uint16_t)table[word->frame_instruction],
+        .code_file = (uint16_t)table[word->code_file],
+        .code_name = (uint16_t)table[word->code_name],
+        .code_first = (uint16_t)table[word->code_first],
+        .state_thread = (uint16_t)table[word->state_thread],
+    };
+    return true;
+}
+
+static bool find_layout(const void *state)
+{
+    unsigned minor = fsafe_python_version() & 0xff;
+    if (minor < sizeof words / sizeof *words && words[minor].state_frame != 0)
+        return read_published(minor);
+    if (sizeof(uintptr_t) != 8 || minor >= sizeof rows / sizeof *rows || rows[minor].state_frame == 0)
+        return false;
+    layout = rows[minor];
+    /* The rows do not say where the thread is: the member's place differs, and its value is known here. */
+    for (uint16_t at = 64; at < 256 && layout.state_thread == 0; at += 8)
+        if (word_at((uintptr_t)state, at) == (uintptr_t)pthread_self())
+            layout.state_thread = at;
+    return layout.state_thread != 0;
+}
+
+/* --- Reading ------------------------------------------------------------------------------------------------ */
+
+static uintptr_t first_frame(uintptr_t state)
+{
+    uintptr_t frame = word_at(state, layout.state_frame);
+    return frame == 0 || layout.indirect < 0 ? frame : word_at(frame, (size_t)layout.indirect);
+}
+
+/* The frame's code; 0 where the frame is only the interpreter's own. From 3.14 on the low bits are marks. */
+static uintptr_t code_of(uintptr_t frame)
+{
+    uintptr_t code = word_at(frame, layout.frame_code) & ~(uintptr_t)3;
+    bool runs = layout.frame_owner == 0 || *(const char *)(frame + layout.frame_owner) != 3;
+    return runs && is_a(code, fsafe_python.PyCode_Type) ? code : 0;
+}
+
+/* Where the code's instructions are. */
+static uintptr_t first_instruction(uintptr_t code)
+{
+    /* The bytes of an object of bytes begin behind its type, length and hash. */
+    return layout.instruction_unit == 0 ? code + layout.code_first
+                                        : word_at(code, layout.code_first) + 4 * sizeof(uintptr_t);
+}
+
+/* How many bytes they are. */
+static size_t instructions_size(uintptr_t code)
+{
+    enum { LENGTH = 2 * sizeof(uintptr_t), UNIT = 2 };
+    return layout.instruction_unit == 0 ? (size_t)word_at(code, LENGTH) * UNIT
+                                        : (size_t)word_at(word_at(code, layout.code_first), LENGTH);
+}
+
+static uintptr_t instruction_of(uintptr_t frame, uintptr_t code)
+{
+    if (layout.instruction_unit == 0)
+        return word_at(frame, layout.frame_instruction);
+    int index = *(const int *)(frame + layout.frame_instruction);
+    return first_instruction(code) + (index < 0 ? 0 : (uintptr_t)index * layout.instruction_unit);
+}
+
+static int line_of(uintptr_t code, uintptr_t instruction)
+{
+    return fsafe_python.PyCode_Addr2Line((void *)code, (int)(instruction - first_instruction(code)));
+}
+
+static void put_utf8(struct fsafe_text *text, uint32_t c)
+{
+    if (c < 0x80) {
+        fsafe_text_char(text, (char)c);
+        return;
+    }
+    unsigned more = c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
+    if (text->length + more >= text->capacity)
+        return;
+    static const unsigned char lead[] = {0, 0xc0, 0xe0, 0xf0};
+    fsafe_text_char(text, (char)(lead[more] | c >> (6 * more)));
+    while (more-- > 0)
+        fsafe_text_char(text, (char)(0x80 | (c >> (6 * more) & 0x3f)));
+}
+
+void fsafe_python_frames_string(const void *string, char *text, size_t bytes)
+{
+    struct fsafe_text line;
+    fsafe_text_begin(&line, text, bytes - 1);
+    if (is_a((uintptr_t)string, fsafe_python.PyUnicode_Type)) {
+        intptr_t length = fsafe_python.PyUnicode_GetLength((void *)string);
+        intptr_t most = (intptr_t)bytes - 1;
+        for (intptr_t i = length > most ? length - most : 0; i < length; i++)
+            put_utf8(&line, fsafe_python.PyUnicode_ReadChar((void *)string, i));
+    }
+    text[line.length] = '\0';
+}
+
+/* Whether the file is one of the interpreter's own of whom nobody wants to know: whoever called it is meant. */
+static bool is_left_out(const char *file)
+{
+    static const char frozen[] = "<frozen importlib", lib[] = "/python3.";
+    static const char *const modules[] = {"threading.py", "queue.py", "logging/", "importlib/"};
+    if (strncmp(file, frozen, sizeof frozen - 1) == 0)
+        return true;
+    for (const char *at = strstr(file, lib); at != NULL; at = strstr(at + 1, lib)) {
+        const char *rest = at + sizeof lib - 1;
+        while (*rest >= '0' && *rest <= '9')
+            rest++;
+        for (size_t i = 0; *rest == '/' && i < sizeof modules / sizeof *modules; i++)
+            if (strncmp(rest + 1, modules[i], strlen(modules[i])) == 0)
+                return true;
+    }
+    return false;
+}
+
+unsigned fsafe_python_frames_read(const void *state, struct fsafe_python_function *functions, unsigned most)
+{
+    if (!atomic_load_explicit(&works, memory_order_acquire))
+        return 0;
+    unsigned count = 0;
+    bool first_left_out = false;
+    uintptr_t frame = first_frame((uintptr_t)state);
+    for (unsigned i = 0; frame != 0 && i < DEEPEST; i++, frame = word_at(frame, layout.frame_back)) {
+        if (count == most && !first_left_out)
+            break;
+        uintptr_t code = code_of(frame);
+        if (code == 0)
+            continue;
+        char file[sizeof ((struct fsafe_source *)NULL)->file];
+        fsafe_python_frames_string((void *)word_at(code, layout.code_file), file, sizeof file);
+        bool left_out = is_left_out(file);
+        if (left_out && count > 0)
+            continue;
+        if (first_left_out)
+            count = 0; /* it gives way to whoever called it */
+        first_left_out = left_out;
+        functions[count++] = (struct fsafe_python_function){
+            .code = code,
+            .first = first_instruction(code),
+            .bytes = instructions_size(code),
+            .now = instruction_of(frame, code),
+        };
+    }
+    return count;
+}
+
+void fsafe_python_frames_place(const struct fsafe_python_function *function, uintptr_t instruction,
+                               struct fsafe_source *place)
+{
+    int line = line_of(function->code, instruction);
+    place->line = line > 0 ? (unsigned)line : 0;
+    fsafe_python_frames_string((void *)word_at(function->code, layout.code_file), place->file, sizeof place->file);
+    fsafe_python_frames_string((void *)word_at(function->code, layout.code_name), place->function,
+                               sizeof place->function);
+}
+
+uintptr_t fsafe_python_frames_instruction(const void *state)
+{
+    if (!atomic_load_explicit(&works, memory_order_relaxed))
+        return 0;
+    uintptr_t frame = first_frame((uintptr_t)state);
+    uintptr_t code = frame != 0 ? code_of(frame) : 0;
+    return code != 0 ? instruction_of(frame, code) : 0;
+}
+
+uintptr_t fsafe_python_frames_thread(const void *state)
+{
+    return atomic_load_explicit(&works, memory_order_acquire) ? word_at((uintptr_t)state, layout.state_thread) : 0;
+}
+
+/* --- The test ----------------------------------------------------------------------------------------------- */
+
+/* Whether ours is the frame that the interpreter gave, in the same line. */
+static bool agrees(uintptr_t frame, struct fsafe_object *theirs)
+{
+    struct fsafe_object *code = fsafe_python.PyFrame_GetCode(theirs);
+    bool same = code != NULL && code_of(frame) == (uintptr_t)code &&
+                line_of((uintptr_t)code, instruction_of(frame, (uintptr_t)code)) ==
+                    fsafe_python.PyFrame_GetLineNumber(theirs) &&
+                is_a(word_at((uintptr_t)code, layout.code_file), fsafe_python.PyUnicode_Type) &&
+                is_a(word_at((uintptr_t)code, layout.code_name), fsafe_python.PyUnicode_Type);
+    if (code != NULL)
+        fsafe_python.Py_DecRef(code);
+    return same;
+}
+
+void fsafe_python_frames_start(void)
+{
+    void *state = fsafe_python.PyGILState_GetThisThreadState();
+    struct fsafe_object *theirs = fsafe_python.PyThreadState_GetFrame(state);
+    if (theirs == NULL)
+        return; /* no Python code is running that could be compared */
+    bool same = find_layout(state) && word_at((uintptr_t)state, layout.state_thread) == (uintptr_t)pthread_self();
+    uintptr_t frame = same ? first_frame((uintptr_t)state) : 0;
+    for (unsigned i = 0; theirs != NULL && i < DEEPEST; i++) {
+        while (same && frame != 0 && code_of(frame) == 0)
+            frame = word_at(frame, layout.frame_back);
+        same = same && frame != 0 && agrees(frame, theirs);
+        struct fsafe_object *back = fsafe_python.PyFrame_GetBack(theirs);
+        fsafe_python.Py_DecRef(theirs);
+        theirs = back;
+        if (same)
+            frame = word_at(frame, layout.frame_back);
+    }
+    if (theirs != NULL)
+        fsafe_python.Py_DecRef(theirs);
+    atomic_store_explicit(&works, same, memory_order_release);
+}

@@ -1,0 +1,47 @@
+/*
+ * python/frames: where in its program a Python thread is: file, line and function of the frame it runs, read from the
+ * interpreter's memory. Nothing is allocated or counted and no Python code runs, so the thread itself may be read while
+ * it waits without the GIL, and a vanished thread as long as its state is there.
+ *
+ * From 3.13 on the interpreter publishes where the members lie; before, each version has a row of its own. Either is
+ * compared once with what the interpreter's own functions say of the frames that are running then.
+ */
+#ifndef FSAFE_PYTHON_FRAMES_H
+#define FSAFE_PYTHON_FRAMES_H
+
+#include "report/event.h"
+
+#include <stddef.h>
+
+/* Compares the layout with what the interpreter says; if they differ no place is ever known. Context: has the GIL. */
+void fsafe_python_frames_start(void);
+
+/* Which pthread_self() the thread of `state` has; 0 unknown. Context: `state` stays where it is. */
+uintptr_t fsafe_python_frames_thread(const void *state);
+
+/* A function that a thread runs: what is needed to find a line of it later. */
+struct fsafe_python_function {
+    uintptr_t code;
+    uintptr_t first; /* its instructions: from here on ... */
+    size_t bytes;    /* ... so many bytes */
+    uintptr_t now;   /* the one that it is at */
+};
+
+/*
+ * The innermost `most` functions that the thread of `state` runs, without those of the interpreter's own modules for
+ * threads, queues, logs and imports; where there are no others, the innermost alone. Returns how many.
+ * Context: `state` is the caller's own, or that of a thread that does not run. errno kept.
+ */
+unsigned fsafe_python_frames_read(const void *state, struct fsafe_python_function *functions, unsigned most);
+
+/* File, line and name of the function at one of its instructions. Context: the function's code stays where it is. */
+void fsafe_python_frames_place(const struct fsafe_python_function *function, uintptr_t instruction,
+                               struct fsafe_source *place);
+
+/* Copies the end of a Python string to `text`, as UTF-8; "" where it is none. Context: `string` stays where it is. */
+void fsafe_python_frames_string(const void *string, char *text, size_t bytes);
+
+/* The instruction that the thread of `state` is at, to be found again in a function; 0 unknown. Context: its thread. */
+uintptr_t fsafe_python_frames_instruction(const void *state);
+
+#endif

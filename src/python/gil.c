@@ -1,0 +1,111 @@
+/* python/gil: see gil.h. */
+#include "config.h"
+
+#include "base/options.h"
+#include "python/frames.h"
+#include "python/gil.h"
+#include "python/interpreter.h"
+#include "repair/takeover.h"
+
+#include <string.h>
+
+/* Both pairs of condition variable and mutex lie side by side, after the words. The same from 3.9 on to 3.14. */
+struct gil {
+    unsigned long interval_us;
+    _Atomic uintptr_t last_holder; /* a thread's state */
+    _Atomic int locked;
+    unsigned long switches;
+    pthread_cond_t wanted;
+    pthread_mutex_t mutex;
+    pthread_cond_t switched;
+    pthread_mutex_t switch_mutex;
+};
+
+/* A second is far more than anybody sets. */
+static bool looks_like_one(const struct gil *gil)
+{
+    return gil->interval_us >= 1 && gil->interval_us <= 1000000 && (gil->locked == 0 || gil->locked == 1) &&
+           gil->last_holder != 0 && gil->last_holder % sizeof(uintptr_t) == 0;
+}
+
+/*
+ * Whether the thread that has it is not in this process. Where the caller is alone nobody else can be: it would not ask
+ * for what it has, but for a fault of the program's, which stays.
+ */
+static bool holder_vanished(const struct gil *gil)
+{
+    if (gil->last_holder == (uintptr_t)fsafe_python.PyGILState_GetThisThreadState())
+        return false;
+    if (fsafe_takeover_is_alone())
+        return true;
+    uintptr_t thread = fsafe_python_frames_thread((const void *)gil->last_holder);
+    return thread != 0 && fsafe_thread_has_vanished((pthread_t)thread);
+}
+
+/* Once somebody of this process has had it the fork is of no more interest; it is asked for often. */
+static bool is_settled(struct gil *gil)
+{
+    static _Atomic uintptr_t settled;
+    static _Atomic uint32_t generation;
+    uint32_t now = fsafe_lineage_generation();
+    if (atomic_load_explicit(&settled, memory_order_relaxed) == (uintptr_t)gil &&
+        atomic_load_explicit(&generation, memory_order_relaxed) == now)
+        return true;
+    if (holder_vanished(gil))
+        return false;
+    atomic_store_explicit(&generation, now, memory_order_relaxed);
+    atomic_store_explicit(&settled, (uintptr_t)gil, memory_order_relaxed);
+    return true;
+}
+
+static void find_holder(const struct gil *gil, struct fsafe_event *event)
+{
+    uintptr_t handle = fsafe_python_frames_thread((const void *)gil->last_holder);
+    event->fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1);
+    for (uint32_t i = fsafe_thread_slots(); handle != 0 && i-- > 0;) {
+        const struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uint32_t generation = fsafe_thread_generation(thread);
+        if (generation == 0 || generation == fsafe_lineage_generation() || (uintptr_t)thread->handle != handle)
+            continue;
+        event->holder.tid = thread->tid;
+        event->holder.pid = thread->pid;
+        memcpy(event->holder.name, thread->name, sizeof event->holder.name);
+        event->fork = fsafe_lineage_fork_after(generation);
+        break;
+    }
+}
+
+/* Under the GIL's own mutex. Its data is what a thread was changing that no drain could stop. */
+static bool take_over(struct gil *gil, uintptr_t site)
+{
+    struct fsafe_event event = {
+        .deed = FSAFE_TOOK_OVER,
+        .worth_a_line = true,
+        .lock = "Python GIL",
+        .kind = "interpreter",
+        .address = (uintptr_t)gil,
+        .wanted_at = site,
+    };
+    if (fsafe_options.mode != FSAFE_MODE_REPAIR) {
+        static _Atomic bool told; /* the wait is begun anew every few milliseconds */
+        event.deed = FSAFE_WOULD_HANG;
+        event.worth_a_line = !atomic_exchange(&told, true);
+    } else {
+        atomic_store(&gil->locked, 0);
+    }
+    find_holder(gil, &event);
+    fsafe_takeover_tell(&event);
+    return event.deed == FSAFE_TOOK_OVER;
+}
+
+bool fsafe_python_gil_ends_wait(const pthread_cond_t *condvar, const pthread_mutex_t *mutex, bool timed, uintptr_t site)
+{
+    size_t at = timed ? offsetof(struct gil, wanted) : offsetof(struct gil, switched);
+    struct gil *gil = (struct gil *)((uintptr_t)condvar - at);
+    if (mutex != (timed ? &gil->mutex : &gil->switch_mutex) || !looks_like_one(gil) || !fsafe_python_is_running())
+        return false;
+    if (timed)
+        return gil->locked == 1 && !is_settled(gil) && take_over(gil, site);
+    /* It was asked for by a vanished thread, and whoever is there would have to ask again. */
+    return fsafe_options.mode == FSAFE_MODE_REPAIR && fsafe_takeover_is_alone();
+}

@@ -1,0 +1,205 @@
+/* python/imports: see imports.h. */
+#include "config.h"
+
+#include "base/options.h"
+#include "python/frames.h"
+#include "python/imports.h"
+#include "python/interpreter.h"
+#include "report/report.h"
+#include "track/thread.h"
+
+#include <pthread.h>
+#include <string.h>
+
+typedef struct fsafe_object object;
+
+/* importlib's dictionary of weak references to the locks, by the names of their modules; NULL: unknown. */
+static object *module_locks;
+static object *owner_attribute, *count_attribute, *waiters_attribute, *initializing_attribute;
+/* What is dropped stays alive in here: its end could run code of the program's, for which it is too early. */
+static object *kept;
+
+void fsafe_python_imports_start(void)
+{
+    object *importlib =
+        fsafe_python.PyDict_GetItemString(fsafe_python.PyImport_GetModuleDict(), "_frozen_importlib");
+    object *names = importlib == NULL ? NULL : fsafe_python.PyModule_GetDict(importlib);
+    object *locks = names == NULL ? NULL : fsafe_python.PyDict_GetItemString(names, "_module_locks");
+    owner_attribute = fsafe_python.PyUnicode_FromString("owner");
+    count_attribute = fsafe_python.PyUnicode_FromString("count");
+    waiters_attribute = fsafe_python.PyUnicode_FromString("waiters");
+    initializing_attribute = fsafe_python.PyUnicode_FromString("_initializing");
+    kept = fsafe_python.PyList_New(0);
+    if (locks == NULL || owner_attribute == NULL || count_attribute == NULL || waiters_attribute == NULL ||
+        initializing_attribute == NULL || kept == NULL)
+        return;
+    fsafe_python.Py_IncRef(locks);
+    module_locks = locks;
+}
+
+/* Looks at the object itself: no code of its class runs. False where it has none; the reference is the caller's. */
+static bool get(object *from, object *attribute, object **value)
+{
+    *value = fsafe_python.PyObject_GenericGetAttr(from, attribute);
+    if (*value == NULL)
+        fsafe_python.PyErr_Clear();
+    return *value != NULL;
+}
+
+/* Whose it is; 0 nobody's, or not what we know of such locks. */
+static uintptr_t owner_of(object *lock)
+{
+    object *count, *owner;
+    uintptr_t thread = 0;
+    if (!get(lock, count_attribute, &count))
+        return 0;
+    /* To 3.11 a number, later a list. */
+    bool held = fsafe_python.PyObject_IsTrue(count) == 1;
+    fsafe_python.Py_DecRef(count);
+    if (held && get(lock, owner_attribute, &owner)) {
+        thread = fsafe_python.PyLong_AsUnsignedLongMask(owner);
+        fsafe_python.Py_DecRef(owner);
+        if (thread == (uintptr_t)-1) {
+            fsafe_python.PyErr_Clear();
+            thread = 0;
+        }
+    }
+    return thread;
+}
+
+/* The next lock that somebody has, and its module's name. Begins at *at == 0. */
+static uintptr_t next_held(intptr_t *at, object **name, object **lock)
+{
+    object *reference;
+    while (fsafe_python.PyDict_Next(module_locks, at, name, &reference)) {
+        *lock = fsafe_python.PyWeakref_GetObject(reference);
+        uintptr_t owner = *lock == NULL || *lock == fsafe_python._Py_NoneStruct ? 0 : owner_of(*lock);
+        if (owner != 0)
+            return owner;
+    }
+    return 0;
+}
+
+static bool is_orphan(uintptr_t owner)
+{
+    return owner != (uintptr_t)pthread_self();
+}
+
+bool fsafe_python_imports_are_orphaned(void)
+{
+    if (module_locks == NULL || fsafe_python.PyDict_Size(module_locks) == 0)
+        return false;
+    object *error[3], *name, *lock;
+    fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
+    intptr_t at = 0;
+    uintptr_t owner;
+    do
+        owner = next_held(&at, &name, &lock);
+    while (owner != 0 && !is_orphan(owner));
+    fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
+    return owner != 0;
+}
+
+/* Whether the forking thread is importing a part of that package: then it needs the package as it is. */
+static bool is_needed(object *package)
+{
+    object *name, *lock, *prefix = fsafe_python.PyUnicode_FromFormat("%U.", package);
+    bool needed = prefix == NULL;
+    uintptr_t owner;
+    for (intptr_t at = 0; !needed && (owner = next_held(&at, &name, &lock)) != 0;)
+        needed = !is_orphan(owner) &&
+                 fsafe_python.PyUnicode_Tailmatch(name, prefix, 0, fsafe_python.PyUnicode_GetLength(prefix), -1) == 1;
+    if (prefix != NULL)
+        fsafe_python.Py_DecRef(prefix);
+    return needed;
+}
+
+/* Takes the module out of sys.modules if it is only half imported. */
+static void drop_module(object *name)
+{
+    object *modules = fsafe_python.PyImport_GetModuleDict(), *initializing;
+    object *module = fsafe_python.PyDict_GetItemWithError(modules, name);
+    object *names = module == NULL ? NULL : fsafe_python.PyModule_GetDict(module);
+    object *spec = names == NULL ? NULL : fsafe_python.PyDict_GetItemString(names, "__spec__");
+    if (spec == NULL || !get(spec, initializing_attribute, &initializing))
+        return;
+    bool half = initializing == fsafe_python._Py_TrueStruct;
+    fsafe_python.Py_DecRef(initializing);
+    if (half && !is_needed(name) && fsafe_python.PyList_Append(kept, module) == 0)
+        fsafe_python.PyDict_DelItem(modules, name);
+}
+
+/* Empties a list or makes a number 0, whichever it is: importlib counts in either. */
+static void make_none(object *lock, object *attribute)
+{
+    object *value;
+    if (!get(lock, attribute, &value))
+        return;
+    if (fsafe_python.PyList_SetSlice(value, 0, PTRDIFF_MAX, NULL) != 0) {
+        object *zero = fsafe_python.PyLong_FromLong(0);
+        fsafe_python.PyErr_Clear();
+        fsafe_python.PyObject_GenericSetAttr(lock, attribute, zero);
+        fsafe_python.Py_DecRef(zero);
+    }
+    fsafe_python.Py_DecRef(value);
+}
+
+/* As new: the two locks inside as well, which vanished threads may hold or have been asleep in. */
+static void make_free(object *lock)
+{
+    static const char *const inner[] = {"lock", "wakeup"};
+    for (unsigned i = 0; i < sizeof inner / sizeof *inner; i++) {
+        object *one = fsafe_python.PyObject_GetAttrString(lock, inner[i]);
+        object *none = one == NULL ? NULL : fsafe_python.PyObject_CallMethod(one, "_at_fork_reinit", NULL);
+        if (one != NULL)
+            fsafe_python.Py_DecRef(one);
+        if (none != NULL)
+            fsafe_python.Py_DecRef(none);
+    }
+    make_none(lock, waiters_attribute);
+    make_none(lock, count_attribute);
+    fsafe_python.PyObject_GenericSetAttr(lock, owner_attribute, fsafe_python._Py_NoneStruct);
+}
+
+static void tell(const object *lock, const object *name, uintptr_t owner)
+{
+    char module[64];
+    fsafe_python_frames_string(name, module, sizeof module);
+    struct fsafe_event event = {
+        .deed = fsafe_options.mode == FSAFE_MODE_REPAIR ? FSAFE_FORGOT : FSAFE_MAY_HANG,
+        .worth_a_line = true,
+        .lock = "Python import",
+        .kind = module,
+        .count = 1,
+        .address = (uintptr_t)lock,
+        .fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1),
+    };
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        const struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (fsafe_thread_generation(thread) != fsafe_lineage_generation() - 1 || !thread->has_handle ||
+            (uintptr_t)thread->handle != owner)
+            continue;
+        event.holder.tid = thread->tid;
+        event.holder.pid = thread->pid;
+        memcpy(event.holder.name, thread->name, sizeof event.holder.name);
+    }
+    fsafe_report_event(&event);
+}
+
+void fsafe_python_imports_drop(void)
+{
+    object *error[3], *name, *lock;
+    fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
+    uintptr_t owner;
+    for (intptr_t at = 0; (owner = next_held(&at, &name, &lock)) != 0;) {
+        if (!is_orphan(owner))
+            continue;
+        tell(lock, name, owner);
+        if (fsafe_options.mode != FSAFE_MODE_REPAIR)
+            continue;
+        drop_module(name);
+        make_free(lock);
+    }
+    fsafe_python.PyErr_Clear();
+    fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
+}

@@ -1,0 +1,20 @@
+/*
+ * python/imports: imports that vanished threads were in the middle of. Their locks are Python data (an owner and a
+ * count in an object of importlib), and their modules half a module. A child drops both, as an import that fails does:
+ * the next import of that name runs the module anew.
+ */
+#ifndef FSAFE_PYTHON_IMPORTS_H
+#define FSAFE_PYTHON_IMPORTS_H
+
+#include <stdbool.h>
+
+/* Finds importlib's locks. Context: has the GIL, once. */
+void fsafe_python_imports_start(void);
+
+/* Whether a vanished thread has the lock of a module. Context: child, alone; the forking thread has the GIL. */
+bool fsafe_python_imports_are_orphaned(void);
+
+/* Drops those imports; in other modes than repair only says so. Context: as above; places are noted. */
+void fsafe_python_imports_drop(void);
+
+#endif

@@ -1,0 +1,54 @@
+/*
+ * python/locks: who has which threading.Lock of CPython 3.13 and later, and which RLock of 3.14 and later. These are
+ * one byte inside the object, taken in place: no call of libc's shows them. Up to 3.12 both are semaphores.
+ *
+ * The methods of the two types lead through functions of ours (by the pointers in their tables of methods), which keep
+ * a record in the calling thread's ledger FSAFE_PYTHON_LOCKS, as wrap/ does for semaphores. The ordinary case, a free
+ * lock and no arguments, is done in place; everything else is the interpreter's work, as before.
+ *
+ * What a lock is used for shows in its history, kept in a byte of the object that the interpreter does not use: one that
+ * a thread took and another released, or whose taker waits for it, is an event and of no more interest.
+ */
+#ifndef FSAFE_PYTHON_LOCKS_H
+#define FSAFE_PYTHON_LOCKS_H
+
+#include "python/interpreter.h"
+#include "track/thread.h"
+
+/* The byte's bits. The interpreter knows the first two and leaves the third alone until the lock is released. */
+enum { FSAFE_PYTHON_LOCKED = 1, FSAFE_PYTHON_PARKED = 2, FSAFE_PYTHON_ORPHANED = 4 };
+
+/* The history's. */
+enum {
+    FSAFE_PYTHON_EVENT = 1,   /* released by another thread than its taker, or waited for by it */
+    FSAFE_PYTHON_MUTUAL = 2,  /* released by its taker before, and never otherwise */
+    FSAFE_PYTHON_RELEASED = 4 /* released by somebody: whoever has it now came through us */
+};
+
+/* An object of one of the two types, as far as it is of interest. */
+struct fsafe_python_lock {
+    uintptr_t count;
+    void *type;
+    uint8_t byte, history, spare[6];
+    uintptr_t owner; /* RLock's: its thread's pthread_t, */
+    uintptr_t level; /* and how often that thread has it beyond once */
+};
+
+enum fsafe_python_kind { FSAFE_PYTHON_NO_LOCK, FSAFE_PYTHON_LOCK, FSAFE_PYTHON_RLOCK };
+
+/* Begins. False, and the room is off, where this interpreter's locks are not as described. Context: under the GIL. */
+bool fsafe_python_locks_start(void);
+
+/*
+ * What lies at `object`, copied to `copy`; memory that is not there is no lock. A lock that was freed looks like one
+ * until its memory is used anew. Context: any thread.
+ */
+enum fsafe_python_kind fsafe_python_lock_at(uintptr_t object, struct fsafe_python_lock *copy);
+
+/* Drops the records of it that the calling thread has, and notes that it is an event. Context: under way in a wait. */
+void fsafe_python_lock_is_event(uintptr_t object, struct fsafe_thread *self);
+
+/* Whether the thread has a record that says it holds the lock. Context: any thread. */
+bool fsafe_python_lock_is_held(const struct fsafe_thread *thread, uintptr_t object);
+
+#endif

@@ -1,0 +1,192 @@
+/* python/orphans: see orphans.h. */
+#include "config.h"
+
+#include "base/sys.h"
+#include "python/locks.h"
+#include "python/orphans.h"
+#include "repair/takeover.h"
+
+#include <string.h>
+
+static struct fsafe_python_lock *lock_of(uintptr_t object)
+{
+    return (struct fsafe_python_lock *)object;
+}
+
+/*
+ * Whether the vanished thread's record, or that of another one, tells who has the lock: somebody has, and the forking
+ * thread has not. A record that only says "wanted" counts where the lock has been through our hands: whoever waits may
+ * have got it without a word, and before that it was released.
+ */
+static bool is_orphan(uintptr_t record, const struct fsafe_python_lock *lock, enum fsafe_python_kind kind,
+                      const struct fsafe_thread *self)
+{
+    uintptr_t object = record & ~FSAFE_STAGE_MASK;
+    if (kind == FSAFE_PYTHON_NO_LOCK || (lock->byte & (FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_ORPHANED)) != FSAFE_PYTHON_LOCKED)
+        return false;
+    if (kind == FSAFE_PYTHON_RLOCK)
+        return lock->owner != (uintptr_t)pthread_self();
+    return (lock->history & FSAFE_PYTHON_EVENT) == 0 &&
+           ((record & FSAFE_STAGE_MASK) == FSAFE_HELD || (lock->history & FSAFE_PYTHON_RELEASED) != 0) &&
+           (self == NULL || !fsafe_python_lock_is_held(self, object));
+}
+
+void fsafe_python_adopt(struct fsafe_thread *self)
+{
+    if (!fsafe_python_is_started())
+        return;
+    uint32_t before = fsafe_lineage_generation() - 1;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (thread == self || thread->ended || fsafe_thread_generation(thread) != before)
+            continue;
+        const struct fsafe_ledger *ledger = fsafe_thread_python(thread);
+        uintptr_t record, site;
+        struct fsafe_python_lock copy;
+        for (uint32_t k = fsafe_ledger_depth(ledger); k > 0; k--) {
+            if (!fsafe_ledger_read(ledger, k, &record, &site))
+                continue;
+            uintptr_t object = record & ~FSAFE_STAGE_MASK;
+            if (is_orphan(record, &copy, fsafe_python_lock_at(object, &copy), self))
+                lock_of(object)->byte |= FSAFE_PYTHON_ORPHANED;
+        }
+    }
+}
+
+static bool is_marked(const struct fsafe_python_lock *lock)
+{
+    return (lock->byte & (FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_ORPHANED)) == (FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_ORPHANED);
+}
+
+void fsafe_python_clear_stale(struct fsafe_thread *vanished)
+{
+    uintptr_t record, site;
+    struct fsafe_python_lock copy;
+    for (uint32_t k = fsafe_ledger_depth(fsafe_thread_python(vanished)); k > 0; k--)
+        if (fsafe_ledger_read(fsafe_thread_python(vanished), k, &record, &site) &&
+            (fsafe_python_lock_at(record & ~FSAFE_STAGE_MASK, &copy) == FSAFE_PYTHON_NO_LOCK || !is_marked(&copy)))
+            fsafe_ledger_clear(fsafe_thread_python(vanished), k, record);
+}
+
+/* What the kernel calls the signal's handler; 0 and 1 are none. */
+static uintptr_t handler_of(int signal)
+{
+    uintptr_t action[20] = {0}; /* the kernel's struct begins with the handler and is smaller than this */
+    return FSAFE_SYS(SYS_rt_sigaction, signal, 0, action, FSAFE_SIGSET_BYTES, 0, 0) == 0 ? action[0] : 0;
+}
+
+/* SIGINT has one in every program: the interpreter's own, which raises KeyboardInterrupt. */
+static bool is_default_interrupt(void)
+{
+    bool is_default = false;
+    struct fsafe_object *name = fsafe_python.PyUnicode_FromString("_signal");
+    struct fsafe_object *module = name == NULL ? NULL : fsafe_python.PyImport_GetModule(name);
+    if (module != NULL) {
+        struct fsafe_object *now = fsafe_python.PyObject_CallMethod(module, "getsignal", "i", SIGINT);
+        struct fsafe_object *usual = fsafe_python.PyObject_GetAttrString(module, "default_int_handler");
+        is_default = now != NULL && now == usual;
+        if (now != NULL)
+            fsafe_python.Py_DecRef(now);
+        if (usual != NULL)
+            fsafe_python.Py_DecRef(usual);
+        fsafe_python.Py_DecRef(module);
+    }
+    if (name != NULL)
+        fsafe_python.Py_DecRef(name);
+    fsafe_python.PyErr_Clear();
+    return is_default;
+}
+
+/* Whether a signal may call Python code: that could release the lock. faulthandler's do not; they end the process. */
+static bool may_be_interrupted(void)
+{
+    for (int signal = 1; signal < _NSIG; signal++) {
+        if (signal == SIGINT || signal == SIGSEGV || signal == SIGFPE || signal == SIGABRT || signal == SIGBUS ||
+            signal == SIGILL)
+            continue;
+        if (fsafe_python_is_text(handler_of(signal)))
+            return true;
+    }
+    if (!fsafe_python_is_text(handler_of(SIGINT)))
+        return false;
+    if (fsafe_python.Py_IsFinalizing == NULL || fsafe_python.Py_IsFinalizing())
+        return true;
+    int state = fsafe_python.PyGILState_Ensure();
+    bool is_default = is_default_interrupt();
+    fsafe_python.PyGILState_Release(state);
+    return !is_default;
+}
+
+/* Why a marked lock may not be taken; NULL: it may. */
+static const char *reason_to_wait(const struct fsafe_python_lock *lock, enum fsafe_python_kind kind)
+{
+    if (kind == FSAFE_PYTHON_RLOCK)
+        return NULL; /* nobody but its owner may release it */
+    if ((lock->history & FSAFE_PYTHON_EVENT) != 0)
+        return "it is used as an event";
+    if ((lock->history & FSAFE_PYTHON_MUTUAL) != 0)
+        return NULL;
+    if (!fsafe_takeover_is_alone())
+        return "another thread of the child may be meant to release it";
+    return may_be_interrupted() ? "a signal handler may be meant to release it" : NULL;
+}
+
+/* Frees it unless it has changed. Returns whether it was this caller's doing. */
+static bool make_free(struct fsafe_python_lock *lock, enum fsafe_python_kind kind)
+{
+    uint8_t seen = __atomic_load_n(&lock->byte, __ATOMIC_ACQUIRE), freed;
+    if (kind == FSAFE_PYTHON_RLOCK && is_marked(lock)) {
+        __atomic_store_n(&lock->owner, 0, __ATOMIC_RELAXED);
+        lock->level = 0;
+    }
+    do {
+        if ((seen & FSAFE_PYTHON_ORPHANED) == 0 || (seen & FSAFE_PYTHON_LOCKED) == 0)
+            return false;
+        freed = (uint8_t)(seen & ~(FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_ORPHANED));
+    } while (!__atomic_compare_exchange_n(&lock->byte, &seen, freed, false, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE));
+    return true;
+}
+
+static bool take_over(uintptr_t object, const struct fsafe_python_lock *copy, enum fsafe_python_kind kind, uintptr_t site)
+{
+    const char *why = reason_to_wait(copy, kind); /* may wait for the GIL: before the latch */
+    struct fsafe_event event = {
+        .lock = kind == FSAFE_PYTHON_RLOCK ? "RLock" : "Lock",
+        .kind = "Python",
+        .address = object,
+        .wanted_at = site,
+    };
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    struct fsafe_claims claims = fsafe_takeover_claims(fsafe_self, FSAFE_PYTHON_LOCKS, object, 0);
+    bool taken = fsafe_takeover_decide(&event, &claims, true);
+    if (taken && why != NULL) {
+        taken = false;
+        event.deed = FSAFE_REFUSED;
+        event.why = why;
+    }
+    if (taken)
+        taken = event.worth_a_line = make_free(lock_of(object), kind);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+    fsafe_takeover_tell(&event);
+    return taken;
+}
+
+bool fsafe_python_parks_in_lock(sem_t *semaphore, uintptr_t site, bool endless)
+{
+    struct fsafe_thread *self = fsafe_self;
+    uintptr_t byte;
+    if (self == NULL || !fsafe_python_is_text(site) ||
+        !fsafe_sys_peek((uintptr_t)semaphore - sizeof byte, &byte, sizeof byte))
+        return false;
+    uintptr_t object = byte - offsetof(struct fsafe_python_lock, byte);
+    struct fsafe_python_lock copy;
+    enum fsafe_python_kind kind = FSAFE_PYTHON_NO_LOCK;
+    bool own = fsafe_python_lock_is_held(self, object);
+    if (own || fsafe_lineage_is_child())
+        kind = fsafe_python_lock_at(object, &copy);
+    if (own && kind == FSAFE_PYTHON_LOCK)
+        fsafe_python_lock_is_event(object, self); /* another thread is to release it: so Condition.wait sleeps */
+    return kind != FSAFE_PYTHON_NO_LOCK && !own && endless && fsafe_lineage_is_child() && is_marked(&copy) &&
+           take_over(object, &copy, kind, site);
+}

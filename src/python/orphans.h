@@ -1,0 +1,36 @@
+/*
+ * python/orphans: what a child does about Python locks (python/locks) that vanished threads had.
+ *
+ * At fork each of them is *marked* in its byte. The mark lives exactly as long as that acquisition: release,
+ * reinitialisation and hand-over write the byte anew. So who waits for a marked one waits for a vanished thread, and for
+ * nothing that the child has taken itself or has made at the same address since.
+ *
+ * A waiter sleeps in sem_wait on a semaphore on its own stack; the word before it is the byte's address. There the lock
+ * is made free, and the wait ends as if interrupted by a signal: the interpreter looks at the byte again.
+ */
+#ifndef FSAFE_PYTHON_ORPHANS_H
+#define FSAFE_PYTHON_ORPHANS_H
+
+#include "python/interpreter.h"
+#include "track/thread.h"
+
+#include <semaphore.h>
+
+/* Marks. Reads and writes memory only. Context: child, alone; `self`, the forking thread, is adopted. */
+void fsafe_python_adopt(struct fsafe_thread *self);
+
+/* Clears records of vanished threads whose lock bears no mark any more. Context: child, any thread. */
+void fsafe_python_clear_stale(struct fsafe_thread *vanished);
+
+bool fsafe_python_parks_in_lock(sem_t *semaphore, uintptr_t site, bool endless);
+
+/*
+ * The caller at `site` is about to wait for an event by `semaphore`, without a limit or with one. Returns whether it is
+ * to look again instead. One load in a process without an interpreter. Context: any thread.
+ */
+static inline bool fsafe_python_parks(sem_t *semaphore, uintptr_t site, bool endless)
+{
+    return FSAFE_UNLIKELY(fsafe_python_is_started()) && fsafe_python_parks_in_lock(semaphore, site, endless);
+}
+
+#endif

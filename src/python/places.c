@@ -1,0 +1,157 @@
+/* python/places: see places.h. */
+#include "config.h"
+
+#include "python/frames.h"
+#include "python/places.h"
+#include "report/report.h"
+#include "track/thread.h"
+
+#include <string.h>
+
+/* The latest notes, in a ring. More threads than that hold something at a fork in hardly any program. */
+enum { NOTES = 64, FUNCTIONS = 4 };
+static struct note {
+    pid_t pid, tid;
+    unsigned count; /* of functions, the innermost first */
+    struct fsafe_python_function functions[FUNCTIONS];
+    char name[sizeof ((struct fsafe_source *)NULL)->thread]; /* what threading calls the thread */
+} notes[NOTES];
+static uint32_t next_note;
+
+/* "_name", to ask threads for; NULL: nothing is noted. */
+static struct fsafe_object *name_attribute;
+
+static void *own_state(void)
+{
+    return fsafe_python_is_running() ? fsafe_python.PyGILState_GetThisThreadState() : NULL;
+}
+
+/* On a path that is to be short: whoever has the GIL need not ask whether the interpreter still runs. */
+uintptr_t fsafe_python_places_instruction(uintptr_t site)
+{
+    const void *state = fsafe_python_state_with_gil();
+    if (state == NULL)
+        state = own_state();
+    uintptr_t instruction = state != NULL ? fsafe_python_frames_instruction(state) : 0;
+    return instruction != 0 ? instruction : site;
+}
+
+/* Where the calling thread is. */
+static bool find_here(struct fsafe_source *place)
+{
+    struct fsafe_python_function function;
+    const void *state = own_state();
+    if (state == NULL || fsafe_python_frames_read(state, &function, 1) == 0)
+        return false;
+    fsafe_python_frames_place(&function, function.now, place);
+    place->thread[0] = '\0';
+    place->at_fork = false;
+    return true;
+}
+
+/* Where the holder took the lock, if a function that it was still in did; else where it was at the fork. */
+static bool find_held(const struct fsafe_holder *holder, struct fsafe_source *place)
+{
+    const struct note *note = NULL;
+    for (uint32_t i = 1; holder->tid != 0 && i <= NOTES && note == NULL; i++) {
+        const struct note *one = &notes[(next_note - i) % NOTES];
+        if (one->tid == holder->tid && one->pid == holder->pid)
+            note = one;
+    }
+    if (note == NULL || !fsafe_python_is_running())
+        return false;
+    const struct fsafe_python_function *function = &note->functions[0];
+    uintptr_t instruction = function->now;
+    place->at_fork = true;
+    for (unsigned i = 0; i < note->count; i++) {
+        if (holder->since - note->functions[i].first < note->functions[i].bytes) {
+            function = &note->functions[i];
+            instruction = holder->since;
+            place->at_fork = false;
+            break;
+        }
+    }
+    fsafe_python_frames_place(function, instruction, place);
+    memcpy(place->thread, note->name, sizeof place->thread);
+    return true;
+}
+
+/* --- Noting ------------------------------------------------------------------------------------------------- */
+
+static bool holds_anything(struct fsafe_thread *thread)
+{
+    for (unsigned of = 0; of < FSAFE_LEDGERS; of++)
+        if (of != FSAFE_WAITS && fsafe_ledger_depth(&thread->ledgers[of]) > 0)
+            return true;
+    return false;
+}
+
+/* threading._active, by thread; NULL where there is none. Not by importing: that may wait for a vanished thread. */
+static struct fsafe_object *find_active(void)
+{
+    struct fsafe_object *modules = fsafe_python.PyImport_GetModuleDict();
+    struct fsafe_object *threading = fsafe_python.PyDict_GetItemString(modules, "threading");
+    struct fsafe_object *names = threading == NULL ? NULL : fsafe_python.PyModule_GetDict(threading);
+    return names == NULL ? NULL : fsafe_python.PyDict_GetItemString(names, "_active");
+}
+
+/* Nothing but dictionaries is asked: no code of the thread's class runs. */
+static void find_name(struct fsafe_object *active, uintptr_t thread, char *name, size_t bytes)
+{
+    intptr_t at = 0;
+    struct fsafe_object *key, *value;
+    while (active != NULL && fsafe_python.PyDict_Next(active, &at, &key, &value)) {
+        if (fsafe_python.PyLong_AsUnsignedLongMask(key) != thread)
+            continue;
+        struct fsafe_object *string = fsafe_python.PyObject_GenericGetAttr(value, name_attribute);
+        fsafe_python_frames_string(string, name, bytes);
+        if (string != NULL)
+            fsafe_python.Py_DecRef(string);
+        break;
+    }
+}
+
+static void note_thread(const struct fsafe_thread *thread, const void *state, struct fsafe_object *active)
+{
+    struct note *note = &notes[next_note % NOTES];
+    note->count = fsafe_python_frames_read(state, note->functions, FUNCTIONS);
+    if (note->count == 0)
+        return;
+    note->pid = thread->pid;
+    note->tid = thread->tid;
+    note->name[0] = '\0';
+    find_name(active, (uintptr_t)thread->handle, note->name, sizeof note->name);
+    next_note++;
+}
+
+void fsafe_python_places_note(bool all)
+{
+    if (name_attribute == NULL)
+        return;
+    struct fsafe_object *error[3];
+    fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
+    struct fsafe_object *active = find_active();
+    const void *own = fsafe_python.PyGILState_GetThisThreadState();
+    void *first = fsafe_python.PyInterpreterState_ThreadHead(fsafe_python.PyInterpreterState_Main());
+    uint32_t vanished = fsafe_lineage_generation() - 1;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (fsafe_thread_generation(thread) != vanished || thread->ended || !thread->has_handle ||
+            !(all || holds_anything(thread)))
+            continue;
+        void *state = first;
+        while (state != NULL && (state == own || fsafe_python_frames_thread(state) != (uintptr_t)thread->handle))
+            state = fsafe_python.PyThreadState_Next(state);
+        if (state != NULL)
+            note_thread(thread, state, active);
+    }
+    fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
+}
+
+void fsafe_python_places_start(void)
+{
+    name_attribute = fsafe_python.PyUnicode_FromString("_name");
+    fsafe_python_frames_start();
+    static const struct fsafe_report_sources sources = {.here = find_here, .held = find_held};
+    fsafe_report_know_sources(&sources);
+}

@@ -1,0 +1,33 @@
+/*
+ * python/places: the Python places of a line: where the caller wants a lock now, and where a vanished thread took it or
+ * was at the fork. What is needed for the latter is noted in the child before the interpreter forgets its vanished
+ * threads; their functions stay in memory, because nobody gives back what a vanished thread's frames refer to.
+ */
+#ifndef FSAFE_PYTHON_PLACES_H
+#define FSAFE_PYTHON_PLACES_H
+
+#include "python/interpreter.h"
+#include "report/event.h"
+
+/* Lets report ask for places. Context: has the GIL, once. */
+void fsafe_python_places_start(void);
+
+/*
+ * Notes where the threads that vanished in this fork were, if a record says that they held something; `all`: the others
+ * as well. Context: child, alone, after adoption; the forking thread has the GIL.
+ */
+void fsafe_python_places_note(bool all);
+
+/* The Python instruction that the calling thread is at; `site` where it is in none. Context: any thread. */
+uintptr_t fsafe_python_places_instruction(uintptr_t site);
+
+/*
+ * What to record as the place that takes a lock: `site`, or where that is in the interpreter, which takes all Python
+ * locks in a single place, the Python instruction. Context: any thread.
+ */
+static inline uintptr_t fsafe_python_site(uintptr_t site)
+{
+    return FSAFE_UNLIKELY(fsafe_python_is_text(site)) ? fsafe_python_places_instruction(site) : site;
+}
+
+#endif

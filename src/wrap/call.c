@@ -1,0 +1,52 @@
+/* wrap/call: see call.h. */
+#include "config.h"
+
+#include "repair/rescue.h"
+#include "repair/standin.h"
+#include "wrap/call.h"
+
+/* The rows' names, and where each begins: a table of pointers would be written to by the loader in every process. */
+#define FSAFE_ALIAS(name, of)
+static const struct names {
+#define FSAFE_SYMBOL(name) char name[sizeof #name];
+#include "wrap/symbols.def"
+#undef FSAFE_SYMBOL
+} names = {
+#define FSAFE_SYMBOL(name) #name,
+#include "wrap/symbols.def"
+#undef FSAFE_SYMBOL
+};
+static const uint16_t offsets[] = {
+#define FSAFE_SYMBOL(name) offsetof(struct names, name),
+#include "wrap/symbols.def"
+#undef FSAFE_SYMBOL
+};
+#undef FSAFE_ALIAS
+
+static const char *name_of(unsigned row)
+{
+    return (const char *)&names + offsets[row];
+}
+
+static FSAFE_COLD bool warn(unsigned call, uintptr_t frame, uintptr_t site)
+{
+    return fsafe_standin_warn(call >> 16, name_of(call & 0xffff), site, frame);
+}
+
+struct fsafe_call fsafe_call_enter(unsigned call, uintptr_t frame, uintptr_t site)
+{
+    void **row = (void **)&fsafe_next + (call & 0xffff);
+    bool rescues = FSAFE_UNLIKELY(fsafe_lineage_is_child()) && warn(call, frame, site);
+    fsafe_gate_enter_at(call >> 16, frame, site);
+    void *next = __atomic_load_n(row, __ATOMIC_RELAXED);
+    if (FSAFE_UNLIKELY(next == NULL))
+        next = fsafe_next_bind(row, name_of(call & 0xffff));
+    return (struct fsafe_call){next, rescues};
+}
+
+void fsafe_call_leave(enum fsafe_region region, uintptr_t frame, bool rescues)
+{
+    fsafe_gate_leave_at(region, frame);
+    if (FSAFE_UNLIKELY(rescues))
+        fsafe_rescue_end();
+}

@@ -1,0 +1,38 @@
+/*
+ * wrap/call: a call of libc's that is made inside a region. Out of line, because there are hundreds of them: a wrapper
+ * hands over which call it is, and gets back whom to call.
+ */
+#ifndef FSAFE_WRAP_CALL_H
+#define FSAFE_WRAP_CALL_H
+
+#include "track/gate.h"
+#include "wrap/next.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* A row's place among the rows, and the region. */
+#define FSAFE_CALL_OF(region, name) \
+    ((unsigned)(offsetof(struct fsafe_next, name) / sizeof(void *)) | (unsigned)FSAFE_REGION_##region << 16)
+
+struct fsafe_call {
+    void *next;   /* whom to call, never NULL */
+    bool rescues; /* there is a net under the call */
+};
+
+/*
+ * Says so if the call may hang, and enters its region from `frame`, which belongs to the wrapper. Context: any thread.
+ */
+struct fsafe_call fsafe_call_enter(unsigned call, uintptr_t frame, uintptr_t site);
+
+/* Leaves what was entered in the same frame. */
+void fsafe_call_leave(enum fsafe_region region, uintptr_t frame, bool rescues);
+
+#define FSAFE_FRAME() ((uintptr_t)__builtin_frame_address(0))
+#define FSAFE_ENTER_CALL(region, name) fsafe_call_enter(FSAFE_CALL_OF(region, name), FSAFE_FRAME(), FSAFE_CALLER())
+#define FSAFE_LEAVE_CALL(region, call) fsafe_call_leave(FSAFE_REGION_##region, FSAFE_FRAME(), (call).rescues)
+
+/* The row's next definition inside a call that was entered. */
+#define FSAFE_INSIDE(call, name) ((__typeof__(name) *)(call).next)
+
+#endif

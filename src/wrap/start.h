@@ -1,0 +1,13 @@
+/*
+ * wrap/start: what is left to the time when a process gets its second thread.
+ */
+#ifndef FSAFE_WRAP_START_H
+#define FSAFE_WRAP_START_H
+
+/*
+ * Asks this libc what its condition variables and barriers look like. A process that always has one thread leaves
+ * nothing behind in them. Context: a thread about to make another, any number of times.
+ */
+void fsafe_start_second_thread(void);
+
+#endif

@@ -1,0 +1,33 @@
+#!/bin/sh
+# What a C library does in another way than the library knows is named in one line and left alone, and the rest goes on.
+# BROKEN_LIBC stands behind the library, as libc does. Speaks TAP. FORKSAFE_LIB = the library, PYTHON3.
+
+: "${FORKSAFE_LIB:?path of the library}" "${BROKEN_LIBC:?path of the module}"
+unset FORKSAFE_LOG FORKSAFE_MODE FORKSAFE_FORMAT
+count=0
+# is NAME EXPECTED GOT
+is() {
+    count=$((count + 1))
+    if [ "$2" = "$3" ]; then
+        echo "ok $count - $1"
+    else
+        echo "not ok $count - $1"
+        printf '%s\n' "expected: $2" "got:      $3" | sed 's/^/# /'
+    fi
+}
+# said PRELOAD COMMAND...: the lines, without the process's number
+said() {
+    preload=$1
+    shift
+    LD_PRELOAD=$preload FORKSAFE_VERBOSE=1 "$@" 2>&1 | sed 's/^forksafe[^ ]* //'
+}
+
+is "all parts are known" "started" "$(said "$FORKSAFE_LIB" /bin/true)"
+is "those that are not are named, and it does not say that it started" \
+    "this C library's rwlocks, semaphores are unknown: they are not taken over" \
+    "$(said "$FORKSAFE_LIB:$BROKEN_LIBC" /bin/true)"
+is "a part that is asked at the second thread" "this C library's barriers are unknown: they are not taken over" \
+    "$(said "$FORKSAFE_LIB:$BROKEN_LIBC" "${PYTHON3:-python3}" -c '
+import ctypes, threading
+threading.Thread(target=int).start()' | grep barriers)"
+echo "1..$count"

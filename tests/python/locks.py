@@ -1,0 +1,21 @@
+#!/usr/bin/env python3
+"""A Python lock that a vanished thread has: bare the child hangs, under the library it gets the lock, and a line says so."""
+import sys
+
+sys.dont_write_bytecode = True
+
+import harness
+
+VICTIM = harness.os.path.join(harness.HERE, "locks_victim.py")
+KINDS = ("lock", "rlock", "condition", "condition-of-lock", "event", "queue", "thread", "generation", "exit", "handler")
+
+harness.begin(2 * len(KINDS))
+for kind in KINDS:
+    command = [harness.PYTHON3, VICTIM, kind]
+    bare = harness.run([*command, f"{harness.HANG_SECONDS:g}"], False, 60)
+    saved = harness.run([*command, "60"], True, 90)
+    harness.ok(bare.out == "hung\n", f"{kind}: bare the child hangs")
+    if not harness.ok(saved.out == "done\n" and "child took over" in saved.err,
+                      f"{kind}: under the library it has the lock, and a line says so"):
+        harness.note(f"bare {bare.out!r}, library {saved.out!r}")
+        harness.note_tail("said under the library", saved.err)

@@ -1,0 +1,119 @@
+"""A thread has a lock and keeps it; each child uses it.
+
+    locks_victim.py KIND SECONDS
+
+One child, ended by its own alarm after SECONDS. Prints "done" when the child has ended well, "hung" when the alarm ended it.
+"""
+import os
+import queue
+import signal
+import sys
+import threading
+import warnings
+
+warnings.simplefilter("ignore")
+
+
+def use(lock):
+    with lock:
+        pass
+
+
+def use_twice_and_apart(lock):
+    with lock:
+        if lock.acquire(blocking=False):
+            raise AssertionError("had twice")
+    with lock:
+        pass
+    if lock.locked():
+        raise AssertionError("still locked")
+
+
+def notify(condition):
+    with condition:
+        condition.notify_all()
+
+
+def use_in_thread(lock):
+    thread = threading.Thread(target=use, args=(lock,))
+    thread.start()
+    thread.join(60)
+    if thread.is_alive():
+        raise AssertionError("the thread hangs")
+
+
+def put_and_get(numbers):
+    numbers.put(5)
+    if numbers.get() != 5:
+        raise AssertionError("the queue gave back something else")
+
+
+def set_event(event):
+    event.set()
+    if not event.wait(60):
+        raise AssertionError("not set")
+
+
+def in_child_of_child(lock):
+    pid = os.fork()
+    if pid == 0:
+        use(lock)
+        os._exit(0)
+    if os.waitpid(pid, 0)[1] != 0:
+        raise AssertionError("the child's child hangs")
+
+
+def leave(lock):
+    use(lock)
+    sys.exit(0)
+
+
+def with_handler(lock):
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    use(lock)
+
+
+# What is made, the lock in it, what the child does.
+KINDS = {
+    "lock": (threading.Lock, lambda made: made, use_twice_and_apart),
+    "rlock": (threading.RLock, lambda made: made, use),
+    "condition": (threading.Condition, lambda made: made, notify),
+    "condition-of-lock": (lambda: threading.Condition(threading.Lock()), lambda made: made, notify),
+    "event": (threading.Event, lambda made: made._cond, set_event),
+    "queue": (queue.Queue, lambda made: made.mutex, put_and_get),
+    "thread": (threading.Lock, lambda made: made, use_in_thread),
+    "generation": (threading.Lock, lambda made: made, in_child_of_child),
+    "exit": (threading.Lock, lambda made: made, leave),
+    "handler": (threading.Lock, lambda made: made, with_handler),
+}
+
+
+def main(kind, seconds):
+    make, lock_of, child = KINDS[kind]
+    made = make()
+    lock = lock_of(made)
+    with lock:
+        pass  # what has been given back by its taker is used as a lock
+    holds, forever = threading.Event(), threading.Event()
+
+    def hold():
+        with lock:
+            with lock if isinstance(lock, type(threading.RLock())) else open(os.devnull):
+                holds.set()
+                forever.wait()
+
+    threading.Thread(target=hold, daemon=True).start()
+    threading.Thread(target=use, args=(lock,), daemon=True).start()  # and one that waits
+    holds.wait()
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, float(seconds))
+        child(made)
+        sys.exit(0)
+    status = os.waitpid(pid, 0)[1]
+    print({0: "done", signal.SIGALRM: "hung"}.get(status, f"status {status}"), flush=True)
+    os._exit(0)
+
+
+main(*sys.argv[1:])

@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""State that only the interpreter knows: half done imports, the GIL, and the Python places in the library's lines.
+
+Each victim hangs bare, in a child that wants what a vanished thread had, and goes on under the library.
+"""
+import os
+import re
+import sys
+
+sys.dont_write_bytecode = True
+
+import harness
+
+VICTIM = os.path.join(harness.HERE, "state_victim.py")
+
+
+def run(part, preload):
+    seconds = max(1, int(harness.HANG_SECONDS if not preload else 10 * harness.HANG_SECONDS))
+    return harness.run([harness.PYTHON3, "-W", "ignore", VICTIM, part, str(seconds)], preload,
+                       (30 + 40 * seconds) * harness.SLOWNESS)
+
+
+def line_of(words):
+    """`words` is how the line ends."""
+    with open(VICTIM) as source:
+        return next(number for number, text in enumerate(source, 1) if text.endswith(words + "\n"))
+
+
+def names(err, words):
+    return re.search(rf"state_victim\.py:{line_of(words)}\b", err)
+
+
+def check(part, bare_says, saved_says, meaning):
+    bare, saved = run(part, False), run(part, True)
+    passed = harness.ok(bare.out == bare_says and saved.out == saved_says, meaning)
+    if not passed:
+        harness.note_tail("bare", bare.out + bare.err)
+        harness.note_tail("library", saved.out + saved.err)
+    return saved.err
+
+
+harness.begin(8)
+err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
+harness.ok(all(f"({name})" in err for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
+err = check("own_import", "child: 0\n", "child: 0\n", "an import that forks goes on in the child")
+err = check("gil", "child: -9\n", "child: 7\n", "the GIL of a vanished thread is given to the child")
+err = check("places", "child: -14\nchild: -14\n", "child: 0\nchild: 0\n", "two locks are taken over")
+if not harness.ok(names(err, "  # taken here") and names(err, "  # wanted here"),
+                  "their lines name the Python place that took the lock and that wants it"):
+    harness.note_tail("lines", err, 40)
+if not harness.ok("holding thread" in err and "queue keeper" in err, "and the thread as Python calls it"):
+    harness.note_tail("lines", err, 40)
+harness.ok(names(err, "  # the queue's is wanted here") and not re.search(r"(threading|queue)\.py", err),
+           "and whoever calls the interpreter's own modules, not those")

@@ -1,0 +1,204 @@
+"""Victims of state.py: state that only the interpreter knows, left behind by threads that vanish in a fork.
+
+    state_victim.py imports|own_import|places|gil SECONDS
+
+A child that runs for SECONDS ends by its alarm. The parent says how each child ended.
+"""
+import ctypes
+import os
+import queue
+import signal
+import sys
+import tempfile
+import threading
+import time
+import types
+
+SECONDS = int(sys.argv[2])
+PARENT = os.getpid()
+FORKS = 20  # of the GIL: at some of them nobody has it
+
+
+def say(text):
+    os.write(1, (text + "\n").encode())
+
+
+def in_child(work, fork=os.fork):
+    """Runs `work` in a child, which ends; returns its status in the parent."""
+    child = fork()
+    if child == 0:
+        signal.alarm(SECONDS)
+        try:
+            work()
+        except BaseException as error:
+            say(f"WRONG {error!r}")
+            os._exit(9)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+# --- Imports -------------------------------------------------------------------------------------------------
+
+MODULES = {
+    "plain.py": "BEGUN = 1\nimport gate; gate.enter(__name__)\nENDED = 1\n",
+    "outer/__init__.py": "BEGUN = 1\nfrom . import inner\nENDED = 1\n",
+    "outer/inner.py": "BEGUN = 1\nimport gate; gate.enter(__name__)\nENDED = 1\n",
+    "space/part.py": "BEGUN = 1\nimport gate; gate.enter(__name__)\nENDED = 1\n",  # of a namespace package
+    "forks.py": "import gate\nBEGUN = 1\ngate.fork()\nENDED = 1\n",
+}
+NAMES = ["plain", "outer.inner", "space.part"]
+
+
+def make_modules(folder):
+    for path, text in MODULES.items():
+        path = os.path.join(folder, path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as module:
+            module.write(text)
+    sys.path.insert(0, folder)
+
+
+def start_imports():
+    """Threads get into the modules and stay there; a child runs through."""
+    inside = queue.SimpleQueue()
+    gate = sys.modules["gate"] = types.ModuleType("gate")
+
+    def enter(name):
+        if os.getpid() == PARENT:
+            inside.put(name)
+            threading.Event().wait()
+
+    gate.enter = enter
+    for name in NAMES:
+        threading.Thread(target=__import__, args=(name,), daemon=True).start()
+    for _ in NAMES:
+        inside.get()
+    return gate
+
+
+def import_all():
+    for name in NAMES:
+        __import__(name)
+        module = sys.modules[name]
+        if not (module.BEGUN and module.ENDED) or module.__spec__._initializing:
+            say(f"WRONG {name} is half a module")
+    if not sys.modules["outer"].ENDED or sys.modules["outer"].inner is not sys.modules["outer.inner"]:
+        say("WRONG the package is half a package")
+
+
+def imports():
+    start_imports()
+    say(f"child: {in_child(import_all)}")
+
+
+def own_import():
+    """The import in which the fork is made goes on in the child, and is that very import."""
+    gate = start_imports()
+    status = []
+
+    def fork():
+        child = os.fork()
+        if child:
+            status.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        else:
+            signal.alarm(SECONDS)
+
+    gate.fork = fork
+    import forks
+    if os.getpid() != PARENT:
+        again = __import__("forks")
+        os._exit(0 if again is forks and forks.ENDED and sys.modules["forks"] is forks else 9)
+    say(f"child: {status[0]}")
+
+
+# --- Places --------------------------------------------------------------------------------------------------
+
+lock = threading.RLock()
+pending = queue.Queue()
+taken = threading.Event()
+
+
+class Holder(threading.Thread):
+    def run(self):
+        lock.acquire()  # taken here
+        self.rest()
+
+    def rest(self):
+        taken.set()
+        threading.Event().wait()
+
+
+def hold_queue():
+    with pending.mutex:  # the queue's is taken here
+        taken.set()
+        threading.Event().wait()
+
+
+def want():
+    lock.acquire()  # wanted here
+
+
+def want_queue():
+    pending.put(1)  # the queue's is wanted here
+
+
+def places():
+    Holder(name="holding thread", daemon=True).start()
+    taken.wait()
+    taken.clear()
+    threading.Thread(target=hold_queue, name="queue keeper", daemon=True).start()
+    taken.wait()
+    say(f"child: {in_child(want)}")
+    say(f"child: {in_child(want_queue)}")
+
+
+# --- The GIL -------------------------------------------------------------------------------------------------
+
+
+def count():
+    number = 0
+    while True:
+        number += 1
+
+
+def gil():
+    """A fork without the GIL, as ctypes makes it, while other threads have it."""
+    libc = ctypes.CDLL(None)
+    for _ in range(1000):  # takes a while, in which they get it
+        libc.__register_atfork(ctypes.cast(libc.sched_yield, ctypes.c_void_p), None, None, None)
+    for _ in range(2):
+        threading.Thread(target=count, daemon=True).start()
+
+    def work():
+        thread = threading.Thread(target=found.append, args=(1,))
+        thread.start()
+        thread.join()
+        os._exit(7 if found == [1] else 8)
+
+    found = []
+    ended = []
+    for _ in range(FORKS):
+        child = libc.fork()
+        if child == 0:
+            work()
+        limit = time.monotonic() + SECONDS
+        status = 0, 0
+        while not status[0] and time.monotonic() < limit:
+            time.sleep(0.01)
+            status = os.waitpid(child, os.WNOHANG)
+        if not status[0]:
+            os.kill(child, signal.SIGKILL)
+            status = os.waitpid(child, 0)
+        ended.append(os.waitstatus_to_exitcode(status[1]))
+        if ended[-1] != 7:
+            break
+    say(f"child: {ended[-1]}")
+
+
+with tempfile.TemporaryDirectory() as scratch:
+    make_modules(scratch)
+    globals()[sys.argv[1]]()
+    sys.stdout.flush()
+    import shutil
+    shutil.rmtree(scratch, True)
+    os._exit(0)
