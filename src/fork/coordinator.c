@@ -91,6 +91,7 @@ static void prepare(void)
     struct fsafe_thread *self = enter_fork();
     if (self != NULL) {
         fsafe_stdio_prepare(self);
+        fsafe_stdio_await_flush(self); /* not with the gate closed */
         close_gate(self);
     }
     fsafe_handlers_prepare_allocator();

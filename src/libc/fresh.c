@@ -125,6 +125,10 @@ static bool make_barrier(const struct fsafe_fresh_calls *calls, union specimen *
     return good;
 }
 
+/* A barrier's words: how many came, how many of them had come when its latest round was complete, how many make one. */
+enum { IN, ROUND, COUNT };
+static bool knows_rounds;
+
 static bool learn_barrier(const struct fsafe_fresh_calls *calls)
 {
     enum { PRIVATE = PTHREAD_PROCESS_PRIVATE, SHARED = PTHREAD_PROCESS_SHARED };
@@ -144,8 +148,16 @@ static bool learn_barrier(const struct fsafe_fresh_calls *calls)
     if (calls->barrier_wait(&used.barrier) != PTHREAD_BARRIER_SERIAL_THREAD ||
         is_equal(fresh, &used, &plain) || !same_attributes(fresh, &used, &plain))
         return false;
+    knows_rounds = used.word[IN] == one && used.word[ROUND] == one && used.word[COUNT] == one &&
+                   plain.word[IN] == 0 && plain.word[ROUND] == 0 && large.word[COUNT] == other_bits;
     fsafe_fresh_reset(fresh, &used);
     return is_equal(fresh, &used, &plain);
+}
+
+bool fsafe_fresh_barrier_completes(const void *barrier)
+{
+    return !knows_rounds || fsafe_fresh_word(barrier, IN) - fsafe_fresh_word(barrier, ROUND) + 1 >=
+                                fsafe_fresh_word(barrier, COUNT);
 }
 
 void fsafe_fresh_learn(const struct fsafe_fresh_calls *calls)

@@ -299,6 +299,16 @@ static inline bool fsafe_layout_sem_try(sem_t *s)
     return false;
 }
 
+static inline bool fsafe_layout_sem_is_shared(const sem_t *s)
+{
+    return ((const struct fsafe_glibc_sem *)(const void *)s)->private != 0;
+}
+
+static inline void *fsafe_layout_sem_word(sem_t *s)
+{
+    return fsafe_layout.sem_bytes ? (char *)s + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0) : NULL;
+}
+
 static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
 {
     struct fsafe_glibc_sem *sem = (struct fsafe_glibc_sem *)(void *)s;
@@ -336,6 +346,17 @@ static inline bool fsafe_layout_sem_try(sem_t *s)
 {
     (void)s;
     return false;
+}
+
+static inline bool fsafe_layout_sem_is_shared(const sem_t *s)
+{
+    return ((const int *)(const void *)s)[1] != 0; /* behind the value */
+}
+
+static inline void *fsafe_layout_sem_word(sem_t *s)
+{
+    (void)s;
+    return NULL;
 }
 
 static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s)

@@ -236,6 +236,18 @@ static inline bool fsafe_layout_sem_try(sem_t *s)
     return false;
 }
 
+static inline bool fsafe_layout_sem_is_shared(const sem_t *s)
+{
+    (void)s;
+    return false;
+}
+
+static inline void *fsafe_layout_sem_word(sem_t *s)
+{
+    (void)s;
+    return NULL;
+}
+
 static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
 {
     (void)s;

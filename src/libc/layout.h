@@ -237,6 +237,10 @@ bool fsafe_layout_thread_may_be(pthread_t thread);
  *   unsigned fsafe_layout_sem_value(const sem_t *s)
  *   bool fsafe_layout_sem_try(sem_t *s)
  *       takes a token as libc would; false when there is none.
+ *   bool fsafe_layout_sem_is_shared(const sem_t *s)
+ *       whether it was initialised to be shared between processes; false as well when that is not known.
+ *   void *fsafe_layout_sem_word(sem_t *s)
+ *       what libc sleeps on while there is no token: 0 then. NULL: not known.
  *   enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
  *       gives a semaphore that has no token one, as libc would.
  *   void fsafe_layout_sem_wake(sem_t *s)

@@ -133,8 +133,8 @@ static const struct algorithm *find_algorithm(int operation, uintptr_t word, uin
 /* The arguments of the system call. */
 enum { WORD, OPERATION, VALUE, TIMEOUT, WORD2, BITS };
 
-/* A wait without a limit for any wake-up. libstdc++ does not say that it is a private one. */
-static bool is_endless(const long *arguments)
+/* libstdc++ does not say that it is a private one. */
+bool fsafe_futex_is_endless(const long *arguments)
 {
     int operation = (int)arguments[OPERATION];
     return arguments[TIMEOUT] == 0 &&
@@ -174,7 +174,7 @@ bool fsafe_futex_judge(const long *arguments, uintptr_t site)
     uint32_t value = (uint32_t)arguments[VALUE];
     uint32_t seen;
     /* A thread that the child had may have ended with the lock: that is as stuck as without a fork. */
-    if (!is_endless(arguments) || fsafe_census_is_surveyed() ||
+    if (!fsafe_futex_is_endless(arguments) || fsafe_census_is_surveyed() ||
         has_passed(lock, value) || !fsafe_takeover_is_alone() ||
         !fsafe_sys_peek(lock, &seen, sizeof seen) || seen != value)
         return false;
@@ -185,21 +185,13 @@ bool fsafe_futex_judge(const long *arguments, uintptr_t site)
     }
     struct change change;
     const struct algorithm *algorithm = find_algorithm((int)arguments[OPERATION], lock, value, &at[1], &change);
-    struct fsafe_event event = {
-        .lock = "futex",
-        .kind = algorithm != NULL ? algorithm->kind : "unknown",
-        .address = lock,
-        .wanted_at = site,
-        .in_use = algorithm == NULL,
-    };
+    if (algorithm == NULL) { /* it may be an event: repair/hopeless has the word, when this wait has lasted */
+        pass(lock, value);
+        return false;
+    }
+    struct fsafe_event event = {.lock = "futex", .kind = algorithm->kind, .address = lock, .wanted_at = site};
     const struct fsafe_claims nobody = {.vanished = NULL};
     bool take = fsafe_takeover_decide(&event, &nobody, true);
-    if (algorithm == NULL) {
-        take = false;
-        event.deed = FSAFE_REFUSED;
-        event.why = "it may be an event";
-        pass(lock, value);
-    }
     if (take) /* unless a signal handler came first */
         take = event.worth_a_line = __atomic_compare_exchange_n((uint32_t *)change.word, &change.before, change.after,
                                                                  false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);

@@ -5,8 +5,10 @@
 #include "base/options.h"
 #include "base/pages.h"
 #include "repair/stdio.h"
+#include "report/report.h"
 
 #include <stdio_ext.h>
+#include <string.h>
 
 /* What a thread that forks holds. Memory of its own for each fork: most never need it. */
 struct fsafe_stdio_holds {
@@ -254,4 +256,42 @@ enum fsafe_verdict fsafe_stdio_judge(FILE *stream, struct fsafe_thread *self, ui
         atomic_store(&self->asking, 0);
     fsafe_takeover_tell(&event);
     return verdict;
+}
+
+/* --- Who flushes all streams ---------------------------------------------------------------------------------- */
+
+static struct fsafe_thread *find_flusher(const struct fsafe_thread *self)
+{
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (thread != self && fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended &&
+            atomic_load_explicit(&thread->flushing, memory_order_acquire) != 0)
+            return thread;
+    }
+    return NULL;
+}
+
+void fsafe_stdio_await_flush(const struct fsafe_thread *self)
+{
+    enum { PAUSE_US = 200 };
+    struct fsafe_thread *flusher = NULL;
+    for (unsigned waited_us = 0; fsafe_options.hang_ms != 0 && (flusher = find_flusher(self)) != NULL;
+         waited_us += PAUSE_US) {
+        if (waited_us / 1000 < fsafe_options.hang_ms) {
+            fsafe_sys_pause_us(PAUSE_US);
+            continue;
+        }
+        struct fsafe_event event = {
+            .deed = FSAFE_FORK_WAITS,
+            .lock = "the C library's list of streams",
+            .kind = "fflush",
+            .wanted_at = self->fork_site,
+            .holder = {.tid = flusher->tid, .pid = flusher->pid},
+        };
+        /* Once: a later fork does not wait for it here. */
+        event.holder.since = atomic_exchange(&flusher->flushing, 0);
+        memcpy(event.holder.name, flusher->name, sizeof event.holder.name);
+        fsafe_report_event(&event);
+        return;
+    }
 }

@@ -46,4 +46,11 @@ enum fsafe_verdict fsafe_stdio_judge(FILE *stream, struct fsafe_thread *self, ui
 /* For fsafe_ledger_push_full: a record of a stream that does not name the thread `context`. */
 bool fsafe_stdio_is_stale(uintptr_t lock, void *context);
 
+/*
+ * libc keeps the list of all streams locked while a thread flushes them (fflush(NULL)), and its fork() waits for that
+ * lock: for ever, when that thread writes to a pipe that nobody reads. Waits for such a thread, as fork() would, and
+ * when that has lasted for FORKSAFE_HANG_MS says for whom it waits, and from where. Context: parent, before fork.
+ */
+void fsafe_stdio_await_flush(const struct fsafe_thread *self);
+
 #endif

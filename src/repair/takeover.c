@@ -136,6 +136,8 @@ void fsafe_takeover_tell(const struct fsafe_event *event)
             return;
     }
     fsafe_report_event(event);
+    if (event->deed == FSAFE_WOULD_HANG && fsafe_self != NULL)
+        fsafe_self->told_of = event->address;
     if (event->deed == FSAFE_WOULD_HANG && fsafe_options.mode == FSAFE_MODE_ABORT)
         fsafe_sys_abort();
 }

@@ -132,6 +132,67 @@ static unsigned forget(uintptr_t object, bool of_mutex)
     return rewrite.count;
 }
 
+/* What was forgotten lately: a child may yet hang in the object that it has made as new, and then it matters. */
+enum { RECALLED = 16 };
+static struct {
+    struct fsafe_event event;
+    uint32_t generation; /* in which it was settled */
+    bool untold;
+} recalled[RECALLED];
+static unsigned next_recalled;
+_Atomic uint32_t fsafe_waits_untold;
+
+/* Whether it is about this object, in this process. */
+static bool is_recalled(unsigned i, uintptr_t object)
+{
+    return recalled[i].event.address == object && recalled[i].generation == fsafe_lineage_generation();
+}
+
+/* Under the latch. */
+static void remember(const struct fsafe_event *event, bool untold)
+{
+    unsigned i = next_recalled++ % RECALLED;
+    fsafe_waits_untold += (uint32_t)untold - (uint32_t)recalled[i].untold;
+    recalled[i].event = *event;
+    recalled[i].generation = fsafe_lineage_generation();
+    recalled[i].untold = untold;
+}
+
+bool fsafe_waits_recall(uintptr_t object, struct fsafe_event *event)
+{
+    bool found = false;
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    for (unsigned i = 0; i < RECALLED; i++) {
+        if (!is_recalled(i, object))
+            continue;
+        found = true;
+        event->in_use = true;
+        event->holder = recalled[i].event.holder;
+        event->fork = recalled[i].event.fork;
+    }
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+    return found;
+}
+
+void fsafe_waits_tell(uintptr_t object)
+{
+    struct fsafe_event event = {.worth_a_line = false};
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    for (unsigned i = 0; i < RECALLED; i++) {
+        bool of_parent = recalled[i].generation != fsafe_lineage_generation();
+        if (!recalled[i].untold || (!of_parent && !is_recalled(i, object)))
+            continue;
+        if (!of_parent)
+            event = recalled[i].event;
+        recalled[i].untold = false;
+        fsafe_waits_untold--;
+    }
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+    fsafe_takeover_tell(&event);
+}
+
 /* --- Settling ----------------------------------------------------------------------------------------------- */
 
 /* Without repair: says once that it may hang, and each time that it will. */
@@ -173,6 +234,9 @@ static void settle(const struct fsafe_waited *kind, void *object, enum fsafe_use
         event->deed = FSAFE_FORGOT;
         event->count = in.count;
         fsafe_fresh_reset(kind->fresh, object);
+        event->worth_a_line = hazard;
+        remember(event, hazard && use == FSAFE_USE_WAIT);
+        hazard &= use != FSAFE_USE_WAIT;
     }
     event->worth_a_line = hazard;
     forget((uintptr_t)object, false);

@@ -60,14 +60,30 @@ static inline bool fsafe_waits_enter(const struct fsafe_waited *kind, void *obje
     return fsafe_waits_enter_slowly(kind, object, inside, self, site);
 }
 
-/* It is out again. The object is not touched: it may be gone. Context: the thread that entered. */
+/* See fsafe_waits_leave. Only the functions here may touch it. */
+extern _Atomic uint32_t fsafe_waits_untold;
+
+void fsafe_waits_tell(uintptr_t object);
+
+/*
+ * It is out again. The object is not touched: it may be gone. What was forgotten for the sake of a waiter is told now:
+ * had the wait not ended that would have been no cure. Context: the thread that entered.
+ */
 static inline void fsafe_waits_leave(struct fsafe_thread *self, void *object, enum fsafe_inside inside)
 {
     fsafe_ledger_drop(fsafe_thread_waits(self), (uintptr_t)object | inside);
+    if (FSAFE_UNLIKELY(atomic_load_explicit(&fsafe_waits_untold, memory_order_relaxed) != 0))
+        fsafe_waits_tell((uintptr_t)object);
 }
 
 /* Settles it for its destruction. Context: child, any thread, no latch held. */
 void fsafe_waits_settle(const struct fsafe_waited *kind, void *object, uintptr_t site);
+
+/*
+ * Whether vanished threads were inside of it before it was settled in this process: then the event says who, the latest
+ * to be asked about. Context: child, any thread, no latch held.
+ */
+bool fsafe_waits_recall(uintptr_t object, struct fsafe_event *event);
 
 /* It was initialised anew: who was inside the old one does not matter. Context: any thread, no latch held. */
 void fsafe_waits_born(void *object);

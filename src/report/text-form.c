@@ -81,6 +81,9 @@ static void put_lock_name(struct fsafe_text *text, const struct fsafe_place *pla
 
 static void put_holder(struct fsafe_text *text, const struct fsafe_details *details)
 {
+    /* Of a wait that has no owner mostly nobody is known. */
+    if (details->event->deed >= FSAFE_HANGS && details->event->holder.tid == 0)
+        return;
     fsafe_text_string(text, details->event->in_use ? " in use at fork by " : " held at fork by ");
     if (details->event->holder.tid == 0) {
         fsafe_text_string(text, "an unknown thread");

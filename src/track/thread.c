@@ -254,6 +254,9 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     empty_tokens(self);
     atomic_store_explicit(&self->asking, 0, memory_order_relaxed);
     self->waits = 0;
+    memset(&self->sleeping, 0, sizeof self->sleeping);
+    atomic_store_explicit(&self->flushing, 0, memory_order_relaxed);
+    self->told_of = 0;
     self->owner = owner;
     memset(self->former_owners, 0, sizeof self->former_owners);
     self->next_former = 0;
@@ -428,6 +431,7 @@ void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc)
         int tid = fsafe_sys_gettid();
         int owner = by_libc && self->owner == self->tid ? tid : calls.probe_owner();
         set_owner(self, owner);
+        self->sleeping.has_line = false; /* the parent's */
         memset(self->living_owners, 0, sizeof self->living_owners);
         self->tid = tid;
         self->pid = fsafe_sys_getpid();

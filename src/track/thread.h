@@ -39,6 +39,18 @@ enum fsafe_inside {
     FSAFE_INSIDE_TOLD = 3,  /* of a vanished thread: the user knows (modes report and abort) */
 };
 
+/* A wait without a limit: see repair/hopeless.h. Other threads read it; nothing in it is followed. */
+struct fsafe_sleeping {
+    _Atomic uintptr_t object; /* 0: the thread is in none. Written last */
+    _Atomic uintptr_t mutex;  /* a condition variable's, which its waiter has left; 0: none */
+    _Atomic uint32_t bytes;   /* how long the object is */
+    _Atomic uint64_t since_ns, until_ns; /* its beginning, and the end of its present slice; 0: it has no end */
+    _Atomic bool said;        /* the user was told that it cannot end */
+    bool has_line;            /* and not only once before, of the same place */
+    const char *lock, *kind;
+    uintptr_t site;
+};
+
 /* A wait for a lock that began; see fsafe_thread_begin_wait. */
 struct fsafe_wait {
     uintptr_t record; /* what the ledger says of it: address | stage */
@@ -74,6 +86,9 @@ struct fsafe_thread {
 
     /* A lock it asks for and certainly does not have yet: see repair/takeover.h. 0: none. */
     _Atomic uintptr_t asking;
+    struct fsafe_sleeping sleeping;
+    _Atomic uintptr_t flushing; /* the place from which it flushes all streams, see repair/stdio.h; 0: it does not */
+    uintptr_t told_of; /* what it is about to wait for, if the user was told that this wait will not end; 0: nothing */
     /* The waits that it is in: a signal handler, which may fork, comes back to the wait, or leaves it by longjmp. */
     struct fsafe_wait waiting[FSAFE_WAITS_NESTED];
     uint32_t waits;

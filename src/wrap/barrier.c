@@ -4,6 +4,7 @@
 #include "fork/coordinator.h"
 #include "repair/waits.h"
 #include "wrap/next.h"
+#include "wrap/slices.h"
 
 FSAFE_EXPORT int pthread_barrier_wait(pthread_barrier_t *barrier)
 {
@@ -12,7 +13,7 @@ FSAFE_EXPORT int pthread_barrier_wait(pthread_barrier_t *barrier)
         return FSAFE_NEXT(pthread_barrier_wait)(barrier);
     fsafe_fork_notice();
     bool noted = fsafe_waits_enter(&fsafe_barriers, barrier, FSAFE_INSIDE_WAIT, self, FSAFE_CALLER());
-    int result = FSAFE_NEXT(pthread_barrier_wait)(barrier); /* it may be gone */
+    int result = fsafe_slices_barrier_wait(barrier, self, FSAFE_CALLER()); /* it may be gone */
     if (noted)
         fsafe_waits_leave(self, barrier, FSAFE_INSIDE_WAIT);
     return result;

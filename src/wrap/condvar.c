@@ -8,11 +8,13 @@
 #include "libc/layout.h"
 #include "python/gil.h"
 #include "python/interpreter.h"
+#include "repair/hopeless.h"
 #include "repair/mutex.h"
 #include "repair/waits.h"
 #include "track/gate.h"
 #include "wrap/c11.h"
 #include "wrap/next.h"
+#include "wrap/slices.h"
 
 #include <time.h>
 
@@ -24,7 +26,8 @@ struct attempt {
     const struct timespec *until;
 };
 
-static int ask_libc(pthread_cond_t *condvar, pthread_mutex_t *mutex, const struct attempt *attempt)
+static int ask_libc(pthread_cond_t *condvar, pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
+                    const struct attempt *attempt)
 {
     switch (attempt->how) {
     case TIMEDWAIT:
@@ -34,7 +37,7 @@ static int ask_libc(pthread_cond_t *condvar, pthread_mutex_t *mutex, const struc
         return FSAFE_NEXT(pthread_cond_clockwait)(condvar, mutex, attempt->clock, attempt->until);
 #endif
     default:
-        return FSAFE_NEXT(pthread_cond_wait)(condvar, mutex);
+        return fsafe_slices_cond_wait(condvar, mutex, self, site);
     }
 }
 
@@ -42,7 +45,7 @@ static int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t si
 {
     struct fsafe_thread *self = fsafe_thread_join();
     if (self == NULL)
-        return ask_libc(condvar, mutex, attempt);
+        return ask_libc(condvar, mutex, self, site, attempt);
     fsafe_fork_notice();
     if (fsafe_lineage_is_child() && FSAFE_UNLIKELY(fsafe_python_is_text(site)) &&
         fsafe_python_gil_ends_wait(condvar, mutex, attempt->how != WAIT, site))
@@ -58,7 +61,7 @@ static int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t si
      * its records until the thread ends: a child then makes as new what nobody waits in, which changes nothing.
      */
     fsafe_gate_suspend(self, (uintptr_t)mutex);
-    int result = ask_libc(condvar, mutex, attempt); /* the one place where a thread sleeps for a condition */
+    int result = ask_libc(condvar, mutex, self, site, attempt); /* the one place where a thread sleeps for a condition */
     if (in_condvar)
         fsafe_waits_leave(self, condvar, FSAFE_INSIDE_WAIT);
     fsafe_gate_resume(self, (uintptr_t)mutex); /* it has the mutex again, and no fork has been told */
@@ -110,6 +113,8 @@ static __attribute__((noinline)) int wake_somebody(pthread_cond_t *condvar, uint
 /* What is done to nobody needs neither a record nor, in a child, settling. */
 static inline int wake(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
 {
+    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()))
+        fsafe_hopeless_note_wake((uintptr_t)condvar);
     return fsafe_layout_cond_is_idle(condvar) ? 0 : wake_somebody(condvar, site, whom);
 }
 

@@ -8,8 +8,11 @@
 #include "libc/layout.h"
 #include "libc/symbol.h"
 #include "repair/guard.h"
+#include "wrap/next.h"
+#include "wrap/slices.h"
 #include "wrap/undeclared.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <string.h>
 
@@ -22,9 +25,12 @@ static uint32_t first_half(uint64_t word)
 }
 
 /* Not the private kind: see repair/guard.h. */
-static void wait_while(_Atomic uint64_t *guard, uint64_t word)
+static void wait_while(_Atomic uint64_t *guard, uint64_t word, struct fsafe_thread *self, uintptr_t site)
 {
-    FSAFE_SYS(SYS_futex, guard, FUTEX_WAIT, first_half(word), 0, 0, 0);
+    const long wait[] = {(long)guard, FUTEX_WAIT, (long)first_half(word), 0, 0, 0};
+    int saved = errno;
+    fsafe_slices_futex(wait, "guard", "static local", self, site);
+    errno = saved;
 }
 
 static void wake_all(_Atomic uint64_t *guard)
@@ -94,7 +100,7 @@ FSAFE_EXPORT int __cxa_guard_acquire(uint64_t *variable)
         }
         uint64_t waited_for = seen | FSAFE_GUARD_WAITING;
         if (seen == waited_for || atomic_compare_exchange_strong(guard, &seen, waited_for))
-            wait_while(guard, waited_for);
+            wait_while(guard, waited_for, self, site);
     }
 }
 

@@ -7,6 +7,7 @@
 
 #include "fork/coordinator.h"
 #include "libc/layout.h"
+#include "repair/hopeless.h"
 #include "repair/mutex.h"
 #include "repair/waits.h"
 #include "track/gate.h"
@@ -97,6 +98,36 @@ static bool waits_in_place(const pthread_mutex_t *mutex, struct fsafe_thread *se
                                        attempt->until->tv_nsec < 1000000000));
 }
 
+static int wait_for(pthread_mutex_t *mutex, struct fsafe_thread *self, const struct attempt *attempt)
+{
+    return waits_in_place(mutex, self, attempt) ? wait_in_place(mutex, self, attempt) : ask_libc(mutex, attempt);
+}
+
+/* A wait without a limit: in a child, see repair/hopeless.h. */
+static int wait_in_slices(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
+                          const struct attempt *attempt)
+{
+#ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
+    struct fsafe_slices slices;
+    const struct fsafe_untimed_wait wait = {.lock = "mutex", .kind = "private", .object = (uintptr_t)mutex,
+                                            .bytes = sizeof *mutex, .site = site};
+    if (fsafe_hopeless_begin(&slices, self, &wait)) {
+        const struct attempt slice = {.how = CLOCKLOCK, .clock = CLOCK_MONOTONIC, .until = &slices.until};
+        int result;
+        do
+            result = wait_for(mutex, self, &slice);
+        while (result == ETIMEDOUT && fsafe_hopeless_goes_on(&slices));
+        /* A mutex with priority inheritance knows this clock since Linux 5.14. */
+        if (result == ETIMEDOUT || result == EINVAL)
+            result = wait_for(mutex, self, attempt);
+        fsafe_hopeless_end(&slices);
+        return result;
+    }
+#endif
+    (void)site;
+    return wait_for(mutex, self, attempt);
+}
+
 /* The record is made; the mutex was not free, or not one to lock in place. */
 static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
                              const struct attempt *attempt)
@@ -105,7 +136,7 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
     fsafe_fork_notice();
     if (!fsafe_lineage_is_child() || !settled_in_child(mutex, self, site, attempt, &result)) {
         uint32_t wait = fsafe_thread_begin_wait(self, FSAFE_LOCKS, (uintptr_t)mutex);
-        result = waits_in_place(mutex, self, attempt) ? wait_in_place(mutex, self, attempt) : ask_libc(mutex, attempt);
+        result = attempt->how == LOCK ? wait_in_slices(mutex, self, site, attempt) : wait_for(mutex, self, attempt);
         fsafe_thread_end_wait(self, wait);
         fsafe_mutex_end_wait(mutex, self);
     }

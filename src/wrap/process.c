@@ -8,6 +8,7 @@
 #include "repair/futex.h"
 #include "report/report.h"
 #include "wrap/next.h"
+#include "wrap/slices.h"
 #include "wrap/undeclared.h"
 
 #include <sched.h>
@@ -181,9 +182,13 @@ static long fork_by_syscall(long number, long a, long b, long c, long d, long e)
 /* A lock of GLib's, Rust's, libstdc++'s: with nothing but this to be seen of it. */
 static long futex_by_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
+    const long arguments[] = {a, b, c, d, e, f};
     fsafe_fork_notice();
-    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_futex_judge((long[]){a, b, c, d, e, f}, FSAFE_CALLER()))
-        return 0;
+    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_futex_is_endless(arguments)) {
+        if (fsafe_futex_judge(arguments, FSAFE_CALLER()))
+            return 0;
+        return fsafe_slices_futex(arguments, "futex", "unknown", fsafe_thread_join(), FSAFE_CALLER());
+    }
     return FSAFE_NEXT(syscall)(number, a, b, c, d, e, f);
 }
 

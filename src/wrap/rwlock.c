@@ -10,6 +10,7 @@
 #include "repair/mutex.h"
 #include "repair/rwlock.h"
 #include "wrap/next.h"
+#include "wrap/slices.h"
 #include "wrap/undeclared.h"
 
 #include <errno.h>
@@ -57,7 +58,9 @@ static FSAFE_COLD int ask_in_child(pthread_rwlock_t *rwlock, struct fsafe_thread
         if (verdict == FSAFE_PROCEED && attempt->how == TRYLOCK)
             return result;
         if (verdict != FSAFE_UNDECIDED)
-            return ask_libc(rwlock, attempt);
+            return attempt->how == LOCK
+                       ? fsafe_slices_rwlock_lock(rwlock, attempt->stage == FSAFE_WRITING, self, site)
+                       : ask_libc(rwlock, attempt);
         if (attempt->how == TRYLOCK)
             return result;
         atomic_store_explicit(&self->asking, (uintptr_t)rwlock, memory_order_release);

@@ -9,6 +9,7 @@
 #include "python/places.h"
 #include "repair/semaphore.h"
 #include "wrap/next.h"
+#include "wrap/slices.h"
 
 #include <errno.h>
 #include <time.h>
@@ -21,7 +22,7 @@ struct attempt {
     const struct timespec *until; /* NULL: no limit */
 };
 
-static int ask_libc(sem_t *semaphore, const struct attempt *attempt)
+static int ask_libc(sem_t *semaphore, uintptr_t site, const struct attempt *attempt)
 {
     switch (attempt->how) {
     case TRYWAIT:
@@ -33,7 +34,7 @@ static int ask_libc(sem_t *semaphore, const struct attempt *attempt)
         return FSAFE_NEXT(sem_clockwait)(semaphore, attempt->clock, attempt->until);
 #endif
     default:
-        return FSAFE_NEXT(sem_wait)(semaphore);
+        return fsafe_slices_sem_wait(semaphore, fsafe_thread_join(), site);
     }
 }
 
@@ -41,7 +42,7 @@ static int ask_libc(sem_t *semaphore, const struct attempt *attempt)
 static int wait_for_event(sem_t *semaphore, uintptr_t site, const struct attempt *attempt)
 {
     if (attempt->how == TRYWAIT || !fsafe_python_parks(semaphore, site, attempt->until == NULL))
-        return ask_libc(semaphore, attempt);
+        return ask_libc(semaphore, site, attempt);
     errno = EINTR;
     return -1;
 }
@@ -75,14 +76,14 @@ static FSAFE_COLD int take_slowly(sem_t *semaphore, uintptr_t caller, const stru
     if (attempt->how != TRYWAIT && fsafe_semaphore_owner(words) == self->ticket) {
         /* Only another thread's post can end this wait: CPython's Condition parks its waiters so. */
         fsafe_semaphore_is_event(semaphore);
-        return ask_libc(semaphore, attempt);
+        return ask_libc(semaphore, site, attempt);
     }
     /*
      * A wait that is cancelled, or left by siglongjmp, leaves the thread at the token: that says something only while
      * the token is gone and nobody is its owner. (A cleanup handler here would outlive its frame under siglongjmp.)
      */
     uintptr_t outer = fsafe_semaphore_begin(self, semaphore);
-    int result = ask_libc(semaphore, attempt);
+    int result = ask_libc(semaphore, site, attempt);
     if (result == 0 && fsafe_semaphore_is_lock(semaphore))
         fsafe_semaphore_taken(words, self, fsafe_semaphore_count(words, semaphore, self), site);
     fsafe_semaphore_end(self, outer);
@@ -124,7 +125,7 @@ static inline __attribute__((always_inline)) int wait_for(sem_t *semaphore, uint
 FSAFE_EXPORT int sem_wait(sem_t *semaphore)
 {
     static const struct attempt attempt = {.how = WAIT};
-    if (PASSES(note_of(semaphore), sem_wait) && FSAFE_LIKELY(!fsafe_python_is_started()))
+    if (PASSES(note_of(semaphore), sem_wait) && FSAFE_LIKELY(!fsafe_python_is_started() && !fsafe_lineage_is_child()))
         return fsafe_next.sem_wait(semaphore);
     return wait_for(semaphore, FSAFE_CALLER(), &attempt);
 }

@@ -14,6 +14,7 @@
 #include "libc/loader.h"
 #include "libc/symbol.h"
 #include "python/orphans.h"
+#include "repair/hopeless.h"
 #include "repair/mutex.h"
 #include "repair/rescue.h"
 #include "repair/spin.h"
@@ -63,6 +64,7 @@ static bool is_stale_at_end(uintptr_t lock, void *self)
 /* Whether the thread dies with locks that only the records can explain. */
 static bool leave(struct fsafe_thread *self)
 {
+    fsafe_hopeless_leave(self);
     bool locks = fsafe_ledger_tidy(fsafe_thread_locks(self), is_stale_at_end, self) > 0;
     bool spins = fsafe_ledger_tidy(fsafe_thread_spins(self), fsafe_spin_is_stale, self) > 0;
     return locks || spins || fsafe_thread_has_tokens(self);

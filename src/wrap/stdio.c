@@ -84,6 +84,18 @@ FSAFE_EXPORT void funlockfile(FILE *stream)
         fsafe_ledger_drop(fsafe_thread_files(self), (uintptr_t)stream);
 }
 
+/* fork() waits for who flushes all streams: see fsafe_stdio_await_flush. */
+FSAFE_EXPORT int fflush(FILE *stream)
+{
+    struct fsafe_thread *self = stream == NULL ? fsafe_thread_join() : NULL;
+    if (self == NULL)
+        return FSAFE_NEXT(fflush)(stream);
+    atomic_store_explicit(&self->flushing, FSAFE_CALLER(), memory_order_release);
+    int result = FSAFE_NEXT(fflush)(NULL);
+    atomic_store_explicit(&self->flushing, 0, memory_order_release);
+    return result;
+}
+
 #ifdef HAVE__IO_FLOCKFILE
 FSAFE_DEFINE_ALIAS(_IO_flockfile, flockfile);
 FSAFE_DEFINE_ALIAS(_IO_ftrylockfile, ftrylockfile);

@@ -9,6 +9,7 @@
 #include "repair/rwlock.h"
 #include "repair/spin.h"
 #include "wrap/next.h"
+#include "wrap/slices.h"
 #include "wrap/start.h"
 
 /* Nothing may be ambiguous once the child has company: see fsafe_mutex_survey. */
@@ -58,7 +59,8 @@ static int joined(void **value)
 
 FSAFE_EXPORT int pthread_join(pthread_t thread, void **value)
 {
-    return has_vanished(thread) ? joined(value) : FSAFE_NEXT(pthread_join)(thread, value);
+    return has_vanished(thread) ? joined(value)
+                                : fsafe_slices_join(thread, value, fsafe_thread_join(), FSAFE_CALLER());
 }
 
 FSAFE_EXPORT int pthread_detach(pthread_t thread)
@@ -88,10 +90,16 @@ FSAFE_EXPORT int pthread_clockjoin_np(pthread_t thread, void **value, clockid_t 
 #ifdef HAVE_THREADS_H
 FSAFE_EXPORT int thrd_join(thrd_t thread, int *value)
 {
-    if (!has_vanished(thread))
-        return FSAFE_NEXT(thrd_join)(thread, value);
+    void *result = NULL;
+    if (!has_vanished(thread)) {
+        if (!fsafe_lineage_is_child())
+            return FSAFE_NEXT(thrd_join)(thread, value);
+        int error = fsafe_slices_join(thread, &result, fsafe_thread_join(), FSAFE_CALLER());
+        if (error != 0)
+            return thrd_error;
+    }
     if (value != NULL)
-        *value = 0;
+        *value = (int)(uintptr_t)result;
     return thrd_success;
 }
 

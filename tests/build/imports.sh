@@ -42,6 +42,7 @@ __errno_location            thread
 ___errno_location           thread
 pthread_self                thread
 pthread_setcancelstate      thread
+pthread_setcanceltype       thread
 _pthread_cleanup_push       thread
 _pthread_cleanup_pop        thread
 __sigsetjmp                 thread

@@ -353,6 +353,7 @@ extern "C" void scn_cases(void)
     scn_add({.bare = "hangs", .run = storm}, "storm");
     scn_add({.bare = "dies SIGABRT", .preloaded = "dies SIGABRT", .says = SCN_SILENT, .run = recursion},
             "recursion-single-threaded");
-    scn_add({.bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT, .run = recursion, .number = 1},
+    scn_add({.bare = "hangs", .preloaded = "hangs", .says = "once:child hangs in guard", .env = "FORKSAFE_HANG_MS=200",
+             .run = recursion, .number = 1},
             "recursion-threaded");
 }

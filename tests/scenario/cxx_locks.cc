@@ -267,10 +267,12 @@ extern "C" void scn_cases(void)
     add<std::timed_mutex>("timed_mutex", true, false);
     add<std::recursive_timed_mutex>("recursive_timed_mutex", true, true);
     scn_add({.bare = "fine", .says = SCN_SILENT, .run = call_once}, "call_once");
-    scn_add({.bare = "hangs", .preloaded = "hangs", .says = "once:may hang on futex ;; " SCN_NEVER_TAKES,
+    scn_add({.bare = "hangs", .preloaded = "hangs", .says = "once:child hangs in futex ;; " SCN_NEVER_TAKES,
+             .env = "FORKSAFE_HANG_MS=200",
              .run = semaphore_vanished},
             "binary_semaphore");
-    scn_add({.bare = "hangs", .preloaded = "hangs", .says = "once:may hang on futex ;; " SCN_NEVER_TAKES,
+    scn_add({.bare = "hangs", .preloaded = "hangs", .says = "once:child hangs in futex ;; " SCN_NEVER_TAKES,
+             .env = "FORKSAFE_HANG_MS=200",
              .run = word_vanished},
             "atomic-wait");
     scn_add({.bare = "fine", .says = SCN_SILENT, .run = waited_for}, "semaphores-and-atomics-waited-for");

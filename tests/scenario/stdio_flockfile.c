@@ -6,6 +6,7 @@
 #include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 enum stream { ORDINARY, BYCALLER, MEMORY, STREAMS };
 static const char *const names[STREAMS] = {"file", "bycaller", "memstream"};
@@ -374,6 +375,50 @@ static void hammered(const struct scn_case *self)
 }
 
 #define TAKEN "child took over stream 0x[0-9a-f]+ \\(flockfile\\) for .* held at fork by \\d+ \"worker\" since "
+/* --- fork() and who flushes all streams ---------------------------------------------------------------------------- */
+
+static int pipe_ends[2];
+
+static void *flush_all(void *stream)
+{
+    SCN_CHECK(fflush(NULL) == 0);
+    return stream;
+}
+
+static void *read_late(void *unused)
+{
+    static char bytes[1 << 17];
+    usleep(500000);
+    for (ssize_t left = sizeof bytes; left > 0;) {
+        ssize_t got = read(pipe_ends[0], bytes, sizeof bytes);
+        SCN_CHECK(got > 0);
+        left -= got;
+    }
+    return unused;
+}
+
+/* The pipe is full, and read after a while: then fork() goes on. */
+static void flusher(const struct scn_case *self)
+{
+    (void)self;
+    static char bytes[1 << 17];
+    SCN_CHECK(pipe(pipe_ends) == 0);
+    FILE *stream = fdopen(pipe_ends[1], "w");
+    setvbuf(stream, NULL, _IOFBF, 1 << 18);
+    fwrite(bytes, 1, sizeof bytes, stream);
+    const pthread_t thread = scn_start(flush_all, stream);
+    int filled = 0;
+    while (ioctl(pipe_ends[0], FIONREAD, &filled) == 0 && filled < 1 << 16)
+        sched_yield();
+    const pthread_t reader = scn_start(read_late, NULL);
+    const pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    scn_reap(child);
+    scn_join(thread);
+    scn_join(reader);
+}
+
 #define WOULD_HANG "child would hang on stream 0x[0-9a-f]+ \\(flockfile\\) for .* held at fork by \\d+ \"worker\""
 
 void scn_cases(void)
@@ -423,10 +468,16 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = WOULD_HANG,
                               .env = "FORKSAFE_MODE=abort", .run = vanished, .number = BYCALLER, .entry = &lock_entry},
             "abort");
-    scn_add((struct scn_case){.bare = of_forker, .preloaded = of_forker, .says = SCN_SILENT,
+    scn_add((struct scn_case){.bare = of_forker, .preloaded = of_forker, 
                               .env = "FORKSAFE_MODE=report", .run = forker, .number = ORDINARY * 10 + 1},
             "report-forker");
     scn_add((struct scn_case){.bare = of_forker, .preloaded = of_forker, .says = SCN_SILENT, .env = "FORKSAFE_MODE=off",
                               .run = forker, .number = ORDINARY * 10 + 1},
             "off-forker");
+    scn_add((struct scn_case){.bare = "fine", .env = "FORKSAFE_HANG_MS=100", .run = flusher,
+                              .says = "once:fork waits for the C library's list of streams \\(fflush\\) for .* held at "
+                                      "fork by \\d+ ;; once:forksafe"},
+            "flusher");
+    scn_add((struct scn_case){.bare = "fine", .env = "FORKSAFE_HANG_MS=10000", .run = flusher, .says = SCN_SILENT},
+            "flusher-in-time");
 }

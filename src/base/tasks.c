@@ -1,0 +1,182 @@
+/* base/tasks: see tasks.h. */
+#include "config.h"
+
+#include "base/sys.h"
+#include "base/tasks.h"
+#include "base/text.h"
+
+#include <dirent.h>
+#include <string.h>
+
+static int open_of(pid_t tid, const char *name)
+{
+    char path[64];
+    struct fsafe_text text;
+    fsafe_text_begin(&text, path, sizeof path - 1);
+    fsafe_text_string(&text, "/proc/self/task/");
+    fsafe_text_decimal(&text, (unsigned long)tid);
+    fsafe_text_char(&text, '/');
+    fsafe_text_string(&text, name);
+    path[text.length] = '\0';
+    return fsafe_sys_open(path, O_RDONLY, 0);
+}
+
+/* Reads a number in base 10 or 16 and the blanks before it. */
+static uint64_t read_number(const char **at, unsigned base)
+{
+    uint64_t value = 0;
+    while (**at == ' ' || **at == '\t')
+        ++*at;
+    if ((*at)[0] == '0' && (*at)[1] == 'x') {
+        *at += 2;
+        base = 16;
+    }
+    for (;; ++*at) {
+        char c = **at;
+        unsigned digit = c >= '0' && c <= '9' ? (unsigned)(c - '0') : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10 : 16;
+        if (digit >= base)
+            return value;
+        value = value * base + digit;
+    }
+}
+
+/* "number argument argument ...", or "running". */
+static bool look_at_call(pid_t tid, struct fsafe_task *task)
+{
+    char line[160];
+    int fd = open_of(tid, "syscall");
+    if (fd < 0)
+        return false;
+    ssize_t got = fsafe_sys_read(fd, line, sizeof line - 1);
+    fsafe_sys_close(fd);
+    task->call = -1;
+    if (got <= 0 || line[0] < '0' || line[0] > '9')
+        return got > 0;
+    line[got] = '\0';
+    const char *at = line;
+    task->call = (long)read_number(&at, 10);
+    for (unsigned i = 0; i < sizeof task->argument / sizeof *task->argument; i++)
+        task->argument[i] = (unsigned long)read_number(&at, 16);
+    return true;
+}
+
+static const char *value_of(const char *line, const char *key)
+{
+    size_t length = strlen(key);
+    return strncmp(line, key, length) == 0 ? line + length : NULL;
+}
+
+static void parse(const char *line, struct fsafe_task *task)
+{
+    const char *at;
+    if ((at = value_of(line, "State:\t")) != NULL)
+        task->ended = *at == 'Z' || *at == 'X';
+    else if ((at = value_of(line, "SigBlk:")) != NULL)
+        task->blocked = read_number(&at, 16);
+    else if ((at = value_of(line, "Seccomp:")) != NULL)
+        task->filtered = read_number(&at, 10) != 0;
+    else if ((at = value_of(line, "voluntary_ctxt_switches:")) != NULL)
+        task->switches = read_number(&at, 10);
+}
+
+/* Lines that do not fit are cut: those that we want are short. */
+static bool look_at_status(pid_t tid, struct fsafe_task *task)
+{
+    char buffer[512], line[64];
+    size_t length = 0;
+    ssize_t got;
+    bool any = false;
+    int fd = open_of(tid, "status");
+    if (fd < 0)
+        return false;
+    task->filtered = false; /* a kernel without seccomp has no such line */
+    while ((got = fsafe_sys_read(fd, buffer, sizeof buffer)) > 0) {
+        any = true;
+        for (ssize_t i = 0; i < got; i++) {
+            if (buffer[i] != '\n') {
+                if (length < sizeof line - 1)
+                    line[length++] = buffer[i];
+                continue;
+            }
+            line[length] = '\0';
+            parse(line, task);
+            length = 0;
+        }
+    }
+    fsafe_sys_close(fd);
+    return any;
+}
+
+bool fsafe_tasks_look(pid_t tid, struct fsafe_task *task)
+{
+    *task = (struct fsafe_task){.tid = tid, .call = -1, .filtered = true};
+    return look_at_status(tid, task) && (task->ended || look_at_call(tid, task));
+}
+
+bool fsafe_tasks_each(bool (*each)(const struct fsafe_task *task, void *context), void *context)
+{
+    _Alignas(struct dirent64) char buffer[1024];
+    long got = -1;
+    bool go_on = true;
+    int fd = fsafe_sys_open("/proc/self/task", O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0)
+        return false;
+    while (go_on && (got = FSAFE_SYS(SYS_getdents64, fd, buffer, sizeof buffer, 0, 0, 0)) > 0) {
+        for (long offset = 0; go_on && offset < got;) {
+            const struct dirent64 *entry = (const void *)(buffer + offset);
+            struct fsafe_task task;
+            const char *name = entry->d_name;
+            offset += entry->d_reclen;
+            if (*name != '.')
+                go_on = fsafe_tasks_look((pid_t)read_number(&name, 10), &task) && each(&task, context);
+        }
+    }
+    fsafe_sys_close(fd);
+    return go_on && got == 0;
+}
+
+/* What a thread raises itself, and what libc keeps for itself (32 and 33, with musl 34). */
+static bool is_own_doing(int signal)
+{
+    switch (signal) {
+    case SIGSEGV:
+    case SIGBUS:
+    case SIGFPE:
+    case SIGILL:
+    case SIGTRAP:
+    case SIGSYS:
+    case SIGABRT:
+    case SIGPIPE:
+    case SIGXFSZ:
+    case SIGXCPU:
+    case SIGPROF:
+    case SIGVTALRM:
+    case 32:
+    case 33:
+#ifndef FSAFE_LIBC_GLIBC
+    case 34:
+#endif
+        return true;
+    default:
+        return false;
+    }
+}
+
+struct fsafe_handled fsafe_tasks_handled(void)
+{
+    struct fsafe_handled handled = {0, 0};
+    for (int signal = 1; signal <= 64; signal++) {
+        /* The kernel's struct sigaction: the handler and the flags come first. (On MIPS they change places.) */
+        unsigned long action[8] = {0};
+        if (is_own_doing(signal) || FSAFE_SYS(SYS_rt_sigaction, signal, 0, action, FSAFE_SIGSET_BYTES, 0, 0) != 0)
+            continue;
+        if (action[0] == (unsigned long)SIG_DFL || action[0] == (unsigned long)SIG_IGN)
+            continue;
+        uint64_t bit = (uint64_t)1 << (signal - 1);
+        if ((action[1] & SA_RESTART) != 0)
+            handled.restarting |= bit;
+        else
+            handled.interrupting |= bit;
+    }
+    return handled;
+}

@@ -1,0 +1,42 @@
+/*
+ * base/tasks: what the kernel says about the threads of this process and about its signal handlers.
+ * Owns nothing. Reads /proc/self/task with raw calls; context: any thread, slow paths only.
+ */
+#ifndef FSAFE_BASE_TASKS_H
+#define FSAFE_BASE_TASKS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* One thread at one moment. */
+struct fsafe_task {
+    pid_t tid;
+    bool ended;               /* the first thread stays listed when it has ended before the process */
+    bool filtered;            /* a sandbox (seccomp) looks at its system calls; true as well when that is not known */
+    long call;                /* the system call it sleeps in; -1: it runs, or nothing is known */
+    unsigned long argument[4]; /* the first ones of that call */
+    uint64_t switches;        /* how often it has gone to sleep */
+    uint64_t blocked;         /* the signals that it blocks: bit 0 is signal 1 */
+};
+
+/* Asks about thread `tid`. False when the kernel does not tell, or there is no such thread. */
+bool fsafe_tasks_look(pid_t tid, struct fsafe_task *task);
+
+/*
+ * Calls `each` for every thread of the process; the first to return false ends it. Returns whether all were asked
+ * about and none said false.
+ */
+bool fsafe_tasks_each(bool (*each)(const struct fsafe_task *task, void *context), void *context);
+
+/*
+ * The signals that the program handles, each in one of two sets: after whose handlers an interrupted system call goes
+ * on (SA_RESTART), and after whose it ends with EINTR. Without those that a thread raises by what it does itself
+ * (faults, a broken pipe, used up processor time): in a process that sleeps nobody does. Without libc's own.
+ */
+struct fsafe_handled {
+    uint64_t restarting, interrupting;
+};
+struct fsafe_handled fsafe_tasks_handled(void);
+
+#endif

@@ -1,0 +1,427 @@
+/* repair/hopeless: see hopeless.h. */
+#include "config.h"
+
+#include "base/tasks.h"
+#include "repair/hopeless.h"
+#include "repair/takeover.h"
+#include "repair/waits.h"
+#include "report/report.h"
+
+#include <string.h>
+
+enum { MS = 1000000, SECOND = 1000000000 };
+
+/* A slice that is over is looked at within this time, or its thread has left the wait by a longjmp. */
+#define LATE_NS ((uint64_t)SECOND)
+
+static uint64_t now_ns(void)
+{
+    struct timespec now = {.tv_sec = 0};
+    int saved = errno;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    errno = saved;
+    return (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec;
+}
+
+/* --- What a thread says of itself --------------------------------------------------------------------------- */
+
+static void end_slice_at(struct fsafe_slices *slices, uint64_t until_ns)
+{
+    slices->until.tv_sec = (time_t)(until_ns / SECOND);
+    slices->until.tv_nsec = (long)(until_ns % SECOND);
+    atomic_store_explicit(&slices->self->sleeping.until_ns, until_ns, memory_order_relaxed);
+}
+
+/* A wait of which was said that it cannot end is over. */
+static void say_that_it_ended(struct fsafe_sleeping *sleeping)
+{
+    if (!sleeping->has_line)
+        return;
+    sleeping->has_line = false;
+    struct fsafe_event event = {
+        .deed = FSAFE_WENT_ON,
+        .lock = sleeping->lock,
+        .kind = sleeping->kind,
+        .address = atomic_load_explicit(&sleeping->object, memory_order_relaxed),
+        .wanted_at = sleeping->site,
+    };
+    fsafe_report_event(&event);
+}
+
+bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thread *self, const struct fsafe_untimed_wait *wait)
+{
+    struct fsafe_sleeping *sleeping = &self->sleeping;
+    /* What it says may also be about a wait that was left by a longjmp or a cancellation. */
+    if (FSAFE_UNLIKELY(sleeping->has_line) && atomic_load_explicit(&sleeping->until_ns, memory_order_relaxed) == 0)
+        say_that_it_ended(sleeping);
+    slices->self = self;
+    slices->looked_ns = 0;
+    slices->second_looks = 0;
+    slices->outer = *sleeping;
+    atomic_store_explicit(&sleeping->object, 0, memory_order_release);
+    uint64_t now = now_ns();
+    sleeping->lock = wait->lock;
+    sleeping->kind = wait->kind;
+    sleeping->site = wait->site;
+    sleeping->has_line = false;
+    atomic_store_explicit(&sleeping->said, false, memory_order_relaxed);
+    atomic_store_explicit(&sleeping->mutex, wait->mutex, memory_order_relaxed);
+    atomic_store_explicit(&sleeping->bytes, wait->bytes, memory_order_relaxed);
+    atomic_store_explicit(&sleeping->since_ns, now, memory_order_relaxed);
+    end_slice_at(slices, now + (uint64_t)fsafe_options.hang_ms * MS);
+    atomic_store_explicit(&sleeping->object, wait->object, memory_order_release);
+    return true;
+}
+
+void fsafe_hopeless_end(struct fsafe_slices *slices)
+{
+    struct fsafe_sleeping *sleeping = &slices->self->sleeping;
+    if (FSAFE_UNLIKELY(sleeping->has_line))
+        say_that_it_ended(sleeping);
+    slices->self->told_of = 0;
+    *sleeping = slices->outer;
+}
+
+/* --- Who else could end it ---------------------------------------------------------------------------------- */
+
+/* What one look at all threads of the process found. */
+struct look {
+    const struct fsafe_thread *self;
+    uint64_t now_ns;
+    uint64_t mark;      /* equal in two looks: nobody has left his sleep in between */
+    uint64_t unblocked; /* the signals that some thread would take */
+    unsigned others;
+};
+
+static struct fsafe_thread *find_thread(pid_t tid)
+{
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (fsafe_thread_generation(thread) == fsafe_lineage_generation() && thread->tid == tid && !thread->ended)
+            return thread;
+    }
+    return NULL;
+}
+
+/* Whether the thread is in a slice of a wait without a limit, and the futex that it sleeps on is part of that wait. */
+static bool is_in_slice(const struct fsafe_thread *thread, uintptr_t word, uint64_t now)
+{
+    const struct fsafe_sleeping *sleeping = &thread->sleeping;
+    uintptr_t object = atomic_load_explicit(&sleeping->object, memory_order_acquire);
+    uint64_t until = atomic_load_explicit(&sleeping->until_ns, memory_order_relaxed);
+    uint32_t bytes = atomic_load_explicit(&sleeping->bytes, memory_order_relaxed);
+    uintptr_t mutex = atomic_load_explicit(&sleeping->mutex, memory_order_relaxed);
+    return object != 0 && until + LATE_NS > now &&
+           (bytes == 0 || word - object < bytes || (mutex != 0 && word - mutex < sizeof(pthread_mutex_t)));
+}
+
+/* Whether a futex call waits without a limit, or for us. What the kernel takes as a limit lies at `limit`; 0: none. */
+static bool is_asleep(const struct fsafe_task *task, const struct look *look)
+{
+    uintptr_t word = task->argument[0], limit = task->argument[3];
+    unsigned operation = (unsigned)task->argument[1];
+    if (task->call != SYS_futex)
+        return false;
+    switch (operation & FUTEX_CMD_MASK) {
+    case FUTEX_WAIT:
+    case FUTEX_WAIT_BITSET:
+    case FUTEX_LOCK_PI:
+#ifdef FUTEX_LOCK_PI2
+    case FUTEX_LOCK_PI2:
+#endif
+        break;
+    default:
+        return false;
+    }
+    if (limit != 0) {
+        const struct fsafe_thread *thread = find_thread(task->tid);
+        if (thread == NULL || !is_in_slice(thread, word, look->now_ns))
+            return false;
+    }
+    /* libc waits for the end of a thread as the kernel announces it: by the kind of futex that processes may share. */
+    return (operation & FUTEX_PRIVATE_FLAG) != 0 || !fsafe_takeover_is_shared(word);
+}
+
+static bool look_at(const struct fsafe_task *task, void *context)
+{
+    struct look *look = context;
+    if (task->ended)
+        return true;
+    look->unblocked |= ~task->blocked;
+    if (task->tid == look->self->tid)
+        return true;
+    look->others++;
+    look->mark = (look->mark ^ (uint64_t)task->tid ^ task->switches << 32) * 0x9e3779b97f4a7c15u;
+    return is_asleep(task, look);
+}
+
+/*
+ * Whether all other threads sleep without a limit where no other process reaches: at one moment, that between two looks
+ * in which nobody had left his sleep. Without /proc nothing is known of them.
+ */
+static bool are_all_asleep(struct look *found, const struct fsafe_thread *self)
+{
+    struct look first = {.self = self, .now_ns = now_ns()};
+    *found = first;
+    if (fsafe_takeover_is_alone()) {
+        struct fsafe_sigset blocked = {{0}};
+        FSAFE_SYS(SYS_rt_sigprocmask, SIG_BLOCK, 0, &blocked, FSAFE_SIGSET_BYTES, 0, 0);
+        uint64_t low;
+        memcpy(&low, blocked.bits, sizeof low);
+        found->unblocked = ~low;
+        return true;
+    }
+    /* In a vfork child other threads are the parent's, and nobody lists them. */
+    if (fsafe_sys_getpid() != fsafe_lineage_pid())
+        return false;
+    return fsafe_tasks_each(look_at, &first) && fsafe_tasks_each(look_at, found) && found->mark == first.mark;
+}
+
+/* Whether a thread that went to sleep after this one looks, or has looked, and tells the user what it sees. */
+static bool is_left_to_another(const struct fsafe_thread *self)
+{
+    uint64_t now = now_ns();
+    uint64_t mine = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        const struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (thread == self || fsafe_thread_generation(thread) != fsafe_lineage_generation() || thread->ended ||
+            atomic_load_explicit(&thread->sleeping.object, memory_order_acquire) == 0)
+            continue;
+        uint64_t since = atomic_load_explicit(&thread->sleeping.since_ns, memory_order_relaxed);
+        uint64_t until = atomic_load_explicit(&thread->sleeping.until_ns, memory_order_relaxed);
+        if ((since > mine || (since == mine && thread > self)) &&
+            (until + LATE_NS > now || atomic_load_explicit(&thread->sleeping.said, memory_order_relaxed)))
+            return true;
+    }
+    return false;
+}
+
+/* Whether a thread that we know of is in no wait without a limit: nothing else is worth asking then. */
+static bool is_anybody_awake(const struct fsafe_thread *self)
+{
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        const struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (thread != self && fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended &&
+            atomic_load_explicit(&thread->sleeping.object, memory_order_acquire) == 0)
+            return fsafe_sys_thread_alive(fsafe_lineage_pid(), thread->tid);
+    }
+    return false;
+}
+
+/* --- What is said ------------------------------------------------------------------------------------------- */
+
+/* The places of which was said that only a handler can end a wait there: a daemon comes back to its own all day. */
+enum { PLACES = 32 };
+static _Atomic uintptr_t places[PLACES];
+
+static bool is_new_place(uintptr_t site)
+{
+    for (unsigned i = 0; i < PLACES; i++) {
+        uintptr_t none = 0;
+        if (atomic_load_explicit(&places[i], memory_order_relaxed) == site)
+            return false;
+        if (atomic_compare_exchange_strong(&places[i], &none, site))
+            return true;
+        if (none == site)
+            return false;
+    }
+    return false;
+}
+
+/* The latest record of `object` in the ledgers of a vanished thread. */
+static bool find_record(const struct fsafe_thread *vanished, uintptr_t object, uintptr_t *since)
+{
+    for (unsigned of = 0; of < FSAFE_LEDGERS; of++) {
+        const struct fsafe_ledger *ledger = &vanished->ledgers[of];
+        uintptr_t word;
+        for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
+            if (fsafe_ledger_read(ledger, i, &word, since) && (word & ~FSAFE_STAGE_MASK) == object)
+                return true;
+    }
+    return false;
+}
+
+/* Who vanished in the latest fork, and who of the youngest generation that knows it was at this object. */
+static bool name_vanished(struct fsafe_event *event, uintptr_t object)
+{
+    uint32_t now = fsafe_lineage_generation(), youngest = 0;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        const struct fsafe_thread *thread = fsafe_thread_slot(i);
+        uint32_t generation = fsafe_thread_generation(thread);
+        uintptr_t since;
+        if (generation == 0 || generation >= now || generation < youngest || object == 0 ||
+            !find_record(thread, object, &since))
+            continue;
+        youngest = generation;
+        event->holder = (struct fsafe_holder){.tid = thread->tid, .pid = thread->pid, .since = since};
+        memcpy(event->holder.name, thread->name, sizeof event->holder.name);
+        event->fork = fsafe_lineage_fork_after(generation);
+    }
+    return youngest != 0;
+}
+
+/*
+ * Says it, unless it was said before this wait, or only a handler can end it and that was said of this place. In mode
+ * abort it may not return.
+ */
+static void say(struct fsafe_thread *self, bool by_handler)
+{
+    struct fsafe_sleeping *sleeping = &self->sleeping;
+    uintptr_t object = atomic_load_explicit(&sleeping->object, memory_order_relaxed);
+    atomic_store_explicit(&sleeping->said, true, memory_order_relaxed);
+    if (self->told_of == object || (by_handler && !is_new_place(sleeping->site)))
+        return;
+    struct fsafe_event event = {
+        .deed = by_handler ? FSAFE_WAITS_FOR_HANDLER : FSAFE_HANGS,
+        .lock = sleeping->lock,
+        .kind = sleeping->kind,
+        .address = object,
+        .wanted_at = sleeping->site,
+        .in_use = true,
+        .fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1),
+    };
+    uintptr_t mutex = atomic_load_explicit(&sleeping->mutex, memory_order_relaxed);
+    if (!name_vanished(&event, object) && !fsafe_waits_recall(object, &event) && !name_vanished(&event, mutex))
+        event.why = "no record shows who would have ended this wait";
+    else
+        event.why = "it may be an event that only this thread could announce";
+    fsafe_report_event(&event);
+    sleeping->has_line = true;
+    if (!by_handler && fsafe_options.mode == FSAFE_MODE_ABORT)
+        fsafe_sys_abort();
+}
+
+/* --- The end of a slice ------------------------------------------------------------------------------------- */
+
+/* Whether nobody but a handler can end this thread's wait; what the user is to know of that is said then. */
+static bool is_hopeless(struct fsafe_thread *self)
+{
+    struct look look;
+    if (!are_all_asleep(&look, self))
+        return false;
+    struct fsafe_handled handled = fsafe_tasks_handled();
+    say(self, ((handled.restarting | handled.interrupting) & look.unblocked) != 0);
+    return true;
+}
+
+/*
+ * How long the next slice is, for a wait that began so long ago. Where all that we know of are in such waits one of them
+ * was perhaps just looking, at the end of a slice of his own: many go to sleep at the same moment, and then they come to
+ * the ends of their slices together. So it is soon looked once more, but not for ever: somebody may sleep in something
+ * that we do not see.
+ */
+static uint64_t next_slice(struct fsafe_slices *slices, uint64_t lasted_ns, bool is_ours)
+{
+    enum { SECOND_LOOKS = 4 };
+    if (!is_ours || slices->second_looks == SECOND_LOOKS || is_anybody_awake(slices->self)) {
+        slices->second_looks = 0;
+        return lasted_ns;
+    }
+    return (uint64_t)fsafe_options.hang_ms * MS / (4u << slices->second_looks++);
+}
+
+bool fsafe_hopeless_goes_on(struct fsafe_slices *slices)
+{
+    struct fsafe_thread *self = slices->self;
+    uintptr_t object = atomic_load_explicit(&self->sleeping.object, memory_order_relaxed);
+    uint64_t until = 0;
+    int saved = errno;
+    bool is_ours = !is_left_to_another(self);
+    if (!fsafe_takeover_is_shared(object) && !(is_ours && is_hopeless(self))) {
+        uint64_t now = now_ns(), since = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
+        until = now + next_slice(slices, now - since, is_ours);
+    }
+    end_slice_at(slices, until);
+    errno = saved;
+    return until != 0;
+}
+
+void fsafe_hopeless_hold_back(struct fsafe_slices *slices)
+{
+    enum { LOOKS = 10 };
+    struct look look;
+    struct fsafe_thread *self = slices->self;
+    int saved = errno;
+    uint64_t begun = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
+    uint64_t span = (uint64_t)fsafe_options.hang_ms * MS;
+    for (uint64_t i = 1; !is_anybody_awake(self) && are_all_asleep(&look, self); i++) {
+        if (i > LOOKS) {
+            if (!is_left_to_another(self) &&
+                !fsafe_takeover_is_shared(atomic_load_explicit(&self->sleeping.object, memory_order_relaxed)))
+                is_hopeless(self);
+            break;
+        }
+        uint64_t until = begun + span / LOOKS * i;
+        const struct timespec next = {.tv_sec = (time_t)(until / SECOND), .tv_nsec = (long)(until % SECOND)};
+        while (FSAFE_SYS(SYS_clock_nanosleep, CLOCK_MONOTONIC, TIMER_ABSTIME, &next, 0, 0, 0) == -EINTR)
+            ;
+    }
+    end_slice_at(slices, 0);
+    errno = saved;
+}
+
+bool fsafe_hopeless_restarts(void)
+{
+    return fsafe_tasks_handled().interrupting == 0;
+}
+
+/* Whether the ledgers know of another thread of this process: that costs no system call. */
+static bool has_company(const struct fsafe_thread *self)
+{
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        const struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (thread != self && fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended)
+            return true;
+    }
+    return false;
+}
+
+bool fsafe_hopeless_may_restart_exactly(const struct fsafe_thread *self)
+{
+    struct fsafe_task task;
+    if (has_company(self) || !fsafe_takeover_is_alone())
+        return false;
+    struct fsafe_handled handled = fsafe_tasks_handled();
+    return handled.restarting != 0 && handled.interrupting != 0 && fsafe_tasks_look(fsafe_sys_gettid(), &task) &&
+           !task.filtered;
+}
+
+/*
+ * --- Wake-ups between two slices ------------------------------------------------------------------------------
+ *
+ * Who waits in a condition variable with a limit leaves it at that time and has the mutex then. A signal that came
+ * meanwhile found nobody; one of a thread that has just changed the condition and released the mutex may come yet, before
+ * the waiter is in there again. So the time of the latest signal is kept, and the waiter looks at it after each slice: at
+ * the second case after the next one. More than a waiter needs, less than it could see: it wakes up for no reason, as it
+ * may, when somebody else was signalled at that very moment.
+ */
+
+enum { OBJECTS = 64, BEFORE_NS = 2 * MS, AFTER_NS = 20 * MS };
+static _Atomic uint64_t woken_ns[OBJECTS];
+
+static _Atomic uint64_t *woken(uintptr_t object)
+{
+    return &woken_ns[(uint32_t)(object >> 4) * 0x9e3779b1u >> 26];
+}
+_Static_assert(OBJECTS == 1 << (32 - 26), "a number for each hash");
+
+void fsafe_hopeless_note_wake(uintptr_t object)
+{
+    atomic_store(woken(object), now_ns());
+}
+
+bool fsafe_hopeless_was_woken(struct fsafe_slices *slices, const struct timespec *ended)
+{
+    struct fsafe_sleeping *sleeping = &slices->self->sleeping;
+    uint64_t at = atomic_load(woken(atomic_load_explicit(&sleeping->object, memory_order_relaxed)));
+    uint64_t ended_ns = (uint64_t)ended->tv_sec * SECOND + (uint64_t)ended->tv_nsec;
+    uint64_t before = slices->looked_ns;
+    slices->looked_ns = now_ns();
+    return at + BEFORE_NS >= ended_ns || (before != 0 && at + BEFORE_NS >= before && at <= before + AFTER_NS);
+}
+
+void fsafe_hopeless_leave(struct fsafe_thread *self)
+{
+    say_that_it_ended(&self->sleeping);
+    atomic_store_explicit(&self->sleeping.object, 0, memory_order_relaxed);
+}

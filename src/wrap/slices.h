@@ -1,0 +1,24 @@
+/*
+ * wrap/slices: the waits without a limit that wrappers ask of libc, made in slices in a child: see repair/hopeless.h.
+ * Each does what libc's function of that name does, with its results and its errno. `site` is the place that waits;
+ * `self` may be NULL. Context: any thread, no latch held.
+ */
+#ifndef FSAFE_WRAP_SLICES_H
+#define FSAFE_WRAP_SLICES_H
+
+#include "track/thread.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+
+int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site);
+int fsafe_slices_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, struct fsafe_thread *self, uintptr_t site);
+int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site);
+int fsafe_slices_barrier_wait(pthread_barrier_t *barrier, struct fsafe_thread *self, uintptr_t site);
+int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self, uintptr_t site);
+
+/* The system call futex with these six arguments, a wait without a limit; `lock` and `kind` for reports. */
+long fsafe_slices_futex(const long *arguments, const char *lock, const char *kind, struct fsafe_thread *self,
+                        uintptr_t site);
+
+#endif

@@ -1,0 +1,576 @@
+/*
+ * Waits in a child that nobody can end, because the thread that would have done it vanished and nothing says which it
+ * was: named when they have lasted. And waits that somebody does end, however late: never a word, or one that is taken
+ * back.
+ */
+#include "scenario.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <threads.h>
+
+/* All cases run with this limit, and what comes later than it comes after LATE_US. */
+#define LIMIT "FORKSAFE_HANG_MS=150"
+enum { LATE_US = 700000 };
+
+static sem_t event;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t condvar = PTHREAD_COND_INITIALIZER;
+static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
+static pthread_barrier_t barrier;
+static mtx_t c11_mutex;
+static cnd_t c11_condvar;
+static uint32_t word;
+static atomic_int tids[2]; /* who is about to sleep */
+
+static void begin(void)
+{
+    sem_init(&event, 0, 0);
+    pthread_barrier_init(&barrier, NULL, 3);
+    mtx_init(&c11_mutex, mtx_plain);
+    cnd_init(&c11_condvar);
+}
+
+/* --- Waits without an end --------------------------------------------------------------------------------------- */
+
+static void wait_semaphore(void) { sem_wait(&event); }
+static void wait_mutex(void) { pthread_mutex_lock(&mutex), pthread_mutex_lock(&mutex); }
+static void wait_condvar(void) { pthread_mutex_lock(&mutex), pthread_cond_wait(&condvar, &mutex); }
+static void wait_reader(void) { pthread_rwlock_rdlock(&rwlock), pthread_rwlock_wrlock(&rwlock); }
+static void wait_barrier(void) { pthread_barrier_wait(&barrier); }
+static void wait_futex(void) { syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0); }
+static void wait_c11(void) { mtx_lock(&c11_mutex), cnd_wait(&c11_condvar, &c11_mutex); }
+static void wait_c11_mutex(void) { mtx_lock(&c11_mutex), mtx_lock(&c11_mutex); }
+
+static void *sleeper(void *raw)
+{
+    atomic_store(&tids[0], (int)gettid());
+    (*(void (*const *)(void))raw)();
+    return raw;
+}
+
+static int c11_sleeper(void *raw)
+{
+    sleeper(raw);
+    return 0;
+}
+
+static void (*const on_semaphore)(void) = wait_semaphore;
+
+static void wait_join(void) { pthread_join(scn_start(sleeper, (void *)(uintptr_t)&on_semaphore), NULL); }
+
+static void wait_c11_join(void)
+{
+    thrd_t thread;
+    thrd_create(&thread, c11_sleeper, (void *)(uintptr_t)&on_semaphore);
+    thrd_join(thread, NULL);
+}
+
+struct kind {
+    const char *name, *says;
+    void (*wait)(void);
+    bool has_thread; /* it makes another one by itself */
+};
+
+static const struct kind kinds[] = {
+    {"semaphore", "semaphore", wait_semaphore, false},
+    {"mutex", "mutex", wait_mutex, false},
+    {"condvar", "condition variable", wait_condvar, false},
+    {"rwlock", "rwlock", wait_reader, false},
+    {"barrier", "barrier", wait_barrier, false},
+    {"futex", "futex", wait_futex, false},
+    {"join", "semaphore|thread", wait_join, true},
+    {"c11-condvar", "condition variable", wait_c11, false},
+    {"c11-mutex", "mutex", wait_c11_mutex, false},
+    {"c11-join", "semaphore|thread", wait_c11_join, true},
+};
+
+/* A thread that vanishes, so that the child is one of a process with threads. */
+static void *stay(void *bell)
+{
+    scn_await(*(int *)bell);
+    return NULL;
+}
+
+static pid_t fork_with_thread(pid_t (*door)(void))
+{
+    static int never;
+    never = scn_bell();
+    scn_start(stay, &never);
+    begin();
+    return door();
+}
+
+static void alone(const struct scn_case *self)
+{
+    const struct kind *kind = self->kind;
+    const pid_t child = fork_with_thread(scn_fork);
+    if (child == 0) {
+        kind->wait();
+        scn_wrong(SCN_WHERE, "a wait without an end is over");
+    }
+    scn_reap(child);
+}
+
+/* One more thread of the child sleeps on the semaphore, since before (1) or after (2). */
+static void in_company(const struct scn_case *self)
+{
+    const struct kind *kind = self->kind;
+    const pid_t child = fork_with_thread(scn_fork);
+    if (child == 0) {
+        void (*const waits[])(void) = {self->number == 1 ? wait_semaphore : kind->wait};
+        scn_start(sleeper, (void *)(uintptr_t)waits);
+        while (atomic_load(&tids[0]) == 0)
+            sched_yield();
+        scn_await_asleep(atomic_load(&tids[0]), NULL);
+        if (self->number == 1)
+            kind->wait();
+        else
+            wait_semaphore();
+        scn_wrong(SCN_WHERE, "a wait without an end is over");
+    }
+    scn_reap(child);
+}
+
+/* The child's first thread ends, long after the other went to sleep. */
+static void other_ends(const struct scn_case *self)
+{
+    (void)self;
+    const pid_t child = fork_with_thread(scn_fork);
+    if (child == 0) {
+        scn_start(sleeper, (void *)(uintptr_t)&on_semaphore);
+        while (atomic_load(&tids[0]) == 0)
+            sched_yield();
+        usleep(LATE_US / 2);
+        pthread_exit(NULL);
+    }
+    scn_reap(child);
+}
+
+static pid_t fork_raw(void)
+{
+    const pid_t child = (pid_t)syscall(SYS_clone, (long)SIGCHLD, 0L, 0L, 0L, 0L);
+    if (child == 0)
+        scn_arm();
+    return child;
+}
+
+static pid_t fork_bare(void)
+{
+    const pid_t child = _Fork();
+    if (child == 0)
+        scn_arm();
+    return child;
+}
+
+static void through_door(const struct scn_case *self)
+{
+    const pid_t child = fork_with_thread(self->number == 1 ? fork_raw : fork_bare);
+    if (child == 0)
+        wait_condvar();
+    scn_reap(child);
+}
+
+static void grandchild(const struct scn_case *self)
+{
+    (void)self;
+    const pid_t child = fork_with_thread(scn_fork);
+    if (child == 0) {
+        const pid_t second = scn_fork();
+        if (second == 0)
+            wait_condvar();
+        scn_reap(second);
+        scn_fine();
+    }
+    scn_reap(child);
+}
+
+/* --- A monitor: who is in it is known to the program alone ------------------------------------------------------- */
+
+static int inside;
+
+static void enter_monitor(void)
+{
+    pthread_mutex_lock(&mutex);
+    while (inside)
+        pthread_cond_wait(&condvar, &mutex);
+    inside = 1;
+    pthread_mutex_unlock(&mutex);
+}
+
+static void *own_monitor(void *bell)
+{
+    enter_monitor();
+    scn_ring(*(int *)bell);
+    for (;;)
+        pause();
+    return NULL;
+}
+
+static void *want_monitor(void *unused)
+{
+    atomic_store(&tids[1], (int)gettid());
+    enter_monitor();
+    return unused;
+}
+
+/* With somebody who waited in it, too: that is said, and "forgot" is not, for it was no cure. */
+static void monitor(const struct scn_case *self)
+{
+    int bell = scn_bell();
+    scn_start(own_monitor, &bell);
+    scn_await(bell);
+    if (self->number == 1) {
+        scn_start(want_monitor, NULL);
+        while (atomic_load(&tids[1]) == 0)
+            sched_yield();
+        scn_await_asleep(atomic_load(&tids[1]), NULL);
+    }
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        enter_monitor();
+        scn_fine();
+    }
+    scn_reap(child);
+}
+
+/* --- Signal handlers -------------------------------------------------------------------------------------------- */
+
+static atomic_int handled;
+static bool posts;
+
+static void handle(int signal)
+{
+    (void)signal;
+    atomic_fetch_add(&handled, 1);
+    if (posts)
+        sem_post(&event);
+}
+
+static void install(int signal, int flags)
+{
+    const struct sigaction action = {.sa_handler = handle, .sa_flags = flags};
+    sigaction(signal, &action, NULL);
+}
+
+/* Signals the process from a process of its own, before the limit or after it. */
+static void signal_from_outside(int signal, bool late)
+{
+    const pid_t me = getpid();
+    if (fork() == 0) {
+        if (late)
+            usleep(LATE_US);
+        else
+            scn_await_asleep(me, NULL);
+        kill(me, signal);
+        _exit(0);
+    }
+}
+
+enum { LATE = 1, RESTARTS = 2, POSTS = 4, MIXED = 8 };
+
+/* Exactly as bare: EINTR after a handler without SA_RESTART, and after one with it only what the handler did counts. */
+static void semaphore_and_handler(const struct scn_case *self)
+{
+    const pid_t child = fork_with_thread(scn_fork);
+    if (child == 0) {
+        const bool restarts = (self->number & RESTARTS) != 0;
+        posts = (self->number & POSTS) != 0;
+        install(SIGUSR1, restarts ? SA_RESTART : 0);
+        if ((self->number & MIXED) != 0)
+            install(SIGUSR2, restarts ? 0 : SA_RESTART);
+        signal_from_outside(SIGUSR1, (self->number & LATE) != 0);
+        errno = EDOM;
+        const int result = sem_wait(&event);
+        SCN_CHECK(atomic_load(&handled) == 1);
+        if (restarts)
+            SCN_CHECK(result == 0 && errno == EDOM);
+        else
+            SCN_CHECK(result == -1 && errno == EINTR);
+        scn_fine();
+    }
+    scn_reap(child);
+}
+
+/* No handler ends this wait: only the signal that the other thread gives, because a handler told it to. */
+static void *giver(void *unused)
+{
+    while (sem_wait(&event) != 0)
+        ;
+    pthread_mutex_lock(&mutex);
+    inside = 1;
+    pthread_cond_signal(&condvar);
+    pthread_mutex_unlock(&mutex);
+    return unused;
+}
+
+static void condvar_and_handler(const struct scn_case *self)
+{
+    const pid_t child = fork_with_thread(scn_fork);
+    if (child == 0) {
+        posts = true;
+        install(SIGUSR1, SA_RESTART);
+        pthread_mutex_lock(&mutex);
+        const pthread_t thread = scn_start(giver, NULL);
+        signal_from_outside(SIGUSR1, (self->number & LATE) != 0);
+        SCN_IS(pthread_cond_wait(&condvar, &mutex), 0);
+        SCN_CHECK(inside == 1); /* not earlier, and for a reason */
+        pthread_mutex_unlock(&mutex);
+        scn_join(thread);
+        scn_fine();
+    }
+    scn_reap(child);
+}
+
+/* --- Somebody else ends it --------------------------------------------------------------------------------------- */
+
+static void *post_late(void *shared)
+{
+    usleep(LATE_US);
+    sem_post(shared);
+    return NULL;
+}
+
+static void *signal_late(void *unused)
+{
+    usleep(LATE_US);
+    pthread_mutex_lock(&mutex);
+    inside = 1;
+    pthread_mutex_unlock(&mutex);
+    pthread_cond_signal(&condvar);
+    return unused;
+}
+
+static void *read_late(void *pipe_end)
+{
+    char byte;
+    SCN_CHECK(read(*(int *)pipe_end, &byte, 1) == 1);
+    sem_post(&event);
+    return NULL;
+}
+
+static void *wait_for_signal(void *unused)
+{
+    sigset_t set;
+    int got;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    sigwait(&set, &got);
+    sem_post(&event);
+    return unused;
+}
+
+static void *poll_late(void *unused)
+{
+    poll(NULL, 0, LATE_US / 1000);
+    sem_post(&event);
+    return unused;
+}
+
+enum helper { BY_PARENT, BY_PARENTS_FUTEX, BY_PIPE, BY_THREAD, BY_CONDVAR, BY_SIGWAIT, BY_POLL };
+
+static void helped(const struct scn_case *self)
+{
+    sem_t *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    uint32_t *shared_word = (uint32_t *)(void *)(shared + 1);
+    int ends[2];
+    SCN_CHECK(shared != MAP_FAILED && pipe(ends) == 0);
+    sem_init(shared, 1, 0);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    const pid_t child = fork_with_thread(scn_fork);
+    if (child == 0) {
+        switch ((enum helper)self->number) {
+        case BY_PARENT:
+            SCN_IS(sem_wait(shared), 0);
+            break;
+        case BY_PARENTS_FUTEX:
+            while (__atomic_load_n(shared_word, __ATOMIC_ACQUIRE) == 0)
+                syscall(SYS_futex, shared_word, FUTEX_WAIT, 0, NULL, NULL, 0);
+            break;
+        case BY_PIPE:
+            scn_start(read_late, &ends[0]);
+            SCN_IS(sem_wait(&event), 0);
+            break;
+        case BY_THREAD:
+            scn_start(post_late, &event);
+            SCN_IS(sem_wait(&event), 0);
+            break;
+        case BY_CONDVAR: /* without a loop: nothing may wake it early */
+            pthread_mutex_lock(&mutex);
+            scn_start(signal_late, NULL);
+            SCN_IS(pthread_cond_wait(&condvar, &mutex), 0);
+            SCN_CHECK(inside == 1);
+            break;
+        case BY_SIGWAIT:
+            scn_start(wait_for_signal, NULL);
+            SCN_IS(sem_wait(&event), 0);
+            break;
+        case BY_POLL:
+            scn_start(poll_late, NULL);
+            SCN_IS(sem_wait(&event), 0);
+            break;
+        }
+        scn_fine();
+    }
+    usleep(LATE_US);
+    sem_post(shared);
+    __atomic_store_n(shared_word, 1, __ATOMIC_RELEASE);
+    syscall(SYS_futex, shared_word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    SCN_CHECK(write(ends[1], "x", 1) == 1);
+    kill(child, SIGUSR2);
+    scn_reap(child);
+}
+
+/* A sleeper is cancelled, in its first slice or in a later one; its cleanup handler runs with the mutex held. */
+static atomic_int cleaned;
+
+static void clean(void *unused)
+{
+    (void)unused;
+    atomic_fetch_add(&cleaned, 1);
+    pthread_mutex_unlock(&mutex);
+}
+
+static void *cancelled_condvar(void *unused)
+{
+    pthread_mutex_lock(&mutex);
+    pthread_cleanup_push(clean, NULL);
+    atomic_store(&tids[0], (int)gettid());
+    pthread_cond_wait(&condvar, &mutex);
+    pthread_cleanup_pop(1);
+    return unused;
+}
+
+static void cancel(const struct scn_case *self)
+{
+    const pid_t child = fork_with_thread(scn_fork);
+    if (child == 0) {
+        pthread_t threads[2] = {scn_start(sleeper, (void *)(uintptr_t)&on_semaphore)};
+        while (atomic_exchange(&tids[0], 0) == 0)
+            sched_yield();
+        threads[1] = scn_start(cancelled_condvar, NULL);
+        while (atomic_load(&tids[0]) == 0)
+            sched_yield();
+        scn_await_asleep(atomic_load(&tids[0]), NULL);
+        if ((self->number & LATE) != 0)
+            usleep(LATE_US);
+        for (int i = 0; i < 2; i++) {
+            void *result;
+            SCN_IS(pthread_cancel(threads[i]), 0);
+            SCN_IS(pthread_join(threads[i], &result), 0);
+            SCN_CHECK(result == PTHREAD_CANCELED);
+        }
+        SCN_CHECK(atomic_load(&cleaned) == 1);
+        SCN_IS(pthread_mutex_trylock(&mutex), 0);
+        scn_fine();
+    }
+    scn_reap(child);
+}
+
+/* What has a limit of its own keeps it. */
+static void limited(const struct scn_case *self)
+{
+    (void)self;
+    const pid_t child = fork_with_thread(scn_fork);
+    if (child == 0) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec++;
+        SCN_CHECK(sem_timedwait(&event, &until) == -1 && errno == ETIMEDOUT);
+        pthread_mutex_lock(&mutex);
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec++;
+        SCN_IS(pthread_cond_timedwait(&condvar, &mutex, &until), ETIMEDOUT);
+        scn_fine();
+    }
+    scn_reap(child);
+}
+
+#define HANGS(kind) "once:child hangs in (" kind ") 0x[0-9a-f]+ ;; never:forgot|took over|went on|signal handler"
+#define BY_HANDLER(kind) "once:only a signal handler can end the child's wait in " kind " 0x[0-9a-f]+"
+#define WENT_ON "once:child went on after its wait in semaphore 0x"
+
+void scn_cases(void)
+{
+    static char says[sizeof kinds / sizeof *kinds][160], in_two[sizeof kinds / sizeof *kinds][160];
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        const struct kind *kind = &kinds[i];
+        snprintf(says[i], sizeof says[i], HANGS("%s"), kind->says);
+        snprintf(in_two[i], sizeof in_two[i], HANGS("%s"), "semaphore|thread|mutex|condition variable|rwlock|barrier|futex");
+        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = says[i], .env = LIMIT, .run = alone,
+                                  .kind = kind},
+                "%s", kind->name);
+        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = says[i],
+                                  .env = LIMIT " FORKSAFE_MODE=report", .run = alone, .kind = kind},
+                "%s-report", kind->name);
+        scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = says[i],
+                                  .env = LIMIT " FORKSAFE_MODE=abort", .run = alone, .kind = kind},
+                "%s-abort", kind->name);
+        for (long order = 1; order <= 2 && !kind->has_thread; order++)
+            scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = in_two[i],
+                                      .env = LIMIT " FORKSAFE_MODE=abort", .run = in_company, .kind = kind,
+                                      .number = order},
+                    "%s-in-company-%ld", kind->name, order);
+    }
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=0",
+                              .run = alone, .kind = &kinds[0]},
+            "switched-off");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("semaphore"),
+                              .env = LIMIT " FORKSAFE_MODE=abort", .run = other_ends},
+            "other-thread-ends");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("condition variable"),
+                              .env = LIMIT " FORKSAFE_MODE=abort", .run = through_door, .number = 1},
+            "raw-clone");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("condition variable"),
+                              .env = LIMIT " FORKSAFE_MODE=abort", .run = through_door},
+            "_Fork");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("condition variable"),
+                              .env = LIMIT " FORKSAFE_MODE=abort", .run = grandchild},
+            "grandchild");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = HANGS("condition variable"), .env = LIMIT,
+                              .run = monitor},
+            "monitor");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs",
+                              .says = HANGS("condition variable") " ;; once:child hangs in .* in use at fork by \\d+",
+                              .env = LIMIT, .run = monitor, .number = 1},
+            "monitor-waited-for");
+    for (long how = 0; how < 16; how++) {
+        static const char *const said[] = {"never:child hangs", BY_HANDLER("semaphore") " ;; " WENT_ON};
+        if ((how & (RESTARTS | POSTS)) == RESTARTS)
+            continue; /* that wait has no end */
+        for (int abort = 0; abort < 2; abort++)
+            scn_add((struct scn_case){.bare = "fine", .says = said[(how & LATE) != 0],
+                                      .env = abort ? LIMIT " FORKSAFE_MODE=abort" : LIMIT,
+                                      .run = semaphore_and_handler, .number = how},
+                    "handler%s%s%s%s%s", how & LATE ? "-late" : "", how & RESTARTS ? "-restarts" : "",
+                    how & POSTS ? "-posts" : "", how & MIXED ? "-mixed" : "", abort ? "-abort" : "");
+    }
+    for (long how = 0; how < 2; how++)
+        scn_add((struct scn_case){.bare = "fine", .says = "never:child hangs", .env = LIMIT " FORKSAFE_MODE=abort",
+                                  .run = condvar_and_handler, .number = how},
+                "condvar-and-handler%s", how ? "-late" : "");
+    static const char *const helpers[] = {"parent", "parents-futex", "pipe", "thread", "condvar", "sigwait", "poll"};
+    for (long i = 0; i < (long)(sizeof helpers / sizeof *helpers); i++)
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT " FORKSAFE_MODE=abort", .run = helped,
+                                  .number = i},
+                "helped-by-%s", helpers[i]);
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT " FORKSAFE_MODE=abort", .run = cancel},
+            "cancelled");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT " FORKSAFE_MODE=abort", .run = cancel,
+                              .number = LATE},
+            "cancelled-late");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT " FORKSAFE_MODE=abort", .run = limited},
+            "limited");
+}
