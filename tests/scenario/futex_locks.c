@@ -549,11 +549,11 @@ void scn_cases(void)
                 "%s-off", kind->name);
     }
     for (size_t i = 0; i < sizeof waits / sizeof *waits; i++) {
-        static const char *const told = "once:child hangs in futex 0x[0-9a-f]+ \\(unknown\\) ;; " SCN_NEVER_TAKES;
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = told, .run = endless,
+        static const char *const says = "once:child hangs in futex 0x[0-9a-f]+ \\(unknown\\) ;; " SCN_NEVER_TAKES;
+        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = says, .run = endless,
                                   .env = "FORKSAFE_HANG_MS=200", .kind = &waits[i]},
                 "endless-%s", waits[i].name);
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = told, .run = endless,
+        scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = says, .run = endless,
                                   .env = "FORKSAFE_MODE=abort FORKSAFE_HANG_MS=200", .kind = &waits[i]},
                 "abort-endless-%s", waits[i].name);
         scn_add((struct scn_case){.bare = "fine", .says = SCN_NEVER_TAKES, .run = until_signal, .kind = &waits[i]},

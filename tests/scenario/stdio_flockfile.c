@@ -374,15 +374,14 @@ static void hammered(const struct scn_case *self)
     SCN_IS(try_and_give(stream), 0);
 }
 
-#define TAKEN "child took over stream 0x[0-9a-f]+ \\(flockfile\\) for .* held at fork by \\d+ \"worker\" since "
 /* --- fork() and who flushes all streams ---------------------------------------------------------------------------- */
 
 static int pipe_ends[2];
 
-static void *flush_all(void *stream)
+static void *flush_all(void *unused)
 {
     SCN_CHECK(fflush(NULL) == 0);
-    return stream;
+    return unused;
 }
 
 static void *read_late(void *unused)
@@ -403,10 +402,10 @@ static void flusher(const struct scn_case *self)
     (void)self;
     static char bytes[1 << 17];
     SCN_CHECK(pipe(pipe_ends) == 0);
-    FILE *stream = fdopen(pipe_ends[1], "w");
-    setvbuf(stream, NULL, _IOFBF, 1 << 18);
-    fwrite(bytes, 1, sizeof bytes, stream);
-    const pthread_t thread = scn_start(flush_all, stream);
+    FILE *full = fdopen(pipe_ends[1], "w");
+    setvbuf(full, NULL, _IOFBF, 1 << 18);
+    fwrite(bytes, 1, sizeof bytes, full);
+    const pthread_t thread = scn_start(flush_all, full);
     int filled = 0;
     while (ioctl(pipe_ends[0], FIONREAD, &filled) == 0 && filled < 1 << 16)
         sched_yield();
@@ -419,6 +418,7 @@ static void flusher(const struct scn_case *self)
     scn_join(reader);
 }
 
+#define TAKEN "child took over stream 0x[0-9a-f]+ \\(flockfile\\) for .* held at fork by \\d+ \"worker\" since "
 #define WOULD_HANG "child would hang on stream 0x[0-9a-f]+ \\(flockfile\\) for .* held at fork by \\d+ \"worker\""
 
 void scn_cases(void)
