@@ -300,7 +300,9 @@ static void beside_timers(const struct scn_case *self)
         const struct itimerval often = {.it_interval = {.tv_usec = 2000}, .it_value = {.tv_usec = 2000}};
         const struct sigaction action = {.sa_handler = tick};
         struct sigaction found;
-        sigset_t before, after;
+        sigset_t before, after; /* libc fills in the part that the kernel knows */
+        sigemptyset(&before);
+        sigemptyset(&after);
         SCN_CHECK(sigaction(SIGVTALRM, &action, NULL) == 0 && sigaction(SIGRTMIN, &action, NULL) == 0);
         SCN_CHECK(sigaction(SIGPROF, &action, NULL) == 0 && setitimer(ITIMER_PROF, &often, NULL) == 0);
         sigprocmask(SIG_SETMASK, NULL, &before);
