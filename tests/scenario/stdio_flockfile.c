@@ -6,7 +6,6 @@
 #include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 
 enum stream { ORDINARY, BYCALLER, MEMORY, STREAMS };
 static const char *const names[STREAMS] = {"file", "bycaller", "memstream"};
@@ -379,8 +378,11 @@ static void hammered(const struct scn_case *self)
 
 static int pipe_ends[2];
 
+static atomic_int flusher_tid;
+
 static void *flush_all(void *stream)
 {
+    atomic_store(&flusher_tid, (int)gettid());
     SCN_CHECK(fflush(NULL) == 0);
     return stream;
 }
@@ -407,9 +409,9 @@ static void flusher(const struct scn_case *self)
     setvbuf(stream, NULL, _IOFBF, 1 << 18);
     fwrite(bytes, 1, sizeof bytes, stream);
     const pthread_t thread = scn_start(flush_all, stream);
-    int filled = 0;
-    while (ioctl(pipe_ends[0], FIONREAD, &filled) == 0 && filled < 1 << 16)
+    while (atomic_load(&flusher_tid) == 0)
         sched_yield();
+    scn_await_asleep(atomic_load(&flusher_tid), NULL);
     const pthread_t reader = scn_start(read_late, NULL);
     const pid_t child = fork();
     if (child == 0)
