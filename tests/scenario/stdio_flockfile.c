@@ -403,10 +403,10 @@ static void *read_late(void *unused)
 static void flusher(const struct scn_case *self)
 {
     (void)self;
-    static char bytes[1 << 17];
+    static char bytes[1 << 17], buffer[1 << 18]; /* more than a pipe holds, and room for it */
     SCN_CHECK(pipe(pipe_ends) == 0);
     FILE *stream = fdopen(pipe_ends[1], "w");
-    setvbuf(stream, NULL, _IOFBF, 1 << 18);
+    setvbuf(stream, buffer, _IOFBF, sizeof buffer);
     fwrite(bytes, 1, sizeof bytes, stream);
     const pthread_t thread = scn_start(flush_all, stream);
     while (atomic_load(&flusher_tid) == 0)
