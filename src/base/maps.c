@@ -6,13 +6,14 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 struct line {
     uintptr_t start, end;
     uintptr_t offset;
-    bool writable, shared;
+    bool writable, executable, shared;
     const char *path; /* "" when there is none */
 };
 
@@ -58,6 +59,7 @@ static bool parse_line(const char *at, struct line *line)
     if (strlen(at) < 4)
         return false;
     line->writable = at[1] == 'w';
+    line->executable = at[2] == 'x';
     line->shared = at[3] == 's';
     at = skip_field(at);
     line->offset = read_hex(&at);
@@ -87,41 +89,8 @@ static void follow(struct module *module, const struct line *line)
     module->end = line->end;
 }
 
-static void match(const struct line *line, const struct module *module, struct fsafe_mapping *mappings,
-                  size_t count)
+bool fsafe_maps_each(fsafe_maps_see *see, void *context)
 {
-    for (size_t i = 0; i < count; i++) {
-        struct fsafe_mapping *m = &mappings[i];
-        if (m->address == 0 || m->address < line->start || m->address >= line->end)
-            continue;
-        m->found = true;
-        m->writable = line->writable;
-        m->shared = line->shared;
-        m->base = module->base;
-        _Static_assert(sizeof m->module == sizeof module->name, "one length for a module's name");
-        memcpy(m->module, module->name, sizeof m->module);
-        if (m->path != NULL && m->module[0] != '\0') { /* "" for the memory behind a file's segments */
-            size_t length = strnlen(line->path, FSAFE_PATH_BYTES - 1);
-            memcpy(m->path, line->path, length);
-            m->path[length] = '\0';
-        }
-    }
-}
-
-bool fsafe_maps_find(struct fsafe_mapping *mappings, size_t count)
-{
-    uintptr_t last = 0; /* lines come in order: what lies behind it need not be read */
-    for (size_t i = 0; i < count; i++) {
-        if (mappings[i].address > last)
-            last = mappings[i].address;
-        mappings[i].found = false;
-        mappings[i].writable = false;
-        mappings[i].shared = false;
-        mappings[i].base = 0;
-        mappings[i].module[0] = '\0';
-        if (mappings[i].path != NULL)
-            mappings[i].path[0] = '\0';
-    }
     /* /proc/self/maps is empty once the first thread has ended. */
     int fd = fsafe_sys_open("/proc/thread-self/maps", O_RDONLY, 0);
     if (fd < 0)
@@ -152,8 +121,17 @@ bool fsafe_maps_find(struct fsafe_mapping *mappings, size_t count)
             struct line line;
             if (!cut && parse_line(buffer + begin, &line)) {
                 follow(&module, &line);
-                match(&line, &module, mappings, count);
-                past = line.start > last;
+                const struct fsafe_maps_line shown = {
+                    .start = line.start,
+                    .end = line.end,
+                    .base = module.base,
+                    .writable = line.writable,
+                    .executable = line.executable,
+                    .shared = line.shared,
+                    .path = line.path,
+                    .module = module.name,
+                };
+                past = !see(&shown, context);
             }
             cut = full;
             begin = newline != NULL ? end + 1 : filled;
@@ -163,6 +141,75 @@ bool fsafe_maps_find(struct fsafe_mapping *mappings, size_t count)
     }
     fsafe_sys_close(fd);
     return true;
+}
+
+/* What find looks for. */
+struct wanted {
+    struct fsafe_mapping *mappings;
+    size_t count;
+    uintptr_t last; /* lines come in order: what lies behind it need not be read */
+};
+
+static bool match(const struct fsafe_maps_line *line, void *context)
+{
+    const struct wanted *wanted = context;
+    for (size_t i = 0; i < wanted->count; i++) {
+        struct fsafe_mapping *m = &wanted->mappings[i];
+        if (m->address == 0 || m->address < line->start || m->address >= line->end)
+            continue;
+        m->found = true;
+        m->writable = line->writable;
+        m->shared = line->shared;
+        m->base = line->base;
+        memcpy(m->module, line->module, sizeof m->module);
+        if (m->path != NULL && m->module[0] != '\0') { /* "" for the memory behind a file's segments */
+            size_t length = strnlen(line->path, FSAFE_PATH_BYTES - 1);
+            memcpy(m->path, line->path, length);
+            m->path[length] = '\0';
+        }
+    }
+    return line->start <= wanted->last;
+}
+
+bool fsafe_maps_find(struct fsafe_mapping *mappings, size_t count)
+{
+    struct wanted wanted = {.mappings = mappings, .count = count};
+    for (size_t i = 0; i < count; i++) {
+        if (mappings[i].address > wanted.last)
+            wanted.last = mappings[i].address;
+        mappings[i].found = false;
+        mappings[i].writable = false;
+        mappings[i].shared = false;
+        mappings[i].base = 0;
+        mappings[i].module[0] = '\0';
+        if (mappings[i].path != NULL)
+            mappings[i].path[0] = '\0';
+    }
+    return fsafe_maps_each(match, &wanted);
+}
+
+/* The kernel's struct procmap_query, which its older headers lack; PROCMAP_QUERY. */
+struct query {
+    uint64_t size, flags, address, start, end, vma_flags, page_size, offset, inode;
+    uint32_t major, minor, name_bytes, build_id_bytes;
+    uint64_t name, build_id;
+};
+#define QUERY _IOWR('f', 17, struct query)
+#define QUERY_SHARED 0x8u
+
+int fsafe_maps_is_shared(uintptr_t address)
+{
+    struct query query = {.size = sizeof query, .address = address};
+    int fd = fsafe_sys_open("/proc/thread-self/maps", O_RDONLY, 0);
+    long answer = fd < 0 ? -1 : FSAFE_SYS(SYS_ioctl, fd, QUERY, &query, 0, 0, 0);
+    if (fd >= 0)
+        fsafe_sys_close(fd);
+    if (answer == 0)
+        return (query.vma_flags & QUERY_SHARED) != 0;
+    struct fsafe_mapping mapping = {.address = address};
+    if (!fsafe_maps_find(&mapping, 1) || !mapping.found)
+        return -1;
+    return mapping.shared;
 }
 
 bool fsafe_maps_probe_shared(uintptr_t address)

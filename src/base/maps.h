@@ -1,6 +1,6 @@
 /*
  * base/maps: what the kernel says is mapped at an address of this process.
- * Owns nothing. Reads /proc/self/maps with raw calls; context: any thread, slow paths only.
+ * Owns nothing. Asks /proc/self/maps with raw calls; context: any thread, slow paths only.
  */
 #ifndef FSAFE_BASE_MAPS_H
 #define FSAFE_BASE_MAPS_H
@@ -26,6 +26,27 @@ struct fsafe_mapping {
  * or without a free descriptor, and then nothing is known.
  */
 bool fsafe_maps_find(struct fsafe_mapping *mappings, size_t count);
+
+/* One mapping of the process. */
+struct fsafe_maps_line {
+    uintptr_t start, end;
+    uintptr_t base;    /* where the file it belongs to begins in memory */
+    bool writable, executable, shared;
+    const char *path;   /* "" when there is none; cut where it is very long */
+    const char *module; /* its last part, cut to fit struct fsafe_mapping; "" when it belongs to no file */
+};
+
+/* Told of each mapping, from low to high addresses, until it returns false. */
+typedef bool fsafe_maps_see(const struct fsafe_maps_line *line, void *context);
+
+/* Shows all mappings. Returns whether the kernel answered at all. */
+bool fsafe_maps_each(fsafe_maps_see *see, void *context);
+
+/*
+ * Whether the page at `address` is mapped MAP_SHARED: 1, 0 for a private page, -1 when the kernel does not tell or
+ * nothing is mapped there. The quick way to ask that alone (Linux 6.11), else as long as find.
+ */
+int fsafe_maps_is_shared(uintptr_t address);
 
 /*
  * Whether the page at `address` may be mapped MAP_SHARED, asked without /proc, for when find knows nothing. True as

@@ -2,7 +2,9 @@
 #include "config.h"
 
 #include "base/options.h"
+#include "base/text.h"
 
+#include <stdint.h>
 #include <string.h>
 
 /* Until they are read everything is zero but what a row says. */
@@ -48,56 +50,141 @@ static int index_of(const char *value, const char *words)
     }
 }
 
-static void read_choice(const char *variable, const char *value, int *field, const char *words,
-                        fsafe_options_complain *complain)
+/* The value in the environment, or "" when it is not there. */
+static char *find_value(char *const *environment, const char *variable)
 {
-    if (value == NULL || *value == '\0')
-        return;
-    int index = index_of(value, words);
-    if (index >= 0)
-        *field = index;
-    else
-        complain(variable, value, words);
+    static char none[1];
+    const char *value = fsafe_options_look_up(environment, variable);
+    return value != NULL ? (char *)(uintptr_t)value : none;
 }
 
-static void read_number(const char *variable, const char *value, unsigned *field, unsigned usual, unsigned most,
+static void refuse(const char *variable, char *value, const char *expected, const char *usual,
+                   fsafe_options_complain *complain)
+{
+    complain(variable, value, expected, usual);
+    *value = '\0';
+}
+
+static void read_choice(const char *variable, char *value, int *field, const char *words,
+                        fsafe_options_complain *complain)
+{
+    if (*value == '\0')
+        return;
+    int index = index_of(value, words);
+    if (index >= 0) {
+        *field = index;
+        return;
+    }
+    char usual[32];
+    size_t length = word_length(words);
+    memcpy(usual, words, length);
+    usual[length] = '\0';
+    refuse(variable, value, words, usual, complain);
+}
+
+static void read_number(const char *variable, char *value, unsigned *field, unsigned usual, unsigned most,
                         fsafe_options_complain *complain)
 {
     *field = usual;
-    if (value == NULL || *value == '\0')
+    if (*value == '\0')
         return;
     unsigned long number = 0;
     const char *at = value;
     for (; *at >= '0' && *at <= '9' && number <= most; at++)
         number = number * 10 + (unsigned long)(*at - '0');
-    if (*at == '\0' && number <= most)
+    if (*at == '\0' && number <= most) {
         *field = (unsigned)number;
-    else
-        complain(variable, value, "a whole number in its range");
+        return;
+    }
+    char range[64], standard[16];
+    struct fsafe_text text;
+    fsafe_text_begin(&text, range, sizeof range - 1);
+    fsafe_text_string(&text, "a whole number from 0 to ");
+    fsafe_text_decimal(&text, most);
+    range[text.length] = '\0';
+    fsafe_text_begin(&text, standard, sizeof standard - 1);
+    fsafe_text_decimal(&text, usual);
+    standard[text.length] = '\0';
+    refuse(variable, value, range, standard, complain);
 }
 
-static void read_string(const char *variable, const char *value, char *field, size_t bytes,
+static void read_string(const char *variable, char *value, char *field, size_t bytes,
                         fsafe_options_complain *complain)
 {
-    if (value == NULL)
-        return;
     if (strlen(value) < bytes)
         strcpy(field, value);
     else
-        complain(variable, value, "a shorter text");
+        refuse(variable, value, "a shorter text", "empty", complain);
+}
+
+static const char *const names[] = {
+#define FSAFE_CHOICE(variable, field, words) #variable,
+#define FSAFE_NUMBER(variable, field, usual, most) #variable,
+#define FSAFE_STRING(variable, field, bytes) #variable,
+#include "base/options.def"
+#undef FSAFE_CHOICE
+#undef FSAFE_NUMBER
+#undef FSAFE_STRING
+};
+
+/* How many letters have to be put in, taken out or changed to make one of the other. */
+static unsigned distance(const char *one, const char *other)
+{
+    enum { MOST = 40 };
+    unsigned row[MOST + 1];
+    size_t length = strnlen(other, MOST);
+    for (size_t i = 0; i <= length; i++)
+        row[i] = (unsigned)i;
+    for (unsigned n = 1; *one != '\0' && n <= MOST; one++, n++) {
+        unsigned corner = row[0];
+        row[0] = n;
+        for (size_t i = 1; i <= length; i++) {
+            unsigned best = corner + (*one != other[i - 1]);
+            corner = row[i];
+            if (row[i] + 1 < best)
+                best = row[i] + 1;
+            if (row[i - 1] + 1 < best)
+                best = row[i - 1] + 1;
+            row[i] = best;
+        }
+    }
+    return row[length];
+}
+
+/* Complains of a variable that looks like one of ours and is none. */
+static void check_name(char *entry, fsafe_options_complain *complain)
+{
+    static const char prefix[] = "FORKSAFE_";
+    char *equals = strchr(entry, '=');
+    char name[40];
+    if (strncmp(entry, prefix, sizeof prefix - 1) != 0 || equals == NULL || equals[1] == '\0')
+        return;
+    size_t length = (size_t)(equals - entry) < sizeof name ? (size_t)(equals - entry) : sizeof name - 1;
+    memcpy(name, entry, length);
+    name[length] = '\0';
+    const char *nearest = names[0];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(name, names[i]) == 0)
+            return;
+        if (distance(name, names[i]) < distance(name, nearest))
+            nearest = names[i];
+    }
+    refuse(name, equals + 1, NULL, nearest, complain);
 }
 
 void fsafe_options_read(char *const *environment, fsafe_options_complain *complain)
 {
     memset(&fsafe_options, 0, sizeof fsafe_options);
 #define FSAFE_CHOICE(variable, field, words) \
-    read_choice(#variable, fsafe_options_look_up(environment, #variable), &fsafe_options.field, words, complain);
+    read_choice(#variable, find_value(environment, #variable), &fsafe_options.field, words, complain);
 #define FSAFE_NUMBER(variable, field, usual, most) \
-    read_number(#variable, fsafe_options_look_up(environment, #variable), &fsafe_options.field, usual, most, complain);
+    read_number(#variable, find_value(environment, #variable), &fsafe_options.field, usual, most, complain);
 #define FSAFE_STRING(variable, field, bytes) \
-    read_string(#variable, fsafe_options_look_up(environment, #variable), fsafe_options.field, bytes, complain);
+    read_string(#variable, find_value(environment, #variable), fsafe_options.field, bytes, complain);
 #include "base/options.def"
 #undef FSAFE_CHOICE
 #undef FSAFE_NUMBER
 #undef FSAFE_STRING
+    for (char *const *entry = environment; entry != NULL && *entry != NULL; entry++)
+        check_name(*entry, complain);
 }

@@ -29,12 +29,16 @@ extern struct fsafe_options fsafe_options;
  */
 const char *fsafe_options_look_up(char *const *environment, const char *variable);
 
-/* Told of each value that cannot be used; the default stands. `expected` is in plain words. */
-typedef void fsafe_options_complain(const char *variable, const char *value, const char *expected);
+/*
+ * Told of each value that cannot be used; the default stands. `expected` is in plain words, `usual` the default.
+ * `expected` NULL: there is no such variable, and `usual` is the nearest one that there is.
+ */
+typedef void fsafe_options_complain(const char *variable, const char *value, const char *expected, const char *usual);
 
 /*
  * Reads the settings from `environment` (the vector given to the process: libc's own `environ` is still
- * empty in our constructor). Strings are copied: programs write their title over that memory.
+ * empty in our constructor). Strings are copied: programs write their title over that memory. Where a value was
+ * complained of it is emptied in `environment`, so that no program that is started from here complains again.
  * Context: start-up.
  */
 void fsafe_options_read(char *const *environment, fsafe_options_complain *complain);

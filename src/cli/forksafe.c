@@ -1,5 +1,5 @@
 /*
- * forksafe: start a program under libforksafe.
+ * forksafe: start a program under libforksafe; and the verbs that tell what the library, or a hang, says.
  *
  * Sets LD_PRELOAD and the library's settings in the environment, then becomes the command: no process, no file
  * descriptor and no word of output remains. Nothing here is linked with the library.
@@ -9,6 +9,7 @@
  */
 #include "config.h"
 
+#include "cli/cli.h"
 #include "cli/target.h"
 
 #include <errno.h>
@@ -43,7 +44,7 @@ static const struct {
 #undef FSAFE_STRING
 };
 
-__attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...)
+_Noreturn void fsafe_cli_fail(const char *format, ...)
 {
     va_list args;
     fputs("forksafe: ", stderr);
@@ -54,24 +55,32 @@ __attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *for
     exit(EXIT_OURS);
 }
 
-__attribute__((noreturn)) static void fail_usage(void)
+_Noreturn void fsafe_cli_fail_usage(const char *verb, const char *format, ...)
 {
-    fputs("Try 'forksafe --help' for more information.\n", stderr);
+    va_list args;
+    fputs("forksafe: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "\nTry 'forksafe%s%s --help' for more information.\n", *verb == '\0' ? "" : " ", verb);
     exit(EXIT_OURS);
 }
 
-/* Prints to stdout and ends: a --help into a full disk has failed. */
-__attribute__((noreturn)) static void print_and_exit(const char *text)
+_Noreturn void fsafe_cli_print_and_exit(const char *text)
 {
     if (fputs(text, stdout) == EOF || fflush(stdout) == EOF)
-        fail("cannot write: %s", strerror(errno));
+        fsafe_cli_fail("cannot write: %s", strerror(errno));
     exit(EXIT_SUCCESS);
 }
 
 static const char help[] =
-    "Usage: forksafe [OPTION]... COMMAND [ARG]...\n"
+    "Usage: forksafe [run] [OPTION]... [--] COMMAND [ARG]...\n"
+    "  or:  forksafe explain [FILE]...\n"
+    "  or:  forksafe check PID\n"
     "Run COMMAND under libforksafe: its forked children do not hang on locks held by\n"
-    "threads that only the parent has.\n"
+    "threads that only the parent has. explain: the source behind what the library\n"
+    "wrote. check: whether a process hangs because of a fork, and on which lock.\n"
+    "A COMMAND with the name of a verb is started by 'forksafe run'.\n"
     "\n"
     "      --mode=MODE  what to do when a child would hang on such a lock:\n"
     "                     repair  give the lock to the child and say so (default)\n"
@@ -80,12 +89,19 @@ static const char help[] =
     "                     off     nothing\n"
     "      --log=FILE   append the lines to FILE instead of standard error; %p in FILE\n"
     "                     stands for the process id\n"
+    "      --format=FORM  text (default) or json, one object a line\n"
+    "      --drain-ms=N   how long a fork may wait for threads in locks and in libc\n"
+    "      --frames=N     how many callers of a place to name (4)\n"
+    "      --summary    totals of the whole process tree when its first process ends\n"
     "      --verbose    also say which programs and children are protected\n"
-    "      --help       display this help and exit\n"
+    "  -h, --help       display this help and exit\n"
     "      --version    output version information and exit\n"
     "\n"
-    "The options set FORKSAFE_MODE, FORKSAFE_LOG and FORKSAFE_VERBOSE, which can be set\n"
-    "directly as well.\n"
+    "The options set the variables of libforksafe(7), which can be set directly as well.\n"
+    "\n"
+    "Examples:\n"
+    "  forksafe run --log=/tmp/log -- gunicorn --preload app:app\n"
+    "  forksafe explain /tmp/log\n"
     "\n"
     "Exit status: 125 if forksafe itself fails, 126 if COMMAND is found but cannot be\n"
     "run, 127 if it cannot be found, otherwise the exit status of COMMAND.\n";
@@ -93,7 +109,7 @@ static const char help[] =
 static void set_variable(const char *name, const char *value)
 {
     if (setenv(name, value, 1) != 0)
-        fail("cannot set %s: %s", name, strerror(errno));
+        fsafe_cli_fail("cannot set %s: %s", name, strerror(errno));
 }
 
 static bool is_among(const char *value, const char *words)
@@ -114,8 +130,7 @@ static void set_choice(const char *variable, const char *value)
 {
     for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
         if (strcmp(choices[i].variable, variable) == 0 && !is_among(value, choices[i].words)) {
-            fprintf(stderr, "forksafe: '%s' is none of %s\n", value, choices[i].words);
-            fail_usage();
+            fsafe_cli_fail_usage("", "'%s' is none of %s", value, choices[i].words);
         }
     }
     set_variable(variable, value);
@@ -155,7 +170,7 @@ static void find_library(char path[PATH_MAX])
             return;
     }
     if (!is_library(path, FSAFE_LIBDIR, "/" LIBRARY))
-        fail("cannot read %s: %s", path, strerror(errno));
+        fsafe_cli_fail("cannot read %s: %s", path, strerror(errno));
 }
 
 /* Is this entry of LD_PRELOAD some libforksafe? Two of them in one process would both wrap the same calls. */
@@ -172,7 +187,7 @@ static void set_preload(const char *library)
     char *others = strdup(before != NULL ? before : "");
     char *preload = malloc(strlen(library) + strlen(before != NULL ? before : "") + 2);
     if (others == NULL || preload == NULL)
-        fail("%s", strerror(errno));
+        fsafe_cli_fail("%s", strerror(errno));
     char *rest, *end = stpcpy(preload, library);
     for (char *entry = strtok_r(others, PRELOAD_SEPARATORS, &rest); entry != NULL;
          entry = strtok_r(NULL, PRELOAD_SEPARATORS, &rest))
@@ -183,19 +198,51 @@ static void set_preload(const char *library)
     free(others);
 }
 
+/* A whole number, in the range that the library takes. */
+static void set_number(const char *variable, const char *value)
+{
+    static const struct {
+        const char *variable;
+        unsigned long most;
+    } numbers[] = {
+#define FSAFE_CHOICE(variable, field, words)
+#define FSAFE_NUMBER(variable, field, usual, most) {#variable, most},
+#define FSAFE_STRING(variable, field, bytes)
+#include "base/options.def"
+#undef FSAFE_CHOICE
+#undef FSAFE_NUMBER
+#undef FSAFE_STRING
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        char *end;
+        errno = 0;
+        if (strcmp(numbers[i].variable, variable) == 0 &&
+            (strspn(value, "0123456789") == 0 || strtoul(value, &end, 10) > numbers[i].most || errno != 0 ||
+             *end != '\0'))
+            fsafe_cli_fail_usage("", "'%s' is not a whole number from 0 to %lu", value, numbers[i].most);
+    }
+    set_variable(variable, value);
+}
+
 static void parse_options(int argc, char **argv)
 {
-    enum { OPT_MODE = UCHAR_MAX + 1, OPT_LOG, OPT_VERBOSE, OPT_HELP, OPT_VERSION };
+    enum {
+        OPT_MODE = UCHAR_MAX + 1, OPT_LOG, OPT_FORMAT, OPT_DRAIN, OPT_FRAMES, OPT_SUMMARY, OPT_VERBOSE, OPT_VERSION
+    };
     static const struct option options[] = {
         {"mode", required_argument, NULL, OPT_MODE},
         {"log", required_argument, NULL, OPT_LOG},
+        {"format", required_argument, NULL, OPT_FORMAT},
+        {"drain-ms", required_argument, NULL, OPT_DRAIN},
+        {"frames", required_argument, NULL, OPT_FRAMES},
+        {"summary", no_argument, NULL, OPT_SUMMARY},
         {"verbose", no_argument, NULL, OPT_VERBOSE},
-        {"help", no_argument, NULL, OPT_HELP},
+        {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, OPT_VERSION},
         {NULL, 0, NULL, 0},
     };
     int option;
-    while ((option = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
         switch (option) {
         case OPT_MODE:
             set_choice("FORKSAFE_MODE", optarg);
@@ -203,30 +250,49 @@ static void parse_options(int argc, char **argv)
         case OPT_LOG:
             set_variable("FORKSAFE_LOG", optarg);
             break;
+        case OPT_FORMAT:
+            set_choice("FORKSAFE_FORMAT", optarg);
+            break;
+        case OPT_DRAIN:
+            set_number("FORKSAFE_DRAIN_MS", optarg);
+            break;
+        case OPT_FRAMES:
+            set_number("FORKSAFE_FRAMES", optarg);
+            break;
+        case OPT_SUMMARY:
+            set_choice("FORKSAFE_SUMMARY", "1");
+            break;
         case OPT_VERBOSE:
             set_choice("FORKSAFE_VERBOSE", "1");
             break;
-        case OPT_HELP:
-            print_and_exit(help);
+        case 'h':
+            fsafe_cli_print_and_exit(help);
         case OPT_VERSION:
-            print_and_exit("forksafe (" PACKAGE_NAME ") " PACKAGE_VERSION "\n");
+            fsafe_cli_print_and_exit("forksafe (" PACKAGE_NAME ") " PACKAGE_VERSION "\n");
         default:
-            fail_usage();
+            fputs("Try 'forksafe --help' for more information.\n", stderr);
+            exit(EXIT_OURS);
         }
     }
-    if (optind == argc) {
-        fputs("forksafe: which command?\n", stderr);
-        fail_usage();
-    }
+    if (optind == argc)
+        fsafe_cli_fail_usage("", "which command?");
 }
 
 int main(int argc, char **argv)
 {
     char library[PATH_MAX];
+    if (argc > 1 && strcmp(argv[1], "explain") == 0)
+        return fsafe_cli_explain(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "check") == 0)
+        return fsafe_cli_check(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "run") == 0) {
+        argc--;
+        argv++;
+    }
     parse_options(argc, argv);
     find_library(library);
     if (strpbrk(library, PRELOAD_SEPARATORS) != NULL)
-        fail("LD_PRELOAD cannot name '%s': it has a space or colon in it", library);
+        fsafe_cli_fail("LD_PRELOAD cannot name '%s': it has a space or colon in it", library);
     const char *objection = fsafe_target_objection(argv[optind], library);
     if (objection != NULL) /* another loader may even end a program that is told to load the library */
         fprintf(stderr, "forksafe: '%s' %s: it runs unprotected\n", argv[optind], objection);

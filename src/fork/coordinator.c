@@ -17,6 +17,7 @@
 #include "repair/stdio.h"
 #include "repair/takeover.h"
 #include "report/report.h"
+#include "report/tally.h"
 #include "track/gate.h"
 
 static _Atomic unsigned long fork_count FSAFE_FORK_STATE;
@@ -28,6 +29,7 @@ static struct fsafe_thread *enter_fork(void)
     if (self != NULL) {
         fsafe_thread_forget_left(self, self->fork_frame);
         self->forks++;
+        fsafe_tally_add(FSAFE_TOTAL_FORKS, 1);
         self->fork_number = atomic_fetch_add_explicit(&fork_count, 1, memory_order_relaxed) + 1;
     }
     return self;
@@ -37,6 +39,16 @@ static void leave_fork(struct fsafe_thread *self)
 {
     if (self->forks > 0)
         self->forks--;
+}
+
+/* A drain that finds nobody inside is quicker. */
+enum { WORTH_COUNTING_US = 50 };
+
+static uint64_t now_us(void)
+{
+    struct timespec now;
+    return clock_gettime(CLOCK_MONOTONIC, &now) != 0 ? 0
+                                                     : (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 /*
@@ -49,7 +61,13 @@ static void close_gate(struct fsafe_thread *self)
     if (self->gate_closed_by != 0)
         return;
     self->gate_closed_by = self->forks;
+    uint64_t before_us = now_us();
     fsafe_drain_begin(self);
+    uint64_t took_us = now_us() - before_us;
+    if (took_us >= WORTH_COUNTING_US) {
+        fsafe_tally_add(FSAFE_TOTAL_DRAINED, 1);
+        fsafe_tally_raise(FSAFE_TOTAL_DRAIN_US, took_us);
+    }
     self->gate_closed_by = self->has_turn ? self->forks : 0;
     fsafe_loading_prepare(self);
 }

@@ -234,7 +234,7 @@ static bool wait_until_empty(struct drain *drain)
     uint64_t begin = now_us() - drain->begun_us, slice_end = begin + SLICE_US, last_end = begin + STARVED_SLICE_US;
     enum fsafe_where worst;
     unsigned inside;
-    for (unsigned round = 0; (inside = count_inside(drain, &worst)) != 0; round++) { /* model: look */
+    for (unsigned round = 0; (inside = count_inside(drain, &worst)) != 0; round++) {
         uint64_t waited = now_us() - drain->begun_us;
         if (inside < drain->fewest) {
             drain->fewest = inside;
@@ -242,7 +242,7 @@ static bool wait_until_empty(struct drain *drain)
             drain->waiting_looks = 0;
         }
         if (is_enough(drain, worst, waited)) {
-            give_up_on_all(drain); /* model: give up */
+            give_up_on_all(drain);
             return true;
         }
         if (waited >= slice_end && waited < drain->starved_until_us && slice_end < last_end) {

@@ -50,6 +50,32 @@ static inline struct fsafe_rwlock_state fsafe_layout_rwlock_look(const pthread_r
     };
 }
 
+/*
+ * With none of the three flags no writer has it or is about to, whatever the preference, and no reader sleeps: readers
+ * come and go by their number alone. libc has to say that there are too many.
+ */
+static inline bool fsafe_layout_rwlock_read(pthread_rwlock_t *rwlock)
+{
+    const unsigned flags = FSAFE_GLIBC_WRITE_PHASE | FSAFE_GLIBC_WRITE_LOCKED | FSAFE_GLIBC_READERS_WAIT;
+    unsigned seen = __atomic_load_n(&rwlock->__data.__readers, __ATOMIC_RELAXED);
+    while ((seen & (flags | 1u << 31)) == 0)
+        if (__atomic_compare_exchange_n(&rwlock->__data.__readers, &seen, seen + (1u << FSAFE_GLIBC_READERS), true,
+                                        __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+static inline bool fsafe_layout_rwlock_unread(pthread_rwlock_t *rwlock)
+{
+    const unsigned flags = FSAFE_GLIBC_WRITE_PHASE | FSAFE_GLIBC_WRITE_LOCKED | FSAFE_GLIBC_READERS_WAIT;
+    unsigned seen = __atomic_load_n(&rwlock->__data.__readers, __ATOMIC_RELAXED);
+    while ((seen & flags) == 0 && seen != 0)
+        if (__atomic_compare_exchange_n(&rwlock->__data.__readers, &seen, seen - (1u << FSAFE_GLIBC_READERS), true,
+                                        __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
 static inline void fsafe_layout_rwlock_set_writer(pthread_rwlock_t *rwlock, int owner)
 {
     __atomic_store_n(&rwlock->__data.__cur_writer, owner, __ATOMIC_RELAXED);

@@ -124,13 +124,20 @@ static bool rwlock_holds(int preference, int owner)
         return false;
     if (libc.rwlock_rdlock(&rwlock) != 0 || libc.rwlock_rdlock(&rwlock) != 0 || !rwlock_is(&rwlock, 2, false, 0))
         return false;
+    /* Our hold for reading is libc's and the other way round, to the last byte. */
+    pthread_rwlock_t bytes = rwlock;
+    if (!fsafe_layout_rwlock_unread(&rwlock) || libc.rwlock_rdlock(&rwlock) != 0 ||
+        memcmp(&rwlock, &bytes, sizeof rwlock) != 0 || libc.rwlock_unlock(&rwlock) != 0 ||
+        !fsafe_layout_rwlock_read(&rwlock) || memcmp(&rwlock, &bytes, sizeof rwlock) != 0)
+        return false;
     struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(&rwlock);
     if (!fsafe_layout_rwlock_dismiss(&rwlock, &state, 1, false) || !rwlock_is(&rwlock, 1, false, 0) ||
         libc.rwlock_trywrlock(&rwlock) != EBUSY || libc.rwlock_unlock(&rwlock) != 0 ||
         !rwlock_is(&rwlock, 0, false, 0))
         return false;
     if (libc.rwlock_wrlock(&rwlock) != 0 || !rwlock_is(&rwlock, 0, true, owner) ||
-        !fsafe_layout_rwlock_look(&rwlock).is_write_phase || libc.rwlock_rdlock(&rwlock) != EDEADLK)
+        !fsafe_layout_rwlock_look(&rwlock).is_write_phase || libc.rwlock_rdlock(&rwlock) != EDEADLK ||
+        fsafe_layout_rwlock_read(&rwlock) || fsafe_layout_rwlock_unread(&rwlock))
         return false;
     fsafe_layout_rwlock_make_free(&rwlock, 0);
     if (libc.rwlock_tryrdlock(&rwlock) != 0 || libc.rwlock_unlock(&rwlock) != 0)
@@ -143,6 +150,24 @@ static bool rwlock_holds(int preference, int owner)
         libc.rwlock_init(&rwlock, &attributes) != 0)
         return false;
     return !fsafe_layout_rwlock_is_private(&rwlock) && libc.rwlock_destroy(&rwlock) == 0;
+}
+
+/* What a spin lock's word says when it is free and taken, and that libc goes on from what we write. */
+static bool learn_spin(void)
+{
+    pthread_spinlock_t spin, taken;
+    if (libc.spin_init(&spin, PTHREAD_PROCESS_PRIVATE) != 0)
+        return false;
+    fsafe_layout.spin_free = spin;
+    if (libc.spin_lock(&spin) != 0)
+        return false;
+    taken = spin;
+    fsafe_layout.spin_taken = taken;
+    if (taken == fsafe_layout.spin_free || fsafe_layout_spin_try(&spin) || libc.spin_unlock(&spin) != 0 ||
+        spin != fsafe_layout.spin_free || !fsafe_layout_spin_try(&spin) || libc.spin_trylock(&spin) != EBUSY)
+        return false;
+    fsafe_layout_spin_unlock(&spin);
+    return libc.spin_trylock(&spin) == 0 && spin == taken && libc.spin_unlock(&spin) == 0;
 }
 
 #ifdef __LP64__
@@ -210,6 +235,7 @@ void fsafe_layout_self_test(const struct fsafe_layout_calls *calls)
     fsafe_layout = (struct fsafe_layout){.in_place = -1};
     int owner = fsafe_layout_probe_owner();
     fsafe_layout_cond_self_test();
+    fsafe_layout.spin_in_place = learn_spin();
     bool bytes = owner == fsafe_sys_gettid();
     for (size_t i = 0; bytes && i < sizeof types / sizeof *types; i++)
         bytes = bytes_hold(types[i], owner);

@@ -254,6 +254,19 @@ static inline bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, 
     return fresh->flags > 0 && (fsafe_fresh_word(condvar, fresh->flags - 1) & 3) != 0;
 }
 
+/* One word; what it says differs from machine to machine, so the self-test asks libc. */
+static inline bool fsafe_layout_spin_try(pthread_spinlock_t *spin)
+{
+    int free_word = fsafe_layout.spin_free;
+    return __atomic_compare_exchange_n(spin, &free_word, fsafe_layout.spin_taken, false, __ATOMIC_ACQUIRE,
+                                       __ATOMIC_RELAXED);
+}
+
+static inline void fsafe_layout_spin_unlock(pthread_spinlock_t *spin)
+{
+    __atomic_store_n(spin, fsafe_layout.spin_free, __ATOMIC_RELEASE);
+}
+
 /* struct new_sem: with 64-bit atomics value and waiters share one word; without, value is shifted by one. */
 #if defined(__LP64__)
 

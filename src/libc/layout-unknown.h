@@ -195,6 +195,29 @@ static inline bool fsafe_layout_rwlock_dismiss(pthread_rwlock_t *rwlock, const s
     return true;
 }
 
+static inline bool fsafe_layout_spin_try(pthread_spinlock_t *spin)
+{
+    (void)spin;
+    return false;
+}
+
+static inline void fsafe_layout_spin_unlock(pthread_spinlock_t *spin)
+{
+    (void)spin;
+}
+
+static inline bool fsafe_layout_rwlock_read(pthread_rwlock_t *rwlock)
+{
+    (void)rwlock;
+    return false;
+}
+
+static inline bool fsafe_layout_rwlock_unread(pthread_rwlock_t *rwlock)
+{
+    (void)rwlock;
+    return false;
+}
+
 static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
 {
     (void)s;

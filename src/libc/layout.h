@@ -82,7 +82,9 @@ struct fsafe_layout {
     bool sem_bytes;   /* the semaphore's value and spare bytes are where we think: it may be taken and posted in place */
     /* Flags of the mutexes that are locked in place, or a value that none has: one compare on the fast path. */
     int in_place;
-    bool cond_in_place; /* so may a signal or broadcast that nobody waits for */
+    bool spin_in_place; /* a spin lock may be taken and released in place: by these two values */
+    int spin_free, spin_taken;
+    bool cond_in_place; /* a signal or broadcast that nobody waits for may be done in place */
 };
 extern struct fsafe_layout fsafe_layout;
 
@@ -102,6 +104,10 @@ struct fsafe_layout_calls {
     __typeof__(pthread_rwlock_wrlock) *rwlock_wrlock;
     __typeof__(pthread_rwlock_trywrlock) *rwlock_trywrlock;
     __typeof__(pthread_rwlock_unlock) *rwlock_unlock;
+    __typeof__(pthread_spin_init) *spin_init;
+    __typeof__(pthread_spin_lock) *spin_lock;
+    __typeof__(pthread_spin_trylock) *spin_trylock;
+    __typeof__(pthread_spin_unlock) *spin_unlock;
     __typeof__(sem_init) *sem_init;
     __typeof__(sem_destroy) *sem_destroy;
     __typeof__(sem_trywait) *sem_trywait;
@@ -202,6 +208,10 @@ bool fsafe_layout_thread_may_be(pthread_t thread);
  *   int fsafe_layout_rwlock_writer(const pthread_rwlock_t *l)
  *       who holds it for writing; see the state.
  *   struct fsafe_rwlock_state fsafe_layout_rwlock_look(const pthread_rwlock_t *l)
+ *   bool fsafe_layout_rwlock_read(pthread_rwlock_t *l)
+ *       holds it for reading where that needs no more than one more reader; false, nothing changed: ask libc.
+ *   bool fsafe_layout_rwlock_unread(pthread_rwlock_t *l)
+ *       the caller holds it for reading: the same the other way round.
  *   void fsafe_layout_rwlock_set_writer(pthread_rwlock_t *l, int owner)
  *       for the thread that holds it for writing.
  *   void fsafe_layout_rwlock_make_free(pthread_rwlock_t *l, unsigned readers)
@@ -214,6 +224,11 @@ bool fsafe_layout_thread_may_be(pthread_t thread);
  *                                    bool writer)
  *       so many readers fewer, and no writer that waits for readers; false when the word is not as `seen` any more.
  *       Other threads may be taking and releasing it, but none waits in it.
+ *
+ * for spin locks, where spin_in_place:
+ *
+ *   bool fsafe_layout_spin_try(pthread_spinlock_t *l)
+ *   void fsafe_layout_spin_unlock(pthread_spinlock_t *l)
  *
  * and for semaphores:
  *

@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include "base/sys.h"
+#include "base/window.h"
 #include "libc/modules.h"
 
 #include <elf.h>
@@ -23,44 +24,20 @@ static uintptr_t relocated(uintptr_t address, uintptr_t base)
     return address < base ? base + address : address;
 }
 
-/* A stretch of memory, copied out: each copy is a system call. */
-struct window {
-    uintptr_t from;
-    size_t bytes;
-    char copy[1024];
-};
-
-static bool look(struct window *window, uintptr_t from, void *into, size_t bytes)
-{
-    if (from - window->from > window->bytes || window->bytes - (from - window->from) < bytes) {
-        window->from = from;
-        /* What is asked for may be the end of what is mapped: take less and less. */
-        for (window->bytes = sizeof window->copy; !fsafe_sys_peek(from, window->copy, window->bytes);) {
-            if (window->bytes == bytes) {
-                window->bytes = 0;
-                return false;
-            }
-            window->bytes = window->bytes / 2 > bytes ? window->bytes / 2 : bytes;
-        }
-    }
-    memcpy(into, window->copy + (from - window->from), bytes);
-    return true;
-}
-
 /* The number of symbols is one more than the last one in the GNU hash table's longest chain. */
-static size_t count_by_gnu_hash(struct window *window, uintptr_t table)
+static size_t count_by_gnu_hash(struct fsafe_window *window, uintptr_t table)
 {
     struct {
         uint32_t buckets, first, bloom_words, shift;
     } header;
-    if (!look(window, table, &header, sizeof header))
+    if (!fsafe_window_read(window, table, &header, sizeof header))
         return 0;
     uintptr_t buckets = table + sizeof header + header.bloom_words * sizeof(ElfW(Addr));
     uintptr_t chains = buckets + header.buckets * sizeof(uint32_t);
     uint32_t last = 0;
     for (uint32_t i = 0; i < header.buckets; i++) {
         uint32_t first;
-        if (!look(window, buckets + i * sizeof first, &first, sizeof first))
+        if (!fsafe_window_read(window, buckets + i * sizeof first, &first, sizeof first))
             return 0;
         if (first > last)
             last = first;
@@ -69,31 +46,24 @@ static size_t count_by_gnu_hash(struct window *window, uintptr_t table)
         return header.first;
     for (;; last++) {
         uint32_t hash;
-        if (!look(window, chains + (last - header.first) * sizeof hash, &hash, sizeof hash))
+        if (!fsafe_window_read(window, chains + (last - header.first) * sizeof hash, &hash, sizeof hash))
             return 0;
         if (hash & 1)
             return last + 1;
     }
 }
 
-/* What the program headers of the file that is mapped at `base` say. */
-struct headers {
-    uintptr_t bias;    /* what to add to an address in the file's tables */
-    uintptr_t dynamic; /* 0: none */
-    uintptr_t notes, notes_end;
-};
-
-static bool read_headers(struct window *window, uintptr_t base, struct headers *headers)
+bool fsafe_modules_headers(struct fsafe_window *window, uintptr_t base, struct fsafe_headers *headers)
 {
     ElfW(Ehdr) elf;
-    if (!look(window, base, &elf, sizeof elf) || memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0 ||
+    if (!fsafe_window_read(window, base, &elf, sizeof elf) || memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0 ||
         elf.e_phentsize != sizeof(ElfW(Phdr)))
         return false;
     memset(headers, 0, sizeof *headers);
     bool biased = false;
     for (unsigned i = 0; i < elf.e_phnum; i++) {
         ElfW(Phdr) segment;
-        if (!look(window, base + elf.e_phoff + i * sizeof segment, &segment, sizeof segment))
+        if (!fsafe_window_read(window, base + elf.e_phoff + i * sizeof segment, &segment, sizeof segment))
             return false;
         if (segment.p_type == PT_LOAD && !biased) {
             headers->bias = base - (segment.p_vaddr - segment.p_offset);
@@ -101,6 +71,8 @@ static bool read_headers(struct window *window, uintptr_t base, struct headers *
         }
         if (segment.p_type == PT_DYNAMIC)
             headers->dynamic = segment.p_vaddr;
+        if (segment.p_type == PT_GNU_EH_FRAME)
+            headers->unwind = segment.p_vaddr;
         /* There may be several; the one with the build-id comes alone or last. */
         if (segment.p_type == PT_NOTE && segment.p_align <= 4) {
             headers->notes = segment.p_vaddr;
@@ -110,17 +82,17 @@ static bool read_headers(struct window *window, uintptr_t base, struct headers *
     return biased;
 }
 
-static bool find_tables(struct window *window, uintptr_t base, uintptr_t *bias, struct tables *tables)
+static bool find_tables(struct fsafe_window *window, uintptr_t base, uintptr_t *bias, struct tables *tables)
 {
-    struct headers headers;
-    if (!read_headers(window, base, &headers) || headers.dynamic == 0)
+    struct fsafe_headers headers;
+    if (!fsafe_modules_headers(window, base, &headers) || headers.dynamic == 0)
         return false;
     *bias = headers.bias;
     memset(tables, 0, sizeof *tables);
     uintptr_t hash = 0;
     for (uintptr_t at = headers.dynamic + headers.bias;; at += sizeof(ElfW(Dyn))) {
         ElfW(Dyn) entry;
-        if (!look(window, at, &entry, sizeof entry))
+        if (!fsafe_window_read(window, at, &entry, sizeof entry))
             return false;
         if (entry.d_tag == DT_NULL)
             break;
@@ -135,7 +107,7 @@ static bool find_tables(struct window *window, uintptr_t base, uintptr_t *bias, 
             hash = address;
     }
     uint32_t sizes[2]; /* of a SysV hash table: buckets, symbols */
-    if (hash != 0 && look(window, hash, sizes, sizeof sizes))
+    if (hash != 0 && fsafe_window_read(window, hash, sizes, sizeof sizes))
         tables->count = sizes[1];
     else if (tables->gnu_hash != 0)
         tables->count = count_by_gnu_hash(window, tables->gnu_hash);
@@ -153,13 +125,13 @@ bool fsafe_modules_symbol(const struct fsafe_mapping *mapping, char *name, size_
 {
     uintptr_t bias = 0;
     struct tables tables;
-    struct window window = {.bytes = 0};
+    struct fsafe_window window = {.bytes = 0};
     if (mapping->module[0] == '\0' || !find_tables(&window, mapping->base, &bias, &tables))
         return false;
     uintptr_t wanted = mapping->address - bias;
     for (size_t i = 0; i < tables.count; i++) {
         ElfW(Sym) symbol;
-        if (!look(&window, tables.symbols + i * sizeof symbol, &symbol, sizeof symbol))
+        if (!fsafe_window_read(&window, tables.symbols + i * sizeof symbol, &symbol, sizeof symbol))
             return false;
         if (!contains(&symbol, wanted))
             continue;
@@ -201,7 +173,7 @@ bool fsafe_modules_find(const struct fsafe_mapping *mapping, const char *const *
 {
     uintptr_t bias = 0;
     struct tables tables;
-    struct window window = {.bytes = 0};
+    struct fsafe_window window = {.bytes = 0};
     if (!find_tables(&window, mapping->base, &bias, &tables) || tables.gnu_hash == 0)
         return false;
     for (size_t i = 0; i < count; i++) {
@@ -257,8 +229,8 @@ static uintptr_t call_before(uintptr_t address)
 
 void fsafe_modules_place(const struct fsafe_mapping *mapping, bool called, struct fsafe_place *place)
 {
-    struct window window = {.bytes = 0};
-    struct headers headers;
+    struct fsafe_window window = {.bytes = 0};
+    struct fsafe_headers headers;
     memset(place, 0, sizeof *place);
     if (mapping->address == 0)
         return;
@@ -270,27 +242,27 @@ void fsafe_modules_place(const struct fsafe_mapping *mapping, bool called, struc
         return;
     place->base = at.base;
     memcpy(place->module, at.module, sizeof place->module);
-    place->in_module = at.address - (read_headers(&window, at.base, &headers) ? headers.bias : at.base);
+    place->in_module = at.address - (fsafe_modules_headers(&window, at.base, &headers) ? headers.bias : at.base);
     if (!fsafe_modules_symbol(&at, place->symbol, sizeof place->symbol, &place->offset))
         place->symbol[0] = '\0';
 }
 
 size_t fsafe_modules_build_id(uintptr_t base, unsigned char id[FSAFE_BUILD_ID_BYTES])
 {
-    struct window window = {.bytes = 0};
-    struct headers headers;
-    if (!read_headers(&window, base, &headers))
+    struct fsafe_window window = {.bytes = 0};
+    struct fsafe_headers headers;
+    if (!fsafe_modules_headers(&window, base, &headers))
         return 0;
     for (uintptr_t at = headers.notes + headers.bias; at < headers.notes_end + headers.bias;) {
         ElfW(Nhdr) note;
         char owner[4];
-        if (!look(&window, at, &note, sizeof note))
+        if (!fsafe_window_read(&window, at, &note, sizeof note))
             return 0;
         at += sizeof note;
-        if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof owner && look(&window, at, owner, sizeof owner) &&
-            memcmp(owner, "GNU", sizeof owner) == 0) {
+        if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof owner &&
+            fsafe_window_read(&window, at, owner, sizeof owner) && memcmp(owner, "GNU", sizeof owner) == 0) {
             size_t bytes = note.n_descsz < FSAFE_BUILD_ID_BYTES ? note.n_descsz : FSAFE_BUILD_ID_BYTES;
-            return look(&window, at + sizeof owner, id, bytes) ? bytes : 0;
+            return fsafe_window_read(&window, at + sizeof owner, id, bytes) ? bytes : 0;
         }
         at += (note.n_namesz + 3u) / 4 * 4 + (note.n_descsz + 3u) / 4 * 4;
     }

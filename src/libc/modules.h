@@ -7,6 +7,7 @@
 #define FSAFE_LIBC_MODULES_H
 
 #include "base/maps.h"
+#include "base/window.h"
 
 enum { FSAFE_BUILD_ID_BYTES = 32, FSAFE_SYMBOL_BYTES = 64 };
 
@@ -32,6 +33,17 @@ void fsafe_modules_place(const struct fsafe_mapping *mapping, bool called, struc
  * inside it the address lies to `offset`. False when the module exports none there.
  */
 bool fsafe_modules_symbol(const struct fsafe_mapping *mapping, char *name, size_t bytes, uintptr_t *offset);
+
+/* What the program headers of the file that is mapped at some base say, in the file's own addresses; 0: none. */
+struct fsafe_headers {
+    uintptr_t bias;    /* what to add to such an address */
+    uintptr_t dynamic;
+    uintptr_t unwind;  /* .eh_frame_hdr */
+    uintptr_t notes, notes_end;
+};
+
+/* False when no ELF file begins at `base`. */
+bool fsafe_modules_headers(struct fsafe_window *window, uintptr_t base, struct fsafe_headers *headers);
 
 /*
  * Looks up `count` names among those that the module at `mapping->base` exports; found[i] is 0 where it has none. By

@@ -10,7 +10,11 @@
 
 #include <stddef.h>
 
-enum { SHARE = 20, SHORT_PAUSE_US = 50, LONG_PAUSE_US = 200, SHORT_PAUSES = 10, LEAST_US = 500 };
+enum { SHARE = 20, LIMIT_SHARE = 4, SHORT_PAUSE_US = 50, LONG_PAUSE_US = 200, SHORT_PAUSES = 10, PAUSE_COUNTS = 4 };
+enum { LEAST_US = 500 };
+
+/* The drain for the fork that comes next has given up: it is not begun again, see register_once_more. */
+static bool in_vain;
 
 /* Whether it has a lock: the lock is there and taken. Condition's sleeping waiters have none, see python/locks. */
 static bool holds_lock(const struct fsafe_thread *thread)
@@ -54,30 +58,43 @@ static bool is_worth_waiting(const struct fsafe_thread *self, uint64_t waited_us
     return worth;
 }
 
-/* Of those still inside. */
-static void remember_in_vain(const struct fsafe_thread *self)
+/* Whether somebody is still inside; notes on whom the drain gives up. */
+static bool remember_in_vain(const struct fsafe_thread *self)
 {
+    bool somebody = false;
     for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
         struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (thread != self && !thread->ended && fsafe_thread_generation(thread) == fsafe_lineage_generation() &&
-            thread->python_outlasted < 16 && is_inside(thread))
+        if (thread == self || thread->ended || fsafe_thread_generation(thread) != fsafe_lineage_generation() ||
+            !is_inside(thread))
+            continue;
+        somebody = true;
+        if (thread->python_outlasted < 16)
             thread->python_outlasted++;
     }
+    return somebody;
 }
 
+/*
+ * On a busy machine a pause takes long because nobody gets a processor, and then the others have not had theirs, either:
+ * so a pause counts for a few times its length at most, up to a limit for all of them.
+ */
 static void drain(const struct fsafe_thread *self)
 {
-    if (!is_worth_waiting(self, 0))
-        return;
-    uint64_t begun_ns = fsafe_gate_now_ns(), waited_us;
-    unsigned pauses = 0;
-    do {
+    uint64_t begun_ns = fsafe_gate_now_ns(), waited_us = 0;
+    uint64_t limit_ns = (uint64_t)fsafe_options.drain_ms * 1000000 / LIMIT_SHARE;
+    for (unsigned pauses = 0; is_worth_waiting(self, waited_us); pauses++) {
+        unsigned pause_us = pauses < SHORT_PAUSES ? SHORT_PAUSE_US : LONG_PAUSE_US;
+        uint64_t from_ns = fsafe_gate_now_ns();
+        if (from_ns - begun_ns > limit_ns)
+            break;
         void *state = fsafe_python.PyEval_SaveThread();
-        fsafe_sys_pause_us(pauses++ < SHORT_PAUSES ? SHORT_PAUSE_US : LONG_PAUSE_US);
+        fsafe_sys_pause_us(pause_us);
         fsafe_python.PyEval_RestoreThread(state);
-        waited_us = (fsafe_gate_now_ns() - begun_ns) / 1000;
-    } while (is_worth_waiting(self, waited_us));
-    remember_in_vain(self);
+        uint64_t took_us = (fsafe_gate_now_ns() - from_ns) / 1000;
+        waited_us += took_us < PAUSE_COUNTS * pause_us ? took_us : PAUSE_COUNTS * pause_us;
+    }
+    if (waited_us != 0)
+        in_vain = remember_in_vain(self);
 }
 
 static void register_once_more(void);
@@ -86,7 +103,7 @@ static struct fsafe_object *before_fork(struct fsafe_object *module, struct fsaf
 {
     (void)module, (void)arguments;
     struct fsafe_thread *self = fsafe_thread_join();
-    if (self != NULL && fsafe_python_is_started() && fsafe_python_has_gil())
+    if (self != NULL && !in_vain && fsafe_python_is_started() && fsafe_python_has_gil())
         drain(self);
     register_once_more();
     struct fsafe_object *none = fsafe_python._Py_NoneStruct;
@@ -153,4 +170,9 @@ void fsafe_python_drain_start(void)
 {
     if (fsafe_options.drain_ms != 0 && fsafe_options.mode == FSAFE_MODE_REPAIR && !register_drain())
         fsafe_python_off("Python: this CPython takes no function to call before a fork: it is not looked after");
+}
+
+void fsafe_python_drain_end(void)
+{
+    in_vain = false;
 }

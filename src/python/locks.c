@@ -4,6 +4,7 @@
 #include "base/maps.h"
 #include "base/sys.h"
 #include "python/locks.h"
+#include "python/places.h"
 
 #include <string.h>
 
@@ -184,7 +185,7 @@ static struct fsafe_object *acquire_rlock(struct fsafe_object *object, struct fs
     struct fsafe_python_lock *lock = lock_of(object);
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
     uintptr_t address = (uintptr_t)object;
-    if (self == NULL || is_mine(lock) || !want(self, address, FSAFE_CALLER()))
+    if (self == NULL || is_mine(lock) || !want(self, address, fsafe_python_site(FSAFE_CALLER())))
         return rlock_calls.acquire(object, arguments, names);
     if (FSAFE_LIKELY(arguments == no_arguments && names == NULL && swap_byte(lock, 0, FSAFE_PYTHON_LOCKED))) {
         __atomic_store_n(&lock->owner, (uintptr_t)pthread_self(), __ATOMIC_RELAXED);
@@ -286,7 +287,8 @@ static bool lock_is_as_told(struct fsafe_object *object)
         return false;
     lock->byte |= FSAFE_PYTHON_ORPHANED;
     if (call(object, "locked", -1) != 1 || call(object, "acquire", 0) != 0 ||
-        lock->byte != (FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_ORPHANED) || call(object, "release", -1) != 0 || lock->byte != 0)
+        lock->byte != (FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_ORPHANED) || call(object, "release", -1) != 0 ||
+        lock->byte != 0)
         return false;
     if (call(object, "acquire", -1) != 1)
         return false;
@@ -337,7 +339,8 @@ static struct method *find_method(void *type, const char *name, int flags)
     if (!peeked || memcmp(called, name, strlen(name) + 1) != 0 || !fsafe_python_is_text((uintptr_t)method.function))
         return NULL;
     struct fsafe_mapping mapping = {.address = (uintptr_t)descriptor.method};
-    return fsafe_maps_find(&mapping, 1) && mapping.found && mapping.writable && !mapping.shared ? descriptor.method : NULL;
+    bool may_write = fsafe_maps_find(&mapping, 1) && mapping.found && mapping.writable && !mapping.shared;
+    return may_write ? descriptor.method : NULL;
 }
 
 static const struct {
@@ -398,8 +401,8 @@ static bool start_with(struct fsafe_object *module)
         (rlock_type != NULL && !has_size(rlock_type, sizeof(struct fsafe_python_lock))))
         return false;
     struct fsafe_object *lock = make(lock_type), *rlock = rlock_type == NULL ? NULL : make(rlock_type);
-    bool right = lock != NULL && lock_is_as_told(lock) && (rlock_type == NULL || (rlock != NULL && rlock_is_as_told(rlock))) &&
-                 lead_through_us();
+    bool right = lock != NULL && lock_is_as_told(lock) &&
+                 (rlock_type == NULL || (rlock != NULL && rlock_is_as_told(rlock))) && lead_through_us();
     if (lock != NULL)
         fsafe_python.Py_DecRef(lock);
     if (rlock != NULL)

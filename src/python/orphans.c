@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+enum { MARKED = FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_ORPHANED };
+
 static struct fsafe_python_lock *lock_of(uintptr_t object)
 {
     return (struct fsafe_python_lock *)object;
@@ -22,7 +24,7 @@ static bool is_orphan(uintptr_t record, const struct fsafe_python_lock *lock, en
                       const struct fsafe_thread *self)
 {
     uintptr_t object = record & ~FSAFE_STAGE_MASK;
-    if (kind == FSAFE_PYTHON_NO_LOCK || (lock->byte & (FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_ORPHANED)) != FSAFE_PYTHON_LOCKED)
+    if (kind == FSAFE_PYTHON_NO_LOCK || (lock->byte & MARKED) != FSAFE_PYTHON_LOCKED)
         return false;
     if (kind == FSAFE_PYTHON_RLOCK)
         return lock->owner != (uintptr_t)pthread_self();
@@ -55,7 +57,7 @@ void fsafe_python_adopt(struct fsafe_thread *self)
 
 static bool is_marked(const struct fsafe_python_lock *lock)
 {
-    return (lock->byte & (FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_ORPHANED)) == (FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_ORPHANED);
+    return (lock->byte & MARKED) == MARKED;
 }
 
 void fsafe_python_clear_stale(struct fsafe_thread *vanished)
@@ -140,14 +142,15 @@ static bool make_free(struct fsafe_python_lock *lock, enum fsafe_python_kind kin
         lock->level = 0;
     }
     do {
-        if ((seen & FSAFE_PYTHON_ORPHANED) == 0 || (seen & FSAFE_PYTHON_LOCKED) == 0)
+        if ((seen & MARKED) != MARKED)
             return false;
-        freed = (uint8_t)(seen & ~(FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_ORPHANED));
+        freed = (uint8_t)(seen & ~MARKED);
     } while (!__atomic_compare_exchange_n(&lock->byte, &seen, freed, false, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE));
     return true;
 }
 
-static bool take_over(uintptr_t object, const struct fsafe_python_lock *copy, enum fsafe_python_kind kind, uintptr_t site)
+static bool take_over(uintptr_t object, const struct fsafe_python_lock *copy, enum fsafe_python_kind kind,
+                      uintptr_t site)
 {
     const char *why = reason_to_wait(copy, kind); /* may wait for the GIL: before the latch */
     struct fsafe_event event = {

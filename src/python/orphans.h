@@ -2,8 +2,8 @@
  * python/orphans: what a child does about Python locks (python/locks) that vanished threads had.
  *
  * At fork each of them is *marked* in its byte. The mark lives exactly as long as that acquisition: release,
- * reinitialisation and hand-over write the byte anew. So who waits for a marked one waits for a vanished thread, and for
- * nothing that the child has taken itself or has made at the same address since.
+ * reinitialisation and hand-over write the byte anew. So who waits for a marked one waits for a vanished thread, and
+ * for nothing that the child has taken itself or has made at the same address since.
  *
  * A waiter sleeps in sem_wait on a semaphore on its own stack; the word before it is the byte's address. There the lock
  * is made free, and the wait ends as if interrupted by a signal: the interpreter looks at the byte again.

@@ -80,6 +80,8 @@ static bool find_held(const struct fsafe_holder *holder, struct fsafe_source *pl
 
 static bool holds_anything(struct fsafe_thread *thread)
 {
+    if (fsafe_thread_has_tokens(thread))
+        return true;
     for (unsigned of = 0; of < FSAFE_LEDGERS; of++)
         if (of != FSAFE_WAITS && fsafe_ledger_depth(&thread->ledgers[of]) > 0)
             return true;

@@ -62,8 +62,10 @@ void fsafe_python_before_thread(void)
 void fsafe_python_prepare(void)
 {
     fsafe_python_find();
+    fsafe_python_drain_end();
     /* Not started here: in os.fork the interpreter holds locks of its own by now. */
-    if (atomic_load_explicit(&fsafe_python_state, memory_order_acquire) == FSAFE_PYTHON_BOUND && !fsafe_python_has_gil())
+    if (atomic_load_explicit(&fsafe_python_state, memory_order_acquire) == FSAFE_PYTHON_BOUND &&
+        !fsafe_python_has_gil())
         ask_to_be_called();
 }
 
@@ -72,8 +74,7 @@ void fsafe_python_child(void)
     if (!fsafe_python_is_started() || !fsafe_python_has_gil())
         return;
     bool imports = fsafe_python_imports_are_orphaned();
-    /* To 3.12 each thread has a semaphore for as long as it lives. */
-    fsafe_python_places_note(imports || fsafe_python_version() < 0x030d);
+    fsafe_python_places_note(imports);
     if (imports)
         fsafe_python_imports_drop();
 }

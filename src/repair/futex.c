@@ -2,39 +2,129 @@
 #include "config.h"
 
 #include "base/maps.h"
+#include "base/options.h"
 #include "repair/census.h"
 #include "repair/futex.h"
 
 #include <string.h>
 
-/* All of these: 0 free, 1 locked, 2 locked and somebody may sleep; who sleeps looks again when it is woken. */
-enum { CONTENDED = 2 };
+/* What makes a lock free: a word, what it says now, and what it is to say. */
+struct change {
+    uintptr_t word;
+    uint32_t before, after;
+};
+
+/* Whether the waiter's word and value prove a lock that is held. Fills in what frees it. */
+typedef bool proof(uintptr_t word, uint32_t value, struct change *change);
+
+/* 0 free, 1 locked, 2 locked and somebody may sleep; who sleeps looks again when it is woken. */
+static bool is_mutex(uintptr_t word, uint32_t value, struct change *change)
+{
+    enum { CONTENDED = 2 };
+    *change = (struct change){word, CONTENDED, 0};
+    return value == CONTENDED;
+}
+
+/* The same in the lower half of a pointer: null, 1, 3. */
+static bool is_qt_mutex(uintptr_t word, uint32_t value, struct change *change)
+{
+    enum { CONTENDED = 3 };
+    *change = (struct change){word, CONTENDED, 0};
+    return value == CONTENDED;
+}
+
+/* A bit of an integer; which one, the call does not say. So nothing else may be in there. */
+static bool is_bit_lock(uintptr_t word, uint32_t value, struct change *change)
+{
+    *change = (struct change){word, value, 0};
+    return value != 0 && (value & (value - 1)) == 0;
+}
+
+/*
+ * Rust's RwLock: how many readers it has, or WRITTEN, and who waits; behind it a count of wake-ups, on which writers
+ * sleep. More readers than MANY are some other number.
+ */
+#define WRITTEN 0x3fffffffu
+#define READERS_WAIT 0x40000000u
+#define WRITERS_WAIT 0x80000000u
+#define MANY 10000u
+
+static bool is_rust_rwlock_of_reader(uintptr_t word, uint32_t value, struct change *change)
+{
+    uint32_t held = value & WRITTEN;
+    *change = (struct change){word, value, held == WRITTEN ? 0 : held};
+    return (value & READERS_WAIT) != 0 && value != UINT32_MAX && (held == WRITTEN || held <= MANY);
+}
+
+/*
+ * Written, and both wait. Or it is a parked thread, whose word has all bits, too. 1 wakes that up, which it has to expect,
+ * but once only, or it would never sleep again. A lock has a reader then that never leaves, and the first writer who
+ * waits for that makes it free.
+ */
+static bool is_rust_rwlock_or_parked(uintptr_t word, uint32_t value, struct change *change)
+{
+    static _Atomic uintptr_t woken;
+    *change = (struct change){word, value, 1};
+    return value == UINT32_MAX && fsafe_options.mode == FSAFE_MODE_REPAIR &&
+           atomic_exchange_explicit(&woken, word, memory_order_relaxed) != word;
+}
+
+static bool is_rust_rwlock_of_writer(uintptr_t word, uint32_t value, struct change *change)
+{
+    uint32_t state;
+    (void)value;
+    if (!fsafe_sys_peek(word - sizeof state, &state, sizeof state))
+        return false;
+    uint32_t held = state & WRITTEN;
+    *change = (struct change){word - sizeof state, state, 0};
+    /* (With all bits it would look like the number -1.) */
+    return (state & WRITERS_WAIT) != 0 && held != 0 && (held <= MANY || state == (WRITERS_WAIT | WRITTEN));
+}
+
+/*
+ * Rust's Once, and OnceLock, LazyLock: running, and somebody waits, is 5, and not begun 3; up to some version 3 and 0.
+ * The initialiser runs again.
+ */
+static bool is_rust_once(uintptr_t word, uint32_t value, struct change *change)
+{
+    *change = (struct change){word, value, value == 5 ? 3 : 0};
+    return value == 5 || value == 3;
+}
 
 struct algorithm {
     const char *kind;   /* in reports */
     int operation;      /* how it waits */
     const char *module; /* how the name of the module begins that calls; NULL: whatever it is */
+    proof *proof;
 };
 
 /*
- * GLib's call is the most ordinary there is, and an event's wait for "no longer 2" would be the same: its own module
- * tells it apart. What else libglib waits for with 2 in the word is a GCond, whose waits may end for no reason, and a
- * bit lock of which that bit is all. Rust's standard library lies in any module; it alone waits without a limit by
- * FUTEX_WAIT_BITSET for all bits. What else it waits for with 2 in the word is a Condvar or the count of wake-ups of an
- * RwLock's writers: both look again.
+ * GLib's and Qt's call is the most ordinary there is, and an event's wait for such a value would be the same: their own
+ * modules tell it apart. What else libglib waits for is a GCond, whose waits may end for no reason. Rust's standard
+ * library lies in any module; it alone waits without a limit by FUTEX_WAIT_BITSET for all bits. What else it waits for
+ * with such values is a Condvar or the count of wake-ups of an RwLock's writers: both look again.
  */
 static const struct algorithm algorithms[] = {
-    {"GLib", FUTEX_WAIT_PRIVATE, "libglib-2.0.so"},
-    {"Rust std", FUTEX_WAIT_BITSET_PRIVATE, NULL},
+    {"GLib", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", is_mutex},
+    {"GLib bit lock", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", is_bit_lock},
+    {"Qt", FUTEX_WAIT_PRIVATE, "libQt5Core.so", is_qt_mutex},
+    {"Qt", FUTEX_WAIT_PRIVATE, "libQt6Core.so", is_qt_mutex},
+    {"Rust std", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_mutex},
+    {"Rust std RwLock", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_rwlock_of_reader},
+    {"Rust std RwLock, or a parked thread", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_rwlock_or_parked},
+    {"Rust std RwLock", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_rwlock_of_writer},
+    {"Rust std Once", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_once},
 };
 
-static const struct algorithm *find_algorithm(int operation, uint32_t value, const struct fsafe_mapping *caller)
+static const struct algorithm *find_algorithm(int operation, uintptr_t word, uint32_t value,
+                                              const struct fsafe_mapping *caller, struct change *change)
 {
-    for (unsigned i = 0; value == CONTENDED && i < sizeof algorithms / sizeof *algorithms; i++) {
+    for (unsigned i = 0; i < sizeof algorithms / sizeof *algorithms; i++) {
         const struct algorithm *algorithm = &algorithms[i];
         if (algorithm->operation == operation &&
             (algorithm->module == NULL ||
-             (caller->found && strncmp(caller->module, algorithm->module, strlen(algorithm->module)) == 0)))
+             (caller->found && strncmp(caller->module, algorithm->module, strlen(algorithm->module)) == 0)) &&
+            algorithm->proof(word, value, change))
             return algorithm;
     }
     return NULL;
@@ -52,34 +142,59 @@ bool fsafe_futex_is_endless(const long *arguments)
             (operation == FUTEX_WAIT_BITSET_PRIVATE && (uint32_t)arguments[BITS] == FUTEX_BITSET_MATCH_ANY));
 }
 
+/*
+ * The latest wait that there was nothing to do about: processes may contend all day for a lock that they share. The
+ * same address is another matter in a child, or with another value.
+ */
+static struct {
+    _Atomic uintptr_t word;
+    _Atomic uint64_t rest; /* value and generation */
+} passed;
+
+static uint64_t rest_of(uint32_t value)
+{
+    return (uint64_t)value << 32 | fsafe_lineage_generation();
+}
+
+static bool has_passed(uintptr_t word, uint32_t value)
+{
+    return atomic_load_explicit(&passed.word, memory_order_relaxed) == word &&
+           atomic_load_explicit(&passed.rest, memory_order_relaxed) == rest_of(value);
+}
+
+static void pass(uintptr_t word, uint32_t value)
+{
+    atomic_store_explicit(&passed.word, word, memory_order_relaxed);
+    atomic_store_explicit(&passed.rest, rest_of(value), memory_order_relaxed);
+}
+
 bool fsafe_futex_judge(const long *arguments, uintptr_t site)
 {
-    /* The latest that there was nothing to do about: processes may contend all day for a lock that they share. */
-    static _Atomic uintptr_t passed;
     uintptr_t lock = (uintptr_t)arguments[WORD];
     uint32_t value = (uint32_t)arguments[VALUE];
     uint32_t seen;
     /* A thread that the child had may have ended with the lock: that is as stuck as without a fork. */
     if (!fsafe_futex_is_endless(arguments) || fsafe_census_is_surveyed() ||
-        atomic_load_explicit(&passed, memory_order_relaxed) == lock || !fsafe_takeover_is_alone() ||
+        has_passed(lock, value) || !fsafe_takeover_is_alone() ||
         !fsafe_sys_peek(lock, &seen, sizeof seen) || seen != value)
         return false;
     struct fsafe_mapping at[] = {{.address = lock}, {.address = site}};
     if (!fsafe_maps_find(at, 2) || !at[0].found || !at[0].writable || at[0].shared) {
-        atomic_store_explicit(&passed, lock, memory_order_relaxed);
+        pass(lock, value);
         return false;
     }
-    const struct algorithm *algorithm = find_algorithm((int)arguments[OPERATION], value, &at[1]);
+    struct change change;
+    const struct algorithm *algorithm = find_algorithm((int)arguments[OPERATION], lock, value, &at[1], &change);
     if (algorithm == NULL) { /* it may be an event: repair/hopeless has the word, when this wait has lasted */
-        atomic_store_explicit(&passed, lock, memory_order_relaxed);
+        pass(lock, value);
         return false;
     }
     struct fsafe_event event = {.lock = "futex", .kind = algorithm->kind, .address = lock, .wanted_at = site};
     const struct fsafe_claims nobody = {.vanished = NULL};
     bool take = fsafe_takeover_decide(&event, &nobody, true);
     if (take) /* unless a signal handler came first */
-        take = event.worth_a_line = __atomic_compare_exchange_n((uint32_t *)lock, &seen, 0, false, __ATOMIC_SEQ_CST,
-                                                                 __ATOMIC_RELAXED);
+        take = event.worth_a_line = __atomic_compare_exchange_n((uint32_t *)change.word, &change.before, change.after,
+                                                                 false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
     fsafe_takeover_tell(&event);
     return take;
 }

@@ -9,8 +9,6 @@
 #include "report/tally.h"
 #include "track/thread.h"
 
-#include <string.h>
-
 /*
  * Who may have a lock that a call of the region needs, where that is not simply who is inside the same. syslog is
  * stamped with the local time and may translate a %m. Who reads messages is in the way of who changes the locale, not
@@ -41,10 +39,7 @@ static void tell(enum fsafe_deed deed, uint32_t regions, const char *what, uintp
     uintptr_t since = 0;
     struct fsafe_thread *inside = fsafe_gate_find_vanished(regions, &since);
     if (inside != NULL) {
-        event.holder.tid = inside->tid;
-        event.holder.pid = inside->pid;
-        event.holder.since = since;
-        memcpy(event.holder.name, inside->name, sizeof event.holder.name);
+        event.holder = fsafe_thread_as_holder(inside, since);
         event.fork = fsafe_lineage_fork_after(fsafe_thread_generation(inside));
     }
     fsafe_report_event(&event);

@@ -87,9 +87,8 @@ bool fsafe_takeover_is_alone(void)
 
 bool fsafe_takeover_is_shared(uintptr_t lock)
 {
-    struct fsafe_mapping mapping = {.address = lock};
-    fsafe_maps_find(&mapping, 1);
-    return mapping.found ? mapping.shared : fsafe_maps_probe_shared(lock);
+    int shared = fsafe_maps_is_shared(lock);
+    return shared >= 0 ? shared != 0 : fsafe_maps_probe_shared(lock);
 }
 
 bool fsafe_takeover_be_patient(struct fsafe_patience *patience, clockid_t clock, const struct timespec *until)
@@ -106,10 +105,7 @@ bool fsafe_takeover_be_patient(struct fsafe_patience *patience, clockid_t clock,
 bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims *claims, bool would_wait)
 {
     if (claims->vanished != NULL) {
-        event->holder.tid = claims->vanished->tid;
-        event->holder.pid = claims->vanished->pid;
-        event->holder.since = claims->since;
-        memcpy(event->holder.name, claims->vanished->name, sizeof event->holder.name);
+        event->holder = fsafe_thread_as_holder(claims->vanished, claims->since);
         event->fork = fsafe_lineage_fork_after(fsafe_thread_generation(claims->vanished));
     } else {
         event->fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1);

@@ -10,7 +10,18 @@
 
 #include <time.h>
 
-enum { FSAFE_LOCK_PLACE, FSAFE_WANTED_PLACE, FSAFE_SINCE_PLACE, FSAFE_FORK_PLACE, FSAFE_PLACES };
+enum { FSAFE_FRAMES_MOST = 16, FSAFE_NEW_MODULES = 8 };
+
+/* The frames are the callers of those two places, the nearest first; address 0 ends them. */
+enum {
+    FSAFE_LOCK_PLACE,
+    FSAFE_WANTED_PLACE,
+    FSAFE_SINCE_PLACE,
+    FSAFE_FORK_PLACE,
+    FSAFE_WANTED_FRAMES,
+    FSAFE_SINCE_FRAMES = FSAFE_WANTED_FRAMES + FSAFE_FRAMES_MOST,
+    FSAFE_PLACES = FSAFE_SINCE_FRAMES + FSAFE_FRAMES_MOST,
+};
 
 /* A module that is named for the first time in the process tree. */
 struct fsafe_new_module {
@@ -28,7 +39,7 @@ struct fsafe_details {
     char own_name[32];    /* of the thread that wants the lock */
     char holder_name[32];
     struct fsafe_place places[FSAFE_PLACES];
-    struct fsafe_new_module new_modules[FSAFE_PLACES];
+    struct fsafe_new_module new_modules[FSAFE_NEW_MODULES];
     unsigned new_module_count;
 };
 
@@ -40,6 +51,12 @@ void fsafe_text_form(struct fsafe_text *text, const struct fsafe_details *detail
 
 /* For machines: one JSON object, its keys as in libforksafe(7). Context: any thread. */
 void fsafe_json_form(struct fsafe_text *text, const struct fsafe_details *details);
+
+/* symbol+0xoffset in module+0xaddress, as far as it is known. */
+void fsafe_text_place(struct fsafe_text *text, const struct fsafe_place *place);
+
+/* Writes a text that is complete, with its newline, to where FORKSAFE_LOG says. Context: any thread. */
+void fsafe_report_send(const struct fsafe_text *text);
 
 /* How the rows of deeds.def are called. */
 struct fsafe_deed_row {

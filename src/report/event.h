@@ -30,6 +30,7 @@ struct fsafe_holder {
     pid_t pid;         /* that process; 0 unknown */
     char name[16];     /* as it was when the thread first took a lock; "" unknown */
     uintptr_t since;   /* the place that took the lock; 0 unknown */
+    uintptr_t stack;   /* an address in its stack; 0 unknown */
     const struct fsafe_source *source; /* the same place in the interpreter's program; NULL: unknown */
 };
 

@@ -72,6 +72,19 @@ static void put_place(struct fsafe_text *text, const char *key, const struct fsa
     fsafe_text_char(text, '}');
 }
 
+static void put_frames(struct fsafe_text *text, const struct fsafe_place *frames)
+{
+    if (frames[0].address == 0)
+        return;
+    begin_member(text, "frames");
+    for (unsigned i = 0; i < FSAFE_FRAMES_MOST && frames[i].address != 0; i++) {
+        fsafe_text_string(text, i == 0 ? "[{" : ",{");
+        put_place_members(text, &frames[i]);
+        fsafe_text_char(text, '}');
+    }
+    fsafe_text_char(text, ']');
+}
+
 static void put_source(struct fsafe_text *text, const struct fsafe_source *source)
 {
     if (source == NULL)
@@ -125,6 +138,7 @@ static void put_holder(struct fsafe_text *text, const struct fsafe_details *deta
         put_number(text, "pid", (unsigned long)event->holder.pid);
     put_known(text, "name", details->holder_name);
     put_place(text, "since", &details->places[FSAFE_SINCE_PLACE]);
+    put_frames(text, &details->places[FSAFE_SINCE_FRAMES]);
     put_source(text, event->holder.source);
     fsafe_text_char(text, '}');
 }
@@ -160,6 +174,7 @@ void fsafe_json_form(struct fsafe_text *text, const struct fsafe_details *detail
     put_lock(text, details);
     begin_object(text, "wanted");
     put_place(text, "at", &details->places[FSAFE_WANTED_PLACE]);
+    put_frames(text, &details->places[FSAFE_WANTED_FRAMES]);
     put_source(text, event->wanted_in);
     fsafe_text_char(text, '}');
     put_holder(text, details);

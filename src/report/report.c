@@ -4,6 +4,7 @@
 #include "base/options.h"
 #include "base/pages.h"
 #include "base/sys.h"
+#include "libc/unwind.h"
 #include "report/details.h"
 #include "report/report.h"
 #include "report/tally.h"
@@ -66,32 +67,6 @@ static bool is_stderr(void)
            now.st_ino == known_stderr.st_ino;
 }
 
-/*
- * The log file is opened for each line: a descriptor kept open would be closed by daemons that close all
- * they do not know, and the number given to a file of theirs.
- */
-static void send(struct fsafe_text *line)
-{
-    fsafe_text_end_line(line);
-    int fd = STDERR_FILENO;
-    bool own = is_file();
-    if (own) {
-        char name[sizeof directory + sizeof fsafe_options.log + 32];
-        struct fsafe_text path;
-        fsafe_text_begin(&path, name, sizeof name - 1);
-        put_log_path(&path);
-        name[path.length] = '\0';
-        fd = fsafe_sys_open(name, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0640);
-        if (fd < 0)
-            return;
-    } else if (!is_stderr()) {
-        return;
-    }
-    fsafe_sys_offer(fd, line->buffer, line->length);
-    if (own)
-        fsafe_sys_close(fd);
-}
-
 /* A line in plain words, in either form; what is put between the two must be clean. */
 static void begin_line(struct fsafe_text *line, char *buffer)
 {
@@ -104,12 +79,12 @@ static void begin_line(struct fsafe_text *line, char *buffer)
     fsafe_text_string(line, json ? ",\"text\":\"" : "] ");
 }
 
-static void end_line(struct fsafe_text *line)
+static void end_text(struct fsafe_text *line)
 {
     line->capacity = LINE_BYTES;
     if (fsafe_options.format == FSAFE_FORMAT_JSON)
         fsafe_text_string(line, "\"}");
-    send(line);
+    fsafe_text_end_line(line);
 }
 
 /* What a user or a file system wrote: neither the line nor JSON may break on it. */
@@ -119,6 +94,59 @@ static void put_foreign(struct fsafe_text *line, const char *string, size_t most
         fsafe_text_json(line, string, most);
     else
         fsafe_text_clean(line, string, most);
+}
+
+/* To stderr, once in the process tree: that, and why, lines are lost. */
+static void tell_of_log(const char *name, int why)
+{
+    char buffer[LINE_BYTES];
+    struct fsafe_text line;
+    if (atomic_exchange_explicit(&fsafe_tally->log_refused, 1, memory_order_relaxed) != 0 || !is_stderr())
+        return;
+    begin_line(&line, buffer);
+    fsafe_text_string(&line, "FORKSAFE_LOG: cannot open ");
+    put_foreign(&line, name, 300);
+    fsafe_text_string(&line, why == ENOENT   ? ": there is no such directory"
+                             : why == EACCES ? ": that is not permitted"
+                             : why == EISDIR ? ": it is a directory"
+                             : why == ENXIO  ? ": it is a FIFO that nobody reads"
+                                             : ": the kernel refuses");
+    fsafe_text_string(&line, "; what belongs there is lost");
+    end_text(&line);
+    fsafe_sys_offer(STDERR_FILENO, line.buffer, line.length);
+}
+
+/*
+ * The log file is opened for each line: a descriptor kept open would be closed by daemons that close all
+ * they do not know, and the number given to a file of theirs.
+ */
+void fsafe_report_send(const struct fsafe_text *line)
+{
+    int fd = STDERR_FILENO;
+    bool own = is_file();
+    if (own) {
+        char name[sizeof directory + sizeof fsafe_options.log + 32];
+        struct fsafe_text path;
+        fsafe_text_begin(&path, name, sizeof name - 1);
+        put_log_path(&path);
+        name[path.length] = '\0';
+        fd = fsafe_sys_open(name, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0640);
+        if (fd < 0) {
+            tell_of_log(name, -fd);
+            return;
+        }
+    } else if (!is_stderr()) {
+        return;
+    }
+    fsafe_sys_offer(fd, line->buffer, line->length);
+    if (own)
+        fsafe_sys_close(fd);
+}
+
+static void end_line(struct fsafe_text *line)
+{
+    end_text(line);
+    fsafe_report_send(line);
 }
 
 const struct fsafe_deed_row fsafe_deed_rows[FSAFE_DEEDS] = {
@@ -152,18 +180,27 @@ static void find_thread_name(pid_t pid, pid_t tid, char name[32])
 struct work {
     char buffer[EVENT_BYTES];
     char paths[FSAFE_PLACES][FSAFE_PATH_BYTES];
+    struct fsafe_mapping mappings[FSAFE_PLACES];
     struct fsafe_details details;
+    struct fsafe_unwind unwind;
 };
 
 static void find_places(struct work *work)
 {
     const struct fsafe_event *event = work->details.event;
-    struct fsafe_mapping mappings[FSAFE_PLACES] = {
-        [FSAFE_LOCK_PLACE] = {.address = event->address},
-        [FSAFE_WANTED_PLACE] = {.address = event->wanted_at},
-        [FSAFE_SINCE_PLACE] = {.address = event->holder.since},
-        [FSAFE_FORK_PLACE] = {.address = event->fork.at},
-    };
+    struct fsafe_mapping *mappings = work->mappings;
+    uintptr_t frames[FSAFE_FRAMES_MOST];
+    mappings[FSAFE_LOCK_PLACE].address = event->address;
+    mappings[FSAFE_WANTED_PLACE].address = event->wanted_at;
+    mappings[FSAFE_SINCE_PLACE].address = event->holder.since;
+    mappings[FSAFE_FORK_PLACE].address = event->fork.at;
+    unsigned count = fsafe_unwind_here(&work->unwind, event->wanted_at, frames, fsafe_options.frames);
+    for (unsigned i = 0; i < count; i++)
+        mappings[FSAFE_WANTED_FRAMES + i].address = frames[i];
+    count = fsafe_unwind_vanished(&work->unwind, event->holder.since, event->holder.stack, frames,
+                                  fsafe_options.frames);
+    for (unsigned i = 0; i < count; i++)
+        mappings[FSAFE_SINCE_FRAMES + i].address = frames[i];
     for (unsigned i = 0; i < FSAFE_PLACES; i++)
         mappings[i].path = work->paths[i];
     fsafe_maps_find(mappings, FSAFE_PLACES);
@@ -177,7 +214,8 @@ static void find_places(struct work *work)
         if (sources[i] != NULL && mappings[i].found && mappings[i].writable)
             continue;
         fsafe_modules_place(&mappings[i], i != FSAFE_LOCK_PLACE, place);
-        if (place->module[0] != '\0' && work->paths[i][0] == '/' && fsafe_tally_is_new_module(work->paths[i])) {
+        if (work->details.new_module_count < FSAFE_NEW_MODULES && place->module[0] != '\0' &&
+            work->paths[i][0] == '/' && fsafe_tally_is_new_module(work->paths[i])) {
             struct fsafe_new_module *module = &work->details.new_modules[work->details.new_module_count++];
             module->name = place->module;
             module->path = work->paths[i];
@@ -190,6 +228,12 @@ static void find_places(struct work *work)
 static void put_json(struct fsafe_text *text, struct work *work)
 {
     fsafe_json_form(text, &work->details);
+    if (text->cut) {
+        for (unsigned i = FSAFE_FORK_PLACE + 1; i < FSAFE_PLACES; i++)
+            work->details.places[i].address = 0;
+        fsafe_text_begin(text, work->buffer, EVENT_BYTES - 1);
+        fsafe_json_form(text, &work->details);
+    }
     if (text->cut) {
         work->details.new_module_count = 0;
         fsafe_text_begin(text, work->buffer, EVENT_BYTES - 1);
@@ -276,21 +320,28 @@ void fsafe_report_event(const struct fsafe_event *told)
         put_json(&text, work);
     else
         fsafe_text_form(&text, details);
-    send(&text);
+    fsafe_text_end_line(&text);
+    fsafe_report_send(&text);
     fsafe_pages_unmap(work, sizeof *work);
 }
 
-void fsafe_report_bad_option(const char *variable, const char *value, const char *expected)
+void fsafe_report_bad_option(const char *variable, const char *value, const char *expected, const char *usual)
 {
     char buffer[LINE_BYTES];
     struct fsafe_text line;
     begin_line(&line, buffer);
-    fsafe_text_string(&line, variable);
-    fsafe_text_char(&line, '=');
-    put_foreign(&line, value, 64);
-    fsafe_text_string(&line, " is not ");
-    fsafe_text_string(&line, expected);
-    fsafe_text_string(&line, ": the default is used");
+    put_foreign(&line, variable, 64);
+    if (expected == NULL) {
+        fsafe_text_string(&line, " is no setting, the nearest is ");
+        fsafe_text_string(&line, usual);
+    } else {
+        fsafe_text_char(&line, '=');
+        put_foreign(&line, value, 64);
+        fsafe_text_string(&line, " is not ");
+        fsafe_text_string(&line, expected);
+        fsafe_text_string(&line, ": the default is used, ");
+        fsafe_text_string(&line, usual);
+    }
     end_line(&line);
 }
 

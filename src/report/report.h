@@ -30,8 +30,11 @@ void fsafe_report_know_sources(const struct fsafe_report_sources *sources);
 /* One line about a lock. */
 void fsafe_report_event(const struct fsafe_event *event);
 
-/* One line about a setting that cannot be used. */
-void fsafe_report_bad_option(const char *variable, const char *value, const char *expected);
+/* One line about a setting that cannot be used; see fsafe_options_complain. */
+void fsafe_report_bad_option(const char *variable, const char *value, const char *expected, const char *usual);
+
+/* What happened in the whole process tree, for FORKSAFE_SUMMARY. Context: the end of the tree's first process. */
+void fsafe_report_summary(void);
 
 /* One line in plain words, for FORKSAFE_VERBOSE and for start-up trouble. */
 void fsafe_report_note(const char *words);

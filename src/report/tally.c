@@ -41,7 +41,9 @@ static uint64_t mix_string(uint64_t hash, const char *string)
 
 static uint64_t mix_source(uint64_t hash, const struct fsafe_source *source)
 {
-    return source == NULL ? mix(hash, 0) : mix(mix_string(mix_string(hash, source->file), source->function), source->line);
+    if (source == NULL)
+        return mix(hash, 0);
+    return mix(mix_string(mix_string(hash, source->file), source->function), source->line);
 }
 
 /* Of its places, which are the same in all of the tree. */
@@ -53,8 +55,8 @@ static uint64_t key_of(const struct fsafe_event *event)
 }
 
 /*
- * Looks for `key` in a table whose slots begin with one; free ones are 0. NULL: it is not there, and was not to be added or
- * found no room.
+ * Looks for `key` in a table whose slots begin with one; free ones are 0. NULL: it is not there, and was not to be
+ * added or found no room.
  */
 static void *find(void *table, size_t slots, size_t bytes, uint64_t key, bool add, bool *added)
 {
@@ -66,7 +68,8 @@ static void *find(void *table, size_t slots, size_t bytes, uint64_t key, bool ad
         if (seen == 0 && !add)
             return NULL;
         if (seen == 0)
-            *added = atomic_compare_exchange_strong_explicit(slot, &seen, key, memory_order_relaxed, memory_order_relaxed);
+            *added = atomic_compare_exchange_strong_explicit(slot, &seen, key, memory_order_relaxed,
+                                                             memory_order_relaxed);
         if (*added || seen == key)
             return slot;
     }

@@ -12,8 +12,7 @@ static void put_clean(struct fsafe_text *text, const char *string)
     fsafe_text_clean(text, string, strlen(string));
 }
 
-/* symbol+0xoffset in module+0xaddress, as far as it is known. */
-static void put_place(struct fsafe_text *text, const struct fsafe_place *place)
+void fsafe_text_place(struct fsafe_text *text, const struct fsafe_place *place)
 {
     if (place->symbol[0] != '\0') {
         put_clean(text, place->symbol);
@@ -62,7 +61,7 @@ static void put_briefly(struct fsafe_text *text, const struct fsafe_details *det
     } else if (place->symbol[0] != '\0') {
         put_clean(text, place->symbol);
     } else {
-        put_place(text, place);
+        fsafe_text_place(text, place);
     }
 }
 
@@ -157,6 +156,15 @@ static void begin_detail(struct fsafe_text *text, const char *words)
     fsafe_text_string(text, words);
 }
 
+/* The callers of the place in the line above. */
+static void put_frames(struct fsafe_text *text, const struct fsafe_place *frames)
+{
+    for (unsigned i = 0; i < FSAFE_FRAMES_MOST && frames[i].address != 0; i++) {
+        begin_detail(text, "    from ");
+        fsafe_text_place(text, &frames[i]);
+    }
+}
+
 static void put_module(struct fsafe_text *text, const struct fsafe_new_module *module)
 {
     begin_detail(text, "");
@@ -183,7 +191,7 @@ static void put_fork(struct fsafe_text *text, const struct fsafe_details *detail
     fsafe_text_decimal(text, (unsigned long)fork->tid);
     if (fork->at != 0) {
         fsafe_text_string(text, " in ");
-        put_place(text, &details->places[FSAFE_FORK_PLACE]);
+        fsafe_text_place(text, &details->places[FSAFE_FORK_PLACE]);
     }
 }
 
@@ -195,7 +203,8 @@ void fsafe_text_form(struct fsafe_text *text, const struct fsafe_details *detail
         return;
     if (details->places[FSAFE_SINCE_PLACE].address != 0) {
         begin_detail(text, "since ");
-        put_place(text, &details->places[FSAFE_SINCE_PLACE]);
+        fsafe_text_place(text, &details->places[FSAFE_SINCE_PLACE]);
+        put_frames(text, &details->places[FSAFE_SINCE_FRAMES]);
     }
     if (event->holder.source != NULL) {
         begin_detail(text, event->holder.source->at_fork ? "at fork in " : "since ");
@@ -203,7 +212,8 @@ void fsafe_text_form(struct fsafe_text *text, const struct fsafe_details *detail
     }
     if (details->places[FSAFE_WANTED_PLACE].address != 0) {
         begin_detail(text, "wanted in ");
-        put_place(text, &details->places[FSAFE_WANTED_PLACE]);
+        fsafe_text_place(text, &details->places[FSAFE_WANTED_PLACE]);
+        put_frames(text, &details->places[FSAFE_WANTED_FRAMES]);
     }
     if (event->wanted_in != NULL) {
         begin_detail(text, "wanted in ");

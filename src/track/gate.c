@@ -271,7 +271,7 @@ bool fsafe_gate_close(struct fsafe_thread *self, bool firm, bool *others)
     atomic_store(&self->forking, FSAFE_FORKING_NOW);
     *others = has_others(self);
     if (*others)
-        barrier_everywhere(); /* model: from here on a thread is seen inside, or sees the gate */
+        barrier_everywhere(); /* from here on a thread is seen inside, or sees the gate */
     return true;
 }
 
@@ -289,7 +289,7 @@ bool fsafe_gate_commit(struct fsafe_thread *self)
 {
     uint32_t seen = atomic_load(&fsafe_ledger_closers);
     while (!self->gate_firm && (seen & CLOSED) != 0)
-        self->gate_firm = atomic_compare_exchange_weak(&fsafe_ledger_closers, &seen, seen + FIRM); /* model: commit */
+        self->gate_firm = atomic_compare_exchange_weak(&fsafe_ledger_closers, &seen, seen + FIRM);
     return self->gate_firm;
 }
 
@@ -398,7 +398,7 @@ static bool wait_until_open(struct stay *stay)
             atomic_store(&expired, turn);
             return false;
         }
-        open_for_all(); /* model: revoke */
+        open_for_all();
         /* What is still closed then has committed, and is over in a moment, or is stuck in libc's own fork. */
         if (is_closed() && !sleep_a_turn(atomic_load(&turns), stay->until_ns))
             return false;
@@ -417,7 +417,7 @@ void fsafe_gate_pass(struct fsafe_ledger *ledger, uint32_t next)
     bool stops = may_be_stopped(fsafe_self);
     struct stay stay = {0};
     for (;;) {
-        /* model: enter. Seen inside first, then the gate: a fork closes it first and then looks who is inside. */
+        /* Seen inside first, then the gate: a fork closes it first and then looks who is inside. */
         atomic_store(&ledger->depth, next);
         atomic_thread_fence(memory_order_seq_cst);
         if (!stops || !is_closed())
@@ -455,7 +455,7 @@ void fsafe_gate_resume(struct fsafe_thread *self, uintptr_t lock)
     for (;;) {
         /* Before it is unmarked: its own record would say that it is inside. */
         stops = stops && (atomic_load_explicit(&fsafe_ledger_closers, memory_order_relaxed) == 0 || may_be_stopped(self));
-        mark(self, lock, false); /* model: unmark, then look. The compare-and-swap is a barrier. */
+        mark(self, lock, false); /* Unmarked first, then the gate: the compare-and-swap is a barrier. */
         atomic_thread_fence(memory_order_seq_cst);
         if (!stops || !is_closed())
             return;

@@ -265,6 +265,7 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     self->has_handle = true;
     self->tid = tid;
     self->pid = fsafe_lineage_pid();
+    self->stack = (uintptr_t)__builtin_frame_address(0);
     self->exit_rounds = 0;
     self->ended = false;
     self->fork_number = 0;
@@ -280,6 +281,13 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     set_generation(self, fsafe_lineage_generation());
     /* Either we see that the gate is closed, or who closes it sees us. */
     atomic_thread_fence(memory_order_seq_cst);
+}
+
+struct fsafe_holder fsafe_thread_as_holder(const struct fsafe_thread *thread, uintptr_t since)
+{
+    struct fsafe_holder holder = {.tid = thread->tid, .pid = thread->pid, .since = since, .stack = thread->stack};
+    memcpy(holder.name, thread->name, sizeof holder.name);
+    return holder;
 }
 
 struct fsafe_thread *fsafe_thread_join(void)

@@ -100,6 +100,7 @@ struct fsafe_thread {
     bool has_handle;      /* false: a newer thread may be called so */
     pid_t tid;            /* its id, for reports */
     pid_t pid;            /* the process it lives in, for reports */
+    uintptr_t stack;      /* an address in its stack, for reports */
     unsigned exit_rounds; /* destructor rounds seen at its end */
     bool ended;           /* it left while it held locks: the slot stays to say so */
     char name[16];        /* its name when it joined, for reports */
@@ -253,6 +254,9 @@ uint32_t fsafe_thread_slots(void);
 
 /* The slot at `index`; may be free. Context: any thread. */
 struct fsafe_thread *fsafe_thread_slot(uint32_t index);
+
+/* What a report says of a thread that took a lock at `since`. Context: any thread. */
+struct fsafe_holder fsafe_thread_as_holder(const struct fsafe_thread *thread, uintptr_t since);
 
 /*
  * The thread whose ticket that is, living, vanished or ended with tokens; NULL: one that ended, and nobody needs its

@@ -32,7 +32,7 @@
 #undef FSAFE_VOID
 
 /* Its declaration says how long the array is, which a row cannot. */
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__GNUC__) && __GNUC__ >= 11 && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wvla-parameter"
 #endif
 FSAFE_EXPORT int regexec(const regex_t *expression, const char *text, size_t count, regmatch_t matches[], int flags)

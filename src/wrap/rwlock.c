@@ -1,7 +1,7 @@
 /*
  * wrap/rwlock: pthread_rwlock_*. The record is made before the lock is asked for and removed after it is released, one
- * for each hold; the lock itself is always libc's affair. A child tries first: only what it cannot have at once
- * needs a judgement.
+ * for each hold. Reading is done in place where it takes no more than to count one reader more; all else is libc's
+ * affair. A child tries first: only what it cannot have at once needs a judgement.
  */
 #include "config.h"
 
@@ -71,25 +71,41 @@ static FSAFE_COLD int ask_in_child(pthread_rwlock_t *rwlock, struct fsafe_thread
     }
 }
 
-static inline int acquire(pthread_rwlock_t *rwlock, uintptr_t site, const struct attempt *attempt)
+/* The record is there. */
+static __attribute__((noinline)) int acquire_recorded(pthread_rwlock_t *rwlock, struct fsafe_thread *self,
+                                                      uintptr_t site, const struct attempt *attempt)
 {
-    struct fsafe_thread *self = fsafe_self;
-    if (FSAFE_UNLIKELY(self == NULL))
-        self = fsafe_thread_join();
-    if (FSAFE_UNLIKELY(self == NULL || !fsafe_layout_rwlock_is_private(rwlock)))
-        return ask_libc(rwlock, attempt);
-    uintptr_t record = (uintptr_t)rwlock | attempt->stage;
-    if (FSAFE_UNLIKELY(!fsafe_ledger_push_gated(fsafe_thread_locks(self), record, site)) &&
-        !fsafe_ledger_push_full(fsafe_thread_locks(self), record, site, fsafe_mutex_is_stale, self))
-        return ask_libc(rwlock, attempt);
     fsafe_fork_notice();
     bool child = fsafe_lineage_is_child();
-    int result = FSAFE_UNLIKELY(child) ? ask_in_child(rwlock, self, site, attempt) : ask_libc(rwlock, attempt);
-    if (FSAFE_UNLIKELY(result != 0))
-        fsafe_ledger_drop_stage(fsafe_thread_locks(self), record);
-    else if (FSAFE_UNLIKELY(child) && attempt->stage == FSAFE_WRITING)
+    int result = child ? ask_in_child(rwlock, self, site, attempt) : ask_libc(rwlock, attempt);
+    if (result != 0)
+        fsafe_ledger_drop_stage(fsafe_thread_locks(self), (uintptr_t)rwlock | attempt->stage);
+    else if (child && attempt->stage == FSAFE_WRITING)
         fsafe_rwlock_settle(rwlock, self);
     return result;
+}
+
+static FSAFE_COLD int acquire_slowly(pthread_rwlock_t *rwlock, uintptr_t site, const struct attempt *attempt)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    if (self == NULL || !fsafe_layout_rwlock_is_private(rwlock) ||
+        !fsafe_ledger_push_full(fsafe_thread_locks(self), (uintptr_t)rwlock | attempt->stage, site,
+                                fsafe_mutex_is_stale, self))
+        return ask_libc(rwlock, attempt);
+    return acquire_recorded(rwlock, self, site, attempt);
+}
+
+static inline __attribute__((always_inline)) int acquire(pthread_rwlock_t *rwlock, uintptr_t site,
+                                                         const struct attempt *attempt)
+{
+    struct fsafe_thread *self = fsafe_self;
+    if (FSAFE_UNLIKELY(self == NULL || !fsafe_layout_rwlock_is_private(rwlock) ||
+                       !fsafe_ledger_push_gated(fsafe_thread_locks(self), (uintptr_t)rwlock | attempt->stage, site)))
+        return acquire_slowly(rwlock, site, attempt);
+    /* In a child, too: nobody's hold keeps this reader out, and the record tells its own from those of the dead. */
+    if (attempt->stage == FSAFE_READING && FSAFE_LIKELY(fsafe_layout_rwlock_read(rwlock)))
+        return 0;
+    return acquire_recorded(rwlock, self, site, attempt);
 }
 
 /* libc refuses an impossible time or clock even when the lock is free. */
@@ -179,6 +195,15 @@ static __attribute__((noinline)) int unlock_with_care(pthread_rwlock_t *rwlock, 
     return result;
 }
 
+static __attribute__((noinline)) int unlock_recorded(pthread_rwlock_t *rwlock, struct fsafe_thread *self,
+                                                     uintptr_t record, bool done)
+{
+    int result = done ? 0 : FSAFE_NEXT(pthread_rwlock_unlock)(rwlock);
+    if (FSAFE_LIKELY(result == 0))
+        fsafe_ledger_drop_stage(fsafe_thread_locks(self), record);
+    return result;
+}
+
 FSAFE_EXPORT int pthread_rwlock_unlock(pthread_rwlock_t *rwlock)
 {
     struct fsafe_thread *self = fsafe_self;
@@ -189,10 +214,10 @@ FSAFE_EXPORT int pthread_rwlock_unlock(pthread_rwlock_t *rwlock)
     if (FSAFE_UNLIKELY((record | 1) != ((uintptr_t)rwlock | FSAFE_WRITING) || fsafe_lineage_is_child() ||
                        fsafe_lineage_is_unadopted()))
         return unlock_with_care(rwlock, self);
-    int result = FSAFE_NEXT(pthread_rwlock_unlock)(rwlock);
-    if (FSAFE_LIKELY(result == 0))
-        fsafe_ledger_drop_stage(fsafe_thread_locks(self), record);
-    return result;
+    bool done = (record & 1) == (FSAFE_READING & 1) && fsafe_layout_rwlock_unread(rwlock);
+    if (FSAFE_LIKELY(done) && FSAFE_LIKELY(fsafe_ledger_pop_latest(fsafe_thread_locks(self), record)))
+        return 0;
+    return unlock_recorded(rwlock, self, record, done);
 }
 
 _Static_assert((FSAFE_READING | 1) == FSAFE_WRITING, "an rwlock's stages differ in one bit");

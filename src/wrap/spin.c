@@ -1,10 +1,11 @@
 /*
- * wrap/spin: pthread_spin_*. The record is made before the lock is asked for and removed after it is released; the lock
- * itself is libc's affair, and it is always tried first.
+ * wrap/spin: pthread_spin_*. The record is made before the lock is asked for and removed after it is released. The lock is
+ * always tried first, in place where the self-test allows it.
  */
 #include "config.h"
 
 #include "fork/coordinator.h"
+#include "libc/layout.h"
 #include "repair/spin.h"
 #include "wrap/next.h"
 
@@ -40,17 +41,12 @@ static FSAFE_COLD int wait_for(pthread_spinlock_t *spin, struct fsafe_thread *se
     return result;
 }
 
-static inline int acquire(pthread_spinlock_t *spin, uintptr_t site, bool waits)
+/* The record is there, but the lock was not to be had in place, or this is a child. */
+static FSAFE_COLD int acquire_recorded(pthread_spinlock_t *spin, struct fsafe_thread *self, uintptr_t site, bool waits,
+                                       bool has_it)
 {
-    struct fsafe_thread *self = fsafe_self;
     uintptr_t lock = address_of(spin);
-    if (FSAFE_UNLIKELY(self == NULL))
-        self = fsafe_thread_join();
-    if (FSAFE_UNLIKELY(self == NULL) ||
-        (FSAFE_UNLIKELY(!fsafe_ledger_push_gated(fsafe_thread_spins(self), lock, site)) &&
-         !fsafe_ledger_push_full(fsafe_thread_spins(self), lock, site, fsafe_spin_is_stale, self)))
-        return waits ? FSAFE_NEXT(pthread_spin_lock)(spin) : FSAFE_NEXT(pthread_spin_trylock)(spin);
-    int result = FSAFE_NEXT(pthread_spin_trylock)(spin);
+    int result = has_it ? 0 : FSAFE_NEXT(pthread_spin_trylock)(spin);
     if (FSAFE_UNLIKELY(result == EBUSY)) {
         fsafe_fork_notice();
         if (fsafe_lineage_is_child())
@@ -64,6 +60,27 @@ static inline int acquire(pthread_spinlock_t *spin, uintptr_t site, bool waits)
     }
     if (FSAFE_UNLIKELY(fsafe_lineage_is_child()))
         fsafe_spin_settle(spin);
+    return 0;
+}
+
+static FSAFE_COLD int acquire_slowly(pthread_spinlock_t *spin, uintptr_t site, bool waits)
+{
+    struct fsafe_thread *self = fsafe_thread_join();
+    if (self == NULL ||
+        !fsafe_ledger_push_full(fsafe_thread_spins(self), address_of(spin), site, fsafe_spin_is_stale, self))
+        return waits ? FSAFE_NEXT(pthread_spin_lock)(spin) : FSAFE_NEXT(pthread_spin_trylock)(spin);
+    return acquire_recorded(spin, self, site, waits, false);
+}
+
+static inline __attribute__((always_inline)) int acquire(pthread_spinlock_t *spin, uintptr_t site, bool waits)
+{
+    struct fsafe_thread *self = fsafe_self;
+    if (FSAFE_UNLIKELY(self == NULL ||
+                       !fsafe_ledger_push_gated(fsafe_thread_spins(self), address_of(spin), site)))
+        return acquire_slowly(spin, site, waits);
+    bool has_it = fsafe_layout.spin_in_place && fsafe_layout_spin_try(spin);
+    if (FSAFE_UNLIKELY(!has_it || fsafe_lineage_is_child()))
+        return acquire_recorded(spin, self, site, waits, has_it);
     return 0;
 }
 
@@ -87,21 +104,31 @@ static void forget(pthread_spinlock_t *spin)
         fsafe_spin_settle(spin);
 }
 
+static FSAFE_COLD int unlock_slowly(pthread_spinlock_t *spin)
+{
+    struct fsafe_thread *self = fsafe_self;
+    if (self != NULL && fsafe_ledger_find(fsafe_thread_spins(self), address_of(spin)) == 0) {
+        fsafe_fork_notice();
+        fsafe_spin_handed_over(spin); /* another thread's: it has it no more */
+    }
+    int result = FSAFE_NEXT(pthread_spin_unlock)(spin);
+    if (self != NULL)
+        fsafe_ledger_drop(fsafe_thread_spins(self), address_of(spin));
+    return result;
+}
+
 FSAFE_EXPORT int pthread_spin_unlock(pthread_spinlock_t *spin)
 {
     struct fsafe_thread *self = fsafe_self;
-    uintptr_t lock = address_of(spin);
-    if (FSAFE_UNLIKELY(self == NULL))
-        return FSAFE_NEXT(pthread_spin_unlock)(spin);
-    struct fsafe_ledger *spins = fsafe_thread_spins(self);
-    bool is_latest = fsafe_ledger_word(spins, fsafe_ledger_depth(spins)) == lock;
-    if (FSAFE_UNLIKELY(!is_latest && fsafe_ledger_find(spins, lock) == 0)) { /* another thread's: it has it no more */
-        fsafe_fork_notice();
-        fsafe_spin_handed_over(spin);
-    }
-    int result = FSAFE_NEXT(pthread_spin_unlock)(spin);
-    fsafe_ledger_drop(spins, lock);
-    return result;
+    struct fsafe_ledger *spins = self != NULL ? fsafe_thread_spins(self) : NULL;
+    uint32_t latest = spins != NULL ? fsafe_ledger_depth(spins) : 0;
+    if (FSAFE_UNLIKELY(latest == 0 || fsafe_ledger_word(spins, latest) != address_of(spin) ||
+                       !fsafe_layout.spin_in_place))
+        return unlock_slowly(spin);
+    fsafe_layout_spin_unlock(spin);
+    if (FSAFE_UNLIKELY(!fsafe_ledger_pop_at(spins, latest, address_of(spin))))
+        fsafe_ledger_drop(spins, address_of(spin)); /* a fork that waited for it has marked it */
+    return 0;
 }
 
 FSAFE_EXPORT int pthread_spin_init(pthread_spinlock_t *spin, int process_shared)

@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include "base/options.h"
+#include "base/sys.h"
 #include "fork/coordinator.h"
 #include "fork/handlers.h"
 #include "libc/fresh.h"
@@ -164,6 +165,10 @@ static void start(char *const *environment)
         .rwlock_wrlock = FSAFE_NEXT(pthread_rwlock_wrlock),
         .rwlock_trywrlock = FSAFE_NEXT(pthread_rwlock_trywrlock),
         .rwlock_unlock = FSAFE_NEXT(pthread_rwlock_unlock),
+        .spin_init = FSAFE_NEXT(pthread_spin_init),
+        .spin_lock = FSAFE_NEXT(pthread_spin_lock),
+        .spin_trylock = FSAFE_NEXT(pthread_spin_trylock),
+        .spin_unlock = FSAFE_NEXT(pthread_spin_unlock),
         .sem_init = FSAFE_NEXT(sem_init),
         .sem_destroy = FSAFE_NEXT(sem_destroy),
         .sem_trywait = FSAFE_NEXT(sem_trywait),
@@ -205,4 +210,11 @@ __attribute__((constructor)) static void construct(int count, char **arguments, 
 {
     (void)count, (void)arguments;
     start(getauxval(AT_SECURE) ? NULL : environment);
+}
+
+/* Of the first process, by exit or by the end of main; not of a vfork child that calls exit in its memory. */
+__attribute__((destructor)) static void end(void)
+{
+    if (fsafe_options.summary && fsafe_tally->first == fsafe_sys_getpid())
+        fsafe_report_summary();
 }

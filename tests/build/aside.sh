@@ -27,7 +27,7 @@ is "those that are not are named, and it does not say that it started" \
     "this C library's rwlocks, semaphores are unknown: they are not taken over" \
     "$(said "$FORKSAFE_LIB:$BROKEN_LIBC" /bin/true)"
 is "a part that is asked at the second thread" "this C library's barriers are unknown: they are not taken over" \
-    "$(said "$FORKSAFE_LIB:$BROKEN_LIBC" "${PYTHON3:-python3}" -c '
+    "$(said "$FORKSAFE_LIB:$BROKEN_LIBC" timeout 60 "${PYTHON3:-python3}" -c '
 import ctypes, threading
 threading.Thread(target=int).start()' | grep barriers)"
 echo "1..$count"

@@ -2,7 +2,7 @@
 
     locks_victim.py KIND SECONDS
 
-One child, ended by its own alarm after SECONDS. Prints "done" when the child has ended well, "hung" when the alarm ended it.
+One child, ended by its own alarm after SECONDS. Prints "done" when it has ended well, "hung" when the alarm ended it.
 """
 import os
 import queue
@@ -92,8 +92,8 @@ def main(kind, seconds):
     make, lock_of, child = KINDS[kind]
     made = make()
     lock = lock_of(made)
-    with lock:
-        pass  # what has been given back by its taker is used as a lock
+    # What has been given back by its taker is used as a lock. From the first thread on somebody looks.
+    use_in_thread(lock)
     holds, forever = threading.Event(), threading.Event()
 
     def hold():

@@ -341,13 +341,14 @@ def two_threads_fork_with_locks_of_their_own():
 def every_form_of_the_methods():
     orphan()
     lock, answers = threading.Lock(), []
-    for arguments, named in (((), {}), ((False,), {}), ((), {"blocking": False}), ((True, 0.01), {}), ((), {"timeout": 0.01}),
-                             ((False, 1), {}), ((), {"timeout": -5}), (("x", "y"), {}), ((), {"wrong": 1}), ((1, 2, 3), {})):
+    for arguments, named in (((), {}), ((False,), {}), ((), {"blocking": False}), ((True, 0.01), {}),
+                             ((), {"timeout": 0.01}), ((False, 1), {}), ((), {"timeout": -5}), (("x", "y"), {}),
+                             ((), {"wrong": 1}), ((1, 2, 3), {})):
         answers.append(error_of(lock.acquire, *arguments, **named))
     answers += [lock.release(), error_of(lock.release), error_of(lock.release, 1), lock.__enter__(), lock.locked()]
     answers += [lock.__exit__(None, None, None), lock.locked(), lock.acquire_lock(), lock.release_lock()]
-    return check(answers, [True, False, False, False, False, "ValueError", "ValueError", "TypeError", "TypeError", "TypeError",
-                           None, "RuntimeError", "TypeError", True, True, None, False, True, None])
+    return check(answers, [True, False, False, False, False, "ValueError", "ValueError", "TypeError", "TypeError",
+                           "TypeError", None, "RuntimeError", "TypeError", True, True, None, False, True, None])
 
 
 @trap

@@ -43,6 +43,50 @@ static int rust_unlock(void *mutex)
     return 0;
 }
 
+/* Its RwLock: readers or WRITTEN, who waits; behind it the word that writers sleep on. */
+enum { WRITTEN = 0x3fffffff, READERS_WAIT = 0x40000000 };
+#define WRITERS_WAIT 0x80000000u
+
+static int rust_trywrite(void *rwlock)
+{
+    uint32_t free_word = 0;
+    return __atomic_compare_exchange_n((uint32_t *)rwlock, &free_word, WRITTEN, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)
+               ? 0 : EBUSY;
+}
+
+static int rust_write(void *rwlock)
+{
+    uint32_t *state = rwlock, *wakes = state + 1;
+    for (;;) {
+        uint32_t seen = __atomic_load_n(state, __ATOMIC_RELAXED);
+        if ((seen & WRITTEN) == 0) {
+            if (__atomic_compare_exchange_n(state, &seen, seen | WRITTEN, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+                return 0;
+            continue;
+        }
+        if ((seen & WRITERS_WAIT) == 0 &&
+            !__atomic_compare_exchange_n(state, &seen, seen | WRITERS_WAIT, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            continue;
+        const uint32_t number = __atomic_load_n(wakes, __ATOMIC_ACQUIRE);
+        seen = __atomic_load_n(state, __ATOMIC_RELAXED);
+        if ((seen & WRITTEN) != 0 && (seen & WRITERS_WAIT) != 0)
+            futex(wakes, FUTEX_WAIT_BITSET_PRIVATE, number, NULL);
+    }
+}
+
+static int rust_write_unlock(void *rwlock)
+{
+    uint32_t *state = rwlock, *wakes = state + 1;
+    const uint32_t left = __atomic_exchange_n(state, 0, __ATOMIC_RELEASE) & ~WRITTEN;
+    if ((left & WRITERS_WAIT) != 0) {
+        __atomic_fetch_add(wakes, 1, __ATOMIC_RELEASE);
+        futex(wakes, FUTEX_WAKE_PRIVATE, 1 << 30, NULL);
+    }
+    if ((left & READERS_WAIT) != 0)
+        futex(state, FUTEX_WAKE_PRIVATE, 1 << 30, NULL);
+    return 0;
+}
+
 /* --- GLib: without its headers, so that the library alone is needed ------------------------------------------- */
 
 static struct {
@@ -51,6 +95,9 @@ static struct {
     void (*mutex_unlock)(void *mutex);
     void (*cond_wait)(void *cond, void *mutex);
     void (*cond_signal)(void *cond);
+    void (*bit_lock)(void *word, int bit);
+    int (*bit_trylock)(void *word, int bit);
+    void (*bit_unlock)(void *word, int bit);
 } glib;
 
 static bool find(void *library, const char *name, void *function)
@@ -66,7 +113,8 @@ static bool have_glib(void)
     return library != NULL && find(library, "g_mutex_lock", &glib.mutex_lock) &&
            find(library, "g_mutex_trylock", &glib.mutex_trylock) &&
            find(library, "g_mutex_unlock", &glib.mutex_unlock) && find(library, "g_cond_wait", &glib.cond_wait) &&
-           find(library, "g_cond_signal", &glib.cond_signal);
+           find(library, "g_cond_signal", &glib.cond_signal) && find(library, "g_bit_lock", &glib.bit_lock) &&
+           find(library, "g_bit_trylock", &glib.bit_trylock) && find(library, "g_bit_unlock", &glib.bit_unlock);
 }
 
 static int glib_lock(void *mutex)
@@ -86,6 +134,25 @@ static int glib_unlock(void *mutex)
     return 0;
 }
 
+enum { BIT = 5 };
+
+static int glib_bit_lock(void *word)
+{
+    glib.bit_lock(word, BIT);
+    return 0;
+}
+
+static int glib_bit_trylock(void *word)
+{
+    return glib.bit_trylock(word, BIT) ? 0 : EBUSY;
+}
+
+static int glib_bit_unlock(void *word)
+{
+    glib.bit_unlock(word, BIT);
+    return 0;
+}
+
 /* --- Held by vanished threads ------------------------------------------------------------------------------------ */
 
 struct kind {
@@ -98,6 +165,12 @@ static const struct kind kinds[] = {
      "would hang on futex 0x[0-9a-f]+ .*\\(Rust std\\) ;; " SCN_NEVER_TAKES, rust_lock, rust_trylock, rust_unlock},
     {"glib", "once:took over futex 0x[0-9a-f]+ .*\\(GLib\\) for .*libglib-2\\.0\\.so.* fork 1 by \\d+",
      "would hang on futex 0x[0-9a-f]+ .*\\(GLib\\) ;; " SCN_NEVER_TAKES, glib_lock, glib_trylock, glib_unlock},
+    {"rust-rwlock", "once:took over futex 0x[0-9a-f]+ .*\\(Rust std RwLock\\) for .* fork 1 by \\d+",
+     "would hang on futex 0x[0-9a-f]+ .*\\(Rust std RwLock\\) ;; " SCN_NEVER_TAKES, rust_write, rust_trywrite,
+     rust_write_unlock},
+    {"glib-bit", "once:took over futex 0x[0-9a-f]+ .*\\(GLib bit lock\\) for .*libglib-2\\.0\\.so.* fork 1 by \\d+",
+     "would hang on futex 0x[0-9a-f]+ .*\\(GLib bit lock\\) ;; " SCN_NEVER_TAKES, glib_bit_lock, glib_bit_trylock,
+     glib_bit_unlock},
 };
 
 static uint64_t lock, another;
@@ -367,12 +440,92 @@ static void glib_condition(const struct scn_case *self)
     scn_reap(child);
 }
 
+/* Rust's park: the word is 0, or 1 for who may go on, and all bits while the thread sleeps. In a child it may come back once
+ * for no reason, and sleeps then until a signal handler unparks it. */
+static uint32_t parking;
+static atomic_int told;
+
+static void park(void)
+{
+    if (__atomic_fetch_sub(&parking, 1, __ATOMIC_ACQUIRE) == 1)
+        return;
+    for (uint32_t token = 0; token != 1;) {
+        futex(&parking, FUTEX_WAIT_BITSET_PRIVATE, ~0u, NULL);
+        token = 1;
+        __atomic_compare_exchange_n(&parking, &token, 0, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+    }
+}
+
+static void unpark(int signal)
+{
+    (void)signal;
+    atomic_store(&told, 1);
+    __atomic_store_n(&parking, 1, __ATOMIC_RELEASE);
+}
+
+static void parked(const struct scn_case *self)
+{
+    (void)self;
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        const struct sigaction action = {.sa_handler = unpark};
+        sigaction(SIGUSR1, &action, NULL);
+        const pid_t me = getpid();
+        const pid_t waker = fork();
+        if (waker == 0) {
+            for (int i = 0; i < 20; i++) { /* not before it is asleep for good */
+                scn_await_asleep(me, NULL);
+                usleep(1000);
+            }
+            kill(me, SIGUSR1);
+            _exit(0);
+        }
+        int parks = 0;
+        for (; !atomic_load(&told); parks++)
+            park();
+        SCN_CHECK(parks <= 2);
+        scn_fine();
+    }
+    scn_reap(child);
+}
+
+/* What a child passed by is judged anew in its own child: an event becomes a lock there. */
+static void passed_by(const struct scn_case *self)
+{
+    (void)self;
+    event = 0;
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        const pid_t me = getpid(), waker = fork();
+        const struct sigaction action = {.sa_handler = happen};
+        sigaction(SIGUSR1, &action, NULL);
+        if (waker == 0) {
+            scn_await_asleep(me, NULL);
+            kill(me, SIGUSR1);
+            _exit(0);
+        }
+        while (event == 0)
+            futex(&event, FUTEX_WAIT_BITSET_PRIVATE, 0, NULL);
+        const pid_t grandchild = scn_fork();
+        if (grandchild == 0) {
+            event = 2;
+            SCN_IS(rust_lock(&event), 0);
+            scn_fine();
+        }
+        scn_reap(grandchild);
+        scn_fine();
+    }
+    scn_reap(child);
+}
+
 void scn_cases(void)
 {
+    scn_add((struct scn_case){.bare = "fine", .run = parked}, "parked");
+    scn_add((struct scn_case){.bare = "hangs", .says = "took over futex .*\\(Rust std\\)", .run = passed_by}, "passed-by");
     const bool glib_is_here = have_glib();
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         const struct kind *kind = &kinds[k];
-        if (kind->take == glib_lock && !glib_is_here)
+        if ((kind->take == glib_lock || kind->take == glib_bit_lock) && !glib_is_here)
             continue;
         for (long waiters = 0; waiters <= 3; waiters += 3)
             scn_add((struct scn_case){.bare = "hangs", .says = kind->says, .run = vanished, .kind = kind,

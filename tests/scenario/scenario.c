@@ -1,4 +1,5 @@
 #include "scenario.h"
+#include "../names.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -124,7 +125,7 @@ void scn_reap(pid_t child)
     if (WTERMSIG(status) == SIGALRM)
         end("hangs", "reaped", "a child that its alarm ended");
     char outcome[32];
-    snprintf(outcome, sizeof outcome, "dies SIG%s", sigabbrev_np(WTERMSIG(status)));
+    snprintf(outcome, sizeof outcome, "dies SIG%s", signal_name(WTERMSIG(status)));
     end(outcome, "reaped", "a child that a signal ended");
 }
 

@@ -1,4 +1,5 @@
 #include "storm.h"
+#include "../names.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -78,7 +79,7 @@ static void nap(long us)
 
 static _Noreturn void give_up(const char *what)
 {
-    dprintf(STDOUT_FILENO, "Bail out! %s: %s: %s\n", row ? row->name : "storm", what, strerrorname_np(errno));
+    dprintf(STDOUT_FILENO, "Bail out! %s: %s: %s\n", row ? row->name : "storm", what, error_name(errno));
     _exit(2);
 }
 
@@ -89,7 +90,7 @@ unsigned long storm_forks(void)
 
 bool storm_is_wrong(const char *condition, int line)
 {
-    const char *error = strerrorname_np(errno); /* takes no lock, unlike strerror */
+    const char *error = error_name(errno); /* takes no lock, unlike strerror */
     if (detail_here && !detail_here[0])
         snprintf(detail_here, sizeof parent_detail, "line %d: %s (%s)", line, condition, error ? error : "?");
     return false;
@@ -228,7 +229,7 @@ static void reap(struct slot *slot, int forker)
             if (before < 3) {
                 const int at = atomic_load(&slot->at);
                 dprintf(STDOUT_FILENO, "# child, in %s: %s%s\n", at ? calls[at - 1]->name : "fork",
-                        sig ? "died of SIG" : slot->detail, sig ? sigabbrev_np(sig) : "");
+                        sig ? "died of SIG" : slot->detail, sig ? signal_name(sig) : "");
             }
         }
     }

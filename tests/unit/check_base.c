@@ -129,15 +129,16 @@ END_TEST
 
 static struct {
     unsigned count;
-    char variable[64], value[4096], expected[128];
+    char variable[64], value[4096], expected[128], usual[64];
 } complaint;
 
-static void complain(const char *variable, const char *value, const char *expected)
+static void complain(const char *variable, const char *value, const char *expected, const char *usual)
 {
     complaint.count++;
     snprintf(complaint.variable, sizeof complaint.variable, "%s", variable);
     snprintf(complaint.value, sizeof complaint.value, "%s", value);
-    snprintf(complaint.expected, sizeof complaint.expected, "%s", expected);
+    snprintf(complaint.expected, sizeof complaint.expected, "%s", expected != NULL ? expected : "a setting");
+    snprintf(complaint.usual, sizeof complaint.usual, "%s", usual);
 }
 
 /* Reads the settings from up to three entries. */
@@ -203,12 +204,18 @@ static void try_choice(const char *variable, const char *words, const int *field
         for (size_t i = 0; i < sizeof around / sizeof *around; i++) {
             memset(&fsafe_options, 0x55, sizeof fsafe_options);
             snprintf(entry, sizeof entry, "%s=%s%.*s%s", variable, around[i][0], length, word, around[i][1]);
+            char value[256];
+            strcpy(value, entry + strlen(variable) + 1);
             read_options(entry, NULL, NULL);
             ck_assert_msg(*field == 0, "%s", entry);
             ck_assert_msg(complaint.count == 1, "%s: %u complaints", entry, complaint.count);
             ck_assert_str_eq(complaint.variable, variable);
-            ck_assert_str_eq(complaint.value, entry + strlen(variable) + 1);
+            ck_assert_str_eq(complaint.value, value);
             ck_assert_str_eq(complaint.expected, words);
+            ck_assert_uint_eq(strlen(complaint.usual), strcspn(words, "|"));
+            ck_assert_mem_eq(complaint.usual, words, strlen(complaint.usual));
+            /* No program that is started from here complains again. */
+            ck_assert_str_eq(entry + strlen(variable), "=");
         }
         word += length;
         word += *word == '|';
@@ -244,6 +251,11 @@ static void try_number(const char *variable, const unsigned *field, unsigned usu
         ck_assert_msg(complaint.count == 1, "%s: %u complaints", entry, complaint.count);
         ck_assert_str_eq(complaint.variable, variable);
         ck_assert_str_eq(complaint.value, bad[i]);
+        char limits[64], standard[16];
+        snprintf(limits, sizeof limits, "a whole number from 0 to %u", most);
+        snprintf(standard, sizeof standard, "%u", usual);
+        ck_assert_str_eq(complaint.expected, limits);
+        ck_assert_str_eq(complaint.usual, standard);
     }
     snprintf(entry, sizeof entry, "%s=", variable);
     read_options(entry, NULL, NULL);
@@ -302,8 +314,20 @@ END_TEST
 START_TEST(options_names_must_match_whole)
 {
     char longer[] = "FORKSAFE_MODEL=off", shorter[] = "FORKSAFE_MOD=off", bare[] = "FORKSAFE_MODE";
+    read_options(longer, NULL, bare);
+    assert_defaults();
+    ck_assert_uint_eq(complaint.count, 1);
+    ck_assert_str_eq(complaint.variable, "FORKSAFE_MODEL");
+    ck_assert_str_eq(complaint.expected, "a setting");
+    ck_assert_str_eq(complaint.usual, "FORKSAFE_MODE");
+    ck_assert_str_eq(longer, "FORKSAFE_MODEL=");
     read_options(longer, shorter, bare);
     assert_defaults();
+    ck_assert_uint_eq(complaint.count, 1);
+    ck_assert_str_eq(complaint.variable, "FORKSAFE_MOD");
+    char log[] = "FORKSAFE_LGO=x";
+    read_options(log, NULL, NULL);
+    ck_assert_str_eq(complaint.usual, "FORKSAFE_LOG");
     char before[] = "XFORKSAFE_MODE=off", lower[] = "forksafe_mode=off", empty[] = "";
     read_options(before, lower, empty);
     assert_defaults();

@@ -7,6 +7,7 @@
 #include "base/maps.h"
 #include "base/sys.h"
 #include "libc/modules.h"
+#include "libc/unwind.h"
 #include "libc/symbol.h"
 
 #include <dlfcn.h>
@@ -600,6 +601,139 @@ START_TEST(mutex_special_ones_are_not_done_in_place)
 }
 END_TEST
 
+/* --- layout: in place beside libc --------------------------------------------------------------------- */
+
+enum { FEW_ROUNDS = COUNT_ROUNDS / 100 }; /* who spins for a thread that does not run loses a slice of time */
+static pthread_rwlock_t shared_rwlock;
+static long first_half, second_half; /* equal while no writer has it */
+static _Atomic bool stop_reading;
+
+static void *write_by_libc(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < FEW_ROUNDS; i++) {
+        pthread_rwlock_wrlock(&shared_rwlock);
+        first_half++;
+        if (i % 64 == 0)
+            sched_yield();
+        second_half++;
+        pthread_rwlock_unlock(&shared_rwlock);
+    }
+    return NULL;
+}
+
+/* Each hold begins and ends in place or by libc. */
+static void *read_in_place(void *unused)
+{
+    (void)unused;
+    for (unsigned i = 0; !stop_reading; i++) {
+        if (i % 3 == 0 || !fsafe_layout_rwlock_read(&shared_rwlock))
+            pthread_rwlock_rdlock(&shared_rwlock);
+        ck_assert_int_eq(first_half, second_half);
+        if (i % 5 == 0 || !fsafe_layout_rwlock_unread(&shared_rwlock))
+            pthread_rwlock_unlock(&shared_rwlock);
+        usleep(20); /* readers that never all leave starve a writer, unless writers are preferred */
+    }
+    return NULL;
+}
+
+START_TEST(rwlock_read_in_place_keeps_writers_out)
+{
+    pthread_t writers[2], readers[2];
+    pthread_rwlockattr_t attributes;
+    unit_start_layout();
+    pthread_rwlockattr_init(&attributes);
+    pthread_rwlockattr_setkind_np(&attributes, _i);
+    pthread_rwlock_init(&shared_rwlock, &attributes);
+    for (int i = 0; i < 2; i++) {
+        unit_start_thread(&readers[i], read_in_place, NULL);
+        unit_start_thread(&writers[i], write_by_libc, NULL);
+    }
+    for (int i = 0; i < 2; i++)
+        pthread_join(writers[i], NULL); /* none of them sleeps for ever */
+    stop_reading = true;
+    for (int i = 0; i < 2; i++)
+        pthread_join(readers[i], NULL);
+    ck_assert_int_eq(first_half, 2 * FEW_ROUNDS);
+    ck_assert_int_eq(pthread_rwlock_trywrlock(&shared_rwlock), 0); /* no hold was lost */
+}
+END_TEST
+
+START_TEST(rwlock_read_in_place_leaves_the_rest_to_libc)
+{
+    pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
+    unit_start_layout();
+    errno = 77;
+    ck_assert(!fsafe_layout_rwlock_unread(&rwlock)); /* nobody has it */
+    ck_assert_int_eq(pthread_rwlock_wrlock(&rwlock), 0);
+    ck_assert(!fsafe_layout_rwlock_read(&rwlock) && !fsafe_layout_rwlock_unread(&rwlock));
+    ck_assert_int_eq(pthread_rwlock_unlock(&rwlock), 0);
+    ck_assert(!fsafe_layout_rwlock_read(&rwlock)); /* the first reader after a writer changes the phase */
+    ck_assert_int_eq(pthread_rwlock_rdlock(&rwlock), 0);
+    ck_assert(fsafe_layout_rwlock_read(&rwlock));
+    rwlock.__data.__readers |= 1u << 31; /* too many: libc answers EAGAIN */
+    ck_assert(!fsafe_layout_rwlock_read(&rwlock));
+    ck_assert_int_eq(errno, 77);
+}
+END_TEST
+
+static pthread_spinlock_t turn_to_spin;
+
+static void *count_by_spin(void *in_place)
+{
+    for (int i = 0; i < FEW_ROUNDS; i++) {
+        if (in_place == NULL || !fsafe_layout_spin_try(&turn_to_spin))
+            pthread_spin_lock(&turn_to_spin);
+        counted++;
+        if (in_place == NULL)
+            pthread_spin_unlock(&turn_to_spin);
+        else
+            fsafe_layout_spin_unlock(&turn_to_spin);
+    }
+    return NULL;
+}
+
+START_TEST(spin_in_place_excludes_and_is_excluded)
+{
+    pthread_t threads[4];
+    unit_start_layout();
+    ck_assert(fsafe_layout.spin_in_place);
+    pthread_spin_init(&turn_to_spin, PTHREAD_PROCESS_PRIVATE);
+    for (int i = 0; i < 4; i++)
+        unit_start_thread(&threads[i], count_by_spin, i % 2 == 0 ? (void *)(uintptr_t)1 : NULL);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    ck_assert_uint_eq(counted, 4 * FEW_ROUNDS);
+    ck_assert_int_eq(pthread_spin_trylock(&turn_to_spin), 0);
+    ck_assert(!fsafe_layout_spin_try(&turn_to_spin));
+}
+END_TEST
+
+static int spin_trylock_always(pthread_spinlock_t *spin)
+{
+    (void)spin;
+    return 0;
+}
+
+static int spin_unlock_never(pthread_spinlock_t *spin)
+{
+    (void)spin;
+    return 0;
+}
+
+START_TEST(layout_withdraws_spin_locks)
+{
+    struct fsafe_layout_calls calls = unit_libc_calls();
+    if (_i == 0)
+        calls.spin_trylock = spin_trylock_always;
+    else
+        calls.spin_unlock = spin_unlock_never;
+    fsafe_layout_self_test(&calls);
+    ck_assert(!fsafe_layout.spin_in_place);
+    ck_assert(fsafe_layout.mutex_bytes && fsafe_layout.rwlock_bytes);
+}
+END_TEST
+
 /* --- layout: semaphores ----------------------------------------------------------------------------- */
 
 #ifdef __LP64__
@@ -858,6 +992,140 @@ START_TEST(modules_agree_with_the_loader)
 }
 END_TEST
 
+static __attribute__((noinline)) uintptr_t return_address(void)
+{
+    return (uintptr_t)__builtin_return_address(0);
+}
+
+/* Not the return: what stands before it is the call. */
+START_TEST(modules_place_names_the_call)
+{
+    uintptr_t returns_to = return_address();
+    struct fsafe_mapping mapping = find(returns_to);
+    struct fsafe_place place;
+    Dl_info info;
+    unsigned char id[FSAFE_BUILD_ID_BYTES];
+    fsafe_modules_place(&mapping, true, &place);
+    ck_assert_int_ne(dladdr((void *)returns_to, &info), 0);
+    ck_assert_uint_lt(place.address, returns_to);
+    ck_assert_uint_eq(place.in_module, place.address - (uintptr_t)info.dli_fbase);
+#ifdef __x86_64__
+    ck_assert_uint_eq(*(unsigned char *)place.address, 0xe8);
+    ck_assert_uint_eq(place.address, returns_to - 5);
+#endif
+    fsafe_modules_place(&mapping, false, &place);
+    ck_assert_uint_eq(place.address, returns_to);
+    ck_assert_uint_ge(fsafe_modules_build_id(place.base, id), 8);
+}
+END_TEST
+
+/* --- unwind ----------------------------------------------------------------------------------------- */
+
+#ifdef __x86_64__
+
+static struct fsafe_unwind unwind;
+static uintptr_t frames[4];
+static volatile unsigned frame_count;
+
+static void assert_frame(unsigned index, const char *function)
+{
+    Dl_info info;
+    ck_assert_uint_lt(index, frame_count);
+    ck_assert_int_ne(dladdr((void *)(frames[index] - 1), &info), 0);
+    ck_assert_str_eq(info.dli_sname, function);
+}
+
+VISIBLE int unit_asks(void);
+VISIBLE int unit_calls_who_asks(int x);
+VISIBLE int unit_calls_the_caller(int x);
+
+/* As a wrapper does: the place is the call of itself. */
+__attribute__((noipa)) int unit_asks(void)
+{
+    frame_count = fsafe_unwind_here(&unwind, (uintptr_t)__builtin_return_address(0), frames, 4);
+    return (int)frame_count;
+}
+
+__attribute__((noipa)) int unit_calls_who_asks(int x)
+{
+    return unit_asks() + x;
+}
+
+__attribute__((noipa)) int unit_calls_the_caller(int x)
+{
+    char room[200];
+    memset(room, x, sizeof room);
+    return unit_calls_who_asks(x) + room[x];
+}
+
+START_TEST(unwind_names_the_callers)
+{
+    errno = 77;
+    ck_assert_int_ne(unit_calls_the_caller(3), 0);
+    ck_assert_int_eq(errno, 77);
+    ck_assert_uint_eq(frame_count, 4);
+    assert_frame(0, "unit_calls_the_caller");
+    memset(frames, 0, sizeof frames);
+    ck_assert_uint_eq(fsafe_unwind_here(&unwind, 0x1000, frames, 4), 0); /* no such caller */
+}
+END_TEST
+
+static _Atomic uintptr_t held_site, held_near;
+static atomic_bool may_leave;
+
+VISIBLE int unit_holds(int x);
+VISIBLE int unit_holds_for_long(int x);
+
+/* As a lock: notes where it was called. */
+static __attribute__((noipa)) void take(void)
+{
+    held_site = (uintptr_t)__builtin_return_address(0);
+}
+
+__attribute__((noipa)) int unit_holds(int x)
+{
+    take();
+    while (!may_leave)
+        usleep(1000);
+    return x + 1;
+}
+
+__attribute__((noipa)) int unit_holds_for_long(int x)
+{
+    char room[300];
+    memset(room, x, sizeof room);
+    return unit_holds(x) + room[x];
+}
+
+static void *hold(void *argument)
+{
+    held_near = (uintptr_t)__builtin_frame_address(0);
+    return unit_holds_for_long(5) != 0 ? argument : NULL;
+}
+
+START_TEST(unwind_reads_the_stack_of_another)
+{
+    pthread_t thread;
+    unit_start_thread(&thread, hold, NULL);
+    UNIT_EVENTUALLY(held_site != 0);
+    usleep(10000);
+    frame_count = fsafe_unwind_vanished(&unwind, held_site, held_near, frames, 4);
+    assert_frame(0, "unit_holds_for_long");
+    ck_assert_uint_ge(frame_count, 3); /* hold and libc's */
+    /* No stack, or one that was reused for something else: nothing is made up. */
+    ck_assert_uint_eq(fsafe_unwind_vanished(&unwind, held_site, 0, frames, 4), 0);
+    ck_assert_uint_eq(fsafe_unwind_vanished(&unwind, held_site, 0x1000, frames, 4), 0);
+    char *other = unit_map_island(32, MAP_PRIVATE);
+    memset(other, 0x41, 32 * unit_page());
+    ck_assert_uint_eq(fsafe_unwind_vanished(&unwind, held_site, (uintptr_t)other + 16 * unit_page(), frames, 4), 0);
+    ck_assert_uint_eq(fsafe_unwind_vanished(&unwind, (uintptr_t)other, held_near, frames, 4), 0);
+    may_leave = true;
+    pthread_join(thread, NULL);
+}
+END_TEST
+
+#endif
+
 /* --- symbol ----------------------------------------------------------------------------------------- */
 
 START_TEST(symbol_finds_the_next_definition)
@@ -893,6 +1161,12 @@ static void fill(Suite *suite)
     tcase_add_loop_test(mutex, mutex_new_owner_may_unlock, 0, TYPES);
     tcase_add_test(mutex, mutex_kinds);
     tcase_add_loop_test(mutex, mutex_special_ones_are_not_done_in_place, 0, 3);
+    tcase_add_loop_test(layout, layout_withdraws_spin_locks, 0, 2);
+    TCase *in_place = unit_case(suite, "in place");
+    tcase_add_loop_test(in_place, rwlock_read_in_place_keeps_writers_out, PTHREAD_RWLOCK_PREFER_READER_NP,
+                        PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP + 1);
+    tcase_add_test(in_place, rwlock_read_in_place_leaves_the_rest_to_libc);
+    tcase_add_test(in_place, spin_in_place_excludes_and_is_excluded);
 #ifdef __LP64__
     tcase_add_loop_test(layout, layout_withdraws_semaphores, 0, 6);
     TCase *semaphore = unit_case(suite, "semaphore");
@@ -909,6 +1183,13 @@ static void fill(Suite *suite)
     tcase_add_test(modules, modules_cut_long_names);
     tcase_add_test(modules, modules_survive_a_module_that_is_gone);
     tcase_add_test(modules, modules_agree_with_the_loader);
+    tcase_add_test(modules, modules_place_names_the_call);
+
+#ifdef __x86_64__
+    TCase *unwinding = unit_case(suite, "unwind");
+    tcase_add_test(unwinding, unwind_names_the_callers);
+    tcase_add_test(unwinding, unwind_reads_the_stack_of_another);
+#endif
 
     TCase *symbol = unit_case(suite, "symbol");
     tcase_add_test(symbol, symbol_finds_the_next_definition);

@@ -217,10 +217,18 @@ START_TEST(lines_do_not_go_into_a_file_of_the_programs)
 }
 END_TEST
 
-START_TEST(log_that_cannot_be_written_is_no_error)
+/* Said once, to stderr: neither each line, nor nothing. */
+START_TEST(log_that_cannot_be_written_is_told_once)
 {
+    char expected[2 * PATH_MAX];
     snprintf(fsafe_options.log, sizeof fsafe_options.log, "%.500s/missing/log", directory);
+    snprintf(expected, sizeof expected,
+             "%sFORKSAFE_LOG: cannot open %.300s: there is no such directory; what belongs there is lost\n", prefix(),
+             fsafe_options.log);
     char *got = with_stderr(0, start_and_note_words);
+    ck_assert_str_eq(got, expected);
+    free(got);
+    got = with_stderr(0, start_and_note_words);
     ck_assert_str_eq(got, "");
     free(got);
     memset(fsafe_options.log, 'x', sizeof fsafe_options.log - 1);
@@ -611,6 +619,39 @@ START_TEST(event_is_told_each_time_when_asked_to)
 }
 END_TEST
 
+START_TEST(summary_counts_what_was_told_and_what_not)
+{
+    char expected[LINE_BYTES], *log;
+    struct fsafe_event event = plain_event();
+    for (int i = 0; i < 7; i++)
+        fsafe_report_event(&event);
+    event.deed = FSAFE_REFUSED;
+    fsafe_report_event(&event);
+    fsafe_tally_add(FSAFE_TOTAL_FORKS, 12);
+    fsafe_tally_raise(FSAFE_TOTAL_DRAIN_US, 99);
+    fsafe_tally_raise(FSAFE_TOTAL_DRAIN_US, 98);
+    unlink(log_path);
+    fsafe_report_summary();
+    log = unit_read_file(log_path);
+    snprintf(expected, sizeof expected,
+             "forksafe[%d] in all: 12 forks, 0 waited for other threads, 99 us at most, 7 taken-over, 1 refused\n"
+             "    7 times taken-over, wanted in 0x10010, held since 0x10020\n"
+             "    1 times refused, wanted in 0x10010, held since 0x10020\n", getpid());
+    ck_assert_str_eq(log, expected);
+    free(log);
+    unlink(log_path);
+    fsafe_options.format = FSAFE_FORMAT_JSON;
+    fsafe_report_summary();
+    log = unit_read_file(log_path);
+    snprintf(expected, sizeof expected,
+             "{\"event\":\"summary\",\"pid\":%d,\"forks\":12,\"drained\":0,\"longest_drain_us\":99,\"taken-over\":7,"
+             "\"would-hang\":0,\"forgot\":0,\"may-hang\":0,\"refused\":1,\"went-round\":0", getpid());
+    ck_assert_mem_eq(log, expected, strlen(expected));
+    ck_assert_str_eq(log + strlen(log) - 2, "}\n");
+    free(log);
+}
+END_TEST
+
 /* --- For machines ----------------------------------------------------------------------------------- */
 
 START_TEST(event_is_one_json_object)
@@ -642,9 +683,9 @@ START_TEST(event_is_one_json_object)
     ck_assert_str_eq(rest, expected);
     free(log);
     unlink(log_path);
-    fsafe_report_bad_option("FORKSAFE_MODE", "a\"b", "repair|off");
+    fsafe_report_bad_option("FORKSAFE_MODE", "a\"b", "repair|off", "repair");
     snprintf(expected, sizeof expected,
-             "{\"event\":\"note\",\"pid\":%d,\"tid\":%d,\"text\":\"FORKSAFE_MODE=a\\\"b is not repair|off: the default is used\"}\n",
+             "{\"event\":\"note\",\"pid\":%d,\"tid\":%d,\"text\":\"FORKSAFE_MODE=a\\\"b is not repair|off: the default is used, repair\"}\n",
              getpid(), fsafe_sys_gettid());
     log = unit_read_file(log_path);
     ck_assert_str_eq(log, expected);
@@ -741,15 +782,15 @@ END_TEST
 START_TEST(bad_option_is_told)
 {
     char expected[256], value[200];
-    fsafe_report_bad_option("FORKSAFE_MODE", "fi\nx\"", "repair|off");
-    assert_line("FORKSAFE_MODE=fi?x? is not repair|off: the default is used");
-    fsafe_report_bad_option("FORKSAFE_MODE", "", "repair|off");
-    assert_line("FORKSAFE_MODE= is not repair|off: the default is used");
+    fsafe_report_bad_option("FORKSAFE_MODE", "fi\nx\"", "repair|off", "repair");
+    assert_line("FORKSAFE_MODE=fi?x? is not repair|off: the default is used, repair");
     memset(value, 'v', sizeof value - 1);
     value[sizeof value - 1] = '\0';
-    fsafe_report_bad_option("FORKSAFE_LOG", value, "a shorter text");
-    snprintf(expected, sizeof expected, "FORKSAFE_LOG=%.64s is not a shorter text: the default is used", value);
+    fsafe_report_bad_option("FORKSAFE_LOG", value, "a shorter text", "empty");
+    snprintf(expected, sizeof expected, "FORKSAFE_LOG=%.64s is not a shorter text: the default is used, empty", value);
     assert_line(expected);
+    fsafe_report_bad_option("FORKSAFE_LO\nG", value, NULL, "FORKSAFE_LOG");
+    assert_line("FORKSAFE_LO?G is no setting, the nearest is FORKSAFE_LOG");
 }
 END_TEST
 
@@ -762,7 +803,7 @@ static void fill(Suite *suite)
     tcase_add_test(lines, log_name_has_the_childs_own_id);
     tcase_add_loop_test(lines, lines_go_to_stderr_by_default, 0, 2);
     tcase_add_test(lines, lines_do_not_go_into_a_file_of_the_programs);
-    tcase_add_test(lines, log_that_cannot_be_written_is_no_error);
+    tcase_add_test(lines, log_that_cannot_be_written_is_told_once);
     tcase_add_test(lines, log_may_be_a_fifo_that_nobody_reads);
     tcase_add_test(lines, lines_to_a_closed_pipe_end_nobody);
 
@@ -784,6 +825,7 @@ static void fill(Suite *suite)
     tcase_add_test(event, event_about_many_locks_is_told_seldom);
     tcase_add_test(event, event_kinds_may_be_too_many);
     tcase_add_loop_test(event, event_is_told_each_time_when_asked_to, 0, 2);
+    tcase_add_test(event, summary_counts_what_was_told_and_what_not);
     tcase_add_test(event, event_is_one_json_object);
     tcase_add_test(event, json_is_whole_when_it_is_long);
     tcase_add_test(event, events_stay_whole);

@@ -1,0 +1,21 @@
+/*
+ * base/window: reads memory that may be gone: each copy is a system call, so it copies more than what is asked for and
+ * answers from that. Owns nothing; begins all zero. Context: any thread, slow paths only.
+ */
+#ifndef FSAFE_BASE_WINDOW_H
+#define FSAFE_BASE_WINDOW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct fsafe_window {
+    uintptr_t from;
+    size_t bytes;
+    char copy[1024];
+};
+
+/* Copies `bytes`, a window's size at most, from `from`. Returns whether all arrived: never faults. */
+bool fsafe_window_read(struct fsafe_window *window, uintptr_t from, void *into, size_t bytes);
+
+#endif

@@ -1,0 +1,113 @@
+/* report/summary: what happened in the whole process tree, when its first process ends. */
+#include "config.h"
+
+#include "base/options.h"
+#include "base/pages.h"
+#include "base/sys.h"
+#include "report/details.h"
+#include "report/report.h"
+#include "report/tally.h"
+
+enum { SUMMARY_BYTES = 4096, TOP = 5 };
+
+static const struct {
+    const char *key, *words;
+} totals[FSAFE_TOTALS] = {
+#define FSAFE_TOTAL(name, key, words) {key, words},
+#include "report/tally.def"
+#undef FSAFE_TOTAL
+};
+
+/* Kind number `rank` by how often it was, or NULL. */
+static const struct fsafe_kind *find_frequent(unsigned rank)
+{
+    uint64_t below = UINT64_MAX;
+    size_t last = 0; /* kinds that were as often as `below` and stand up to here have had their turn */
+    const struct fsafe_kind *best = NULL;
+    for (unsigned i = 0; i <= rank; i++) {
+        best = NULL;
+        for (size_t at = 0; at < FSAFE_KINDS; at++) {
+            const struct fsafe_kind *kind = &fsafe_tally->kinds[at];
+            bool had = kind->count > below || (kind->count == below && at <= last);
+            if (kind->count > 0 && !had && (best == NULL || kind->count > best->count))
+                best = kind;
+        }
+        if (best == NULL)
+            return NULL;
+        below = best->count;
+        last = (size_t)(best - fsafe_tally->kinds);
+    }
+    return best;
+}
+
+static void put_text(struct fsafe_text *text)
+{
+    fsafe_text_string(text, "forksafe[");
+    fsafe_text_decimal(text, (unsigned long)fsafe_sys_getpid());
+    fsafe_text_string(text, "] in all:");
+    for (unsigned i = 0; i < FSAFE_TOTALS; i++) {
+        fsafe_text_string(text, i == 0 ? " " : ", ");
+        fsafe_text_decimal(text, (unsigned long)fsafe_tally->totals[i]);
+        fsafe_text_char(text, ' ');
+        fsafe_text_string(text, totals[i].words);
+    }
+    for (unsigned i = 0; i < FSAFE_DEEDS; i++) {
+        if (fsafe_tally->deeds[i] == 0)
+            continue;
+        fsafe_text_string(text, ", ");
+        fsafe_text_decimal(text, (unsigned long)fsafe_tally->deeds[i]);
+        fsafe_text_char(text, ' ');
+        fsafe_text_string(text, fsafe_deed_rows[i].key);
+    }
+    for (unsigned i = 0; i < TOP; i++) {
+        const struct fsafe_kind *kind = find_frequent(i);
+        if (kind == NULL)
+            return;
+        struct fsafe_mapping mappings[] = {{.address = kind->wanted_at}, {.address = kind->since}};
+        struct fsafe_place place;
+        fsafe_maps_find(mappings, 2);
+        fsafe_text_string(text, "\n    ");
+        fsafe_text_decimal(text, (unsigned long)kind->count);
+        fsafe_text_string(text, " times ");
+        fsafe_text_string(text, fsafe_deed_rows[kind->deed].key);
+        fsafe_text_string(text, ", wanted in ");
+        fsafe_modules_place(&mappings[0], true, &place);
+        fsafe_text_place(text, &place);
+        if (kind->since == 0)
+            continue;
+        fsafe_text_string(text, ", held since ");
+        fsafe_modules_place(&mappings[1], true, &place);
+        fsafe_text_place(text, &place);
+    }
+}
+
+static void put_json(struct fsafe_text *text)
+{
+    fsafe_text_string(text, "{\"event\":\"summary\",\"pid\":");
+    fsafe_text_decimal(text, (unsigned long)fsafe_sys_getpid());
+    for (unsigned i = 0; i < FSAFE_TOTALS + FSAFE_DEEDS; i++) {
+        bool is_total = i < FSAFE_TOTALS;
+        fsafe_text_string(text, ",\"");
+        fsafe_text_string(text, is_total ? totals[i].key : fsafe_deed_rows[i - FSAFE_TOTALS].key);
+        fsafe_text_string(text, "\":");
+        uint64_t number = is_total ? fsafe_tally->totals[i] : fsafe_tally->deeds[i - FSAFE_TOTALS];
+        fsafe_text_decimal(text, (unsigned long)number);
+    }
+    fsafe_text_char(text, '}');
+}
+
+void fsafe_report_summary(void)
+{
+    char *buffer = fsafe_pages_map(SUMMARY_BYTES);
+    struct fsafe_text text;
+    if (buffer == NULL)
+        return;
+    fsafe_text_begin(&text, buffer, SUMMARY_BYTES);
+    if (fsafe_options.format == FSAFE_FORMAT_JSON)
+        put_json(&text);
+    else
+        put_text(&text);
+    fsafe_text_end_line(&text);
+    fsafe_report_send(&text);
+    fsafe_pages_unmap(buffer, SUMMARY_BYTES);
+}
