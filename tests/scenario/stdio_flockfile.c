@@ -6,7 +6,6 @@
 #include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 
 enum stream { ORDINARY, BYCALLER, MEMORY, STREAMS };
 static const char *const names[STREAMS] = {"file", "bycaller", "memstream"};
@@ -378,8 +377,11 @@ static void hammered(const struct scn_case *self)
 
 static int pipe_ends[2];
 
+static atomic_int flusher_tid;
+
 static void *flush_all(void *unused)
 {
+    atomic_store(&flusher_tid, (int)gettid());
     SCN_CHECK(fflush(NULL) == 0);
     return unused;
 }
@@ -400,15 +402,15 @@ static void *read_late(void *unused)
 static void flusher(const struct scn_case *self)
 {
     (void)self;
-    static char bytes[1 << 17];
+    static char bytes[1 << 17], buffer[1 << 18]; /* more than a pipe holds, and room for it */
     SCN_CHECK(pipe(pipe_ends) == 0);
     FILE *full = fdopen(pipe_ends[1], "w");
-    setvbuf(full, NULL, _IOFBF, 1 << 18);
+    setvbuf(full, buffer, _IOFBF, sizeof buffer);
     fwrite(bytes, 1, sizeof bytes, full);
-    const pthread_t thread = scn_start(flush_all, full);
-    int filled = 0;
-    while (ioctl(pipe_ends[0], FIONREAD, &filled) == 0 && filled < 1 << 16)
+    const pthread_t thread = scn_start(flush_all, NULL);
+    while (atomic_load(&flusher_tid) == 0)
         sched_yield();
+    scn_await_asleep(atomic_load(&flusher_tid), NULL);
     const pthread_t reader = scn_start(read_late, NULL);
     const pid_t child = fork();
     if (child == 0)
