@@ -27,7 +27,7 @@ const char *fsafe_options_look_up(char *const *environment, const char *variable
     return NULL;
 }
 
-/* Not strcspn: ThreadSanitizer's own, linked into the program, crashes this early. */
+/* Not strcspn, nor strcmp or strnlen below: ThreadSanitizer's own, linked into the program, crash this early. */
 static size_t word_length(const char *words)
 {
     size_t length = 0;
@@ -132,7 +132,7 @@ static unsigned distance(const char *one, const char *other)
 {
     enum { MOST = 40 };
     unsigned row[MOST + 1];
-    size_t length = strnlen(other, MOST);
+    size_t length = strlen(other) < MOST ? strlen(other) : MOST; /* not strnlen, see above */
     for (size_t i = 0; i <= length; i++)
         row[i] = (unsigned)i;
     for (unsigned n = 1; *one != '\0' && n <= MOST; one++, n++) {
@@ -164,7 +164,7 @@ static void check_name(char *entry, fsafe_options_complain *complain)
     name[length] = '\0';
     const char *nearest = names[0];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(name, names[i]) == 0)
+        if (strncmp(name, names[i], sizeof name) == 0) /* not strcmp, see above */
             return;
         if (distance(name, names[i]) < distance(name, nearest))
             nearest = names[i];

@@ -67,6 +67,14 @@ static struct tables tables_of(const struct link_map *object)
     return tables;
 }
 
+/* Not strcmp: a sanitizer's own is not ready when we start. */
+static bool is_same(const char *one, const char *other)
+{
+    while (*one == *other && *one != '\0')
+        one++, other++;
+    return *one == *other;
+}
+
 static bool is_definition(const struct tables *tables, size_t index, const char *name)
 {
     const ElfW(Sym) *symbol = &tables->symbols[index];
@@ -74,7 +82,7 @@ static bool is_definition(const struct tables *tables, size_t index, const char 
         (tables->versions != NULL &&
          ((tables->versions[index] & HIDDEN) != 0 || tables->versions[index] == LOCAL)))
         return false;
-    return strcmp(tables->names + symbol->st_name, name) == 0;
+    return is_same(tables->names + symbol->st_name, name);
 }
 
 static uint32_t gnu_hash_of(const char *name)

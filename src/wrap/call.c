@@ -1,6 +1,7 @@
 /* wrap/call: see call.h. */
 #include "config.h"
 
+#include "libc/symbol.h"
 #include "repair/rescue.h"
 #include "repair/standin.h"
 #include "wrap/call.h"
@@ -26,6 +27,15 @@ static const uint16_t offsets[] = {
 static const char *name_of(unsigned row)
 {
     return (const char *)&names + offsets[row];
+}
+
+void fsafe_call_bind_all(void)
+{
+    for (unsigned row = 0; row < sizeof offsets / sizeof offsets[0]; row++) {
+        void **next = (void **)&fsafe_next + row;
+        if (*next == NULL)
+            *next = fsafe_symbol_next(name_of(row)); /* stays empty where libc has none */
+    }
 }
 
 static FSAFE_COLD bool warn(unsigned call, uintptr_t frame, uintptr_t site)

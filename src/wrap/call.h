@@ -35,4 +35,10 @@ void fsafe_call_leave(enum fsafe_region region, uintptr_t frame, bool rescues);
 /* The row's next definition inside a call that was entered. */
 #define FSAFE_INSIDE(call, name) ((__typeof__(name) *)(call).next)
 
+/*
+ * Binds every row now, not when its function is first called: where somebody watches all that threads write. Context:
+ * start-up.
+ */
+void fsafe_call_bind_all(void);
+
 #endif

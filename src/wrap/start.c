@@ -21,6 +21,7 @@
 #include "report/report.h"
 #include "report/tally.h"
 #include "track/gate.h"
+#include "wrap/call.h"
 #include "wrap/next.h"
 #include "wrap/start.h"
 
@@ -140,9 +141,11 @@ static void start(char *const *environment)
     fsafe_options_read(environment, fsafe_report_bad_option);
     fsafe_report_start();
     fsafe_next_start(); /* also when we are off: every call is passed on */
+    const char *watcher = watched(environment);
+    if (watcher != NULL)
+        fsafe_call_bind_all();
     if (fsafe_options.mode == FSAFE_MODE_OFF)
         return;
-    const char *watcher = watched(environment);
     if (watcher != NULL) {
         fsafe_report_note(watcher);
         return;

@@ -3,7 +3,8 @@
 # BROKEN_LIBC stands behind the library, as libc does. Speaks TAP. FORKSAFE_LIB = the library, PYTHON3.
 
 : "${FORKSAFE_LIB:?path of the library}" "${BROKEN_LIBC:?path of the module}"
-unset FORKSAFE_LOG FORKSAFE_MODE FORKSAFE_FORMAT
+library=$FORKSAFE_LIB
+unset FORKSAFE_LIB FORKSAFE_LOG FORKSAFE_MODE FORKSAFE_FORMAT # the library knows no setting of the first name
 count=0
 # is NAME EXPECTED GOT
 is() {
@@ -22,12 +23,12 @@ said() {
     LD_PRELOAD=$preload FORKSAFE_VERBOSE=1 "$@" 2>&1 | sed 's/^forksafe[^ ]* //'
 }
 
-is "all parts are known" "started" "$(said "$FORKSAFE_LIB" /bin/true)"
+is "all parts are known" "started" "$(said "$library" /bin/true)"
 is "those that are not are named, and it does not say that it started" \
     "this C library's rwlocks, semaphores are unknown: they are not taken over" \
-    "$(said "$FORKSAFE_LIB:$BROKEN_LIBC" /bin/true)"
+    "$(said "$library:$BROKEN_LIBC" /bin/true)"
 is "a part that is asked at the second thread" "this C library's barriers are unknown: they are not taken over" \
-    "$(said "$FORKSAFE_LIB:$BROKEN_LIBC" timeout 60 "${PYTHON3:-python3}" -c '
+    "$(said "$library:$BROKEN_LIBC" timeout 60 "${PYTHON3:-python3}" -c '
 import ctypes, threading
 threading.Thread(target=int).start()' | grep barriers)"
 echo "1..$count"

@@ -167,7 +167,7 @@ is "125: check without a process" 125 "$(status "$launcher" check)"
 is "125: check of no number" 125 "$(status "$launcher" check x)"
 
 # The launcher's own main stands for a place: elfutils, where it was built with it, names it.
-address=$("${NM:-nm}" "$launcher" 2>/dev/null | sed -n 's/^0*\([0-9a-f]*\) T main$/\1/p')
+address=$(${NM:-nm} "$launcher" 2>/dev/null | sed -n 's/^0*\([0-9a-f]*\) T main$/\1/p')
 event() {
     printf '%s\n' "forksafe[$1.$1] child took over mutex 0x55$1 (normal) for here held at fork by $1 \"worker\"$2"
     [ -n "$2" ] || printf '    %s\n' "since forksafe+0x$address" "wanted in forksafe+0x$address" \

@@ -118,7 +118,7 @@ def check_loading(scratch):
                "loaded by dlopen, too late to stand in front: it helps nobody and harms nobody", dlopen=loaded)
 
 
-harness.begin(17 + 10 + 8 + 3 * 4 + 1)
+harness.begin(17 + 10 + 9 + 3 * 4 + 1)
 with tempfile.TemporaryDirectory() as directory:
     check_descriptors(directory)
     check_logs(directory)

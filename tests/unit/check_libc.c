@@ -280,10 +280,11 @@ static int sem_init_shifted(sem_t *semaphore, int process_shared, unsigned value
     return sem_init(semaphore, process_shared, value << 1);
 }
 
-static int sem_init_over_all(sem_t *semaphore, int process_shared, unsigned value)
+static int sem_trywait_over_all(sem_t *semaphore)
 {
-    memset(semaphore, 0, sizeof *semaphore);
-    return sem_init(semaphore, process_shared, value);
+    int result = sem_trywait(semaphore);
+    memset((char *)semaphore + 16, 0, sizeof *semaphore - 16);
+    return result;
 }
 
 static int sem_trywait_in_vain(sem_t *semaphore)
@@ -319,7 +320,7 @@ START_TEST(layout_withdraws_semaphores)
         calls.sem_init = sem_init_shifted;
         break;
     case 1:
-        calls.sem_init = sem_init_over_all;
+        calls.sem_trywait = sem_trywait_over_all;
         break;
     case 2:
         calls.sem_trywait = sem_trywait_in_vain;
