@@ -169,7 +169,7 @@ static void check_name(char *entry, fsafe_options_complain *complain)
         if (distance(name, names[i]) < distance(name, nearest))
             nearest = names[i];
     }
-    refuse(name, equals + 1, NULL, nearest, complain);
+    complain(name, equals + 1, NULL, nearest); /* its value stays: it may be a variable of the program's own */
 }
 
 void fsafe_options_read(char *const *environment, fsafe_options_complain *complain)

@@ -320,8 +320,8 @@ START_TEST(options_names_must_match_whole)
     ck_assert_str_eq(complaint.variable, "FORKSAFE_MODEL");
     ck_assert_str_eq(complaint.expected, "a setting");
     ck_assert_str_eq(complaint.usual, "FORKSAFE_MODE");
-    ck_assert_str_eq(longer, "FORKSAFE_MODEL=");
-    read_options(longer, shorter, bare);
+    ck_assert_str_eq(longer, "FORKSAFE_MODEL=off"); /* it may be the program's */
+    read_options(shorter, bare, NULL);
     assert_defaults();
     ck_assert_uint_eq(complaint.count, 1);
     ck_assert_str_eq(complaint.variable, "FORKSAFE_MOD");
