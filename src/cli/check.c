@@ -1,330 +1,274 @@
 /*
  * cli/check: looks at a process that hangs, whether the library is in it or not: which lock each of its threads sleeps
- * on, who has that lock, and whether that thread was left behind by a fork.
+ * on, who has that lock, and whether that thread was left behind by a fork. Of a program target.c says all.
  */
 #include "config.h"
 
 #include "cli/cli.h"
+#include "cli/process.h"
+#include "cli/target.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <linux/futex.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 static const char help[] =
     "Usage: forksafe check PID\n"
+    "  or:  forksafe check COMMAND\n"
     "Look at a process that hangs, with libforksafe in it or without: which lock each thread\n"
-    "waits for, who has it, and whether that thread was left behind by a fork.\n"
+    "waits for, who has it, and whether that thread was left behind by a fork. In a Python\n"
+    "process the Python functions are shown. Or at a program: whether the library can be in it.\n"
     "\n"
     "  -h, --help   display this help and exit\n"
     "\n"
-    "Needs the right to trace the process: its user's, and where the kernel restricts that\n"
+    "PID needs the right to trace the process: its user's, and where the kernel restricts that\n"
     "(kernel.yama.ptrace_scope), root's. Stops the process for a moment.\n"
     "\n"
-    "Example:\n"
+    "Examples:\n"
     "  forksafe check $(pgrep -n worker)\n"
+    "  forksafe check /usr/bin/server\n"
     "\n"
-    "Exit status: 0 if it hangs because of a fork, 1 if it does not, 2 if that cannot be told.\n";
+    "Exit status of PID: 0 if it hangs because of a fork, 1 if it does not, 2 if that cannot\n"
+    "be told. Of COMMAND: 0 if it can be protected, 1 if not, 2 if it may have locks that are\n"
+    "not seen.\n";
 
 enum verdict { BECAUSE_OF_FORK, NOT_BECAUSE, CANNOT_TELL };
 
-/* A word of a status file, as a number; 0 when it is not there. */
-static long status_of(long pid, const char *word)
-{
-    char path[64], line[256];
-    long value = 0;
-    snprintf(path, sizeof path, "/proc/%ld/status", pid);
-    FILE *file = fopen(path, "re");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, word, strlen(word)) == 0 && line[strlen(word)] == ':')
-            value = strtol(line + strlen(word) + 1, NULL, 10);
-    if (file != NULL)
-        fclose(file);
-    return value;
-}
-
-static bool is_thread(long pid, long tid)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%ld/task/%ld", pid, tid);
-    return tid > 0 && access(path, F_OK) == 0;
-}
-
-static void name_of(long pid, long tid, char name[64])
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%ld/task/%ld/comm", pid, tid);
-    FILE *file = fopen(path, "re");
-    if (file == NULL || fgets(name, 64, file) == NULL)
-        strcpy(name, "?");
-    name[strcspn(name, "\n")] = '\0';
-    if (file != NULL)
-        fclose(file);
-}
-
-static bool peek(long pid, uint64_t from, void *into, size_t bytes)
-{
-    struct iovec local = {.iov_base = into, .iov_len = bytes};
-    struct iovec remote = {.iov_base = (void *)(uintptr_t)from, .iov_len = bytes};
-    return process_vm_readv((pid_t)pid, &local, 1, &remote, 1, 0) == (ssize_t)bytes;
-}
-
-#ifdef HAVE_LIBDW
-
-#include <elfutils/libdwfl.h>
-
-enum { FRAMES = 24 };
-struct stack {
-    Dwfl *dwfl;
-    uint64_t pc[FRAMES];
-    bool exact[FRAMES]; /* the instruction itself; else one that a call returns to */
-    size_t count;
-};
-
-static int see_frame(Dwfl_Frame *frame, void *context)
-{
-    struct stack *stack = context;
-    Dwarf_Addr pc;
-    bool exact;
-    if (stack->count == FRAMES || !dwfl_frame_pc(frame, &pc, &exact))
-        return DWARF_CB_ABORT;
-    stack->exact[stack->count] = exact;
-    stack->pc[stack->count++] = pc;
-    return DWARF_CB_OK;
-}
-
-/* Fills in the stack of a thread. The process is let go at once. */
-static void read_stack(struct stack *stack, long pid, long tid)
-{
-    static char *debuginfo_path;
-    static const Dwfl_Callbacks callbacks = {
-        .find_elf = dwfl_linux_proc_find_elf,
-        .find_debuginfo = dwfl_standard_find_debuginfo,
-        .debuginfo_path = &debuginfo_path,
-    };
-    stack->count = 0;
-    stack->dwfl = dwfl_begin(&callbacks);
-    if (stack->dwfl == NULL || dwfl_linux_proc_report(stack->dwfl, (pid_t)pid) != 0 ||
-        dwfl_report_end(stack->dwfl, NULL, NULL) != 0 || dwfl_linux_proc_attach(stack->dwfl, (pid_t)pid, false) != 0)
-        return;
-    dwfl_getthread_frames(stack->dwfl, (pid_t)tid, see_frame, stack);
-}
-
-static void end_stack(struct stack *stack)
-{
-    if (stack->dwfl != NULL)
-        dwfl_end(stack->dwfl);
-}
-
-static const char *symbol_at(const struct stack *stack, size_t i)
-{
-    uint64_t at = stack->pc[i] - !stack->exact[i];
-    Dwfl_Module *module = dwfl_addrmodule(stack->dwfl, at);
-    const char *name = module != NULL ? dwfl_module_addrname(module, at) : NULL;
-    return name != NULL ? name : "?";
-}
-
-static void print_stack(const struct stack *stack)
-{
-    for (size_t i = 0; i < stack->count; i++) {
-        uint64_t at = stack->pc[i] - !stack->exact[i];
-        Dwfl_Module *module = dwfl_addrmodule(stack->dwfl, at);
-        Dwfl_Line *line = module != NULL ? dwfl_module_getsrc(module, at) : NULL;
-        int number = 0;
-        const char *file = line != NULL ? dwfl_lineinfo(line, NULL, &number, NULL, NULL, NULL) : NULL;
-        const char *path = NULL;
-        if (module != NULL)
-            dwfl_module_info(module, NULL, NULL, NULL, NULL, NULL, &path, NULL);
-        printf("        %s", fsafe_cli_demangle(symbol_at(stack, i)));
-        if (file != NULL)
-            printf(" at %s:%d\n", file, number);
-        else
-            printf(" in %s\n", path != NULL ? path : "?");
-    }
-}
-
-#else
-
-struct stack {
-    size_t count;
-};
-
-static void read_stack(struct stack *stack, long pid, long tid)
-{
-    (void)pid, (void)tid;
-    stack->count = 0;
-}
-
-static void end_stack(struct stack *stack)
-{
-    (void)stack;
-}
-
-static const char *symbol_at(const struct stack *stack, size_t i)
-{
-    (void)stack, (void)i;
-    return "?";
-}
-
-static void print_stack(const struct stack *stack)
-{
-    (void)stack;
-}
-
-#endif
-
 /* Which kind of lock the innermost functions wait for. */
-static const char *find_call(const struct stack *stack, const char *const *parts)
+static const char *find_call(const struct fsafe_stack *stack, const char *const *parts)
 {
-    for (size_t i = 0; i < stack->count && i < 6; i++)
+    for (size_t i = 0; i < stack->count && i < 8; i++)
         for (const char *const *part = parts; *part != NULL; part++)
-            if (strstr(symbol_at(stack, i), *part) != NULL)
-                return symbol_at(stack, i);
+            if (strstr(fsafe_stack_symbol(stack, i), *part) != NULL)
+                return fsafe_stack_symbol(stack, i);
     return NULL;
 }
 
-/* The thread that a lock's bytes name: is it here, or only in the parent? */
-static enum verdict judge_owner(long pid, long owner)
+/* What a thread runs: in an interpreter its functions, which say more. */
+static void print_thread(long pid, long tid)
 {
-    long parent = status_of(pid, "PPid");
+    struct fsafe_stack stack;
+    fsafe_stack_read(&stack, pid, tid);
+    if (fsafe_python_print(&stack, pid, tid, "        ") == 0)
+        fsafe_stack_print(&stack, "        ");
+    fsafe_stack_end(&stack);
+}
+
+/* The thread that a lock's bytes name: is it here, or only in the parent? `how`: "held", and how sure that is. */
+static enum verdict judge_owner(long pid, long owner, const char *how)
+{
+    long parent = fsafe_process_status(pid, "PPid");
     char name[64];
-    struct stack stack;
-    if (is_thread(pid, owner)) {
-        name_of(pid, owner, name);
-        printf("    held by thread %ld \"%s\" of the same process:\n", owner, name);
-        read_stack(&stack, pid, owner);
-        print_stack(&stack);
-        end_stack(&stack);
+    if (fsafe_process_has_thread(pid, owner)) {
+        fsafe_process_thread_name(pid, owner, name);
+        printf("    %s by thread %ld \"%s\" of the same process:\n", how, owner, name);
+        print_thread(pid, owner);
         return NOT_BECAUSE;
     }
-    if (!is_thread(parent, owner)) {
-        printf("    held by thread %ld, which exists neither here nor in the parent %ld\n", owner, parent);
+    if (!fsafe_process_has_thread(parent, owner)) {
+        printf("    %s by thread %ld, which exists neither here nor in the parent %ld\n", how, owner, parent);
         return BECAUSE_OF_FORK;
     }
-    name_of(parent, owner, name);
-    printf("    held by thread %ld \"%s\", which only the parent %ld has; there it is now in:\n", owner, name, parent);
-    read_stack(&stack, parent, owner);
-    print_stack(&stack);
-    end_stack(&stack);
+    fsafe_process_thread_name(parent, owner, name);
+    printf("    %s by thread %ld \"%s\", which only the parent %ld has; there it is now in:\n", how, owner, name,
+           parent);
+    print_thread(parent, owner);
     return BECAUSE_OF_FORK;
+}
+
+/* The parent's threads that may be the holder of a lock that names nobody. */
+struct suspects {
+    long parent, tids[64];
+    bool mentions[64]; /* its stack has the lock's address */
+    unsigned count, mentioning;
+    uint64_t address;
+};
+
+static bool mentions(long pid, long tid, uint64_t address)
+{
+    enum { WORDS = 2048 };
+    static uint64_t words[WORDS];
+    struct fsafe_process_call call;
+    size_t many = WORDS;
+    if (!fsafe_process_call(pid, tid, &call) || call.number < 0)
+        return false;
+    while (many > 1 && !fsafe_process_peek(pid, call.stack, words, many * sizeof *words))
+        many /= 2;
+    /* Where the same lock is what the thread waits for, it does not hold it. */
+    bool waits = call.number == SYS_futex && call.arguments[0] - address < 64;
+    for (size_t i = 0; i < many && !waits; i++)
+        if (words[i] == address)
+            return true;
+    return false;
+}
+
+static bool see_suspect(long tid, void *context)
+{
+    struct suspects *suspects = context;
+    bool named = mentions(suspects->parent, tid, suspects->address);
+    /* The main thread forked it, mostly. */
+    if (tid == suspects->parent && !named)
+        return true;
+    suspects->tids[suspects->count] = tid;
+    suspects->mentions[suspects->count++] = named;
+    suspects->mentioning += named;
+    return suspects->count < sizeof suspects->tids / sizeof *suspects->tids;
+}
+
+static enum verdict judge_suspects(long pid, uint64_t address)
+{
+    struct suspects suspects = {.parent = fsafe_process_status(pid, "PPid"), .address = address};
+    fsafe_process_each_thread(suspects.parent, see_suspect, &suspects);
+    for (unsigned i = 0; i < suspects.count; i++)
+        if (suspects.mentioning == 1 ? suspects.mentions[i] : suspects.count == 1)
+            return judge_owner(pid, suspects.tids[i], "held, it seems,");
+    for (unsigned i = 0; i < suspects.count; i++) {
+        char name[64];
+        if (suspects.mentioning != 0 && !suspects.mentions[i])
+            continue;
+        fsafe_process_thread_name(suspects.parent, suspects.tids[i], name);
+        printf("    perhaps held by thread %ld \"%s\" of the parent %ld, which is now in:\n", suspects.tids[i], name,
+               suspects.parent);
+        print_thread(suspects.parent, suspects.tids[i]);
+    }
+    return suspects.count == 0 ? CANNOT_TELL : BECAUSE_OF_FORK;
 }
 
 /* A lock that names nobody: does its twin in the parent say more? */
 static enum verdict judge_nameless(long pid, uint64_t address, uint32_t value)
 {
-    long parent = status_of(pid, "PPid");
+    long parent = fsafe_process_status(pid, "PPid");
     uint32_t there;
-    if (peek(parent, address, &there, sizeof there))
+    if (fsafe_process_peek(parent, address, &there, sizeof there))
         printf("    it names no owner; its value is %u here, and %u at the same address in the parent %ld\n", value,
                there, parent);
     else
         printf("    it names no owner; its value is %u\n", value);
-    if (status_of(pid, "Threads") == 1) {
-        puts("    this process has one thread: nobody here can release it");
-        return BECAUSE_OF_FORK;
+    if (fsafe_process_status(pid, "Threads") != 1) {
+        judge_suspects(pid, address);
+        return CANNOT_TELL;
+    }
+    puts("    this process has one thread: nobody here can release it");
+    judge_suspects(pid, address);
+    return BECAUSE_OF_FORK;
+}
+
+static enum verdict judge_rwlock(long pid, uint64_t word)
+{
+    uint32_t bytes[14];
+    /* It sleeps on one of two words; the writer's id follows behind both. */
+    for (uint64_t lock = word - 12; lock <= word - 8; lock += 4) {
+        if (lock % 8 != 0 || !fsafe_process_peek(pid, lock, bytes, sizeof bytes))
+            continue;
+        printf("    waits for rwlock 0x%lx (%u readers%s)\n", (unsigned long)lock, bytes[0] >> 3,
+               (bytes[0] & 3) == 3 ? ", written" : "");
+        return bytes[6] != 0 ? judge_owner(pid, bytes[6], "held") : judge_nameless(pid, lock, bytes[0]);
     }
     return CANNOT_TELL;
 }
 
-static enum verdict judge_wait(long pid, const struct stack *stack, uint64_t word)
+static enum verdict judge_semaphore(long pid, long tid, const struct fsafe_stack *stack, uint64_t word)
+{
+    const char *kind = NULL;
+    uint32_t value;
+    bool pythons = find_call(stack, (const char *const[]){"PyThread_acquire_lock", "PySemaphore_Wait", NULL}) != NULL;
+    long owner = pythons ? fsafe_python_owner(stack, pid, tid, fsafe_process_status(pid, "PPid"), word, &kind) : 0;
+    if (pythons)
+        printf("    waits for semaphore 0x%lx: Python's %s\n", (unsigned long)word, kind != NULL ? kind : "own lock");
+    else
+        printf("    waits for semaphore 0x%lx\n", (unsigned long)word);
+    if (owner != 0)
+        return judge_owner(pid, owner, "held");
+    return fsafe_process_peek(pid, word, &value, sizeof value) ? judge_nameless(pid, word, value) : CANNOT_TELL;
+}
+
+static enum verdict judge_wait(long pid, long tid, const struct fsafe_stack *stack, uint64_t word)
 {
     static const char *const mutexes[] = {"pthread_mutex_", "__lll_lock_wait", "lll_mutex_lock", NULL};
-    static const char *const rwlocks[] = {"pthread_rwlock_", NULL}, *const semaphores[] = {"sem_wait", "sem_timedwait",
-                                                                                         "sem_clockwait", NULL};
-    static const char *const conditions[] = {"pthread_cond_", NULL};
+    static const char *const rwlocks[] = {"pthread_rwlock_", NULL}, *const conditions[] = {"pthread_cond_", NULL};
+    static const char *const semaphores[] = {"sem_wait", "sem_timedwait", "sem_clockwait", NULL};
     static const char *const kinds[] = {"normal", "recursive", "errorcheck", "adaptive"};
-    uint32_t bytes[14];
+    uint32_t bytes[5];
     if (find_call(stack, conditions) != NULL) {
         printf("    waits for a signal on the condition variable of word 0x%lx\n", (unsigned long)word);
         return CANNOT_TELL;
     }
-    if (find_call(stack, rwlocks) != NULL) {
-        /* It sleeps on one of two words; the writer's id follows behind both. */
-        for (uint64_t lock = word - 12; lock <= word - 8; lock += 4) {
-            if (lock % 8 != 0 || !peek(pid, lock, bytes, sizeof bytes))
-                continue;
-            printf("    waits for rwlock 0x%lx (%u readers%s)\n", (unsigned long)lock, bytes[0] >> 3,
-                   (bytes[0] & 3) == 3 ? ", written" : "");
-            return bytes[6] != 0 ? judge_owner(pid, bytes[6]) : judge_nameless(pid, lock, bytes[0]);
-        }
-        return CANNOT_TELL;
-    }
-    if (find_call(stack, semaphores) != NULL) {
-        bool pythons = find_call(stack, (const char *const[]){"PyThread_acquire_lock", NULL}) != NULL;
-        printf("    waits for semaphore 0x%lx%s\n", (unsigned long)word, pythons ? " (a lock of Python's)" : "");
-        return peek(pid, word, bytes, 4) ? judge_nameless(pid, word, bytes[0]) : CANNOT_TELL;
-    }
-    if (find_call(stack, mutexes) != NULL && peek(pid, word, bytes, 20)) {
+    if (find_call(stack, rwlocks) != NULL)
+        return judge_rwlock(pid, word);
+    if (find_call(stack, semaphores) != NULL)
+        return judge_semaphore(pid, tid, stack, word);
+    if (find_call(stack, mutexes) != NULL && fsafe_process_peek(pid, word, bytes, sizeof bytes)) {
         printf("    waits for mutex 0x%lx (%s%s%s)\n", (unsigned long)word, kinds[bytes[4] & 3],
                (bytes[4] & 0x10) != 0 ? ", robust" : "", (bytes[4] & 0x20) != 0 ? ", priority inheritance" : "");
-        return bytes[2] != 0 ? judge_owner(pid, bytes[2]) : judge_nameless(pid, word, bytes[0]);
+        return bytes[2] != 0 ? judge_owner(pid, bytes[2], "held") : judge_nameless(pid, word, bytes[0]);
     }
     printf("    sleeps on a futex at 0x%lx that no known call waits for\n", (unsigned long)word);
-    return peek(pid, word, bytes, 4) ? judge_nameless(pid, word, bytes[0]) : CANNOT_TELL;
+    return fsafe_process_peek(pid, word, bytes, 4) ? judge_nameless(pid, word, bytes[0]) : CANNOT_TELL;
 }
 
 /* One thread: the system call it is in, its stack, the lock. */
 static enum verdict check_thread(long pid, long tid)
 {
-    char path[64], name[64];
-    long call = -1;
-    unsigned long word = 0, operation = 0;
-    snprintf(path, sizeof path, "/proc/%ld/task/%ld/syscall", pid, tid);
-    FILE *file = fopen(path, "re");
-    int fields = file == NULL ? 0 : fscanf(file, "%ld %lx %lx", &call, &word, &operation);
-    if (file != NULL)
-        fclose(file);
-    name_of(pid, tid, name);
-    operation &= 0x7f;
-    if (fields < 3 || call != SYS_futex ||
+    char name[64];
+    struct fsafe_process_call call;
+    bool known = fsafe_process_call(pid, tid, &call);
+    unsigned long operation = call.arguments[1] & 0x7f;
+    fsafe_process_thread_name(pid, tid, name);
+    if (!known || call.number != SYS_futex ||
         (operation != FUTEX_WAIT && operation != FUTEX_WAIT_BITSET && operation != FUTEX_LOCK_PI)) {
         printf("thread %ld \"%s\": waits for no lock\n", tid, name);
-        return fields < 1 ? CANNOT_TELL : NOT_BECAUSE;
+        return known ? NOT_BECAUSE : CANNOT_TELL;
     }
-    struct stack stack;
+    struct fsafe_stack stack;
     printf("thread %ld \"%s\" sleeps in:\n", tid, name);
-    read_stack(&stack, pid, tid);
-    print_stack(&stack);
-    enum verdict verdict = judge_wait(pid, &stack, word);
-    end_stack(&stack);
+    fsafe_stack_read(&stack, pid, tid);
+    if (fsafe_python_print(&stack, pid, tid, "        ") == 0)
+        fsafe_stack_print(&stack, "        ");
+    enum verdict verdict = judge_wait(pid, tid, &stack, call.arguments[0]);
+    fsafe_stack_end(&stack);
     return verdict;
+}
+
+struct whole {
+    long pid;
+    enum verdict verdict;
+};
+
+static bool see_thread(long tid, void *context)
+{
+    struct whole *whole = context;
+    enum verdict one = check_thread(whole->pid, tid);
+    if (one == BECAUSE_OF_FORK || (one == CANNOT_TELL && whole->verdict != BECAUSE_OF_FORK))
+        whole->verdict = one;
+    return true;
+}
+
+static int check_process(long pid)
+{
+    static const char *const words[] = {"yes", "no", "cannot tell"};
+    struct whole whole = {pid, NOT_BECAUSE};
+    if (!fsafe_process_each_thread(pid, see_thread, &whole))
+        fsafe_cli_fail("process %ld: %s", pid, strerror(errno));
+    printf("hangs because of a fork: %s\n", words[whole.verdict]);
+    return fflush(stdout) == EOF ? 125 : (int)whole.verdict;
 }
 
 int fsafe_cli_check(int argc, char **argv)
 {
     static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
-    static const char *const words[] = {"yes", "no", "cannot tell"};
     for (int option; (option = getopt_long(argc, argv, "+h", options, NULL)) != -1;) {
         if (option == 'h')
             fsafe_cli_print_and_exit(help);
         fsafe_cli_fail_usage("check", "see above");
     }
-    if (argc - optind != 1)
-        fsafe_cli_fail_usage("check", "which process?");
+    if (argc == optind)
+        fsafe_cli_fail_usage("check", "which process, or which program?");
     char *end;
     long pid = strtol(argv[optind], &end, 10);
-    if (*end != '\0' || pid <= 0)
-        fsafe_cli_fail_usage("check", "'%s' is no process id", argv[optind]);
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%ld/task", pid);
-    DIR *tasks = opendir(path);
-    if (tasks == NULL)
-        fsafe_cli_fail("process %ld: %s", pid, strerror(errno));
-    enum verdict all = NOT_BECAUSE;
-    for (struct dirent *entry; (entry = readdir(tasks)) != NULL;) {
-        if (!isdigit((unsigned char)entry->d_name[0]))
-            continue;
-        enum verdict one = check_thread(pid, strtol(entry->d_name, NULL, 10));
-        if (one == BECAUSE_OF_FORK || (one == CANNOT_TELL && all != BECAUSE_OF_FORK))
-            all = one;
-    }
-    closedir(tasks);
-    printf("hangs because of a fork: %s\n", words[all]);
-    return fflush(stdout) == EOF ? 125 : (int)all;
+    if (*end == '\0' && pid > 0 && argc == optind + 1)
+        return check_process(pid);
+    return fsafe_target_check(argv[optind]);
 }

@@ -2,6 +2,7 @@
 #ifndef FSAFE_CLI_CLI_H
 #define FSAFE_CLI_CLI_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,15 +16,36 @@ _Noreturn void fsafe_cli_fail_usage(const char *verb, const char *format, ...) _
 /* Prints to stdout and ends: a --help into a full disk has failed. */
 _Noreturn void fsafe_cli_print_and_exit(const char *text);
 
+/*
+ * The library that belongs to this launcher: the build tree's, then the one of the tree the launcher was installed
+ * or moved to, then the one of the configured prefix. Ends with a message when there is none.
+ */
+void fsafe_cli_find_library(char path[PATH_MAX]);
+
 /* The verbs; each returns the exit status. `argv[0]` is the verb. */
 int fsafe_cli_explain(int argc, char **argv);
 int fsafe_cli_check(int argc, char **argv);
 
+/* One function at an address. `file` NULL: only the function is known. Returns whether to go on to its caller. */
+typedef bool fsafe_cli_see_source(const char *function, const char *file, int line, void *context);
+
 /*
- * Prints, one indented line each, what stands in the source at an address of a module's own tables: innermost first,
- * through inlined functions. Returns whether anything is known. Without elfutils nothing ever is.
+ * Shows what stands in the source at an address of a module's own tables: innermost first, through inlined functions.
+ * Returns whether anything is known. Without elfutils nothing ever is.
  */
-bool fsafe_cli_print_source(FILE *to, const char *indent, const char *path, uint64_t address);
+bool fsafe_cli_each_source(const char *path, uint64_t address, fsafe_cli_see_source *see, void *context);
+
+/* The same for a module of a process. */
+struct Dwfl_Module;
+bool fsafe_cli_each_source_in(struct Dwfl_Module *module, uint64_t address, fsafe_cli_see_source *see, void *context);
+
+/* Whether the file has that build-id, in hexadecimal digits. */
+enum { FSAFE_CLI_BUILD_ID = 66 };
+bool fsafe_cli_is_module(const char *path, const char *build_id);
+
+/* Whether source, or module, belong to the system's libraries: whoever called them is meant. */
+bool fsafe_cli_is_system_file(const char *file);
+bool fsafe_cli_is_system_module(const char *path);
 
 /* The C++ name of a symbol, or the symbol itself; valid until the next call. */
 const char *fsafe_cli_demangle(const char *symbol);

@@ -1,209 +1,267 @@
 /*
- * cli/explain: reads what the library wrote and prints each kind of event once, with the source behind its places and
- * what to do about it.
+ * cli/explain: reads what the library wrote and tells each kind of event once: who is to blame, the source behind its
+ * places, and what to do about it.
  */
 #include "config.h"
 
 #include "cli/cli.h"
+#include "cli/explain.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const char help[] =
-    "Usage: forksafe explain [FILE]...\n"
-    "Read the lines that libforksafe wrote (standard input, or each FILE; - is standard input)\n"
-    "and print each kind of event once: how often it was, and for each place function, file and\n"
-    "line in the source, C++ names in their written form.\n"
+    "Usage: forksafe explain [OPTION]... [FILE]...\n"
+    "Read the lines that libforksafe wrote (standard input, or each FILE; - is standard input),\n"
+    "text or json, and tell each kind of event once: how often it was, which line of source\n"
+    "took the lock, which one wanted it, which one forked, and how the threads came there.\n"
     "\n"
-    "  -h, --help   display this help and exit\n"
+    "      --debug=FILE  where a program's debugging information is, if it is stripped: the\n"
+    "                      program before it was, or what objcopy --only-keep-debug kept of\n"
+    "                      it; may be given several times\n"
+    "      --json        one JSON array, an object for each kind of event\n"
+    "      --html        a page with a picture of each\n"
+    "      --svg         the pictures alone\n"
+    "  -h, --help        display this help and exit\n"
     "\n"
     "Examples:\n"
     "  forksafe run --log=/tmp/log -- ./app ; forksafe explain /tmp/log\n"
-    "  forksafe ./app 2>&1 | forksafe explain\n"
+    "  forksafe ./app 2>&1 | forksafe explain --html >/tmp/page.html\n"
     "\n"
     "Source lines need debugging information: build with -g, or install the -dbgsym package,\n"
     "or set DEBUGINFOD_URLS.\n";
 
-/* A line and the indented ones below it. */
-struct event {
-    char **lines;
-    size_t count;
-    unsigned long times;
+enum { DEBUG_FILES = 64 };
+static const char *debug_files[DEBUG_FILES];
+static size_t debug_file_count;
+
+const char *fsafe_explain_file(const struct fsafe_log *log, const char *name)
+{
+    const struct fsafe_log_module *module = fsafe_log_module(log, name);
+    for (size_t i = 0; module != NULL && i < debug_file_count; i++)
+        if (fsafe_cli_is_module(debug_files[i], module->build_id))
+            return debug_files[i];
+    return module != NULL ? module->path : NULL;
+}
+
+/* --- Who is meant --------------------------------------------------------------------------------------- */
+
+struct search {
+    struct fsafe_position found, first;
+    bool own; /* the place is in a module of the system's, and not meant */
 };
 
-static struct event *events;
-static size_t event_count;
-
-/* Where modules are, as the events say it. */
-static struct {
-    char *name, *path;
-} *known;
-static size_t known_count;
-
-static void *grow(void *array, size_t count, size_t bytes)
+static bool see_candidate(const char *function, const char *file, int line, void *context)
 {
-    void *more = (count & (count - 1)) != 0 ? array : realloc(array, (count == 0 ? 1 : 2 * count) * bytes);
-    if (more == NULL)
+    struct search *search = context;
+    bool meant = file != NULL && !search->own && !fsafe_cli_is_system_file(file);
+    struct fsafe_position *to = meant ? &search->found : search->first.function == NULL ? &search->first : NULL;
+    if (to != NULL)
+        *to = (struct fsafe_position){.function = strdup(fsafe_cli_demangle(function)),
+                                      .file = file == NULL ? NULL : strdup(file), .line = line};
+    return !meant;
+}
+
+static char *native_name(const struct fsafe_log_place *place)
+{
+    char *text = NULL;
+    int length;
+    if (place->symbol != NULL)
+        length = asprintf(&text, "%s in %s+0x%llx", fsafe_cli_demangle(place->symbol), place->module,
+                          (unsigned long long)place->in_module);
+    else if (place->module != NULL)
+        length = asprintf(&text, "%s+0x%llx", place->module, (unsigned long long)place->in_module);
+    else
+        length = asprintf(&text, "0x%llx", (unsigned long long)place->address);
+    if (length < 0)
         fsafe_cli_fail("out of memory");
-    return more;
+    return text;
 }
 
-/* "    NAME is /PATH, build-id ID" */
-static void learn_module(const char *line)
+struct fsafe_position fsafe_explain_find(const struct fsafe_log *log, const struct fsafe_log_stack *stack)
 {
-    const char *is = strstr(line, " is /");
-    while (*line == ' ')
-        line++;
-    if (is == NULL || is <= line || memchr(line, ' ', (size_t)(is - line)) != NULL)
+    struct search search = {0};
+    const struct fsafe_log_source *source = &stack->source;
+    if (source->file != NULL)
+        return (struct fsafe_position){.function = source->function != NULL ? source->function : strdup("?"),
+                                       .file = source->file, .line = (int)source->line};
+    const struct fsafe_log_place *unknown = NULL;
+    for (unsigned i = 0; i <= stack->frame_count && search.found.file == NULL; i++) {
+        const struct fsafe_log_place *place = i == 0 ? &stack->at : &stack->frames[i - 1];
+        const char *path = fsafe_explain_file(log, place->module);
+        search.own = fsafe_cli_is_system_module(path);
+        bool known = path != NULL && fsafe_cli_each_source(path, place->in_module, see_candidate, &search);
+        if (unknown == NULL && !search.own && (place->module != NULL || place->address != 0) &&
+            (!known || search.first.file == NULL))
+            unknown = place;
+    }
+    if (search.found.file != NULL)
+        return search.found;
+    /* No source: the first place outside of the system's libraries is the nearest thing. */
+    if (unknown != NULL)
+        return (struct fsafe_position){.function = native_name(unknown)};
+    return search.first;
+}
+
+/* --- The form for people -------------------------------------------------------------------------------- */
+
+static void print_position(const char *words, const struct fsafe_position *position)
+{
+    if (position->function == NULL)
         return;
-    known = grow(known, known_count, sizeof *known);
-    const char *path = is + 4, *end = strstr(path, ", build-id ");
-    known[known_count].name = strndup(line, (size_t)(is - line));
-    known[known_count].path = strndup(path, end != NULL ? (size_t)(end - path) : strlen(path));
-    known_count++;
+    printf("    %s%s", words, position->function);
+    if (position->file != NULL)
+        printf(" at %s:%d", position->file, position->line);
 }
 
-static const char *path_of(const char *name, size_t length)
+static bool print_source(const char *function, const char *file, int line, void *context)
 {
-    for (size_t i = 0; i < known_count; i++)
-        if (strlen(known[i].name) == length && memcmp(known[i].name, name, length) == 0)
-            return known[i].path;
-    return NULL;
-}
-
-/* What follows "] ", where an event begins; NULL for other lines. */
-static const char *beginning_of(const char *line)
-{
-    int used = 0;
-    unsigned long pid, tid;
-    bool ours = sscanf(line, "forksafe[%lu.%lu] %n", &pid, &tid, &used) == 2 && used > 0;
-    return ours && strncmp(line + used, "child ", 6) == 0 ? line + used : NULL;
-}
-
-static void read_from(FILE *file)
-{
-    char *line = NULL;
-    size_t room = 0;
-    bool inside = false;
-    ssize_t length;
-    while ((length = getline(&line, &room, file)) >= 0) {
-        if (length > 0 && line[length - 1] == '\n')
-            line[length - 1] = '\0';
-        bool begins = beginning_of(line) != NULL;
-        inside = begins || (inside && strncmp(line, "    ", 4) == 0);
-        if (!inside)
-            continue;
-        if (begins) {
-            events = grow(events, event_count, sizeof *events);
-            events[event_count++] = (struct event){.times = 1};
-            const char *far = strstr(line, ", so far ");
-            if (far != NULL)
-                events[event_count - 1].times = strtoul(far + 9, NULL, 10);
-        } else {
-            learn_module(line);
-        }
-        struct event *event = &events[event_count - 1];
-        event->lines = grow(event->lines, event->count, sizeof *event->lines);
-        event->lines[event->count++] = strdup(line);
-    }
-    free(line);
-}
-
-/* Whether both are of one kind: what was done to what, for which place. Numbers of processes and addresses differ. */
-static bool is_alike(const struct event *one, const struct event *other)
-{
-    const char *a = beginning_of(one->lines[0]), *b = beginning_of(other->lines[0]);
-    while (*a != '\0' && *b != '\0') {
-        if (isxdigit((unsigned char)*a) && isxdigit((unsigned char)*b)) {
-            while (isxdigit((unsigned char)*a) || *a == 'x')
-                a++;
-            while (isxdigit((unsigned char)*b) || *b == 'x')
-                b++;
-        } else if (*a != *b) {
-            break;
-        } else {
-            a++;
-            b++;
-        }
-    }
-    /* What is told again has its first line only. */
-    bool same = (*a == '\0' || strncmp(a, ", so far", 8) == 0) && (*b == '\0' || strncmp(b, ", so far", 8) == 0);
-    if (!same || one->count == 1 || other->count == 1)
-        return same;
-    for (size_t i = 1; i < one->count && i < other->count; i++)
-        if ((strstr(one->lines[i], "since ") != NULL || strstr(one->lines[i], "wanted in ") != NULL) &&
-            strcmp(one->lines[i], other->lines[i]) != 0)
-            return false;
+    (void)context;
+    printf("            %s", fsafe_cli_demangle(function));
+    if (file != NULL)
+        printf(" at %s:%d", file, line);
+    putchar('\n');
     return true;
 }
 
-/* The source behind "... in MODULE+0xADDRESS" or "MODULE+0xADDRESS" at the end of a line. */
-static void print_source(const char *line)
+static void print_place(const struct fsafe_log *log, const char *words, const struct fsafe_log_place *place)
 {
-    const char *plus = strrchr(line, '+');
-    if (plus == NULL || strncmp(plus, "+0x", 3) != 0)
+    if (place->module == NULL && place->address == 0)
         return;
-    char *end;
-    unsigned long long address = strtoull(plus + 1, &end, 16);
-    const char *name = plus;
-    while (name > line && name[-1] != ' ')
-        name--;
-    const char *path = *end == '\0' ? path_of(name, (size_t)(plus - name)) : NULL;
+    char *name = native_name(place);
+    printf("        %s%s\n", words, name);
+    free(name);
+    const char *path = fsafe_explain_file(log, place->module);
     if (path != NULL)
-        fsafe_cli_print_source(stdout, "            ", path, address);
+        fsafe_cli_each_source(path, place->in_module, print_source, NULL);
 }
 
-static void print_event(const struct event *event, unsigned long times)
+static void print_stack(const struct fsafe_log *log, const char *words, const struct fsafe_log_stack *stack)
 {
-    puts(event->lines[0]);
-    if (times > 1)
-        printf("    %lu times in all\n", times);
-    for (size_t i = 1; i < event->count; i++) {
-        puts(event->lines[i]);
-        if (strstr(event->lines[i], "the lock is") == NULL)
-            print_source(event->lines[i]);
+    if (stack->at.module == NULL && stack->at.address == 0)
+        return;
+    printf("    %s\n", words);
+    print_place(log, "", &stack->at);
+    for (unsigned i = 0; i < stack->frame_count; i++)
+        print_place(log, "from ", &stack->frames[i]);
+}
+
+static void print_first_line(const struct fsafe_log_event *event)
+{
+    fputs(fsafe_log_deeds[event->deed].words, stdout);
+    if (event->threads != 0)
+        printf("%lu vanished thread%s in ", event->threads, event->threads == 1 ? "" : "s");
+    fputs(event->lock != NULL ? event->lock : "?", stdout);
+    if (event->lock_place.address != 0)
+        printf(" 0x%llx", (unsigned long long)event->lock_place.address);
+    if (event->lock_place.symbol != NULL)
+        printf(" <%s>", fsafe_cli_demangle(event->lock_place.symbol));
+    printf(" (%s)", event->kind != NULL ? event->kind : "?");
+    if (event->times > 1)
+        printf(", %lu times in all", event->times);
+    putchar('\n');
+}
+
+static void print_event(const struct fsafe_log *log, const struct fsafe_log_event *event)
+{
+    struct fsafe_position held = fsafe_explain_find(log, &event->since);
+    struct fsafe_position wanted = fsafe_explain_find(log, &event->wanted);
+    struct fsafe_position forked = fsafe_explain_find(log, &event->fork);
+    print_first_line(event);
+    if (held.function != NULL) {
+        print_position("culprit: ", &held);
+        fputs(event->since.source.at_fork ? ", where the holder was at the fork"
+              : event->in_use             ? ", still in it at the fork"
+                                          : ", took the lock and held it at the fork",
+              stdout);
+        if (event->since.source.thread != NULL)
+            printf("; thread \"%s\"", event->since.source.thread);
+        else if (event->holder_name != NULL)
+            printf("; thread %lu \"%s\"", event->holder_tid, event->holder_name);
+        putchar('\n');
+    }
+    if (wanted.function != NULL) {
+        print_position("wanted:  ", &wanted);
+        printf(", by process %lu\n", event->pid);
+    }
+    if (forked.function != NULL) {
+        print_position("forked:  ", &forked);
+        printf(", fork %lu by thread %lu\n", event->fork_number, event->fork_tid);
+    }
+    if (event->why != NULL)
+        printf("    not taken over because %s\n", event->why);
+    printf("    %s\n", fsafe_log_deeds[event->deed].advice);
+    print_stack(log, event->in_use ? "in use since" : "held since", &event->since);
+    print_stack(log, "wanted in", &event->wanted);
+    print_stack(log, "forked in", &event->fork);
+}
+
+/* Of files that are not what they were, the lines would be wrong. */
+static void print_modules(const struct fsafe_log *log)
+{
+    for (size_t i = 0; i < log->module_count; i++) {
+        const struct fsafe_log_module *module = &log->modules[i];
+        bool other = module->build_id != NULL &&
+                     !fsafe_cli_is_module(fsafe_explain_file(log, module->name), module->build_id);
+        printf("%s is %s%s\n", module->name, module->path,
+               other ? ", but not the same as then (another build-id, or it is not there)" : "");
     }
 }
 
-int fsafe_cli_explain(int argc, char **argv)
+static void print_text(const struct fsafe_log *log)
 {
-    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
-    for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
-        if (option == 'h')
-            fsafe_cli_print_and_exit(help);
-        fsafe_cli_fail_usage("explain", "see above");
-    }
-    if (optind == argc)
-        read_from(stdin);
-    for (; optind < argc; optind++) {
-        FILE *file = strcmp(argv[optind], "-") == 0 ? stdin : fopen(argv[optind], "re");
-        if (file == NULL)
-            fsafe_cli_fail("cannot read %s: %s", argv[optind], strerror(errno));
-        read_from(file);
-        if (file != stdin)
-            fclose(file);
-    }
-    for (size_t i = 0; i < event_count; i++) {
-        if (events[i].times == 0 || events[i].lines == NULL)
-            continue;
-        /* Processes that share a count say the total so far; those that do not say each its own. */
-        unsigned long times = events[i].times;
-        for (size_t other = i + 1; other < event_count; other++) {
-            if (events[other].times == 0 || !is_alike(&events[i], &events[other]))
-                continue;
-            times = events[other].times > 1 ? (events[other].times > times ? events[other].times : times) : times + 1;
-            events[other].times = 0;
-        }
-        print_event(&events[i], times);
-    }
-    if (event_count == 0)
+    for (size_t i = 0; i < log->count; i++)
+        print_event(log, &log->events[i]);
+    print_modules(log);
+    if (log->count == 0)
         puts("No event: no child came upon a lock of a thread that vanished.");
 #ifndef HAVE_LIBDW
     else
         puts("This forksafe was built without elfutils: it cannot look up source lines. See addr2line(1).");
 #endif
+}
+
+int fsafe_cli_explain(int argc, char **argv)
+{
+    enum { TEXT, JSON = 256, HTML, SVG, DEBUG_FILE };
+    static const struct option options[] = {
+        {"debug", required_argument, NULL, DEBUG_FILE},
+        {"json", no_argument, NULL, JSON},
+        {"html", no_argument, NULL, HTML},
+        {"svg", no_argument, NULL, SVG},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    static struct fsafe_log log;
+    int form = TEXT;
+    for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+        if (option == 'h')
+            fsafe_cli_print_and_exit(help);
+        if (option == '?')
+            fsafe_cli_fail_usage("explain", "see above");
+        if (option != DEBUG_FILE)
+            form = option;
+        else if (debug_file_count < DEBUG_FILES)
+            debug_files[debug_file_count++] = optarg;
+    }
+    if (optind == argc)
+        fsafe_log_read(&log, stdin);
+    for (; optind < argc; optind++) {
+        FILE *file = strcmp(argv[optind], "-") == 0 ? stdin : fopen(argv[optind], "re");
+        if (file == NULL)
+            fsafe_cli_fail("cannot read %s: %s", argv[optind], strerror(errno));
+        fsafe_log_read(&log, file);
+        if (file != stdin)
+            fclose(file);
+    }
+    fsafe_log_group(&log);
+    if (form == TEXT)
+        print_text(&log);
+    else if (form != JSON)
+        fsafe_explain_picture(&log, stdout, form == HTML);
+    else if (!fsafe_explain_json(&log, stdout))
+        fsafe_cli_fail("this forksafe was built without json-c: it cannot write JSON");
     return fflush(stdout) == EOF ? 125 : 0;
 }

@@ -76,10 +76,11 @@ _Noreturn void fsafe_cli_print_and_exit(const char *text)
 static const char help[] =
     "Usage: forksafe [run] [OPTION]... [--] COMMAND [ARG]...\n"
     "  or:  forksafe explain [FILE]...\n"
-    "  or:  forksafe check PID\n"
+    "  or:  forksafe check PID | COMMAND\n"
     "Run COMMAND under libforksafe: its forked children do not hang on locks held by\n"
     "threads that only the parent has. explain: the source behind what the library\n"
-    "wrote. check: whether a process hangs because of a fork, and on which lock.\n"
+    "wrote. check: whether a process hangs because of a fork, and on which lock, or\n"
+    "whether the library can be in a command.\n"
     "A COMMAND with the name of a verb is started by 'forksafe run'.\n"
     "\n"
     "      --mode=MODE  what to do when a child would hang on such a lock:\n"
@@ -151,12 +152,8 @@ static bool is_library(char path[PATH_MAX], const char *directory, const char *s
     return length > 0 && length < PATH_MAX && access(path, R_OK) == 0;
 }
 
-/*
- * The library that belongs to this launcher: the build tree's, then the one of the tree the launcher was installed
- * or moved to, then the one of the configured prefix. The first two come first so that two versions on one machine
- * do not mix.
- */
-static void find_library(char path[PATH_MAX])
+/* The first two come first so that two versions on one machine do not mix. */
+void fsafe_cli_find_library(char path[PATH_MAX])
 {
     char directory[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", directory, sizeof directory);
@@ -290,13 +287,13 @@ int main(int argc, char **argv)
         argv++;
     }
     parse_options(argc, argv);
-    find_library(library);
+    fsafe_cli_find_library(library);
     if (strpbrk(library, PRELOAD_SEPARATORS) != NULL)
         fsafe_cli_fail("LD_PRELOAD cannot name '%s': it has a space or colon in it", library);
-    const char *objection = fsafe_target_objection(argv[optind], library);
-    if (objection != NULL) /* another loader may even end a program that is told to load the library */
-        fprintf(stderr, "forksafe: '%s' %s: it runs unprotected\n", argv[optind], objection);
-    else
+    struct fsafe_target target;
+    fsafe_target_look(&target, argv[optind], library);
+    fsafe_target_warn(&target, argv[optind]);
+    if (!target.refuses) /* what it starts may be protected where it is not */
         set_preload(library);
 
     execvp(argv[optind], argv + optind);

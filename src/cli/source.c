@@ -62,11 +62,6 @@ static struct module *open_module(const char *path)
     return module;
 }
 
-static void print_line(FILE *to, const char *indent, const char *function, const char *file, int line)
-{
-    fprintf(to, "%s%s at %s:%d\n", indent, fsafe_cli_demangle(function), file, line);
-}
-
 /* The name of a function's entry, the linkage name first. */
 static const char *name_of(Dwarf_Die *die)
 {
@@ -76,9 +71,9 @@ static const char *name_of(Dwarf_Die *die)
     return dwarf_diename(die);
 }
 
-/* Prints the chain of inlined functions at `address`; false when there is none to print. */
-static bool print_scopes(FILE *to, const char *indent, Dwfl_Module *module, Dwarf_Addr address, const char *file,
-                         int line)
+/* The chain of inlined functions at `address`; false when there is none to see, or `see` has enough. */
+static bool each_scope(Dwfl_Module *module, Dwarf_Addr address, const char *file, int line, fsafe_cli_see_source *see,
+                       void *context)
 {
     Dwarf_Addr bias;
     Dwarf_Die *unit = dwfl_module_addrdie(module, address, &bias), *scopes = NULL, *nested = NULL;
@@ -86,15 +81,14 @@ static bool print_scopes(FILE *to, const char *indent, Dwfl_Module *module, Dwar
     if (count <= 0)
         return false;
     int depth = dwarf_getscopes_die(&scopes[0], &nested);
-    bool printed = false;
+    bool seen = false;
     for (int i = 0; i < depth; i++) {
         int tag = dwarf_tag(&nested[i]);
         if (tag != DW_TAG_inlined_subroutine && tag != DW_TAG_subprogram)
             continue;
         const char *name = name_of(&nested[i]);
-        print_line(to, indent, name != NULL ? name : "?", file, line);
-        printed = true;
-        if (tag == DW_TAG_subprogram)
+        seen = true;
+        if (!see(name != NULL ? name : "?", file, line, context) || tag == DW_TAG_subprogram)
             break;
         Dwarf_Attribute attribute;
         Dwarf_Word number;
@@ -109,35 +103,82 @@ static bool print_scopes(FILE *to, const char *indent, Dwfl_Module *module, Dwar
     }
     free(nested);
     free(scopes);
-    return printed;
+    return seen;
 }
 
-bool fsafe_cli_print_source(FILE *to, const char *indent, const char *path, uint64_t address)
+bool fsafe_cli_each_source_in(struct Dwfl_Module *module, uint64_t address, fsafe_cli_see_source *see, void *context)
 {
-    Dwfl_Module *module = open_module(path)->module;
-    GElf_Addr bias;
-    if (module == NULL || dwfl_module_getelf(module, &bias) == NULL)
-        return false;
-    address += bias;
     Dwfl_Line *line = dwfl_module_getsrc(module, address);
     int number = 0;
     const char *file = line == NULL ? NULL : dwfl_lineinfo(line, NULL, &number, NULL, NULL, NULL);
     const char *symbol = dwfl_module_addrname(module, address);
-    if (file != NULL && print_scopes(to, indent, module, address, file, number))
+    if (file != NULL && each_scope(module, address, file, number, see, context))
         return true;
-    if (file != NULL)
-        print_line(to, indent, symbol != NULL ? symbol : "?", file, number);
-    else if (symbol != NULL)
-        fprintf(to, "%s%s\n", indent, fsafe_cli_demangle(symbol));
+    if (file != NULL || symbol != NULL)
+        see(symbol != NULL ? symbol : "?", file, number, context);
     return file != NULL || symbol != NULL;
+}
+
+bool fsafe_cli_each_source(const char *path, uint64_t address, fsafe_cli_see_source *see, void *context)
+{
+    Dwfl_Module *module = open_module(path)->module;
+    GElf_Addr bias;
+    return module != NULL && dwfl_module_getelf(module, &bias) != NULL &&
+           fsafe_cli_each_source_in(module, address + bias, see, context);
+}
+
+static bool read_build_id(const char *path, char text[FSAFE_CLI_BUILD_ID])
+{
+    Dwfl_Module *module = open_module(path)->module;
+    const unsigned char *bits;
+    GElf_Addr at;
+    bool open = module != NULL && dwfl_module_getelf(module, &at) != NULL;
+    int bytes = open ? dwfl_module_build_id(module, &bits, &at) : 0;
+    text[0] = '\0';
+    for (int i = 0; i < bytes && i < FSAFE_CLI_BUILD_ID / 2 - 1; i++)
+        sprintf(text + 2 * i, "%02x", bits[i]);
+    return bytes > 0;
+}
+
+bool fsafe_cli_is_module(const char *path, const char *build_id)
+{
+    char found[FSAFE_CLI_BUILD_ID];
+    return read_build_id(path, found) && build_id != NULL && strcmp(found, build_id) == 0;
 }
 
 #else
 
-bool fsafe_cli_print_source(FILE *to, const char *indent, const char *path, uint64_t address)
+bool fsafe_cli_each_source(const char *path, uint64_t address, fsafe_cli_see_source *see, void *context)
 {
-    (void)to, (void)indent, (void)path, (void)address;
+    (void)path, (void)address, (void)see, (void)context;
     return false;
 }
 
+bool fsafe_cli_is_module(const char *path, const char *build_id)
+{
+    (void)path, (void)build_id;
+    return true; /* as far as anybody knows */
+}
+
 #endif
+
+bool fsafe_cli_is_system_file(const char *file)
+{
+    static const char *const parts[] = {"/usr/include/", "/include/c++/", "/usr/lib/", "../sysdeps/", "./nptl/",
+                                        "./libio/", "/usr/src/"};
+    for (size_t i = 0; file != NULL && i < sizeof parts / sizeof *parts; i++)
+        if (strncmp(file, parts[i], strlen(parts[i])) == 0 || (parts[i][0] == '/' && strstr(file, parts[i]) != NULL))
+            return true;
+    return false;
+}
+
+bool fsafe_cli_is_system_module(const char *path)
+{
+    static const char *const names[] = {"libc.so", "libc-2", "libpthread", "libstdc++", "libgcc_s", "ld-linux",
+                                        "libforksafe", "libc++"};
+    const char *slash = path == NULL ? NULL : strrchr(path, '/');
+    for (size_t i = 0; slash != NULL && i < sizeof names / sizeof *names; i++)
+        if (strncmp(slash + 1, names[i], strlen(names[i])) == 0)
+            return true;
+    return false;
+}

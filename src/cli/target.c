@@ -1,104 +1,279 @@
 /* cli/target: see target.h. */
 #include "config.h"
 
+#include "cli/cli.h"
 #include "cli/target.h"
 
 #include <fcntl.h>
 #include <limits.h>
 #include <link.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
-/* The beginning of a file: of a program its headers and its loader's name, as linkers place them. */
-struct head {
-    char bytes[4096];
+/* A file in memory. */
+struct image {
+    const char *bytes;
     size_t count;
+    struct stat status;
+    bool capable; /* it has capabilities */
 };
 
-static bool read_head(struct head *head, const char *path)
+static bool open_image(struct image *image, const char *path)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t count = fd == -1 ? -1 : read(fd, head->bytes, sizeof head->bytes - 1);
+    bool opened = fd != -1 && fstat(fd, &image->status) == 0 && S_ISREG(image->status.st_mode) &&
+                  image->status.st_size > 0;
+    void *bytes = MAP_FAILED;
+    if (opened)
+        bytes = mmap(NULL, (size_t)image->status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (fd != -1)
         close(fd);
-    head->count = count < 0 ? 0 : (size_t)count;
-    head->bytes[head->count] = '\0';
-    return count > 0;
+    if (bytes == MAP_FAILED)
+        return false;
+    image->bytes = bytes;
+    image->count = (size_t)image->status.st_size;
+    image->capable = getxattr(path, "security.capability", NULL, 0) > 0;
+    return true;
+}
+
+static void close_image(struct image *image)
+{
+    munmap((void *)image->bytes, image->count);
 }
 
 /* In PATH, unless the name says where. */
-static bool find(struct head *head, const char *command)
+static bool find(struct image *image, const char *command)
 {
     const char *path = getenv("PATH");
+    if (strchr(command, '/') != NULL)
+        return open_image(image, command);
     char *directories = strdup(path != NULL ? path : "/bin:/usr/bin"), *rest, file[PATH_MAX];
-    bool found = strchr(command, '/') != NULL && read_head(head, command);
-    if (directories != NULL && strchr(command, '/') == NULL) {
-        for (char *directory = strtok_r(directories, ":", &rest); directory != NULL && !found;
-             directory = strtok_r(NULL, ":", &rest)) {
-            snprintf(file, sizeof file, "%s/%s", directory, command);
-            found = access(file, X_OK) == 0 && read_head(head, file);
-        }
+    bool found = false;
+    for (char *directory = directories == NULL ? NULL : strtok_r(directories, ":", &rest);
+         directory != NULL && !found; directory = strtok_r(NULL, ":", &rest)) {
+        snprintf(file, sizeof file, "%s/%s", directory, command);
+        found = access(file, X_OK) == 0 && open_image(image, file);
     }
     free(directories);
     return found;
 }
 
-static bool is_program(const struct head *head)
+/* Copies what lies at `offset`; false when the file ends before. */
+static bool take(const struct image *image, size_t offset, void *into, size_t bytes)
 {
-    return head->count >= sizeof(ElfW(Ehdr)) && memcmp(head->bytes, ELFMAG, SELFMAG) == 0;
+    if (offset > image->count || image->count - offset < bytes)
+        return false;
+    memcpy(into, image->bytes + offset, bytes);
+    return true;
 }
 
-/* The name of the loader that is to start the program, or NULL: it needs none, or that cannot be seen. */
-static const char *loader_of(const struct head *head)
+/* A string that ends within the file, or NULL. */
+static const char *string_at(const struct image *image, size_t offset)
+{
+    if (offset >= image->count || memchr(image->bytes + offset, '\0', image->count - offset) == NULL)
+        return NULL;
+    return image->bytes + offset;
+}
+
+static bool is_program(const struct image *image)
+{
+    return image->count >= sizeof(ElfW(Ehdr)) && memcmp(image->bytes, ELFMAG, SELFMAG) == 0;
+}
+
+/* The first segment of a type. */
+static bool find_segment(const struct image *image, ElfW(Word) type, ElfW(Phdr) *segment)
 {
     ElfW(Ehdr) header;
-    memcpy(&header, head->bytes, sizeof header);
-    for (unsigned i = 0; i < header.e_phnum; i++) {
-        ElfW(Phdr) segment;
-        size_t at = header.e_phoff + i * sizeof segment;
-        if (at + sizeof segment > head->count)
-            return NULL;
-        memcpy(&segment, head->bytes + at, sizeof segment);
-        if (segment.p_type == PT_INTERP)
-            return segment.p_offset < head->count ? head->bytes + segment.p_offset : NULL;
-    }
-    return NULL;
+    take(image, 0, &header, sizeof header);
+    for (unsigned i = 0; i < header.e_phnum; i++)
+        if (take(image, header.e_phoff + i * sizeof *segment, segment, sizeof *segment) && segment->p_type == type)
+            return true;
+    return false;
 }
 
-static const char *objection(const struct head *program, const struct head *library)
+/* Where in the file an address of the program is; beyond its end if nowhere. */
+static size_t offset_of(const struct image *image, ElfW(Addr) address)
+{
+    ElfW(Ehdr) header;
+    ElfW(Phdr) segment;
+    take(image, 0, &header, sizeof header);
+    for (unsigned i = 0; i < header.e_phnum; i++)
+        if (take(image, header.e_phoff + i * sizeof segment, &segment, sizeof segment) && segment.p_type == PT_LOAD &&
+            address - segment.p_vaddr < segment.p_filesz)
+            return segment.p_offset + (address - segment.p_vaddr);
+    return image->count;
+}
+
+/* Calls `see` for each library that the program is linked with. */
+static void each_needed(const struct image *image, void (*see)(const char *name, void *context), void *context)
+{
+    ElfW(Phdr) segment;
+    ElfW(Dyn) entry;
+    if (!find_segment(image, PT_DYNAMIC, &segment))
+        return;
+    size_t count = segment.p_filesz / sizeof entry, strings = image->count;
+    for (size_t i = 0; i < count && take(image, segment.p_offset + i * sizeof entry, &entry, sizeof entry); i++)
+        if (entry.d_tag == DT_STRTAB)
+            strings = offset_of(image, entry.d_un.d_ptr);
+    for (size_t i = 0; i < count && take(image, segment.p_offset + i * sizeof entry, &entry, sizeof entry); i++) {
+        const char *name = entry.d_tag == DT_NEEDED ? string_at(image, strings + entry.d_un.d_val) : NULL;
+        if (name != NULL)
+            see(name, context);
+    }
+}
+
+/* Go's linker puts this into each program, and the version in front of nothing else. */
+static bool is_go(const struct image *image)
+{
+    static const char mark[] = "\xff Go buildinf:";
+    return memmem(image->bytes, image->count, mark, sizeof mark - 1) != NULL;
+}
+
+static void note_unseen(const char *name, void *context)
+{
+    static const struct {
+        const char *library, *words;
+    } rows[] = {
+        {"libgomp.so", "the locks of OpenMP (libgomp)"},
+        {"libomp.so", "the locks of OpenMP (libomp)"},
+        {"libiomp5.so", "the locks of OpenMP (libiomp5)"},
+        {"libtbb.so", "the spin locks of TBB"},
+        {"libabsl_synchronization.so", "the locks of Abseil"},
+        {"libtcmalloc", "the spin locks inside tcmalloc"},
+    };
+    struct fsafe_target *target = context;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (strncmp(name, rows[i].library, strlen(rows[i].library)) == 0 &&
+            target->unseen_count < sizeof target->unseen / sizeof *target->unseen)
+            target->unseen[target->unseen_count++] = rows[i].words;
+}
+
+/* Whether the kernel will tell the loader to trust nothing in the environment. */
+static const char *find_privilege(const struct image *image)
+{
+    const struct stat *status = &image->status;
+    if ((status->st_mode & S_ISUID) != 0 && status->st_uid != getuid())
+        return "is set-user-ID, so its loader ignores LD_PRELOAD";
+    if ((status->st_mode & S_ISGID) != 0 && (status->st_mode & S_IXGRP) != 0 && status->st_gid != getgid())
+        return "is set-group-ID, so its loader ignores LD_PRELOAD";
+    return image->capable && getuid() != 0 ? "has capabilities, so its loader ignores LD_PRELOAD" : NULL;
+}
+
+static void look(struct fsafe_target *target, const struct image *program, const struct image *library)
 {
     /* Word size, byte order, and the processor, which follows the type. */
     ElfW(Ehdr) of_program, of_library;
-    memcpy(&of_program, program->bytes, sizeof of_program);
-    memcpy(&of_library, library->bytes, sizeof of_library);
-    if (program->bytes[EI_CLASS] != library->bytes[EI_CLASS] || program->bytes[EI_DATA] != library->bytes[EI_DATA] ||
-        of_program.e_machine != of_library.e_machine)
-        return "is for another processor than the library";
-    const char *loader = loader_of(program);
+    ElfW(Phdr) segment;
+    take(program, 0, &of_program, sizeof of_program);
+    take(library, 0, &of_library, sizeof of_library);
+    if (program->bytes[EI_CLASS] != library->bytes[EI_CLASS]) {
+        bool small = program->bytes[EI_CLASS] == ELFCLASS32;
+        target->objection = small ? "is a 32-bit program, the library is for 64 bits"
+                                  : "is a 64-bit program, the library is for 32 bits";
+        target->refuses = true;
+        return;
+    }
+    if (program->bytes[EI_DATA] != library->bytes[EI_DATA] || of_program.e_machine != of_library.e_machine) {
+        target->objection = "is for another processor than the library";
+        target->refuses = true;
+        return;
+    }
+    const char *loader = find_segment(program, PT_INTERP, &segment) ? string_at(program, segment.p_offset) : NULL;
+    if (loader == NULL) {
+        bool movable = find_segment(program, PT_DYNAMIC, &segment);
+        target->objection = is_go(program) ? "is a Go program and statically linked: no loader reads LD_PRELOAD"
+                            : movable      ? "is statically linked (static-pie): no loader reads LD_PRELOAD"
+                                           : "is statically linked: no loader reads LD_PRELOAD";
+        return;
+    }
 #ifdef FSAFE_LIBC_GLIBC
-    if (loader != NULL && strstr(loader, "ld-musl") != NULL)
-        return "is for musl, the library for the GNU C library";
+    if (strstr(loader, "ld-musl") != NULL) {
+        target->objection = "is for musl, the library for the GNU C library";
+        target->refuses = true;
+    }
 #else
-    if (loader != NULL && strstr(loader, "ld-linux") != NULL)
-        return "is for the GNU C library, the library for another one";
+    if (strstr(loader, "ld-linux") != NULL) {
+        target->objection = "is for the GNU C library, the library for another one";
+        target->refuses = true;
+    }
 #endif
-    return NULL;
+    if (target->objection == NULL)
+        target->objection = find_privilege(program);
+    if (is_go(program))
+        target->unseen[target->unseen_count++] = "the locks of Go";
+    each_needed(program, note_unseen, target);
 }
 
-const char *fsafe_target_objection(const char *command, const char *library)
+/* Goes on to a script's interpreter; false when there is none. */
+static bool follow_script(struct image *program)
 {
-    struct head program, own;
+    char line[PATH_MAX], *rest;
+    size_t count = program->count < sizeof line - 1 ? program->count : sizeof line - 1;
+    memcpy(line, program->bytes, count);
+    line[count] = '\0';
+    line[strcspn(line, "\n")] = '\0';
+    close_image(program);
+    char *interpreter = strtok_r(line + 2, " \t", &rest), *word = strtok_r(NULL, " \t", &rest);
+    if (interpreter == NULL)
+        return false;
+    const char *slash = strrchr(interpreter, '/');
+    if (slash == NULL || strcmp(slash, "/env") != 0 || word == NULL)
+        return open_image(program, interpreter);
+    /* env -S: options and settings come before the command. */
+    while (word != NULL && (word[0] == '-' || strchr(word, '=') != NULL))
+        word = strtok_r(NULL, " \t", &rest);
+    return word != NULL && find(program, word);
+}
+
+void fsafe_target_look(struct fsafe_target *target, const char *command, const char *library)
+{
     enum { SCRIPTS = 4 }; /* a script's interpreter may be a script; the kernel gives up there, too */
-    if (!read_head(&own, library) || !is_program(&own) || !find(&program, command))
-        return NULL;
-    for (int i = 0; i < SCRIPTS && strncmp(program.bytes, "#!", 2) == 0; i++) {
-        char *interpreter = program.bytes + 2 + strspn(program.bytes + 2, " \t"), name[PATH_MAX];
-        snprintf(name, sizeof name, "%.*s", (int)strcspn(interpreter, " \t\n"), interpreter);
-        if (!read_head(&program, name))
-            return NULL;
-    }
-    return is_program(&program) ? objection(&program, &own) : NULL;
+    struct image program, own;
+    memset(target, 0, sizeof *target);
+    if (!open_image(&own, library))
+        return;
+    bool open = is_program(&own) && find(&program, command);
+    for (int i = 0; open && i < SCRIPTS && program.count > 2 && memcmp(program.bytes, "#!", 2) == 0; i++)
+        open = follow_script(&program);
+    if (open && is_program(&program))
+        look(target, &program, &own);
+    if (open)
+        close_image(&program);
+    close_image(&own);
+}
+
+static void put(FILE *to, const struct fsafe_target *target, const char *command)
+{
+    if (target->objection != NULL)
+        fprintf(to, "forksafe: '%s' %s: it runs unprotected\n", command, target->objection);
+    for (unsigned i = 0; i < target->unseen_count && target->objection == NULL; i++)
+        fprintf(to, "forksafe: '%s' may use %s, which are not seen\n", command, target->unseen[i]);
+}
+
+void fsafe_target_warn(const struct fsafe_target *target, const char *command)
+{
+    put(stderr, target, command);
+}
+
+int fsafe_target_check(const char *command)
+{
+    struct fsafe_target target;
+    struct image image;
+    char library[PATH_MAX];
+    fsafe_cli_find_library(library);
+    if (!find(&image, command))
+        fsafe_cli_fail("no process and no program: '%s'", command);
+    close_image(&image);
+    fsafe_target_look(&target, command, library);
+    put(stdout, &target, command);
+    if (target.objection == NULL && target.unseen_count == 0)
+        printf("forksafe: '%s' can be protected\n", command);
+    if (fflush(stdout) == EOF)
+        return 125;
+    return target.objection != NULL ? 1 : target.unseen_count != 0 ? 2 : 0;
 }

@@ -1,13 +1,29 @@
 /*
- * cli/target: whether the library can be in the program that is to be started.
+ * cli/target: whether the library can be in a program, and which of its locks the library cannot see.
  */
 #ifndef FSAFE_CLI_TARGET_H
 #define FSAFE_CLI_TARGET_H
 
+#include <stdbool.h>
+
+/* What is to be said of a program. */
+struct fsafe_target {
+    const char *objection; /* why the library cannot be in it; NULL: it can */
+    bool refuses;          /* its loader would end it for naming the library: it must not be named */
+    const char *unseen[8]; /* locks that it uses, perhaps, and the library cannot see */
+    unsigned unseen_count;
+};
+
 /*
- * Why `library` cannot be in `command`, looked for as execvp does, or NULL: also for what is no program at all. For a
- * script the answer is its interpreter's.
+ * Looks at `command`, searched for as execvp does, for `library`; of a script at its interpreter, and of env(1) there
+ * at what that is to start. What is no program is no objection: whoever starts it will say so.
  */
-const char *fsafe_target_objection(const char *command, const char *library);
+void fsafe_target_look(struct fsafe_target *target, const char *command, const char *library);
+
+/* forksafe check COMMAND: prints all of it. Returns the exit status: 0 protected, 1 not, 2 but for some locks. */
+int fsafe_target_check(const char *command);
+
+/* What forksafe run says before it starts the command, on stderr. */
+void fsafe_target_warn(const struct fsafe_target *target, const char *command);
 
 #endif

@@ -403,49 +403,78 @@ __attribute__((noinline)) unsigned fsafe_unwind_here(struct fsafe_unwind *unwind
 /* A chain of callers on a stack. */
 struct chain {
     uintptr_t frames[16];
+    uintptr_t functions[16]; /* which of them each returns to; 0 unknown */
     unsigned count;
     int score; /* the nearest call counts most, then that no other call is one of another function, then the length */
 };
 
-/* Follows the chain whose first frame ends at `cfa`. Returns whether it ends where it should. */
-static bool follow(struct fsafe_unwind *unwind, const struct row *row, uintptr_t cfa, struct chain *chain)
+/* Goes on from a machine that is at a return address. Returns whether the chain ends where it should. */
+static bool follow(struct fsafe_unwind *unwind, struct machine *machine, struct chain *chain)
 {
-    int home = find_range(unwind, row->begin);
-    struct machine machine = {.known = {false}};
-    enum step how = apply(unwind, &machine, row, cfa);
-    uintptr_t begin = row->begin;
-    chain->count = 0;
-    chain->score = 0;
-    for (unsigned i = 0; i < MOST_FRAMES && how == STEPPED; i++) {
-        enum fit fit = judge_call(unwind, machine.value[RIP], begin);
+    for (unsigned i = 0; i < MOST_FRAMES; i++) {
+        uintptr_t begin = 0;
+        bool kept = chain->count < sizeof chain->frames / sizeof *chain->frames;
+        if (kept)
+            chain->frames[chain->count] = machine->value[RIP];
+        enum step how = step(unwind, machine, &begin);
+        if (kept)
+            chain->functions[chain->count++] = begin;
+        if (how != STEPPED)
+            return how == ENDED;
+        enum fit fit = judge_call(unwind, machine->value[RIP], begin);
         if (fit == NO_CALL)
             return false;
-        /* The function may have returned by now, with the lock, or jumped there: to one of its own module, mostly. */
-        int range = find_range(unwind, machine.value[RIP]);
-        if (i == 0 && fit == OTHER_FUNCTION && unwind->ranges[range].base != unwind->ranges[home].base)
-            return false;
-        chain->score += i == 0 ? FIRST_COUNTS * (int)fit : fit == OTHER_FUNCTION ? -10 : 1;
-        if (chain->count < sizeof chain->frames / sizeof *chain->frames)
-            chain->frames[chain->count++] = machine.value[RIP];
-        how = step(unwind, &machine, &begin);
+        chain->score += fit == OTHER_FUNCTION ? -10 : 1;
     }
-    return how == ENDED;
+    return false;
 }
 
-unsigned fsafe_unwind_vanished(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t near, uintptr_t *frames,
-                               unsigned most)
+struct search {
+    const struct row *row; /* the place's, of whose function the caller is looked for */
+    int home;              /* the executable range it is in */
+    struct chain best;
+};
+
+/* Whether `word` at `slot` returns from the place's function: the caller's chain. */
+static bool try_caller(struct fsafe_unwind *unwind, const struct search *search, uintptr_t slot, uintptr_t word,
+                       struct chain *chain)
+{
+    enum fit fit = judge_call(unwind, word, search->row->begin);
+    int range = find_range(unwind, word);
+    /* The function may have returned by now, with the lock, or jumped there: to one of its own module, mostly. */
+    if (fit == NO_CALL || (fit == OTHER_FUNCTION && unwind->ranges[range].base != unwind->ranges[search->home].base))
+        return false;
+    struct machine machine = {.known = {false}};
+    chain->score = FIRST_COUNTS * (int)fit;
+    return apply(unwind, &machine, search->row, slot - (uintptr_t)search->row->offset[RIP]) == STEPPED &&
+           follow(unwind, &machine, chain);
+}
+
+/* Whether `word` at `slot` returns into the place's module, from whatever the thread called there: the chain on. */
+static bool try_module(struct fsafe_unwind *unwind, const struct search *search, uintptr_t slot, uintptr_t word,
+                       struct chain *chain)
+{
+    int range = find_range(unwind, word);
+    if (unwind->ranges[range].base != unwind->ranges[search->home].base || judge_call(unwind, word, 0) == NO_CALL)
+        return false;
+    struct machine machine = {.value = {[RIP] = word, [RSP] = slot + sizeof word},
+                              .known = {[RIP] = true, [RSP] = true}};
+    chain->score = 0;
+    return follow(unwind, &machine, chain);
+}
+
+/*
+ * The registers that the frames hang on are unknown, so each place where a return address may be is tried. Stale frames
+ * lie below the live ones, which overwrite those that led to them: a stale chain has calls that do not fit.
+ */
+static void find_best(struct fsafe_unwind *unwind, struct search *search, uintptr_t near,
+                      bool (*try)(struct fsafe_unwind *unwind, const struct search *search, uintptr_t slot,
+                                  uintptr_t word, struct chain *chain))
 {
     enum { ABOVE = 16 << 10, BELOW = 64 << 10 };
-    struct row row;
-    if (near == 0 || most == 0 || find_range(unwind, site - 1) < 0 || !find_rules(unwind, site, &row) ||
-        row.how[RIP] != AT_OFFSET)
-        return 0;
-    /*
-     * The register that the frame hangs on is unknown, so each place where its return address may be is tried. Stale
-     * frames lie below the live ones, which overwrite those that led to them: a stale chain has calls that do not fit.
-     */
     struct fsafe_window slots = {.bytes = 0};
-    struct chain best = {.score = -2 * FIRST_COUNTS}, chain;
+    search->best.score = -2 * FIRST_COUNTS;
+    search->best.count = 0;
     near &= ~(uintptr_t)7;
     for (uintptr_t top = near + ABOVE; top > near - BELOW; top -= sizeof slots.copy) {
         uintptr_t words[sizeof slots.copy / sizeof(uintptr_t)];
@@ -453,13 +482,40 @@ unsigned fsafe_unwind_vanished(struct fsafe_unwind *unwind, uintptr_t site, uint
             continue;
         for (size_t i = sizeof words / sizeof *words; i-- > 0;) {
             uintptr_t slot = top - sizeof words + i * sizeof *words;
-            if (words[i] >= 4096 && find_range(unwind, words[i]) >= 0 &&
-                follow(unwind, &row, slot - (uintptr_t)row.offset[RIP], &chain) && chain.score > best.score)
-                best = chain;
+            struct chain chain = {.count = 0};
+            if (words[i] >= 4096 && find_range(unwind, words[i]) >= 0 && try(unwind, search, slot, words[i], &chain) &&
+                chain.score > search->best.score)
+                search->best = chain;
         }
     }
-    unsigned count = best.count < most ? best.count : most;
-    memcpy(frames, best.frames, count * sizeof *frames);
+}
+
+unsigned fsafe_unwind_vanished(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t near, uintptr_t *frames,
+                               unsigned most)
+{
+    struct row row;
+    struct search search = {.row = &row, .home = find_range(unwind, site - 1)};
+    if (near == 0 || most == 0 || search.home < 0 || !find_rules(unwind, site, &row) || row.how[RIP] != AT_OFFSET)
+        return 0;
+    find_best(unwind, &search, near, try_caller);
+    struct chain best = search.best;
+    unsigned from = 0;
+    if (best.score < FIRST_COUNTS / 2) {
+        /*
+         * Nobody on the stack calls the function by name: it was called through a pointer, or has returned with the
+         * lock. What the thread was in is where it called last: if that is below the function, its callers are above.
+         */
+        find_best(unwind, &search, near, try_module);
+        unsigned at = 0;
+        while (at < search.best.count && search.best.functions[at] != row.begin)
+            at++;
+        if (search.best.count > 0) {
+            best = search.best;
+            from = at < best.count ? at + 1 : 0;
+        }
+    }
+    unsigned count = best.count - from < most ? best.count - from : most;
+    memcpy(frames, best.frames + from, count * sizeof *frames);
     return count;
 }
 

@@ -4,35 +4,12 @@
 #include "base/text.h"
 #include "python/frames.h"
 #include "python/interpreter.h"
+#include "python/layout.h"
 
 #include <pthread.h>
 #include <string.h>
 
-/* Where the members lie, in bytes. */
-struct layout {
-    uint16_t state_frame;  /* in a thread's state: its frame, or what leads to it */
-    int16_t indirect;      /* in what state_frame points to: the frame; -1: that is the frame */
-    uint16_t frame_code, frame_back, frame_instruction;
-    uint16_t instruction_unit; /* the instruction is an index of so many bytes; 0: an address */
-    uint16_t frame_owner;      /* a byte that is 3 where no Python code runs; 0: there is none */
-    uint16_t code_file, code_name;
-    uint16_t code_first; /* the instructions, or the object of bytes that has them */
-    uint16_t state_thread;
-};
-
-/* 64-bit machines only: before 3.13 there is nothing that would tell of another. */
-static const struct layout rows[] = {
-    [9] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 104,
-           .instruction_unit = 1, .code_file = 104, .code_name = 112, .code_first = 48},
-    [10] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 96,
-            .instruction_unit = 2, .code_file = 104, .code_name = 112, .code_first = 48},
-    [11] = {.state_frame = 56, .indirect = 8, .frame_code = 32, .frame_back = 48, .frame_instruction = 56,
-            .code_file = 112, .code_name = 120, .code_first = 184},
-    [12] = {.state_frame = 56, .indirect = 0, .frame_code = 0, .frame_back = 8, .frame_instruction = 56,
-            .frame_owner = 70, .code_file = 112, .code_name = 120, .code_first = 192},
-};
-
-static struct layout layout;
+static struct fsafe_python_layout layout;
 static _Atomic bool works;
 
 /* Deeper is not looked; a place outside of the interpreter's own modules is never far. */
@@ -50,22 +27,13 @@ static bool is_a(uintptr_t object, const void *type)
 
 /* --- Where the members lie ---------------------------------------------------------------------------------- */
 
-/* A version's table of offsets, by the number of the 64-bit word. */
-struct published {
-    uint8_t state_frame, state_thread, frame_back, frame_code, frame_instruction, code_file, code_name, code_first;
-};
-static const struct published words[] = {
-    [13] = {23, 24, 29, 30, 31, 35, 36, 43},
-    [14] = {26, 27, 32, 33, 34, 40, 41, 48},
-};
-
 static bool read_published(unsigned minor)
 {
     const uint64_t *table = fsafe_python._PyRuntime;
     if (table == NULL || memcmp(table, "xdebugpy", 8) != 0 || table[2] != 0)
         return false;
-    const struct published *word = &words[minor];
-    layout = (struct layout){
+    const struct fsafe_python_published *word = &fsafe_python_published[minor];
+    layout = (struct fsafe_python_layout){
         .state_frame = (uint16_t)table[word->state_frame],
         .indirect = -1,
         .frame_code = (uint16_t)table[word->frame_code],
@@ -82,11 +50,13 @@ static bool read_published(unsigned minor)
 static bool find_layout(const void *state)
 {
     unsigned minor = fsafe_python_version() & 0xff;
-    if (minor < sizeof words / sizeof *words && words[minor].state_frame != 0)
+    if (minor < sizeof fsafe_python_published / sizeof *fsafe_python_published &&
+        fsafe_python_published[minor].state_frame != 0)
         return read_published(minor);
-    if (sizeof(uintptr_t) != 8 || minor >= sizeof rows / sizeof *rows || rows[minor].state_frame == 0)
+    if (sizeof(uintptr_t) != 8 || minor >= sizeof fsafe_python_rows / sizeof *fsafe_python_rows ||
+        fsafe_python_rows[minor].state_frame == 0)
         return false;
-    layout = rows[minor];
+    layout = fsafe_python_rows[minor];
     /* The rows do not say where the thread is: the member's place differs, and its value is known here. */
     for (uint16_t at = 64; at < 256 && layout.state_thread == 0; at += 8)
         if (word_at((uintptr_t)state, at) == (uintptr_t)pthread_self())

@@ -156,3 +156,9 @@ bool fsafe_python_has_gil(void)
     return own != NULL && own == fsafe_python.PyGILState_GetThisThreadState() &&
            fsafe_python.PyThreadState_GetInterpreter(own) == fsafe_python.PyInterpreterState_Main();
 }
+
+bool fsafe_python_gil_is_free(void)
+{
+    return version < 0x030c && fsafe_python_is_running() && fsafe_python._PyThreadState_UncheckedGet != NULL &&
+           fsafe_python._PyThreadState_UncheckedGet() == NULL;
+}

@@ -84,6 +84,12 @@ void *fsafe_python_state_with_gil(void);
  */
 bool fsafe_python_has_gil(void);
 
+/*
+ * Whether it is known that no thread has it: so no Python code was running when this process was forked. From 3.12 on
+ * that is never known. Context: child, alone.
+ */
+bool fsafe_python_gil_is_free(void);
+
 /* Switches the room off; `why` says in one line what it cannot cope with. Context: any thread. */
 void fsafe_python_off(const char *why);
 

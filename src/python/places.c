@@ -130,9 +130,13 @@ void fsafe_python_places_note(bool all)
 {
     if (name_attribute == NULL)
         return;
-    struct fsafe_object *error[3];
-    fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
-    struct fsafe_object *active = find_active();
+    /* Without the GIL no object may be asked for anything: then the threads have no names. */
+    bool asks = fsafe_python_has_gil();
+    struct fsafe_object *error[3], *active = NULL;
+    if (asks) {
+        fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
+        active = find_active();
+    }
     const void *own = fsafe_python.PyGILState_GetThisThreadState();
     void *first = fsafe_python.PyInterpreterState_ThreadHead(fsafe_python.PyInterpreterState_Main());
     uint32_t vanished = fsafe_lineage_generation() - 1;
@@ -147,7 +151,8 @@ void fsafe_python_places_note(bool all)
         if (state != NULL)
             note_thread(thread, state, active);
     }
-    fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
+    if (asks)
+        fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
 }
 
 void fsafe_python_places_start(void)

@@ -14,7 +14,8 @@ void fsafe_python_places_start(void);
 
 /*
  * Notes where the threads that vanished in this fork were, if a record says that they held something; `all`: the others
- * as well. Context: child, alone, after adoption; the forking thread has the GIL.
+ * as well. Context: child, alone, after adoption; the forking thread has the GIL,
+ * or nobody.
  */
 void fsafe_python_places_note(bool all);
 

@@ -71,8 +71,13 @@ void fsafe_python_prepare(void)
 
 void fsafe_python_child(void)
 {
-    if (!fsafe_python_is_started() || !fsafe_python_has_gil())
+    if (!fsafe_python_is_started())
         return;
+    if (!fsafe_python_has_gil()) {
+        if (fsafe_python_gil_is_free()) /* an embedder's fork: uwsgi's */
+            fsafe_python_places_note(false);
+        return;
+    }
     bool imports = fsafe_python_imports_are_orphaned();
     fsafe_python_places_note(imports);
     if (imports)

@@ -1,0 +1,106 @@
+/* cli/explain-json: what explain finds, for machines. The keys are a promise, see forksafe(1). */
+#include "config.h"
+
+#include "cli/cli.h"
+#include "cli/explain.h"
+
+#ifdef HAVE_JSON_C
+
+#include <json-c/json.h>
+
+static void put_string(struct json_object *object, const char *key, const char *value)
+{
+    if (value != NULL)
+        json_object_object_add(object, key, json_object_new_string(value));
+}
+
+static void put_number(struct json_object *object, const char *key, unsigned long value)
+{
+    if (value != 0)
+        json_object_object_add(object, key, json_object_new_int64((int64_t)value));
+}
+
+static struct json_object *make_position(const char *function, const char *file, int line)
+{
+    struct json_object *object = json_object_new_object();
+    put_string(object, "function", function);
+    put_string(object, "file", file);
+    put_number(object, "line", (unsigned long)line);
+    return object;
+}
+
+static bool add_source(const char *function, const char *file, int line, void *context)
+{
+    json_object_array_add(context, make_position(fsafe_cli_demangle(function), file, line));
+    return true;
+}
+
+/* The whole way, innermost first. */
+static struct json_object *make_stack(const struct fsafe_log *log, const struct fsafe_log_stack *stack)
+{
+    struct json_object *array = json_object_new_array();
+    for (unsigned i = 0; i <= stack->frame_count; i++) {
+        const struct fsafe_log_place *place = i == 0 ? &stack->at : &stack->frames[i - 1];
+        const char *path = fsafe_explain_file(log, place->module);
+        if (path != NULL && fsafe_cli_each_source(path, place->in_module, add_source, array))
+            continue;
+        if (place->symbol != NULL || place->module != NULL)
+            json_object_array_add(array, make_position(place->symbol, NULL, 0));
+    }
+    return array;
+}
+
+static void put_side(struct json_object *object, const char *key, const struct fsafe_log *log,
+                     const struct fsafe_log_stack *stack)
+{
+    struct fsafe_position position = fsafe_explain_find(log, stack);
+    if (position.function == NULL)
+        return;
+    struct json_object *side = make_position(position.function, position.file, position.line);
+    put_string(side, "thread", stack->source.thread);
+    json_object_object_add(side, "stack", make_stack(log, stack));
+    json_object_object_add(object, key, side);
+}
+
+static struct json_object *make_event(const struct fsafe_log *log, const struct fsafe_log_event *event)
+{
+    struct json_object *object = json_object_new_object(), *lock = json_object_new_object();
+    put_string(object, "event", fsafe_log_deeds[event->deed].key);
+    put_number(object, "times", event->times);
+    put_number(object, "pid", event->pid);
+    put_number(object, "threads", event->threads);
+    put_string(lock, "type", event->lock);
+    put_string(lock, "kind", event->kind);
+    put_string(lock, "symbol", event->lock_place.symbol);
+    json_object_object_add(object, "lock", lock);
+    put_side(object, "culprit", log, &event->since);
+    put_side(object, "wanted", log, &event->wanted);
+    put_side(object, "forked", log, &event->fork);
+    put_string(object, "holder", event->holder_name);
+    put_number(object, "holder_tid", event->holder_tid);
+    put_number(object, "fork", event->fork_number);
+    put_string(object, "why", event->why);
+    put_string(object, "advice", fsafe_log_deeds[event->deed].advice);
+    return object;
+}
+
+bool fsafe_explain_json(const struct fsafe_log *log, FILE *to)
+{
+    struct json_object *array = json_object_new_array();
+    for (size_t i = 0; i < log->count; i++)
+        json_object_array_add(array, make_event(log, &log->events[i]));
+    int flags = JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED | JSON_C_TO_STRING_NOSLASHESCAPE;
+    fprintf(to, "%s\n", json_object_to_json_string_ext(array, flags));
+    json_object_put(array);
+    return true;
+}
+
+#else
+
+bool fsafe_explain_json(const struct fsafe_log *log, FILE *to)
+{
+    (void)log, (void)to;
+    return false;
+}
+
+#endif

@@ -1,0 +1,26 @@
+/*
+ * cli/explain: what an event comes to, found once and written in several forms.
+ */
+#ifndef FSAFE_CLI_EXPLAIN_H
+#define FSAFE_CLI_EXPLAIN_H
+
+#include "cli/log.h"
+
+/* A place in the source, as far as it is known. */
+struct fsafe_position {
+    char *function; /* or "MODULE+0xADDRESS" */
+    char *file;     /* NULL: unknown */
+    int line;
+};
+
+/* The function that a user would have to look at: not one of the system's libraries, if there is another. */
+struct fsafe_position fsafe_explain_find(const struct fsafe_log *log, const struct fsafe_log_stack *stack);
+
+/* The module's file: where the log says, or what was given by --debug for the same build-id. NULL: unknown. */
+const char *fsafe_explain_file(const struct fsafe_log *log, const char *module);
+
+/* Writes the events, grouped. Returns false where there is no JSON. */
+bool fsafe_explain_json(const struct fsafe_log *log, FILE *to);
+void fsafe_explain_picture(const struct fsafe_log *log, FILE *to, bool html);
+
+#endif

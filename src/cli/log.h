@@ -1,0 +1,76 @@
+/*
+ * cli/log: what the library wrote, read back into events, from either form. Where a line of another program's stands
+ * between them it is skipped; what a journal puts in front of each line is, too.
+ */
+#ifndef FSAFE_CLI_LOG_H
+#define FSAFE_CLI_LOG_H
+
+#include "report/event.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* Strings are NULL and numbers 0 where the event does not say. */
+struct fsafe_log_place {
+    char *module, *symbol;
+    uint64_t address, in_module, offset;
+};
+
+struct fsafe_log_source {
+    char *file, *function, *thread;
+    unsigned line;
+    bool at_fork;
+};
+
+/* Where a thread was: the place, its callers, and the same in an interpreter's program. */
+enum { FSAFE_LOG_FRAMES = 16 };
+struct fsafe_log_stack {
+    struct fsafe_log_place at, frames[FSAFE_LOG_FRAMES];
+    unsigned frame_count;
+    struct fsafe_log_source source;
+};
+
+struct fsafe_log_event {
+    enum fsafe_deed deed;
+    char *lock, *kind, *why;
+    char *brief; /* the place that wanted the lock, in short */
+    struct fsafe_log_place lock_place;
+    unsigned long pid, tid, times, threads;
+    unsigned long holder_tid, holder_pid, fork_number, fork_tid, age_ms;
+    char *holder_name;
+    bool in_use; /* the holder did not hold it but was inside of it */
+    bool whole;  /* it says its places: what is told again does not, in the form for people */
+    struct fsafe_log_stack since, wanted, fork;
+};
+
+struct fsafe_log {
+    struct fsafe_log_event *events;
+    size_t count;
+    struct fsafe_log_module {
+        char *name, *path, *build_id;
+    } *modules;
+    size_t module_count;
+};
+
+/* Adds the events of a file. */
+void fsafe_log_read(struct fsafe_log *log, FILE *file);
+
+/* Makes one of those that are alike, with how many there were in all. */
+void fsafe_log_group(struct fsafe_log *log);
+
+/* The module that the events call so, or NULL. */
+const struct fsafe_log_module *fsafe_log_module(const struct fsafe_log *log, const char *name);
+
+/* Within cli/log: a new event, a new module; a line that begins with a brace. */
+struct fsafe_log_event *fsafe_log_add_event(struct fsafe_log *log);
+void fsafe_log_add_module(struct fsafe_log *log, const char *name, const char *path, const char *build_id);
+void fsafe_log_read_object(struct fsafe_log *log, const char *line);
+
+/* Rows of the library's table of deeds. */
+struct fsafe_log_deed {
+    const char *key, *words, *advice;
+};
+extern const struct fsafe_log_deed fsafe_log_deeds[FSAFE_DEEDS];
+
+#endif

@@ -1,0 +1,82 @@
+/* cli/process: see process.h. */
+#include "config.h"
+
+#include "cli/process.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+long fsafe_process_status(long pid, const char *word)
+{
+    char path[64], line[256];
+    long value = 0;
+    snprintf(path, sizeof path, "/proc/%ld/status", pid);
+    FILE *file = fopen(path, "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, word, strlen(word)) == 0 && line[strlen(word)] == ':')
+            value = strtol(line + strlen(word) + 1, NULL, 10);
+    if (file != NULL)
+        fclose(file);
+    return value;
+}
+
+bool fsafe_process_has_thread(long pid, long tid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%ld/task/%ld", pid, tid);
+    return tid > 0 && access(path, F_OK) == 0;
+}
+
+void fsafe_process_thread_name(long pid, long tid, char name[64])
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%ld/task/%ld/comm", pid, tid);
+    FILE *file = fopen(path, "re");
+    if (file == NULL || fgets(name, 64, file) == NULL)
+        strcpy(name, "?");
+    name[strcspn(name, "\n")] = '\0';
+    if (file != NULL)
+        fclose(file);
+}
+
+bool fsafe_process_each_thread(long pid, bool (*see)(long tid, void *context), void *context)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%ld/task", pid);
+    DIR *tasks = opendir(path);
+    if (tasks == NULL)
+        return false;
+    for (struct dirent *entry; (entry = readdir(tasks)) != NULL;)
+        if (isdigit((unsigned char)entry->d_name[0]) && !see(strtol(entry->d_name, NULL, 10), context))
+            break;
+    closedir(tasks);
+    return true;
+}
+
+bool fsafe_process_peek(long pid, uint64_t from, void *into, size_t bytes)
+{
+    struct iovec local = {.iov_base = into, .iov_len = bytes};
+    struct iovec remote = {.iov_base = (void *)(uintptr_t)from, .iov_len = bytes};
+    return process_vm_readv((pid_t)pid, &local, 1, &remote, 1, 0) == (ssize_t)bytes;
+}
+
+bool fsafe_process_call(long pid, long tid, struct fsafe_process_call *call)
+{
+    char path[64];
+    memset(call, 0, sizeof *call);
+    snprintf(path, sizeof path, "/proc/%ld/task/%ld/syscall", pid, tid);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return false;
+    unsigned long *arguments = call->arguments;
+    int fields = fscanf(file, "%ld %lx %lx %lx %lx %lx %lx %lx", &call->number, arguments, arguments + 1,
+                        arguments + 2, arguments + 3, arguments + 4, arguments + 5, &call->stack);
+    fclose(file);
+    if (fields < 8)
+        call->number = -1; /* it runs */
+    return true;
+}

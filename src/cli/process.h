@@ -1,0 +1,68 @@
+/*
+ * cli/process: another process, read from outside: /proc, its memory, the stacks of its threads, the Python functions
+ * that they run. Nothing of it is changed; only for its stacks it is stopped, for a moment.
+ */
+#ifndef FSAFE_CLI_PROCESS_H
+#define FSAFE_CLI_PROCESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* A number of /proc/PID/status; 0 when it is not there. */
+long fsafe_process_status(long pid, const char *word);
+
+bool fsafe_process_has_thread(long pid, long tid);
+void fsafe_process_thread_name(long pid, long tid, char name[64]);
+
+/* Calls `see` for each thread until it returns false. Returns whether there is such a process. */
+bool fsafe_process_each_thread(long pid, bool (*see)(long tid, void *context), void *context);
+
+/* Copies memory of the process. Returns whether all of it could be read. */
+bool fsafe_process_peek(long pid, uint64_t from, void *into, size_t bytes);
+
+/* The system call that a thread sleeps in: its number, its first arguments, the stack pointer. */
+struct fsafe_process_call {
+    long number;
+    unsigned long arguments[6], stack;
+};
+bool fsafe_process_call(long pid, long tid, struct fsafe_process_call *call);
+
+/* --- Stacks --------------------------------------------------------------------------------------------- */
+
+enum { FSAFE_STACK_FRAMES = 32 };
+struct Dwfl;
+struct fsafe_stack {
+    struct Dwfl *dwfl;
+    uint64_t pc[FSAFE_STACK_FRAMES];
+    bool exact[FSAFE_STACK_FRAMES]; /* the instruction itself; else one that a call returns to */
+    size_t count;
+};
+
+/* Fills in the stack of a thread; it stays empty where elfutils is missing or the kernel refuses. */
+void fsafe_stack_read(struct fsafe_stack *stack, long pid, long tid);
+void fsafe_stack_end(struct fsafe_stack *stack);
+
+/* The function of a frame; "?" unknown. Valid while the stack is. */
+const char *fsafe_stack_symbol(const struct fsafe_stack *stack, size_t frame);
+void fsafe_stack_print(const struct fsafe_stack *stack, const char *indent);
+
+/* The value of a symbol in the process, looked for in modules whose path has `module` in it; 0: none has it. */
+uint64_t fsafe_stack_find_symbol(const struct fsafe_stack *stack, const char *module, const char *symbol,
+                                 const char **path);
+
+/* --- Python --------------------------------------------------------------------------------------------- */
+
+/*
+ * The lock that a thread, asleep on `futex`, is about to take, by its innermost Python functions, and who has it: an
+ * RLock says who; a Lock is had by the thread that is inside of a "with" of it. Returns the owner's id in `parent`; 0
+ * unknown. `kind` is set to what it is, or NULL.
+ */
+long fsafe_python_owner(const struct fsafe_stack *stack, long pid, long tid, long parent, uint64_t futex,
+                        const char **kind);
+
+/* Prints the Python functions that a thread runs, the innermost first. Returns how many. */
+unsigned fsafe_python_print(const struct fsafe_stack *stack, long pid, long tid, const char *indent);
+
+#endif

@@ -1,0 +1,347 @@
+/*
+ * cli/process, its Python: read as python/frames reads it from inside. There the interpreter's own function finds a
+ * line; here its tables have to be read, too.
+ */
+#include "config.h"
+
+#include "cli/process.h"
+#include "python/layout.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* What only somebody outside has to know. From 3.13 on the interpreter publishes these, too. */
+struct outside {
+    uint16_t interpreter; /* in _PyRuntime: the first one */
+    uint16_t state;       /* in an interpreter: its first thread's state */
+    uint16_t thread;      /* in a state: its pthread_self() */
+    uint16_t lines;       /* in code: the table of lines */
+    uint16_t line;        /* in code: its first line */
+};
+static const struct outside outsides[] = {
+    [9] = {32, 8, 176, 120, 40},
+    [10] = {32, 8, 176, 120, 40},
+    [11] = {40, 16, 152, 136, 72},
+    [12] = {40, 72, 136, 136, 68},
+};
+
+/* In the published table: numbers of 64-bit words. */
+enum { WORD_INTERPRETER = 5, WORD_STATE = 9, WORD_LINES_13 = 38, WORD_LINES_14 = 43, PUBLISHED_WORDS = 56 };
+
+enum { STATE_NEXT = 8, OBJECT_TYPE = 8, TYPE_NAME = 24, BYTES_LENGTH = 16, BYTES_DATA = 32, DEEPEST = 64 };
+
+struct interpreter {
+    long pid;
+    uint64_t runtime;
+    unsigned minor;
+    struct fsafe_python_layout layout;
+    struct outside outside;
+};
+
+struct function {
+    char name[64], file[256];
+    int line;
+};
+
+static uint64_t word(const struct interpreter *of, uint64_t at)
+{
+    uint64_t value;
+    return at != 0 && fsafe_process_peek(of->pid, at, &value, sizeof value) ? value : 0;
+}
+
+static bool open_interpreter(struct interpreter *of, const struct fsafe_stack *stack, long pid)
+{
+    const char *path, *number;
+    of->pid = pid;
+    of->runtime = fsafe_stack_find_symbol(stack, "python", "_PyRuntime", &path);
+    if (of->runtime == 0)
+        return false;
+    number = strstr(path, "python3.");
+    of->minor = number == NULL ? 0 : (unsigned)strtoul(number + 8, NULL, 10);
+    bool published = of->minor < sizeof fsafe_python_published / sizeof *fsafe_python_published &&
+                     fsafe_python_published[of->minor].state_frame != 0;
+    if (!published) {
+        if (of->minor >= sizeof outsides / sizeof *outsides || outsides[of->minor].interpreter == 0)
+            return false;
+        of->layout = fsafe_python_rows[of->minor];
+        of->outside = outsides[of->minor];
+        return true;
+    }
+    uint64_t table[PUBLISHED_WORDS];
+    const struct fsafe_python_published *at = &fsafe_python_published[of->minor];
+    if (!fsafe_process_peek(pid, of->runtime, table, sizeof table) || memcmp(table, "xdebugpy", 8) != 0)
+        return false;
+    unsigned lines = of->minor == 13 ? WORD_LINES_13 : WORD_LINES_14;
+    of->layout = (struct fsafe_python_layout){
+        .state_frame = (uint16_t)table[at->state_frame], .indirect = -1,
+        .frame_code = (uint16_t)table[at->frame_code], .frame_back = (uint16_t)table[at->frame_back],
+        .frame_instruction = (uint16_t)table[at->frame_instruction], .code_file = (uint16_t)table[at->code_file],
+        .code_name = (uint16_t)table[at->code_name], .code_first = (uint16_t)table[at->code_first],
+    };
+    of->outside = (struct outside){(uint16_t)table[WORD_INTERPRETER], (uint16_t)table[WORD_STATE],
+                                   (uint16_t)table[at->state_thread], (uint16_t)table[lines],
+                                   (uint16_t)table[lines + 1]};
+    return true;
+}
+
+/* --- Which state is whose ------------------------------------------------------------------------------- */
+
+/* Where libc notes a thread's id, from pthread_self() on: seen in our own. */
+static size_t find_id_offset(void)
+{
+    enum { MOST = 2048 };
+    int32_t own = (int32_t)gettid();
+    for (size_t at = 0; at < MOST; at += sizeof own)
+        if (memcmp((const char *)pthread_self() + at, &own, sizeof own) == 0)
+            return at;
+    return 0;
+}
+
+static long id_of(const struct interpreter *of, uint64_t thread)
+{
+    int32_t id = 0;
+    size_t offset = find_id_offset();
+    return offset != 0 && thread != 0 && fsafe_process_peek(of->pid, thread + offset, &id, sizeof id) ? id : 0;
+}
+
+static uint64_t find_state(const struct interpreter *of, long tid)
+{
+    uint64_t state = word(of, word(of, of->runtime + of->outside.interpreter) + of->outside.state);
+    for (unsigned i = 0; state != 0 && i < 100000; i++, state = word(of, state + STATE_NEXT))
+        if (id_of(of, word(of, state + of->outside.thread)) == tid)
+            return state;
+    return 0;
+}
+
+static uint64_t first_frame(const struct interpreter *of, uint64_t state)
+{
+    uint64_t frame = word(of, state + of->layout.state_frame);
+    return frame == 0 || of->layout.indirect < 0 ? frame : word(of, frame + (uint64_t)of->layout.indirect);
+}
+
+static bool has_type(const struct interpreter *of, uint64_t object, const char *wanted)
+{
+    char name[32] = "";
+    uint64_t at = word(of, word(of, object + OBJECT_TYPE) + TYPE_NAME);
+    return at != 0 && fsafe_process_peek(of->pid, at, name, sizeof name - 1) && strcmp(name, wanted) == 0;
+}
+
+static uint64_t code_of(const struct interpreter *of, uint64_t frame)
+{
+    uint64_t code = word(of, frame + of->layout.frame_code) & ~(uint64_t)3;
+    return code != 0 && has_type(of, code, "code") ? code : 0;
+}
+
+/* --- Lines ---------------------------------------------------------------------------------------------- */
+
+static int take_number(const unsigned char *table, size_t bytes, size_t *at)
+{
+    unsigned value = 0, shift = 0, byte = 0x40;
+    while ((byte & 0x40) != 0 && *at < bytes && shift < 30) {
+        byte = table[(*at)++];
+        value |= (byte & 0x3f) << shift;
+        shift += 6;
+    }
+    return (int)value;
+}
+
+static int take_signed(const unsigned char *table, size_t bytes, size_t *at)
+{
+    int value = take_number(table, bytes, at);
+    return (value & 1) != 0 ? -(value >> 1) : value >> 1;
+}
+
+/* From 3.11 on: entries of a kind, a length in code units, and what the kind says. */
+static int find_line(const unsigned char *table, size_t bytes, int line, uint64_t offset)
+{
+    enum { SHORT_MOST = 9, ONE_LINE = 10, ONE_LINE_MOST = 12, NO_COLUMNS = 13, LONG = 14, UNIT = 2 };
+    uint64_t end = 0;
+    for (size_t at = 0; at < bytes;) {
+        unsigned first = table[at++], kind = first >> 3 & 15;
+        end += ((first & 7) + 1) * UNIT;
+        if (kind <= SHORT_MOST) {
+            at++;
+        } else if (kind <= ONE_LINE_MOST) {
+            line += (int)kind - ONE_LINE;
+            at += 2;
+        } else if (kind == NO_COLUMNS || kind == LONG) {
+            line += take_signed(table, bytes, &at);
+            for (int i = 0; kind == LONG && i < 3; i++)
+                take_number(table, bytes, &at);
+        }
+        if (offset < end)
+            return kind > LONG ? 0 : line;
+    }
+    return 0;
+}
+
+/* Before: pairs of a step in the code and one in the lines. 3.10 gives the line of what lies before the step's end. */
+static int find_old_line(const unsigned char *table, size_t bytes, int line, uint64_t offset, bool ends)
+{
+    uint64_t address = 0;
+    for (size_t at = 0; at + 1 < bytes; at += 2) {
+        int step = (signed char)table[at + 1];
+        address += table[at];
+        if (ends && step != -128)
+            line += step;
+        if (offset < address)
+            break;
+        if (!ends)
+            line += step;
+    }
+    return line;
+}
+
+static int line_of(const struct interpreter *of, uint64_t code, uint64_t frame)
+{
+    const struct fsafe_python_layout *layout = &of->layout;
+    unsigned char table[16384];
+    int32_t first = 0, index = 0;
+    uint64_t object = word(of, code + of->outside.lines), bytes = word(of, object + BYTES_LENGTH);
+    if (bytes > sizeof table)
+        bytes = sizeof table;
+    if (!fsafe_process_peek(of->pid, code + of->outside.line, &first, sizeof first) ||
+        !fsafe_process_peek(of->pid, object + BYTES_DATA, table, bytes))
+        return 0;
+    if (layout->instruction_unit == 0)
+        return find_line(table, bytes, first, word(of, frame + layout->frame_instruction) - code - layout->code_first);
+    fsafe_process_peek(of->pid, frame + layout->frame_instruction, &index, sizeof index);
+    uint64_t offset = index < 0 ? 0 : (uint64_t)index * layout->instruction_unit;
+    return find_old_line(table, bytes, first, offset, layout->instruction_unit == 2);
+}
+
+/* --- Functions ------------------------------------------------------------------------------------------ */
+
+/* A str of ASCII; other bytes become question marks. */
+static void read_string(const struct interpreter *of, uint64_t string, char *text, size_t bytes)
+{
+    uint64_t length = word(of, string + BYTES_LENGTH), data = string + (of->minor < 12 ? 48 : 40);
+    uint64_t skipped = length >= bytes ? length - (bytes - 1) : 0; /* the end says more */
+    memset(text, 0, bytes);
+    if (!fsafe_process_peek(of->pid, data + skipped, text, length - skipped))
+        strcpy(text, "?");
+    for (char *at = text; *at != '\0'; at++)
+        if (*at < ' ' || *at == 127)
+            *at = '?';
+}
+
+unsigned fsafe_python_print(const struct fsafe_stack *stack, long pid, long tid, const char *indent)
+{
+    struct interpreter of = {0};
+    unsigned count = 0;
+    if (!open_interpreter(&of, stack, pid))
+        return 0;
+    uint64_t state = find_state(&of, tid), frame = state != 0 ? first_frame(&of, state) : 0;
+    for (unsigned i = 0; frame != 0 && i < DEEPEST; i++, frame = word(&of, frame + of.layout.frame_back)) {
+        struct function function;
+        uint64_t code = code_of(&of, frame);
+        if (code == 0)
+            continue;
+        read_string(&of, word(&of, code + of.layout.code_file), function.file, sizeof function.file);
+        read_string(&of, word(&of, code + of.layout.code_name), function.name, sizeof function.name);
+        function.line = line_of(&of, code, frame);
+        printf("%s%s() at %s:%d\n", indent, function.name, function.file, function.line);
+        count++;
+    }
+    return count;
+}
+
+/* --- Locks ---------------------------------------------------------------------------------------------- */
+
+enum { FRAME_WORDS = 96, LOCKS = 8, METHOD_SELF = 24, LOCK_ITSELF = 16, RLOCK_OWNER = 24 };
+
+/* The object itself, or the one that a method is bound to, if it is a lock. */
+static uint64_t find_lock(const struct interpreter *of, uint64_t object, const char **kind)
+{
+    const uint64_t candidates[] = {object, word(of, object + METHOD_SELF)};
+    for (unsigned i = 0; i < 2; i++) {
+        *kind = has_type(of, candidates[i], "_thread.lock")    ? "Lock"
+                : has_type(of, candidates[i], "_thread.RLock") ? "RLock"
+                                                               : NULL;
+        if (*kind != NULL)
+            return candidates[i];
+    }
+    return 0;
+}
+
+/* The locks that a frame's variables and values are, or are bound to. */
+static unsigned find_locks(const struct interpreter *of, uint64_t frame, uint64_t *locks, const char **kinds)
+{
+    uint64_t words[FRAME_WORDS];
+    unsigned count = 0;
+    size_t many = FRAME_WORDS;
+    while (many > 8 && !fsafe_process_peek(of->pid, frame, words, many * sizeof *words))
+        many /= 2;
+    for (size_t i = 0; i < many && count < LOCKS; i++) {
+        uint64_t object = of->minor >= 14 ? words[i] & ~(uint64_t)3 : words[i];
+        const char *kind;
+        uint64_t lock = object % 8 == 0 && object > 65536 ? find_lock(of, object, &kind) : 0;
+        if (lock == 0)
+            continue;
+        locks[count] = lock;
+        kinds[count++] = kind;
+    }
+    return count;
+}
+
+struct search {
+    const struct interpreter *of;
+    uint64_t lock;
+    long besides, found;
+    unsigned frames;
+};
+
+static bool see_thread(long tid, void *context)
+{
+    struct search *search = context;
+    const struct interpreter *of = search->of;
+    uint64_t state = tid == search->besides ? 0 : find_state(of, tid), frame = state != 0 ? first_frame(of, state) : 0;
+    for (unsigned i = 0; frame != 0 && i < search->frames; i++, frame = word(of, frame + of->layout.frame_back)) {
+        uint64_t locks[LOCKS];
+        const char *kinds[LOCKS];
+        for (unsigned count = find_locks(of, frame, locks, kinds); count-- > 0;)
+            if (locks[count] == search->lock)
+                search->found = tid;
+    }
+    return search->found == 0;
+}
+
+/* Whether a thread may sleep for it at `futex`: to 3.12 that is its semaphore; later it has a byte that is odd then. */
+static bool is_waited_for(const struct interpreter *of, uint64_t lock, uint64_t futex)
+{
+    uint64_t value = word(of, lock + LOCK_ITSELF);
+    return of->minor < 13 ? value == futex : (value & 1) != 0;
+}
+
+long fsafe_python_owner(const struct fsafe_stack *stack, long pid, long tid, long parent, uint64_t futex,
+                        const char **kind)
+{
+    struct interpreter of = {0}, there;
+    uint64_t locks[LOCKS];
+    const char *kinds[LOCKS];
+    *kind = NULL;
+    if (!open_interpreter(&of, stack, pid))
+        return 0;
+    there = of; /* a fork: the same place */
+    there.pid = parent;
+    uint64_t state = find_state(&of, tid), frame = state != 0 ? first_frame(&of, state) : 0;
+    for (unsigned up = 0; frame != 0 && up < 3; up++, frame = word(&of, frame + of.layout.frame_back)) {
+        unsigned count = find_locks(&of, frame, locks, kinds);
+        for (unsigned i = 0; i < count; i++) {
+            if (!is_waited_for(&of, locks[i], futex))
+                continue;
+            *kind = kinds[i];
+            uint64_t owner = strcmp(kinds[i], "RLock") == 0 ? word(&of, locks[i] + RLOCK_OWNER) : 0;
+            long id = owner != 0 ? id_of(&there, owner) : 0;
+            if (id != 0)
+                return id;
+            struct search search = {.of = &there, .lock = locks[i], .besides = pid, .frames = DEEPEST};
+            fsafe_process_each_thread(parent, see_thread, &search);
+            if (search.found != 0)
+                return search.found;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,152 @@
+/* cli/process, its stacks: by elfutils. */
+#include "config.h"
+
+#include "cli/cli.h"
+#include "cli/process.h"
+
+#include <string.h>
+
+#ifdef HAVE_LIBDW
+
+#include <elfutils/libdwfl.h>
+
+static int see_frame(Dwfl_Frame *frame, void *context)
+{
+    struct fsafe_stack *stack = context;
+    Dwarf_Addr pc;
+    bool exact;
+    if (stack->count == FSAFE_STACK_FRAMES || !dwfl_frame_pc(frame, &pc, &exact))
+        return DWARF_CB_ABORT;
+    stack->exact[stack->count] = exact;
+    stack->pc[stack->count++] = pc;
+    return DWARF_CB_OK;
+}
+
+void fsafe_stack_read(struct fsafe_stack *stack, long pid, long tid)
+{
+    static char *debuginfo_path;
+    static const Dwfl_Callbacks callbacks = {
+        .find_elf = dwfl_linux_proc_find_elf,
+        .find_debuginfo = dwfl_standard_find_debuginfo,
+        .debuginfo_path = &debuginfo_path,
+    };
+    stack->count = 0;
+    stack->dwfl = dwfl_begin(&callbacks);
+    if (stack->dwfl == NULL || dwfl_linux_proc_report(stack->dwfl, (pid_t)pid) != 0 ||
+        dwfl_report_end(stack->dwfl, NULL, NULL) != 0 || dwfl_linux_proc_attach(stack->dwfl, (pid_t)pid, false) != 0)
+        return;
+    dwfl_getthread_frames(stack->dwfl, (pid_t)tid, see_frame, stack);
+}
+
+void fsafe_stack_end(struct fsafe_stack *stack)
+{
+    if (stack->dwfl != NULL)
+        dwfl_end(stack->dwfl);
+}
+
+static uint64_t place_of(const struct fsafe_stack *stack, size_t i)
+{
+    return stack->pc[i] - !stack->exact[i];
+}
+
+const char *fsafe_stack_symbol(const struct fsafe_stack *stack, size_t i)
+{
+    Dwfl_Module *module = dwfl_addrmodule(stack->dwfl, place_of(stack, i));
+    const char *name = module != NULL ? dwfl_module_addrname(module, place_of(stack, i)) : NULL;
+    return name != NULL ? name : "?";
+}
+
+struct line {
+    const char *indent, *path;
+};
+
+static bool print_source(const char *function, const char *file, int number, void *context)
+{
+    const struct line *line = context;
+    printf("%s%s", line->indent, fsafe_cli_demangle(function));
+    if (file != NULL)
+        printf(" at %s:%d\n", file, number);
+    else
+        printf(" in %s\n", line->path);
+    return true;
+}
+
+void fsafe_stack_print(const struct fsafe_stack *stack, const char *indent)
+{
+    for (size_t i = 0; i < stack->count; i++) {
+        Dwfl_Module *module = dwfl_addrmodule(stack->dwfl, place_of(stack, i));
+        const char *path = NULL;
+        if (module != NULL)
+            dwfl_module_info(module, NULL, NULL, NULL, NULL, NULL, &path, NULL);
+        struct line line = {indent, path != NULL ? path : "?"};
+        if (module == NULL || !fsafe_cli_each_source_in(module, place_of(stack, i), print_source, &line))
+            print_source("?", NULL, 0, &line);
+    }
+}
+
+struct wanted {
+    const char *module, *symbol, *path;
+    uint64_t value;
+};
+
+static int see_module(Dwfl_Module *module, void **data, const char *name, Dwarf_Addr start, void *context)
+{
+    (void)data, (void)start;
+    struct wanted *wanted = context;
+    int count = strstr(name, wanted->module) != NULL ? dwfl_module_getsymtab(module) : 0;
+    for (int i = 0; i < count; i++) {
+        GElf_Sym symbol;
+        GElf_Addr value;
+        const char *found = dwfl_module_getsym_info(module, i, &symbol, &value, NULL, NULL, NULL);
+        if (found != NULL && symbol.st_shndx != 0 && strcmp(found, wanted->symbol) == 0) {
+            wanted->value = value;
+            wanted->path = name;
+            return DWARF_CB_ABORT;
+        }
+    }
+    return DWARF_CB_OK;
+}
+
+uint64_t fsafe_stack_find_symbol(const struct fsafe_stack *stack, const char *module, const char *symbol,
+                                 const char **path)
+{
+    struct wanted wanted = {module, symbol, NULL, 0};
+    if (stack->dwfl != NULL)
+        dwfl_getmodules(stack->dwfl, see_module, &wanted, 0);
+    *path = wanted.path;
+    return wanted.value;
+}
+
+#else
+
+void fsafe_stack_read(struct fsafe_stack *stack, long pid, long tid)
+{
+    (void)pid, (void)tid;
+    memset(stack, 0, sizeof *stack);
+}
+
+void fsafe_stack_end(struct fsafe_stack *stack)
+{
+    (void)stack;
+}
+
+const char *fsafe_stack_symbol(const struct fsafe_stack *stack, size_t i)
+{
+    (void)stack, (void)i;
+    return "?";
+}
+
+void fsafe_stack_print(const struct fsafe_stack *stack, const char *indent)
+{
+    (void)stack, (void)indent;
+}
+
+uint64_t fsafe_stack_find_symbol(const struct fsafe_stack *stack, const char *module, const char *symbol,
+                                 const char **path)
+{
+    (void)stack, (void)module, (void)symbol;
+    *path = NULL;
+    return 0;
+}
+
+#endif

@@ -1,0 +1,43 @@
+/*
+ * python/layout: where the members of Python's own structures lie, by the minor version of Python 3: for python/frames,
+ * which looks from inside, and for the launcher's check, which looks from outside.
+ */
+#ifndef FSAFE_PYTHON_LAYOUT_H
+#define FSAFE_PYTHON_LAYOUT_H
+
+#include <stdint.h>
+
+/* Where the members lie, in bytes. */
+struct fsafe_python_layout {
+    uint16_t state_frame;  /* in a thread's state: its frame, or what leads to it */
+    int16_t indirect;      /* in what state_frame points to: the frame; -1: that is the frame */
+    uint16_t frame_code, frame_back, frame_instruction;
+    uint16_t instruction_unit; /* the instruction is an index of so many bytes; 0: an address */
+    uint16_t frame_owner;      /* a byte that is 3 where no Python code runs; 0: there is none */
+    uint16_t code_file, code_name;
+    uint16_t code_first; /* the instructions, or the object of bytes that has them */
+    uint16_t state_thread;
+};
+
+/* 64-bit machines only: before 3.13 there is nothing that would tell of another. */
+static const struct fsafe_python_layout fsafe_python_rows[] = {
+    [9] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 104,
+           .instruction_unit = 1, .code_file = 104, .code_name = 112, .code_first = 48},
+    [10] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 96,
+            .instruction_unit = 2, .code_file = 104, .code_name = 112, .code_first = 48},
+    [11] = {.state_frame = 56, .indirect = 8, .frame_code = 32, .frame_back = 48, .frame_instruction = 56,
+            .code_file = 112, .code_name = 120, .code_first = 184},
+    [12] = {.state_frame = 56, .indirect = 0, .frame_code = 0, .frame_back = 8, .frame_instruction = 56,
+            .frame_owner = 70, .code_file = 112, .code_name = 120, .code_first = 192},
+};
+
+/* A version's table of offsets, by the number of the 64-bit word. */
+struct fsafe_python_published {
+    uint8_t state_frame, state_thread, frame_back, frame_code, frame_instruction, code_file, code_name, code_first;
+};
+static const struct fsafe_python_published fsafe_python_published[] = {
+    [13] = {23, 24, 29, 30, 31, 35, 36, 43},
+    [14] = {26, 27, 32, 33, 34, 40, 41, 48},
+};
+
+#endif
