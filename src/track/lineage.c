@@ -22,9 +22,9 @@ static struct {
     struct fsafe_fork fork;
 } forks[KEEP_FORKS] FSAFE_FORK_STATE;
 
-void fsafe_lineage_start(void)
+void fsafe_lineage_start(pid_t self)
 {
-    pid = fsafe_sys_getpid();
+    pid = self;
     _Atomic uint32_t *wiped = fsafe_pages_map_wiped();
     if (wiped != NULL) {
         atomic_store_explicit(wiped, FSAFE_ADOPTED, memory_order_relaxed);

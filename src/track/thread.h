@@ -185,6 +185,12 @@ bool fsafe_thread_start(const struct fsafe_thread_calls *calls);
 struct fsafe_thread *fsafe_thread_join(void);
 
 /*
+ * The same for the thread that starts us, in fewer system calls. Context: start-up: no handler of the program's can run
+ * yet.
+ */
+void fsafe_thread_join_first(void);
+
+/*
  * Moves the forking thread, if it ever joined, into the next generation, which begins. `by_libc`: libc made the fork,
  * so it knows the thread's new id. Context: child, alone.
  */
