@@ -25,7 +25,10 @@ static struct {
 void fsafe_lineage_start(void)
 {
     pid = fsafe_sys_getpid();
-    _Atomic uint32_t *wiped = fsafe_pages_map_wiped();
+    bool emulated;
+    _Atomic uint32_t *wiped = fsafe_pages_map_wiped(&emulated);
+    if (emulated)
+        not_wiped = FSAFE_UNKNOWABLE;
     if (wiped != NULL) {
         atomic_store_explicit(wiped, FSAFE_ADOPTED, memory_order_relaxed);
         fsafe_adopted = wiped;
@@ -35,6 +38,11 @@ void fsafe_lineage_start(void)
 pid_t fsafe_lineage_pid(void)
 {
     return pid;
+}
+
+bool fsafe_lineage_is_another_process(void)
+{
+    return fsafe_sys_getpid() != pid;
 }
 
 bool fsafe_lineage_is_guest(void)
