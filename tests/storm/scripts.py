@@ -5,6 +5,10 @@ What hangs bare are libc's own locks, and in perl and SQLite a mutex around them
 SECONDS, ends each child that is older by its pid, and prints "HUNG WRONG FORKS" when all of them and its threads have
 ended. The resolver's need two addresses of localhost to sort, which the /etc of tests/surroundings/apart provides.
 """
+
+# Measured:
+# perl localtime, 300 forks, with niceness 10 among 30 running processes on two processors: the drain ran out of its
+# 100 ms once in 300 (the holder was never put on a processor), and the child's line says so.
 import os
 import subprocess
 import sys
