@@ -221,7 +221,7 @@ def check(name, argv):
     if saved and not saved[1] and 0 < saved[0] <= 3:
         # Where other work takes the processors, a thread may not get out of its lock in time. Said, and tried again
         # with time enough; what then hangs does so for another reason.
-        harness.note(f"{name}: library, first try: {rate(saved)}; it said:")
+        harness.note(f"{name}, first try: {rate(saved)}; the library said:")
         harness.note_tail("library", outcome.err)
         outcome, saved = run_storm(["env", f"FORKSAFE_DRAIN_MS={BUSY_DRAIN_MS}", *argv], True, harness.FORKS,
                                    SAVED_IN_FLIGHT, harness.PATIENT_HANG_SECONDS)
