@@ -1,4 +1,11 @@
 /* repair/semaphore: see semaphore.h. */
+
+/*
+ * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ *
+ * sem_init, sem_post, sem_wait, sem_trywait and sem_destroy write the first 12 bytes of the 32 of a sem_t and no
+ * other. The words at 16 are ours (repair/semaphore.h).
+ */
 #include "config.h"
 
 #include "repair/semaphore.h"
@@ -24,10 +31,13 @@ bool fsafe_semaphore_is_lock(sem_t *semaphore)
 
 void fsafe_semaphore_born(sem_t *semaphore, int process_shared, unsigned value)
 {
-    struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
-    if (words == NULL || !fsafe_layout.sem_bytes)
+    if (!fsafe_layout.sem_bytes)
         return;
     bool may_be_lock = !process_shared && value == 1;
+    struct fsafe_sem_words *words =
+        may_be_lock ? fsafe_layout_sem_words_begin(semaphore) : fsafe_layout_sem_words(semaphore);
+    if (words == NULL)
+        return;
     uint32_t note = fsafe_semaphore_note_of((uintptr_t)semaphore, fsafe_lineage_generation()) ^ FSAFE_NOTE_FIRST;
     atomic_store_explicit(&words->owner, 0, memory_order_relaxed);
     atomic_store_explicit(&words->note, may_be_lock ? note : 0, memory_order_release);
@@ -55,6 +65,8 @@ void fsafe_semaphore_dies(sem_t *semaphore)
 {
     if (fsafe_semaphore_is_lock(semaphore))
         fsafe_semaphore_is_event(semaphore);
+    if (fsafe_layout.sem_bytes)
+        fsafe_layout_sem_words_end(semaphore);
 }
 
 static void settle(struct fsafe_sem_words *words, const sem_t *semaphore)
