@@ -45,6 +45,7 @@ struct fsafe_sleeping {
     _Atomic uintptr_t mutex;  /* a condition variable's, which its waiter has left; 0: none */
     _Atomic uint32_t bytes;   /* how long the object is */
     _Atomic uint64_t since_ns, until_ns; /* its beginning, and the end of its present slice; 0: it has no end */
+    _Atomic bool may_be_given; /* it is for a lock that the waiter gets once nobody else can end the wait */
     _Atomic bool said;        /* the user was told that it cannot end */
     bool has_line;            /* and not only once before, of the same place */
     const char *lock, *kind;
