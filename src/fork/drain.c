@@ -1,4 +1,23 @@
 /* fork/drain: see drain.h. */
+
+/*
+ * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ *
+ * A fork closes the gate in rounds. A closing can be revoked until nobody is inside; then it is made firm by one
+ * compare-and-swap, which fails if a thread that was stopped for long has opened the gate meanwhile. Nobody passes
+ * between that and the clone. Several forks share one closing. Four forkers without pause beside eight workers, on
+ * two processors at a load of 18: 23 to 27 forks a second (bare 31, the gate before it 43 to 59) and 0.83 to 0.88 of
+ * bare's lock calls (the gate before it 0.4 to 0.8).
+ *
+ * A fork beside 50 threads that queue for one lock held for 10 ms, same load: 7.8 ms on average (bare 5.8, the gate
+ * before it 580), and a thread that has nothing to do with it is stopped for 16 ms at most (613 before).
+ *
+ * Drain budget, mktime storm on two processors with some fifty running processes: with 20 ms 38 of 90 children hang,
+ * with 100 ms 7 of 500, with 300 and with 1,000 ms none of 500: a holder that was preempted needs that long to get
+ * its turn. So the budget is 1,000 ms for one that gets no processor, and 100 ms of its own processor time for one
+ * that does. One who sleeps in a system call is given 40 ms, one who sleeps in a futex or waits for a process
+ * nothing.
+ */
 #include "config.h"
 
 #include "base/options.h"

@@ -139,6 +139,13 @@ bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims 
     return true;
 }
 
+const char *fsafe_takeover_reason_to_wait(bool (*may_be_interrupted)(void))
+{
+    if (!fsafe_takeover_is_alone())
+        return "another thread of the child may be meant to release it";
+    return may_be_interrupted != NULL && may_be_interrupted() ? "a signal handler may be meant to release it" : NULL;
+}
+
 void fsafe_takeover_tell(const struct fsafe_event *event)
 {
     if (!event->worth_a_line)

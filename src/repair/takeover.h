@@ -80,6 +80,13 @@ bool fsafe_takeover_be_patient(struct fsafe_patience *patience, clockid_t clock,
  */
 bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims *claims, bool would_wait);
 
+/*
+ * Why a lock of which nothing shows so far that its taker is the one to release it may not be taken over: somebody else
+ * may be meant to. NULL: it may. `may_be_interrupted`: asked whether a signal handler could do so; NULL: none is thought
+ * of. Slow. Context: child, any thread, no latch held.
+ */
+const char *fsafe_takeover_reason_to_wait(bool (*may_be_interrupted)(void));
+
 /* Prints the event, if decide found it worth a line; in mode abort ends the process. Not under the latch. */
 void fsafe_takeover_tell(const struct fsafe_event *event);
 

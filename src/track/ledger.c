@@ -1,4 +1,11 @@
 /* track/ledger: see ledger.h. */
+
+/*
+ * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ *
+ * What a fork need not wait for is marked in the record's lock word, not in its site: the site stays behind when a
+ * record is popped, and a marked slot that is reserved anew looked like nobody on his way in.
+ */
 #include "config.h"
 
 #include "base/pages.h"

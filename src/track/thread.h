@@ -45,6 +45,7 @@ struct fsafe_sleeping {
     _Atomic uintptr_t mutex;  /* a condition variable's, which its waiter has left; 0: none */
     _Atomic uint32_t bytes;   /* how long the object is */
     _Atomic uint64_t since_ns, until_ns; /* its beginning, and the end of its present slice; 0: it has no end */
+    _Atomic bool may_be_given; /* it is for a lock that the waiter gets once nobody else can end the wait */
     _Atomic bool said;        /* the user was told that it cannot end */
     bool has_line;            /* and not only once before, of the same place */
     const char *lock, *kind;
@@ -183,6 +184,12 @@ bool fsafe_thread_start(const struct fsafe_thread_calls *calls);
  * errno kept. Context: any thread, slow path.
  */
 struct fsafe_thread *fsafe_thread_join(void);
+
+/*
+ * The same for the thread that starts us, in fewer system calls. Context: start-up: no handler of the program's can run
+ * yet.
+ */
+void fsafe_thread_join_first(void);
 
 /*
  * Moves the forking thread, if it ever joined, into the next generation, which begins. `by_libc`: libc made the fork,

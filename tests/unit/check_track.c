@@ -694,7 +694,7 @@ static void start_registry(void)
     static const struct fsafe_thread_calls calls = {
         .probe_owner = probe_owner, .leave = leave_with_locks, .is_stale = never_stale,
         .clear_stale = clear_nothing};
-    fsafe_lineage_start();
+    fsafe_lineage_start(getpid());
     ck_assert(fsafe_thread_start(&calls));
 }
 
@@ -1228,7 +1228,7 @@ START_TEST(lineage_knows_an_unadopted_child)
 {
     ck_assert(!fsafe_lineage_is_unadopted());
     ck_assert(fsafe_lineage_begin_adoption()); /* the handlers are all it can go by where the kernel cannot wipe */
-    fsafe_lineage_start();
+    fsafe_lineage_start(getpid());
     ck_assert(!fsafe_lineage_is_unadopted());
     ck_assert(!fsafe_lineage_begin_adoption());
     ck_assert_int_eq(fsafe_lineage_pid(), getpid());
@@ -1240,7 +1240,7 @@ END_TEST
 START_TEST(lineage_keeps_the_latest_forks)
 {
     struct fsafe_fork fork_of;
-    fsafe_lineage_start();
+    fsafe_lineage_start(getpid());
     for (uint32_t generation = 1; generation <= 40; generation++) {
         fork_of = fsafe_lineage_fork_after(generation);
         ck_assert_uint_eq(fork_of.number, 0); /* not yet */
