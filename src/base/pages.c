@@ -43,13 +43,16 @@ void fsafe_pages_unmap(void *pages, size_t bytes)
     errno = saved;
 }
 
-void *fsafe_pages_map_wiped(void)
+void *fsafe_pages_map_wiped(bool *emulated)
 {
+    enum { NO_ADVICE = 0x7fff }; /* that a kernel knows: it would be refused */
     void *page = fsafe_pages_map(1);
+    *emulated = false;
     if (page == NULL)
         return NULL;
     int saved = errno;
-    bool wiped = madvise(page, whole_pages(1), MADV_WIPEONFORK) == 0;
+    *emulated = madvise(page, whole_pages(1), NO_ADVICE) == 0;
+    bool wiped = !*emulated && madvise(page, whole_pages(1), MADV_WIPEONFORK) == 0;
     errno = saved;
     if (wiped)
         return page;

@@ -16,9 +16,10 @@ void fsafe_pages_unmap(void *pages, size_t bytes);
 
 /*
  * Maps one page that the kernel zeroes in every forked child (MADV_WIPEONFORK, Linux 4.14), or NULL where
- * it does not. A child that shares our memory (vfork) sees it unchanged. Context: any thread.
+ * it does not. A child that shares our memory (vfork) sees it unchanged. `emulated` becomes true where whatever is said of
+ * pages is accepted and nothing is done: in an emulator of another processor (qemu-user 7.2). Context: any thread.
  */
-void *fsafe_pages_map_wiped(void);
+void *fsafe_pages_map_wiped(bool *emulated);
 
 /* Maps zeroed pages that forked children share with their parent, or returns NULL. errno kept. Context: any thread. */
 void *fsafe_pages_map_shared(size_t bytes);

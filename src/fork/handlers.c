@@ -1,4 +1,14 @@
 /* fork/handlers: see handlers.h. */
+
+/*
+ * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ *
+ * glibc 2.36 walks the list of fork handlers by index and takes the lock anew after each: when prepare is at the 11th
+ * and the list has become shorter it aborts the parent ("array index 10 not less than array length 2"), also when the
+ * handler itself unloads the others. parent and child handlers walk upwards and survive it. Two threads that register
+ * and unregister while two fork: the parent aborts in 8 of 8 runs of 600 forks. Registering alone did not crash here
+ * in 30 runs: the window is a load after the lock is given back, when the array has moved.
+ */
 #include "config.h"
 
 #include "base/compiler.h"
@@ -6,6 +16,7 @@
 #include "base/options.h"
 #include "base/pages.h"
 #include "fork/handlers.h"
+#include "track/thread.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -40,6 +51,7 @@ enum { NESTED = 8 };
 struct walk {
     uint32_t count; /* the handlers there were when it began */
     struct handler *running;
+    uintptr_t frame; /* of the function that was called to fork; 0: not known */
 };
 static __thread struct {
     _Atomic uint32_t depth;
@@ -180,8 +192,34 @@ static void call(struct walk *walk, struct handler *handler, fsafe_handler *func
     walk->running = NULL;
 }
 
-void fsafe_handlers_prepare(void)
+static void end(struct walk *walk)
 {
+    if (walk->count != 0) {
+        struct fsafe_sigset old;
+        fsafe_latch_acquire(&latch, &old);
+        walk->count = 0;
+        walkers--;
+        fsafe_latch_release(&latch, &old);
+    }
+    FSAFE_ORDER();
+    mine.depth--;
+}
+
+/* A handler may leave its fork by longjmp: then the function that was called to fork is no more. */
+static void end_left(uintptr_t frame)
+{
+    struct walk *walk;
+    while (frame != 0 && (walk = current()) != NULL && walk->frame != 0 && fsafe_thread_is_left(walk->frame, 0, frame)) {
+        if (walk->running != NULL)
+            atomic_fetch_sub(&walk->running->running, 1);
+        walk->running = NULL;
+        end(walk);
+    }
+}
+
+void fsafe_handlers_prepare(uintptr_t frame)
+{
+    end_left(frame);
     /* Without handlers no walk begins. A fork in the middle of one that has some has them, too: they stay till the end. */
     if (atomic_load_explicit(&count, memory_order_acquire) == 0)
         return;
@@ -192,6 +230,7 @@ void fsafe_handlers_prepare(void)
     fsafe_latch_acquire(&latch, &old);
     walk->count = atomic_load_explicit(&count, memory_order_relaxed);
     walk->running = NULL;
+    walk->frame = frame;
     walkers += walk->count != 0;
     fsafe_latch_release(&latch, &old);
     for (uint32_t i = walk->count; i-- > 0;)
@@ -205,19 +244,6 @@ void fsafe_handlers_prepare_allocator(void)
     for (uint32_t i = walk == NULL ? 0 : walk->count; i-- > 0;)
         if (at(i)->of_allocator)
             call(walk, at(i), at(i)->prepare);
-}
-
-static void end(struct walk *walk)
-{
-    if (walk->count != 0) {
-        struct fsafe_sigset old;
-        fsafe_latch_acquire(&latch, &old);
-        walk->count = 0;
-        walkers--;
-        fsafe_latch_release(&latch, &old);
-    }
-    FSAFE_ORDER();
-    mine.depth--;
 }
 
 /* Those after the fork, in the parent or in the child. */

@@ -19,9 +19,8 @@ _Static_assert(sizeof(((pthread_rwlock_t *)0)->__data.__readers) == 4, "the read
 _Static_assert(sizeof(((pthread_rwlock_t *)0)->__data.__cur_writer) == 4, "the writer is a thread id");
 #ifdef __LP64__
 _Static_assert(sizeof(pthread_rwlock_t) == 56, "pthread_rwlock_t");
-_Static_assert(offsetof(pthread_mutex_t, __data.__kind) == 16, "pthread_mutex_t");
-_Static_assert(sizeof(struct fsafe_glibc_sem) <= sizeof(sem_t), "our words lie inside sem_t");
 #endif
+_Static_assert(sizeof(struct fsafe_glibc_sem) <= sizeof(sem_t), "what we write lies inside sem_t");
 
 struct fsafe_layout fsafe_layout = {.in_place = -1};
 
@@ -139,8 +138,13 @@ static bool rwlock_holds(int preference, int owner)
         !fsafe_layout_rwlock_look(&rwlock).is_write_phase || libc.rwlock_rdlock(&rwlock) != EDEADLK ||
         fsafe_layout_rwlock_read(&rwlock) || fsafe_layout_rwlock_unread(&rwlock))
         return false;
-    fsafe_layout_rwlock_make_free(&rwlock, 0);
-    if (libc.rwlock_tryrdlock(&rwlock) != 0 || libc.rwlock_unlock(&rwlock) != 0)
+    /* The same for each preference, and a system call. */
+    if (preference == PTHREAD_RWLOCK_PREFER_READER_NP) {
+        fsafe_layout_rwlock_make_free(&rwlock, 0);
+        if (libc.rwlock_tryrdlock(&rwlock) != 0)
+            return false;
+    }
+    if (libc.rwlock_unlock(&rwlock) != 0)
         return false;
     fsafe_layout_rwlock_make_written(&rwlock, owner);
     if (libc.rwlock_tryrdlock(&rwlock) != EBUSY || libc.rwlock_unlock(&rwlock) != 0 ||
@@ -171,23 +175,38 @@ static bool learn_spin(void)
 }
 
 #ifdef __LP64__
-/* The value is where we read it, and after sem_init no call of libc's touches our words. */
+enum { FSAFE_ONE_TOKEN = 1 };
+#else
+struct fsafe_glibc_sem_row fsafe_glibc_sem_rows[FSAFE_GLIBC_SEM_ROWS];
+enum { FSAFE_ONE_TOKEN = 2 };
+#endif
+
+/* What of it is ours: all of it the same byte. */
+static void mark(struct fsafe_glibc_sem *sem)
+{
+#ifdef __LP64__
+    memset((void *)&sem->words, 0xa5, sizeof sem->words);
+#else
+    memset(&sem->row, 0xa5, sizeof sem->row);
+#endif
+}
+
+/* The value is where we read it, and after sem_init no call of libc's touches what is ours. */
 static bool sem_holds(void)
 {
     sem_t s;
-    struct fsafe_glibc_sem *bytes = (struct fsafe_glibc_sem *)(void *)&s;
-    unsigned char mark[sizeof bytes->words];
-    memset(mark, 0xa5, sizeof mark);
-    if (libc.sem_init(&s, 0, 1) != 0 || bytes->data != 1 || bytes->private != 0)
+    struct fsafe_glibc_sem *sem = (struct fsafe_glibc_sem *)(void *)&s, marked;
+    if (libc.sem_init(&s, 0, 1) != 0 || sem->data != FSAFE_ONE_TOKEN || sem->private != 0)
         return false;
-    memcpy((void *)&bytes->words, mark, sizeof mark); /* AddressSanitizer's sem_init clears all of it */
-    if (libc.sem_trywait(&s) != 0 || bytes->data != 0 || fsafe_layout_sem_value(&s) != 0)
+    mark(sem); /* AddressSanitizer's sem_init clears all of it */
+    if (libc.sem_trywait(&s) != 0 || sem->data != 0 || fsafe_layout_sem_value(&s) != 0)
         return false;
-    if (libc.sem_post(&s) != 0 || bytes->data != 1)
+    if (libc.sem_post(&s) != 0 || sem->data != FSAFE_ONE_TOKEN || libc.sem_destroy(&s) != 0)
         return false;
-    return libc.sem_destroy(&s) == 0 && memcmp((void *)&bytes->words, mark, sizeof mark) == 0;
+    marked = *sem;
+    mark(&marked);
+    return memcmp(sem, &marked, sizeof marked) == 0;
 }
-#endif
 
 /*
  * Signal and broadcast look at the number of waiters and at nothing else before they do nothing: a condition variable
@@ -229,14 +248,14 @@ void fsafe_layout_cond_self_test(void)
     fsafe_layout.cond_in_place = cond_holds();
 }
 
-void fsafe_layout_self_test(const struct fsafe_layout_calls *calls)
+void fsafe_layout_self_test(const struct fsafe_layout_calls *calls, int pid)
 {
     libc = *calls;
     fsafe_layout = (struct fsafe_layout){.in_place = -1};
     int owner = fsafe_layout_probe_owner();
     fsafe_layout_cond_self_test();
     fsafe_layout.spin_in_place = learn_spin();
-    bool bytes = owner == fsafe_sys_gettid();
+    bool bytes = owner == pid || owner == fsafe_sys_gettid(); /* the first thread's id is its process's */
     for (size_t i = 0; bytes && i < sizeof types / sizeof *types; i++)
         bytes = bytes_hold(types[i], owner);
     fsafe_layout.mutex_bytes = bytes; /* which the next look at */
@@ -250,9 +269,7 @@ void fsafe_layout_self_test(const struct fsafe_layout_calls *calls)
     for (int preference = PTHREAD_RWLOCK_PREFER_READER_NP; preference <= PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP;
          preference++)
         fsafe_layout.rwlock_bytes = fsafe_layout.rwlock_bytes && rwlock_holds(preference, owner);
-#ifdef __LP64__
     fsafe_layout.sem_bytes = sem_holds();
-#endif
 }
 
 void fsafe_layout_mutex_retake(pthread_mutex_t *m)

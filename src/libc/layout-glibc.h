@@ -1,8 +1,8 @@
 /*
- * libc/layout-glibc: the bytes of glibc's pthread_mutex_t and sem_t. Included by layout.h only.
+ * libc/layout-glibc: the bytes of glibc's pthread_mutex_t. Included by layout.h only.
  *
- * The mutex is public ABI because of its static initialisers (bits/struct_mutex.h); the semaphore's words
- * have not moved since 2.21. Measured on 2.36; the self-test asks the libc that runs.
+ * The mutex is public ABI because of its static initialisers (bits/struct_mutex.h). Measured on 2.36; the self-test asks
+ * the libc that runs.
  */
 #ifndef FSAFE_LIBC_LAYOUT_GLIBC_H
 #define FSAFE_LIBC_LAYOUT_GLIBC_H
@@ -266,110 +266,5 @@ static inline void fsafe_layout_spin_unlock(pthread_spinlock_t *spin)
 {
     __atomic_store_n(spin, fsafe_layout.spin_free, __ATOMIC_RELEASE);
 }
-
-/* struct new_sem: with 64-bit atomics value and waiters share one word; without, value is shifted by one. */
-#if defined(__LP64__)
-
-struct fsafe_glibc_sem {
-    uint64_t data; /* value in the low half, number of waiters in the high */
-    int private;
-    int pad;
-    struct fsafe_sem_words words; /* glibc's struct ends before this; sem_t goes on to 32 bytes */
-};
-
-static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
-{
-    return &((struct fsafe_glibc_sem *)(void *)s)->words;
-}
-
-static inline unsigned fsafe_layout_sem_value(const sem_t *s)
-{
-    return (unsigned)__atomic_load_n(&((const struct fsafe_glibc_sem *)(const void *)s)->data,
-                                     __ATOMIC_RELAXED);
-}
-
-static inline bool fsafe_layout_sem_try(sem_t *s)
-{
-    struct fsafe_glibc_sem *sem = (struct fsafe_glibc_sem *)(void *)s;
-    uint64_t seen = __atomic_load_n(&sem->data, __ATOMIC_RELAXED);
-    while ((uint32_t)seen != 0)
-        if (__atomic_compare_exchange_n(&sem->data, &seen, seen - 1, true, __ATOMIC_ACQUIRE,
-                                        __ATOMIC_RELAXED))
-            return true;
-    return false;
-}
-
-static inline bool fsafe_layout_sem_is_shared(const sem_t *s)
-{
-    return ((const struct fsafe_glibc_sem *)(const void *)s)->private != 0;
-}
-
-static inline void *fsafe_layout_sem_word(sem_t *s)
-{
-    return fsafe_layout.sem_bytes ? (char *)s + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0) : NULL;
-}
-
-static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
-{
-    struct fsafe_glibc_sem *sem = (struct fsafe_glibc_sem *)(void *)s;
-    uint64_t seen = __atomic_load_n(&sem->data, __ATOMIC_RELAXED);
-    do {
-        if ((uint32_t)seen != 0)
-            return FSAFE_POST_LIBC;
-    } while (!__atomic_compare_exchange_n(&sem->data, &seen, seen + 1, true, __ATOMIC_RELEASE,
-                                          __ATOMIC_RELAXED));
-    return seen >> 32 != 0 ? FSAFE_POST_WAKE : FSAFE_POSTED;
-}
-
-static inline void fsafe_layout_sem_wake(sem_t *s)
-{
-    /* The futex word is the value's half. */
-    fsafe_sys_futex_wake((char *)s + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0), 1);
-}
-
-#else
-
-static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
-{
-    (void)s;
-    return NULL;
-}
-
-static inline unsigned fsafe_layout_sem_value(const sem_t *s)
-{
-    int value = 0;
-    sem_getvalue((sem_t *)(uintptr_t)s, &value);
-    return (unsigned)value;
-}
-
-static inline bool fsafe_layout_sem_try(sem_t *s)
-{
-    (void)s;
-    return false;
-}
-
-static inline bool fsafe_layout_sem_is_shared(const sem_t *s)
-{
-    return ((const int *)(const void *)s)[1] != 0; /* behind the value */
-}
-
-static inline void *fsafe_layout_sem_word(sem_t *s)
-{
-    (void)s;
-    return NULL;
-}
-
-static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
-{
-    (void)s;
-    return FSAFE_POST_LIBC;
-}
-
-static inline void fsafe_layout_sem_wake(sem_t *s)
-{
-    (void)s;
-}
-
-#endif
 
 #endif

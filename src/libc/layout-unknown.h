@@ -224,6 +224,17 @@ static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
     return NULL;
 }
 
+static inline struct fsafe_sem_words *fsafe_layout_sem_words_begin(sem_t *s)
+{
+    (void)s;
+    return NULL;
+}
+
+static inline void fsafe_layout_sem_words_end(sem_t *s)
+{
+    (void)s;
+}
+
 static inline unsigned fsafe_layout_sem_value(const sem_t *s)
 {
     (void)s;

@@ -68,7 +68,7 @@ struct fsafe_rwlock_state {
     int writer;          /* 0 when nobody holds it, and for a moment while it is being taken or released */
 };
 
-/* The words of a sem_t that libc never reads or writes; what we keep in them is repair/semaphore's. */
+/* Words that go with a sem_t and that libc never reads or writes; what we keep in them is repair/semaphore's. */
 struct fsafe_sem_words {
     _Atomic uint32_t note;
     _Atomic uint32_t owner;
@@ -114,8 +114,11 @@ struct fsafe_layout_calls {
     __typeof__(sem_post) *sem_post;
 };
 
-/* Fills in fsafe_layout, after fsafe_fresh_learn, and keeps the calls. Context: start-up (uses locks of its own). */
-void fsafe_layout_self_test(const struct fsafe_layout_calls *calls);
+/*
+ * Fills in fsafe_layout, after fsafe_fresh_learn, and keeps the calls. `pid`: this process. Context: start-up (uses locks
+ * of its own).
+ */
+void fsafe_layout_self_test(const struct fsafe_layout_calls *calls, int pid);
 
 /*
  * The part about condition variables, once more when libc/fresh has learned what one looks like. Context: a thread
@@ -145,6 +148,7 @@ bool fsafe_layout_thread_may_be(pthread_t thread);
 #ifdef FSAFE_LIBC_GLIBC
 #include "libc/layout-glibc.h"
 #include "libc/layout-glibc-rwlock.h"
+#include "libc/layout-glibc-semaphore.h"
 #else
 #include "libc/layout-unknown.h"
 #endif
@@ -233,7 +237,11 @@ bool fsafe_layout_thread_may_be(pthread_t thread);
  * and for semaphores:
  *
  *   struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
- *       NULL where sem_t has no such words. Only where the self-test found them so may they be written.
+ *       NULL: it has none. Only where the self-test found them so may they be written.
+ *   struct fsafe_sem_words *fsafe_layout_sem_words_begin(sem_t *s)
+ *       after a successful sem_init: the same, and words are found for it if it can be.
+ *   void fsafe_layout_sem_words_end(sem_t *s)
+ *       before sem_destroy.
  *   unsigned fsafe_layout_sem_value(const sem_t *s)
  *   bool fsafe_layout_sem_try(sem_t *s)
  *       takes a token as libc would; false when there is none.

@@ -1,10 +1,24 @@
 /* libc/loader: see loader.h. */
+
+/*
+ * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ *
+ * The loader's lock is found in the loader's data by observation: the one recursive mutex that reads "once, by me" in
+ * a callback of dl_iterate_phdr, "twice" in a nested one, and free before and after. In a child it is made free if
+ * the vanished owner was in dl_iterate_phdr, which only reads, or if it names nobody: then it was just taken or about
+ * to be free. The lock of dlopen is found likewise, while dlsym has an indirect function chosen. fork() renews that
+ * in the child, and holding it over the fork is the cure: 0 of 600 children hung or crashed, 60 to 107 of 300
+ * without, at a load of 14 on two processors. Taking it is not enough there: a thread that loads without end had it
+ * again before the forking one was awake, 3 forks of 300 waited a second in vain and the average 37 ms. So dlopen
+ * stops at the gate.
+ */
 #include "config.h"
 
 #include "base/compiler.h"
 #include "base/sys.h"
 #include "libc/layout.h"
 #include "libc/loader.h"
+#include "libc/symbol.h"
 
 #include <dlfcn.h>
 #include <sys/auxv.h>
@@ -108,16 +122,31 @@ static pthread_mutex_t *find(struct search search)
     return found ? search.lock : NULL;
 }
 
-void fsafe_loader_find(const struct fsafe_loader_calls *calls)
+static void find_both(struct search search)
 {
-    struct search search = {.self = (int)fsafe_sys_gettid()};
-    next = *calls;
-    if (!fsafe_layout.mutex_bytes || next.iterate(find_data, &search) != 1)
-        return;
     search.enter = enter_iteration;
     fsafe_loader_list_lock = find(search);
     search.enter = enter_choice;
     fsafe_loader_loading_lock = find(search);
+}
+
+/* glibc has both in one variable of the loader's, a third of what the loader writes: elsewhere only if not there. */
+void fsafe_loader_find(const struct fsafe_loader_calls *calls)
+{
+    struct search search = {0};
+    next = *calls;
+    if (!fsafe_layout.mutex_bytes)
+        return;
+    search.self = fsafe_layout_probe_owner();
+    size_t bytes;
+    uintptr_t variable = (uintptr_t)fsafe_symbol_variable("_rtld_global", &bytes);
+    if (variable != 0) {
+        search.begin = variable;
+        search.end = variable + bytes;
+        find_both(search);
+    }
+    if ((fsafe_loader_list_lock == NULL || fsafe_loader_loading_lock == NULL) && next.iterate(find_data, &search) == 1)
+        find_both(search);
 }
 
 bool fsafe_loader_try(void)

@@ -14,8 +14,10 @@
 
 #include "repair/takeover.h"
 
-/* Guards are 64 bits wide but on 32-bit ARM; a 32-bit machine has no cheap 64-bit store. There we leave them alone. */
-#ifdef __LP64__
+/*
+ * Guards are 64 bits wide but on 32-bit ARM; most 32-bit machines have no cheap 64-bit store. There we leave them alone.
+ */
+#if defined(__LP64__) || defined(__i386__)
 #define FSAFE_GUARDS
 #endif
 

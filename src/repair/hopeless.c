@@ -57,6 +57,7 @@ bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thr
     slices->self = self;
     slices->looked_ns = 0;
     slices->second_looks = 0;
+    slices->give = wait->give;
     slices->outer = *sleeping;
     atomic_store_explicit(&sleeping->object, 0, memory_order_release);
     uint64_t now = now_ns();
@@ -65,6 +66,7 @@ bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thr
     sleeping->site = wait->site;
     sleeping->has_line = false;
     atomic_store_explicit(&sleeping->said, false, memory_order_relaxed);
+    atomic_store_explicit(&sleeping->may_be_given, wait->give != NULL, memory_order_relaxed);
     atomic_store_explicit(&sleeping->mutex, wait->mutex, memory_order_relaxed);
     atomic_store_explicit(&sleeping->bytes, wait->bytes, memory_order_relaxed);
     atomic_store_explicit(&sleeping->since_ns, now, memory_order_relaxed);
@@ -293,15 +295,46 @@ static void say(struct fsafe_thread *self, bool by_handler)
 
 /* --- The end of a slice ------------------------------------------------------------------------------------- */
 
+static bool may_be_handled(const struct look *look)
+{
+    struct fsafe_handled handled = fsafe_tasks_handled();
+    return ((handled.restarting | handled.interrupting) & look->unblocked) != 0;
+}
+
+/* Whether another thread waits for a lock that it gets as soon as it looks: it may end this wait then. */
+static bool will_another_be_given(const struct fsafe_thread *self)
+{
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        const struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (thread != self && fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended &&
+            atomic_load_explicit(&thread->sleeping.object, memory_order_acquire) != 0 &&
+            atomic_load_explicit(&thread->sleeping.may_be_given, memory_order_relaxed))
+            return true;
+    }
+    return false;
+}
+
 /* Whether nobody but a handler can end this thread's wait; what the user is to know of that is said then. */
 static bool is_hopeless(struct fsafe_thread *self)
 {
     struct look look;
-    if (!are_all_asleep(&look, self))
+    if (!are_all_asleep(&look, self) || will_another_be_given(self))
         return false;
-    struct fsafe_handled handled = fsafe_tasks_handled();
-    say(self, ((handled.restarting | handled.interrupting) & look.unblocked) != 0);
+    say(self, may_be_handled(&look));
     return true;
+}
+
+/* Whether the lock that this thread waits for is there now, because nobody else could have released it. */
+static bool is_given(struct fsafe_slices *slices)
+{
+    struct fsafe_thread *self = slices->self;
+    struct look look;
+    if (!atomic_load_explicit(&self->sleeping.may_be_given, memory_order_relaxed) || is_anybody_awake(self) ||
+        !are_all_asleep(&look, self))
+        return false;
+    atomic_store_explicit(&self->sleeping.may_be_given, false, memory_order_relaxed);
+    return slices->give(atomic_load_explicit(&self->sleeping.object, memory_order_relaxed), self->sleeping.site,
+                        may_be_handled(&look));
 }
 
 /*
@@ -327,7 +360,7 @@ bool fsafe_hopeless_goes_on(struct fsafe_slices *slices)
     uint64_t until = 0;
     int saved = errno;
     bool is_ours = !is_left_to_another(self);
-    if (!fsafe_takeover_is_shared(object) && !(is_ours && is_hopeless(self))) {
+    if (!fsafe_takeover_is_shared(object) && (is_given(slices) || !(is_ours && is_hopeless(self)))) {
         uint64_t now = now_ns(), since = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
         until = now + next_slice(slices, now - since, is_ours);
     }

@@ -1,4 +1,17 @@
 /* repair/mutex: see mutex.h. */
+
+/*
+ * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ *
+ * pthread_mutex_destroy of a robust mutex that somebody holds succeeds in glibc; of every other kind it is EBUSY.
+ *
+ * The kernel finds the owner of an inheriting mutex by its id in all processes: while the parent lives a wait for the
+ * old id is refused (EPERM, glibc aborts); with a dead parent (daemon) glibc waits for ever.
+ *
+ * A signal handler may fork while its thread waits for a mutex, and its child goes back to the wait, in libc: made
+ * free at adoption, the word wakes it up. A robust mutex gets the parent's thread id then: libc had read it before it
+ * went to wait.
+ */
 #include "config.h"
 
 #include "base/maps.h"

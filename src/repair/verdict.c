@@ -1,4 +1,25 @@
 /* repair/verdict: see verdict.h, which has the table. */
+
+/*
+ * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ *
+ * The owner's bytes of a lock that the forking thread holds name a thread that is not in the child. To the child's
+ * *other* threads it looks dead; what a thread was called before it forked must be asked too.
+ *
+ * After a raw fork libc goes on with the old id. A living rwlock writer under its old id was taken for dead by the
+ * child's second thread (mutexes were not): the owner a thread writes now must be asked as well as those it wrote
+ * before.
+ *
+ * Random states, not in the suite: an rwlock of each preference with 0 to 5 vanished readers, writers and waiters
+ * (plain, timed, clock) beside 0 to 2 reads or a write of the forking thread, by fork or _Fork, in child or
+ * grandchild: bare 14 of 20 children hung and 5 were wrong, with the library 0 of 1,000. Six mutexes of random type,
+ * protocol and robustness with 0 to 12 vanished holders and waiters: bare 4 and 6 of 10, 0 of 950. A condition
+ * variable with 0 to 5 waiters, woken, cancelled or back, with a mutex of each kind: bare 10 of 15 hung, with the
+ * library 0 of 200 (6 ended wrong, at least 4 of them in the parent, with a cancelled waiter: not reproduced since,
+ * in 4,900 such programs, children and parents both, over all kinds of mutexes. Bare as well as with the library a
+ * program ends wrong in its first process, most of all in waiters, if it does not ask again when glibc refuses a
+ * thread's first locks of a mutex with a ceiling, EINVAL).
+ */
 #include "config.h"
 
 #include "base/sys.h"

@@ -1,4 +1,13 @@
 /* track/lineage: see lineage.h. */
+
+/*
+ * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ *
+ * Chromium's zygote makes its children by clone() past the handlers and a longjmp, writes the new id into libc's
+ * thread descriptor and then asks libc, by a recursive mutex, who it is: with an owner remembered from before, every
+ * child ended in a CHECK. Its sandbox traps newfstatat (its handler says EPERM) and ends who calls unshare. A SIGSYS
+ * that is blocked when a filter raises it ends the process, except, under strace, the first process of a namespace.
+ */
 #include "config.h"
 
 #include "base/compiler.h"
@@ -22,10 +31,13 @@ static struct {
     struct fsafe_fork fork;
 } forks[KEEP_FORKS] FSAFE_FORK_STATE;
 
-void fsafe_lineage_start(void)
+void fsafe_lineage_start(pid_t self)
 {
-    pid = fsafe_sys_getpid();
-    _Atomic uint32_t *wiped = fsafe_pages_map_wiped();
+    pid = self;
+    bool emulated;
+    _Atomic uint32_t *wiped = fsafe_pages_map_wiped(&emulated);
+    if (emulated)
+        not_wiped = FSAFE_UNKNOWABLE;
     if (wiped != NULL) {
         atomic_store_explicit(wiped, FSAFE_ADOPTED, memory_order_relaxed);
         fsafe_adopted = wiped;
@@ -35,6 +47,11 @@ void fsafe_lineage_start(void)
 pid_t fsafe_lineage_pid(void)
 {
     return pid;
+}
+
+bool fsafe_lineage_is_another_process(void)
+{
+    return fsafe_sys_getpid() != pid;
 }
 
 bool fsafe_lineage_is_guest(void)

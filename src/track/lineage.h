@@ -32,20 +32,28 @@ static inline bool fsafe_lineage_is_child(void)
  */
 pid_t fsafe_lineage_pid(void);
 
-/* Maps the page that only an unnoticed fork empties. Context: start-up. */
-void fsafe_lineage_start(void);
+/* Maps the page that only an unnoticed fork empties. `self`: this process. Context: start-up. */
+void fsafe_lineage_start(pid_t self);
 
-/* Points to FSAFE_ADOPTED, in a page that a fork wipes; where the kernel cannot wipe pages in one that it does not. */
-enum { FSAFE_UNADOPTED, FSAFE_ADOPTING, FSAFE_ADOPTED };
+/*
+ * Points to FSAFE_ADOPTED, in a page that a fork wipes; where the kernel cannot wipe pages in one that it does not. Or
+ * there to FSAFE_UNKNOWABLE, in an emulator: the process has to be asked who it is, and can be, because a vfork child shares
+ * no memory there.
+ */
+enum { FSAFE_UNADOPTED, FSAFE_ADOPTING, FSAFE_ADOPTED, FSAFE_UNKNOWABLE };
 extern _Atomic uint32_t *fsafe_adopted;
+
+/* One system call. Context: any thread. */
+bool fsafe_lineage_is_another_process(void);
 
 /*
  * Whether this is a new process that nobody has adopted yet: a fork that went past its handlers, or whose
- * handlers have yet to run. Always false where the kernel cannot wipe pages.
+ * handlers have yet to run. Always false where a kernel cannot wipe pages.
  */
 static inline bool fsafe_lineage_is_unadopted(void)
 {
-    return atomic_load_explicit(fsafe_adopted, memory_order_relaxed) != FSAFE_ADOPTED;
+    uint32_t state = atomic_load_explicit(fsafe_adopted, memory_order_relaxed);
+    return FSAFE_UNLIKELY(state != FSAFE_ADOPTED) && (state != FSAFE_UNKNOWABLE || fsafe_lineage_is_another_process());
 }
 
 /*

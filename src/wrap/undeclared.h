@@ -21,7 +21,7 @@
 #undef FSAFE_ALIAS
 
 /* The C++ ABI's; no header of C's has them. A guard is 64 bits, zero at first. */
-#ifdef __LP64__
+#if defined(__LP64__) || defined(__i386__)
 int __cxa_guard_acquire(uint64_t *guard);
 void __cxa_guard_release(uint64_t *guard);
 void __cxa_guard_abort(uint64_t *guard);

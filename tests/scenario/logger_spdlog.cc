@@ -1,5 +1,14 @@
 /* spdlog: a sink has a std::mutex; an asynchronous logger a queue with a mutex and two condition variables, and a
  * thread behind it, which no child has. */
+
+/*
+ * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ *
+ * spdlog 1.10, log4cplus 2.0.8, glog 0.6 with two threads that log, one-line children, of 300 forks: see tests.
+ * spdlog's asynchronous logger: room in the queue, the child's line is lost; queue full, the child waits (block) or
+ * overwrites (overrun_oldest); exit(), pthread_cond_destroy waits for the vanished pool thread, joining that thread
+ * does not.
+ */
 #include "logger.hh"
 
 #include <spdlog/async.h>
