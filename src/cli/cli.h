@@ -25,6 +25,7 @@ void fsafe_cli_find_library(char path[PATH_MAX]);
 /* The verbs; each returns the exit status. `argv[0]` is the verb. */
 int fsafe_cli_explain(int argc, char **argv);
 int fsafe_cli_check(int argc, char **argv);
+int fsafe_cli_status(int argc, char **argv);
 
 /* One function at an address. `file` NULL: only the function is known. Returns whether to go on to its caller. */
 typedef bool fsafe_cli_see_source(const char *function, const char *file, int line, void *context);

@@ -77,10 +77,11 @@ static const char help[] =
     "Usage: forksafe [run] [OPTION]... [--] COMMAND [ARG]...\n"
     "  or:  forksafe explain [FILE]...\n"
     "  or:  forksafe check PID | COMMAND\n"
+    "  or:  forksafe status\n"
     "Run COMMAND under libforksafe: its forked children do not hang on locks held by\n"
     "threads that only the parent has. explain: the source behind what the library\n"
     "wrote. check: whether a process hangs because of a fork, and on which lock, or\n"
-    "whether the library can be in a command.\n"
+    "whether the library can be in a command. status: which processes have it.\n"
     "A COMMAND with the name of a verb is started by 'forksafe run'.\n"
     "\n"
     "      --mode=MODE  what to do when a child would hang on such a lock:\n"
@@ -282,6 +283,8 @@ int main(int argc, char **argv)
         return fsafe_cli_explain(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "check") == 0)
         return fsafe_cli_check(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "status") == 0)
+        return fsafe_cli_status(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "run") == 0) {
         argc--;
         argv++;

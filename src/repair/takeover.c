@@ -3,6 +3,7 @@
 
 #include "base/maps.h"
 #include "base/options.h"
+#include "repair/policy.h"
 #include "repair/takeover.h"
 #include "report/report.h"
 
@@ -128,6 +129,11 @@ bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims 
     if (fsafe_takeover_is_shared(event->address)) {
         event->deed = FSAFE_REFUSED;
         event->why = "it lies in memory shared with other processes";
+        return false;
+    }
+    event->why = fsafe_policy_objection(event);
+    if (event->why != NULL) {
+        event->deed = FSAFE_REFUSED;
         return false;
     }
     if (fsafe_options.mode != FSAFE_MODE_REPAIR) {

@@ -15,6 +15,7 @@ void fsafe_tally_start(pid_t pid)
     struct fsafe_tally *shared = fsafe_pages_map_shared(sizeof *shared);
     if (shared != NULL)
         fsafe_tally = shared;
+    fsafe_tally->mark = FSAFE_TALLY_MARK;
     fsafe_tally->first = pid;
 }
 

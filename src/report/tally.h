@@ -32,7 +32,11 @@ struct fsafe_kind {
 
 enum { FSAFE_KINDS = 128, FSAFE_TOLD_MODULES = 64 };
 
+/* By which somebody outside knows it: forksafe status. The letters change with the members. */
+#define FSAFE_TALLY_MARK 0x31796c6c6174f501u
+
 struct fsafe_tally {
+    uint64_t mark;
     pid_t first; /* the process that the library started in */
     _Atomic uint32_t warned;      /* repair/standin's: the regions of libc that somebody was warned of */
     _Atomic uint32_t log_refused; /* whether the user was told that the log cannot be written */

@@ -20,6 +20,7 @@
 #include "config.h"
 
 #include "base/options.h"
+#include "base/patterns.h"
 #include "base/sys.h"
 #include "fork/coordinator.h"
 #include "fork/handlers.h"
@@ -41,6 +42,7 @@
 #include "wrap/start.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +63,52 @@ static const char *watched(char *const *environment)
     if (preload != NULL && (strstr(preload, "/vgpreload_helgrind") != NULL || strstr(preload, "/vgpreload_drd") != NULL))
         return "Valgrind checks the locks of this program: it runs unprotected";
     return NULL;
+}
+
+static const char *last_part(const char *path)
+{
+    const char *last = path;
+    for (; *path != '\0'; path++)
+        if (*path == '/')
+            last = path + 1;
+    return last;
+}
+
+/* Whether FORKSAFE_PROGRAMS, where it is set, names this program: a script by its own name or its interpreter's. */
+static bool is_meant(void)
+{
+    char path[4096];
+    const char *started = (const char *)getauxval(AT_EXECFN);
+    if (fsafe_options.programs[0] == '\0' ||
+        (started != NULL && fsafe_patterns_match(fsafe_options.programs, last_part(started))))
+        return true;
+    long length = FSAFE_SYS(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path, sizeof path - 1, 0, 0);
+    path[length > 0 ? length : 0] = '\0';
+    return fsafe_patterns_match(fsafe_options.programs, last_part(path));
+}
+
+/* With FORKSAFE_INHERIT=0: takes the library out of LD_PRELOAD, so that what the program starts is without it. */
+static void disinherit(char *const *environment)
+{
+    static const char own[] = "libforksafe.so";
+    char *to = (char *)(uintptr_t)fsafe_options_look_up(environment, "LD_PRELOAD");
+    for (const char *from = to; from != NULL && *from != '\0';) {
+        const char *end = from;
+        while (*end != '\0' && *end != ':' && *end != ' ')
+            end++;
+        const char *name = end;
+        while (name > from && name[-1] != '/')
+            name--;
+        bool kept = (size_t)(end - name) != sizeof own - 1 || strncmp(name, own, sizeof own - 1) != 0;
+        end += *end != '\0'; /* what separates it from the next goes with it */
+        while (from < end) {
+            if (kept)
+                *to++ = *from;
+            from++;
+        }
+        if (*end == '\0')
+            *to = '\0';
+    }
 }
 
 static bool is_stale(uintptr_t lock, void *self)
@@ -157,6 +205,10 @@ static void start(char *const *environment)
     fsafe_report_start();
     fsafe_next_start(); /* also when we are off: every call is passed on */
     const char *watcher = watched(environment);
+    if (fsafe_options.inherit_off)
+        disinherit(environment);
+    if (!is_meant())
+        fsafe_options.mode = FSAFE_MODE_OFF;
     if (watcher != NULL)
         fsafe_call_bind_all();
     if (fsafe_options.mode == FSAFE_MODE_OFF)

@@ -155,7 +155,7 @@ done
 is "--summary" 1 "$("$launcher" --summary true 2>&1 | grep -c '^forksafe\[[0-9]*\] in all: 0 forks')"
 
 # --- explain and check -------------------------------------------------------------------------------
-for verb in explain check; do
+for verb in explain check status; do
     for option in --help -h; do
         is "$verb $option" 0 "$(status "$launcher" $verb $option)"
     done

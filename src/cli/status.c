@@ -1,0 +1,120 @@
+/* cli/status: the processes that have the library in them: their mode, and what happened in their tree so far. */
+#include "config.h"
+
+#include "cli/cli.h"
+#include "cli/log.h"
+#include "cli/process.h"
+#include "report/tally.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char help[] =
+    "Usage: forksafe status\n"
+    "List the processes that have libforksafe in them, one line each: process id, mode, what\n"
+    "happened so far in all processes that come from the same start of a program, command.\n"
+    "\n"
+    "  -h, --help   display this help and exit\n"
+    "\n"
+    "Shows the caller's processes; root sees everybody's.\n"
+    "\n"
+    "Example:\n"
+    "  forksafe status | grep gunicorn\n"
+    "\n"
+    "Exit status: 0 if there is one, 1 if there is none.\n";
+
+/* The shared memory of the counts, or false. `loaded`: whether the library is there at all. */
+static bool find_tally(long pid, struct fsafe_tally *tally, bool *loaded)
+{
+    char path[64], line[4096];
+    bool found = false;
+    *loaded = false;
+    snprintf(path, sizeof path, "/proc/%ld/maps", pid);
+    FILE *file = fopen(path, "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        unsigned long from, to;
+        *loaded |= strstr(line, "/libforksafe.so") != NULL;
+        if (found || strstr(line, " rw-s ") == NULL || sscanf(line, "%lx-%lx", &from, &to) != 2 ||
+            to - from < sizeof *tally)
+            continue;
+        /* The kernel may have put another such memory beside it. */
+        for (unsigned long at = from; !found && to - at >= sizeof *tally; at += 4096)
+            found = fsafe_process_peek(pid, at, tally, sizeof *tally) && tally->mark == FSAFE_TALLY_MARK;
+    }
+    if (file != NULL)
+        fclose(file);
+    return found;
+}
+
+/* The first line of a file whose strings end with zeroes, from the variable on; "" unknown. */
+static void read_variable(long pid, const char *file_name, const char *variable, char *value, size_t bytes)
+{
+    char path[64];
+    char *entry = NULL;
+    size_t room = 0, length = strlen(variable);
+    value[0] = '\0';
+    snprintf(path, sizeof path, "/proc/%ld/%s", pid, file_name);
+    FILE *file = fopen(path, "re");
+    while (file != NULL && getdelim(&entry, &room, '\0', file) > 0) {
+        if (strncmp(entry, variable, length) != 0)
+            continue;
+        snprintf(value, bytes, "%s", entry + length);
+        break;
+    }
+    if (file != NULL)
+        fclose(file);
+    free(entry);
+}
+
+static void put_totals(const struct fsafe_tally *tally)
+{
+    static const char *const words[FSAFE_TOTALS] = {
+#define FSAFE_TOTAL(name, key, words) words,
+#include "report/tally.def"
+#undef FSAFE_TOTAL
+    };
+    printf("%lu %s, %lu %s", (unsigned long)tally->totals[FSAFE_TOTAL_FORKS], words[FSAFE_TOTAL_FORKS],
+           (unsigned long)tally->totals[FSAFE_TOTAL_DRAINED], words[FSAFE_TOTAL_DRAINED]);
+    for (unsigned i = 0; i < FSAFE_DEEDS; i++)
+        if (tally->deeds[i] != 0)
+            printf(", %lu %s", (unsigned long)tally->deeds[i], fsafe_log_deeds[i].key);
+}
+
+static bool show(long pid)
+{
+    struct fsafe_tally tally;
+    bool loaded, counts = find_tally(pid, &tally, &loaded);
+    char mode[32], name[64];
+    if (!loaded)
+        return false;
+    read_variable(pid, "environ", "FORKSAFE_MODE=", mode, sizeof mode);
+    fsafe_process_thread_name(pid, pid, name);
+    printf("%ld\t%s\t", pid, !counts ? "off" : mode[0] != '\0' ? mode : "repair");
+    if (counts)
+        put_totals(&tally);
+    printf("\t%s\n", name);
+    return true;
+}
+
+int fsafe_cli_status(int argc, char **argv)
+{
+    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+        if (option == 'h')
+            fsafe_cli_print_and_exit(help);
+        fsafe_cli_fail_usage("status", "see above");
+    }
+    if (optind != argc)
+        fsafe_cli_fail_usage("status", "it takes no arguments");
+    bool any = false;
+    DIR *processes = opendir("/proc");
+    for (struct dirent *entry; processes != NULL && (entry = readdir(processes)) != NULL;)
+        if (isdigit((unsigned char)entry->d_name[0]))
+            any |= show(strtol(entry->d_name, NULL, 10));
+    if (processes != NULL)
+        closedir(processes);
+    return fflush(stdout) == EOF ? 125 : any ? 0 : 1;
+}

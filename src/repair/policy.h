@@ -1,0 +1,15 @@
+/*
+ * repair/policy: which locks the user wants left alone: FORKSAFE_EXCLUDE and FORKSAFE_ONLY. Context: child, slow paths.
+ */
+#ifndef FSAFE_REPAIR_POLICY_H
+#define FSAFE_REPAIR_POLICY_H
+
+#include "report/event.h"
+
+/*
+ * Why the lock of the event is to be left alone, in words that follow "because"; NULL when it is not. Compared are the
+ * modules and exported symbols of the lock, of the place that wants it and of the one that took it.
+ */
+const char *fsafe_policy_objection(const struct fsafe_event *event);
+
+#endif
