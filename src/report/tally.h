@@ -53,8 +53,8 @@ struct fsafe_tally {
 /* Never NULL: until start, and where the memory cannot be had, each process counts for itself. */
 extern struct fsafe_tally *fsafe_tally;
 
-/* Context: start-up. */
-void fsafe_tally_start(void);
+/* `pid`: this process, the first of its tree. Context: start-up. */
+void fsafe_tally_start(pid_t pid);
 
 /* Adds to a total. */
 static inline void fsafe_tally_add(enum fsafe_total total, uint64_t more)
