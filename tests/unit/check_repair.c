@@ -36,7 +36,7 @@ static void set_up(void)
     memset(&fsafe_options, 0, sizeof fsafe_options);
     snprintf(fsafe_options.log, sizeof fsafe_options.log, "%.500s/log", directory);
     unit_start_layout();
-    fsafe_lineage_start();
+    fsafe_lineage_start(getpid());
     ck_assert(fsafe_thread_start(&calls));
     self = fsafe_thread_join();
     ck_assert_ptr_nonnull(self);
