@@ -59,9 +59,8 @@ _Static_assert(FSAFE_REGIONS <= 64, "a region fits into its bits");
 static void drop_left(struct fsafe_ledger *locks, uintptr_t entering)
 {
     for (uint32_t i = fsafe_ledger_depth(locks); i > 0; i--) {
-        uintptr_t lock, site;
-        if (fsafe_ledger_read(locks, i, &lock, &site) && fsafe_gate_is_region(lock) && FSAFE_REGION_MARK != 0 &&
-            lock >> 8 <= entering >> 8)
+        uintptr_t lock = fsafe_ledger_word(locks, i);
+        if (fsafe_gate_is_region(lock) && FSAFE_REGION_MARK != 0 && lock >> 8 <= entering >> 8)
             fsafe_ledger_drop(locks, lock);
     }
 }
