@@ -37,6 +37,17 @@ static bool is_at_it_twice(const struct fsafe_ledger *ledger, enum fsafe_ledger_
     return records > 1;
 }
 
+/* Whether a vanished thread was in a wait for a condition, with this mutex. */
+static bool was_waiting_with(struct fsafe_thread *thread, uintptr_t lock)
+{
+    const struct fsafe_ledger *waits = fsafe_thread_waits(thread);
+    uintptr_t at, site;
+    for (uint32_t i = fsafe_ledger_depth(waits); i > 0; i--)
+        if (fsafe_ledger_read(waits, i, &at, &site) && at == (lock | FSAFE_INSIDE_MUTEX))
+            return true;
+    return false;
+}
+
 /*
  * Where the vanished threads' records of mutexes and rwlocks are, by the lock's address: a child may take over very many
  * from very many. What is in those ledgers only becomes less, so it is made once a generation; what it says is held
@@ -117,6 +128,8 @@ bool fsafe_takeover_find_vanished(uintptr_t lock, fsafe_takeover_see *see, void 
 
 struct asked {
     struct fsafe_claims claims;
+    enum fsafe_ledger_of of;
+    uintptr_t lock;
     int owner;
     uint32_t best_generation;
     bool best_holds;
@@ -129,6 +142,10 @@ static void consider_vanished(struct asked *asked, struct fsafe_thread *thread, 
     bool named = fsafe_thread_is_or_was(thread, asked->owner);
     claims->vanished_held |= stage == FSAFE_HELD;
     claims->vanished_owner_had_it |= named;
+    /* If the lock names nobody it may have been any of them. */
+    if (asked->of == FSAFE_LOCKS && (named || asked->owner == 0))
+        claims->was_waiting = was_waiting_with(thread, asked->lock) &&
+                              (claims->was_waiting || named || claims->vanished == NULL);
     /* A younger generation knows better, and within one the holder knows better than who waited. */
     bool holds = stage == FSAFE_HELD || named;
     if (claims->vanished == NULL || generation > asked->best_generation ||
@@ -150,7 +167,7 @@ static void consider_record(struct fsafe_thread *thread, uint32_t index, void *a
 struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum fsafe_ledger_of of, uintptr_t lock,
                                           int owner)
 {
-    struct asked asked = {.owner = owner};
+    struct asked asked = {.of = of, .lock = lock, .owner = owner};
     struct fsafe_claims *claims = &asked.claims;
     uint32_t now = fsafe_lineage_generation();
     claims->own_at_it = self != NULL && is_at_it_twice(&self->ledgers[of], of, lock);
@@ -219,7 +236,7 @@ bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims 
         return false;
     }
     event->deed = FSAFE_TOOK_OVER;
-    event->worth_a_line = true;
+    event->worth_a_line = !claims->was_waiting || fsafe_options.verbose;
     return true;
 }
 

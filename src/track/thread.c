@@ -290,7 +290,7 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     self->ended = false;
     self->fork_number = 0;
     self->fork_site = self->fork_frame = 0;
-    self->has_turn = self->gate_user = self->gate_firm = self->signals_blocked = false;
+    self->has_turn = self->gate_user = self->gate_firm = self->signals_blocked = self->holds_loader = false;
     self->forks = 0;
     self->gate_closed_by = 0;
     atomic_store_explicit(&self->forking, 0, memory_order_relaxed);
@@ -403,14 +403,24 @@ static bool is_on_signal_stack(void)
     return FSAFE_SYS(SYS_sigaltstack, 0, &stack, 0, 0, 0, 0) == 0 && (stack.ss_flags & SS_ONSTACK) != 0;
 }
 
+static bool is_overwritten(uintptr_t frame, uintptr_t returns)
+{
+    uintptr_t beside;
+    return !fsafe_sys_peek(frame + sizeof beside, &beside, sizeof beside) || beside != returns;
+}
+
 /* Whether the function that waited has been left: it lies below `frame` on the same stack, or was overwritten. */
 static bool is_left(const struct fsafe_wait *wait, uintptr_t frame)
 {
-    uintptr_t beside;
-    if (wait->returns != 0 &&
-        (!fsafe_sys_peek(wait->frame + sizeof beside, &beside, sizeof beside) || beside != wait->returns))
-        return true;
-    return wait->frame <= frame && !is_on_signal_stack();
+    return (wait->returns != 0 && is_overwritten(wait->frame, wait->returns)) ||
+           (wait->frame <= frame && !is_on_signal_stack());
+}
+
+bool fsafe_thread_is_left(uintptr_t frame, uintptr_t returns, uintptr_t current)
+{
+    enum { ONE_STACK = 64 << 10 }; /* hardly a stack is smaller */
+    return frame <= current && (current - frame < ONE_STACK || returns == 0 || is_overwritten(frame, returns)) &&
+           !is_on_signal_stack();
 }
 
 void fsafe_thread_forget_left(struct fsafe_thread *self, uintptr_t frame)

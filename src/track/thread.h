@@ -117,7 +117,7 @@ struct fsafe_thread {
     bool has_turn, gate_user, gate_firm; /* the gate's own: what this thread has done to it */
     bool signals_blocked;                /* since it has closed the gate; fork_signals is the mask to go back to */
     struct fsafe_sigset fork_signals;
-    uint32_t loading_held_by;        /* which of them holds the loader's lock (fork/loading); 0: none */
+    bool holds_loader;                   /* its lock, for a fork: see fork/loading */
     uint8_t python_outlasted; /* how often in a row the drain for Python's locks waited for it in vain */
     struct fsafe_stdio_holds *fork_files; /* see repair/stdio.h; NULL: none */
 
@@ -239,6 +239,13 @@ static inline void fsafe_thread_end_wait(struct fsafe_thread *self, uint32_t beg
  * `frame`, the caller's. A wait that a signal handler interrupts stays. Context: the thread.
  */
 void fsafe_thread_forget_left(struct fsafe_thread *self, uintptr_t frame);
+
+/*
+ * Whether a function that had that frame has been left, as far as can be told from a later one, `current`: it lies below,
+ * and on the same stack. Far below may be another stack, a coroutine's: there it has been left if the place that it
+ * returns to, beside it, was overwritten; 0: not known. Context: the thread.
+ */
+bool fsafe_thread_is_left(uintptr_t frame, uintptr_t returns, uintptr_t current);
 
 /* Whether a slot is kept for a thread that ended with locks in its hands, here or before a fork. Context: any. */
 bool fsafe_thread_any_ended(void);

@@ -8,6 +8,7 @@
 #include "repair/hopeless.h"
 #include "repair/semaphore.h"
 #include "repair/takeover.h"
+#include "track/gate.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
 
@@ -140,8 +141,11 @@ int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, stru
             if (!more || result != ETIMEDOUT)
                 break;
             struct timespec ended = slices.until;
+            fsafe_gate_resume(self, (uintptr_t)mutex); /* between two slices it has the mutex */
             more = fsafe_hopeless_goes_on(&slices);
-            if (fsafe_hopeless_was_woken(&slices, &ended)) {
+            bool was_woken = fsafe_hopeless_was_woken(&slices, &ended);
+            fsafe_gate_suspend(self, (uintptr_t)mutex);
+            if (was_woken) {
                 result = 0;
                 break;
             }
