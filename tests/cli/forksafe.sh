@@ -213,6 +213,12 @@ else
 fi
 status "$launcher" explain log >/dev/null
 is "explain reads standard input" "$(cat out)" "$("$launcher" explain <log)"
+if command -v script >/dev/null; then
+    colors() { TERM=xterm script -qec "$* '$launcher' explain log" /dev/null | grep -c "$(printf '\033')"; }
+    is "explain has colours on a terminal" 2 "$(colors)"
+    is "... not with NO_COLOR" 0 "$(colors NO_COLOR=1)"
+    is "... nor where the terminal has none" 0 "$(colors TERM=dumb)"
+fi
 is "explain of nothing" "No event: no child came upon a lock of a thread that vanished." \
     "$("$launcher" explain </dev/null)"
 sleep 60 &
