@@ -328,7 +328,8 @@ void fsafe_report_event(const struct fsafe_event *told)
     find_sources(event, &wanted_in, &held_in);
     uint64_t times = fsafe_tally_count(event);
     /* A child that hangs is named, each. */
-    bool all = fsafe_options.verbose || fsafe_options.mode == FSAFE_MODE_ABORT || event->deed >= FSAFE_HANGS;
+    bool all = fsafe_options.verbose || fsafe_options.mode == FSAFE_MODE_ABORT ||
+               event->deed >= FSAFE_HANGS || event->deed == FSAFE_WOULD_HANG;
     if (!all && !is_power_of_ten(times))
         return;
     struct work *work = fsafe_pages_map(sizeof *work);
