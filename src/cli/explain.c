@@ -201,10 +201,7 @@ static void print_event(const struct fsafe_log *log, const struct fsafe_log_even
     }
     if (wanted.function != NULL) {
         print_position("wanted:  ", &wanted);
-        printf(", by process %lu", event->pid);
-        if (event->age_ms != 0)
-            printf(", %lu ms old", event->age_ms);
-        putchar('\n');
+        printf(", by process %lu\n", event->pid);
     }
     if (forked.function != NULL) {
         print_position("forked:  ", &forked);

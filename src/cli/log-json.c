@@ -81,7 +81,6 @@ static void read_event(struct fsafe_log_event *event, struct json_object *object
     event->pid = number(object, "pid");
     event->tid = number(object, "tid");
     event->times = number(object, "times");
-    event->age_ms = number(object, "age_ms");
     event->threads = number(object, "threads");
     event->why = string(object, "why");
     event->lock = string(lock, "type");

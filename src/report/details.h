@@ -36,7 +36,6 @@ struct fsafe_details {
     bool again;     /* all but the number was told before */
     struct timespec when; /* CLOCK_REALTIME */
     pid_t pid, tid;
-    long age_ms;    /* of the process; -1 unknown */
     char own_name[32];    /* of the thread that wants the lock */
     char holder_name[32];
     struct fsafe_place places[FSAFE_PLACES];

@@ -165,8 +165,6 @@ void fsafe_json_form(struct fsafe_text *text, const struct fsafe_details *detail
     unsigned long ms = (unsigned long)details->when.tv_nsec / 1000000;
     fsafe_text_string(text, ms < 10 ? ".00" : ms < 100 ? ".0" : ".");
     fsafe_text_decimal(text, ms);
-    if (details->age_ms >= 0)
-        put_number(text, "age_ms", (unsigned long)details->age_ms);
     put_number(text, "pid", (unsigned long)details->pid);
     put_number(text, "tid", (unsigned long)details->tid);
     put_known(text, "thread", details->own_name);

@@ -20,7 +20,6 @@
 
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -186,30 +185,6 @@ static void find_thread_name(pid_t pid, pid_t tid, char name[32])
     fsafe_sys_close(fd);
 }
 
-/* How long ago the process came to be, in milliseconds, as exact as the kernel's ticks; -1: it does not tell. */
-static long find_age(void)
-{
-    enum { NAME = 2, BEGAN = 22 }; /* numbers of fields; a name may have anything in it, up to the last bracket */
-    char line[512];
-    struct timespec now;
-    int fd = fsafe_sys_open("/proc/self/stat", O_RDONLY, 0);
-    ssize_t got = fd < 0 ? 0 : fsafe_sys_read(fd, line, sizeof line - 1);
-    if (fd >= 0)
-        fsafe_sys_close(fd);
-    line[got > 0 ? got : 0] = '\0';
-    const char *at = strrchr(line, ')');
-    for (int field = NAME; at != NULL && field < BEGAN; field++)
-        at = strchr(at + 1, ' ');
-    if (at == NULL || clock_gettime(CLOCK_BOOTTIME, &now) != 0)
-        return -1;
-    unsigned long ticks = 0, in_second = getauxval(AT_CLKTCK);
-    while (*++at >= '0' && *at <= '9')
-        ticks = ticks * 10 + (unsigned long)(*at - '0');
-    long began_ms = (long)(ticks * 1000 / (in_second != 0 ? in_second : 100));
-    long age = (long)now.tv_sec * 1000 + now.tv_nsec / 1000000 - began_ms;
-    return age < 0 ? 0 : age;
-}
-
 /* All that a report needs is too much for the stack of a small thread. */
 struct work {
     char buffer[EVENT_BYTES];
@@ -344,7 +319,6 @@ void fsafe_report_event(const struct fsafe_event *told)
     details->pid = event->pid != 0 ? event->pid : fsafe_sys_getpid();
     details->tid = event->pid != 0 ? event->tid : fsafe_sys_gettid();
     clock_gettime(CLOCK_REALTIME, &details->when);
-    details->age_ms = find_age();
     find_places(work);
     find_thread_name(details->pid, details->tid, details->own_name);
     /* As it is now, if the thread still runs: a program usually names a thread after its first lock. */
