@@ -183,7 +183,7 @@ if grep -q 'without elfutils' out; then
     echo "ok $((count += 1)) - explain names the culprit # SKIP built without elfutils"
 else
     is "explain names the source" 4 "$(grep -c '^            main\( at .*forksafe.c:[0-9]*\)*$' out)"
-    is "explain names the culprit" 1 "$(grep -c '^    culprit: main.*, took the lock and held it at the fork; thread 11 "worker"$' out)"
+    is "explain names the culprit" 1 "$(grep -cE '^    culprit: (main|forksafe[+]0x).*, took the lock and held it at the fork; thread 11 "worker"$' out)"
 fi
 sed 's/^/Jan  1 host app[1]: /' log >journal
 is "what a journal puts in front does no harm" "$(cat out)" "$("$launcher" explain journal)"
