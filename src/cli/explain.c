@@ -11,6 +11,7 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char help[] =
     "Usage: forksafe explain [OPTION]... [FILE]...\n"
@@ -107,6 +108,20 @@ struct fsafe_position fsafe_explain_find(const struct fsafe_log *log, const stru
 
 /* --- The form for people -------------------------------------------------------------------------------- */
 
+/* What begins and ends a part that stands out: nothing but on a terminal. */
+static const char *bold = "", *red = "", *plain = "";
+
+static void choose_colors(void)
+{
+    const char *refused = getenv("NO_COLOR"), *terminal = getenv("TERM");
+    if (!isatty(STDOUT_FILENO) || (refused != NULL && refused[0] != '\0') || terminal == NULL ||
+        strcmp(terminal, "dumb") == 0)
+        return;
+    bold = "\033[1m";
+    red = "\033[31m";
+    plain = "\033[0m";
+}
+
 static void print_position(const char *words, const struct fsafe_position *position)
 {
     if (position->function == NULL)
@@ -150,7 +165,7 @@ static void print_stack(const struct fsafe_log *log, const char *words, const st
 
 static void print_first_line(const struct fsafe_log_event *event)
 {
-    fputs(fsafe_log_deeds[event->deed].words, stdout);
+    printf("%s%s", bold, fsafe_log_deeds[event->deed].words);
     if (event->threads != 0)
         printf("%lu vanished thread%s in ", event->threads, event->threads == 1 ? "" : "s");
     fputs(event->lock != NULL ? event->lock : "?", stdout);
@@ -161,7 +176,7 @@ static void print_first_line(const struct fsafe_log_event *event)
     printf(" (%s)", event->kind != NULL ? event->kind : "?");
     if (event->times > 1)
         printf(", %lu times in all", event->times);
-    putchar('\n');
+    puts(plain);
 }
 
 static void print_event(const struct fsafe_log *log, const struct fsafe_log_event *event)
@@ -171,7 +186,9 @@ static void print_event(const struct fsafe_log *log, const struct fsafe_log_even
     struct fsafe_position forked = fsafe_explain_find(log, &event->fork);
     print_first_line(event);
     if (held.function != NULL) {
+        fputs(red, stdout);
         print_position("culprit: ", &held);
+        fputs(plain, stdout);
         fputs(event->since.source.at_fork ? ", where the holder was at the fork"
               : event->in_use             ? ", still in it at the fork"
                                           : ", took the lock and held it at the fork",
@@ -257,6 +274,7 @@ int fsafe_cli_explain(int argc, char **argv)
             fclose(file);
     }
     fsafe_log_group(&log);
+    choose_colors();
     if (form == TEXT)
         print_text(&log);
     else if (form != JSON)

@@ -37,7 +37,7 @@ struct fsafe_log_event {
     char *brief; /* the place that wanted the lock, in short */
     struct fsafe_log_place lock_place;
     unsigned long pid, tid, times, threads;
-    unsigned long holder_tid, holder_pid, fork_number, fork_tid, age_ms;
+    unsigned long holder_tid, holder_pid, fork_number, fork_tid;
     char *holder_name;
     bool in_use; /* the holder did not hold it but was inside of it */
     bool whole;  /* it says its places: what is told again does not, in the form for people */

@@ -183,7 +183,7 @@ if grep -q 'without elfutils' out; then
     echo "ok $((count += 1)) - explain names the culprit # SKIP built without elfutils"
 else
     is "explain names the source" 4 "$(grep -c '^            main\( at .*forksafe.c:[0-9]*\)*$' out)"
-    is "explain names the culprit" 1 "$(grep -c '^    culprit: main.*, took the lock and held it at the fork; thread 11 "worker"$' out)"
+    is "explain names the culprit" 1 "$(grep -cE '^    culprit: (main|forksafe[+]0x).*, took the lock and held it at the fork; thread 11 "worker"$' out)"
 fi
 sed 's/^/Jan  1 host app[1]: /' log >journal
 is "what a journal puts in front does no harm" "$(cat out)" "$("$launcher" explain journal)"
@@ -213,6 +213,12 @@ else
 fi
 status "$launcher" explain log >/dev/null
 is "explain reads standard input" "$(cat out)" "$("$launcher" explain <log)"
+if command -v script >/dev/null; then
+    colors() { TERM=xterm script -qec "$* '$launcher' explain log" /dev/null | grep -c "$(printf '\033')"; }
+    is "explain has colours on a terminal" 2 "$(colors)"
+    is "... not with NO_COLOR" 0 "$(colors NO_COLOR=1)"
+    is "... nor where the terminal has none" 0 "$(colors TERM=dumb)"
+fi
 is "explain of nothing" "No event: no child came upon a lock of a thread that vanished." \
     "$("$launcher" explain </dev/null)"
 sleep 60 &

@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""`forksafe check` of children that hang, with no library in them: the lock's kind, and the function of who has it."""
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "python"))
+
+import harness
+
+FORKSAFE = os.path.abspath(os.environ["FORKSAFE"])
+
+PROGRAM = r"""
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t recursive = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
+static sem_t semaphore;
+static const char *kind;
+static int held[2], never[2];
+static void take(int first)
+{
+    if (strcmp(kind, "mutex") == 0)
+        pthread_mutex_lock(&mutex);
+    else if (strcmp(kind, "recursive") == 0)
+        pthread_mutex_lock(&recursive);
+    else if (strcmp(kind, "rwlock written") == 0 || !first)
+        strcmp(kind, "semaphore") == 0 ? sem_wait(&semaphore) : pthread_rwlock_wrlock(&rwlock);
+    else
+        strcmp(kind, "semaphore") == 0 ? sem_wait(&semaphore) : pthread_rwlock_rdlock(&rwlock);
+}
+void *hold_for_long(void *unused)
+{
+    char byte;
+    take(1);
+    if (write(held[1], "", 1) == 1 && read(never[0], &byte, 1) == 1)
+        return NULL;
+    return unused;
+}
+void want_it(void)
+{
+    take(0);
+}
+int main(int count, char **arguments)
+{
+    pthread_t thread;
+    char byte;
+    kind = arguments[count - 1];
+    sem_init(&semaphore, 0, 1);
+    if (pipe(held) != 0 || pipe(never) != 0 || pthread_create(&thread, NULL, hold_for_long, NULL) != 0 ||
+        read(held[0], &byte, 1) != 1)
+        return 9;
+    pid_t child = fork();
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        want_it();
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+    return 0;
+}
+"""
+KINDS = {"mutex": r"waits for mutex 0x[0-9a-f]+ \(normal\)",
+         "recursive": r"waits for mutex 0x[0-9a-f]+ \(recursive\)",
+         "rwlock written": r"waits for rwlock 0x[0-9a-f]+ \(\d+ readers, written\)",
+         "rwlock read": r"waits for rwlock 0x[0-9a-f]+ \(1 readers\)",
+         "semaphore": r"waits for semaphore 0x[0-9a-f]+"}
+
+
+def sleeps_in_futex(pid):
+    try:
+        with open(f"/proc/{pid}/syscall") as call:
+            return call.read().startswith(f"{FUTEX} ")
+    except OSError:
+        return False
+
+
+FUTEX = {"x86_64": 202, "aarch64": 98}.get(os.uname().machine)
+
+
+def check(folder, kind, lock):
+    victim = harness.start([os.path.join(folder, "victim"), kind], False)
+    try:
+        harness.wait_until(lambda: any(sleeps_in_futex(pid) for pid in harness.children_of(victim.pid)), 30)
+        child = harness.children_of(victim.pid)[0]
+        said = subprocess.run([FORKSAFE, "check", str(child)], capture_output=True, text=True, timeout=120)
+        passed = harness.ok(re.search(lock, said.stdout) is not None, f"{kind}: the lock")
+        waits, _, holder = said.stdout.partition("held")
+        passed &= harness.ok("want_it at " in waits, f"{kind}: the child's function")
+        passed &= harness.ok("hold_for_long at " in holder, f"{kind}: the holder's function")
+        because = said.returncode == 0 and "hangs because of a fork: yes" in said.stdout
+        passed &= harness.ok(because, f"{kind}: the cause")
+        if not passed:
+            harness.note(said.stdout + said.stderr)
+    finally:
+        harness.end(victim)
+        harness.end_strays()
+
+
+harness.begin(4 * len(KINDS))
+with tempfile.TemporaryDirectory() as folder:
+    with open(os.path.join(folder, "victim.c"), "w") as source:
+        source.write(PROGRAM)
+    compiler = (os.environ.get("CC") or "cc").split()
+    subprocess.run([*compiler, "-g", "-O1", "-pthread", "victim.c", "-o", "victim"], cwd=folder, check=True)
+    for kind, lock in KINDS.items():
+        if FUTEX is None:
+            for part in ("lock", "child", "holder", "cause"):
+                harness.skip(f"{kind}: {part}", "the number of futex(2) is not known here")
+        else:
+            check(folder, kind, lock)

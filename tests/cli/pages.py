@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Every command that the pages, README and the verbs' --help show is run as it is written.
+
+In a folder that has what they name; where a page has a name of its own (PID, /tmp, a server) the table below says what
+stands for it here. A server has to be up and running, all else to end with a status that says that it was understood.
+"""
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.join(HERE, os.pardir, os.pardir)
+sys.path.insert(0, os.path.join(HERE, os.pardir, "python"))
+
+import harness
+
+FORKSAFE = os.path.abspath(os.environ["FORKSAFE"])
+NOT_UNDERSTOOD = {125, 126, 127}
+READY = {"gunicorn": "Booting worker", "celery": "celery@", "uwsgi": "spawned uWSGI worker 1"}
+
+
+def commands():
+    """(where, command): lines that begin with forksafe, settings in front or not."""
+    line = re.compile(r"^(?:\.Dl |    \$ |  )?((?:[A-Z_]+=\S+ )*forksafe (?!\[).*?)\s*$")
+    for name in ("man/forksafe.1", "man/forksafe-fix.7", "man/libforksafe.7", "README"):
+        with open(os.path.join(TOP, name)) as page:
+            shown = [text for text in page if text.startswith((".Dl ", "    $ ", "forksafe "))]
+        yield from ((name, match[1]) for match in map(line.match, shown) if match)
+    for verb in ([], ["explain"], ["check"], ["status"]):
+        text = subprocess.run([FORKSAFE, *verb, "--help"], capture_output=True, text=True, check=True).stdout
+        examples = text.partition("Example")[2].splitlines()
+        yield from ((" ".join(["forksafe", *verb, "--help"]), match[1]) for match in map(line.match, examples) if match)
+
+
+def adapted(command, folder, sleeper):
+    for shown, here in (("/tmp/", f"{folder}/"), ("PID", str(sleeper)), ("30701", str(sleeper)),
+                        ("$(pgrep -n worker)", str(sleeper)), ("/usr/bin/server", "/bin/true"),
+                        ("--http-socket :8080", "--http-socket 127.0.0.1:0 --plugin python3"),
+                        ("gunicorn --preload", "gunicorn --bind 127.0.0.1:0 --preload"), ("grep gunicorn", "cat"),
+                        ("examples/", f"{os.path.abspath(TOP)}/examples/")):
+        command = command.replace(shown, here)
+    return command
+
+
+def prepare(folder):
+    example = os.path.join(TOP, "examples", "python", "rlock_held_by_thread.py")
+    shutil.copy(example, os.path.join(folder, "program.py"))
+    files = {"app.py": "def application(environ, start_response):\n    start_response('200 OK', [])\n"
+                       "    return [b'']\n\n\napp = application\n",
+             "tasks.py": "import celery\n\napp = celery.Celery('tasks', broker='memory://')\n",
+             "Makefile": "check:\n\ttrue\n",
+             "celery": f"#!/bin/sh\nexec {harness.PYTHON3} -m celery \"$@\"\n",
+             "command": "#!/bin/sh\n", "journal": "#!/bin/sh\n"}
+    for name, text in files.items():
+        with open(os.path.join(folder, name), "w") as file:
+            file.write(text)
+        os.chmod(os.path.join(folder, name), 0o755)
+    shutil.copy("/bin/true", os.path.join(folder, "app"))
+
+
+def server_of(command):
+    return next((name for name in READY if f" {name} " in command), None)
+
+
+def has(server, path):
+    if server == "celery":  # its module, which prepare() gives the name
+        return subprocess.run([harness.PYTHON3, "-I", "-c", "import celery"], capture_output=True).returncode == 0
+    return shutil.which(server, path=path) is not None
+
+
+def check(where, command, folder, sleeper):
+    description = f"{where}: {command}"
+    environment = harness.victim_environment(False)
+    environment["PATH"] = f"{os.path.dirname(FORKSAFE)}:{folder}:{environment['PATH']}"
+    server = server_of(command)
+    if server and not has(server, environment["PATH"]):
+        harness.skip(description, f"there is no {server}")
+        return
+    output = os.path.join(folder, "output")
+    with open(output, "wb") as file:
+        shell = subprocess.Popen(["/bin/sh", "-c", adapted(command, folder, sleeper)], env=environment, cwd=folder,
+                                 stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
+
+    def said():
+        with open(output, errors="replace") as file:
+            return file.read()
+
+    if server:
+        passed = harness.wait_until(lambda: READY[server] in said() or shell.poll() is not None, 60)
+        passed = passed and shell.poll() is None
+        os.killpg(shell.pid, signal.SIGKILL)
+        shell.wait()
+    else:
+        passed = shell.wait(60 * harness.SLOWNESS) not in NOT_UNDERSTOOD
+    if not harness.ok(passed, description):
+        harness.note_tail("it wrote", said())
+
+
+shown = list(dict.fromkeys(commands()))
+harness.begin(len(shown))
+with tempfile.TemporaryDirectory() as folder:
+    prepare(folder)
+    for where, command in shown:
+        sleeper = harness.start(["/bin/sleep", "600"], False)
+        check(where, command, folder, sleeper.pid)
+        harness.end(sleeper)
