@@ -183,6 +183,17 @@ bool fsafe_modules_find(const struct fsafe_mapping *mapping, const char *const *
     return true;
 }
 
+uintptr_t fsafe_modules_base(uintptr_t address)
+{
+    enum { PAGE = 4096, PAGES = 16384 };
+    char start[SELFMAG];
+    uintptr_t page = address & ~(uintptr_t)(PAGE - 1);
+    for (unsigned i = 0; i < PAGES && page > PAGE; i++, page -= PAGE)
+        if (fsafe_sys_peek(page, start, sizeof start) && memcmp(start, ELFMAG, sizeof start) == 0)
+            return page;
+    return 0;
+}
+
 bool fsafe_modules_text(const struct fsafe_mapping *mapping, uintptr_t *from, uintptr_t *to)
 {
     const ElfW(Ehdr) *elf = (const ElfW(Ehdr) *)mapping->base;

@@ -196,7 +196,7 @@ bool fsafe_futex_judge(const long *arguments, uintptr_t site)
     uint32_t value = (uint32_t)arguments[VALUE];
     uint32_t seen;
     /* A thread that the child had may have ended with the lock: that is as stuck as without a fork. */
-    if (!is_for_all_bits(arguments) || fsafe_census_is_surveyed() ||
+    if (!fsafe_futex_is_endless(arguments) || !is_for_all_bits(arguments) || fsafe_census_is_surveyed() ||
         has_passed(lock, value) || !fsafe_takeover_is_alone() ||
         !fsafe_sys_peek(lock, &seen, sizeof seen) || seen != value)
         return false;

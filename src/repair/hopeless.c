@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "base/tasks.h"
+#include "repair/children.h"
 #include "repair/hopeless.h"
 #include "repair/takeover.h"
 #include "repair/waits.h"
@@ -38,6 +39,7 @@ static void say_that_it_ended(struct fsafe_sleeping *sleeping)
     if (!sleeping->has_line)
         return;
     sleeping->has_line = false;
+    fsafe_children_said(false);
     struct fsafe_event event = {
         .deed = FSAFE_WENT_ON,
         .lock = sleeping->lock,
@@ -128,6 +130,7 @@ static bool is_asleep(const struct fsafe_task *task, const struct look *look)
     case FUTEX_WAIT:
     case FUTEX_WAIT_BITSET:
     case FUTEX_LOCK_PI:
+    case FUTEX_WAIT_REQUEUE_PI:
 #ifdef FUTEX_LOCK_PI2
     case FUTEX_LOCK_PI2:
 #endif
@@ -176,7 +179,7 @@ static bool are_all_asleep(struct look *found, const struct fsafe_thread *self)
     /* In a vfork child other threads are the parent's, and nobody lists them. */
     if (fsafe_sys_getpid() != fsafe_lineage_pid())
         return false;
-    return fsafe_tasks_each(look_at, &first) && fsafe_tasks_each(look_at, found) && found->mark == first.mark;
+    return fsafe_tasks_each(0, look_at, &first) && fsafe_tasks_each(0, look_at, found) && found->mark == first.mark;
 }
 
 /* Whether a thread that went to sleep after this one looks, or has looked, and tells the user what it sees. */
@@ -216,7 +219,7 @@ static bool is_anybody_awake(const struct fsafe_thread *self)
 enum { PLACES = 32 };
 static _Atomic uintptr_t places[PLACES];
 
-static bool is_new_place(uintptr_t site)
+bool fsafe_hopeless_is_new_place(uintptr_t site)
 {
     for (unsigned i = 0; i < PLACES; i++) {
         uintptr_t none = 0;
@@ -271,7 +274,8 @@ static void say(struct fsafe_thread *self, bool by_handler)
     struct fsafe_sleeping *sleeping = &self->sleeping;
     uintptr_t object = atomic_load_explicit(&sleeping->object, memory_order_relaxed);
     atomic_store_explicit(&sleeping->said, true, memory_order_relaxed);
-    if (self->told_of == object || (by_handler && !is_new_place(sleeping->site)))
+    fsafe_children_said(true);
+    if (self->told_of == object || (by_handler && !fsafe_hopeless_is_new_place(sleeping->site)))
         return;
     struct fsafe_event event = {
         .deed = by_handler ? FSAFE_WAITS_FOR_HANDLER : FSAFE_HANGS,

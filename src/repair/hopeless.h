@@ -100,6 +100,12 @@ void fsafe_hopeless_note_wake(uintptr_t object);
  */
 bool fsafe_hopeless_was_woken(struct fsafe_slices *slices, const struct timespec *ended);
 
+/*
+ * Whether it has not been said of this place that only a handler can end a wait there; it is taken as said now. Context:
+ * any thread.
+ */
+bool fsafe_hopeless_is_new_place(uintptr_t site);
+
 /* The thread ends. Context: its thread. */
 void fsafe_hopeless_leave(struct fsafe_thread *self);
 

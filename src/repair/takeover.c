@@ -3,6 +3,7 @@
 
 #include "base/maps.h"
 #include "base/options.h"
+#include "repair/children.h"
 #include "repair/takeover.h"
 #include "report/report.h"
 
@@ -157,6 +158,8 @@ void fsafe_takeover_tell(const struct fsafe_event *event)
             return;
     }
     fsafe_report_event(event);
+    if (event->deed == FSAFE_WOULD_HANG)
+        fsafe_children_said(true);
     if (event->deed == FSAFE_WOULD_HANG && fsafe_self != NULL)
         fsafe_self->told_of = event->address;
     if (event->deed == FSAFE_WOULD_HANG && fsafe_options.mode == FSAFE_MODE_ABORT)
