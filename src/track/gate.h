@@ -209,7 +209,10 @@ enum fsafe_where {
     FSAFE_CALLING, /* a call of libc's, whose locks it cannot; or on the way into something */
 };
 
-/* Context: a forking thread, gate closed; or the thread itself. */
-enum fsafe_where fsafe_gate_where(struct fsafe_thread *thread);
+/*
+ * What the thread forks with, if it does, does not count; but for calls, if `calls_count`: a fork that is in none itself
+ * can wait for them. Context: a forking thread, gate closed; or the thread itself.
+ */
+enum fsafe_where fsafe_gate_where(struct fsafe_thread *thread, bool calls_count);
 
 #endif

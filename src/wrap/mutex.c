@@ -82,7 +82,7 @@ static int wait_in_place(pthread_mutex_t *mutex, struct fsafe_thread *self, cons
     if (fsafe_layout_spin_for(mutex, fsafe_thread_owner(self)))
         return 0;
     for (bool time_left = true;; time_left = sleep_on(mutex, self, attempt)) {
-        if (fsafe_layout_lock_queued(mutex, fsafe_thread_owner(self))) /* a woken waiter always tries once more */
+        if (fsafe_layout_lock_queued(mutex, fsafe_thread_owner(self))) /* a woken waiter always tries once more: NO_SECOND_TRY of tests/model */
             return 0;
         if (!time_left)
             return ETIMEDOUT;
