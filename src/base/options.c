@@ -4,6 +4,7 @@
 #include "base/options.h"
 #include "base/text.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -27,7 +28,6 @@ const char *fsafe_options_look_up(char *const *environment, const char *variable
     return NULL;
 }
 
-/* Not strcspn, nor strcmp or strnlen below: ThreadSanitizer's own, linked into the program, crash this early. */
 static size_t word_length(const char *words)
 {
     size_t length = 0;
@@ -132,7 +132,7 @@ static unsigned distance(const char *one, const char *other)
 {
     enum { MOST = 40 };
     unsigned row[MOST + 1];
-    size_t length = strlen(other) < MOST ? strlen(other) : MOST; /* not strnlen, see above */
+    size_t length = strnlen(other, MOST);
     for (size_t i = 0; i <= length; i++)
         row[i] = (unsigned)i;
     for (unsigned n = 1; *one != '\0' && n <= MOST; one++, n++) {
@@ -151,20 +151,25 @@ static unsigned distance(const char *one, const char *other)
     return row[length];
 }
 
+static bool is_ours(const char *entry)
+{
+    static const char prefix[] = "FORKSAFE_";
+    return *entry == *prefix && strncmp(entry, prefix, sizeof prefix - 1) == 0;
+}
+
 /* Complains of a variable that looks like one of ours and is none. */
 static void check_name(char *entry, fsafe_options_complain *complain)
 {
-    static const char prefix[] = "FORKSAFE_";
     char *equals = strchr(entry, '=');
     char name[40];
-    if (strncmp(entry, prefix, sizeof prefix - 1) != 0 || equals == NULL || equals[1] == '\0')
+    if (equals == NULL || equals[1] == '\0')
         return;
     size_t length = (size_t)(equals - entry) < sizeof name ? (size_t)(equals - entry) : sizeof name - 1;
     memcpy(name, entry, length);
     name[length] = '\0';
     const char *nearest = names[0];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strncmp(name, names[i], sizeof name) == 0) /* not strcmp, see above */
+        if (strcmp(name, names[i]) == 0)
             return;
         if (distance(name, names[i]) < distance(name, nearest))
             nearest = names[i];
@@ -175,6 +180,9 @@ static void check_name(char *entry, fsafe_options_complain *complain)
 void fsafe_options_read(char *const *environment, fsafe_options_complain *complain)
 {
     memset(&fsafe_options, 0, sizeof fsafe_options);
+    /* Most programs have none: then each row has its default without a look at the environment. */
+    while (environment != NULL && *environment != NULL && !is_ours(*environment))
+        environment++;
 #define FSAFE_CHOICE(variable, field, words) \
     read_choice(#variable, find_value(environment, #variable), &fsafe_options.field, words, complain);
 #define FSAFE_NUMBER(variable, field, usual, most) \
@@ -186,5 +194,6 @@ void fsafe_options_read(char *const *environment, fsafe_options_complain *compla
 #undef FSAFE_NUMBER
 #undef FSAFE_STRING
     for (char *const *entry = environment; entry != NULL && *entry != NULL; entry++)
-        check_name(*entry, complain);
+        if (is_ours(*entry))
+            check_name(*entry, complain);
 }

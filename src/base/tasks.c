@@ -15,17 +15,25 @@
 #include <dirent.h>
 #include <string.h>
 
-static int open_of(pid_t tid, const char *name)
+/* A file of process `pid` (0: this one), or of its thread `tid` (0: of none). */
+static int open_of(pid_t pid, pid_t tid, const char *name, int flags)
 {
     char path[64];
     struct fsafe_text text;
     fsafe_text_begin(&text, path, sizeof path - 1);
-    fsafe_text_string(&text, "/proc/self/task/");
-    fsafe_text_decimal(&text, (unsigned long)tid);
+    fsafe_text_string(&text, "/proc/");
+    if (pid == 0)
+        fsafe_text_string(&text, "self");
+    else
+        fsafe_text_decimal(&text, (unsigned long)pid);
+    if (tid != 0) {
+        fsafe_text_string(&text, "/task/");
+        fsafe_text_decimal(&text, (unsigned long)tid);
+    }
     fsafe_text_char(&text, '/');
     fsafe_text_string(&text, name);
     path[text.length] = '\0';
-    return fsafe_sys_open(path, O_RDONLY, 0);
+    return fsafe_sys_open(path, O_RDONLY | flags, 0);
 }
 
 /* Reads a number in base 10 or 16 and the blanks before it. */
@@ -47,11 +55,12 @@ static uint64_t read_number(const char **at, unsigned base)
     }
 }
 
-/* "number argument argument ...", or "running". */
-static bool look_at_call(pid_t tid, struct fsafe_task *task)
+/* "number six arguments, stack, instruction", or "running". */
+static bool look_at_call(pid_t pid, pid_t tid, struct fsafe_task *task)
 {
-    char line[160];
-    int fd = open_of(tid, "syscall");
+    enum { ARGUMENTS = 6 };
+    char line[256];
+    int fd = open_of(pid, tid, "syscall", 0);
     if (fd < 0)
         return false;
     ssize_t got = fsafe_sys_read(fd, line, sizeof line - 1);
@@ -62,8 +71,13 @@ static bool look_at_call(pid_t tid, struct fsafe_task *task)
     line[got] = '\0';
     const char *at = line;
     task->call = (long)read_number(&at, 10);
-    for (unsigned i = 0; i < sizeof task->argument / sizeof *task->argument; i++)
-        task->argument[i] = (unsigned long)read_number(&at, 16);
+    for (unsigned i = 0; i < ARGUMENTS; i++) {
+        unsigned long argument = (unsigned long)read_number(&at, 16);
+        if (i < sizeof task->argument / sizeof *task->argument)
+            task->argument[i] = argument;
+    }
+    read_number(&at, 16);
+    task->at = (uintptr_t)read_number(&at, 16);
     return true;
 }
 
@@ -80,6 +94,8 @@ static void parse(const char *line, struct fsafe_task *task)
         task->ended = *at == 'Z' || *at == 'X';
     else if ((at = value_of(line, "SigBlk:")) != NULL)
         task->blocked = read_number(&at, 16);
+    else if ((at = value_of(line, "SigCgt:")) != NULL)
+        task->caught = read_number(&at, 16);
     else if ((at = value_of(line, "Seccomp:")) != NULL)
         task->filtered = read_number(&at, 10) != 0;
     else if ((at = value_of(line, "voluntary_ctxt_switches:")) != NULL)
@@ -87,13 +103,13 @@ static void parse(const char *line, struct fsafe_task *task)
 }
 
 /* Lines that do not fit are cut: those that we want are short. */
-static bool look_at_status(pid_t tid, struct fsafe_task *task)
+static bool look_at_status(pid_t pid, pid_t tid, struct fsafe_task *task)
 {
     char buffer[512], line[64];
     size_t length = 0;
     ssize_t got;
     bool any = false;
-    int fd = open_of(tid, "status");
+    int fd = open_of(pid, tid, "status", 0);
     if (fd < 0)
         return false;
     task->filtered = false; /* a kernel without seccomp has no such line */
@@ -114,18 +130,23 @@ static bool look_at_status(pid_t tid, struct fsafe_task *task)
     return any;
 }
 
-bool fsafe_tasks_look(pid_t tid, struct fsafe_task *task)
+static bool look_at(pid_t pid, pid_t tid, struct fsafe_task *task)
 {
     *task = (struct fsafe_task){.tid = tid, .call = -1, .filtered = true};
-    return look_at_status(tid, task) && (task->ended || look_at_call(tid, task));
+    return look_at_status(pid, tid, task) && (task->ended || look_at_call(pid, tid, task));
 }
 
-bool fsafe_tasks_each(bool (*each)(const struct fsafe_task *task, void *context), void *context)
+bool fsafe_tasks_look(pid_t tid, struct fsafe_task *task)
+{
+    return look_at(0, tid, task);
+}
+
+bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, void *context), void *context)
 {
     _Alignas(struct dirent64) char buffer[1024];
     long got = -1;
     bool go_on = true;
-    int fd = fsafe_sys_open("/proc/self/task", O_RDONLY | O_DIRECTORY, 0);
+    int fd = open_of(pid, 0, "task", O_DIRECTORY);
     if (fd < 0)
         return false;
     while (go_on && (got = FSAFE_SYS(SYS_getdents64, fd, buffer, sizeof buffer, 0, 0, 0)) > 0) {
@@ -135,11 +156,34 @@ bool fsafe_tasks_each(bool (*each)(const struct fsafe_task *task, void *context)
             const char *name = entry->d_name;
             offset += entry->d_reclen;
             if (*name != '.')
-                go_on = fsafe_tasks_look((pid_t)read_number(&name, 10), &task) && each(&task, context);
+                go_on = look_at(pid, (pid_t)read_number(&name, 10), &task) && each(&task, context);
         }
     }
     fsafe_sys_close(fd);
     return go_on && got == 0;
+}
+
+/* "id (name) state parent group session terminal its-group flags ..."; the name may contain anything. */
+bool fsafe_tasks_is_fork(pid_t child)
+{
+    enum { STATE_TO_PARENT = 2, PARENT_TO_FLAGS = 5, FORKED_WITHOUT_EXEC = 0x40 };
+    char line[256];
+    int fd = open_of(child, 0, "stat", 0);
+    if (fd < 0)
+        return false;
+    ssize_t got = fsafe_sys_read(fd, line, sizeof line - 1);
+    fsafe_sys_close(fd);
+    line[got > 0 ? got : 0] = '\0';
+    const char *at = strrchr(line, ')');
+    if (at == NULL || at[1] != ' ' || at[2] == '\0' || at[3] == '\0')
+        return false;
+    at += STATE_TO_PARENT + 1;
+    if ((pid_t)read_number(&at, 10) != fsafe_sys_getpid())
+        return false;
+    for (unsigned i = 0; i < PARENT_TO_FLAGS - 1; i++)
+        for (at += *at != '\0'; *at != ' ' && *at != '\0'; at++)
+            ;
+    return (read_number(&at, 10) & FORKED_WITHOUT_EXEC) != 0;
 }
 
 /* What a thread raises itself, and what libc keeps for itself (32 and 33, with musl 34). */
@@ -167,6 +211,14 @@ static bool is_own_doing(int signal)
     default:
         return false;
     }
+}
+
+uint64_t fsafe_tasks_of_others(uint64_t signals)
+{
+    for (int signal = 1; signal <= 64; signal++)
+        if (is_own_doing(signal))
+            signals &= ~((uint64_t)1 << (signal - 1));
+    return signals;
 }
 
 struct fsafe_handled fsafe_tasks_handled(void)

@@ -1,6 +1,6 @@
 /*
- * base/tasks: what the kernel says about the threads of this process and about its signal handlers.
- * Owns nothing. Reads /proc/self/task with raw calls; context: any thread, slow paths only.
+ * base/tasks: what the kernel says about the threads of this process, or of a child, and about signal handlers.
+ * Owns nothing. Reads /proc/PID/task with raw calls; context: any thread, slow paths only.
  */
 #ifndef FSAFE_BASE_TASKS_H
 #define FSAFE_BASE_TASKS_H
@@ -16,18 +16,29 @@ struct fsafe_task {
     bool filtered;            /* a sandbox (seccomp) looks at its system calls; true as well when that is not known */
     long call;                /* the system call it sleeps in; -1: it runs, or nothing is known */
     unsigned long argument[4]; /* the first ones of that call */
+    uintptr_t at;             /* the instruction that makes it */
     uint64_t switches;        /* how often it has gone to sleep */
     uint64_t blocked;         /* the signals that it blocks: bit 0 is signal 1 */
+    uint64_t caught;          /* those for which the process has a handler */
 };
 
-/* Asks about thread `tid`. False when the kernel does not tell, or there is no such thread. */
+/* Asks about thread `tid` of this process. False when the kernel does not tell, or there is no such thread. */
 bool fsafe_tasks_look(pid_t tid, struct fsafe_task *task);
 
 /*
- * Calls `each` for every thread of the process; the first to return false ends it. Returns whether all were asked
+ * Calls `each` for every thread of process `pid`, of this one with 0; the first to return false ends it. Returns whether all were asked
  * about and none said false.
  */
-bool fsafe_tasks_each(bool (*each)(const struct fsafe_task *task, void *context), void *context);
+bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, void *context), void *context);
+
+/*
+ * Whether `child` is a child of this process that has executed no program since it was forked. False as well when the
+ * kernel does not tell.
+ */
+bool fsafe_tasks_is_fork(pid_t child);
+
+/* Those of `signals` that somebody else may send: see fsafe_tasks_handled. */
+uint64_t fsafe_tasks_of_others(uint64_t signals);
 
 /*
  * The signals that the program handles, each in one of two sets: after whose handlers an interrupted system call goes

@@ -94,23 +94,22 @@ static void close_gate(struct fsafe_thread *self)
         fsafe_tally_raise(FSAFE_TOTAL_DRAIN_US, took_us);
     }
     self->gate_closed_by = self->has_turn ? self->forks : 0;
-    fsafe_loading_prepare(self);
 }
 
 static void end_fork(struct fsafe_thread *self)
 {
     bool closed = self->gate_closed_by != 0 && self->gate_closed_by == self->forks;
-    fsafe_loading_end(self);
     leave_fork(self);
     if (!closed)
         return;
     self->gate_closed_by = 0;
+    fsafe_loading_end(self);
     fsafe_gate_open(self, 0);
 }
 
 static void prepare(void)
 {
-    fsafe_handlers_prepare();
+    fsafe_handlers_prepare(fsafe_self == NULL ? 0 : fsafe_self->fork_frame);
     fsafe_fork_notice(); /* or the drain would wait for threads that vanished long ago */
     fsafe_python_prepare();
     struct fsafe_thread *self = enter_fork();
@@ -164,8 +163,8 @@ static void adopt(bool by_libc)
     fsafe_gate_reset(self);
     fsafe_thread_adopt(self, by_libc);
     fsafe_loader_adopt(self, former);
+    fsafe_loading_adopt(self, former);
     if (self != NULL) {
-        fsafe_loading_adopt(self, former);
         fsafe_mutex_adopt(self);
         fsafe_stdio_child(self);
     }

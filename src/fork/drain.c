@@ -24,6 +24,8 @@
 #include "base/sys.h"
 #include "base/text.h"
 #include "fork/drain.h"
+#include "fork/loading.h"
+#include "libc/loader.h"
 #include "track/gate.h"
 
 #include <errno.h>
@@ -124,11 +126,6 @@ static enum state state_of(pid_t tid)
     return number == SYS_futex || number == SYS_wait4 || number == SYS_waitid ? IN_WAIT : IN_CALL;
 }
 
-bool fsafe_drain_sleeps(pid_t tid)
-{
-    return state_of(tid) != RUNNING;
-}
-
 static bool is_other(const struct fsafe_thread *thread, const struct fsafe_thread *self)
 {
     return thread != self && fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended;
@@ -151,10 +148,12 @@ struct drain {
     uint64_t starved_until_us; /* until then one is believed to be without a processor, as it was at a look */
     unsigned fewest;
     unsigned waiting_looks, asleep_looks;
+    bool is_loading; /* the only one inside is in the loader, which no record says */
+    uint64_t loader_seen_us; /* how long that one had run by the latest look */
 };
 
-/* How many are inside, and the worst of what they are in. */
-static unsigned count_inside(const struct drain *drain, enum fsafe_where *worst)
+/* How many are inside, and the worst of what they are in. When there are none this fork has the loader's lock. */
+static unsigned count_inside(struct drain *drain, enum fsafe_where *worst)
 {
     unsigned inside = 0;
     *worst = FSAFE_OUTSIDE;
@@ -164,17 +163,28 @@ static unsigned count_inside(const struct drain *drain, enum fsafe_where *worst)
         inside += where != FSAFE_OUTSIDE;
         *worst = where > *worst ? where : *worst;
     }
-    return inside;
+    drain->is_loading = inside == 0 && !fsafe_loading_try(drain->self);
+    if (drain->is_loading)
+        *worst = FSAFE_CALLING;
+    return inside + drain->is_loading;
 }
 
 /*
  * The liveliest of those who are in `where` or worse: as long as one runs, sleepers may be queueing for it. *starved:
  * one would run and has had no processor since the last look.
  */
-static enum state look_at_all(const struct drain *drain, enum fsafe_where where, bool *starved)
+static enum state look_at_all(struct drain *drain, enum fsafe_where where, bool *starved)
 {
     bool calling = false, running = false;
     *starved = false;
+    pid_t loader = drain->is_loading ? fsafe_loader_owner() : 0;
+    if (loader != 0) {
+        uint64_t now = processor_us(loader);
+        running = state_of(loader) == RUNNING;
+        calling = !running; /* also one that waits: it loads from a slow disk, or its constructors wait for it */
+        *starved = running && now - drain->loader_seen_us < LOOK_US / 4;
+        drain->loader_seen_us = now;
+    }
     for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
         struct fsafe_thread *thread = fsafe_thread_slot(i);
         if (!is_other(thread, drain->self) || fsafe_gate_where(thread) < where)
@@ -262,6 +272,7 @@ static bool wait_until_empty(struct drain *drain)
         }
         if (is_enough(drain, worst, waited)) {
             give_up_on_all(drain);
+            fsafe_loading_try(drain->self);
             return true;
         }
         if (waited >= slice_end && waited < drain->starved_until_us && slice_end < last_end) {
@@ -293,18 +304,19 @@ void fsafe_drain_begin(struct fsafe_thread *self)
     };
     uint64_t until_ns = (drain.begun_us + drain.budget_us) * 1000;
     drain.next_look = drain.locks_us / ASLEEP_SHARE;
-    bool late = false, others;
+    bool late = false;
     for (unsigned overruled = 0;;) {
         /* In each round anew: a signal handler may have forked in between, and this be its child. */
         atomic_store(&self->forking, fsafe_ledger_depth(fsafe_thread_locks(self)) + 1);
-        if (!fsafe_gate_close(self, late || overruled >= BEARS, &others)) {
+        if (!fsafe_gate_close(self, late || overruled >= BEARS)) {
             late = !fsafe_gate_await_turn(until_ns);
             continue;
         }
-        bool ready = !others || wait_until_empty(&drain);
+        bool ready = wait_until_empty(&drain);
         if (ready && fsafe_gate_commit(self))
             return;
         overruled += ready;
+        fsafe_loading_end(self);
         fsafe_gate_open(self, fsafe_ledger_depth(fsafe_thread_locks(self)) + 1);
         fsafe_sys_pause_us(BREATH_US);
     }

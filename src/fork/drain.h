@@ -8,12 +8,8 @@
 #include "track/thread.h"
 
 #include <stdbool.h>
-#include <sys/types.h>
 
 /* Closes the gate and waits; fsafe_gate_open ends it. Context: parent, before fork. */
 void fsafe_drain_begin(struct fsafe_thread *self);
-
-/* Whether that thread of this process is asleep in the kernel; false where it does not tell. Context: any thread. */
-bool fsafe_drain_sleeps(pid_t tid);
 
 #endif

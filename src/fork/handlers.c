@@ -16,6 +16,7 @@
 #include "base/options.h"
 #include "base/pages.h"
 #include "fork/handlers.h"
+#include "track/thread.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -50,6 +51,7 @@ enum { NESTED = 8 };
 struct walk {
     uint32_t count; /* the handlers there were when it began */
     struct handler *running;
+    uintptr_t frame; /* of the function that was called to fork; 0: not known */
 };
 static __thread struct {
     _Atomic uint32_t depth;
@@ -190,8 +192,34 @@ static void call(struct walk *walk, struct handler *handler, fsafe_handler *func
     walk->running = NULL;
 }
 
-void fsafe_handlers_prepare(void)
+static void end(struct walk *walk)
 {
+    if (walk->count != 0) {
+        struct fsafe_sigset old;
+        fsafe_latch_acquire(&latch, &old);
+        walk->count = 0;
+        walkers--;
+        fsafe_latch_release(&latch, &old);
+    }
+    FSAFE_ORDER();
+    mine.depth--;
+}
+
+/* A handler may leave its fork by longjmp: then the function that was called to fork is no more. */
+static void end_left(uintptr_t frame)
+{
+    struct walk *walk;
+    while (frame != 0 && (walk = current()) != NULL && walk->frame != 0 && fsafe_thread_is_left(walk->frame, 0, frame)) {
+        if (walk->running != NULL)
+            atomic_fetch_sub(&walk->running->running, 1);
+        walk->running = NULL;
+        end(walk);
+    }
+}
+
+void fsafe_handlers_prepare(uintptr_t frame)
+{
+    end_left(frame);
     /* Without handlers no walk begins. A fork in the middle of one that has some has them, too: they stay till the end. */
     if (atomic_load_explicit(&count, memory_order_acquire) == 0)
         return;
@@ -202,6 +230,7 @@ void fsafe_handlers_prepare(void)
     fsafe_latch_acquire(&latch, &old);
     walk->count = atomic_load_explicit(&count, memory_order_relaxed);
     walk->running = NULL;
+    walk->frame = frame;
     walkers += walk->count != 0;
     fsafe_latch_release(&latch, &old);
     for (uint32_t i = walk->count; i-- > 0;)
@@ -215,19 +244,6 @@ void fsafe_handlers_prepare_allocator(void)
     for (uint32_t i = walk == NULL ? 0 : walk->count; i-- > 0;)
         if (at(i)->of_allocator)
             call(walk, at(i), at(i)->prepare);
-}
-
-static void end(struct walk *walk)
-{
-    if (walk->count != 0) {
-        struct fsafe_sigset old;
-        fsafe_latch_acquire(&latch, &old);
-        walk->count = 0;
-        walkers--;
-        fsafe_latch_release(&latch, &old);
-    }
-    FSAFE_ORDER();
-    mine.depth--;
 }
 
 /* Those after the fork, in the parent or in the child. */

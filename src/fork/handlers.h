@@ -36,9 +36,10 @@ void fsafe_handlers_remove(const void *object);
 
 /*
  * Call the handlers of one fork, in this order: the program's prepare, the drain, the allocator's; and when it is over
- * the allocator's parent or child and then the program's. Context: the forking thread.
+ * the allocator's parent or child and then the program's. `frame`: of the function that was called to fork, 0: not
+ * known. Context: the forking thread.
  */
-void fsafe_handlers_prepare(void);
+void fsafe_handlers_prepare(uintptr_t frame);
 void fsafe_handlers_prepare_allocator(void);
 void fsafe_handlers_parent_allocator(void);
 void fsafe_handlers_child_allocator(void);

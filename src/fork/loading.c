@@ -1,64 +1,74 @@
 /* fork/loading: see loading.h. */
 #include "config.h"
 
+#include "base/latch.h"
 #include "base/options.h"
-#include "fork/drain.h"
 #include "fork/loading.h"
 #include "libc/layout.h"
 #include "libc/loader.h"
-#include "track/gate.h"
+#include "track/thread.h"
 
-/*
- * A thread that sleeps in there, a constructor or a slow disk, is given SLEEPERS_SHARE of the budget; one that runs, or
- * is not put on a processor, the whole.
- */
-enum { PAUSE_US = 30, LOOK_US = 1000, SLEEPERS_SHARE = 25 };
+/* Guards the following, and who holds the lock for a fork. Signals are blocked meanwhile in any case. */
+static struct fsafe_latch latch = FSAFE_LATCH_FREE;
+static uint32_t forks_that_hold FSAFE_FORK_STATE;
 
-static bool take(void)
+static struct fsafe_thread *find_another(const struct fsafe_thread *self)
 {
-    uint64_t budget_ns = (uint64_t)fsafe_options.drain_ms * 1000000;
-    uint64_t begun_ns = fsafe_gate_now_ns(), waited_ns = 0, asleep_ns = 0;
-    for (uint64_t looked_ns = 0; !fsafe_loader_try(); waited_ns = fsafe_gate_now_ns() - begun_ns) {
-        int owner = fsafe_loader_owner();
-        if (waited_ns >= budget_ns)
-            return false;
-        if (waited_ns - looked_ns >= LOOK_US * 1000) {
-            asleep_ns = owner != 0 && fsafe_drain_sleeps(owner) ? asleep_ns + waited_ns - looked_ns : 0;
-            looked_ns = waited_ns;
-        }
-        if (asleep_ns >= budget_ns / SLEEPERS_SHARE)
-            return false;
-        fsafe_sys_pause_us(PAUSE_US);
+    for (uint32_t i = forks_that_hold == 0 ? 0 : fsafe_thread_slots(); i-- > 0;) {
+        struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (thread != self && thread->holds_loader && fsafe_thread_generation(thread) == fsafe_lineage_generation())
+            return thread;
     }
-    return true;
+    return NULL;
 }
 
-void fsafe_loading_prepare(struct fsafe_thread *self)
+/* One hold is a fork's own; with more the thread forks in the middle of loading. */
+static bool is_once(void)
 {
-    if (self->loading_held_by != 0 || fsafe_loader_loading_lock == NULL || fsafe_options.drain_ms == 0 ||
-        fsafe_options.mode != FSAFE_MODE_REPAIR || FSAFE_SINGLE_THREADED())
-        return;
-    /* Said before and after: the child of a signal handler's fork in between goes on here, with the lock set right. */
-    self->loading_held_by = self->forks;
-    self->loading_held_by = take() ? self->forks : 0;
+    return fsafe_layout_mutex_depth(fsafe_loader_loading_lock) == 1;
+}
+
+bool fsafe_loading_try(struct fsafe_thread *self)
+{
+    if (fsafe_loader_loading_lock == NULL || FSAFE_SINGLE_THREADED())
+        return true;
+    fsafe_latch_acquire_open(&latch);
+    bool holds = fsafe_loader_try() || (find_another(self) != NULL && is_once());
+    self->holds_loader = holds;
+    forks_that_hold += holds;
+    fsafe_latch_release_open(&latch);
+    return holds;
 }
 
 void fsafe_loading_end(struct fsafe_thread *self)
 {
-    if (self->loading_held_by == 0 || self->loading_held_by != self->forks)
+    if (!self->holds_loader)
         return;
-    self->loading_held_by = 0;
-    fsafe_loader_release();
+    fsafe_latch_acquire_open(&latch);
+    self->holds_loader = false;
+    forks_that_hold--;
+    if (fsafe_loader_owner() == self->owner) {
+        const struct fsafe_thread *another = is_once() ? find_another(self) : NULL;
+        if (another != NULL)
+            fsafe_layout_mutex_set_owner(fsafe_loader_loading_lock, another->owner);
+        else
+            fsafe_loader_release();
+    }
+    fsafe_latch_release_open(&latch);
 }
 
 void fsafe_loading_adopt(struct fsafe_thread *self, int former)
 {
-    bool was_held = self->loading_held_by != 0;
-    if (was_held)
-        self->loading_held_by = 0;
-    if (fsafe_loader_owner() == 0 || fsafe_loader_owner() != former || fsafe_options.mode != FSAFE_MODE_REPAIR)
+    bool held = self != NULL && self->holds_loader;
+    fsafe_latch_reset(&latch);
+    if (forks_that_hold != 0) /* written only where it changes: the page is the parent's, too */
+        forks_that_hold = 0;
+    if (held)
+        self->holds_loader = false;
+    int owner = fsafe_loader_owner();
+    if (self == NULL || owner == 0 || !(held || owner == former) || fsafe_options.mode != FSAFE_MODE_REPAIR)
         return;
     fsafe_layout_mutex_set_owner(fsafe_loader_loading_lock, self->owner);
-    if (was_held)
+    if (held)
         fsafe_loader_release();
 }

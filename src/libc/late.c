@@ -74,7 +74,7 @@ const char *fsafe_late_single_threaded = &not_known;
 
 void fsafe_late_start(void)
 {
-    const char *variable = fsafe_symbol_variable("__libc_single_threaded");
+    const char *variable = fsafe_symbol_variable("__libc_single_threaded", NULL);
     if (variable != NULL)
         fsafe_late_single_threaded = variable;
 }

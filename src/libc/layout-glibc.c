@@ -138,8 +138,13 @@ static bool rwlock_holds(int preference, int owner)
         !fsafe_layout_rwlock_look(&rwlock).is_write_phase || libc.rwlock_rdlock(&rwlock) != EDEADLK ||
         fsafe_layout_rwlock_read(&rwlock) || fsafe_layout_rwlock_unread(&rwlock))
         return false;
-    fsafe_layout_rwlock_make_free(&rwlock, 0);
-    if (libc.rwlock_tryrdlock(&rwlock) != 0 || libc.rwlock_unlock(&rwlock) != 0)
+    /* The same for each preference, and a system call. */
+    if (preference == PTHREAD_RWLOCK_PREFER_READER_NP) {
+        fsafe_layout_rwlock_make_free(&rwlock, 0);
+        if (libc.rwlock_tryrdlock(&rwlock) != 0)
+            return false;
+    }
+    if (libc.rwlock_unlock(&rwlock) != 0)
         return false;
     fsafe_layout_rwlock_make_written(&rwlock, owner);
     if (libc.rwlock_tryrdlock(&rwlock) != EBUSY || libc.rwlock_unlock(&rwlock) != 0 ||
@@ -243,14 +248,14 @@ void fsafe_layout_cond_self_test(void)
     fsafe_layout.cond_in_place = cond_holds();
 }
 
-void fsafe_layout_self_test(const struct fsafe_layout_calls *calls)
+void fsafe_layout_self_test(const struct fsafe_layout_calls *calls, int pid)
 {
     libc = *calls;
     fsafe_layout = (struct fsafe_layout){.in_place = -1};
     int owner = fsafe_layout_probe_owner();
     fsafe_layout_cond_self_test();
     fsafe_layout.spin_in_place = learn_spin();
-    bool bytes = owner == fsafe_sys_gettid();
+    bool bytes = owner == pid || owner == fsafe_sys_gettid(); /* the first thread's id is its process's */
     for (size_t i = 0; bytes && i < sizeof types / sizeof *types; i++)
         bytes = bytes_hold(types[i], owner);
     fsafe_layout.mutex_bytes = bytes; /* which the next look at */

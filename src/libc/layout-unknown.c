@@ -6,9 +6,9 @@
 
 struct fsafe_layout fsafe_layout = {.in_place = -1};
 
-void fsafe_layout_self_test(const struct fsafe_layout_calls *calls)
+void fsafe_layout_self_test(const struct fsafe_layout_calls *calls, int pid)
 {
-    (void)calls;
+    (void)calls, (void)pid;
 }
 
 void fsafe_layout_cond_self_test(void)

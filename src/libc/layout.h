@@ -114,8 +114,11 @@ struct fsafe_layout_calls {
     __typeof__(sem_post) *sem_post;
 };
 
-/* Fills in fsafe_layout, after fsafe_fresh_learn, and keeps the calls. Context: start-up (uses locks of its own). */
-void fsafe_layout_self_test(const struct fsafe_layout_calls *calls);
+/*
+ * Fills in fsafe_layout, after fsafe_fresh_learn, and keeps the calls. `pid`: this process. Context: start-up (uses locks
+ * of its own).
+ */
+void fsafe_layout_self_test(const struct fsafe_layout_calls *calls, int pid);
 
 /*
  * The part about condition variables, once more when libc/fresh has learned what one looks like. Context: a thread

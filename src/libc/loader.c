@@ -18,6 +18,7 @@
 #include "base/sys.h"
 #include "libc/layout.h"
 #include "libc/loader.h"
+#include "libc/symbol.h"
 
 #include <dlfcn.h>
 #include <sys/auxv.h>
@@ -121,16 +122,31 @@ static pthread_mutex_t *find(struct search search)
     return found ? search.lock : NULL;
 }
 
-void fsafe_loader_find(const struct fsafe_loader_calls *calls)
+static void find_both(struct search search)
 {
-    struct search search = {.self = (int)fsafe_sys_gettid()};
-    next = *calls;
-    if (!fsafe_layout.mutex_bytes || next.iterate(find_data, &search) != 1)
-        return;
     search.enter = enter_iteration;
     fsafe_loader_list_lock = find(search);
     search.enter = enter_choice;
     fsafe_loader_loading_lock = find(search);
+}
+
+/* glibc has both in one variable of the loader's, a third of what the loader writes: elsewhere only if not there. */
+void fsafe_loader_find(const struct fsafe_loader_calls *calls)
+{
+    struct search search = {0};
+    next = *calls;
+    if (!fsafe_layout.mutex_bytes)
+        return;
+    search.self = fsafe_layout_probe_owner();
+    size_t bytes;
+    uintptr_t variable = (uintptr_t)fsafe_symbol_variable("_rtld_global", &bytes);
+    if (variable != 0) {
+        search.begin = variable;
+        search.end = variable + bytes;
+        find_both(search);
+    }
+    if ((fsafe_loader_list_lock == NULL || fsafe_loader_loading_lock == NULL) && next.iterate(find_data, &search) == 1)
+        find_both(search);
 }
 
 bool fsafe_loader_try(void)

@@ -29,9 +29,9 @@ struct tables {
     const Elf_Symndx *hash;
 };
 
-/* Those of the first objects after ours, libc mostly among them. Filled in at start-up. */
+/* Those of the first objects of the loader's list, libc mostly among them. Filled in at start-up. */
 static struct tables known[12];
-static unsigned known_count;
+static unsigned known_count, own_place;
 
 /* The loader has added the object's base to these addresses, but not in every object and not on every processor. */
 static const void *address(const struct link_map *object, ElfW(Addr) value)
@@ -67,14 +67,6 @@ static struct tables tables_of(const struct link_map *object)
     return tables;
 }
 
-/* Not strcmp: a sanitizer's own is not ready when we start. */
-static bool is_same(const char *one, const char *other)
-{
-    while (*one == *other && *one != '\0')
-        one++, other++;
-    return *one == *other;
-}
-
 static bool is_definition(const struct tables *tables, size_t index, const char *name)
 {
     const ElfW(Sym) *symbol = &tables->symbols[index];
@@ -82,7 +74,7 @@ static bool is_definition(const struct tables *tables, size_t index, const char 
         (tables->versions != NULL &&
          ((tables->versions[index] & HIDDEN) != 0 || tables->versions[index] == LOCAL)))
         return false;
-    return is_same(tables->names + symbol->st_name, name);
+    return strcmp(tables->names + symbol->st_name, name) == 0;
 }
 
 static uint32_t gnu_hash_of(const char *name)
@@ -144,10 +136,13 @@ static void find_self(void)
     if (own != NULL)
         return;
     const struct link_map *end = NULL, *self = NULL;
-    for (const struct link_map *object = _r_debug.r_map; object != NULL; object = object->l_next) {
+    unsigned place = 0;
+    for (const struct link_map *object = _r_debug.r_map; object != NULL; object = object->l_next, place++) {
         end = object;
-        if (object->l_ld == _DYNAMIC)
+        if (object->l_ld == _DYNAMIC) {
             self = object;
+            own_place = place;
+        }
     }
     last = end;
     own = self;
@@ -157,11 +152,11 @@ static void find_self(void)
 static const ElfW(Sym) *search_from(const struct link_map *object, const char *name, const struct link_map **where)
 {
     uint32_t hash = gnu_hash_of(name);
-    unsigned index = object == own ? 0 : known_count; /* of the object in `known` */
-    for (; object != NULL; object = object->l_next) {
+    unsigned place = object == own ? own_place : object == _r_debug.r_map ? 0 : known_count;
+    for (; object != NULL; object = object->l_next, place++) {
         const ElfW(Sym) *found = NULL;
         if (object != own)
-            found = index < known_count ? search_in(&known[index++], name, hash) : search(object, name, hash);
+            found = place < known_count ? search_in(&known[place], name, hash) : search(object, name, hash);
         if (found != NULL) {
             *where = object;
             return found;
@@ -219,18 +214,20 @@ void *fsafe_symbol_next(const char *name)
     return found != NULL ? value(where, found, name) : NULL;
 }
 
-void *fsafe_symbol_variable(const char *name)
+void *fsafe_symbol_variable(const char *name, size_t *bytes)
 {
     find_self();
     const struct link_map *where = NULL;
     const ElfW(Sym) *found = search_from(_r_debug.r_map, name, &where);
+    if (bytes != NULL)
+        *bytes = found != NULL ? found->st_size : 0;
     return found != NULL ? value(where, found, name) : NULL;
 }
 
 void fsafe_symbol_start(void)
 {
     find_self();
-    const struct link_map *object = own != last && own != NULL ? own->l_next : NULL;
+    const struct link_map *object = _r_debug.r_map;
     for (unsigned i = 0; object != NULL && i < sizeof known / sizeof known[0]; i++) {
         known[i] = tables_of(object);
         known_count = i + 1;

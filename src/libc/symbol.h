@@ -10,6 +10,7 @@
 #ifndef FSAFE_LIBC_SYMBOL_H
 #define FSAFE_LIBC_SYMBOL_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /*
@@ -24,8 +25,8 @@ void fsafe_symbol_start(void);
  */
 void *fsafe_symbol_next(const char *name);
 
-/* Where the program's variable `name` is, or NULL. glibc only. Context: any thread. */
-void *fsafe_symbol_variable(const char *name);
+/* Where the program's variable `name` is, or NULL, and how long (NULL: not asked). glibc only. Context: any thread. */
+void *fsafe_symbol_variable(const char *name, size_t *bytes);
 
 /*
  * Where the library lies whose `name`, not one of ours, is the program's: from *from up to, not including, *to. Both 0

@@ -99,8 +99,8 @@ static bool is_default_interrupt(void)
     return is_default;
 }
 
-/* Whether a signal may call Python code: that could release the lock. faulthandler's do not; they end the process. */
-static bool may_be_interrupted(void)
+/* faulthandler's handlers release nothing; they end the process. */
+bool fsafe_python_may_be_interrupted(void)
 {
     for (int signal = 1; signal < _NSIG; signal++) {
         if (signal == SIGINT || signal == SIGSEGV || signal == SIGFPE || signal == SIGABRT || signal == SIGBUS ||
@@ -111,7 +111,8 @@ static bool may_be_interrupted(void)
     }
     if (!fsafe_python_is_text(handler_of(SIGINT)))
         return false;
-    if (fsafe_python.Py_IsFinalizing == NULL || fsafe_python.Py_IsFinalizing())
+    /* A thread that has no state yet would need locks of the interpreter's to make one. */
+    if (!fsafe_python_is_running() || fsafe_python.PyGILState_GetThisThreadState() == NULL)
         return true;
     int state = fsafe_python.PyGILState_Ensure();
     bool is_default = is_default_interrupt();
@@ -128,9 +129,7 @@ static const char *reason_to_wait(const struct fsafe_python_lock *lock, enum fsa
         return "it is used as an event";
     if ((lock->history & FSAFE_PYTHON_MUTUAL) != 0)
         return NULL;
-    if (!fsafe_takeover_is_alone())
-        return "another thread of the child may be meant to release it";
-    return may_be_interrupted() ? "a signal handler may be meant to release it" : NULL;
+    return fsafe_takeover_reason_to_wait(fsafe_python_may_be_interrupted);
 }
 
 /* Frees it unless it has changed. Returns whether it was this caller's doing. */

@@ -22,6 +22,18 @@ void fsafe_python_adopt(struct fsafe_thread *self);
 /* Clears records of vanished threads whose lock bears no mark any more. Context: child, any thread. */
 void fsafe_python_clear_stale(struct fsafe_thread *vanished);
 
+/*
+ * Whether a signal may call Python code: that could release a lock. May wait for the GIL. Context: child, any thread that
+ * is about to wait for a lock, no latch held.
+ */
+bool fsafe_python_may_be_interrupted(void);
+
+/* The same as a question to ask in a process with an interpreter; NULL in others. Context: any thread. */
+static inline bool (*fsafe_python_interruptions(void))(void)
+{
+    return fsafe_python_is_started() ? fsafe_python_may_be_interrupted : NULL;
+}
+
 bool fsafe_python_parks_in_lock(sem_t *semaphore, uintptr_t site, bool endless);
 
 /*

@@ -154,10 +154,14 @@ enum { WORD, OPERATION, VALUE, TIMEOUT, WORD2, BITS };
 /* libstdc++ does not say that it is a private one. */
 bool fsafe_futex_is_endless(const long *arguments)
 {
-    int operation = (int)arguments[OPERATION];
-    return arguments[TIMEOUT] == 0 &&
-           (operation == FUTEX_WAIT || operation == FUTEX_WAIT_PRIVATE ||
-            (operation == FUTEX_WAIT_BITSET_PRIVATE && (uint32_t)arguments[BITS] == FUTEX_BITSET_MATCH_ANY));
+    int command = (int)arguments[OPERATION] & FUTEX_CMD_MASK;
+    return arguments[TIMEOUT] == 0 && (command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET);
+}
+
+static bool is_for_all_bits(const long *arguments)
+{
+    return ((int)arguments[OPERATION] & FUTEX_CMD_MASK) == FUTEX_WAIT ||
+           (uint32_t)arguments[BITS] == FUTEX_BITSET_MATCH_ANY;
 }
 
 /*
@@ -192,7 +196,7 @@ bool fsafe_futex_judge(const long *arguments, uintptr_t site)
     uint32_t value = (uint32_t)arguments[VALUE];
     uint32_t seen;
     /* A thread that the child had may have ended with the lock: that is as stuck as without a fork. */
-    if (!fsafe_futex_is_endless(arguments) || fsafe_census_is_surveyed() ||
+    if (!fsafe_futex_is_endless(arguments) || !is_for_all_bits(arguments) || fsafe_census_is_surveyed() ||
         has_passed(lock, value) || !fsafe_takeover_is_alone() ||
         !fsafe_sys_peek(lock, &seen, sizeof seen) || seen != value)
         return false;

@@ -12,13 +12,14 @@
 #include "repair/takeover.h"
 
 /*
- * The caller is about to make the system call futex with these six arguments from `site`. Returns whether it was to
- * wait for a lock of a vanished thread: that is free now, and the call is over, as if it had been woken.
+ * The caller is about to make the system call futex with these six arguments, an endless wait, from `site`. Returns
+ * whether it was to wait for a lock of a vanished thread: that is free now, and the call is over, as if it had been
+ * woken.
  * Context: child, any thread, no latch held.
  */
 bool fsafe_futex_judge(const long *arguments, uintptr_t site);
 
-/* Whether that is a wait without a limit for any wake-up. Context: any thread. */
+/* Whether that is a wait without a limit. Context: any thread. */
 bool fsafe_futex_is_endless(const long *arguments);
 
 #endif

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "base/tasks.h"
+#include "repair/children.h"
 #include "repair/hopeless.h"
 #include "repair/takeover.h"
 #include "repair/waits.h"
@@ -38,6 +39,7 @@ static void say_that_it_ended(struct fsafe_sleeping *sleeping)
     if (!sleeping->has_line)
         return;
     sleeping->has_line = false;
+    fsafe_children_said(false);
     struct fsafe_event event = {
         .deed = FSAFE_WENT_ON,
         .lock = sleeping->lock,
@@ -57,6 +59,7 @@ bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thr
     slices->self = self;
     slices->looked_ns = 0;
     slices->second_looks = 0;
+    slices->give = wait->give;
     slices->outer = *sleeping;
     atomic_store_explicit(&sleeping->object, 0, memory_order_release);
     uint64_t now = now_ns();
@@ -65,6 +68,7 @@ bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thr
     sleeping->site = wait->site;
     sleeping->has_line = false;
     atomic_store_explicit(&sleeping->said, false, memory_order_relaxed);
+    atomic_store_explicit(&sleeping->may_be_given, wait->give != NULL, memory_order_relaxed);
     atomic_store_explicit(&sleeping->mutex, wait->mutex, memory_order_relaxed);
     atomic_store_explicit(&sleeping->bytes, wait->bytes, memory_order_relaxed);
     atomic_store_explicit(&sleeping->since_ns, now, memory_order_relaxed);
@@ -126,6 +130,7 @@ static bool is_asleep(const struct fsafe_task *task, const struct look *look)
     case FUTEX_WAIT:
     case FUTEX_WAIT_BITSET:
     case FUTEX_LOCK_PI:
+    case FUTEX_WAIT_REQUEUE_PI:
 #ifdef FUTEX_LOCK_PI2
     case FUTEX_LOCK_PI2:
 #endif
@@ -174,7 +179,7 @@ static bool are_all_asleep(struct look *found, const struct fsafe_thread *self)
     /* In a vfork child other threads are the parent's, and nobody lists them. */
     if (fsafe_sys_getpid() != fsafe_lineage_pid())
         return false;
-    return fsafe_tasks_each(look_at, &first) && fsafe_tasks_each(look_at, found) && found->mark == first.mark;
+    return fsafe_tasks_each(0, look_at, &first) && fsafe_tasks_each(0, look_at, found) && found->mark == first.mark;
 }
 
 /* Whether a thread that went to sleep after this one looks, or has looked, and tells the user what it sees. */
@@ -214,7 +219,7 @@ static bool is_anybody_awake(const struct fsafe_thread *self)
 enum { PLACES = 32 };
 static _Atomic uintptr_t places[PLACES];
 
-static bool is_new_place(uintptr_t site)
+bool fsafe_hopeless_is_new_place(uintptr_t site)
 {
     for (unsigned i = 0; i < PLACES; i++) {
         uintptr_t none = 0;
@@ -269,7 +274,8 @@ static void say(struct fsafe_thread *self, bool by_handler)
     struct fsafe_sleeping *sleeping = &self->sleeping;
     uintptr_t object = atomic_load_explicit(&sleeping->object, memory_order_relaxed);
     atomic_store_explicit(&sleeping->said, true, memory_order_relaxed);
-    if (self->told_of == object || (by_handler && !is_new_place(sleeping->site)))
+    fsafe_children_said(true);
+    if (self->told_of == object || (by_handler && !fsafe_hopeless_is_new_place(sleeping->site)))
         return;
     struct fsafe_event event = {
         .deed = by_handler ? FSAFE_WAITS_FOR_HANDLER : FSAFE_HANGS,
@@ -293,15 +299,46 @@ static void say(struct fsafe_thread *self, bool by_handler)
 
 /* --- The end of a slice ------------------------------------------------------------------------------------- */
 
+static bool may_be_handled(const struct look *look)
+{
+    struct fsafe_handled handled = fsafe_tasks_handled();
+    return ((handled.restarting | handled.interrupting) & look->unblocked) != 0;
+}
+
+/* Whether another thread waits for a lock that it gets as soon as it looks: it may end this wait then. */
+static bool will_another_be_given(const struct fsafe_thread *self)
+{
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        const struct fsafe_thread *thread = fsafe_thread_slot(i);
+        if (thread != self && fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended &&
+            atomic_load_explicit(&thread->sleeping.object, memory_order_acquire) != 0 &&
+            atomic_load_explicit(&thread->sleeping.may_be_given, memory_order_relaxed))
+            return true;
+    }
+    return false;
+}
+
 /* Whether nobody but a handler can end this thread's wait; what the user is to know of that is said then. */
 static bool is_hopeless(struct fsafe_thread *self)
 {
     struct look look;
-    if (!are_all_asleep(&look, self))
+    if (!are_all_asleep(&look, self) || will_another_be_given(self))
         return false;
-    struct fsafe_handled handled = fsafe_tasks_handled();
-    say(self, ((handled.restarting | handled.interrupting) & look.unblocked) != 0);
+    say(self, may_be_handled(&look));
     return true;
+}
+
+/* Whether the lock that this thread waits for is there now, because nobody else could have released it. */
+static bool is_given(struct fsafe_slices *slices)
+{
+    struct fsafe_thread *self = slices->self;
+    struct look look;
+    if (!atomic_load_explicit(&self->sleeping.may_be_given, memory_order_relaxed) || is_anybody_awake(self) ||
+        !are_all_asleep(&look, self))
+        return false;
+    atomic_store_explicit(&self->sleeping.may_be_given, false, memory_order_relaxed);
+    return slices->give(atomic_load_explicit(&self->sleeping.object, memory_order_relaxed), self->sleeping.site,
+                        may_be_handled(&look));
 }
 
 /*
@@ -327,7 +364,7 @@ bool fsafe_hopeless_goes_on(struct fsafe_slices *slices)
     uint64_t until = 0;
     int saved = errno;
     bool is_ours = !is_left_to_another(self);
-    if (!fsafe_takeover_is_shared(object) && !(is_ours && is_hopeless(self))) {
+    if (!fsafe_takeover_is_shared(object) && (is_given(slices) || !(is_ours && is_hopeless(self)))) {
         uint64_t now = now_ns(), since = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
         until = now + next_slice(slices, now - since, is_ours);
     }

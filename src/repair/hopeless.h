@@ -29,6 +29,11 @@ struct fsafe_untimed_wait {
     uint32_t bytes;   /* how long the object is */
     uintptr_t mutex;  /* a condition variable's; 0: none */
     uintptr_t site;   /* the place that waits */
+    /*
+     * Ends the wait once no other thread can; `by_handler`: a signal handler still could. Returns whether it did. NULL:
+     * nothing ends it. Context: the waiter.
+     */
+    bool (*give)(uintptr_t object, uintptr_t site, bool by_handler);
 };
 
 /* A wait in slices. Lies in the wrapper's frame. */
@@ -36,6 +41,7 @@ struct fsafe_slices {
     struct fsafe_thread *self;
     struct fsafe_sleeping outer; /* the wait that a signal handler interrupted in order to make this one */
     struct timespec until;       /* when the present slice ends, by CLOCK_MONOTONIC */
+    bool (*give)(uintptr_t object, uintptr_t site, bool by_handler);
     unsigned second_looks;       /* how often its end was moved up */
     uint64_t looked_ns;          /* when was_woken was asked last; 0: never */
 };
@@ -93,6 +99,12 @@ void fsafe_hopeless_note_wake(uintptr_t object);
  * wait is over. Context: between two slices, with the mutex held.
  */
 bool fsafe_hopeless_was_woken(struct fsafe_slices *slices, const struct timespec *ended);
+
+/*
+ * Whether it has not been said of this place that only a handler can end a wait there; it is taken as said now. Context:
+ * any thread.
+ */
+bool fsafe_hopeless_is_new_place(uintptr_t site);
 
 /* The thread ends. Context: its thread. */
 void fsafe_hopeless_leave(struct fsafe_thread *self);

@@ -3,6 +3,7 @@
 
 #include "base/arch.h"
 #include "base/options.h"
+#include "base/timer.h"
 #include "libc/layout.h"
 #include "libc/symbol.h"
 #include "repair/rescue.h"
@@ -12,21 +13,8 @@
 
 #ifdef FSAFE_ARCH_INTERRUPTED
 
-FSAFE_ARCH_DEFINE_RESTORER;
-
-/* libc's SIGSETXID, whose handler is of use to processes with several threads only. */
-enum { SIGNAL = 33 };
-
 /* Soon: who makes a call that hangs waits so long. Then twice as long each time, up to a second. */
 enum { FIRST_NS = 10000000, LONGEST_NS = 1000000000 };
-
-/* How the kernel takes it. */
-struct action {
-    void (*handler)(int number, siginfo_t *info, void *context);
-    unsigned long flags;
-    void (*restorer)(void);
-    uint64_t mask;
-};
 
 struct net {
     uint32_t generation; /* of the process that the timer is of; 0: there is none */
@@ -35,7 +23,7 @@ struct net {
     struct fsafe_rescued call; /* all zero: the net is under everything */
 };
 static struct net of_call, of_all;
-static struct action before; /* what libc does about the signal */
+static struct fsafe_listener before; /* what libc does about the signal */
 
 /* Locks that were rescued, for children to come. */
 enum { KNOWN = 16 };
@@ -60,23 +48,11 @@ void fsafe_rescue_start(void)
     fsafe_symbol_library("gnu_get_libc_version", &libc_from, &libc_to);
 }
 
-static long act(const struct action *action, struct action *was)
-{
-    return FSAFE_SYS(SYS_rt_sigaction, SIGNAL, action, was, FSAFE_SIGSET_BYTES, 0, 0);
-}
-
-static void set_timer(const struct net *net)
-{
-    struct itimerspec span = {.it_value = {.tv_sec = (time_t)(net->wait_ns / 1000000000),
-                                           .tv_nsec = (long)(net->wait_ns % 1000000000)}};
-    FSAFE_SYS(SYS_timer_settime, net->timer, 0, &span, 0, 0, 0);
-}
-
 /* A child of the call's has no timer: that number may be one of its own. */
 static void withdraw(struct net *net)
 {
     if (net->generation == fsafe_lineage_generation())
-        FSAFE_SYS(SYS_timer_delete, net->timer, 0, 0, 0, 0, 0);
+        fsafe_timer_delete(net->timer);
     net->generation = 0;
 }
 
@@ -176,8 +152,7 @@ static void on_signal(int number, siginfo_t *info, void *context)
     struct net *net = info->si_value.sival_ptr;
     struct fsafe_arch_call call;
     if (info->si_code != SI_TIMER || (net != &of_call && net != &of_all)) {
-        if (before.handler != NULL && (before.flags & SA_SIGINFO) != 0)
-            before.handler(number, info, context);
+        fsafe_timer_hand_on(&before, number, info, context);
         return;
     }
     bool is_call = fsafe_arch_interrupted(context, &call);
@@ -195,29 +170,15 @@ static void on_signal(int number, siginfo_t *info, void *context)
         return;
     if (net->call.frame != 0 && net->wait_ns < LONGEST_NS)
         net->wait_ns *= 2;
-    set_timer(net);
+    fsafe_timer_set(net->timer, net->wait_ns);
 }
 
 static bool spread(struct net *net)
 {
-    const struct action ours = {.handler = on_signal,
-                                .flags = SA_SIGINFO | SA_RESTART | FSAFE_ARCH_RESTORER_FLAG,
-                                .restorer = FSAFE_ARCH_RESTORER};
-    struct action now;
-    struct sigevent event;
-    memset(&event, 0, sizeof event);
-    event.sigev_notify = SIGEV_THREAD_ID;
-    event.sigev_signo = SIGNAL;
-    event.sigev_value.sival_ptr = net;
-    event._sigev_un._tid = fsafe_sys_gettid();
-    if (act(&ours, &now) != 0)
-        return false;
-    if (now.handler != on_signal)
-        before = now;
-    if (FSAFE_SYS(SYS_timer_create, CLOCK_MONOTONIC, &event, &net->timer, 0, 0, 0) != 0)
+    if (!fsafe_timer_listen(on_signal, &before) || !fsafe_timer_make(&net->timer, net))
         return false; /* and the handler goes on to hand others' on */
     net->generation = fsafe_lineage_generation();
-    set_timer(net);
+    fsafe_timer_set(net->timer, net->wait_ns);
     return true;
 }
 
@@ -238,10 +199,9 @@ enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call)
 
 void fsafe_rescue_end(void)
 {
-    struct action now;
     withdraw(&of_call);
-    if (of_all.generation != fsafe_lineage_generation() && act(NULL, &now) == 0 && now.handler == on_signal)
-        act(&before, NULL);
+    if (of_all.generation != fsafe_lineage_generation())
+        fsafe_timer_stop_listening(on_signal, &before);
 }
 
 static bool is_inside(struct fsafe_thread *self)

@@ -6,8 +6,7 @@
  * interrupted: a wait without a limit, on a private word of libc's own data that reads "locked, and somebody waits". Nobody
  * can end that wait, so the lock is made free, and the wait, which the kernel begins anew, ends.
  *
- * The signal is one of the two that libc keeps for itself: no program can block it, wait for it or have a handler. It is
- * borrowed for the call. Calls that it interrupts go on (SA_RESTART), but for those that the kernel never restarts.
+ * The signal (base/timer.h) is borrowed for the call.
  */
 #ifndef FSAFE_REPAIR_RESCUE_H
 #define FSAFE_REPAIR_RESCUE_H

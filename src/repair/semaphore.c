@@ -96,7 +96,7 @@ static bool is_vanished(const struct fsafe_thread *thread)
 static const struct fsafe_thread *find_at_it(uintptr_t semaphore, const struct fsafe_thread *self)
 {
     const struct fsafe_thread *found = NULL;
-    if (atomic_load_explicit(&self->at_token, memory_order_relaxed) == semaphore)
+    if (self != NULL && atomic_load_explicit(&self->at_token, memory_order_relaxed) == semaphore)
         return NULL;
     for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
         const struct fsafe_thread *thread = fsafe_thread_slot(i);
@@ -123,8 +123,27 @@ static const struct fsafe_thread *find_vanished(sem_t *semaphore, const struct f
     return thread != NULL && is_vanished(thread) ? thread : NULL;
 }
 
+/* Under the latch. Whether the lock may be taken from the vanished thread; completes the event. */
+static bool decide(struct fsafe_sem_words *words, const struct fsafe_thread *vanished, struct fsafe_event *event,
+                   const char *why, bool would_wait)
+{
+    const struct fsafe_claims claims = {
+        .vanished = (struct fsafe_thread *)vanished,
+        .since = fsafe_semaphore_owner(words) != 0 ? atomic_load_explicit(&words->site, memory_order_relaxed) : 0,
+    };
+    if (!fsafe_takeover_decide(event, &claims, would_wait))
+        return false;
+    if (why == NULL)
+        return true;
+    event->deed = FSAFE_REFUSED;
+    event->why = why;
+    event->worth_a_line = would_wait;
+    return false;
+}
+
 /* Under the latch. */
-static enum fsafe_verdict judge(sem_t *semaphore, struct fsafe_thread *self, bool would_wait, struct fsafe_event *event)
+static enum fsafe_verdict judge(sem_t *semaphore, struct fsafe_thread *self, const char *why, bool would_wait,
+                                struct fsafe_event *event)
 {
     struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
     if (!fsafe_semaphore_is_lock(semaphore) || fsafe_semaphore_is_settled(words, semaphore))
@@ -136,11 +155,7 @@ static enum fsafe_verdict judge(sem_t *semaphore, struct fsafe_thread *self, boo
         settle(words, semaphore);
         return FSAFE_PROCEED;
     }
-    const struct fsafe_claims claims = {
-        .vanished = (struct fsafe_thread *)vanished,
-        .since = fsafe_semaphore_owner(words) != 0 ? atomic_load_explicit(&words->site, memory_order_relaxed) : 0,
-    };
-    if (!fsafe_takeover_decide(event, &claims, would_wait))
+    if (!decide(words, vanished, event, why, would_wait))
         return FSAFE_STUCK;
     forget_owner(words, semaphore);
     fsafe_semaphore_taken(words, self, fsafe_semaphore_count(words, semaphore, self), event->wanted_at);
@@ -148,8 +163,7 @@ static enum fsafe_verdict judge(sem_t *semaphore, struct fsafe_thread *self, boo
     return FSAFE_TAKEN;
 }
 
-enum fsafe_verdict fsafe_semaphore_judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site,
-                                         bool would_wait)
+static struct fsafe_event event_of(sem_t *semaphore, uintptr_t site)
 {
     struct fsafe_event event = {
         .lock = "semaphore",
@@ -157,12 +171,45 @@ enum fsafe_verdict fsafe_semaphore_judge(sem_t *semaphore, struct fsafe_thread *
         .address = (uintptr_t)semaphore,
         .wanted_at = site,
     };
+    return event;
+}
+
+enum fsafe_verdict fsafe_semaphore_judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, const char *why,
+                                         bool would_wait)
+{
+    struct fsafe_event event = event_of(semaphore, site);
     struct fsafe_sigset old;
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    enum fsafe_verdict verdict = judge(semaphore, self, would_wait, &event);
+    enum fsafe_verdict verdict = judge(semaphore, self, why, would_wait, &event);
     fsafe_latch_release(&fsafe_takeover_latch, &old);
     fsafe_takeover_tell(&event);
     return verdict;
+}
+
+bool fsafe_semaphore_is_unproven(sem_t *semaphore)
+{
+    const struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
+    return fsafe_semaphore_is_lock(semaphore) && !fsafe_semaphore_is_settled(words, semaphore) &&
+           fsafe_semaphore_is_first(words, semaphore);
+}
+
+bool fsafe_semaphore_gives_up(sem_t *semaphore, uintptr_t site)
+{
+    struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
+    struct fsafe_event event = event_of(semaphore, site);
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    const struct fsafe_thread *vanished =
+        fsafe_semaphore_is_unproven(semaphore) ? find_vanished(semaphore, NULL) : NULL;
+    bool gives_up = vanished != NULL && decide(words, vanished, &event, NULL, true);
+    if (gives_up) {
+        forget_owner(words, semaphore);
+        settle(words, semaphore);
+    }
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+    if (gives_up)
+        fsafe_takeover_tell(&event);
+    return gives_up;
 }
 
 /* Under the latch, where the lock is not settled. */

@@ -3,6 +3,7 @@
 
 #include "base/maps.h"
 #include "base/options.h"
+#include "repair/children.h"
 #include "repair/takeover.h"
 #include "report/report.h"
 
@@ -36,6 +37,17 @@ static bool is_at_it_twice(const struct fsafe_ledger *ledger, enum fsafe_ledger_
     return records > 1;
 }
 
+/* Whether a vanished thread was in a wait for a condition, with this mutex. */
+static bool was_waiting_with(struct fsafe_thread *thread, uintptr_t lock)
+{
+    const struct fsafe_ledger *waits = fsafe_thread_waits(thread);
+    uintptr_t at, site;
+    for (uint32_t i = fsafe_ledger_depth(waits); i > 0; i--)
+        if (fsafe_ledger_read(waits, i, &at, &site) && at == (lock | FSAFE_INSIDE_MUTEX))
+            return true;
+    return false;
+}
+
 struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum fsafe_ledger_of of, uintptr_t lock,
                                           int owner)
 {
@@ -67,6 +79,9 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
         }
         claims.vanished_held |= stage == FSAFE_HELD;
         claims.vanished_owner_had_it |= named;
+        /* If the lock names nobody it may have been any of them. */
+        if (of == FSAFE_LOCKS && (named || owner == 0))
+            claims.was_waiting = was_waiting_with(thread, lock) && (claims.was_waiting || named || claims.vanished == NULL);
         /* A younger generation knows better, and within one the holder knows better than who waited. */
         bool holds = stage == FSAFE_HELD || named;
         if (claims.vanished == NULL || generation > best_generation ||
@@ -121,8 +136,15 @@ bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims 
         return false;
     }
     event->deed = FSAFE_TOOK_OVER;
-    event->worth_a_line = true;
+    event->worth_a_line = !claims->was_waiting || fsafe_options.verbose;
     return true;
+}
+
+const char *fsafe_takeover_reason_to_wait(bool (*may_be_interrupted)(void))
+{
+    if (!fsafe_takeover_is_alone())
+        return "another thread of the child may be meant to release it";
+    return may_be_interrupted != NULL && may_be_interrupted() ? "a signal handler may be meant to release it" : NULL;
 }
 
 void fsafe_takeover_tell(const struct fsafe_event *event)
@@ -136,6 +158,8 @@ void fsafe_takeover_tell(const struct fsafe_event *event)
             return;
     }
     fsafe_report_event(event);
+    if (event->deed == FSAFE_WOULD_HANG)
+        fsafe_children_said(true);
     if (event->deed == FSAFE_WOULD_HANG && fsafe_self != NULL)
         fsafe_self->told_of = event->address;
     if (event->deed == FSAFE_WOULD_HANG && fsafe_options.mode == FSAFE_MODE_ABORT)

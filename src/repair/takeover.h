@@ -37,6 +37,7 @@ struct fsafe_claims {
     bool living_owner_has_it;      /* and has a record of the lock */
     bool vanished_owner_had_it;    /* one of the vanished was called `owner` and has a record of the lock */
     bool own_at_it;                /* `self` has a record besides the latest, which is this call's */
+    bool was_waiting;              /* who held it was in a wait for a condition, and had it again: nothing is half done */
     bool died_with_it;             /* one of this process ended and never released it */
 };
 
@@ -73,10 +74,18 @@ bool fsafe_takeover_be_patient(struct fsafe_patience *patience, clockid_t clock,
 
 /*
  * Decides by FORKSAFE_MODE and by where the lock lies whether it may be taken, and completes the event that
- * tell prints. `would_wait`: the caller is about to wait; a mere try is not worth a line when nothing is done.
+ * tell prints. `would_wait`: the caller is about to wait; a mere try is not worth a line when nothing is done. Nor is a
+ * lock that a waiter had just got back: the gate stopped it there, with its work to come.
  * Context: child, under the latch.
  */
 bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims *claims, bool would_wait);
+
+/*
+ * Why a lock of which nothing shows so far that its taker is the one to release it may not be taken over: somebody else
+ * may be meant to. NULL: it may. `may_be_interrupted`: asked whether a signal handler could do so; NULL: none is thought
+ * of. Slow. Context: child, any thread, no latch held.
+ */
+const char *fsafe_takeover_reason_to_wait(bool (*may_be_interrupted)(void));
 
 /* Prints the event, if decide found it worth a line; in mode abort ends the process. Not under the latch. */
 void fsafe_takeover_tell(const struct fsafe_event *event);

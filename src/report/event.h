@@ -49,6 +49,7 @@ struct fsafe_event {
     bool in_use;         /* the vanished thread did not hold it but was inside of it */
     unsigned count;      /* for FSAFE_FORGOT: of how many threads */
     uintptr_t address;   /* of the lock; 0: inside libc, nobody knows where */
+    pid_t pid, tid;      /* who wants it, when it is a thread of another process; 0: the calling thread */
     uintptr_t wanted_at; /* the place that asked for it now */
     const struct fsafe_source *wanted_in; /* the same place in the interpreter's program; NULL: unknown */
     struct fsafe_holder holder;

@@ -203,7 +203,8 @@ static void find_places(struct work *work)
     mappings[FSAFE_WANTED_PLACE].address = event->wanted_at;
     mappings[FSAFE_SINCE_PLACE].address = event->holder.since;
     mappings[FSAFE_FORK_PLACE].address = event->fork.at;
-    unsigned count = fsafe_unwind_here(&work->unwind, event->wanted_at, frames, fsafe_options.frames);
+    unsigned count =
+        event->pid != 0 ? 0 : fsafe_unwind_here(&work->unwind, event->wanted_at, frames, fsafe_options.frames);
     for (unsigned i = 0; i < count; i++)
         mappings[FSAFE_WANTED_FRAMES + i].address = frames[i];
     count = fsafe_unwind_vanished(&work->unwind, event->holder.since, event->holder.stack, frames,
@@ -287,7 +288,7 @@ void fsafe_report_know_sources(const struct fsafe_report_sources *sources)
 static void find_sources(struct fsafe_event *event, struct fsafe_source *wanted_in, struct fsafe_source *held_in)
 {
     const struct fsafe_report_sources *known = atomic_load_explicit(&known_sources, memory_order_acquire);
-    if (known == NULL)
+    if (known == NULL || event->pid != 0)
         return;
     if (event->wanted_in == NULL && known->here(wanted_in))
         event->wanted_in = wanted_in;
@@ -302,7 +303,8 @@ void fsafe_report_event(const struct fsafe_event *told)
     find_sources(event, &wanted_in, &held_in);
     uint64_t times = fsafe_tally_count(event);
     /* A child that hangs is named, each. */
-    bool all = fsafe_options.verbose || fsafe_options.mode == FSAFE_MODE_ABORT || event->deed >= FSAFE_HANGS;
+    bool all = fsafe_options.verbose || fsafe_options.mode == FSAFE_MODE_ABORT ||
+               event->deed >= FSAFE_HANGS || event->deed == FSAFE_WOULD_HANG;
     if (!all && !is_power_of_ten(times))
         return;
     struct work *work = fsafe_pages_map(sizeof *work);
@@ -314,8 +316,8 @@ void fsafe_report_event(const struct fsafe_event *told)
     details->event = event;
     details->times = times;
     details->again = times > 1 && !all;
-    details->pid = fsafe_sys_getpid();
-    details->tid = fsafe_sys_gettid();
+    details->pid = event->pid != 0 ? event->pid : fsafe_sys_getpid();
+    details->tid = event->pid != 0 ? event->tid : fsafe_sys_gettid();
     clock_gettime(CLOCK_REALTIME, &details->when);
     find_places(work);
     find_thread_name(details->pid, details->tid, details->own_name);

@@ -10,12 +10,12 @@
 static struct fsafe_tally unshared;
 struct fsafe_tally *fsafe_tally = &unshared;
 
-void fsafe_tally_start(void)
+void fsafe_tally_start(pid_t pid)
 {
     struct fsafe_tally *shared = fsafe_pages_map_shared(sizeof *shared);
     if (shared != NULL)
         fsafe_tally = shared;
-    fsafe_tally->first = fsafe_sys_getpid();
+    fsafe_tally->first = pid;
 }
 
 void fsafe_tally_raise(enum fsafe_total total, uint64_t value)

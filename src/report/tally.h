@@ -30,7 +30,13 @@ struct fsafe_kind {
     _Atomic uintptr_t lock, wanted_at, since; /* of the first one */
 };
 
-enum { FSAFE_KINDS = 128, FSAFE_TOLD_MODULES = 64 };
+/* repair/children's: a child that was forked. */
+struct fsafe_forked {
+    _Atomic uint64_t who;  /* its parent and it; 0: free */
+    _Atomic uint64_t seen; /* when its parent last looked at it */
+};
+
+enum { FSAFE_KINDS = 128, FSAFE_TOLD_MODULES = 64, FSAFE_FORKED = 256 };
 
 struct fsafe_tally {
     pid_t first; /* the process that the library started in */
@@ -41,13 +47,14 @@ struct fsafe_tally {
     _Atomic uint64_t modules[FSAFE_TOLD_MODULES]; /* a hash each; 0: free */
     _Atomic uint64_t rest; /* events of kinds that found no room below */
     struct fsafe_kind kinds[FSAFE_KINDS];
+    struct fsafe_forked forked[FSAFE_FORKED];
 };
 
 /* Never NULL: until start, and where the memory cannot be had, each process counts for itself. */
 extern struct fsafe_tally *fsafe_tally;
 
-/* Context: start-up. */
-void fsafe_tally_start(void);
+/* `pid`: this process, the first of its tree. Context: start-up. */
+void fsafe_tally_start(pid_t pid);
 
 /* Adds to a total. */
 static inline void fsafe_tally_add(enum fsafe_total total, uint64_t more)

@@ -52,16 +52,14 @@ static _Atomic uint32_t expired = UINT32_MAX;
 _Static_assert((uint32_t)SHARERS * USER <= USERS, "the users have room in the word");
 _Static_assert(FSAFE_REGIONS <= 64, "a region fits into its bits");
 
-/*
- * Drops the calls made from frames that are no more: below the caller's own. (One under way on another stack, which a
- * signal handler or a coroutine of this thread interrupts, may look so. It is not waited for then.)
- */
+/* Drops the calls made from frames that are no more. One under way on another stack, which a signal handler or a
+ * coroutine of this thread interrupts, stays. */
 static void drop_left(struct fsafe_ledger *locks, uintptr_t entering)
 {
     for (uint32_t i = fsafe_ledger_depth(locks); i > 0; i--) {
         uintptr_t lock, site;
         if (fsafe_ledger_read(locks, i, &lock, &site) && fsafe_gate_is_region(lock) && FSAFE_REGION_MARK != 0 &&
-            lock >> 8 <= entering >> 8)
+            fsafe_thread_is_left(fsafe_gate_frame(lock), site, fsafe_gate_frame(entering)))
             fsafe_ledger_drop(locks, lock);
     }
 }
@@ -249,7 +247,7 @@ static uint32_t entered(uint32_t seen, bool firm, uint64_t now)
     return seen == 0 && now >= atomic_load(&open_until_ns) ? CLOSED + USER : 0;
 }
 
-bool fsafe_gate_close(struct fsafe_thread *self, bool firm, bool *others)
+bool fsafe_gate_close(struct fsafe_thread *self, bool firm)
 {
     struct fsafe_sigset old;
     fsafe_sys_block_signals(&old);
@@ -269,8 +267,7 @@ bool fsafe_gate_close(struct fsafe_thread *self, bool firm, bool *others)
     self->gate_firm = firm;
     self->gate_user = !firm;
     atomic_store(&self->forking, FSAFE_FORKING_NOW);
-    *others = has_others(self);
-    if (*others)
+    if (has_others(self))
         barrier_everywhere(); /* from here on a thread is seen inside, or sees the gate */
     return true;
 }

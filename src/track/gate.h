@@ -77,6 +77,12 @@ static inline uintptr_t fsafe_gate_record(enum fsafe_region region, uintptr_t fr
     return FSAFE_REGION_MARK | FSAFE_REGION_FRAME(frame) | (uintptr_t)region << 2; /* the stage bits stay clear */
 }
 
+/* What is left of the frame, to the width of a stack's alignment. */
+static inline uintptr_t fsafe_gate_frame(uintptr_t lock)
+{
+    return (lock & (FSAFE_REGION_MARK - 1)) >> 8 << 4;
+}
+
 /* Every case but the common one, in which the thread is in nothing yet and the gate is open. */
 void fsafe_gate_enter_slowly(uintptr_t record, uintptr_t site);
 void fsafe_gate_leave_slowly(uintptr_t record);
@@ -124,12 +130,12 @@ void fsafe_gate_start(void);
 
 /*
  * Closes the gate, or joins those who have just closed it, with all signals blocked from then on. Every other thread is
- * either seen inside or stopped then; *others: whether there are any. False: another fork has it closed for too long
+ * either seen inside or stopped then. False: another fork has it closed for too long
  * already, or those it stopped have to pass first; await_turn, then ask again. The closing is revocable, so that nobody
  * is stopped for long, but not for `firm`: that is for who has been overruled, or has waited in vain.
  * Context: `self`, forking, which has not closed it.
  */
-bool fsafe_gate_close(struct fsafe_thread *self, bool firm, bool *others);
+bool fsafe_gate_close(struct fsafe_thread *self, bool firm);
 
 /* Sleeps until it is worth asking again. Returns false at until_ns. Context: as above. */
 bool fsafe_gate_await_turn(uint64_t until_ns);

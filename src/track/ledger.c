@@ -242,9 +242,13 @@ void fsafe_ledger_mark_outlasted(struct fsafe_ledger *ledger)
     for (uint32_t i = fsafe_ledger_depth(ledger); records != NULL && i > 0; i--) {
         if (i >= records->capacity)
             continue;
-        /* The thread may be on to another lock by now: then the word has changed, or changes after this. */
+        /*
+         * The thread may be on to another lock by now: then the word has changed, or changes after this. A slot that is
+         * reserved stays empty: a mark would stay behind when it is given back, and hide the next one on his way in.
+         */
         uintptr_t word = atomic_load_explicit(&records->record[i].lock, memory_order_relaxed);
-        atomic_compare_exchange_strong(&records->record[i].lock, &word, word | FSAFE_OUTLASTED);
+        if (word != 0)
+            atomic_compare_exchange_strong(&records->record[i].lock, &word, word | FSAFE_OUTLASTED);
     }
 }
 

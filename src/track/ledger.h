@@ -115,8 +115,8 @@ void fsafe_ledger_remove(struct fsafe_ledger *ledger, uint32_t index);
 uint32_t fsafe_ledger_find(const struct fsafe_ledger *ledger, uintptr_t lock);
 
 /*
- * Marks the records there are: a fork waited for them in vain. The mark goes with the record. Context: a forking
- * thread.
+ * Marks the records there are, not the slots that are reserved: a fork waited for them in vain. The mark goes with the
+ * record. Context: a forking thread.
  */
 void fsafe_ledger_mark_outlasted(struct fsafe_ledger *ledger);
 

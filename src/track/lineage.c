@@ -31,9 +31,9 @@ static struct {
     struct fsafe_fork fork;
 } forks[KEEP_FORKS] FSAFE_FORK_STATE;
 
-void fsafe_lineage_start(void)
+void fsafe_lineage_start(pid_t self)
 {
-    pid = fsafe_sys_getpid();
+    pid = self;
     bool emulated;
     _Atomic uint32_t *wiped = fsafe_pages_map_wiped(&emulated);
     if (emulated)

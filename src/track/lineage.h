@@ -32,8 +32,8 @@ static inline bool fsafe_lineage_is_child(void)
  */
 pid_t fsafe_lineage_pid(void);
 
-/* Maps the page that only an unnoticed fork empties. Context: start-up. */
-void fsafe_lineage_start(void);
+/* Maps the page that only an unnoticed fork empties. `self`: this process. Context: start-up. */
+void fsafe_lineage_start(pid_t self);
 
 /*
  * Points to FSAFE_ADOPTED, in a page that a fork wipes; where the kernel cannot wipe pages in one that it does not. Or

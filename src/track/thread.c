@@ -31,6 +31,7 @@ __thread struct fsafe_thread *fsafe_self __attribute__((tls_model("initial-exec"
 
 /* Slab k has FIRST_SLAB << k slots; 18 of them are as many threads as a machine can have. */
 enum { FIRST_SLAB = 16, SLABS = 18 };
+static struct fsafe_thread first_slab[FIRST_SLAB]; /* without a system call: most programs need no other */
 static struct fsafe_thread *_Atomic slabs[SLABS];
 static _Atomic uint32_t slab_count;
 static _Atomic uint32_t hint; /* where the last slot became free */
@@ -281,7 +282,7 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     self->ended = false;
     self->fork_number = 0;
     self->fork_site = self->fork_frame = 0;
-    self->has_turn = self->gate_user = self->gate_firm = self->signals_blocked = false;
+    self->has_turn = self->gate_user = self->gate_firm = self->signals_blocked = self->holds_loader = false;
     self->forks = 0;
     self->gate_closed_by = 0;
     atomic_store_explicit(&self->forking, 0, memory_order_relaxed);
@@ -301,6 +302,25 @@ struct fsafe_holder fsafe_thread_as_holder(const struct fsafe_thread *thread, ui
     return holder;
 }
 
+/* No handler that locks comes in between: it would join a second slot. */
+static void join(int owner, pid_t tid)
+{
+    struct fsafe_thread *self = fsafe_self == NULL ? claim_any() : NULL;
+    if (self == NULL)
+        return;
+    fill_in(self, owner, tid);
+    fsafe_self = self;
+    int saved = errno;
+    pthread_setspecific(leave_key, self);
+    errno = saved;
+}
+
+void fsafe_thread_join_first(void)
+{
+    int owner = calls.probe_owner();
+    join(owner, owner == fsafe_lineage_pid() ? owner : fsafe_sys_gettid());
+}
+
 struct fsafe_thread *fsafe_thread_join(void)
 {
     if (fsafe_self != NULL || left || !atomic_load_explicit(&started, memory_order_acquire))
@@ -317,16 +337,8 @@ struct fsafe_thread *fsafe_thread_join(void)
         tid = owner;
     }
     struct fsafe_sigset old;
-    /* A handler that locks in the middle would join a second slot. */
     fsafe_sys_block_signals(&old);
-    struct fsafe_thread *self = fsafe_self == NULL ? claim_any() : NULL;
-    if (self != NULL) {
-        fill_in(self, owner, tid);
-        fsafe_self = self;
-        int saved = errno;
-        pthread_setspecific(leave_key, self);
-        errno = saved;
-    }
+    join(owner, tid);
     fsafe_sys_restore_signals(&old);
     return fsafe_self;
 }
@@ -358,7 +370,9 @@ static void leave(void *slot)
 bool fsafe_thread_start(const struct fsafe_thread_calls *of_rooms)
 {
     calls = *of_rooms;
-    if (!add_slab(0) || pthread_key_create(&leave_key, leave) != 0)
+    atomic_store_explicit(&slabs[0], first_slab, memory_order_release);
+    atomic_store_explicit(&slab_count, 1, memory_order_release);
+    if (pthread_key_create(&leave_key, leave) != 0)
         return false;
     atomic_store_explicit(&started, true, memory_order_release);
     return true;
@@ -380,14 +394,24 @@ static bool is_on_signal_stack(void)
     return FSAFE_SYS(SYS_sigaltstack, 0, &stack, 0, 0, 0, 0) == 0 && (stack.ss_flags & SS_ONSTACK) != 0;
 }
 
+static bool is_overwritten(uintptr_t frame, uintptr_t returns)
+{
+    uintptr_t beside;
+    return !fsafe_sys_peek(frame + sizeof beside, &beside, sizeof beside) || beside != returns;
+}
+
 /* Whether the function that waited has been left: it lies below `frame` on the same stack, or was overwritten. */
 static bool is_left(const struct fsafe_wait *wait, uintptr_t frame)
 {
-    uintptr_t beside;
-    if (wait->returns != 0 &&
-        (!fsafe_sys_peek(wait->frame + sizeof beside, &beside, sizeof beside) || beside != wait->returns))
-        return true;
-    return wait->frame <= frame && !is_on_signal_stack();
+    return (wait->returns != 0 && is_overwritten(wait->frame, wait->returns)) ||
+           (wait->frame <= frame && !is_on_signal_stack());
+}
+
+bool fsafe_thread_is_left(uintptr_t frame, uintptr_t returns, uintptr_t current)
+{
+    enum { ONE_STACK = 64 << 10 }; /* hardly a stack is smaller */
+    return frame <= current && (current - frame < ONE_STACK || returns == 0 || is_overwritten(frame, returns)) &&
+           !is_on_signal_stack();
 }
 
 void fsafe_thread_forget_left(struct fsafe_thread *self, uintptr_t frame)

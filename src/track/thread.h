@@ -45,6 +45,7 @@ struct fsafe_sleeping {
     _Atomic uintptr_t mutex;  /* a condition variable's, which its waiter has left; 0: none */
     _Atomic uint32_t bytes;   /* how long the object is */
     _Atomic uint64_t since_ns, until_ns; /* its beginning, and the end of its present slice; 0: it has no end */
+    _Atomic bool may_be_given; /* it is for a lock that the waiter gets once nobody else can end the wait */
     _Atomic bool said;        /* the user was told that it cannot end */
     bool has_line;            /* and not only once before, of the same place */
     const char *lock, *kind;
@@ -113,7 +114,7 @@ struct fsafe_thread {
     bool has_turn, gate_user, gate_firm; /* the gate's own: what this thread has done to it */
     bool signals_blocked;                /* since it has closed the gate; fork_signals is the mask to go back to */
     struct fsafe_sigset fork_signals;
-    uint32_t loading_held_by;        /* which of them holds the loader's lock (fork/loading); 0: none */
+    bool holds_loader;                   /* its lock, for a fork: see fork/loading */
     uint8_t python_outlasted; /* how often in a row the drain for Python's locks waited for it in vain */
     struct fsafe_stdio_holds *fork_files; /* see repair/stdio.h; NULL: none */
 
@@ -185,6 +186,12 @@ bool fsafe_thread_start(const struct fsafe_thread_calls *calls);
 struct fsafe_thread *fsafe_thread_join(void);
 
 /*
+ * The same for the thread that starts us, in fewer system calls. Context: start-up: no handler of the program's can run
+ * yet.
+ */
+void fsafe_thread_join_first(void);
+
+/*
  * Moves the forking thread, if it ever joined, into the next generation, which begins. `by_libc`: libc made the fork,
  * so it knows the thread's new id. Context: child, alone.
  */
@@ -229,6 +236,13 @@ static inline void fsafe_thread_end_wait(struct fsafe_thread *self, uint32_t beg
  * `frame`, the caller's. A wait that a signal handler interrupts stays. Context: the thread.
  */
 void fsafe_thread_forget_left(struct fsafe_thread *self, uintptr_t frame);
+
+/*
+ * Whether a function that had that frame has been left, as far as can be told from a later one, `current`: it lies below,
+ * and on the same stack. Far below may be another stack, a coroutine's: there it has been left if the place that it
+ * returns to, beside it, was overwritten; 0: not known. Context: the thread.
+ */
+bool fsafe_thread_is_left(uintptr_t frame, uintptr_t returns, uintptr_t current);
 
 /* Whether a slot is kept for a thread that ended with locks in its hands, here or before a fork. Context: any. */
 bool fsafe_thread_any_ended(void);

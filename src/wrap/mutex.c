@@ -104,12 +104,12 @@ static int wait_for(pthread_mutex_t *mutex, struct fsafe_thread *self, const str
 }
 
 /* A wait without a limit: in a child, see repair/hopeless.h. */
-static int wait_in_slices(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
+static int wait_in_slices(pthread_mutex_t *mutex, struct fsafe_thread *self, const char *kind, uintptr_t site,
                           const struct attempt *attempt)
 {
 #ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
     struct fsafe_slices slices;
-    const struct fsafe_untimed_wait wait = {.lock = "mutex", .kind = "private", .object = (uintptr_t)mutex,
+    const struct fsafe_untimed_wait wait = {.lock = "mutex", .kind = kind, .object = (uintptr_t)mutex,
                                             .bytes = sizeof *mutex, .site = site};
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
         const struct attempt slice = {.how = CLOCKLOCK, .clock = CLOCK_MONOTONIC, .until = &slices.until};
@@ -124,8 +124,20 @@ static int wait_in_slices(pthread_mutex_t *mutex, struct fsafe_thread *self, uin
         return result;
     }
 #endif
-    (void)site;
+    (void)site, (void)kind;
     return wait_for(mutex, self, attempt);
+}
+
+/* One that is meant for several processes: nobody's to take, but a child may wait for it as long as for any other. */
+static FSAFE_COLD int ask_for_foreign(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
+                                      const struct attempt *attempt)
+{
+    static const struct attempt try = {.how = TRYLOCK};
+    fsafe_fork_notice();
+    if (attempt->how != LOCK || !fsafe_lineage_is_child())
+        return ask_libc(mutex, attempt);
+    int result = ask_libc(mutex, &try);
+    return result != EBUSY ? result : wait_in_slices(mutex, self, "process-shared", site, attempt);
 }
 
 /* The record is made; the mutex was not free, or not one to lock in place. */
@@ -136,7 +148,7 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
     fsafe_fork_notice();
     if (!fsafe_lineage_is_child() || !settled_in_child(mutex, self, site, attempt, &result)) {
         uint32_t wait = fsafe_thread_begin_wait(self, FSAFE_LOCKS, (uintptr_t)mutex);
-        result = attempt->how == LOCK ? wait_in_slices(mutex, self, site, attempt) : wait_for(mutex, self, attempt);
+        result = attempt->how == LOCK ? wait_in_slices(mutex, self, "private", site, attempt) : wait_for(mutex, self, attempt);
         fsafe_thread_end_wait(self, wait);
         fsafe_mutex_end_wait(mutex, self);
     }
@@ -160,8 +172,10 @@ static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t s
 {
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
     bool in_place = fsafe_layout_in_place(mutex);
-    if (self == NULL || (!in_place && fsafe_layout_mutex_kind(mutex) == FSAFE_MUTEX_FOREIGN))
+    if (self == NULL)
         return ask_libc(mutex, attempt);
+    if (!in_place && fsafe_layout_mutex_kind(mutex) == FSAFE_MUTEX_FOREIGN)
+        return ask_for_foreign(mutex, self, site, attempt);
     int owner = fsafe_thread_owner(self);
     /* In a child the owner that the bytes name may be a vanished thread, whose id this one has got. */
     if (in_place && (!fsafe_lineage_is_child() || fsafe_ledger_find(fsafe_thread_locks(self), (uintptr_t)mutex) != 0) &&

@@ -23,6 +23,8 @@
 #include <semaphore.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <syslog.h>
 #ifdef HAVE_THREADS_H
 #include <threads.h>

@@ -14,6 +14,7 @@
 #include "base/sys.h"
 #include "fork/coordinator.h"
 #include "fork/handlers.h"
+#include "repair/children.h"
 #include "repair/futex.h"
 #include "report/report.h"
 #include "wrap/next.h"
@@ -33,6 +34,7 @@ FSAFE_EXPORT pid_t fork(void)
     uintptr_t before = fsafe_fork_announce(FSAFE_CALLER());
     pid_t pid = FSAFE_NEXT(fork)();
     fsafe_fork_announce(before);
+    fsafe_children_forked(pid);
     return pid;
 }
 
@@ -56,6 +58,7 @@ FSAFE_EXPORT int forkpty(int *master, char *name, const struct termios *terminal
     uintptr_t before = fsafe_fork_announce(FSAFE_CALLER());
     int result = FSAFE_NEXT(forkpty)(master, name, terminal, size);
     fsafe_fork_announce(before);
+    fsafe_children_forked(result);
     if (result == 0)
         fsafe_report_know_stderr(); /* the terminal, by libc's own dup2 */
     return result;
@@ -75,6 +78,7 @@ FSAFE_EXPORT pid_t _Fork(void)
         fsafe_fork_in_child(true);
     else
         fsafe_fork_end(&fork);
+    fsafe_children_forked(pid);
     return pid;
 }
 #endif
@@ -131,6 +135,7 @@ FSAFE_EXPORT int clone(int (*function)(void *), void *stack, int flags, void *ar
     fsafe_fork_begin(&fork, FSAFE_CALLER(), drains((unsigned long)flags));
     int pid = FSAFE_NEXT(clone)(begin_child, stack, flags, &beginning, parent_tid, tls, child_tid);
     fsafe_fork_end(&fork);
+    fsafe_children_forked(pid);
     return pid;
 }
 
@@ -185,6 +190,7 @@ static long fork_by_syscall(long number, long a, long b, long c, long d, long e)
         fsafe_fork_in_child(false);
     else
         fsafe_fork_end(&fork);
+    fsafe_children_forked((pid_t)answer);
     return answer;
 }
 

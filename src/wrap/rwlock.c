@@ -85,10 +85,24 @@ static __attribute__((noinline)) int acquire_recorded(pthread_rwlock_t *rwlock, 
     return result;
 }
 
+/* One that is meant for several processes: nobody's to take, but a child may wait for it as long as for any other. */
+static FSAFE_COLD int ask_for_foreign(pthread_rwlock_t *rwlock, struct fsafe_thread *self, uintptr_t site,
+                                      const struct attempt *attempt)
+{
+    const struct attempt try = {.how = TRYLOCK, .stage = attempt->stage};
+    fsafe_fork_notice();
+    if (attempt->how != LOCK || !fsafe_lineage_is_child())
+        return ask_libc(rwlock, attempt);
+    int result = ask_libc(rwlock, &try);
+    return result != EBUSY ? result : fsafe_slices_rwlock_lock(rwlock, attempt->stage == FSAFE_WRITING, self, site);
+}
+
 static FSAFE_COLD int acquire_slowly(pthread_rwlock_t *rwlock, uintptr_t site, const struct attempt *attempt)
 {
     struct fsafe_thread *self = fsafe_thread_join();
-    if (self == NULL || !fsafe_layout_rwlock_is_private(rwlock) ||
+    if (self != NULL && !fsafe_layout_rwlock_is_private(rwlock))
+        return ask_for_foreign(rwlock, self, site, attempt);
+    if (self == NULL ||
         !fsafe_ledger_push_full(fsafe_thread_locks(self), (uintptr_t)rwlock | attempt->stage, site,
                                 fsafe_mutex_is_stale, self))
         return ask_libc(rwlock, attempt);

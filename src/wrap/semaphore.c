@@ -68,6 +68,14 @@ static inline bool take_in_place(sem_t *semaphore, struct fsafe_sem_words *words
     return taken;
 }
 
+/* What speaks against taking over an orphan. */
+static const char *reason_to_wait(sem_t *semaphore)
+{
+    return fsafe_semaphore_is_unproven(semaphore) && fsafe_layout_sem_value(semaphore) == 0
+               ? fsafe_takeover_reason_to_wait(fsafe_python_interruptions())
+               : NULL;
+}
+
 /* There is no token, or the lock is not plain: new, not settled in this child, or none. */
 static FSAFE_COLD int take_slowly(sem_t *semaphore, uintptr_t caller, const struct attempt *attempt)
 {
@@ -78,7 +86,7 @@ static FSAFE_COLD int take_slowly(sem_t *semaphore, uintptr_t caller, const stru
     uintptr_t site = fsafe_python_site(caller);
     fsafe_fork_notice();
     if (!fsafe_semaphore_is_settled(words, semaphore) &&
-        fsafe_semaphore_judge(semaphore, self, site, attempt->how != TRYWAIT) == FSAFE_TAKEN)
+        fsafe_semaphore_judge(semaphore, self, site, reason_to_wait(semaphore), attempt->how != TRYWAIT) == FSAFE_TAKEN)
         return 0;
     if (take_in_place(semaphore, words, self, fsafe_semaphore_count(words, semaphore, self), site))
         return 0;

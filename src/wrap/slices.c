@@ -4,8 +4,11 @@
 #include "base/sys.h"
 #include "libc/fresh.h"
 #include "libc/layout.h"
+#include "python/orphans.h"
 #include "repair/hopeless.h"
+#include "repair/semaphore.h"
 #include "repair/takeover.h"
+#include "track/gate.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
 
@@ -33,12 +36,35 @@ static int sleep_alone(sem_t *semaphore, const struct timespec *until)
     return 0;
 }
 
+/* Slow for another object than last time. */
+static bool is_known_shared(uintptr_t object)
+{
+    static _Atomic uintptr_t last;
+    if (atomic_load_explicit(&last, memory_order_relaxed) == object)
+        return true;
+    if (!fsafe_takeover_is_shared(object))
+        return false;
+    atomic_store_explicit(&last, object, memory_order_relaxed);
+    return true;
+}
+
+/* A lock that a vanished thread took and that nobody else released by now. */
+static bool post_instead(uintptr_t object, uintptr_t site, bool by_handler)
+{
+    bool (*ask)(void) = fsafe_python_interruptions();
+    return !(by_handler && (ask == NULL || ask())) && fsafe_semaphore_gives_up((sem_t *)object, site) &&
+           FSAFE_NEXT(sem_post)((sem_t *)object) == 0;
+}
+
 int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site)
 {
     struct fsafe_slices slices;
-    const struct fsafe_untimed_wait wait = {.lock = "semaphore", .kind = "private", .object = (uintptr_t)semaphore,
-                                    .bytes = sizeof *semaphore, .site = site};
-    if (FSAFE_LIKELY(!fsafe_lineage_is_child()) || fsafe_layout_sem_is_shared(semaphore))
+    bool shared = fsafe_layout_sem_is_shared(semaphore);
+    const struct fsafe_untimed_wait wait = {.lock = "semaphore", .kind = shared ? "process-shared" : "private",
+                                    .object = (uintptr_t)semaphore, .bytes = sizeof *semaphore, .site = site,
+                                    .give = fsafe_semaphore_is_unproven(semaphore) ? post_instead : NULL};
+    /* One that is meant for several processes may yet lie where no other reaches. */
+    if (FSAFE_LIKELY(!fsafe_lineage_is_child()) || (shared && is_known_shared((uintptr_t)semaphore)))
         return FSAFE_NEXT(sem_wait)(semaphore);
     pthread_testcancel(); /* the real wait acts upon a cancellation even when there is a token */
     if (fsafe_layout_sem_word(semaphore) != NULL && fsafe_layout_sem_try(semaphore))
@@ -46,7 +72,7 @@ int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t
     if (!fsafe_hopeless_begin(&slices, self, &wait))
         return FSAFE_NEXT(sem_wait)(semaphore);
     int result, saved = errno;
-    bool exactly = fsafe_layout_sem_word(semaphore) != NULL && fsafe_hopeless_may_restart_exactly(self);
+    bool exactly = !shared && fsafe_layout_sem_word(semaphore) != NULL && fsafe_hopeless_may_restart_exactly(self);
     bool more = true;
     while (more) {
         result = exactly ? sleep_alone(semaphore, &slices.until)
@@ -115,8 +141,11 @@ int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, stru
             if (!more || result != ETIMEDOUT)
                 break;
             struct timespec ended = slices.until;
+            fsafe_gate_resume(self, (uintptr_t)mutex); /* between two slices it has the mutex */
             more = fsafe_hopeless_goes_on(&slices);
-            if (fsafe_hopeless_was_woken(&slices, &ended)) {
+            bool was_woken = fsafe_hopeless_was_woken(&slices, &ended);
+            fsafe_gate_suspend(self, (uintptr_t)mutex);
+            if (was_woken) {
                 result = 0;
                 break;
             }

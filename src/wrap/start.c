@@ -165,6 +165,7 @@ static void start(char *const *environment)
         fsafe_report_note(watcher);
         return;
     }
+    pid_t pid = fsafe_sys_getpid();
     uintptr_t from, to;
     fsafe_symbol_library("malloc", &from, &to);
     fsafe_handlers_know_allocator(from, to);
@@ -191,7 +192,8 @@ static void start(char *const *environment)
         .sem_destroy = FSAFE_NEXT(sem_destroy),
         .sem_trywait = FSAFE_NEXT(sem_trywait),
         .sem_post = FSAFE_NEXT(sem_post),
-    });
+    }, pid);
+    (void)FSAFE_NEXT(sem_wait); /* whose fast path, the only one that the test does not use, asks whether it is bound */
     fsafe_layout_stream_self_test(FSAFE_NEXT(flockfile), FSAFE_NEXT(funlockfile));
 #ifdef FSAFE_LIBC_GLIBC
     /* Now, not before the second thread, which may be made inside of dlopen. */
@@ -205,8 +207,8 @@ static void start(char *const *environment)
 #endif
     atomic_store_explicit(&has_to_learn, true, memory_order_relaxed);
     fsafe_spin_start(FSAFE_NEXT(pthread_spin_trylock));
-    fsafe_tally_start();
-    fsafe_lineage_start();
+    fsafe_tally_start(pid);
+    fsafe_lineage_start(pid);
     fsafe_gate_start();
     fsafe_rescue_start();
     const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave, .is_stale = is_stale,
@@ -215,7 +217,7 @@ static void start(char *const *environment)
         fsafe_report_note("cannot start (no memory or no thread key left): this program runs unprotected");
         return;
     }
-    fsafe_thread_join();
+    fsafe_thread_join_first();
     const struct part parts[] = {{"mutexes", fsafe_layout.mutex_bytes},
                                  {"rwlocks", fsafe_layout.rwlock_bytes},
                                  {"semaphores", fsafe_layout.sem_bytes},

@@ -24,10 +24,6 @@ def trap(function):
     return function
 
 
-def only_if(condition):
-    return trap if condition else lambda function: function
-
-
 def thread(function, *arguments):
     started = threading.Thread(target=function, args=arguments, daemon=True)
     started.start()
@@ -190,12 +186,36 @@ def a_sign_of_a_vanished_thread_given_by_a_handler():
     return check(child(body), "True")
 
 
-@only_if(sys.version_info >= (3, 13))
+@trap
 def a_sign_of_a_waiting_thread_given_by_a_thread_of_the_child():
     sign, taken = threading.Lock(), threading.Event()
     thread(lambda: (sign.acquire(), taken.set(), threading.Event().wait()))
     taken.wait()
     return check(child(lambda: waits_until(sign.release, sign.acquire)), "True")
+
+
+@trap
+def a_sign_of_a_waiting_thread_given_by_a_handler():
+    sign, taken = threading.Lock(), threading.Event()
+    thread(lambda: (sign.acquire(), taken.set(), threading.Event().wait()))
+    taken.wait()
+
+    def body():
+        came = []
+        on_alarm(lambda: (came.append(True), sign.release()), LATER)
+        sign.acquire()
+        return bool(came)
+
+    return check(child(body), "True")
+
+
+@trap
+def the_forkers_gate_opened_by_a_thread_of_the_child():
+    gate, results = threading.Lock(), []
+    gate.acquire()
+    other = thread(lambda: results.append(child(lambda: waits_until(gate.release, gate.acquire))))
+    other.join(LONG)
+    return check(results, ["True"])
 
 
 @trap

@@ -2,6 +2,8 @@
 #include "scenario.h"
 
 #include <dlfcn.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <sched.h>
 
 /* What pthread_atfork calls and what an unloaded object calls; OBJECT stands for one. */
@@ -105,6 +107,52 @@ static void goes(const struct scn_case *self)
                 unload();
         }
         SCN_CHECK(calls_of_going == 0);
+        scn_ring(leave);
+        scn_join(sleeper);
+        scn_fine();
+    }
+    scn_reap(server);
+}
+
+/* --- Handlers that leave their fork by longjmp ------------------------------------------------------------------ */
+
+static sigjmp_buf out_of_fork;
+static int jumps_left;
+
+static void jump_out(void)
+{
+    if (jumps_left-- > 0)
+        siglongjmp(out_of_fork, 1);
+}
+
+static void fork_and_reap(void)
+{
+    const pid_t child = scn_fork();
+    if (child == 0)
+        scn_fine();
+    scn_reap(child);
+}
+
+/* A fork that was left is over: whoever unloads the handler's object need not wait for it. */
+static void left(const struct scn_case *self)
+{
+    (void)self;
+    const pid_t server = scn_fork();
+    if (server == 0) {
+        int leave = scn_bell();
+        const pthread_t sleeper = scn_start(sleeping_body, &leave);
+        SCN_IS(__register_atfork(jump_out, NULL, NULL, &going), 0);
+        SCN_IS(__register_atfork(NULL, count_staying, count_staying, &staying), 0);
+        for (int i = 0; i < 20; i++) { /* more than any thread has forks within forks */
+            jumps_left = 1;
+            if (sigsetjmp(out_of_fork, 1) == 0)
+                fork_and_reap();
+        }
+        fork_and_reap();
+        SCN_CHECK(calls_of_staying == 1);
+        have_unloaded();
+        fork_and_reap();
+        SCN_CHECK(calls_of_staying == 2);
         scn_ring(leave);
         scn_join(sleeper);
         scn_fine();
@@ -356,6 +404,8 @@ void scn_cases(void)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = comes_in_handler, .number = i},
                 "comes-in-%s", phases[i]);
     }
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_DRAIN_MS=60000", .run = left},
+            "left-by-longjmp");
     scn_add((struct scn_case){.bare = "dies SIGABRT|dies SIGSEGV|wrong|hangs", .says = SCN_SILENT, .run = come_and_go},
             "come-and-go");
     scn_add((struct scn_case){.bare = "hangs", .says = "once:took over mutex", .run = module_locks}, "module-locks");

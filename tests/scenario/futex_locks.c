@@ -2,6 +2,7 @@
  * Locks that a program makes of a futex by itself, waiting by syscall(SYS_futex): GLib's GMutex, and the algorithm and
  * the very call of std::sync::Mutex in Rust's standard library. And waits that look like theirs and are none.
  */
+#include "bare_futex.h"
 #include "scenario.h"
 
 #include <dlfcn.h>
@@ -328,32 +329,6 @@ static void until_signal(const struct scn_case *self)
 }
 
 /* --- Waits of which nothing is seen ----------------------------------------------------------------------------------- */
-
-#if defined(__x86_64__) && defined(__LP64__)
-static long bare_futex(uint32_t *word, int operation, uint32_t value)
-{
-    register const struct timespec *limit __asm__("r10") = NULL;
-    long answer;
-    __asm__ volatile("syscall"
-                     : "=a"(answer)
-                     : "a"(SYS_futex), "D"(word), "S"(operation), "d"(value), "r"(limit)
-                     : "rcx", "r11", "memory");
-    return answer;
-}
-#define HAVE_BARE_FUTEX 1
-#elif defined(__aarch64__)
-static long bare_futex(uint32_t *word, int operation, uint32_t value)
-{
-    register long number __asm__("x8") = SYS_futex;
-    register long first __asm__("x0") = (long)word;
-    register long second __asm__("x1") = operation;
-    register long third __asm__("x2") = value;
-    register long fourth __asm__("x3") = 0;
-    __asm__ volatile("svc 0" : "+r"(first) : "r"(number), "r"(second), "r"(third), "r"(fourth) : "memory");
-    return first;
-}
-#define HAVE_BARE_FUTEX 1
-#endif
 
 #ifdef HAVE_BARE_FUTEX
 static void *stay_here(void *bell)

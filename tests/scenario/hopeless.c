@@ -29,11 +29,44 @@ static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
 static pthread_barrier_t barrier;
 static mtx_t c11_mutex;
 static cnd_t c11_condvar;
+/* Made for several processes, in memory of one. */
+static sem_t shared_event;
+static pthread_mutex_t shared_mutex;
+static pthread_cond_t shared_condvar;
+static pthread_rwlock_t shared_rwlock;
+static pthread_barrier_t shared_barrier;
 static uint32_t word;
 static atomic_int tids[2]; /* who is about to sleep */
 
+static void init_shared_mutex(pthread_mutex_t *made)
+{
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_mutex_init(made, &attributes);
+}
+
+static void init_shared_rwlock(pthread_rwlock_t *made)
+{
+    pthread_rwlockattr_t attributes;
+    pthread_rwlockattr_init(&attributes);
+    pthread_rwlockattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_rwlock_init(made, &attributes);
+}
+
 static void begin(void)
 {
+    pthread_condattr_t of_condvar;
+    pthread_barrierattr_t of_barrier;
+    sem_init(&shared_event, 1, 0);
+    init_shared_mutex(&shared_mutex);
+    init_shared_rwlock(&shared_rwlock);
+    pthread_condattr_init(&of_condvar);
+    pthread_condattr_setpshared(&of_condvar, PTHREAD_PROCESS_SHARED);
+    pthread_cond_init(&shared_condvar, &of_condvar);
+    pthread_barrierattr_init(&of_barrier);
+    pthread_barrierattr_setpshared(&of_barrier, PTHREAD_PROCESS_SHARED);
+    pthread_barrier_init(&shared_barrier, &of_barrier, 3);
     sem_init(&event, 0, 0);
     pthread_barrier_init(&barrier, NULL, 3);
     mtx_init(&c11_mutex, mtx_plain);
@@ -48,6 +81,16 @@ static void wait_condvar(void) { pthread_mutex_lock(&mutex), pthread_cond_wait(&
 static void wait_reader(void) { pthread_rwlock_rdlock(&rwlock), pthread_rwlock_wrlock(&rwlock); }
 static void wait_barrier(void) { pthread_barrier_wait(&barrier); }
 static void wait_futex(void) { syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0); }
+static void wait_futex_bits(void) { syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, 0, NULL, NULL, 6); }
+static void wait_shared_semaphore(void) { sem_wait(&shared_event); }
+static void wait_shared_mutex(void) { pthread_mutex_lock(&shared_mutex), pthread_mutex_lock(&shared_mutex); }
+static void wait_shared_condvar(void)
+{
+    pthread_mutex_lock(&shared_mutex);
+    pthread_cond_wait(&shared_condvar, &shared_mutex);
+}
+static void wait_shared_rwlock(void) { pthread_rwlock_rdlock(&shared_rwlock), pthread_rwlock_wrlock(&shared_rwlock); }
+static void wait_shared_barrier(void) { pthread_barrier_wait(&shared_barrier); }
 static void wait_c11(void) { mtx_lock(&c11_mutex), cnd_wait(&c11_condvar, &c11_mutex); }
 static void wait_c11_mutex(void) { mtx_lock(&c11_mutex), mtx_lock(&c11_mutex); }
 
@@ -88,6 +131,12 @@ static const struct kind kinds[] = {
     {"rwlock", "rwlock", wait_reader, false},
     {"barrier", "barrier", wait_barrier, false},
     {"futex", "futex", wait_futex, false},
+    {"futex-bits", "futex", wait_futex_bits, false},
+    {"shared-semaphore", "semaphore", wait_shared_semaphore, false},
+    {"shared-mutex", "mutex", wait_shared_mutex, false},
+    {"shared-condvar", "condition variable", wait_shared_condvar, false},
+    {"shared-rwlock", "rwlock", wait_shared_rwlock, false},
+    {"shared-barrier", "barrier", wait_shared_barrier, false},
     {"join", "semaphore|thread", wait_join, true},
     {"c11-condvar", "condition variable", wait_c11, false},
     {"c11-mutex", "mutex", wait_c11_mutex, false},
@@ -376,15 +425,23 @@ static void *poll_late(void *unused)
     return unused;
 }
 
-enum helper { BY_PARENT, BY_PARENTS_FUTEX, BY_PIPE, BY_THREAD, BY_CONDVAR, BY_SIGWAIT, BY_POLL };
+enum helper {
+    BY_PARENT, BY_PARENTS_FUTEX, BY_PARENTS_MUTEX, BY_PARENTS_RWLOCK, BY_PIPE, BY_THREAD, BY_CONDVAR, BY_SIGWAIT, BY_POLL
+};
 
 static void helped(const struct scn_case *self)
 {
     sem_t *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     uint32_t *shared_word = (uint32_t *)(void *)(shared + 1);
+    pthread_mutex_t *parents_mutex = (void *)(shared + 2);
+    pthread_rwlock_t *parents_rwlock = (void *)(shared + 4);
     int ends[2];
     SCN_CHECK(shared != MAP_FAILED && pipe(ends) == 0);
     sem_init(shared, 1, 0);
+    init_shared_mutex(parents_mutex);
+    init_shared_rwlock(parents_rwlock);
+    SCN_IS(pthread_mutex_lock(parents_mutex), 0);
+    SCN_IS(pthread_rwlock_wrlock(parents_rwlock), 0);
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGUSR2);
@@ -398,6 +455,12 @@ static void helped(const struct scn_case *self)
         case BY_PARENTS_FUTEX:
             while (__atomic_load_n(shared_word, __ATOMIC_ACQUIRE) == 0)
                 syscall(SYS_futex, shared_word, FUTEX_WAIT, 0, NULL, NULL, 0);
+            break;
+        case BY_PARENTS_MUTEX:
+            SCN_IS(pthread_mutex_lock(parents_mutex), 0);
+            break;
+        case BY_PARENTS_RWLOCK:
+            SCN_IS(pthread_rwlock_rdlock(parents_rwlock), 0);
             break;
         case BY_PIPE:
             scn_start(read_late, &ends[0]);
@@ -426,6 +489,8 @@ static void helped(const struct scn_case *self)
     }
     usleep(LATE_US);
     sem_post(shared);
+    SCN_IS(pthread_mutex_unlock(parents_mutex), 0);
+    SCN_IS(pthread_rwlock_unlock(parents_rwlock), 0);
     __atomic_store_n(shared_word, 1, __ATOMIC_RELEASE);
     syscall(SYS_futex, shared_word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
     SCN_CHECK(write(ends[1], "x", 1) == 1);
@@ -561,7 +626,7 @@ void scn_cases(void)
         scn_add((struct scn_case){.bare = "fine", .says = "never:child hangs", .env = LIMIT " FORKSAFE_MODE=abort",
                                   .run = condvar_and_handler, .number = how},
                 "condvar-and-handler%s", how ? "-late" : "");
-    static const char *const helpers[] = {"parent", "parents-futex", "pipe", "thread", "condvar", "sigwait", "poll"};
+    static const char *const helpers[] = {"parent", "parents-futex", "parents-mutex", "parents-rwlock", "pipe", "thread", "condvar", "sigwait", "poll"};
     for (long i = 0; i < (long)(sizeof helpers / sizeof *helpers); i++)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT " FORKSAFE_MODE=abort", .run = helped,
                                   .number = i},

@@ -181,6 +181,49 @@ static void constructor_awaits_fork(const struct scn_case *self)
     SCN_IS(load(), 0);
 }
 
+/*
+ * A constructor that runs until a thread that has nothing to do with the fork has taken a lock, while the fork waits for
+ * the constructor: that thread is not stopped for as long as the fork's patience lasts.
+ */
+static atomic_int forker_tid, fork_over, lock_taken;
+static void *take_lock_during_fork(void *unused)
+{
+    scn_await_asleep(atomic_load(&forker_tid), &fork_over);
+    take_locks();
+    atomic_store(&lock_taken, 1);
+    return unused;
+}
+
+static void run_until_taken(void)
+{
+    loader_hook = NULL;
+    scn_ring(inside);
+    while (!atomic_load(&lock_taken))
+        sched_yield();
+}
+
+static void bystander(const struct scn_case *self)
+{
+    (void)self;
+    inside = scn_bell();
+    atomic_store(&forker_tid, (int)syscall(SYS_gettid));
+    for (int i = 0; i < 5; i++) {
+        atomic_store(&fork_over, 0);
+        atomic_store(&lock_taken, 0);
+        loader_hook = run_until_taken;
+        const pthread_t loader = scn_start(load_once, NULL);
+        scn_await(inside);
+        const pthread_t taker = scn_start(take_lock_during_fork, NULL);
+        const pid_t child = scn_fork();
+        if (child == 0)
+            scn_fine();
+        atomic_store(&fork_over, 1);
+        scn_reap(child);
+        scn_join(taker);
+        scn_join(loader);
+    }
+}
+
 /* --- Handlers that load ---------------------------------------------------------------------------------------------- */
 
 static void load_in_handler(void)
@@ -188,9 +231,16 @@ static void load_in_handler(void)
     SCN_IS(load(), 0);
 }
 
+/* The first of the child's handlers: from here on its alarm bounds it. */
+static void load_in_child(void)
+{
+    scn_arm();
+    load_in_handler();
+}
+
 static void in_handlers(const struct scn_case *self)
 {
-    SCN_IS(pthread_atfork(load_in_handler, load_in_handler, load_in_handler), 0);
+    SCN_IS(pthread_atfork(load_in_handler, load_in_handler, load_in_child), 0);
     storm(self);
 }
 
@@ -214,6 +264,8 @@ void scn_cases(void)
                 "in-callback-%s", doors[door]);
     }
     scn_add((struct scn_case){.bare = "fine", .run = slow_constructor, .says = SCN_SILENT}, "slow-constructor");
+    scn_add((struct scn_case){.bare = "fine", .run = bystander, .says = SCN_SILENT, .env = "FORKSAFE_DRAIN_MS=60000"},
+            "bystander-of-constructor");
     scn_add((struct scn_case){.bare = "fine", .run = constructor_awaits_fork, .says = SCN_SILENT},
             "constructor-awaits-fork");
 }

@@ -59,7 +59,7 @@ _Noreturn void scn_fails(int error, const char *where, const char *what)
         const char *name;
     } names[] = {{EPERM, "EPERM"},         {EBUSY, "EBUSY"},   {EAGAIN, "EAGAIN"}, {ETIMEDOUT, "ETIMEDOUT"},
                  {EDEADLK, "EDEADLK"},     {EINVAL, "EINVAL"}, {EINTR, "EINTR"},   {EOWNERDEAD, "EOWNERDEAD"},
-                 {ENOTRECOVERABLE, "ENOTRECOVERABLE"}};
+                 {ENOTRECOVERABLE, "ENOTRECOVERABLE"}, {ENOEXEC, "ENOEXEC"}};
     char outcome[32];
     snprintf(outcome, sizeof outcome, "fails %d", error);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)

@@ -12,6 +12,17 @@ static inline void semaphore_make(sem_t *semaphore, unsigned value)
     SCN_CHECK(sem_init(semaphore, 0, value) == 0);
 }
 
+static inline int semaphore_wait(void *semaphore);
+static inline int semaphore_post(void *semaphore);
+
+/* One whose taker has given it back before, so that nobody else can be meant to. */
+static inline void semaphore_make_used(sem_t *semaphore)
+{
+    semaphore_make(semaphore, 1);
+    SCN_IS(semaphore_wait(semaphore), 0);
+    SCN_IS(semaphore_post(semaphore), 0);
+}
+
 static inline int semaphore_wait(void *semaphore)
 {
     return sem_wait(semaphore) == 0 ? 0 : errno;

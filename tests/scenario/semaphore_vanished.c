@@ -144,7 +144,7 @@ static void race_for_grant(const struct scn_case *self)
 {
     (void)self;
     struct scn_holder worker;
-    semaphore_make(&lock, 1);
+    semaphore_make_used(&lock);
     scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
     for (int i = 0; i < 50; i++) {
         const pid_t child = scn_fork();
@@ -168,7 +168,7 @@ static void granted_then_waited_for(const struct scn_case *self)
 {
     (void)self;
     struct scn_holder worker;
-    semaphore_make(&lock, 1);
+    semaphore_make_used(&lock);
     scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
     const pid_t child = scn_fork();
     if (child == 0) {
@@ -176,6 +176,33 @@ static void granted_then_waited_for(const struct scn_case *self)
         scn_hold(&alive, semaphore_wait, semaphore_post, &lock, 1);
         semaphore_check_none(&lock);
         scn_must_wait(semaphore_wait, semaphore_post, &lock, let_go, &alive);
+        semaphore_check_tokens(&lock, 1);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_let_go(&worker);
+}
+
+/* Nobody ever gave it back, so a thread of the child may be meant to: it is had when they all sleep without a limit. */
+static void nobody_left(const struct scn_case *self)
+{
+    struct scn_holder worker;
+    semaphore_make(&lock, 1);
+    semaphore_make(&second, 0);
+    scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        struct scn_waiter others[3];
+        for (long i = 0; i < self->number; i++)
+            scn_want(&others[i], semaphore_try_then_wait, semaphore_post, i == 0 ? &lock : &second);
+        if (self->number == 1) {
+            scn_join(others[0].thread);
+        } else {
+            semaphore_use(semaphore_wait, &lock);
+            SCN_IS(semaphore_post(&second), 0);
+            for (long i = 0; i < self->number; i++)
+                scn_join(others[i].thread);
+        }
         semaphore_check_tokens(&lock, 1);
         scn_fine();
     }
@@ -234,7 +261,7 @@ static void childs_thread_holds(const struct scn_case *self)
 {
     sem_t *const wanted = self->number ? &lock : &second; /* lock: after its grant */
     struct scn_holder worker;
-    semaphore_make(&lock, 1);
+    semaphore_make_used(&lock);
     semaphore_make(&second, 1);
     scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
     const pid_t child = scn_fork();
@@ -298,6 +325,9 @@ void scn_cases(void)
         {"hammered-try-then-wait", hammered, 1, NULL},
         {"race-for-grant", race_for_grant, 0, SEMAPHORE_TAKEN_FROM_WORKER},
         {"granted-then-waited-for", granted_then_waited_for, 0, SEMAPHORE_TAKEN_FROM_WORKER},
+        {"unproven-and-joined", nobody_left, 1, SEMAPHORE_TAKEN_FROM_WORKER},
+        {"unproven-and-two-want-it", nobody_left, 2, SEMAPHORE_TAKEN_FROM_WORKER},
+        {"unproven-beside-an-event", nobody_left, 3, SEMAPHORE_TAKEN_FROM_WORKER},
         {"child-holds-orphan", child_holds_orphan, 0, SEMAPHORE_TAKEN_FROM_WORKER},
         {"childs-thread", childs_thread_holds, 0, SEMAPHORE_TAKEN_FROM_WORKER},
         {"childs-thread-on-orphan", childs_thread_holds, 1, SEMAPHORE_TAKEN_FROM_WORKER},
@@ -318,6 +348,6 @@ void scn_cases(void)
     }
     for (size_t i = 0; i < sizeof situations / sizeof situations[0]; i++)
         scn_add((struct scn_case){.bare = "hangs", .says = situations[i].says, .run = situations[i].run,
-                                  .number = situations[i].number},
+                                  .number = situations[i].number, .env = "FORKSAFE_HANG_MS=150"},
                 "%s", situations[i].name);
 }

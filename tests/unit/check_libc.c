@@ -176,7 +176,7 @@ static void break_mutex(const struct broken_mutex *broken)
     calls.mutex_lock = broken->lock != NULL ? broken->lock : calls.mutex_lock;
     calls.mutex_trylock = broken->trylock != NULL ? broken->trylock : calls.mutex_trylock;
     calls.mutex_unlock = broken->unlock != NULL ? broken->unlock : calls.mutex_unlock;
-    fsafe_layout_self_test(&calls);
+    fsafe_layout_self_test(&calls, getpid());
 }
 
 /* An rwlock whose bytes mean something else. */
@@ -228,7 +228,7 @@ START_TEST(layout_withdraws_rwlocks)
     default:
         calls.rwlock_init = rwlock_init_as_shared;
     }
-    fsafe_layout_self_test(&calls);
+    fsafe_layout_self_test(&calls, getpid());
     ck_assert_msg(!fsafe_layout.rwlock_bytes, "case %d", _i);
     ck_assert(!fsafe_layout_rwlock_is_private(&rwlock));
     ck_assert(fsafe_layout.mutex_bytes);
@@ -330,7 +330,7 @@ START_TEST(layout_withdraws_semaphores)
         calls.sem_destroy = sem_destroy_by_zeroing;
         break;
     }
-    fsafe_layout_self_test(&calls);
+    fsafe_layout_self_test(&calls, getpid());
     ck_assert(!fsafe_layout.sem_bytes);
     ck_assert(fsafe_layout.mutex_bytes);
     ck_assert_int_eq(fsafe_layout.in_place, 0);
@@ -722,7 +722,7 @@ START_TEST(layout_withdraws_spin_locks)
         calls.spin_trylock = spin_trylock_always;
     else
         calls.spin_unlock = spin_unlock_never;
-    fsafe_layout_self_test(&calls);
+    fsafe_layout_self_test(&calls, getpid());
     ck_assert(!fsafe_layout.spin_in_place);
     ck_assert(fsafe_layout.mutex_bytes && fsafe_layout.rwlock_bytes);
 }

@@ -36,7 +36,7 @@ static void set_up(void)
     memset(&fsafe_options, 0, sizeof fsafe_options);
     snprintf(fsafe_options.log, sizeof fsafe_options.log, "%.500s/log", directory);
     unit_start_layout();
-    fsafe_lineage_start();
+    fsafe_lineage_start(getpid());
     ck_assert(fsafe_thread_start(&calls));
     self = fsafe_thread_join();
     ck_assert_ptr_nonnull(self);
@@ -763,7 +763,7 @@ START_TEST(semaphore_event_stays_an_event)
     ck_assert(!fsafe_semaphore_is_lock(&semaphore));
     for (int i = 0; i < 3; i++) {
         begin_generation();
-        ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 1, true), FSAFE_PROCEED);
+        ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 1, NULL, true), FSAFE_PROCEED);
         ck_assert(!fsafe_semaphore_is_own(&semaphore, self));
         ck_assert(!fsafe_semaphore_is_lock(&semaphore));
     }
@@ -850,13 +850,13 @@ static struct fsafe_thread *lose_token(void)
 START_TEST(semaphore_token_of_a_vanished_thread_is_granted_once)
 {
     struct fsafe_thread *vanished = lose_token();
-    ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, true), FSAFE_TAKEN);
+    ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, NULL, true), FSAFE_TAKEN);
     ck_assert_uint_eq(fsafe_layout_sem_value(&semaphore), 0); /* the token is the caller's */
     ck_assert(fsafe_thread_has_tokens(self) && !fsafe_thread_has_tokens(vanished));
     const char *line = told();
     ck_assert_ptr_nonnull(strstr(line, "child took over semaphore"));
     ck_assert_ptr_nonnull(strstr(line, " fork 3 by 815 "));
-    ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, true), FSAFE_PROCEED);
+    ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, NULL, true), FSAFE_PROCEED);
     ck_assert_str_eq(told(), "");
     ck_assert(fsafe_semaphore_is_own(&semaphore, self));
 
@@ -865,7 +865,7 @@ START_TEST(semaphore_token_of_a_vanished_thread_is_granted_once)
     sem_post(&semaphore);
     take(&semaphore, make_thread(1, 2), 1);
     begin_generation();
-    ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, true), FSAFE_TAKEN);
+    ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, NULL, true), FSAFE_TAKEN);
 }
 END_TEST
 
@@ -882,10 +882,10 @@ START_TEST(semaphore_of_a_thread_that_vanished_in_the_middle)
         vanished->ended = true;
     begin_generation();
     enum fsafe_verdict expected = _i < 2 ? FSAFE_TAKEN : FSAFE_PROCEED;
-    ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, true), expected);
+    ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, NULL, true), expected);
     ck_assert_uint_eq(count_lines(told()), expected == FSAFE_TAKEN);
     if (_i == 0) {
-        ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, true), FSAFE_PROCEED);
+        ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, NULL, true), FSAFE_PROCEED);
         ck_assert(fsafe_semaphore_is_own(&semaphore, self));
     }
 }
@@ -929,7 +929,7 @@ START_TEST(semaphore_is_left_alone)
         ck_assert(!fsafe_thread_has_tokens(vanished));
         break;
     }
-    ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, true), expected);
+    ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, NULL, true), expected);
     ck_assert_uint_eq(count_lines(told()), told_so);
 }
 END_TEST

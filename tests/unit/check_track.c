@@ -1,7 +1,8 @@
-/* Tests of src/track: ledger, thread, lineage. */
+/* Tests of src/track: ledger, thread, lineage, and the calls that gate keeps account of. */
 #include "unit.h"
 
 #include "base/sys.h"
+#include "track/gate.h"
 #include "track/ledger.h"
 #include "track/lineage.h"
 #include "track/thread.h"
@@ -378,6 +379,25 @@ START_TEST(ledger_reads_nothing_past_its_depth)
 }
 END_TEST
 
+/* A thread between the two halves of a push is on its way in: it must not look like one that no fork waits for. */
+START_TEST(ledger_marks_no_slot_that_is_reserved)
+{
+    if (FSAFE_OUTLASTED == 0)
+        return;
+    begin();
+    push(lock_of(1), never_stale);
+    atomic_store(&ledger.depth, 2);
+    fsafe_ledger_mark_outlasted(&ledger);
+    ck_assert_uint_eq(fsafe_ledger_count_fresh(&ledger), 1);
+    ck_assert_uint_eq(first.records.record[2].lock, 0);
+    assert_recorded(lock_of(1)); /* the mark is no part of what it says */
+    atomic_store(&ledger.depth, 1); /* the push found the gate closed; and comes again */
+    ck_assert_uint_eq(fsafe_ledger_count_fresh(&ledger), 0);
+    atomic_store(&ledger.depth, 2);
+    ck_assert_uint_eq(fsafe_ledger_count_fresh(&ledger), 1);
+}
+END_TEST
+
 START_TEST(ledger_is_cleared_by_another_thread)
 {
     uintptr_t word, site;
@@ -674,7 +694,7 @@ static void start_registry(void)
     static const struct fsafe_thread_calls calls = {
         .probe_owner = probe_owner, .leave = leave_with_locks, .is_stale = never_stale,
         .clear_stale = clear_nothing};
-    fsafe_lineage_start();
+    fsafe_lineage_start(getpid());
     ck_assert(fsafe_thread_start(&calls));
 }
 
@@ -1111,6 +1131,79 @@ START_TEST(thread_slots_of_long_ago_are_used_again)
 }
 END_TEST
 
+/* --- gate ------------------------------------------------------------------------------------------- */
+
+/* A piece of stack, and in it the frame of a function that called into a region, with the place it returns to beside. */
+enum { FRAME = 64, NEXT = FRAME + 64, FAR = FRAME + (128 << 10) / sizeof(uintptr_t) };
+static uintptr_t stack[FAR + 64] __attribute__((aligned(64)));
+
+static void enter_from(unsigned frame, enum fsafe_region region)
+{
+    stack[frame + 1] = site_of(lock_of(frame));
+    fsafe_gate_enter_at(region, (uintptr_t)&stack[frame], stack[frame + 1]);
+}
+
+static bool is_inside(enum fsafe_region region)
+{
+    uintptr_t lock, site;
+    const struct fsafe_ledger *locks = fsafe_thread_locks(fsafe_self);
+    for (uint32_t i = fsafe_ledger_depth(locks); i > 0; i--)
+        if (fsafe_ledger_read(locks, i, &lock, &site) && fsafe_gate_region(lock) == region)
+            return true;
+    return false;
+}
+
+/* A later call from above a frame on the same stack: a longjmp has left that frame. */
+START_TEST(gate_drops_a_call_that_was_left)
+{
+    start_registry();
+    fsafe_thread_join();
+    enter_from(FRAME, FSAFE_REGION_RANDOM);
+    enter_from(FRAME / 2, FSAFE_REGION_LOCALE); /* within it, by a callback */
+    ck_assert(is_inside(FSAFE_REGION_RANDOM) && is_inside(FSAFE_REGION_LOCALE));
+    enter_from(_i == 0 ? FRAME : NEXT, FSAFE_REGION_TIME_ZONE);
+    ck_assert(!is_inside(FSAFE_REGION_RANDOM) && !is_inside(FSAFE_REGION_LOCALE));
+    ck_assert(is_inside(FSAFE_REGION_TIME_ZONE));
+}
+END_TEST
+
+/* From far above it may be another stack, a coroutine's. */
+START_TEST(gate_keeps_a_call_of_another_coroutine)
+{
+    start_registry();
+    fsafe_thread_join();
+    enter_from(FRAME, FSAFE_REGION_RANDOM);
+    if (_i == 1)
+        stack[FRAME + 1]++; /* some later function has overwritten it */
+    enter_from(FAR, FSAFE_REGION_TIME_ZONE);
+    ck_assert_int_eq(is_inside(FSAFE_REGION_RANDOM), _i == 0);
+    fsafe_gate_leave_at(FSAFE_REGION_TIME_ZONE, (uintptr_t)&stack[FAR]);
+    ck_assert(!is_inside(FSAFE_REGION_TIME_ZONE));
+    ck_assert_int_eq(is_inside(FSAFE_REGION_RANDOM), _i == 0);
+}
+END_TEST
+
+static void enter_in_handler(int number)
+{
+    (void)number;
+    enter_from(NEXT, FSAFE_REGION_TIME_ZONE);
+}
+
+START_TEST(gate_keeps_a_call_below_the_signal_stack)
+{
+    static char bytes[64 << 10];
+    const stack_t signal_stack = {.ss_sp = bytes, .ss_size = sizeof bytes};
+    const struct sigaction action = {.sa_handler = enter_in_handler, .sa_flags = SA_ONSTACK};
+    start_registry();
+    fsafe_thread_join();
+    ck_assert_int_eq(sigaltstack(&signal_stack, NULL), 0);
+    ck_assert_int_eq(sigaction(SIGUSR1, &action, NULL), 0);
+    enter_from(FRAME, FSAFE_REGION_RANDOM);
+    raise(SIGUSR1);
+    ck_assert(is_inside(FSAFE_REGION_RANDOM) && is_inside(FSAFE_REGION_TIME_ZONE));
+}
+END_TEST
+
 /* --- lineage ---------------------------------------------------------------------------------------- */
 
 static void be_adopted(void *grandchild)
@@ -1135,7 +1228,7 @@ START_TEST(lineage_knows_an_unadopted_child)
 {
     ck_assert(!fsafe_lineage_is_unadopted());
     ck_assert(fsafe_lineage_begin_adoption()); /* the handlers are all it can go by where the kernel cannot wipe */
-    fsafe_lineage_start();
+    fsafe_lineage_start(getpid());
     ck_assert(!fsafe_lineage_is_unadopted());
     ck_assert(!fsafe_lineage_begin_adoption());
     ck_assert_int_eq(fsafe_lineage_pid(), getpid());
@@ -1147,7 +1240,7 @@ END_TEST
 START_TEST(lineage_keeps_the_latest_forks)
 {
     struct fsafe_fork fork_of;
-    fsafe_lineage_start();
+    fsafe_lineage_start(getpid());
     for (uint32_t generation = 1; generation <= 40; generation++) {
         fork_of = fsafe_lineage_fork_after(generation);
         ck_assert_uint_eq(fork_of.number, 0); /* not yet */
@@ -1187,6 +1280,7 @@ static void fill(Suite *suite)
     tcase_add_test(ledgers, ledger_stays_small_around_what_is_held);
     tcase_add_test(ledgers, ledger_reads_nothing_past_its_end);
     tcase_add_test(ledgers, ledger_reads_nothing_past_its_depth);
+    tcase_add_test(ledgers, ledger_marks_no_slot_that_is_reserved);
     tcase_add_test(ledgers, ledger_is_cleared_by_another_thread);
     tcase_add_test(ledgers, ledger_is_cleared_while_it_is_written);
     tcase_add_loop_test(ledgers, ledger_bears_a_push_cut_short_when_full, 0, 4);
@@ -1208,6 +1302,11 @@ static void fill(Suite *suite)
     tcase_add_test(threads, thread_remembers_former_owners);
     tcase_add_test(threads, thread_adoption_without_a_slot);
     tcase_add_test(threads, thread_slots_of_long_ago_are_used_again);
+
+    TCase *gate = unit_case(suite, "gate");
+    tcase_add_loop_test(gate, gate_drops_a_call_that_was_left, 0, 2);
+    tcase_add_loop_test(gate, gate_keeps_a_call_of_another_coroutine, 0, 2);
+    tcase_add_test(gate, gate_keeps_a_call_below_the_signal_stack);
 
     TCase *lineage = unit_case(suite, "lineage");
     tcase_add_test(lineage, lineage_knows_an_unadopted_child);

@@ -239,7 +239,7 @@ static inline struct fsafe_layout_calls unit_libc_calls(void)
 static inline void unit_start_layout(void)
 {
     struct fsafe_layout_calls calls = unit_libc_calls();
-    fsafe_layout_self_test(&calls);
+    fsafe_layout_self_test(&calls, getpid());
 }
 
 #endif

@@ -1,0 +1,99 @@
+/*
+ * base/string: the small pure functions of <string.h>, hidden in this library. Each that was libc's would be looked up in
+ * every program that starts; and a sanitizer's, linked into the program, are not ready when we start. Not memcpy and
+ * memset, which the compiler calls for what is long.
+ */
+#include "config.h"
+
+#include "base/compiler.h"
+
+#include <stdint.h>
+#include <string.h>
+
+/* The names may be macros, and what a loop does may look to the compiler like a call of the very function. */
+#define NEXT() FSAFE_ORDER()
+
+size_t(strlen)(const char *string)
+{
+    size_t length = 0;
+    for (; string[length] != '\0'; length++)
+        NEXT();
+    return length;
+}
+
+size_t(strnlen)(const char *string, size_t most)
+{
+    size_t length = 0;
+    for (; length < most && string[length] != '\0'; length++)
+        NEXT();
+    return length;
+}
+
+int(strncmp)(const char *one, const char *other, size_t most)
+{
+    size_t i = 0;
+    for (; i < most && one[i] == other[i] && one[i] != '\0'; i++)
+        NEXT();
+    return i == most ? 0 : (int)(unsigned char)one[i] - (unsigned char)other[i];
+}
+
+int(strcmp)(const char *one, const char *other)
+{
+    return (strncmp)(one, other, SIZE_MAX);
+}
+
+char *(strchr)(const char *string, int c)
+{
+    for (; *string != (char)c; string++) {
+        if (*string == '\0')
+            return NULL;
+        NEXT();
+    }
+    return (char *)(uintptr_t)string;
+}
+
+char *(strrchr)(const char *string, int c)
+{
+    const char *found = NULL;
+    for (; *string != '\0'; string++) {
+        if (*string == (char)c)
+            found = string;
+        NEXT();
+    }
+    return (char *)(uintptr_t)(c == '\0' ? string : found);
+}
+
+char *(strstr)(const char *string, const char *part)
+{
+    size_t length = (strlen)(part);
+    for (; (strncmp)(string, part, length) != 0; string++)
+        if (*string == '\0')
+            return NULL;
+    return (char *)(uintptr_t)string;
+}
+
+char *(stpcpy)(char *to, const char *from)
+{
+    for (; (*to = *from) != '\0'; to++, from++)
+        NEXT();
+    return to;
+}
+
+void *(memchr)(const void *memory, int c, size_t bytes)
+{
+    const unsigned char *at = memory;
+    for (; bytes > 0; at++, bytes--) {
+        if (*at == (unsigned char)c)
+            return (void *)(uintptr_t)at;
+        NEXT();
+    }
+    return NULL;
+}
+
+int(memcmp)(const void *one, const void *other, size_t bytes)
+{
+    const unsigned char *a = one, *b = other;
+    for (; bytes > 0 && *a == *b; a++, b++, bytes--)
+        NEXT();
+    return bytes == 0 ? 0 : *a - *b;
+}

@@ -1,0 +1,294 @@
+/* repair/children: see children.h. */
+#include "config.h"
+
+#include "base/options.h"
+#include "base/tasks.h"
+#include "base/timer.h"
+#include "libc/layout.h"
+#include "repair/children.h"
+#include "repair/hopeless.h"
+#include "report/report.h"
+#include "report/tally.h"
+#include "track/lineage.h"
+
+enum { MS = 1000000, SECOND = 1000000000 };
+
+/* --- The list --------------------------------------------------------------------------------------------------- */
+
+/* Who is at a place in the list: parent and child. 0: nobody. What was seen there last: a mark, or one of these. */
+enum { NOTHING, SAID };
+
+enum { PROBES = 8 };
+
+static uint64_t both(pid_t parent, pid_t child)
+{
+    return (uint64_t)(uint32_t)parent << 32 | (uint32_t)child;
+}
+
+static struct fsafe_forked *place_of(pid_t child, unsigned probe)
+{
+    return &fsafe_tally->forked[((uint32_t)child + probe) % FSAFE_FORKED];
+}
+
+static struct fsafe_forked *find(pid_t child)
+{
+    for (unsigned i = 0; i < PROBES; i++) {
+        struct fsafe_forked *forked = place_of(child, i);
+        if ((pid_t)(uint32_t)atomic_load_explicit(&forked->who, memory_order_relaxed) == child)
+            return forked;
+    }
+    return NULL;
+}
+
+void fsafe_children_forked(pid_t child)
+{
+    struct fsafe_forked *at = place_of(child, 0);
+    if (child <= 0 || (FSAFE_SINGLE_THREADED() && !fsafe_lineage_is_child()))
+        return;
+    for (unsigned i = 0; i < PROBES; i++) {
+        struct fsafe_forked *forked = place_of(child, i);
+        uint64_t who = atomic_load_explicit(&forked->who, memory_order_relaxed);
+        if (who == 0 || (pid_t)(uint32_t)who == child) {
+            at = forked;
+            break;
+        }
+    }
+    atomic_store_explicit(&at->seen, NOTHING, memory_order_relaxed);
+    atomic_store_explicit(&at->who, both(fsafe_sys_getpid(), child), memory_order_release);
+}
+
+void fsafe_children_said(bool waits)
+{
+    struct fsafe_forked *forked = find(fsafe_sys_getpid());
+    if (forked != NULL)
+        atomic_store_explicit(&forked->seen, waits ? SAID : NOTHING, memory_order_relaxed);
+}
+
+static bool is_mine(const struct fsafe_forked *forked, pid_t me)
+{
+    return (pid_t)(atomic_load_explicit(&forked->who, memory_order_acquire) >> 32) == me;
+}
+
+/* Whether there is a child to look at. */
+static bool has_any(pid_t child, pid_t me)
+{
+    if (child > 0) {
+        const struct fsafe_forked *forked = find(child);
+        return forked != NULL && is_mine(forked, me);
+    }
+    for (unsigned i = 0; i < FSAFE_FORKED; i++)
+        if (is_mine(&fsafe_tally->forked[i], me))
+            return true;
+    return false;
+}
+
+static void strike(pid_t child, pid_t me)
+{
+    struct fsafe_forked *forked = find(child);
+    if (forked != NULL && is_mine(forked, me))
+        atomic_store_explicit(&forked->who, 0, memory_order_relaxed);
+}
+
+/* --- Looking ---------------------------------------------------------------------------------------------------- */
+
+/* What one look at all threads of a child found. */
+struct look {
+    uint64_t mark;      /* equal in two looks: nobody has left his sleep in between */
+    uint64_t unblocked; /* the signals that some thread would take */
+    struct fsafe_task first;
+    bool any;
+};
+
+static bool look_at(const struct fsafe_task *task, void *context)
+{
+    struct look *look = context;
+    if (task->ended)
+        return true;
+    unsigned operation = (unsigned)task->argument[1], command = operation & FUTEX_CMD_MASK;
+    if (task->call != SYS_futex || (operation & FUTEX_PRIVATE_FLAG) == 0 || task->argument[3] != 0 ||
+        (command != FUTEX_WAIT && command != FUTEX_WAIT_BITSET && command != FUTEX_LOCK_PI &&
+         command != FUTEX_WAIT_REQUEUE_PI))
+        return false;
+    if (!look->any)
+        look->first = *task;
+    look->any = true;
+    look->unblocked |= ~task->blocked;
+    look->mark = (look->mark ^ (uint64_t)task->tid ^ task->switches << 32) * 0x9e3779b97f4a7c15u;
+    return true;
+}
+
+static void say(pid_t child, const struct look *look)
+{
+    bool by_handler = (fsafe_tasks_of_others(look->first.caught) & look->unblocked) != 0;
+    if (by_handler && !fsafe_hopeless_is_new_place(look->first.at))
+        return;
+    const struct fsafe_event event = {
+        .deed = by_handler ? FSAFE_WAITS_FOR_HANDLER : FSAFE_HANGS,
+        .lock = "futex",
+        .kind = "unknown",
+        .why = "its parent, which says this, sees no more than where the child sleeps",
+        .address = (uintptr_t)look->first.argument[0],
+        .wanted_at = look->first.at,
+        .in_use = true,
+        .pid = child,
+        .tid = look->first.tid,
+    };
+    fsafe_report_event(&event);
+    if (!by_handler && fsafe_options.mode == FSAFE_MODE_ABORT)
+        FSAFE_SYS(SYS_kill, child, SIGABRT, 0, 0, 0, 0);
+}
+
+/* Returns whether there will be more to see. */
+static bool look_at_child(struct fsafe_forked *forked)
+{
+    pid_t child = (pid_t)(uint32_t)atomic_load_explicit(&forked->who, memory_order_relaxed);
+    uint64_t seen = atomic_load_explicit(&forked->seen, memory_order_relaxed);
+    struct look look = {.any = false};
+    if (seen == SAID)
+        return false;
+    if (!fsafe_tasks_is_fork(child)) {
+        strike(child, fsafe_sys_getpid());
+        return false;
+    }
+    uint64_t now = fsafe_tasks_each(child, look_at, &look) && look.any ? look.mark | 2 : NOTHING;
+    bool hangs = now != NOTHING && now == seen;
+    if (atomic_compare_exchange_strong(&forked->seen, &seen, hangs ? SAID : now) && hangs)
+        say(child, &look);
+    return !hangs;
+}
+
+static bool look_at_children(pid_t child, pid_t me)
+{
+    bool more = false;
+    if (child > 0) {
+        struct fsafe_forked *forked = find(child);
+        return forked != NULL && is_mine(forked, me) && look_at_child(forked);
+    }
+    for (unsigned i = 0; i < FSAFE_FORKED; i++)
+        if (is_mine(&fsafe_tally->forked[i], me))
+            more |= look_at_child(&fsafe_tally->forked[i]);
+    return more;
+}
+
+void fsafe_children_glance(pid_t child)
+{
+    static _Atomic uint64_t looked_ns;
+    struct timespec now;
+    int saved = errno;
+    pid_t me = fsafe_sys_getpid();
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t now_ns = (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec;
+    uint64_t last_ns = atomic_load_explicit(&looked_ns, memory_order_relaxed);
+    if (now_ns - last_ns >= (uint64_t)fsafe_options.hang_ms * MS && has_any(child, me) &&
+        atomic_compare_exchange_strong(&looked_ns, &last_ns, now_ns))
+        look_at_children(child, me);
+    errno = saved;
+}
+
+/* --- While a thread waits ----------------------------------------------------------------------------------------- */
+
+#ifdef FSAFE_ARCH_INTERRUPTED
+
+/* In static memory, not in the wrapper's frame: a wait may be left by a longjmp. */
+enum { WATCHES = 32 };
+static struct watch {
+    _Atomic pid_t tid;      /* who waits; 0: the place is free */
+    uint32_t generation;    /* of the process that the timer is of */
+    int timer;
+    pid_t child;
+    uintptr_t frame;
+    uint64_t wait_ns;
+} watches[WATCHES];
+
+static struct fsafe_listener before;
+
+static void withdraw(struct watch *watch)
+{
+    if (watch->generation == fsafe_lineage_generation())
+        fsafe_timer_delete(watch->timer);
+    atomic_store_explicit(&watch->tid, 0, memory_order_release);
+}
+
+static void on_signal(int number, siginfo_t *info, void *context)
+{
+    struct watch *watch = info->si_value.sival_ptr;
+    struct fsafe_arch_call call;
+    if (info->si_code != SI_TIMER || watch < watches || watch >= watches + WATCHES) {
+        fsafe_timer_hand_on(&before, number, info, context);
+        return;
+    }
+    if (atomic_load_explicit(&watch->tid, memory_order_acquire) != fsafe_sys_gettid())
+        return;
+    int saved = errno;
+    /* It is over, or was left by a longjmp: nobody is to be disturbed again. */
+    if (!fsafe_arch_interrupted(context, &call) || (call.number != SYS_wait4 && call.number != SYS_waitid) ||
+        call.stack > watch->frame) {
+        withdraw(watch);
+    } else if (look_at_children(watch->child, fsafe_sys_getpid())) {
+        fsafe_timer_set(watch->timer, watch->wait_ns);
+        watch->wait_ns *= 2;
+    }
+    errno = saved;
+}
+
+/* A place that is free, or was left behind. */
+static struct watch *take_place(pid_t tid)
+{
+    uint32_t now = fsafe_lineage_generation();
+    for (struct watch *watch = watches; watch < watches + WATCHES; watch++) {
+        pid_t who = atomic_load_explicit(&watch->tid, memory_order_acquire);
+        if (who == tid && watch->generation == now)
+            fsafe_timer_delete(watch->timer);
+        else if (who != 0 && watch->generation == now && fsafe_sys_thread_alive(fsafe_lineage_pid(), who))
+            continue;
+        if (atomic_compare_exchange_strong(&watch->tid, &who, tid))
+            return watch;
+    }
+    return NULL;
+}
+
+int fsafe_children_watch(pid_t child, uintptr_t frame)
+{
+    pid_t me = fsafe_sys_getpid();
+    if (fsafe_options.hang_ms == 0 || !has_any(child, me) || me != fsafe_lineage_pid())
+        return -1;
+    struct watch *watch = take_place(fsafe_sys_gettid());
+    if (watch == NULL)
+        return -1;
+    watch->generation = 0;
+    watch->child = child;
+    watch->frame = frame;
+    watch->wait_ns = (uint64_t)fsafe_options.hang_ms * MS;
+    if (!fsafe_timer_listen(on_signal, &before) || !fsafe_timer_make(&watch->timer, watch)) {
+        withdraw(watch);
+        return -1;
+    }
+    watch->generation = fsafe_lineage_generation();
+    fsafe_timer_set(watch->timer, watch->wait_ns);
+    return (int)(watch - watches);
+}
+
+void fsafe_children_over(int watch, pid_t ended)
+{
+    if (watch >= 0 && atomic_load_explicit(&watches[watch].tid, memory_order_relaxed) == fsafe_sys_gettid())
+        withdraw(&watches[watch]);
+    if (ended > 0)
+        strike(ended, fsafe_sys_getpid());
+}
+
+#else
+
+int fsafe_children_watch(pid_t child, uintptr_t frame)
+{
+    (void)child, (void)frame;
+    return -1;
+}
+
+void fsafe_children_over(int watch, pid_t ended)
+{
+    (void)watch;
+    if (ended > 0)
+        strike(ended, fsafe_sys_getpid());
+}
+
+#endif

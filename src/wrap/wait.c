@@ -1,0 +1,62 @@
+/*
+ * wrap/wait: wait, waitpid, waitid and their like: libc does the work; a parent has a look at its children while it
+ * waits for them (repair/children.h).
+ */
+#include "config.h"
+
+#include "base/options.h"
+#include "repair/children.h"
+#include "wrap/call.h"
+#include "wrap/next.h"
+#include "wrap/undeclared.h"
+
+/* `child`: whom it waits for; <= 0: any. `result` is evaluated in between, and is the wait's own. */
+#define WAIT_FOR(child, options, result)                                                                      \
+    do {                                                                                                      \
+        bool asks = ((options)&WNOHANG) != 0;                                                                 \
+        int watch = asks || fsafe_options.mode == FSAFE_MODE_OFF ? -1 : fsafe_children_watch(child, FSAFE_FRAME()); \
+        pid_t ended = (result);                                                                               \
+        if (ended == 0 && asks && fsafe_options.mode != FSAFE_MODE_OFF)                                       \
+            fsafe_children_glance(child);                                                                     \
+        /* One that was stopped has not ended. */                                                             \
+        fsafe_children_over(watch, ((options) & (WUNTRACED | WCONTINUED)) == 0 ? ended : 0);                  \
+        return ended;                                                                                         \
+    } while (0)
+
+FSAFE_EXPORT pid_t wait(int *status)
+{
+    WAIT_FOR(-1, 0, FSAFE_NEXT(wait)(status));
+}
+
+FSAFE_EXPORT pid_t waitpid(pid_t pid, int *status, int options)
+{
+    WAIT_FOR(pid, options, FSAFE_NEXT(waitpid)(pid, status, options));
+}
+
+FSAFE_EXPORT pid_t wait3(int *status, int options, struct rusage *usage)
+{
+    WAIT_FOR(-1, options, FSAFE_NEXT(wait3)(status, options, usage));
+}
+
+/* What it answers does not say whether anybody ended. */
+FSAFE_EXPORT int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
+{
+    pid_t child = type == P_PID ? (pid_t)id : -1;
+    bool asks = (options & WNOHANG) != 0, watches = fsafe_options.mode != FSAFE_MODE_OFF;
+    int watch = asks || !watches ? -1 : fsafe_children_watch(child, FSAFE_FRAME());
+    int result = FSAFE_NEXT(waitid)(type, id, info, options);
+    if (result == 0 && asks && watches && info != NULL && info->si_pid == 0)
+        fsafe_children_glance(child);
+    fsafe_children_over(watch, 0);
+    return result;
+}
+
+FSAFE_EXPORT pid_t wait4(pid_t pid, int *status, int options, struct rusage *usage)
+{
+    WAIT_FOR(pid, options, FSAFE_NEXT(wait4)(pid, status, options, usage));
+}
+
+#ifdef FSAFE_LIBC_GLIBC
+FSAFE_DEFINE_ALIAS(__wait, wait);
+FSAFE_DEFINE_ALIAS(__waitpid, waitpid);
+#endif

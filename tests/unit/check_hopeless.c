@@ -1,0 +1,293 @@
+/* base/tasks and repair/hopeless: what the kernel says of threads that sleep, and what is made of it. */
+#include "unit.h"
+
+#include "base/options.h"
+#include "base/sys.h"
+#include "base/tasks.h"
+#include "repair/hopeless.h"
+#include "repair/mutex.h"
+#include "track/lineage.h"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+
+/* libcheck's own. */
+static void forget_handlers(void)
+{
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGALRM, SIG_DFL);
+}
+
+static uint32_t word;
+static atomic_int sleeper_tid, may_end;
+
+static void *sleep_in_futex(void *unused)
+{
+    atomic_store(&sleeper_tid, (int)fsafe_sys_gettid());
+    while (!atomic_load(&may_end))
+        syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+    return unused;
+}
+
+static pthread_t start_sleeper(void)
+{
+    pthread_t thread;
+    struct fsafe_task task;
+    unit_start_thread(&thread, sleep_in_futex, NULL);
+    UNIT_EVENTUALLY(atomic_load(&sleeper_tid) != 0);
+    UNIT_EVENTUALLY(fsafe_tasks_look(atomic_load(&sleeper_tid), &task) && task.call == SYS_futex);
+    return thread;
+}
+
+static void end_sleeper(pthread_t thread)
+{
+    atomic_store(&may_end, 1);
+    __atomic_store_n(&word, 1, __ATOMIC_RELEASE);
+    fsafe_sys_futex_wake(&word, 1);
+    pthread_join(thread, NULL);
+}
+
+START_TEST(tasks_tell_where_a_thread_sleeps)
+{
+    struct fsafe_task task;
+    pthread_t thread = start_sleeper();
+    ck_assert(fsafe_tasks_look(atomic_load(&sleeper_tid), &task));
+    ck_assert_int_eq(task.tid, atomic_load(&sleeper_tid));
+    ck_assert(!task.ended);
+    ck_assert_uint_eq(task.argument[0], (uintptr_t)&word);
+    ck_assert_uint_eq(task.argument[1], FUTEX_WAIT_PRIVATE);
+    ck_assert_uint_eq(task.argument[3], 0);
+    ck_assert(task.at != 0);
+    uint64_t switches = task.switches;
+    ck_assert(fsafe_tasks_look(atomic_load(&sleeper_tid), &task));
+    ck_assert_uint_eq(task.switches, switches);
+    end_sleeper(thread);
+    ck_assert(!fsafe_tasks_look(atomic_load(&sleeper_tid), &task));
+}
+END_TEST
+
+static bool count(const struct fsafe_task *task, void *context)
+{
+    (void)task;
+    ++*(unsigned *)context;
+    return true;
+}
+
+static bool stop(const struct fsafe_task *task, void *context)
+{
+    count(task, context);
+    return false;
+}
+
+START_TEST(tasks_lists_every_thread_and_stops_when_told)
+{
+    unsigned all = 0, first = 0;
+    pthread_t thread = start_sleeper();
+    ck_assert(fsafe_tasks_each(0, count, &all));
+    ck_assert_uint_eq(all, 2);
+    ck_assert(!fsafe_tasks_each(0, stop, &first));
+    ck_assert_uint_eq(first, 1);
+    all = 0;
+    ck_assert(fsafe_tasks_each(fsafe_sys_getpid(), count, &all));
+    ck_assert_uint_eq(all, 2);
+    end_sleeper(thread);
+}
+END_TEST
+
+START_TEST(tasks_tell_what_is_blocked_and_what_is_handled)
+{
+    struct fsafe_task task;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    pthread_sigmask(SIG_SETMASK, &set, NULL);
+    struct sigaction action = {.sa_handler = SIG_IGN};
+    sigaction(SIGUSR2, &action, NULL);
+    forget_handlers();
+    ck_assert_uint_eq(fsafe_tasks_handled().restarting | fsafe_tasks_handled().interrupting, 0);
+    action.sa_handler = (void (*)(int))(uintptr_t)0x1234;
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGUSR1, &action, NULL);
+    action.sa_flags = 0;
+    sigaction(SIGUSR2, &action, NULL);
+    sigaction(SIGSEGV, &action, NULL); /* nobody else's doing */
+    ck_assert_uint_eq(fsafe_tasks_handled().restarting, 1u << (SIGUSR1 - 1));
+    ck_assert_uint_eq(fsafe_tasks_handled().interrupting, 1u << (SIGUSR2 - 1));
+    ck_assert(fsafe_tasks_look(fsafe_sys_gettid(), &task));
+    ck_assert_uint_eq(task.blocked, 1u << (SIGUSR1 - 1));
+    ck_assert_uint_eq(fsafe_tasks_of_others(task.caught), 1u << (SIGUSR1 - 1) | 1u << (SIGUSR2 - 1));
+    ck_assert(task.caught & 1u << (SIGSEGV - 1));
+}
+END_TEST
+
+/* The name in the kernel's line may look like the rest of it. */
+static void stay_here(void *bell)
+{
+    char byte;
+    prctl(PR_SET_NAME, ") Z 1 1 1 1");
+    (void)!read(*(int *)bell, &byte, 1);
+}
+
+START_TEST(tasks_know_a_forked_child)
+{
+    int bell[2];
+    ck_assert_int_eq(pipe(bell), 0);
+    ck_assert(!fsafe_tasks_is_fork(1));
+    ck_assert(!fsafe_tasks_is_fork(fsafe_sys_getpid()));
+    pid_t child = fork();
+    if (child == 0) {
+        stay_here(&bell[0]);
+        execl("/bin/sleep", "sleep", "1000", (char *)NULL);
+        _exit(1);
+    }
+    ck_assert(fsafe_tasks_is_fork(child));
+    ck_assert_int_eq(write(bell[1], "x", 1), 1);
+    UNIT_EVENTUALLY(!fsafe_tasks_is_fork(child));
+    ck_assert_int_eq(kill(child, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+    ck_assert(!fsafe_tasks_is_fork(child));
+}
+END_TEST
+
+/* --- repair/hopeless, in a process that passes for a child ------------------------------------------------------ */
+
+static char directory[PATH_MAX];
+static struct fsafe_thread *self;
+
+static int probe_owner(void)
+{
+    return fsafe_sys_gettid();
+}
+
+static bool leave(struct fsafe_thread *thread)
+{
+    return fsafe_ledger_depth(fsafe_thread_locks(thread)) > 0;
+}
+
+static void set_up(void)
+{
+    static const struct fsafe_thread_calls calls = {
+        .probe_owner = probe_owner, .leave = leave, .is_stale = fsafe_mutex_is_stale,
+        .clear_stale = fsafe_mutex_clear_stale};
+    forget_handlers();
+    unit_make_directory(directory);
+    memset(&fsafe_options, 0, sizeof fsafe_options);
+    snprintf(fsafe_options.log, sizeof fsafe_options.log, "%.500s/log", directory);
+    fsafe_options.hang_ms = 5;
+    unit_start_layout();
+    fsafe_lineage_start(getpid());
+    ck_assert(fsafe_thread_start(&calls));
+    self = fsafe_thread_join();
+    ck_assert_ptr_nonnull(self);
+    fsafe_thread_adopt(self, false);
+    fsafe_lineage_adopted(&(const struct fsafe_fork){.number = 3, .tid = 815});
+}
+
+static void tear_down(void)
+{
+    unit_remove_directory(directory);
+}
+
+static unsigned lines_with(const char *words)
+{
+    char *text = unit_read_file(fsafe_options.log);
+    unsigned lines = 0;
+    for (const char *at = text; (at = strstr(at, words)) != NULL; at++)
+        lines++;
+    free(text);
+    return lines;
+}
+
+static const struct fsafe_untimed_wait wait_here = {.lock = "semaphore", .kind = "private",
+                                                    .object = (uintptr_t)&word, .bytes = sizeof word, .site = 0x4560};
+
+START_TEST(hopeless_names_the_last_thread_awake_once)
+{
+    struct fsafe_slices slices;
+    errno = EDOM;
+    ck_assert(fsafe_hopeless_begin(&slices, self, &wait_here));
+    ck_assert(!fsafe_hopeless_goes_on(&slices)); /* wait as asked */
+    ck_assert_int_eq(errno, EDOM);
+    ck_assert_uint_eq(lines_with("child hangs in semaphore 0x"), 1);
+    ck_assert_uint_eq(lines_with("went on"), 0);
+    fsafe_hopeless_end(&slices);
+    ck_assert_uint_eq(lines_with("child went on after its wait in semaphore 0x"), 1);
+    ck_assert_uint_eq(atomic_load(&self->sleeping.object), 0);
+}
+END_TEST
+
+static void *read_byte(void *end)
+{
+    char byte;
+    (void)!read(*(int *)end, &byte, 1);
+    return end;
+}
+
+START_TEST(hopeless_leaves_alone_what_somebody_may_end)
+{
+    struct fsafe_slices slices;
+    ck_assert(fsafe_hopeless_begin(&slices, self, &wait_here));
+    int bell[2];
+    ck_assert_int_eq(pipe(bell), 0);
+    pthread_t thread;
+    unit_start_thread(&thread, read_byte, &bell[0]);
+    ck_assert(fsafe_hopeless_goes_on(&slices)); /* another slice */
+    ck_assert_uint_eq(lines_with("child"), 0);
+    ck_assert_int_eq(write(bell[1], "x", 1), 1);
+    pthread_join(thread, NULL);
+    fsafe_hopeless_end(&slices);
+    ck_assert_uint_eq(lines_with("child"), 0);
+}
+END_TEST
+
+static void *note_wake(void *unused)
+{
+    fsafe_hopeless_note_wake((uintptr_t)&word);
+    return unused;
+}
+
+START_TEST(hopeless_hears_a_wake_between_two_slices)
+{
+    struct fsafe_slices slices;
+    struct timespec ended;
+    ck_assert(fsafe_hopeless_begin(&slices, self, &wait_here));
+    clock_gettime(CLOCK_MONOTONIC, &ended);
+    ended.tv_sec++; /* no signal so far can have been after that */
+    ck_assert(!fsafe_hopeless_was_woken(&slices, &ended));
+    clock_gettime(CLOCK_MONOTONIC, &ended);
+    pthread_t thread;
+    unit_start_thread(&thread, note_wake, NULL);
+    pthread_join(thread, NULL);
+    ck_assert(fsafe_hopeless_was_woken(&slices, &ended));
+    fsafe_hopeless_end(&slices);
+}
+END_TEST
+
+START_TEST(hopeless_says_of_a_place_once_that_a_handler_can_end_it)
+{
+    ck_assert(fsafe_hopeless_is_new_place(0x10));
+    ck_assert(!fsafe_hopeless_is_new_place(0x10));
+    ck_assert(fsafe_hopeless_is_new_place(0x20));
+    ck_assert(!fsafe_hopeless_is_new_place(0x20));
+    ck_assert(!fsafe_hopeless_is_new_place(0x10));
+}
+END_TEST
+
+static void fill(Suite *suite)
+{
+    TCase *tasks = unit_case(suite, "tasks");
+    tcase_add_test(tasks, tasks_tell_where_a_thread_sleeps);
+    tcase_add_test(tasks, tasks_lists_every_thread_and_stops_when_told);
+    tcase_add_test(tasks, tasks_tell_what_is_blocked_and_what_is_handled);
+    tcase_add_test(tasks, tasks_know_a_forked_child);
+
+    TCase *hopeless = unit_case(suite, "hopeless");
+    tcase_add_checked_fixture(hopeless, set_up, tear_down);
+    tcase_add_test(hopeless, hopeless_names_the_last_thread_awake_once);
+    tcase_add_test(hopeless, hopeless_leaves_alone_what_somebody_may_end);
+    tcase_add_test(hopeless, hopeless_hears_a_wake_between_two_slices);
+    tcase_add_test(hopeless, hopeless_says_of_a_place_once_that_a_handler_can_end_it);
+}
+
+UNIT_MAIN("hopeless", fill)
