@@ -22,7 +22,12 @@ class DescriptorHandler(logging.Handler):
         self.descriptor = descriptor
 
     def createLock(self):
-        self.lock = None  # logging leaves the locking out for a handler whose lock is None
+        self.lock = None
+
+    def handle(self, record):
+        # As logging's own, which takes the lock from Python 3.13 on even where that is None.
+        if self.filter(record):
+            self.emit(record)
 
     def emit(self, record):
         os.write(self.descriptor, (self.format(record) + "\n").encode())

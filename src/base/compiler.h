@@ -26,6 +26,12 @@
 #define FSAFE_CALLER() ((uintptr_t)__builtin_return_address(0))
 
 /*
+ * For the declaration of a variable that another file defines: -fvisibility speaks of definitions only, and without this
+ * each access would read the variable's address first.
+ */
+#define FSAFE_HIDDEN __attribute__((visibility("hidden")))
+
+/*
  * Orders stores as seen by a signal handler of this thread and by a child that a fork freezes between
  * two of them. No instruction on any machine: the copied page holds a prefix of this thread's stores
  * where the machine keeps store order (x86), and the release stores of the ledger give it elsewhere.

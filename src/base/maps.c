@@ -7,8 +7,8 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 struct line {
     uintptr_t start, end;
@@ -215,7 +215,7 @@ int fsafe_maps_is_shared(uintptr_t address)
 bool fsafe_maps_probe_shared(uintptr_t address)
 {
     /* mremap of zero bytes makes a second mapping of shareable memory; for private memory it is an invalid request. */
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t page = (size_t)getauxval(AT_PAGESZ);
     long second = FSAFE_SYS(SYS_mremap, address & ~(page - 1), 0, page, MREMAP_MAYMOVE, 0, 0);
     if (second < 0 && second > -4096)
         return second != -EINVAL;

@@ -5,6 +5,8 @@
 #ifndef FSAFE_BASE_OPTIONS_H
 #define FSAFE_BASE_OPTIONS_H
 
+#include "base/compiler.h"
+
 #include <stdbool.h>
 
 /* In the order of the words of FORKSAFE_MODE. */
@@ -22,7 +24,7 @@ struct fsafe_options {
 #undef FSAFE_STRING
 };
 
-extern struct fsafe_options fsafe_options;
+extern FSAFE_HIDDEN struct fsafe_options fsafe_options;
 
 /*
  * Returns the value of `variable` in the vector, or NULL. getenv would look at libc's, empty so far. Context: start-up.

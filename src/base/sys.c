@@ -73,6 +73,11 @@ bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes)
     return answer >= 0 || answer == -EFAULT ? answer == (long)bytes : peek_by_pipe(from, into, bytes);
 }
 
+bool fsafe_sys_may_write(uintptr_t address, size_t bytes)
+{
+    return peek_by_pipe(address, (void *)address, bytes);
+}
+
 bool fsafe_sys_stat_fd(int fd, struct stat *status)
 {
 #if defined(__x86_64__) || defined(__aarch64__)

@@ -128,6 +128,12 @@ void fsafe_sys_pause_us(unsigned us);
 /* Copies memory that may be unmapped by now, a page at most. Returns whether all `bytes` arrived: never faults. */
 bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes);
 
+/*
+ * Whether memory can be read and written, a page at most: what is there is written once more. False as well when the kernel
+ * does not tell. Context: nobody changes it meanwhile.
+ */
+bool fsafe_sys_may_write(uintptr_t address, size_t bytes);
+
 struct stat;
 
 /* Fills in the status of an open descriptor. Returns whether there was one. */

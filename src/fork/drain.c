@@ -148,6 +148,7 @@ struct drain {
     uint64_t starved_until_us; /* until then one is believed to be without a processor, as it was at a look */
     unsigned fewest;
     unsigned waiting_looks, asleep_looks;
+    bool is_in_call; /* its own thread, whom a signal handler has fork there */
     bool is_loading; /* the only one inside is in the loader, which no record says */
     uint64_t loader_seen_us; /* how long that one had run by the latest look */
 };
@@ -159,7 +160,9 @@ static unsigned count_inside(struct drain *drain, enum fsafe_where *worst)
     *worst = FSAFE_OUTSIDE;
     for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
         struct fsafe_thread *thread = fsafe_thread_slot(i);
-        enum fsafe_where where = is_other(thread, drain->self) ? fsafe_gate_where(thread) : FSAFE_OUTSIDE;
+        if (!is_other(thread, drain->self))
+            continue;
+        enum fsafe_where where = fsafe_gate_where(thread, !drain->is_in_call);
         inside += where != FSAFE_OUTSIDE;
         *worst = where > *worst ? where : *worst;
     }
@@ -187,7 +190,7 @@ static enum state look_at_all(struct drain *drain, enum fsafe_where where, bool 
     }
     for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
         struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (!is_other(thread, drain->self) || fsafe_gate_where(thread) < where)
+        if (!is_other(thread, drain->self) || fsafe_gate_where(thread, !drain->is_in_call) < where)
             continue;
         enum state state = state_of(thread->tid);
         if (state == RUNNING) {
@@ -250,7 +253,7 @@ static void give_up_on_all(const struct drain *drain)
 {
     for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
         struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (is_other(thread, drain->self) && fsafe_gate_where(thread) != FSAFE_OUTSIDE)
+        if (is_other(thread, drain->self) && fsafe_gate_where(thread, !drain->is_in_call) != FSAFE_OUTSIDE)
             give_up(thread);
     }
 }
@@ -301,6 +304,7 @@ void fsafe_drain_begin(struct fsafe_thread *self)
         .locks_us = (uint64_t)fsafe_options.drain_locks_ms * 1000,
         .holders_us = UINT64_MAX,
         .fewest = UINT_MAX,
+        .is_in_call = fsafe_gate_where(self, true) == FSAFE_CALLING,
     };
     uint64_t until_ns = (drain.begun_us + drain.budget_us) * 1000;
     drain.next_look = drain.locks_us / ASLEEP_SHARE;

@@ -7,7 +7,11 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <stdio_ext.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 
 static void *find(void **row, const char *name)
 {
@@ -40,12 +44,22 @@ LATE(int, pthread_mutex_consistent, (pthread_mutex_t *m), (m))
 LATE(int, pthread_rwlockattr_init, (pthread_rwlockattr_t *a), (a))
 LATE(int, pthread_rwlockattr_setkind_np, (pthread_rwlockattr_t *a, int kind), (a, kind))
 LATE(int, pthread_rwlockattr_setpshared, (pthread_rwlockattr_t *a, int shared), (a, shared))
+LATE(int, pthread_condattr_init, (pthread_condattr_t *a), (a))
+LATE(int, pthread_condattr_destroy, (pthread_condattr_t *a), (a))
 LATE(int, pthread_condattr_setclock, (pthread_condattr_t *a, clockid_t clock), (a, clock))
 LATE(int, pthread_condattr_setpshared, (pthread_condattr_t *a, int shared), (a, shared))
 LATE(int, pthread_barrierattr_init, (pthread_barrierattr_t *a), (a))
 LATE(int, pthread_barrierattr_setpshared, (pthread_barrierattr_t *a, int shared), (a, shared))
 LATE(int, pthread_barrierattr_destroy, (pthread_barrierattr_t *a), (a))
 LATE(void, pthread_testcancel, (void), ())
+LATE(int, pthread_setcancelstate, (int state, int *old), (state, old))
+LATE(int, pthread_setcanceltype, (int type, int *old), (type, old))
+/* What stand-ins call: bound by the loader they would be looked up in every program that starts. */
+LATE(int, socket, (int domain, int type, int protocol), (domain, type, protocol))
+LATE(ssize_t, send, (int fd, const void *from, size_t bytes, int flags), (fd, from, bytes, flags))
+LATE(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *bytes), (fd, level, name, value, bytes))
+LATE(ssize_t, writev, (int fd, const struct iovec *parts, int count), (fd, parts, count))
+LATE(int, __fsetlocking, (FILE *stream, int how), (stream, how))
 /* What pthread_cleanup_push() and pop are made of. */
 LATE(void, __pthread_register_cancel, (__pthread_unwind_buf_t *buffer), (buffer))
 LATE(void, __pthread_unregister_cancel, (__pthread_unwind_buf_t *buffer), (buffer))

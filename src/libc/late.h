@@ -8,10 +8,12 @@
 #ifndef FSAFE_LIBC_LATE_H
 #define FSAFE_LIBC_LATE_H
 
+#include "base/compiler.h"
+
 #include <stdbool.h>
 
 /* Whether the process certainly has one thread; points to libc's own variable, if there is one (2.32). */
-extern const char *fsafe_late_single_threaded;
+extern FSAFE_HIDDEN const char *fsafe_late_single_threaded;
 
 /* Context: start-up. */
 void fsafe_late_start(void);

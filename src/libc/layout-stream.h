@@ -8,6 +8,8 @@
 #ifndef FSAFE_LIBC_LAYOUT_STREAM_H
 #define FSAFE_LIBC_LAYOUT_STREAM_H
 
+#include "base/compiler.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,7 +26,7 @@ struct fsafe_layout_stream {
     bool known; /* all below is answered as this libc means it */
     int once;   /* `count` of a stream that is locked once: 1, from glibc 2.37 on 0 */
 };
-extern struct fsafe_layout_stream fsafe_layout_stream;
+extern FSAFE_HIDDEN struct fsafe_layout_stream fsafe_layout_stream;
 
 /* Compares with what the next definitions do to a stream of our own making. Context: start-up. */
 void fsafe_layout_stream_self_test(__typeof__(flockfile) *flock, __typeof__(funlockfile) *funlock);

@@ -9,6 +9,8 @@
 #ifndef FSAFE_LIBC_LAYOUT_H
 #define FSAFE_LIBC_LAYOUT_H
 
+#include "base/compiler.h"
+
 #include "libc/fresh.h"
 
 #include <limits.h>
@@ -86,7 +88,7 @@ struct fsafe_layout {
     int spin_free, spin_taken;
     bool cond_in_place; /* a signal or broadcast that nobody waits for may be done in place */
 };
-extern struct fsafe_layout fsafe_layout;
+extern FSAFE_HIDDEN struct fsafe_layout fsafe_layout;
 
 /* The calls that the self-test compares with: the next definitions, never our wrappers. */
 struct fsafe_layout_calls {

@@ -65,9 +65,11 @@ static int find_data(struct dl_phdr_info *info, size_t size, void *data)
 static void visit(struct search *search)
 {
     if (++search->depth == 1) {
-        for (uintptr_t at = search->begin; at + sizeof(pthread_mutex_t) <= search->end; at += sizeof(void *)) {
+        const uintptr_t end = search->end - sizeof(pthread_mutex_t);
+        const int self = search->self;
+        for (uintptr_t at = search->begin; at <= end; at += sizeof(void *)) {
             pthread_mutex_t *mutex = (pthread_mutex_t *)at;
-            if (is_held(mutex, search->self, 1)) {
+            if (FSAFE_UNLIKELY(is_held(mutex, self, 1))) {
                 search->lock = mutex;
                 search->found++;
             }

@@ -4,12 +4,14 @@
  */
 #include "config.h"
 
+#include "base/pages.h"
 #include "base/sys.h"
 #include "base/window.h"
 #include "libc/modules.h"
 
 #include <elf.h>
 #include <link.h>
+#include <stdatomic.h>
 #include <string.h>
 
 struct tables {
@@ -121,6 +123,31 @@ static bool contains(const ElfW(Sym) *symbol, uintptr_t address)
            address - symbol->st_value < symbol->st_size;
 }
 
+/* A table has thousands: copied in large pieces, and where that is refused in small ones. */
+static bool find_symbol(struct fsafe_window *window, const struct tables *tables, uintptr_t wanted, ElfW(Sym) *found)
+{
+    enum { PIECE = 2048 };
+    ElfW(Sym) *piece = fsafe_pages_map(PIECE * sizeof *piece), symbol = {0};
+    bool hit = false, good = true;
+    for (size_t i = 0, from = 0, copied = 0; !hit && good && i < tables->count; i++) {
+        if (i - from >= copied) {
+            from = i;
+            copied = tables->count - i < PIECE ? tables->count - i : PIECE;
+            if (piece == NULL || !fsafe_sys_peek(tables->symbols + i * sizeof *piece, piece, copied * sizeof *piece))
+                copied = 0;
+        }
+        if (copied != 0)
+            symbol = piece[i - from];
+        else
+            good = fsafe_window_read(window, tables->symbols + i * sizeof symbol, &symbol, sizeof symbol);
+        hit = good && contains(&symbol, wanted);
+    }
+    if (piece != NULL)
+        fsafe_pages_unmap(piece, PIECE * sizeof *piece);
+    *found = symbol;
+    return hit;
+}
+
 bool fsafe_modules_symbol(const struct fsafe_mapping *mapping, char *name, size_t bytes, uintptr_t *offset)
 {
     uintptr_t bias = 0;
@@ -129,21 +156,16 @@ bool fsafe_modules_symbol(const struct fsafe_mapping *mapping, char *name, size_
     if (mapping->module[0] == '\0' || !find_tables(&window, mapping->base, &bias, &tables))
         return false;
     uintptr_t wanted = mapping->address - bias;
-    for (size_t i = 0; i < tables.count; i++) {
-        ElfW(Sym) symbol;
-        if (!fsafe_window_read(&window, tables.symbols + i * sizeof symbol, &symbol, sizeof symbol))
-            return false;
-        if (!contains(&symbol, wanted))
-            continue;
-        *offset = wanted - symbol.st_value;
-        /* The name's end may be the end of what is mapped, too. */
-        for (size_t most = bytes - 1; most > 0; most /= 2) {
-            if (fsafe_sys_peek(tables.strings + symbol.st_name, name, most)) {
-                name[most] = '\0';
-                return true;
-            }
-        }
+    ElfW(Sym) symbol;
+    if (!find_symbol(&window, &tables, wanted, &symbol))
         return false;
+    *offset = wanted - symbol.st_value;
+    /* The name's end may be the end of what is mapped, too. */
+    for (size_t most = bytes - 1; most > 0; most /= 2) {
+        if (fsafe_sys_peek(tables.strings + symbol.st_name, name, most)) {
+            name[most] = '\0';
+            return true;
+        }
     }
     return false;
 }
@@ -181,6 +203,17 @@ bool fsafe_modules_find(const struct fsafe_mapping *mapping, const char *const *
         found[i] = index == 0 ? 0 : bias + ((const ElfW(Sym) *)tables.symbols)[index].st_value;
     }
     return true;
+}
+
+uintptr_t fsafe_modules_base(uintptr_t address)
+{
+    enum { PAGE = 4096, PAGES = 16384 };
+    char start[SELFMAG];
+    uintptr_t page = address & ~(uintptr_t)(PAGE - 1);
+    for (unsigned i = 0; i < PAGES && page > PAGE; i++, page -= PAGE)
+        if (fsafe_sys_peek(page, start, sizeof start) && memcmp(start, ELFMAG, sizeof start) == 0)
+            return page;
+    return 0;
 }
 
 bool fsafe_modules_text(const struct fsafe_mapping *mapping, uintptr_t *from, uintptr_t *to)
@@ -227,7 +260,48 @@ static uintptr_t call_before(uintptr_t address)
 #endif
 }
 
-void fsafe_modules_place(const struct fsafe_mapping *mapping, bool called, struct fsafe_place *place)
+/*
+ * Places that were looked up: a process names the same few again and again. Written by who finds `turn` even, and read
+ * by who finds it even and unchanged; a fork in the middle leaves it odd, and that one unused.
+ */
+static struct kept {
+    _Atomic uint32_t turn;
+    bool called;
+    uintptr_t address;
+    struct fsafe_place place;
+} kept[32];
+
+static struct kept *kept_for(const struct fsafe_mapping *mapping)
+{
+    return &kept[(mapping->address ^ mapping->address >> 8) % (sizeof kept / sizeof *kept)];
+}
+
+/* Whether it is known, of the module that is there now. */
+static bool recall(const struct fsafe_mapping *mapping, bool called, struct fsafe_place *place)
+{
+    struct kept *at = kept_for(mapping);
+    uint32_t turn = atomic_load_explicit(&at->turn, memory_order_acquire);
+    bool same = turn % 2 == 0 && turn != 0 && at->address == mapping->address && at->called == called;
+    if (same)
+        *place = at->place;
+    atomic_thread_fence(memory_order_acquire);
+    return same && atomic_load_explicit(&at->turn, memory_order_relaxed) == turn && place->base == mapping->base &&
+           strncmp(place->module, mapping->module, sizeof place->module) == 0;
+}
+
+static void keep(const struct fsafe_mapping *mapping, bool called, const struct fsafe_place *place)
+{
+    struct kept *at = kept_for(mapping);
+    uint32_t turn = atomic_load_explicit(&at->turn, memory_order_relaxed);
+    if (turn % 2 != 0 || !atomic_compare_exchange_strong(&at->turn, &turn, turn + 1))
+        return;
+    at->address = mapping->address;
+    at->called = called;
+    at->place = *place;
+    atomic_store_explicit(&at->turn, turn + 2, memory_order_release);
+}
+
+static void look_up(const struct fsafe_mapping *mapping, bool called, struct fsafe_place *place)
 {
     struct fsafe_window window = {.bytes = 0};
     struct fsafe_headers headers;
@@ -245,6 +319,16 @@ void fsafe_modules_place(const struct fsafe_mapping *mapping, bool called, struc
     place->in_module = at.address - (fsafe_modules_headers(&window, at.base, &headers) ? headers.bias : at.base);
     if (!fsafe_modules_symbol(&at, place->symbol, sizeof place->symbol, &place->offset))
         place->symbol[0] = '\0';
+}
+
+void fsafe_modules_place(const struct fsafe_mapping *mapping, bool called, struct fsafe_place *place)
+{
+    bool has_name = mapping->address != 0 && mapping->found && mapping->module[0] != '\0';
+    if (has_name && recall(mapping, called, place))
+        return;
+    look_up(mapping, called, place);
+    if (has_name)
+        keep(mapping, called, place);
 }
 
 size_t fsafe_modules_build_id(uintptr_t base, unsigned char id[FSAFE_BUILD_ID_BYTES])

@@ -52,6 +52,12 @@ bool fsafe_modules_headers(struct fsafe_window *window, uintptr_t base, struct f
  */
 bool fsafe_modules_find(const struct fsafe_mapping *mapping, const char *const *names, size_t count, uintptr_t *found);
 
+/*
+ * Where the file begins in memory that the code at `address` is from, found by looking at what lies before it: for when
+ * fsafe_maps_find knows nothing. 0: nowhere. Slow. Context: any thread.
+ */
+uintptr_t fsafe_modules_base(uintptr_t address);
+
 /* Where the module's code around `mapping->address` begins and ends. False: that is no code. Context: as above. */
 bool fsafe_modules_text(const struct fsafe_mapping *mapping, uintptr_t *from, uintptr_t *to);
 

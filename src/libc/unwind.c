@@ -34,15 +34,26 @@ struct row {
 
 /* Call frame instructions being read. A read past the end makes it bad. */
 struct reader {
-    struct fsafe_window *window;
+    struct fsafe_unwind *unwind;
     uintptr_t at, end;
     bool bad;
 };
 
+/* Which of the windows an address is looked at through. */
+static struct fsafe_window *window_for(struct fsafe_unwind *unwind, uintptr_t address)
+{
+    return &unwind->code[(address >> 10) % FSAFE_UNWIND_WINDOWS];
+}
+
+static bool read_code(struct fsafe_unwind *unwind, uintptr_t from, void *into, size_t bytes)
+{
+    return fsafe_window_read(window_for(unwind, from), from, into, bytes);
+}
+
 static uint64_t take(struct reader *reader, size_t bytes)
 {
     uint64_t value = 0;
-    if (reader->end - reader->at < bytes || !fsafe_window_read(reader->window, reader->at, &value, bytes))
+    if (reader->end - reader->at < bytes || !read_code(reader->unwind, reader->at, &value, bytes))
         reader->bad = true;
     reader->at += bytes;
     return reader->bad ? 0 : value;
@@ -102,8 +113,8 @@ static uintptr_t find_table(struct fsafe_unwind *unwind, int range)
     struct fsafe_headers headers;
     unsigned char encodings[4];
     uintptr_t base = unwind->ranges[range].base;
-    if (!fsafe_modules_headers(&unwind->code, base, &headers) || headers.unwind == 0 ||
-        !fsafe_window_read(&unwind->code, headers.unwind + headers.bias, encodings, sizeof encodings) ||
+    if (!fsafe_modules_headers(window_for(unwind, base), base, &headers) || headers.unwind == 0 ||
+        !read_code(unwind, headers.unwind + headers.bias, encodings, sizeof encodings) ||
         memcmp(encodings, "\x01\x1b\x03\x3b", sizeof encodings) != 0)
         return 1;
     return headers.unwind + headers.bias;
@@ -119,13 +130,13 @@ static uintptr_t find_entry(struct fsafe_unwind *unwind, uintptr_t pc)
     if (unwind->ranges[range].table == 0)
         unwind->ranges[range].table = find_table(unwind, range);
     uintptr_t table = unwind->ranges[range].table;
-    if (table == 1 || !fsafe_window_read(&unwind->code, table + 8, &count, sizeof count))
+    if (table == 1 || !read_code(unwind, table + 8, &count, sizeof count))
         return 0;
     uintptr_t entry = 0;
     for (uint32_t low = 0, high = count; low < high;) {
         uint32_t middle = low + (high - low) / 2;
         int32_t pair[2]; /* function and its entry, both from the table's beginning */
-        if (!fsafe_window_read(&unwind->code, table + 12 + 8 * (uintptr_t)middle, pair, sizeof pair))
+        if (!read_code(unwind, table + 12 + 8 * (uintptr_t)middle, pair, sizeof pair))
             return 0;
         if (pc < table + (uintptr_t)(intptr_t)pair[0]) {
             high = middle;
@@ -149,7 +160,7 @@ struct common {
 /* The CIE at `at`: what entries have in common. */
 static bool read_common(struct fsafe_unwind *unwind, uintptr_t at, struct common *common)
 {
-    struct reader reader = {.window = &unwind->code, .at = at, .end = at + 4};
+    struct reader reader = {.unwind = unwind, .at = at, .end = at + 4};
     uintptr_t length = (uint32_t)take(&reader, 4);
     if (reader.bad || length == 0 || length == 0xffffffff)
         return false;
@@ -264,7 +275,7 @@ static bool find_rules(struct fsafe_unwind *unwind, uintptr_t pc, struct row *ro
     uintptr_t at = find_entry(unwind, pc - 1);
     if (at == 0)
         return false;
-    struct reader reader = {.window = &unwind->code, .at = at, .end = at + 4};
+    struct reader reader = {.unwind = unwind, .at = at, .end = at + 4};
     uintptr_t length = (uint32_t)take(&reader, 4);
     if (reader.bad || length == 0 || length == 0xffffffff)
         return false;
@@ -321,7 +332,7 @@ static enum fit judge_call(struct fsafe_unwind *unwind, uintptr_t address, uintp
 {
     unsigned char code[7];
     int32_t far;
-    if (!fsafe_window_read(&unwind->code, address - sizeof code, code, sizeof code))
+    if (!read_code(unwind, address - sizeof code, code, sizeof code))
         return NO_CALL;
     if (code[2] != 0xe8)
         return code[5] == 0xff || code[4] == 0xff || code[1] == 0xff || code[0] == 0xff ? ANY_FUNCTION : NO_CALL;
@@ -330,7 +341,7 @@ static enum fit judge_call(struct fsafe_unwind *unwind, uintptr_t address, uintp
     if (target == function)
         return THE_FUNCTION;
     /* The PLT's stubs: endbr64, perhaps, and a jump through a pointer. */
-    if (fsafe_window_read(&unwind->code, target, code, sizeof code) &&
+    if (read_code(unwind, target, code, sizeof code) &&
         (memcmp(code, "\xff\x25", 2) == 0 || memcmp(code, "\xf3\x0f\x1e\xfa\xff\x25", 6) == 0 ||
          memcmp(code, "\xf3\x0f\x1e\xfa\xf2\xff\x25", 7) == 0))
         return ANY_FUNCTION;

@@ -10,9 +10,12 @@
 
 enum { FSAFE_UNWIND_RANGES = 256 };
 
+/* A search in a module's tables is back at the same few places for each frame. A power of two. */
+enum { FSAFE_UNWIND_WINDOWS = 16 };
+
 /* Working memory: too much for a small stack. Begins all zero. */
 struct fsafe_unwind {
-    struct fsafe_window code, stack;
+    struct fsafe_window code[FSAFE_UNWIND_WINDOWS], stack;
     struct {
         uintptr_t start, end, base;
         uintptr_t bias, table; /* of its module; table 0: not looked for yet, 1: it has none */

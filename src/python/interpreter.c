@@ -115,7 +115,11 @@ void fsafe_python_find(void)
            atomic_compare_exchange_strong(&looked_at, &next, next + 1)) {
         struct fsafe_mapping mapping = {.address = atomic_load_explicit(&met[next], memory_order_acquire)};
         next++;
-        if (fsafe_maps_find(&mapping, 1) && mapping.found && mapping.base != 0 &&
+        if (!fsafe_maps_find(&mapping, 1)) {
+            mapping.base = fsafe_modules_base(mapping.address); /* there is no /proc */
+            mapping.found = true;
+        }
+        if (mapping.found && mapping.base != 0 &&
             atomic_load_explicit(&fsafe_python_state, memory_order_relaxed) == FSAFE_PYTHON_NONE)
             bind(&mapping);
     }

@@ -1,17 +1,15 @@
 /* python/locks: see locks.h. Unless something else is said, all of this runs under the GIL. */
 #include "config.h"
 
-#include "base/maps.h"
 #include "base/sys.h"
 #include "python/locks.h"
+#include "python/methods.h"
 #include "python/places.h"
-
-#include <string.h>
+#include "python/selftest.h"
 
 /* The interpreter's conventions: CPython's PyCFunctionWithKeywords and PyCFunction, which the C API makes public. */
 typedef struct fsafe_object *with_names(struct fsafe_object *, struct fsafe_object *, struct fsafe_object *);
 typedef struct fsafe_object *without_names(struct fsafe_object *, struct fsafe_object *);
-enum { POSITIONAL = 1, NAMED = 2, NO_ARGUMENTS = 4 };
 
 static void *lock_type, *rlock_type; /* the second is NULL where an RLock is a semaphore */
 static struct fsafe_object *no_arguments;
@@ -250,146 +248,22 @@ bool fsafe_python_lock_is_held(const struct fsafe_thread *thread, uintptr_t obje
     return false;
 }
 
-/* --- At the start: is all that as it is said here? -------------------------------------------------------- */
+/* --- At the start ------------------------------------------------------------------------------------------- */
 
-/* Calls the method; 1 true, 0 another result, -1 an error. */
-static int call(struct fsafe_object *object, const char *method, int argument)
-{
-    struct fsafe_object *result = argument < 0 ? fsafe_python.PyObject_CallMethod(object, method, NULL)
-                                               : fsafe_python.PyObject_CallMethod(object, method, "i", argument);
-    if (result == NULL) {
-        fsafe_python.PyErr_Clear();
-        return -1;
-    }
-    int is_true = result == true_object();
-    fsafe_python.Py_DecRef(result);
-    return is_true;
-}
-
-static bool has_size(void *type, long size)
-{
-    struct fsafe_object *value = fsafe_python.PyObject_GetAttrString(type, "__basicsize__");
-    bool has = value != NULL && fsafe_python.PyLong_AsLong(value) == size;
-    if (value != NULL)
-        fsafe_python.Py_DecRef(value);
-    return has;
-}
-
-/* An orphan's mark outlives tries and ends with the acquisition; the spare bytes are ours. */
-static bool lock_is_as_told(struct fsafe_object *object)
-{
-    struct fsafe_python_lock *lock = lock_of(object);
-    static const uint8_t nothing[6];
-    if (lock->type != lock_type || lock->byte != 0 || lock->history != 0 || memcmp(lock->spare, nothing, 6) != 0)
-        return false;
-    lock->history = FSAFE_PYTHON_RELEASED;
-    if (call(object, "acquire", -1) != 1 || lock->byte != FSAFE_PYTHON_LOCKED)
-        return false;
-    lock->byte |= FSAFE_PYTHON_ORPHANED;
-    if (call(object, "locked", -1) != 1 || call(object, "acquire", 0) != 0 ||
-        lock->byte != (FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_ORPHANED) || call(object, "release", -1) != 0 ||
-        lock->byte != 0)
-        return false;
-    if (call(object, "acquire", -1) != 1)
-        return false;
-    lock->byte |= FSAFE_PYTHON_ORPHANED;
-    return call(object, "_at_fork_reinit", -1) == 0 && lock->byte == 0 && call(object, "release", -1) == -1 &&
-           call(object, "acquire", 0) == 1 && lock->byte == FSAFE_PYTHON_LOCKED && call(object, "release", -1) == 0 &&
-           lock->byte == 0 && lock->history == FSAFE_PYTHON_RELEASED;
-}
-
-static bool rlock_is_as_told(struct fsafe_object *object)
-{
-    struct fsafe_python_lock *lock = lock_of(object);
-    if (lock->type != rlock_type || lock->byte != 0 || lock->owner != 0 || call(object, "acquire", -1) != 1 ||
-        lock->byte != FSAFE_PYTHON_LOCKED || !is_mine(lock) || lock->level != 0 || call(object, "acquire", -1) != 1 ||
-        lock->level != 1 || call(object, "release", -1) != 0 || lock->byte != FSAFE_PYTHON_LOCKED || lock->level != 0)
-        return false;
-    lock->byte |= FSAFE_PYTHON_ORPHANED;
-    return call(object, "release", -1) == 0 && lock->byte == 0 && lock->owner == 0;
-}
-
-/* A row of a type's table of methods, as the C API makes it public, and the descriptor that leads to it. */
-struct method {
-    const char *name;
-    void *function;
-    int flags;
+static const struct fsafe_python_method methods[] = {
+    {&lock_type, "acquire", FSAFE_PYTHON_POSITIONAL | FSAFE_PYTHON_NAMED, acquire, &lock_calls.acquire},
+    {&lock_type, "acquire_lock", FSAFE_PYTHON_POSITIONAL | FSAFE_PYTHON_NAMED, acquire, &lock_calls.acquire},
+    {&lock_type, "__enter__", FSAFE_PYTHON_POSITIONAL | FSAFE_PYTHON_NAMED, acquire, &lock_calls.acquire},
+    {&lock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, release, &lock_calls.release},
+    {&lock_type, "release_lock", FSAFE_PYTHON_NO_ARGUMENTS, release, &lock_calls.release},
+    {&lock_type, "__exit__", FSAFE_PYTHON_POSITIONAL, release, &lock_calls.release},
+    {&rlock_type, "acquire", FSAFE_PYTHON_POSITIONAL | FSAFE_PYTHON_NAMED, acquire_rlock, &rlock_calls.acquire},
+    {&rlock_type, "__enter__", FSAFE_PYTHON_POSITIONAL | FSAFE_PYTHON_NAMED, acquire_rlock, &rlock_calls.acquire},
+    {&rlock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, release_rlock, &rlock_calls.release},
+    {&rlock_type, "__exit__", FSAFE_PYTHON_POSITIONAL, release_rlock, &rlock_calls.release},
+    {&rlock_type, "_release_save", FSAFE_PYTHON_NO_ARGUMENTS, release_save, &rlock_release_save},
+    {&rlock_type, "_acquire_restore", FSAFE_PYTHON_POSITIONAL, acquire_restore, &rlock_acquire_restore},
 };
-struct descriptor {
-    uintptr_t head[2];
-    void *type, *name, *qualified_name;
-    struct method *method;
-};
-
-/* The row, or NULL where it is not what it should be or cannot be written to. */
-static struct method *find_method(void *type, const char *name, int flags)
-{
-    struct fsafe_object *found = fsafe_python.PyObject_GetAttrString(type, name);
-    struct descriptor descriptor;
-    struct method method;
-    char called[24];
-    if (found == NULL) {
-        fsafe_python.PyErr_Clear();
-        return NULL;
-    }
-    bool peeked = fsafe_sys_peek((uintptr_t)found, &descriptor, sizeof descriptor) && descriptor.type == type &&
-                  fsafe_sys_peek((uintptr_t)descriptor.method, &method, sizeof method) && method.flags == flags &&
-                  fsafe_sys_peek((uintptr_t)method.name, called, strlen(name) + 1);
-    fsafe_python.Py_DecRef(found); /* the type keeps it */
-    if (!peeked || memcmp(called, name, strlen(name) + 1) != 0 || !fsafe_python_is_text((uintptr_t)method.function))
-        return NULL;
-    struct fsafe_mapping mapping = {.address = (uintptr_t)descriptor.method};
-    bool may_write = fsafe_maps_find(&mapping, 1) && mapping.found && mapping.writable && !mapping.shared;
-    return may_write ? descriptor.method : NULL;
-}
-
-static const struct {
-    bool of_rlock;
-    const char *name;
-    int flags;
-    void *ours, *theirs;
-} methods[] = {
-    {false, "acquire", POSITIONAL | NAMED, acquire, &lock_calls.acquire},
-    {false, "acquire_lock", POSITIONAL | NAMED, acquire, &lock_calls.acquire},
-    {false, "__enter__", POSITIONAL | NAMED, acquire, &lock_calls.acquire},
-    {false, "release", NO_ARGUMENTS, release, &lock_calls.release},
-    {false, "release_lock", NO_ARGUMENTS, release, &lock_calls.release},
-    {false, "__exit__", POSITIONAL, release, &lock_calls.release},
-    {true, "acquire", POSITIONAL | NAMED, acquire_rlock, &rlock_calls.acquire},
-    {true, "__enter__", POSITIONAL | NAMED, acquire_rlock, &rlock_calls.acquire},
-    {true, "release", NO_ARGUMENTS, release_rlock, &rlock_calls.release},
-    {true, "__exit__", POSITIONAL, release_rlock, &rlock_calls.release},
-    {true, "_release_save", NO_ARGUMENTS, release_save, &rlock_release_save},
-    {true, "_acquire_restore", POSITIONAL, acquire_restore, &rlock_acquire_restore},
-};
-enum { METHODS = sizeof methods / sizeof *methods };
-
-/* All or none. */
-static bool lead_through_us(void)
-{
-    struct method *found[METHODS];
-    for (unsigned i = 0; i < METHODS; i++) {
-        found[i] = NULL;
-        if (methods[i].of_rlock && rlock_type == NULL)
-            continue;
-        found[i] = find_method(methods[i].of_rlock ? rlock_type : lock_type, methods[i].name, methods[i].flags);
-        void *before = NULL;
-        memcpy(&before, methods[i].theirs, sizeof before);
-        /* Two names of one method have one function. */
-        if (found[i] == NULL || (before != NULL && before != found[i]->function))
-            return false;
-        memcpy(methods[i].theirs, &found[i]->function, sizeof before);
-    }
-    for (unsigned i = 0; i < METHODS; i++)
-        if (found[i] != NULL)
-            found[i]->function = methods[i].ours;
-    return true;
-}
-
-static struct fsafe_object *make(void *type)
-{
-    return fsafe_python.PyObject_CallObject(type, NULL);
-}
 
 static bool start_with(struct fsafe_object *module)
 {
@@ -397,17 +271,8 @@ static bool start_with(struct fsafe_object *module)
     void *recursive = fsafe_python_version() < 0x030e ? NULL : fsafe_python.PyObject_GetAttrString(module, "RLock");
     rlock_type = recursive;
     no_arguments = fsafe_python.PyTuple_New(0);
-    if (lock_type == NULL || no_arguments == NULL || !has_size(lock_type, offsetof(struct fsafe_python_lock, owner)) ||
-        (rlock_type != NULL && !has_size(rlock_type, sizeof(struct fsafe_python_lock))))
-        return false;
-    struct fsafe_object *lock = make(lock_type), *rlock = rlock_type == NULL ? NULL : make(rlock_type);
-    bool right = lock != NULL && lock_is_as_told(lock) &&
-                 (rlock_type == NULL || (rlock != NULL && rlock_is_as_told(rlock))) && lead_through_us();
-    if (lock != NULL)
-        fsafe_python.Py_DecRef(lock);
-    if (rlock != NULL)
-        fsafe_python.Py_DecRef(rlock);
-    return right;
+    return lock_type != NULL && no_arguments != NULL && fsafe_python_selftest_passes(lock_type, rlock_type) &&
+           fsafe_python_methods_lead(methods, sizeof methods / sizeof *methods);
 }
 
 bool fsafe_python_locks_start(void)

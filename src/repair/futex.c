@@ -109,6 +109,14 @@ static bool is_rust_once(uintptr_t word, uint32_t value, struct change *change)
     return value == 5 || value == 3;
 }
 
+/* Abseil's call_once: running, and somebody waits. The caller runs the initialiser itself. No other number is that. */
+static bool is_absl_once(uintptr_t word, uint32_t value, struct change *change)
+{
+    enum { WAITED_FOR = 0x05a308d2 };
+    *change = (struct change){word, value, 0};
+    return value == WAITED_FOR;
+}
+
 struct algorithm {
     const char *kind;   /* in reports */
     int operation;      /* how it waits */
@@ -127,6 +135,7 @@ static const struct algorithm algorithms[] = {
     {"GLib bit lock", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", is_bit_lock},
     {"Qt", FUTEX_WAIT_PRIVATE, "libQt5Core.so", is_qt_mutex},
     {"Qt", FUTEX_WAIT_PRIVATE, "libQt6Core.so", is_qt_mutex},
+    {"absl::call_once", FUTEX_WAIT_PRIVATE, NULL, is_absl_once},
     {"Rust std", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_mutex},
     {"Rust std RwLock", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_rwlock_of_reader},
     {"Rust std RwLock, or a parked thread", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_rwlock_or_parked},

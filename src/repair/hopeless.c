@@ -457,6 +457,16 @@ bool fsafe_hopeless_was_woken(struct fsafe_slices *slices, const struct timespec
     return at + BEFORE_NS >= ended_ns || (before != 0 && at + BEFORE_NS >= before && at <= before + AFTER_NS);
 }
 
+uintptr_t fsafe_hopeless_futex_in_slices(uintptr_t *site)
+{
+    const struct fsafe_thread *self = fsafe_self;
+    uintptr_t word = self == NULL ? 0 : atomic_load_explicit(&self->sleeping.object, memory_order_acquire);
+    if (word == 0 || atomic_load_explicit(&self->sleeping.bytes, memory_order_relaxed) != sizeof(uint32_t))
+        return 0;
+    *site = self->sleeping.site;
+    return word;
+}
+
 void fsafe_hopeless_leave(struct fsafe_thread *self)
 {
     say_that_it_ended(&self->sleeping);

@@ -101,6 +101,12 @@ void fsafe_hopeless_note_wake(uintptr_t object);
 bool fsafe_hopeless_was_woken(struct fsafe_slices *slices, const struct timespec *ended);
 
 /*
+ * The futex that the calling thread waits for without a limit, in slices, and from where; 0: it is in no such wait.
+ * Context: any thread, also in a signal handler.
+ */
+uintptr_t fsafe_hopeless_futex_in_slices(uintptr_t *site);
+
+/*
  * Whether it has not been said of this place that only a handler can end a wait there; it is taken as said now. Context:
  * any thread.
  */

@@ -51,6 +51,9 @@ void fsafe_mutex_adopt(struct fsafe_thread *self)
     if (fsafe_options.mode != FSAFE_MODE_REPAIR)
         return;
     int forgotten_next = self->former_owners[self->next_former];
+    /* A thread may hold very many: of most nothing has to be written before they are asked for. */
+    if (!self->took_by_word && forgotten_next == 0)
+        return;
     for (uint32_t i = fsafe_ledger_depth(fsafe_thread_locks(self)); i > 0; i--) {
         uintptr_t lock, site;
         pthread_mutex_t bytes;
@@ -102,6 +105,15 @@ static bool peek_unnamed_in_company(uintptr_t lock)
     return peek_unnamed(lock) && !fsafe_takeover_claims(fsafe_self, FSAFE_LOCKS, lock, 0).living_is_at_it;
 }
 
+static void is_over_in(struct fsafe_thread *thread, uint32_t record, void *context)
+{
+    (void)context;
+    uintptr_t word, site;
+    if (fsafe_ledger_read(fsafe_thread_locks(thread), record, &word, &site))
+        atomic_store_explicit(&fsafe_ledger_record(fsafe_thread_locks(thread), record)->lock,
+                              (word & ~FSAFE_STAGE_MASK) | FSAFE_WANTED, memory_order_relaxed);
+}
+
 /*
  * Marks the records of vanished threads that name `lock` (0: every lock), or of these the marked, by `is_marked`;
  * counts the marked.
@@ -133,6 +145,12 @@ static bool is_over(uintptr_t lock)
 {
     (void)lock;
     return false;
+}
+
+static void is_over_everywhere(uintptr_t lock)
+{
+    if (!fsafe_takeover_find_vanished(lock, is_over_in, NULL))
+        mark(lock, false, is_over);
 }
 
 /* How often a mutex is looked at in company, and how far apart, before it counts as unnamed: see is_unnamed_still. */
@@ -168,7 +186,7 @@ static void is_no_orphan(uintptr_t lock)
         return;
     struct fsafe_sigset old;
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    mark(lock, false, is_over);
+    is_over_everywhere(lock);
     fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
@@ -350,7 +368,7 @@ static enum fsafe_verdict judge(pthread_mutex_t *mutex, struct fsafe_thread *sel
     }
     fsafe_waits_forget_mutex(mutex);
     fsafe_layout_mutex_reset(mutex);
-    mark(lock, false, is_over);
+    is_over_everywhere(lock);
     return FSAFE_TAKEN;
 }
 

@@ -6,6 +6,7 @@
 #include "base/timer.h"
 #include "libc/layout.h"
 #include "libc/symbol.h"
+#include "repair/hopeless.h"
 #include "repair/rescue.h"
 #include "repair/takeover.h"
 
@@ -142,6 +143,16 @@ static void look(const struct net *net, const struct fsafe_arch_call *call)
     tell(&net->call, word, call->at);
 }
 
+/* A wait that repair/hopeless has cut in slices does not go on after a handler by itself, but looks at the word again. */
+static void look_at_slices(void)
+{
+    uintptr_t site, word = fsafe_hopeless_futex_in_slices(&site);
+    uint32_t value;
+    if (word != 0 && word % 4 == 0 && !is_in_libc(word) && !fsafe_takeover_is_shared(word) &&
+        fsafe_sys_peek(word, &value, sizeof value) && set_free((uint32_t *)word, value, false))
+        tell(&of_all.call, word, site);
+}
+
 bool fsafe_rescue_has_saved(enum fsafe_region region)
 {
     return (saved & FSAFE_REGION_BIT(region)) != 0;
@@ -165,6 +176,8 @@ static void on_signal(int number, siginfo_t *info, void *context)
     }
     if (is_call)
         look(net, &call);
+    else if (net == &of_all)
+        look_at_slices();
     /* What the program registered for its end may be running by then, and is left in peace. */
     if (net->call.region == FSAFE_REGION_EXIT)
         return;

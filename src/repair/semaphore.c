@@ -46,6 +46,8 @@ void fsafe_semaphore_born(sem_t *semaphore, int process_shared, unsigned value)
 /* Whoever has the token by the words has it no more. */
 static void forget_owner(struct fsafe_sem_words *words, const sem_t *semaphore)
 {
+    if (fsafe_semaphore_owner(words) == 0)
+        return;
     struct fsafe_thread *owner =
         fsafe_thread_of_ticket(atomic_exchange_explicit(&words->owner, 0, memory_order_relaxed));
     if (owner != NULL)

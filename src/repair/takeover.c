@@ -3,6 +3,7 @@
 
 #include "base/maps.h"
 #include "base/options.h"
+#include "base/pages.h"
 #include "repair/children.h"
 #include "repair/takeover.h"
 #include "report/report.h"
@@ -48,51 +49,151 @@ static bool was_waiting_with(struct fsafe_thread *thread, uintptr_t lock)
     return false;
 }
 
+/*
+ * Where the vanished threads' records of mutexes and rwlocks are, by the lock's address: a child may take over very many
+ * from very many. What is in those ledgers only becomes less, so it is made once a generation; what it says is held
+ * against the ledger. Under the latch.
+ */
+static struct {
+    uint32_t generation; /* 0: there is none */
+    size_t slots;        /* a power of two */
+    struct place {
+        uint32_t thread; /* the slot + 1; 0: free */
+        uint32_t record;
+    } *places;
+} vanished_records;
+
+enum { WORTH_AN_INDEX = 64 };
+
+static size_t home_of(uintptr_t lock)
+{
+    return (size_t)((lock >> 3) * (uintptr_t)0x9e3779b97f4a7c15u >> 16) & (vanished_records.slots - 1);
+}
+
+/* The latest record of each thread first, and the threads in the order in which they are looked at without an index. */
+static void fill_index(void)
+{
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+        const struct fsafe_thread *thread = fsafe_thread_slot(i);
+        const struct fsafe_ledger *locks = &thread->ledgers[FSAFE_LOCKS];
+        for (uint32_t k = fsafe_thread_is_vanished(thread) ? fsafe_ledger_depth(locks) : 0; k > 0; k--) {
+            uintptr_t lock, site;
+            if (!fsafe_ledger_read(locks, k, &lock, &site))
+                continue;
+            size_t at = home_of(lock & ~FSAFE_STAGE_MASK);
+            while (vanished_records.places[at].thread != 0)
+                at = (at + 1) & (vanished_records.slots - 1);
+            vanished_records.places[at] = (struct place){i + 1, k};
+        }
+    }
+}
+
+static bool has_index(void)
+{
+    uint32_t now = fsafe_lineage_generation();
+    if (vanished_records.generation == now)
+        return vanished_records.places != NULL;
+    if (vanished_records.places != NULL)
+        fsafe_pages_unmap(vanished_records.places, vanished_records.slots * sizeof *vanished_records.places);
+    vanished_records.places = NULL;
+    vanished_records.generation = now;
+    size_t records = 0;
+    for (uint32_t i = fsafe_thread_slots(); i-- > 0;)
+        if (fsafe_thread_is_vanished(fsafe_thread_slot(i)))
+            records += fsafe_ledger_depth(fsafe_thread_locks(fsafe_thread_slot(i)));
+    if (records < WORTH_AN_INDEX)
+        return false;
+    for (vanished_records.slots = 1; vanished_records.slots < 2 * records;)
+        vanished_records.slots *= 2;
+    vanished_records.places = fsafe_pages_map(vanished_records.slots * sizeof *vanished_records.places);
+    if (vanished_records.places != NULL)
+        fill_index();
+    return vanished_records.places != NULL;
+}
+
+bool fsafe_takeover_find_vanished(uintptr_t lock, fsafe_takeover_see *see, void *context)
+{
+    if (!has_index())
+        return false;
+    for (size_t at = home_of(lock); vanished_records.places[at].thread != 0;
+         at = (at + 1) & (vanished_records.slots - 1)) {
+        struct fsafe_thread *thread = fsafe_thread_slot(vanished_records.places[at].thread - 1);
+        uint32_t index = vanished_records.places[at].record;
+        uintptr_t word, site;
+        if (fsafe_thread_is_vanished(thread) && fsafe_ledger_read(fsafe_thread_locks(thread), index, &word, &site) &&
+            (word & ~FSAFE_STAGE_MASK) == lock && !fsafe_ledger_is_of_rwlock(word))
+            see(thread, index, context);
+    }
+    return true;
+}
+
+struct asked {
+    struct fsafe_claims claims;
+    enum fsafe_ledger_of of;
+    uintptr_t lock;
+    int owner;
+    uint32_t best_generation;
+    bool best_holds;
+};
+
+static void consider_vanished(struct asked *asked, struct fsafe_thread *thread, enum fsafe_stage stage, uintptr_t site)
+{
+    struct fsafe_claims *claims = &asked->claims;
+    uint32_t generation = fsafe_thread_generation(thread);
+    bool named = fsafe_thread_is_or_was(thread, asked->owner);
+    claims->vanished_held |= stage == FSAFE_HELD;
+    claims->vanished_owner_had_it |= named;
+    /* If the lock names nobody it may have been any of them. */
+    if (asked->of == FSAFE_LOCKS && (named || asked->owner == 0))
+        claims->was_waiting = was_waiting_with(thread, asked->lock) &&
+                              (claims->was_waiting || named || claims->vanished == NULL);
+    /* A younger generation knows better, and within one the holder knows better than who waited. */
+    bool holds = stage == FSAFE_HELD || named;
+    if (claims->vanished == NULL || generation > asked->best_generation ||
+        (generation == asked->best_generation && holds && !asked->best_holds)) {
+        claims->vanished = thread;
+        claims->since = site;
+        asked->best_generation = generation;
+        asked->best_holds = holds;
+    }
+}
+
+static void consider_record(struct fsafe_thread *thread, uint32_t index, void *asked)
+{
+    uintptr_t word, site;
+    if (fsafe_ledger_read(fsafe_thread_locks(thread), index, &word, &site))
+        consider_vanished(asked, thread, (enum fsafe_stage)(word & FSAFE_STAGE_MASK), site);
+}
+
 struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum fsafe_ledger_of of, uintptr_t lock,
                                           int owner)
 {
-    struct fsafe_claims claims;
-    memset(&claims, 0, sizeof claims);
+    struct asked asked = {.of = of, .lock = lock, .owner = owner};
+    struct fsafe_claims *claims = &asked.claims;
     uint32_t now = fsafe_lineage_generation();
-    uint32_t best_generation = 0;
-    bool best_holds = false;
-    claims.own_at_it = self != NULL && is_at_it_twice(&self->ledgers[of], of, lock);
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
+    claims->own_at_it = self != NULL && is_at_it_twice(&self->ledgers[of], of, lock);
+    bool by_index = of == FSAFE_LOCKS && fsafe_takeover_find_vanished(lock, consider_record, &asked);
+    for (uint32_t i = by_index && fsafe_thread_joined() <= 1 ? 0 : fsafe_thread_slots(); i-- > 0;) {
         struct fsafe_thread *thread = fsafe_thread_slot(i);
         uint32_t generation = fsafe_thread_generation(thread);
         enum fsafe_stage stage;
         uintptr_t site;
-        if (generation == 0 || thread == self)
+        if (generation == 0 || thread == self || (by_index && generation != now))
             continue;
         bool named = fsafe_thread_is_or_was(thread, owner);
-        claims.living_was_owner |= generation == now && named;
+        claims->living_was_owner |= generation == now && named;
         if (!find_record(&thread->ledgers[of], of, lock, &stage, &site))
             continue;
-        if (thread->ended && generation == now) {
-            claims.died_with_it = true;
-            continue;
-        }
-        if (generation == now) {
-            claims.living_owner_has_it |= named;
-            claims.living_is_at_it |= atomic_load_explicit(&thread->asking, memory_order_acquire) != lock;
-            continue;
-        }
-        claims.vanished_held |= stage == FSAFE_HELD;
-        claims.vanished_owner_had_it |= named;
-        /* If the lock names nobody it may have been any of them. */
-        if (of == FSAFE_LOCKS && (named || owner == 0))
-            claims.was_waiting = was_waiting_with(thread, lock) && (claims.was_waiting || named || claims.vanished == NULL);
-        /* A younger generation knows better, and within one the holder knows better than who waited. */
-        bool holds = stage == FSAFE_HELD || named;
-        if (claims.vanished == NULL || generation > best_generation ||
-            (generation == best_generation && holds && !best_holds)) {
-            claims.vanished = thread;
-            claims.since = site;
-            best_generation = generation;
-            best_holds = holds;
+        if (generation != now) {
+            consider_vanished(&asked, thread, stage, site);
+        } else if (thread->ended) {
+            claims->died_with_it = true;
+        } else {
+            claims->living_owner_has_it |= named;
+            claims->living_is_at_it |= atomic_load_explicit(&thread->asking, memory_order_acquire) != lock;
         }
     }
-    return claims;
+    return *claims;
 }
 
 bool fsafe_takeover_is_alone(void)

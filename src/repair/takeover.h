@@ -8,6 +8,8 @@
 #ifndef FSAFE_REPAIR_TAKEOVER_H
 #define FSAFE_REPAIR_TAKEOVER_H
 
+#include "base/compiler.h"
+
 #include "base/latch.h"
 #include "report/event.h"
 #include "track/thread.h"
@@ -25,7 +27,7 @@ enum fsafe_verdict {
 };
 
 /* Guards judging and taking over within one process. The child's adoption resets it. */
-extern struct fsafe_latch fsafe_takeover_latch;
+extern FSAFE_HIDDEN struct fsafe_latch fsafe_takeover_latch;
 
 /* What the ledgers say about one lock. */
 struct fsafe_claims {
@@ -48,6 +50,13 @@ struct fsafe_claims {
  */
 struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum fsafe_ledger_of of, uintptr_t lock,
                                           int owner);
+
+/*
+ * Shows each vanished thread's record of the mutex `lock`, in no more time for many records than for few. False: there are
+ * so few that nothing was made to find them by, and none was shown. Context: child, under the latch.
+ */
+typedef void fsafe_takeover_see(struct fsafe_thread *thread, uint32_t record, void *context);
+bool fsafe_takeover_find_vanished(uintptr_t lock, fsafe_takeover_see *see, void *context);
 
 /*
  * Whether the calling thread is all there is. A vfork child is one thread, too, and shares the memory of others.

@@ -20,6 +20,7 @@
 
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -320,7 +321,7 @@ void fsafe_report_event(const struct fsafe_event *told)
     details->tid = event->pid != 0 ? event->tid : fsafe_sys_gettid();
     clock_gettime(CLOCK_REALTIME, &details->when);
     find_places(work);
-    find_thread_name(details->pid, details->tid, details->own_name);
+    FSAFE_SYS(SYS_prctl, PR_GET_NAME, details->own_name, 0, 0, 0, 0);
     /* As it is now, if the thread still runs: a program usually names a thread after its first lock. */
     find_thread_name(event->holder.pid, event->holder.tid, details->holder_name);
     if (details->holder_name[0] == '\0')

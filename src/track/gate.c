@@ -20,6 +20,9 @@
 enum { PRIVATE_EXPEDITED = 1 << 3, REGISTER_PRIVATE_EXPEDITED = 1 << 4 };
 
 /*
+ * tests/model/gate.pml is a model of what follows. Where a line here stands for one that the model can leave out, its
+ * comment names the option that does: NO_LOOK.
+ *
  * The gate's word, fsafe_ledger_closers. CLOSED: closed by those who drain, and revocable: by a thread that has been
  * stopped for too long, or at the end of a slice. USER: how many share that closing, from their entry to the end of
  * their forks; nobody closes it anew before all of an older closing have gone, so that CLOSED is always of the closing
@@ -40,7 +43,7 @@ static _Atomic uint64_t open_until_ns FSAFE_FORK_STATE;
 /* Nobody revokes a closing before this. */
 static _Atomic uint64_t insists_ns FSAFE_FORK_STATE;
 
-/* A word that changes whenever a thread opens the gate or leaves a closing, and how many threads sleep until then. */
+/* A word that changes whenever the gate is opened or a closing ends, and how many threads sleep until then. */
 static _Atomic uint32_t turns FSAFE_FORK_STATE;
 static _Atomic uint32_t sleepers FSAFE_FORK_STATE;
 
@@ -149,7 +152,7 @@ static uint32_t count_left(struct fsafe_thread *thread)
     return left;
 }
 
-enum fsafe_where fsafe_gate_where(struct fsafe_thread *thread)
+enum fsafe_where fsafe_gate_where(struct fsafe_thread *thread, bool calls_count)
 {
     const struct fsafe_ledger *locks = fsafe_thread_locks(thread);
     const struct fsafe_records *records = atomic_load_explicit(&locks->records, memory_order_acquire);
@@ -157,9 +160,9 @@ enum fsafe_where fsafe_gate_where(struct fsafe_thread *thread)
     uint32_t below = atomic_load(&thread->forking); /* what it forks with is nobody's business */
     uint32_t left = FSAFE_OUTLASTED == 0 ? count_left(thread) : 0;
     enum fsafe_where where = FSAFE_OUTSIDE;
-    for (uint32_t i = below == 0 ? 1 : below; records != NULL && i <= depth && i < records->capacity; i++) {
+    for (uint32_t i = below == 0 || calls_count ? 1 : below; records != NULL && i <= depth && i < records->capacity; i++) {
         uintptr_t word = atomic_load_explicit(&records->record[i].lock, memory_order_relaxed);
-        if ((word & FSAFE_OUTLASTED) != 0)
+        if ((word & FSAFE_OUTLASTED) != 0 || (i < below && !fsafe_gate_is_region(word)))
             continue;
         /* Reserved and not filled in yet: on the way in. */
         if (word == 0 || fsafe_gate_is_region(word))
@@ -232,6 +235,7 @@ static bool is_closed(void)
 
 static void wake_sleepers(void)
 {
+    /* After the word was changed; who reads the turn before he reads the word does not miss it: NO_WAKE. */
     atomic_fetch_add(&turns, 1);
     if (atomic_load(&sleepers) != 0)
         fsafe_sys_futex_wake(&turns, INT32_MAX);
@@ -244,6 +248,7 @@ static uint32_t entered(uint32_t seen, bool firm, uint64_t now)
         return seen + FIRM;
     if ((seen & CLOSED) != 0)
         return (seen & USERS) < SHARERS * USER && now - atomic_load(&closed_ns) < SHARE_NS ? seen + USER : 0;
+    /* Not while users of a closing that was revoked are left: REUSED. */
     return seen == 0 && now >= atomic_load(&open_until_ns) ? CLOSED + USER : 0;
 }
 
@@ -268,7 +273,7 @@ bool fsafe_gate_close(struct fsafe_thread *self, bool firm)
     self->gate_user = !firm;
     atomic_store(&self->forking, FSAFE_FORKING_NOW);
     if (has_others(self))
-        barrier_everywhere(); /* from here on a thread is seen inside, or sees the gate */
+        barrier_everywhere(); /* from here on a thread is seen inside, or sees the gate: NO_BARRIER */
     return true;
 }
 
@@ -285,6 +290,7 @@ void fsafe_gate_insist(uint64_t until_ns)
 bool fsafe_gate_commit(struct fsafe_thread *self)
 {
     uint32_t seen = atomic_load(&fsafe_ledger_closers);
+    /* Only while it is the same closing: NO_COMMIT. */
     while (!self->gate_firm && (seen & CLOSED) != 0)
         self->gate_firm = atomic_compare_exchange_weak(&fsafe_ledger_closers, &seen, seen + FIRM);
     return self->gate_firm;
@@ -323,7 +329,8 @@ void fsafe_gate_open(struct fsafe_thread *self, uint32_t forking)
         }
     } while (!atomic_compare_exchange_weak(&fsafe_ledger_closers, &seen, next));
     self->has_turn = self->gate_firm = self->gate_user = false;
-    wake_sleepers();
+    if ((next & ~(uint32_t)USERS) == 0) /* else they would go to sleep again */
+        wake_sleepers();
     fsafe_gate_restore_signals(self);
 }
 
@@ -405,7 +412,7 @@ static bool wait_until_open(struct stay *stay)
 /* One who is inside has to get out, whichever of the ledgers says so; and who closed it may not be in this process. */
 static bool may_be_stopped(struct fsafe_thread *self)
 {
-    return self != NULL && !self->has_turn && fsafe_gate_where(self) == FSAFE_OUTSIDE &&
+    return self != NULL && !self->has_turn && fsafe_gate_where(self, false) == FSAFE_OUTSIDE &&
            fsafe_loader_owner() != self->owner && !fsafe_lineage_is_unadopted();
 }
 
@@ -452,7 +459,7 @@ void fsafe_gate_resume(struct fsafe_thread *self, uintptr_t lock)
     for (;;) {
         /* Before it is unmarked: its own record would say that it is inside. */
         stops = stops && (atomic_load_explicit(&fsafe_ledger_closers, memory_order_relaxed) == 0 || may_be_stopped(self));
-        mark(self, lock, false); /* Unmarked first, then the gate: the compare-and-swap is a barrier. */
+        mark(self, lock, false); /* Unmarked first, then the gate: the compare-and-swap is a barrier. NO_LOOK */
         atomic_thread_fence(memory_order_seq_cst);
         if (!stops || !is_closed())
             return;

@@ -83,7 +83,7 @@ static inline uintptr_t fsafe_gate_frame(uintptr_t lock)
     return (lock & (FSAFE_REGION_MARK - 1)) >> 8 << 4;
 }
 
-/* Every case but the common one, in which the thread is in nothing yet and the gate is open. */
+/* Every case but the common one, in which the thread is in no other call and the gate is open. */
 void fsafe_gate_enter_slowly(uintptr_t record, uintptr_t site);
 void fsafe_gate_leave_slowly(uintptr_t record);
 
@@ -91,12 +91,32 @@ void fsafe_gate_leave_slowly(uintptr_t record);
  * Around the real call, both in one function, or on its behalf: its frame is what they agree on. `site`: the place that called. Leave
  * removes what enter recorded. Context: any thread.
  */
-static inline void fsafe_gate_enter_at(enum fsafe_region region, uintptr_t frame, uintptr_t site)
+/* Enters if the thread is in nothing and the gate is open; false: nothing is done. */
+static inline bool fsafe_gate_enter_first(uintptr_t record, uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_self;
+    return FSAFE_LIKELY(self != NULL && fsafe_ledger_depth(fsafe_thread_locks(self)) == 0 &&
+                        fsafe_ledger_push_at(fsafe_thread_locks(self), 1, record, site, true));
+}
+
+/* The same for a thread that may hold locks. */
+static inline bool fsafe_gate_enter_soon(uintptr_t record, uintptr_t site)
+{
+    struct fsafe_thread *self = fsafe_self;
+    if (FSAFE_UNLIKELY(self == NULL))
+        return false;
+    struct fsafe_ledger *locks = fsafe_thread_locks(self);
+    uint32_t depth = fsafe_ledger_depth(locks);
+    for (uint32_t i = depth; FSAFE_UNLIKELY(i > 0); i--)
+        if (fsafe_gate_is_region(fsafe_ledger_word(locks, i)))
+            return false;
+    return FSAFE_LIKELY(fsafe_ledger_push_at(locks, depth + 1, record, site, true));
+}
+
+static inline void fsafe_gate_enter_at(enum fsafe_region region, uintptr_t frame, uintptr_t site)
+{
     uintptr_t record = fsafe_gate_record(region, frame);
-    if (FSAFE_UNLIKELY(self == NULL || fsafe_ledger_depth(fsafe_thread_locks(self)) != 0 ||
-                       !fsafe_ledger_push_at(fsafe_thread_locks(self), 1, record, site, true)))
+    if (!fsafe_gate_enter_soon(record, site))
         fsafe_gate_enter_slowly(record, site);
 }
 
@@ -104,8 +124,7 @@ static inline void fsafe_gate_leave_at(enum fsafe_region region, uintptr_t frame
 {
     struct fsafe_thread *self = fsafe_self;
     uintptr_t record = fsafe_gate_record(region, frame);
-    if (FSAFE_UNLIKELY(self == NULL || fsafe_ledger_depth(fsafe_thread_locks(self)) != 1 ||
-                       !fsafe_ledger_pop_at(fsafe_thread_locks(self), 1, record)))
+    if (FSAFE_UNLIKELY(self == NULL || !fsafe_ledger_pop_latest(fsafe_thread_locks(self), record)))
         fsafe_gate_leave_slowly(record);
 }
 
@@ -190,7 +209,10 @@ enum fsafe_where {
     FSAFE_CALLING, /* a call of libc's, whose locks it cannot; or on the way into something */
 };
 
-/* Context: a forking thread, gate closed; or the thread itself. */
-enum fsafe_where fsafe_gate_where(struct fsafe_thread *thread);
+/*
+ * What the thread forks with, if it does, does not count; but for calls, if `calls_count`: a fork that is in none itself
+ * can wait for them. Context: a forking thread, gate closed; or the thread itself.
+ */
+enum fsafe_where fsafe_gate_where(struct fsafe_thread *thread, bool calls_count);
 
 #endif

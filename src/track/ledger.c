@@ -13,6 +13,8 @@
 #include "track/gate.h"
 #include "track/ledger.h"
 
+#include <string.h>
+
 _Atomic uint32_t fsafe_ledger_closers FSAFE_FORK_STATE;
 
 static uintptr_t address_of(uintptr_t lock)
@@ -34,6 +36,21 @@ static void copy_record(struct fsafe_record *to, const struct fsafe_record *from
     atomic_store_explicit(&to->lock, atomic_load_explicit(&from->lock, memory_order_relaxed), memory_order_release);
 }
 
+/*
+ * Where the records are, by their locks, for a thread that holds very many and releases them in another order than it
+ * took them. What it says is held against the ledger, so what is stale or missing in it costs time and nothing else: a
+ * signal handler may come at any moment, and so may a fork.
+ */
+struct fsafe_ledger_index {
+    uint32_t slots;  /* a power of two */
+    uint32_t used;   /* that are not free any more */
+    uint32_t covers; /* the records up to this one have been put in; some may have been replaced since */
+    struct entry {
+        uint32_t key;    /* of the lock's address */
+        uint32_t record; /* 0: free */
+    } entry[];
+};
+
 static uint32_t room_of(const struct fsafe_records *records)
 {
     return records->capacity - 1 - FSAFE_LEDGER_SPARE;
@@ -51,6 +68,8 @@ void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capac
     for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
         atomic_store_explicit(&fsafe_ledger_record(ledger, i)->lock, 0, memory_order_relaxed);
     atomic_store_explicit(&ledger->depth, 0, memory_order_release);
+    if (ledger->index != NULL)
+        ledger->index->covers = 0;
 }
 
 uint32_t fsafe_ledger_find(const struct fsafe_ledger *ledger, uintptr_t lock)
@@ -61,6 +80,93 @@ uint32_t fsafe_ledger_find(const struct fsafe_ledger *ledger, uintptr_t lock)
     return 0;
 }
 
+enum { NEAR = 32, PROBES = 32 };
+
+static uint32_t key_of(uintptr_t lock)
+{
+    return (uint32_t)((uint64_t)(address_of(lock) >> 2) * 0x9e3779b97f4a7c15u >> 32);
+}
+
+static bool is_live(const struct fsafe_ledger *ledger, struct entry entry)
+{
+    return entry.record <= fsafe_ledger_depth(ledger) &&
+           key_of(load_lock(fsafe_ledger_record(ledger, entry.record))) == entry.key;
+}
+
+static void put(struct fsafe_ledger *ledger, struct fsafe_ledger_index *index, uint32_t record)
+{
+    struct entry entry = {key_of(load_lock(fsafe_ledger_record(ledger, record))), record};
+    for (uint32_t i = 0; i < PROBES; i++) {
+        struct entry *at = &index->entry[(entry.key + i) & (index->slots - 1)];
+        if (at->record != 0 && at->key != entry.key && is_live(ledger, *at))
+            continue;
+        index->used += at->record == 0;
+        *at = entry;
+        return;
+    }
+}
+
+/* NULL without memory. An old one stays where it is: a signal handler may have come while it was being read. */
+static struct fsafe_ledger_index *fit_index(struct fsafe_ledger *ledger)
+{
+    struct fsafe_ledger_index *index = ledger->index;
+    if (index == NULL || index->slots < 2 * ledger->room) {
+        uint32_t slots = 4 * NEAR;
+        while (slots < 2 * ledger->room)
+            slots *= 2;
+        index = fsafe_pages_map(sizeof *index + slots * sizeof index->entry[0]);
+        if (index == NULL)
+            return NULL;
+        index->slots = slots;
+        ledger->index = index;
+    }
+    if (index->used > index->slots / 4 * 3) {
+        memset(index->entry, 0, index->slots * sizeof index->entry[0]);
+        index->used = index->covers = 0;
+    }
+    return index;
+}
+
+/* In time that does not grow with the depth, if the thread has done so before. */
+static uint32_t find_deep(struct fsafe_ledger *ledger, uintptr_t lock)
+{
+    uint32_t depth = fsafe_ledger_depth(ledger);
+    struct fsafe_ledger_index *index = fit_index(ledger);
+    if (index == NULL)
+        return fsafe_ledger_find(ledger, lock);
+    uint32_t covers = index->covers < depth ? index->covers : depth;
+    while (covers < depth)
+        put(ledger, index, ++covers);
+    index->covers = covers;
+    uint32_t key = key_of(lock);
+    for (uint32_t i = 0; i < PROBES; i++) {
+        struct entry entry = index->entry[(key + i) & (index->slots - 1)];
+        if (entry.record == 0)
+            break;
+        if (entry.key == key && entry.record <= depth &&
+            address_of(load_lock(fsafe_ledger_record(ledger, entry.record))) == address_of(lock))
+            return entry.record;
+    }
+    /* It has taken the place of one that was released since: near the latest then, mostly. */
+    for (uint32_t i = depth; i > 0; i--) {
+        put(ledger, index, i);
+        if (address_of(load_lock(fsafe_ledger_record(ledger, i))) == address_of(lock))
+            return i;
+    }
+    return 0;
+}
+
+static uint32_t find_to_remove(struct fsafe_ledger *ledger, uintptr_t lock)
+{
+    uint32_t depth = fsafe_ledger_depth(ledger);
+    if (depth <= NEAR)
+        return fsafe_ledger_find(ledger, lock);
+    for (uint32_t i = depth; i > depth - NEAR; i--)
+        if (address_of(load_lock(fsafe_ledger_record(ledger, i))) == address_of(lock))
+            return i;
+    return find_deep(ledger, lock);
+}
+
 void fsafe_ledger_remove(struct fsafe_ledger *ledger, uint32_t index)
 {
     /*
@@ -69,8 +175,11 @@ void fsafe_ledger_remove(struct fsafe_ledger *ledger, uint32_t index)
      */
     uint32_t latest = fsafe_ledger_depth(ledger);
     struct fsafe_record *last = fsafe_ledger_record(ledger, latest);
-    if (index != latest)
+    if (index != latest) {
         copy_record(fsafe_ledger_record(ledger, index), last);
+        if (ledger->index != NULL)
+            put(ledger, ledger->index, index);
+    }
     FSAFE_ORDER();
     atomic_store_explicit(&last->lock, 0, memory_order_release);
     FSAFE_ORDER();
@@ -145,6 +254,8 @@ static void compact(struct fsafe_ledger *ledger, fsafe_ledger_is_stale *is_stale
     for (uint32_t i = depth; i > kept; i--)
         atomic_store_explicit(&fsafe_ledger_record(ledger, i)->lock, 0, memory_order_release);
     atomic_store_explicit(&ledger->depth, kept, memory_order_release);
+    if (ledger->index != NULL)
+        ledger->index->covers = 0;
 }
 
 uint32_t fsafe_ledger_tidy(struct fsafe_ledger *ledger, fsafe_ledger_is_stale *is_stale, void *context)
@@ -164,7 +275,7 @@ bool fsafe_ledger_drop_inner(struct fsafe_ledger *ledger, uintptr_t lock)
     uint32_t index = ledger->hint;
     if (index == 0 || index > fsafe_ledger_depth(ledger) ||
         load_lock(fsafe_ledger_record(ledger, index)) != lock)
-        index = fsafe_ledger_find(ledger, lock);
+        index = find_to_remove(ledger, lock);
     if (index != 0)
         fsafe_ledger_remove(ledger, index);
     if (near_end)

@@ -77,13 +77,14 @@ struct fsafe_ledger {
     uint32_t room;          /* the depth at which the array is full */
     uint32_t hint;          /* where the next record to remove may be: locks are often released in their order */
     bool gated;             /* nothing is added while a fork keeps the gate closed */
+    struct fsafe_ledger_index *index; /* of one that was very deep; NULL: none */
 };
 
 /*
  * How many forks keep the gate closed; track/gate's. One word for all threads, not one in each ledger: what a fork
  * writes is a page to copy.
  */
-extern _Atomic uint32_t fsafe_ledger_closers;
+extern FSAFE_HIDDEN _Atomic uint32_t fsafe_ledger_closers;
 
 /*
  * Whether a record whose array is full may be dropped: it is not held, as far as can be told without

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 /* 1 where we were started, one more for each fork down the line. Only thread's adopt writes it. */
-extern _Atomic uint32_t fsafe_generation;
+extern FSAFE_HIDDEN _Atomic uint32_t fsafe_generation;
 
 static inline uint32_t fsafe_lineage_generation(void)
 {
@@ -41,7 +41,7 @@ void fsafe_lineage_start(pid_t self);
  * no memory there.
  */
 enum { FSAFE_UNADOPTED, FSAFE_ADOPTING, FSAFE_ADOPTED, FSAFE_UNKNOWABLE };
-extern _Atomic uint32_t *fsafe_adopted;
+extern FSAFE_HIDDEN _Atomic uint32_t *fsafe_adopted;
 
 /* One system call. Context: any thread. */
 bool fsafe_lineage_is_another_process(void);

@@ -57,6 +57,13 @@ static _Atomic bool any_ended;
 /* Threads that may be running already and whose handles nobody has noted. */
 static _Atomic unsigned creations FSAFE_FORK_STATE;
 
+static _Atomic uint32_t joined FSAFE_FORK_STATE;
+
+uint32_t fsafe_thread_joined(void)
+{
+    return atomic_load(&joined);
+}
+
 static uint32_t slots_in(uint32_t count)
 {
     return FIRST_SLAB * ((1u << count) - 1);
@@ -272,6 +279,7 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     self->owner = owner;
     memset(self->former_owners, 0, sizeof self->former_owners);
     self->next_former = 0;
+    self->took_by_word = false;
     memset(self->living_owners, 0, sizeof self->living_owners);
     self->handle = pthread_self();
     self->has_handle = true;
@@ -289,6 +297,7 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     self->python_outlasted = 0;
     self->fork_files = NULL;
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name, 0, 0, 0, 0);
+    atomic_fetch_add(&joined, 1);
     /* Last: from here on others believe what the slot says. */
     set_generation(self, fsafe_lineage_generation());
     /* Either we see that the gate is closed, or who closes it sees us. */
@@ -475,6 +484,7 @@ void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc)
     }
     atomic_store_explicit(&ended_count, 0, memory_order_relaxed);
     atomic_store_explicit(&creations, 0, memory_order_relaxed);
+    atomic_store_explicit(&joined, self != NULL, memory_order_relaxed);
     FSAFE_ORDER();
     atomic_store_explicit(&fsafe_generation, next, memory_order_release);
 }

@@ -8,6 +8,8 @@
 #ifndef FSAFE_TRACK_THREAD_H
 #define FSAFE_TRACK_THREAD_H
 
+#include "base/compiler.h"
+
 #include "base/sys.h"
 #include "track/ledger.h"
 #include "track/lineage.h"
@@ -96,6 +98,7 @@ struct fsafe_thread {
 
     int former_owners[FSAFE_FORMER_OWNERS]; /* `owner` before the forks it made, in a ring; 0: none */
     uint32_t next_former;                   /* which is the oldest: the next to be forgotten */
+    bool took_by_word;    /* ever a mutex whose owner the kernel knows by its lock word */
     int living_owners[4]; /* owners of other threads found alive in this process; see repair/mutex.c */
     pthread_t handle;     /* what its creator calls it, and stdio as owner of a stream */
     bool has_handle;      /* false: a newer thread may be called so */
@@ -158,7 +161,7 @@ static inline struct fsafe_ledger *fsafe_thread_python(struct fsafe_thread *thre
 }
 
 /* This thread's slot, or NULL before it joins, after it left, and where we are switched off. */
-extern __thread struct fsafe_thread *fsafe_self __attribute__((tls_model("initial-exec")));
+extern FSAFE_HIDDEN __thread struct fsafe_thread *fsafe_self __attribute__((tls_model("initial-exec")));
 
 /* What the registry has to ask of rooms that know locks. */
 struct fsafe_thread_calls {
@@ -262,6 +265,9 @@ bool fsafe_thread_has_vanished(pthread_t handle);
  */
 void fsafe_thread_begin_creation(void);
 void fsafe_thread_end_creation(const pthread_t *handle);
+
+/* How many threads of this generation have joined so far, whether or not they left. Context: any thread. */
+uint32_t fsafe_thread_joined(void);
 
 /* How many slots may be in use: indices below it can be asked for. Context: any thread. */
 uint32_t fsafe_thread_slots(void);

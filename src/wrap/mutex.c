@@ -82,7 +82,7 @@ static int wait_in_place(pthread_mutex_t *mutex, struct fsafe_thread *self, cons
     if (fsafe_layout_spin_for(mutex, fsafe_thread_owner(self)))
         return 0;
     for (bool time_left = true;; time_left = sleep_on(mutex, self, attempt)) {
-        if (fsafe_layout_lock_queued(mutex, fsafe_thread_owner(self))) /* a woken waiter always tries once more */
+        if (fsafe_layout_lock_queued(mutex, fsafe_thread_owner(self))) /* a woken waiter always tries once more: NO_SECOND_TRY of tests/model */
             return 0;
         if (!time_left)
             return ETIMEDOUT;
@@ -166,16 +166,29 @@ static bool is_stale(uintptr_t lock, void *self)
     return fsafe_thread_is_stale(self, lock);
 }
 
-/* Every case but the common one. */
-static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t site,
-                                             const struct attempt *attempt)
+/*
+ * The record is made; the mutex is of a kind that libc locks, in a process that is no child. Free it is had by a try, which
+ * does to it what a wait that need not wait does. Returns whether that is so, or it has no owner any more.
+ */
+static bool try_for_libc(pthread_mutex_t *mutex, struct fsafe_thread *self, int *result)
+{
+    *result = FSAFE_NEXT(pthread_mutex_trylock)(mutex);
+    if (*result == 0 && fsafe_layout_mutex_depth(mutex) > 1)
+        fsafe_ledger_drop(fsafe_thread_locks(self), (uintptr_t)mutex);
+    return *result == 0 || *result == EOWNERDEAD;
+}
+
+static __attribute__((noinline)) int acquire_slowly(pthread_mutex_t *mutex, uintptr_t site,
+                                                    const struct attempt *attempt)
 {
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
     bool in_place = fsafe_layout_in_place(mutex);
+    enum fsafe_mutex_kind kind = in_place ? FSAFE_MUTEX_NORMAL : fsafe_layout_mutex_kind(mutex);
     if (self == NULL)
         return ask_libc(mutex, attempt);
-    if (!in_place && fsafe_layout_mutex_kind(mutex) == FSAFE_MUTEX_FOREIGN)
+    if (kind == FSAFE_MUTEX_FOREIGN)
         return ask_for_foreign(mutex, self, site, attempt);
+    self->took_by_word |= fsafe_layout_is_by_word(kind);
     int owner = fsafe_thread_owner(self);
     /* In a child the owner that the bytes name may be a vanished thread, whose id this one has got. */
     if (in_place && (!fsafe_lineage_is_child() || fsafe_ledger_find(fsafe_thread_locks(self), (uintptr_t)mutex) != 0) &&
@@ -186,7 +199,24 @@ static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t s
         return ask_libc(mutex, attempt);
     if (in_place && fsafe_layout_lock_free(mutex, owner))
         return 0;
+    int result;
+    if (!in_place && !fsafe_lineage_is_child() && !fsafe_lineage_is_unadopted() && try_for_libc(mutex, self, &result))
+        return result;
     return finish(mutex, self, site, attempt);
+}
+
+/* The other kinds that are locked in place, as far as they differ from the common one. */
+static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t site, const struct attempt *attempt)
+{
+    struct fsafe_thread *self = fsafe_self;
+    if (FSAFE_LIKELY(self != NULL && fsafe_layout_in_place(mutex) && !fsafe_lineage_is_child() &&
+                     self->owner == self->tid)) {
+        if (fsafe_layout_relock(mutex, self->owner))
+            return 0;
+        if (FSAFE_LIKELY(fsafe_ledger_push_gated(fsafe_thread_locks(self), (uintptr_t)mutex, site)))
+            return FSAFE_LIKELY(fsafe_layout_lock_free(mutex, self->owner)) ? 0 : finish(mutex, self, site, attempt);
+    }
+    return acquire_slowly(mutex, site, attempt);
 }
 
 static inline int lock(pthread_mutex_t *mutex, uintptr_t site, const struct attempt *attempt)
@@ -230,9 +260,9 @@ FSAFE_EXPORT int pthread_mutex_clocklock(pthread_mutex_t *mutex, clockid_t clock
 #endif
 
 /* What cannot be done in place. */
-static FSAFE_COLD int release(pthread_mutex_t *mutex)
+static __attribute__((noinline)) int release(pthread_mutex_t *mutex)
 {
-    struct fsafe_thread *self = fsafe_thread_join();
+    struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
     if (self == NULL || fsafe_layout_mutex_kind(mutex) == FSAFE_MUTEX_FOREIGN)
         return FSAFE_NEXT(pthread_mutex_unlock)(mutex);
     fsafe_fork_notice();
@@ -268,12 +298,19 @@ FSAFE_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex)
     return unlock(mutex);
 }
 
+/* Mostly there is none at all, and nothing to look through. */
+static inline void drop_if_any(struct fsafe_thread *self, const pthread_mutex_t *mutex)
+{
+    if (fsafe_ledger_depth(fsafe_thread_locks(self)) != 0)
+        fsafe_ledger_drop(fsafe_thread_locks(self), (uintptr_t)mutex);
+}
+
 /* A child may re-initialise a lock that it holds: it does not hold the new one. */
 static void begin_life(pthread_mutex_t *mutex)
 {
     if (fsafe_self == NULL)
         return;
-    fsafe_ledger_drop(fsafe_thread_locks(fsafe_self), (uintptr_t)mutex);
+    drop_if_any(fsafe_self, mutex);
     if (fsafe_lineage_is_child()) {
         fsafe_fork_notice();
         fsafe_mutex_born(mutex);
@@ -302,22 +339,26 @@ FSAFE_EXPORT int pthread_mutex_setprioceiling(pthread_mutex_t *mutex, int ceilin
 }
 #endif
 
-static int destroy(pthread_mutex_t *mutex, uintptr_t site)
+/* What a dead thread holds is nobody's and may be destroyed; libc would call it busy, but for a robust one. */
+static FSAFE_COLD void settle_before_end(pthread_mutex_t *mutex, uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_thread_join();
-    if (self != NULL) {
-        fsafe_fork_notice();
-        /* What a dead thread holds is nobody's and may be destroyed; libc would call it busy, but for a robust one. */
-        if (fsafe_lineage_is_child()) {
-            if (!fsafe_layout_is_robust(fsafe_layout_mutex_kind(mutex)))
-                fsafe_mutex_judge(mutex, self, site, false);
-            fsafe_waits_release_mutex(mutex);
-        }
-        atomic_store(&self->asking, 0);
-    }
+    fsafe_fork_notice();
+    if (self == NULL || !fsafe_lineage_is_child())
+        return;
+    if (!fsafe_layout_is_robust(fsafe_layout_mutex_kind(mutex)))
+        fsafe_mutex_judge(mutex, self, site, false);
+    fsafe_waits_release_mutex(mutex);
+    atomic_store(&self->asking, 0);
+}
+
+static int destroy(pthread_mutex_t *mutex, uintptr_t site)
+{
+    if (FSAFE_UNLIKELY(fsafe_lineage_is_child() || fsafe_lineage_is_unadopted()))
+        settle_before_end(mutex, site);
     int result = FSAFE_NEXT(pthread_mutex_destroy)(mutex);
-    if (result == 0 && self != NULL)
-        fsafe_ledger_drop(fsafe_thread_locks(self), (uintptr_t)mutex);
+    if (result == 0 && fsafe_self != NULL)
+        drop_if_any(fsafe_self, mutex);
     return result;
 }
 

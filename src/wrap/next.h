@@ -46,7 +46,7 @@ struct fsafe_next {
 #undef FSAFE_ALIAS
 };
 
-extern struct fsafe_next fsafe_next;
+extern FSAFE_HIDDEN struct fsafe_next fsafe_next;
 
 /* Makes binding possible. Context: start-up. */
 void fsafe_next_start(void);

@@ -25,7 +25,7 @@ struct attempt {
     const struct timespec *until; /* NULL: no limit */
 };
 
-static inline int ask_libc(pthread_rwlock_t *rwlock, const struct attempt *attempt)
+static inline __attribute__((always_inline)) int ask_libc_now(pthread_rwlock_t *rwlock, const struct attempt *attempt)
 {
     bool reads = attempt->stage == FSAFE_READING;
     switch (attempt->how) {
@@ -42,6 +42,11 @@ static inline int ask_libc(pthread_rwlock_t *rwlock, const struct attempt *attem
     default:
         return reads ? FSAFE_NEXT(pthread_rwlock_rdlock)(rwlock) : FSAFE_NEXT(pthread_rwlock_wrlock)(rwlock);
     }
+}
+
+static __attribute__((noinline)) int ask_libc(pthread_rwlock_t *rwlock, const struct attempt *attempt)
+{
+    return ask_libc_now(rwlock, attempt);
 }
 
 /* In a child. What cannot be had at once may be a dead thread's; or a living one is just coming or going. */
@@ -119,7 +124,12 @@ static inline __attribute__((always_inline)) int acquire(pthread_rwlock_t *rwloc
     /* In a child, too: nobody's hold keeps this reader out, and the record tells its own from those of the dead. */
     if (attempt->stage == FSAFE_READING && FSAFE_LIKELY(fsafe_layout_rwlock_read(rwlock)))
         return 0;
-    return acquire_recorded(rwlock, self, site, attempt);
+    if (attempt->stage == FSAFE_READING || fsafe_lineage_is_child() || fsafe_lineage_is_unadopted())
+        return acquire_recorded(rwlock, self, site, attempt);
+    int result = ask_libc_now(rwlock, attempt);
+    if (FSAFE_UNLIKELY(result != 0))
+        fsafe_ledger_drop_stage(fsafe_thread_locks(self), (uintptr_t)rwlock | attempt->stage);
+    return result;
 }
 
 /* libc refuses an impossible time or clock even when the lock is free. */

@@ -62,6 +62,8 @@ static one_lock *find(void *handle, const char *name)
     return function;
 }
 
+static FILE *csv;
+
 static void compare(const struct pair *pair, const char *threads, void *libc)
 {
     one_lock *take = find(RTLD_DEFAULT, pair->take), *give = find(RTLD_DEFAULT, pair->give);
@@ -79,6 +81,21 @@ static void compare(const struct pair *pair, const char *threads, void *libc)
     double w = median(with), b = median(bare), r = median(ratio);
     printf("%-34s %-15s %7.2f ns %7.2f ns   ratio %.3f%s\n", pair->name, threads, b, w, r,
            take == bare_take ? "   (not preloaded)" : "");
+    if (csv != NULL)
+        fprintf(csv, "\"%s\",%s,%.2f,%.2f,%.3f\n", pair->name, threads, b, w, r);
+}
+
+static pthread_mutex_t *make(int type, int protocol, int robust)
+{
+    pthread_mutexattr_t attributes;
+    pthread_mutex_t *mutex = malloc(sizeof *mutex);
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, type);
+    pthread_mutexattr_setprotocol(&attributes, protocol);
+    pthread_mutexattr_setrobust(&attributes, robust);
+    if (mutex == NULL || pthread_mutex_init(mutex, &attributes) != 0)
+        exit(1);
+    return mutex;
 }
 
 static void *sleep_on(void *pipe_end)
@@ -89,18 +106,21 @@ static void *sleep_on(void *pipe_end)
     return NULL;
 }
 
-int main(void)
+/* Writes what it prints to the file that is named, too, as CSV. */
+int main(int count, char **arguments)
 {
     void *libc = dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD);
     if (libc == NULL) {
         fprintf(stderr, "pair: no libc.so.6\n");
         return 1;
     }
-    static pthread_mutex_t normal = PTHREAD_MUTEX_INITIALIZER, recursive;
-    pthread_mutexattr_t attributes;
-    pthread_mutexattr_init(&attributes);
-    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
-    pthread_mutex_init(&recursive, &attributes);
+    if (count > 1 && (csv = fopen(arguments[1], "w")) == NULL) {
+        perror(arguments[1]);
+        return 1;
+    }
+    if (csv != NULL)
+        fputs("pair,process,bare_ns,with_ns,ratio\n", csv);
+    static pthread_mutex_t normal = PTHREAD_MUTEX_INITIALIZER;
     static sem_t lock, event;
     sem_init(&lock, 0, 1);
     sem_init(&event, 0, 0);
@@ -114,7 +134,16 @@ int main(void)
     const struct pair pairs[] = {
         {"mutex lock+unlock", "pthread_mutex_lock", "pthread_mutex_unlock", &normal},
         {"mutex trylock+unlock", "pthread_mutex_trylock", "pthread_mutex_unlock", &normal},
-        {"recursive mutex lock+unlock", "pthread_mutex_lock", "pthread_mutex_unlock", &recursive},
+        {"recursive mutex lock+unlock", "pthread_mutex_lock", "pthread_mutex_unlock",
+         make(PTHREAD_MUTEX_RECURSIVE, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED)},
+        {"error-checking mutex lock+unlock", "pthread_mutex_lock", "pthread_mutex_unlock",
+         make(PTHREAD_MUTEX_ERRORCHECK, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED)},
+        {"adaptive mutex lock+unlock", "pthread_mutex_lock", "pthread_mutex_unlock",
+         make(PTHREAD_MUTEX_ADAPTIVE_NP, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED)},
+        {"inheriting mutex lock+unlock", "pthread_mutex_lock", "pthread_mutex_unlock",
+         make(PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_INHERIT, PTHREAD_MUTEX_STALLED)},
+        {"robust mutex lock+unlock", "pthread_mutex_lock", "pthread_mutex_unlock",
+         make(PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_ROBUST)},
         {"rwlock rdlock+unlock", "pthread_rwlock_rdlock", "pthread_rwlock_unlock", &rwlock},
         {"rwlock wrlock+unlock", "pthread_rwlock_wrlock", "pthread_rwlock_unlock", &rwlock},
         {"spin lock lock+unlock", "pthread_spin_lock", "pthread_spin_unlock", (void *)(size_t)&spin},
@@ -137,7 +166,7 @@ int main(void)
         return 1;
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         compare(&pairs[i], "threaded", libc);
-    if (write(ends[1], "", 1) != 1)
+    if (write(ends[1], "", 1) != 1 || (csv != NULL && fclose(csv) != 0))
         return 1;
     return pthread_join(thread, NULL);
 }

@@ -31,13 +31,18 @@ def libpythons():
     return version.partition(".")[2], sorted(glob.glob(f"/usr/lib/*/libpython{version}.so.1.0"))
 
 
-harness.begin(6)
+harness.begin(7)
 minor, libraries = libpythons()
 harness.ok(found([harness.PYTHON3, "-c", THREAD]) == (minor, 0), f"CPython 3.{minor} that makes a thread is found")
 harness.ok(found([harness.PYTHON3, "-c", "pass"]) == ("", 0), "one that makes none is left alone")
 harness.ok(found([harness.PYTHON3, "-c", THREAD], FORKSAFE_PYTHON="0") == ("", 0), "FORKSAFE_PYTHON=0: it is left alone")
 harness.ok(found([harness.PYTHON3, "-c", THREAD], FORKSAFE_MODE="off") == ("", 0), "FORKSAFE_MODE=off: so it is")
 harness.ok(found(["/bin/sh", "-c", ":"]) == ("", 0), "a program without Python says nothing")
+hide_proc = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+if subprocess.run([*hide_proc, "true"], capture_output=True).returncode != 0:
+    harness.skip("without /proc it is found", "this user may not mount anything")
+else:
+    harness.ok(found([*hide_proc, harness.PYTHON3, "-c", THREAD]) == (minor, 0), "without /proc it is found")
 if not BUILT or not libraries:
     harness.skip("one that a C program loads late is found", "no libpython or no host here")
 else:

@@ -464,6 +464,71 @@ static void parked(const struct scn_case *self)
     scn_reap(child);
 }
 
+/* Abseil's call_once, while its initialiser runs in a thread that vanishes: the child runs it. */
+static uint32_t absl_once;
+enum { ABSL_INIT = 0, ABSL_RUNNING = 0x65c2937b, ABSL_WAITED_FOR = 0x05a308d2, ABSL_DONE = 221 };
+
+static bool absl_begins(void)
+{
+    for (;;) {
+        uint32_t seen = ABSL_INIT;
+        if (__atomic_compare_exchange_n(&absl_once, &seen, ABSL_RUNNING, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return true;
+        if (seen == ABSL_DONE)
+            return false;
+        if (seen == ABSL_RUNNING)
+            __atomic_compare_exchange_n(&absl_once, &seen, ABSL_WAITED_FOR, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+        else
+            futex(&absl_once, FUTEX_WAIT_PRIVATE, ABSL_WAITED_FOR, NULL);
+    }
+}
+
+static int absl_begin(void *unused)
+{
+    (void)unused;
+    SCN_CHECK(absl_begins());
+    return 0;
+}
+
+static int absl_end(void *unused)
+{
+    (void)unused;
+    __atomic_store_n(&absl_once, ABSL_DONE, __ATOMIC_RELEASE);
+    return 0;
+}
+
+static void absl_call_once(const struct scn_case *self)
+{
+    struct scn_holder worker;
+    (void)self;
+    scn_hold(&worker, absl_begin, absl_end, &absl_once, 1);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_CHECK(absl_begins());
+        absl_end(NULL);
+        SCN_CHECK(!absl_begins());
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_let_go(&worker);
+    SCN_CHECK(!absl_begins());
+}
+
+/* With the net under everything a wait that is seen is no worse off than one that is not. */
+static void net_under_seen(const struct scn_case *self)
+{
+    (void)self;
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        event = ~0u;
+        while (__atomic_load_n(&event, __ATOMIC_ACQUIRE) == ~0u)
+            futex(&event, FUTEX_WAIT_PRIVATE, ~0u, NULL);
+        SCN_CHECK(event == 0);
+        scn_fine();
+    }
+    scn_reap(child);
+}
+
 /* What a child passed by is judged anew in its own child: an event becomes a lock there. */
 static void passed_by(const struct scn_case *self)
 {
@@ -497,6 +562,9 @@ void scn_cases(void)
 {
     scn_add((struct scn_case){.bare = "fine", .run = parked}, "parked");
     scn_add((struct scn_case){.bare = "hangs", .says = "took over futex .*\\(Rust std\\)", .run = passed_by}, "passed-by");
+    scn_add((struct scn_case){.bare = "hangs", .run = absl_call_once,
+                              .says = "once:took over futex 0x[0-9a-f]+ .*\\(absl::call_once\\)"},
+            "absl-call-once");
     const bool glib_is_here = have_glib();
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         const struct kind *kind = &kinds[k];
@@ -541,6 +609,9 @@ void scn_cases(void)
     static const struct wait held = {"held", FUTEX_WAIT_PRIVATE, 2}, by_openmp = {"held-openmp", FUTEX_WAIT_PRIVATE, ~0u},
                              event_1 = {"event", FUTEX_WAIT_PRIVATE, 1};
     const char *net = "FORKSAFE_RESCUE_MS=20";
+    scn_add((struct scn_case){.bare = "hangs", .says = "took over lock 0x[0-9a-f]+ ;; never:child hangs",
+                              .env = "FORKSAFE_RESCUE_MS=20 FORKSAFE_HANG_MS=20000", .run = net_under_seen},
+            "rescue-seen");
     scn_add((struct scn_case){.bare = "hangs", .says = "took over lock 0x[0-9a-f]+ .*\\(unknown\\) for .* fork 1 by",
                               .env = net, .run = unseen, .kind = &held},
             "rescue-held");

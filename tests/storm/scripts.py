@@ -30,7 +30,8 @@ my ($forks, $in_flight, $seconds) = @ARGV;
 my $stop :shared = 0;
 $ENV{TZ} = "CET-1CEST,M3.5.0,M10.5.0/3"; POSIX::tzset();
 sub call { CALL }
-sub work { until ($stop) { call() for 1 .. 200 } }
+my $held :shared = 0;
+sub work { until ($stop) { WORK } }
 call() or die;
 my @threads = map { threads->create(\&work) } 1 .. 2;
 my ($done, $hung, $wrong, %since) = (0, 0, 0);
@@ -136,7 +137,8 @@ PREPARE
 forks, in_flight, seconds = ARGV[0].to_i, ARGV[1].to_i, ARGV[2].to_f
 raise unless call
 stop = false
-threads = 2.times.map { Thread.new { call until stop } }
+held, changed = Mutex.new, ConditionVariable.new
+threads = 2.times.map { Thread.new { until stop do WORK end } }
 now = -> { Process.clock_gettime(Process::CLOCK_MONOTONIC) }
 done = hung = wrong = 0
 since = {}
@@ -164,16 +166,21 @@ threads.each(&:join)
 puts "#{hung} #{wrong} #{forks}"
 """
 
-def perl(call):
-    return ["perl", "-e", PERL.replace("CALL", call)]
+def perl(call, work="call() for 1 .. 200"):
+    return ["perl", "-e", PERL.replace("CALL", call).replace("WORK", work)]
 
 
 def python(prepare):
     return [harness.PYTHON3, "-c", PYTHON.replace("PREPARE", prepare)]
 
 
-def ruby(prepare):
-    return ["ruby", "-e", RUBY.replace("PREPARE", prepare)]
+def ruby(prepare, work="call"):
+    return ["ruby", "-e", RUBY.replace("PREPARE", prepare).replace("WORK", work)]
+
+
+# A thread that comes back from a condition and goes straight into a call of libc's, with the mutex.
+PERL_WAITS = "lock($held); cond_timedwait($held, time_now() + 0.00002); call() for 1 .. 30"
+RUBY_WAITS = "held.synchronize { changed.wait(held, 0.00002); call }"
 
 
 # What works bare, because the interpreter sees to its own locks: it must go on to.
@@ -183,12 +190,15 @@ TRAPS = {"ruby Logger"}
 STORMS = [
     ("perl localtime", "perl -Mthreads -MTime::HiRes -e 1",
      perl('my @t = localtime(1700000000); $t[2] == 23 && $t[1] == 13'), False),
+    ("perl localtime after cond_timedwait", "perl -Mthreads -MTime::HiRes -e 1",
+     perl('my @t = localtime(1700000000); $t[2] == 23 && $t[1] == 13', PERL_WAITS), False),
     ("perl POSIX::strftime", "perl -Mthreads -MTime::HiRes -e 1",
      perl('POSIX::strftime("%Y-%m-%d %H:%M", 20, 13, 23, 14, 10, 123) eq "2023-11-14 23:13"'), False),
     ("python3 syslog.syslog", None, python(PYTHON_SYSLOG), os.path.exists("/dev/log")),
     ("python3 sqlite3", f"{harness.PYTHON3} -c 'import sqlite3'", python(PYTHON_SQLITE), False),
     ("python3 getaddrinfo", None, python(PYTHON_GETADDRINFO), True),
     ("ruby getaddrinfo", "ruby -rsocket -e 1", ruby(RUBY_GETADDRINFO), True),
+    ("ruby getaddrinfo after a condition", "ruby -rsocket -e 1", ruby(RUBY_GETADDRINFO, RUBY_WAITS), True),
     ("ruby Logger", "ruby -rlogger -e 1", ruby(RUBY_LOGGER), False),
 ]
 

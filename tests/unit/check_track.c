@@ -197,6 +197,40 @@ START_TEST(ledger_grows_to_10000)
 }
 END_TEST
 
+/*
+ * Deep, where records are found by an index: taken, released as the latest and in any order, so that records take the
+ * places of others. None is lost.
+ */
+START_TEST(ledger_any_order_when_deep)
+{
+    enum { MANY = 4000 };
+    static unsigned held[MANY], free_ones[MANY];
+    unsigned depth = 0, left = MANY;
+    begin();
+    for (unsigned i = 0; i < MANY; i++)
+        free_ones[i] = i;
+    srand(1);
+    for (int round = 0; round < 200000; round++) {
+        bool takes = left > 0 && (depth == 0 || rand() % (round / 5000 % 2 == 0 ? 3 : 5) > 1);
+        unsigned at = takes ? (unsigned)rand() % left : rand() % 3 == 0 ? depth - 1 : (unsigned)rand() % depth;
+        unsigned *from = takes ? free_ones : held, *to = takes ? held : free_ones;
+        unsigned *less = takes ? &left : &depth, *more = takes ? &depth : &left;
+        unsigned lock = from[at];
+        if (takes)
+            push(lock_of(lock), never_stale);
+        else
+            ck_assert(fsafe_ledger_drop(&ledger, lock_of(lock)));
+        from[at] = from[--*less];
+        to[(*more)++] = lock;
+        ck_assert_uint_eq(fsafe_ledger_depth(&ledger), depth);
+        if (!takes && round % 64 == 0) /* it looks through all of them for one that is not there */
+            ck_assert(!fsafe_ledger_drop(&ledger, lock_of(lock)));
+    }
+    for (unsigned i = 0; i < depth; i++)
+        assert_recorded(lock_of(held[i]));
+}
+END_TEST
+
 START_TEST(ledger_begin_empties)
 {
     uintptr_t word, site;
@@ -1270,6 +1304,7 @@ static void fill(Suite *suite)
     tcase_add_test(ledgers, ledger_drops_at_any_stage);
     tcase_add_test(ledgers, ledger_finds_the_latest);
     tcase_add_test(ledgers, ledger_grows_to_10000);
+    tcase_add_test(ledgers, ledger_any_order_when_deep);
     tcase_add_test(ledgers, ledger_begin_empties);
     tcase_add_test(ledgers, ledger_drops_repeated_records);
     tcase_add_test(ledgers, ledger_keeps_the_latest_of_repeated_records);
