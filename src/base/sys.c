@@ -99,16 +99,17 @@ bool fsafe_sys_single_threaded(void)
      * the task directory, which has two links and one more a thread, is asked first. A sandbox that refuses
      * even that may end who asks for unshare, as Chromium's does.
      */
+#ifdef SYS_fstatat64
+    struct stat64 tasks;
+    long answer = FSAFE_SYS(SYS_fstatat64, AT_FDCWD, "/proc/self/task", &tasks, 0, 0, 0);
+#else
     struct stat tasks;
-#ifdef SYS_newfstatat
     long answer = FSAFE_SYS(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &tasks, 0, 0, 0);
+#endif
     if (answer == 0)
         return tasks.st_nlink == 3;
     if (answer != -ENOENT && answer != -ENOTDIR)
         return false;
-#else
-    (void)tasks;
-#endif
     return FSAFE_SYS(SYS_unshare, CLONE_THREAD, 0, 0, 0, 0, 0) == 0;
 }
 

@@ -50,7 +50,7 @@ static inline void fsafe_sys_futex_wait(void *word, uint32_t value, const struct
  */
 static inline long fsafe_sys_futex_waitv(void *word, uint32_t value, const struct timespec *until)
 {
-#ifdef SYS_futex_waitv
+#if defined(SYS_futex_waitv) && defined(__LP64__) /* elsewhere its times are wider than libc's */
     const struct futex_waitv waiter = {.val = value, .uaddr = (uintptr_t)word, .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG};
     return FSAFE_SYS(SYS_futex_waitv, &waiter, 1, 0, until, CLOCK_MONOTONIC, 0);
 #else

@@ -58,7 +58,7 @@ enum fsafe_region {
 #define FSAFE_REGION_FRAME(frame) ((frame) >> 4 << 8)
 #else
 #define FSAFE_REGION_MARK ((uintptr_t)0)
-#define FSAFE_REGION_FRAME(frame) ((uintptr_t)0)
+#define FSAFE_REGION_FRAME(frame) ((void)(frame), (uintptr_t)0)
 #endif
 
 static inline bool fsafe_gate_is_region(uintptr_t lock)

@@ -44,9 +44,7 @@ START_TEST(layout_knows_this_libc)
     ck_assert(fsafe_layout.mutex_bytes);
     ck_assert_int_eq(fsafe_layout.in_place, 0);
     ck_assert(fsafe_layout.rwlock_bytes);
-#ifdef __LP64__
     ck_assert(fsafe_layout.sem_bytes);
-#endif
     ck_assert_int_eq(fsafe_layout_probe_owner(), fsafe_sys_gettid());
 }
 END_TEST
@@ -252,9 +250,7 @@ START_TEST(layout_withdraws_what_does_not_hold)
         init_of_type(&mutex, types[i]);
         ck_assert_msg(!fsafe_layout_in_place(&mutex), "%s, type %d", broken->name, types[i]);
     }
-#ifdef __LP64__
     ck_assert(fsafe_layout.sem_bytes); /* has nothing to do with mutexes */
-#endif
 }
 END_TEST
 
@@ -273,8 +269,6 @@ START_TEST(layout_tests_each_type)
 }
 END_TEST
 
-#ifdef __LP64__
-
 static int sem_init_shifted(sem_t *semaphore, int process_shared, unsigned value)
 {
     return sem_init(semaphore, process_shared, value << 1);
@@ -283,7 +277,8 @@ static int sem_init_shifted(sem_t *semaphore, int process_shared, unsigned value
 static int sem_trywait_over_all(sem_t *semaphore)
 {
     int result = sem_trywait(semaphore);
-    memset((char *)semaphore + 16, 0, sizeof *semaphore - 16);
+    enum { OURS = sizeof *semaphore / 2 };
+    memset((char *)semaphore + OURS, 0, sizeof *semaphore - OURS);
     return result;
 }
 
@@ -341,8 +336,6 @@ START_TEST(layout_withdraws_semaphores)
     ck_assert_int_eq(fsafe_layout.in_place, 0);
 }
 END_TEST
-
-#endif
 
 /* --- layout: mutexes -------------------------------------------------------------------------------- */
 
@@ -737,8 +730,6 @@ END_TEST
 
 /* --- layout: semaphores ----------------------------------------------------------------------------- */
 
-#ifdef __LP64__
-
 START_TEST(semaphore_in_place_is_libcs_own)
 {
     sem_t semaphore;
@@ -827,13 +818,12 @@ START_TEST(semaphore_has_words_that_libc_leaves_alone)
     sem_t semaphore;
     struct timespec past = {0, 0};
     unit_start_layout();
-    struct fsafe_sem_words *words = fsafe_layout_sem_words(&semaphore);
-    ck_assert_uint_ge((uintptr_t)words, (uintptr_t)&semaphore);
-    ck_assert_uint_le((uintptr_t)(words + 1), (uintptr_t)(&semaphore + 1));
+    sem_init(&semaphore, _i, 1);
+    struct fsafe_sem_words *words = fsafe_layout_sem_words_begin(&semaphore);
+    ck_assert_ptr_nonnull(words);
     words->note = 0x12345678;
     words->owner = 0x23456789;
     words->site = 0x3456789a;
-    sem_init(&semaphore, _i, 1);
     sem_wait(&semaphore);
     sem_trywait(&semaphore);
     sem_timedwait(&semaphore, &past);
@@ -841,13 +831,38 @@ START_TEST(semaphore_has_words_that_libc_leaves_alone)
     int value;
     sem_getvalue(&semaphore, &value);
     sem_destroy(&semaphore);
+    ck_assert_ptr_eq(fsafe_layout_sem_words(&semaphore), words);
     ck_assert_uint_eq(words->note, 0x12345678);
     ck_assert_uint_eq(words->owner, 0x23456789);
     ck_assert_uint_eq(words->site, 0x3456789a);
 }
 END_TEST
 
-#endif
+/* Where they lie in a table: they are the semaphore's until it ends, and as many as there is room for have some. */
+START_TEST(semaphore_words_are_its_own)
+{
+    enum { MANY = 2000 };
+    static sem_t all[MANY], copy;
+    unit_start_layout();
+    for (int i = 0; i < MANY; i++) {
+        sem_init(&all[i], 0, 1);
+        struct fsafe_sem_words *words = fsafe_layout_sem_words_begin(&all[i]);
+        ck_assert_ptr_nonnull(words);
+        words->owner = (uint32_t)i;
+    }
+    for (int i = 0; i < MANY; i++)
+        ck_assert_uint_eq(fsafe_layout_sem_words(&all[i])->owner, (uint32_t)i);
+    copy = all[7];
+    ck_assert_ptr_ne(fsafe_layout_sem_words(&copy), fsafe_layout_sem_words(&all[7]));
+    for (int round = 0; round < 200 * MANY; round++) { /* in the end each address had them many times over */
+        sem_t *again = &all[round % MANY];
+        fsafe_layout_sem_words_end(again);
+        sem_init(again, 0, 1);
+        ck_assert_ptr_nonnull(fsafe_layout_sem_words_begin(again));
+    }
+}
+END_TEST
+
 #endif
 
 /* --- modules ---------------------------------------------------------------------------------------- */
@@ -1168,14 +1183,13 @@ static void fill(Suite *suite)
                         PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP + 1);
     tcase_add_test(in_place, rwlock_read_in_place_leaves_the_rest_to_libc);
     tcase_add_test(in_place, spin_in_place_excludes_and_is_excluded);
-#ifdef __LP64__
     tcase_add_loop_test(layout, layout_withdraws_semaphores, 0, 6);
     TCase *semaphore = unit_case(suite, "semaphore");
     tcase_add_test(semaphore, semaphore_in_place_is_libcs_own);
     tcase_add_test(semaphore, semaphore_post_in_place_wakes_a_waiter);
     tcase_add_test(semaphore, semaphore_in_place_excludes_and_is_excluded);
     tcase_add_loop_test(semaphore, semaphore_has_words_that_libc_leaves_alone, 0, 2);
-#endif
+    tcase_add_test(semaphore, semaphore_words_are_its_own);
 #endif
 
     TCase *modules = unit_case(suite, "modules");
