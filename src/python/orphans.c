@@ -120,16 +120,13 @@ bool fsafe_python_may_be_interrupted(void)
     return !is_default;
 }
 
-/* Why a marked lock may not be taken; NULL: it may. */
-static const char *reason_to_wait(const struct fsafe_python_lock *lock, enum fsafe_python_kind kind)
+/* Who but its taker may be meant to release a marked lock that is no event. */
+static enum fsafe_hope hope_for(const struct fsafe_python_lock *lock, enum fsafe_python_kind kind)
 {
-    if (kind == FSAFE_PYTHON_RLOCK)
-        return NULL; /* nobody but its owner may release it */
-    if ((lock->history & FSAFE_PYTHON_EVENT) != 0)
-        return "it is used as an event";
-    if ((lock->history & FSAFE_PYTHON_MUTUAL) != 0)
-        return NULL;
-    return fsafe_takeover_reason_to_wait(fsafe_python_may_be_interrupted);
+    /* Nobody but its owner may release an RLock. */
+    return kind == FSAFE_PYTHON_RLOCK || (lock->history & FSAFE_PYTHON_MUTUAL) != 0
+               ? FSAFE_HOPES_FOR_NOBODY
+               : fsafe_takeover_hope(fsafe_python_may_be_interrupted);
 }
 
 /* Frees it unless it has changed. Returns whether it was this caller's doing. */
@@ -148,10 +145,8 @@ static bool make_free(struct fsafe_python_lock *lock, enum fsafe_python_kind kin
     return true;
 }
 
-static bool take_over(uintptr_t object, const struct fsafe_python_lock *copy, enum fsafe_python_kind kind,
-                      uintptr_t site)
+static bool take_over(uintptr_t object, enum fsafe_python_kind kind, uintptr_t site, const char *why)
 {
-    const char *why = reason_to_wait(copy, kind); /* may wait for the GIL: before the latch */
     struct fsafe_event event = {
         .lock = kind == FSAFE_PYTHON_RLOCK ? "RLock" : "Lock",
         .kind = "Python",
@@ -174,13 +169,14 @@ static bool take_over(uintptr_t object, const struct fsafe_python_lock *copy, en
     return taken;
 }
 
-bool fsafe_python_parks_in_lock(sem_t *semaphore, uintptr_t site, bool endless)
+enum fsafe_python_parking fsafe_python_parks_in_lock(sem_t *semaphore, uintptr_t site, bool endless,
+                                                     struct timespec *until)
 {
     struct fsafe_thread *self = fsafe_self;
     uintptr_t byte;
     if (self == NULL || !fsafe_python_is_text(site) ||
         !fsafe_sys_peek((uintptr_t)semaphore - sizeof byte, &byte, sizeof byte))
-        return false;
+        return FSAFE_PYTHON_SLEEPS;
     uintptr_t object = byte - offsetof(struct fsafe_python_lock, byte);
     struct fsafe_python_lock copy;
     enum fsafe_python_kind kind = FSAFE_PYTHON_NO_LOCK;
@@ -189,6 +185,16 @@ bool fsafe_python_parks_in_lock(sem_t *semaphore, uintptr_t site, bool endless)
         kind = fsafe_python_lock_at(object, &copy);
     if (own && kind == FSAFE_PYTHON_LOCK)
         fsafe_python_lock_is_event(object, self); /* another thread is to release it: so Condition.wait sleeps */
-    return kind != FSAFE_PYTHON_NO_LOCK && !own && endless && fsafe_lineage_is_child() && is_marked(&copy) &&
-           take_over(object, &copy, kind, site);
+    if (kind == FSAFE_PYTHON_NO_LOCK || own || !endless || !fsafe_lineage_is_child() || !is_marked(&copy))
+        return FSAFE_PYTHON_SLEEPS;
+    const char *why = "it is used as an event";
+    if (kind == FSAFE_PYTHON_RLOCK || (copy.history & FSAFE_PYTHON_EVENT) == 0) {
+        enum fsafe_hope hope = hope_for(&copy, kind); /* may wait for the GIL: before the latch */
+        if (until == NULL && hope == FSAFE_HOPES_FOR_HANDLER)
+            hope = FSAFE_HOPES_FOR_NOBODY; /* the handlers had their time */
+        else if (until != NULL && fsafe_takeover_gives_time(hope, until))
+            return FSAFE_PYTHON_SLEEPS_UNTIL;
+        why = fsafe_takeover_why_not(hope);
+    }
+    return take_over(object, kind, site, why) ? FSAFE_PYTHON_LOOKS_AGAIN : FSAFE_PYTHON_SLEEPS;
 }

@@ -28,21 +28,22 @@ void fsafe_python_clear_stale(struct fsafe_thread *vanished);
  */
 bool fsafe_python_may_be_interrupted(void);
 
-/* The same as a question to ask in a process with an interpreter; NULL in others. Context: any thread. */
-static inline bool (*fsafe_python_interruptions(void))(void)
-{
-    return fsafe_python_is_started() ? fsafe_python_may_be_interrupted : NULL;
-}
+/* What a thread that is about to wait is to do: wait; wait so long and ask anew; look at what it waits for again. */
+enum fsafe_python_parking { FSAFE_PYTHON_SLEEPS, FSAFE_PYTHON_SLEEPS_UNTIL, FSAFE_PYTHON_LOOKS_AGAIN };
 
-bool fsafe_python_parks_in_lock(sem_t *semaphore, uintptr_t site, bool endless);
+enum fsafe_python_parking fsafe_python_parks_in_lock(sem_t *semaphore, uintptr_t site, bool endless,
+                                                     struct timespec *until);
 
 /*
- * The caller at `site` is about to wait for an event by `semaphore`, without a limit or with one. Returns whether it is
- * to look again instead. One load in a process without an interpreter. Context: any thread.
+ * The caller at `site` is about to wait for an event by `semaphore`, without a limit or with one. `until`: where to say
+ * how long, by CLOCK_MONOTONIC; NULL: that time is over. One load in a process without an interpreter. Context: any
+ * thread.
  */
-static inline bool fsafe_python_parks(sem_t *semaphore, uintptr_t site, bool endless)
+static inline enum fsafe_python_parking fsafe_python_parks(sem_t *semaphore, uintptr_t site, bool endless,
+                                                           struct timespec *until)
 {
-    return FSAFE_UNLIKELY(fsafe_python_is_started()) && fsafe_python_parks_in_lock(semaphore, site, endless);
+    return FSAFE_UNLIKELY(fsafe_python_is_started()) ? fsafe_python_parks_in_lock(semaphore, site, endless, until)
+                                                     : FSAFE_PYTHON_SLEEPS;
 }
 
 #endif

@@ -337,8 +337,7 @@ static bool is_given(struct fsafe_slices *slices)
         !are_all_asleep(&look, self))
         return false;
     atomic_store_explicit(&self->sleeping.may_be_given, false, memory_order_relaxed);
-    return slices->give(atomic_load_explicit(&self->sleeping.object, memory_order_relaxed), self->sleeping.site,
-                        may_be_handled(&look));
+    return slices->give(atomic_load_explicit(&self->sleeping.object, memory_order_relaxed), self->sleeping.site);
 }
 
 /*

@@ -30,10 +30,10 @@ struct fsafe_untimed_wait {
     uintptr_t mutex;  /* a condition variable's; 0: none */
     uintptr_t site;   /* the place that waits */
     /*
-     * Ends the wait once no other thread can; `by_handler`: a signal handler still could. Returns whether it did. NULL:
-     * nothing ends it. Context: the waiter.
+     * Ends the wait once a slice is over and no other thread can. Returns whether it did. NULL: nothing ends it.
+     * Context: the waiter.
      */
-    bool (*give)(uintptr_t object, uintptr_t site, bool by_handler);
+    bool (*give)(uintptr_t object, uintptr_t site);
 };
 
 /* A wait in slices. Lies in the wrapper's frame. */
@@ -41,7 +41,7 @@ struct fsafe_slices {
     struct fsafe_thread *self;
     struct fsafe_sleeping outer; /* the wait that a signal handler interrupted in order to make this one */
     struct timespec until;       /* when the present slice ends, by CLOCK_MONOTONIC */
-    bool (*give)(uintptr_t object, uintptr_t site, bool by_handler);
+    bool (*give)(uintptr_t object, uintptr_t site);
     unsigned second_looks;       /* how often its end was moved up */
     uint64_t looked_ns;          /* when was_woken was asked last; 0: never */
 };

@@ -39,15 +39,16 @@ static bool is_at_it_twice(const struct fsafe_ledger *ledger, enum fsafe_ledger_
     return records > 1;
 }
 
-/* Whether a vanished thread was in a wait for a condition, with this mutex. */
+/*
+ * Whether a vanished thread had just come back from a wait for a condition, with this mutex: it has left the condition
+ * variable and is about to leave the mutex as an object of waits. One that is in the condition variable and yet has the
+ * mutex is something else: cancelled, and perhaps in a cleanup handler, or the mutex is recursive and was never released.
+ */
 static bool was_waiting_with(struct fsafe_thread *thread, uintptr_t lock)
 {
     const struct fsafe_ledger *waits = fsafe_thread_waits(thread);
     uintptr_t at, site;
-    for (uint32_t i = fsafe_ledger_depth(waits); i > 0; i--)
-        if (fsafe_ledger_read(waits, i, &at, &site) && at == (lock | FSAFE_INSIDE_MUTEX))
-            return true;
-    return false;
+    return fsafe_ledger_read(waits, fsafe_ledger_depth(waits), &at, &site) && at == (lock | FSAFE_INSIDE_MUTEX);
 }
 
 /*
@@ -247,11 +248,37 @@ bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims 
     return true;
 }
 
-const char *fsafe_takeover_reason_to_wait(bool (*may_be_interrupted)(void))
+enum fsafe_hope fsafe_takeover_hope(bool (*may_be_interrupted)(void))
 {
     if (!fsafe_takeover_is_alone())
-        return "another thread of the child may be meant to release it";
-    return may_be_interrupted != NULL && may_be_interrupted() ? "a signal handler may be meant to release it" : NULL;
+        return FSAFE_HOPES_FOR_THREAD;
+    return may_be_interrupted() ? FSAFE_HOPES_FOR_HANDLER : FSAFE_HOPES_FOR_NOBODY;
+}
+
+const char *fsafe_takeover_why_not(enum fsafe_hope hope)
+{
+    static const char *const why[] = {
+        [FSAFE_HOPES_FOR_NOBODY] = NULL,
+        [FSAFE_HOPES_FOR_HANDLER] = "a signal handler may be meant to release it",
+        [FSAFE_HOPES_FOR_THREAD] = "another thread of the child may be meant to release it",
+    };
+    return why[hope];
+}
+
+bool fsafe_takeover_gives_time(enum fsafe_hope hope, struct timespec *until)
+{
+    if (hope != FSAFE_HOPES_FOR_HANDLER || fsafe_options.hang_ms == 0)
+        return false;
+    int saved = errno;
+    clock_gettime(CLOCK_MONOTONIC, until);
+    errno = saved;
+    until->tv_sec += (time_t)(fsafe_options.hang_ms / 1000);
+    until->tv_nsec += (long)(fsafe_options.hang_ms % 1000) * 1000000;
+    if (until->tv_nsec >= 1000000000) {
+        until->tv_nsec -= 1000000000;
+        until->tv_sec++;
+    }
+    return true;
 }
 
 void fsafe_takeover_tell(const struct fsafe_event *event)

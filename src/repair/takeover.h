@@ -90,11 +90,25 @@ bool fsafe_takeover_be_patient(struct fsafe_patience *patience, clockid_t clock,
 bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims *claims, bool would_wait);
 
 /*
- * Why a lock of which nothing shows so far that its taker is the one to release it may not be taken over: somebody else
- * may be meant to. NULL: it may. `may_be_interrupted`: asked whether a signal handler could do so; NULL: none is thought
- * of. Slow. Context: child, any thread, no latch held.
+ * Who but its taker may be meant to release a lock of which nothing shows so far that its taker is the one. A signal
+ * handler is given FORKSAFE_HANG_MS for it: most processes have some, and hardly one of them releases a lock.
  */
-const char *fsafe_takeover_reason_to_wait(bool (*may_be_interrupted)(void));
+enum fsafe_hope { FSAFE_HOPES_FOR_NOBODY, FSAFE_HOPES_FOR_HANDLER, FSAFE_HOPES_FOR_THREAD };
+
+/*
+ * `may_be_interrupted`: asked whether a signal handler could do so, if no thread could. Slow. Context: child, any thread,
+ * no latch held.
+ */
+enum fsafe_hope fsafe_takeover_hope(bool (*may_be_interrupted)(void));
+
+/* Why such a lock may not be taken over, for an event; NULL: it may. */
+const char *fsafe_takeover_why_not(enum fsafe_hope hope);
+
+/*
+ * Whether a wait without a limit is to be made until `until`, by CLOCK_MONOTONIC, before the lock is taken over. Context:
+ * any thread.
+ */
+bool fsafe_takeover_gives_time(enum fsafe_hope hope, struct timespec *until);
 
 /* Prints the event, if decide found it worth a line; in mode abort ends the process. Not under the latch. */
 void fsafe_takeover_tell(const struct fsafe_event *event);

@@ -50,7 +50,20 @@ static int ask_libc(sem_t *semaphore, uintptr_t site, const struct attempt *atte
 /* One that is no lock: what an interpreter's threads wait for when they wait for a lock of its own kind. */
 static int wait_for_event(sem_t *semaphore, uintptr_t site, const struct attempt *attempt)
 {
-    if (attempt->how == TRYWAIT || !fsafe_python_parks(semaphore, site, attempt->until == NULL))
+    struct timespec until;
+    enum fsafe_python_parking parking =
+        attempt->how == TRYWAIT ? FSAFE_PYTHON_SLEEPS : fsafe_python_parks(semaphore, site, attempt->until == NULL, &until);
+#ifdef HAVE_SEM_CLOCKWAIT
+    if (parking == FSAFE_PYTHON_SLEEPS_UNTIL) {
+        const struct attempt first = {CLOCKWAIT, CLOCK_MONOTONIC, &until};
+        int saved = errno, result = ask_libc(semaphore, site, &first);
+        if (result == 0 || errno != ETIMEDOUT)
+            return result;
+        errno = saved;
+        parking = fsafe_python_parks(semaphore, site, true, NULL);
+    }
+#endif
+    if (parking != FSAFE_PYTHON_LOOKS_AGAIN)
         return ask_libc(semaphore, site, attempt);
     errno = EINTR;
     return -1;
@@ -68,12 +81,51 @@ static inline bool take_in_place(sem_t *semaphore, struct fsafe_sem_words *words
     return taken;
 }
 
-/* What speaks against taking over an orphan. */
-static const char *reason_to_wait(sem_t *semaphore)
+/*
+ * Who may post a lock whose token may be an orphan. An interpreter makes each lock with a token, also what its programs
+ * use as a sign; C makes a semaphore with a token to have a lock.
+ */
+static enum fsafe_hope hope_for(sem_t *semaphore)
 {
-    return fsafe_semaphore_is_unproven(semaphore) && fsafe_layout_sem_value(semaphore) == 0
-               ? fsafe_takeover_reason_to_wait(fsafe_python_interruptions())
-               : NULL;
+    return fsafe_python_is_started() && fsafe_semaphore_is_unproven(semaphore) && fsafe_layout_sem_value(semaphore) == 0
+               ? fsafe_takeover_hope(fsafe_python_may_be_interrupted)
+               : FSAFE_HOPES_FOR_NOBODY;
+}
+
+/*
+ * A wait that is cancelled, or left by siglongjmp, leaves the thread at the token: that says something only while the
+ * token is gone and nobody is its owner. (A cleanup handler here would outlive its frame under siglongjmp.)
+ */
+static int wait_at_token(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, const struct attempt *attempt)
+{
+    uintptr_t outer = fsafe_semaphore_begin(self, semaphore);
+    int result = ask_libc(semaphore, site, attempt);
+    if (result == 0 && fsafe_semaphore_is_lock(semaphore))
+        fsafe_semaphore_taken(fsafe_layout_sem_words(semaphore), self,
+                              fsafe_semaphore_count(fsafe_layout_sem_words(semaphore), semaphore, self), site);
+    fsafe_semaphore_end(self, outer);
+    return result;
+}
+
+/* The lock is not settled. Returns whether its token is the caller's now, or the wait is over with `result`. */
+static bool judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, const struct attempt *attempt, int *result)
+{
+    enum fsafe_hope hope = hope_for(semaphore);
+#ifdef HAVE_SEM_CLOCKWAIT
+    struct timespec until;
+    if (attempt->how == WAIT && fsafe_takeover_gives_time(hope, &until)) {
+        const struct attempt first = {CLOCKWAIT, CLOCK_MONOTONIC, &until};
+        int saved = errno;
+        *result = wait_at_token(semaphore, self, site, &first);
+        if (*result == 0 || errno != ETIMEDOUT)
+            return true;
+        errno = saved;
+        hope = FSAFE_HOPES_FOR_NOBODY;
+    }
+#endif
+    *result = 0;
+    return fsafe_semaphore_judge(semaphore, self, site, fsafe_takeover_why_not(hope), attempt->how != TRYWAIT) ==
+           FSAFE_TAKEN;
 }
 
 /* There is no token, or the lock is not plain: new, not settled in this child, or none. */
@@ -85,9 +137,9 @@ static FSAFE_COLD int take_slowly(sem_t *semaphore, uintptr_t caller, const stru
         return wait_for_event(semaphore, caller, attempt);
     uintptr_t site = fsafe_python_site(caller);
     fsafe_fork_notice();
-    if (!fsafe_semaphore_is_settled(words, semaphore) &&
-        fsafe_semaphore_judge(semaphore, self, site, reason_to_wait(semaphore), attempt->how != TRYWAIT) == FSAFE_TAKEN)
-        return 0;
+    int result;
+    if (!fsafe_semaphore_is_settled(words, semaphore) && judge(semaphore, self, site, attempt, &result))
+        return result;
     if (take_in_place(semaphore, words, self, fsafe_semaphore_count(words, semaphore, self), site))
         return 0;
     if (attempt->how != TRYWAIT && fsafe_semaphore_owner(words) == self->ticket) {
@@ -95,16 +147,7 @@ static FSAFE_COLD int take_slowly(sem_t *semaphore, uintptr_t caller, const stru
         fsafe_semaphore_is_event(semaphore);
         return ask_libc(semaphore, site, attempt);
     }
-    /*
-     * A wait that is cancelled, or left by siglongjmp, leaves the thread at the token: that says something only while
-     * the token is gone and nobody is its owner. (A cleanup handler here would outlive its frame under siglongjmp.)
-     */
-    uintptr_t outer = fsafe_semaphore_begin(self, semaphore);
-    int result = ask_libc(semaphore, site, attempt);
-    if (result == 0 && fsafe_semaphore_is_lock(semaphore))
-        fsafe_semaphore_taken(words, self, fsafe_semaphore_count(words, semaphore, self), site);
-    fsafe_semaphore_end(self, outer);
-    return result;
+    return wait_at_token(semaphore, self, site, attempt);
 }
 
 /* Returns whether the caller has a token of a plain lock now. */

@@ -48,12 +48,10 @@ static bool is_known_shared(uintptr_t object)
     return true;
 }
 
-/* A lock that a vanished thread took and that nobody else released by now. */
-static bool post_instead(uintptr_t object, uintptr_t site, bool by_handler)
+/* A lock that a vanished thread took and that nobody else released by now; signal handlers had a slice's time for it. */
+static bool post_instead(uintptr_t object, uintptr_t site)
 {
-    bool (*ask)(void) = fsafe_python_interruptions();
-    return !(by_handler && (ask == NULL || ask())) && fsafe_semaphore_gives_up((sem_t *)object, site) &&
-           FSAFE_NEXT(sem_post)((sem_t *)object) == 0;
+    return fsafe_semaphore_gives_up((sem_t *)object, site) && FSAFE_NEXT(sem_post)((sem_t *)object) == 0;
 }
 
 int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site)

@@ -337,40 +337,6 @@ static void no_threads(const struct scn_case *self)
     }
 }
 
-/* A gate: who took it has no part in opening it. */
-static void *open_gate(void *opened)
-{
-    const struct timespec while_main_waits = {.tv_nsec = 600000000};
-    nanosleep(&while_main_waits, NULL);
-    *(atomic_int *)opened = 1;
-    SCN_IS(semaphore_post(&lock), 0);
-    return NULL;
-}
-
-static void *fork_at_gate(void *unused)
-{
-    (void)unused;
-    const pid_t child = scn_fork();
-    if (child == 0) {
-        static atomic_int opened;
-        const pthread_t thread = scn_start(open_gate, &opened);
-        SCN_IS(semaphore_wait(&lock), 0);
-        SCN_CHECK(opened);
-        scn_join(thread);
-        scn_fine();
-    }
-    scn_reap(child);
-    return NULL;
-}
-
-static void opened_by_another(const struct scn_case *self)
-{
-    (void)self;
-    semaphore_make(&lock, 1);
-    SCN_IS(semaphore_wait(&lock), 0);
-    scn_join(scn_start(fork_at_gate, NULL));
-}
-
 void scn_cases(void)
 {
     static const struct {
@@ -402,7 +368,4 @@ void scn_cases(void)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = traps[i].run,
                                   .number = traps[i].number},
                 "%s", traps[i].name);
-    scn_add((struct scn_case){.bare = "fine", .says = "child may hang on semaphore .* another thread of the child may be meant",
-                              .env = "FORKSAFE_HANG_MS=100", .run = opened_by_another},
-            "opened-by-another");
 }
