@@ -175,23 +175,23 @@ static void *value(const struct link_map *where, const ElfW(Sym) *symbol, const 
     return (void *)(where->l_addr + symbol->st_value);
 }
 
-/* Loads another part of libc, as it was before 2.34, or finds that it is there. */
-static const struct link_map *load(const char *file, int how)
+/* Another part of libc, as it was before 2.34, if it is loaded. */
+static const struct link_map *find_loaded(const char *file)
 {
     enum { AS_LIBC_ITSELF = (int)0x80000000 };
     void *address = fsafe_symbol_next("__libc_dlopen_mode");
     const struct link_map *(*open)(const char *, int);
     memcpy(&open, &address, sizeof open);
-    return open != NULL ? open(file, RTLD_NOW | how | AS_LIBC_ITSELF) : NULL;
+    return open != NULL ? open(file, RTLD_NOW | RTLD_NOLOAD | AS_LIBC_ITSELF) : NULL;
 }
 
 /* Only there if the caller's library has loaded it: these are not worth a library in every process. */
 static const ElfW(Sym) *search_parts(const char *name, const struct link_map **where)
 {
-    static const char *const parts[] = {"libresolv.so.2", "libutil.so.1", "libdl.so.2"};
+    static const char *const parts[] = {"libpthread.so.0", "libresolv.so.2", "libutil.so.1", "libdl.so.2"};
     const ElfW(Sym) *found = NULL;
-    for (unsigned i = 0; found == NULL && threads != NULL && i < sizeof parts / sizeof parts[0]; i++) {
-        *where = load(parts[i], RTLD_NOLOAD);
+    for (unsigned i = 0; found == NULL && libc != NULL && i < sizeof parts / sizeof parts[0]; i++) {
+        *where = find_loaded(parts[i]);
         found = *where != NULL ? search(*where, name, gnu_hash_of(name)) : NULL;
     }
     return found;
@@ -224,7 +224,7 @@ void *fsafe_symbol_variable(const char *name, size_t *bytes)
     return found != NULL ? value(where, found, name) : NULL;
 }
 
-void fsafe_symbol_start(void)
+bool fsafe_symbol_start(void)
 {
     find_self();
     const struct link_map *object = _r_debug.r_map;
@@ -235,9 +235,10 @@ void fsafe_symbol_start(void)
     }
     const struct link_map *where = NULL;
     if (search_from(own, "__libc_dlopen_mode", &where) == NULL)
-        return; /* 2.34 or later */
+        return true; /* 2.34 or later */
     libc = where;
-    threads = load("libpthread.so.0", 0);
+    threads = find_loaded("libpthread.so.0");
+    return threads != NULL;
 }
 
 struct library {

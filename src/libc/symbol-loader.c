@@ -7,8 +7,9 @@
 #include <errno.h>
 #include <link.h>
 
-void fsafe_symbol_start(void)
+bool fsafe_symbol_start(void)
 {
+    return true;
 }
 
 void *fsafe_symbol_next(const char *name)

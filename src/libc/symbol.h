@@ -10,14 +10,16 @@
 #ifndef FSAFE_LIBC_SYMBOL_H
 #define FSAFE_LIBC_SYMBOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /*
- * Before glibc 2.34 threads were a library of their own, and libc has stand-ins that do nothing as long as that is not
- * loaded. It is loaded now: a library that comes later with threads calls us. Context: start-up, once.
+ * Returns whether the process has libc's threads. Before glibc 2.34 they were a library of their own, and libc has
+ * stand-ins that do nothing as long as that is not loaded. It cannot be loaded here: the loader would initialise libc
+ * before its turn, without arguments and environment (Debian 11's sh ended so). Context: start-up, once.
  */
-void fsafe_symbol_start(void);
+bool fsafe_symbol_start(void);
 
 /*
  * Returns the next definition of `name` after ours in the search order, or NULL when there is none. Context: any

@@ -17,9 +17,9 @@ static void *bind_row(void *row, const char *name)
     return next;
 }
 
-void fsafe_next_start(void)
+bool fsafe_next_start(void)
 {
-    fsafe_symbol_start();
+    bool has_threads = fsafe_symbol_start();
     fsafe_late_start();
 #ifndef FSAFE_LIBC_GLIBC
     /* Those without a definition stay empty; dlsym may allocate for its error text, and that may lock. */
@@ -31,6 +31,7 @@ void fsafe_next_start(void)
 #undef FSAFE_SYMBOL
 #undef FSAFE_ALIAS
 #endif
+    return has_threads;
 }
 
 FSAFE_COLD void *fsafe_next_bind(void *row, const char *name)

@@ -48,8 +48,8 @@ struct fsafe_next {
 
 extern FSAFE_HIDDEN struct fsafe_next fsafe_next;
 
-/* Makes binding possible. Context: start-up. */
-void fsafe_next_start(void);
+/* Makes binding possible. Returns whether the process has threads of libc's. Context: start-up. */
+bool fsafe_next_start(void);
 
 /* Binds one row and returns it; ends the process when there is no such function to call: no answer we could
  * make up would be right. Context: any thread. */

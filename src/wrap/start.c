@@ -203,11 +203,11 @@ static void start(char *const *environment)
     fsafe_report_know_stderr();
     fsafe_options_read(environment, fsafe_report_bad_option);
     fsafe_report_start();
-    fsafe_next_start(); /* also when we are off: every call is passed on */
+    bool has_threads = fsafe_next_start(); /* also when we are off: every call is passed on */
     const char *watcher = watched(environment);
     if (fsafe_options.inherit_off)
         disinherit(environment);
-    if (!is_meant())
+    if (!has_threads || !is_meant())
         fsafe_options.mode = FSAFE_MODE_OFF;
     if (watcher != NULL)
         fsafe_call_bind_all();
