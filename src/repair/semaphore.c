@@ -94,15 +94,22 @@ static bool is_vanished(const struct fsafe_thread *thread)
     return fsafe_thread_is_vanished(thread) && !thread->ended;
 }
 
+static bool is_at(const struct fsafe_thread *thread, uintptr_t semaphore)
+{
+    uintptr_t at = atomic_load_explicit(&thread->at_token, memory_order_relaxed);
+    return at == semaphore ||
+           (at != 0 && atomic_load_explicit(&thread->outer_token, memory_order_relaxed) == semaphore);
+}
+
 /* The latest vanished thread that was taking or posting it; NULL as well if the caller is, whom a signal interrupted. */
 static const struct fsafe_thread *find_at_it(uintptr_t semaphore, const struct fsafe_thread *self)
 {
     const struct fsafe_thread *found = NULL;
-    if (self != NULL && atomic_load_explicit(&self->at_token, memory_order_relaxed) == semaphore)
+    if (self != NULL && is_at(self, semaphore))
         return NULL;
     for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
         const struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (is_vanished(thread) && atomic_load_explicit(&thread->at_token, memory_order_relaxed) == semaphore &&
+        if (is_vanished(thread) && is_at(thread, semaphore) &&
             (found == NULL || fsafe_thread_generation(found) < fsafe_thread_generation(thread)))
             found = thread;
     }

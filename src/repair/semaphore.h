@@ -90,10 +90,15 @@ static inline uint32_t *fsafe_semaphore_count(const struct fsafe_sem_words *word
     return fsafe_semaphore_is_first(words, semaphore) ? &self->first_tokens : &self->tokens;
 }
 
-/* Around taking or posting a lock: returns what to end with. A signal handler's may lie inside another. */
+/*
+ * Around taking or posting a lock: returns what to end with. A signal handler's may lie inside another. What the outer
+ * one is at stays written when it has ended, and says nothing then, because at_token is 0: one store less.
+ */
 static inline uintptr_t fsafe_semaphore_begin(struct fsafe_thread *self, sem_t *semaphore)
 {
     uintptr_t outer = atomic_load_explicit(&self->at_token, memory_order_relaxed);
+    atomic_store_explicit(&self->outer_token, outer, memory_order_relaxed);
+    FSAFE_ORDER();
     atomic_store_explicit(&self->at_token, (uintptr_t)semaphore, memory_order_relaxed);
     FSAFE_ORDER();
     return outer;

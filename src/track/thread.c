@@ -260,6 +260,7 @@ static void empty_tokens(struct fsafe_thread *self)
     atomic_store_explicit(&self->tokens_gone, 0, memory_order_relaxed);
     atomic_store_explicit(&self->first_tokens_gone, 0, memory_order_relaxed);
     atomic_store_explicit(&self->at_token, 0, memory_order_relaxed);
+    atomic_store_explicit(&self->outer_token, 0, memory_order_relaxed);
 }
 
 bool fsafe_thread_is_stale(struct fsafe_thread *self, uintptr_t lock)

@@ -84,6 +84,7 @@ struct fsafe_thread {
     uint32_t first_tokens;       /* the same, of those that never were */
     _Atomic uint32_t tokens_gone, first_tokens_gone; /* of these: others have given them back, or they are no locks */
     _Atomic uintptr_t at_token;  /* the semaphore that it is taking or posting right now; 0: none */
+    _Atomic uintptr_t outer_token; /* that of the call which a signal handler interrupted to make this one; 0: none */
 
     struct fsafe_ledger ledgers[FSAFE_LEDGERS]; /* use the accessors below */
 
