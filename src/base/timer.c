@@ -3,6 +3,7 @@
 
 #include "base/timer.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #ifdef FSAFE_ARCH_INTERRUPTED
@@ -12,36 +13,70 @@ FSAFE_ARCH_DEFINE_RESTORER;
 /* libc's SIGSETXID, whose handler is of use to processes with several threads only. */
 enum { SIGNAL = 33, SECOND = 1000000000 };
 
-static long act(const struct fsafe_listener *now, struct fsafe_listener *before)
+/* As the kernel takes it. */
+struct action {
+    void (*handler)(int number, siginfo_t *info, void *context);
+    unsigned long flags;
+    void (*restorer)(void);
+    uint64_t mask;
+};
+
+static struct action before; /* what libc does about the signal */
+
+enum { LISTENERS = 2 };
+static fsafe_timer_listener *_Atomic listeners[LISTENERS];
+
+static long act(const struct action *now, struct action *was)
 {
-    return FSAFE_SYS(SYS_rt_sigaction, SIGNAL, now, before, FSAFE_SIGSET_BYTES, 0, 0);
+    return FSAFE_SYS(SYS_rt_sigaction, SIGNAL, now, was, FSAFE_SIGSET_BYTES, 0, 0);
 }
 
-bool fsafe_timer_listen(void (*handler)(int number, siginfo_t *info, void *context), struct fsafe_listener *before)
+static void on_signal(int number, siginfo_t *info, void *context)
 {
-    const struct fsafe_listener ours = {.handler = handler,
-                                        .flags = SA_SIGINFO | SA_RESTART | FSAFE_ARCH_RESTORER_FLAG,
-                                        .restorer = FSAFE_ARCH_RESTORER};
-    struct fsafe_listener was;
-    if (act(&ours, &was) != 0)
+    for (unsigned i = 0; info->si_code == SI_TIMER && i < LISTENERS; i++) {
+        fsafe_timer_listener *listener = atomic_load(&listeners[i]);
+        if (listener != NULL && listener(info, context))
+            return;
+    }
+    if (before.handler != NULL && (before.flags & SA_SIGINFO) != 0)
+        before.handler(number, info, context);
+}
+
+static bool is_noted(fsafe_timer_listener *listener)
+{
+    for (unsigned i = 0; i < LISTENERS; i++) {
+        fsafe_timer_listener *none = NULL;
+        if (atomic_load(&listeners[i]) == listener || atomic_compare_exchange_strong(&listeners[i], &none, listener))
+            return true;
+    }
+    return false;
+}
+
+bool fsafe_timer_listen(fsafe_timer_listener *listener)
+{
+    const struct action ours = {.handler = on_signal,
+                                .flags = SA_SIGINFO | SA_RESTART | FSAFE_ARCH_RESTORER_FLAG,
+                                .restorer = FSAFE_ARCH_RESTORER};
+    struct action was;
+    if (!is_noted(listener) || act(NULL, &was) != 0)
         return false;
-    if (was.handler != handler)
-        *before = was;
-    return true;
+    if (was.handler == on_signal)
+        return true;
+    before = was; /* first: libc may need its signal the next moment */
+    return act(&ours, NULL) == 0;
 }
 
-void fsafe_timer_stop_listening(void (*handler)(int number, siginfo_t *info, void *context),
-                                const struct fsafe_listener *before)
+void fsafe_timer_stop_listening(fsafe_timer_listener *listener)
 {
-    struct fsafe_listener now;
-    if (act(NULL, &now) == 0 && now.handler == handler)
-        act(before, NULL);
-}
-
-void fsafe_timer_hand_on(const struct fsafe_listener *before, int number, siginfo_t *info, void *context)
-{
-    if (before->handler != NULL && (before->flags & SA_SIGINFO) != 0)
-        before->handler(number, info, context);
+    struct action now;
+    bool any = false;
+    for (unsigned i = 0; i < LISTENERS; i++) {
+        fsafe_timer_listener *stops = listener;
+        atomic_compare_exchange_strong(&listeners[i], &stops, NULL);
+        any |= atomic_load(&listeners[i]) != NULL;
+    }
+    if (!any && act(NULL, &now) == 0 && now.handler == on_signal)
+        act(&before, NULL);
 }
 
 bool fsafe_timer_make(int *timer, void *value)

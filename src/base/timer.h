@@ -3,7 +3,8 @@
  * can block it, wait for it or have a handler. System calls that it interrupts go on (SA_RESTART), but for those that
  * the kernel never restarts.
  *
- * Owns nothing: who listens hands on what is not his (libc's own use of the signal, another listener's timers).
+ * Owns the signal's handler and what was done about the signal before: libc's own use of it goes on. One handler for
+ * all who listen: two that handed on to each other would never end.
  */
 #ifndef FSAFE_BASE_TIMER_H
 #define FSAFE_BASE_TIMER_H
@@ -12,26 +13,17 @@
 
 #ifdef FSAFE_ARCH_INTERRUPTED
 
-/* What is done about the signal; as the kernel takes it. */
-struct fsafe_listener {
-    void (*handler)(int number, siginfo_t *info, void *context);
-    unsigned long flags;
-    void (*restorer)(void);
-    uint64_t mask;
-};
+/* Called with each signal of a timer. Returns whether the timer is its own. */
+typedef bool fsafe_timer_listener(siginfo_t *info, void *context);
 
 /*
- * Has `handler` called; `before` is what was done until now, and stays as it is where that was the same handler. Returns
- * whether the kernel allowed it. Context: any thread.
+ * Has `listener` called, which may be listening already; two may. Returns whether the kernel allowed it. Context: any
+ * thread.
  */
-bool fsafe_timer_listen(void (*handler)(int number, siginfo_t *info, void *context), struct fsafe_listener *before);
+bool fsafe_timer_listen(fsafe_timer_listener *listener);
 
-/* Puts `before` back, if `handler` is still the one that is called. Context: any thread. */
-void fsafe_timer_stop_listening(void (*handler)(int number, siginfo_t *info, void *context),
-                                const struct fsafe_listener *before);
-
-/* Hands on a signal that is not the listener's. Context: its handler. */
-void fsafe_timer_hand_on(const struct fsafe_listener *before, int number, siginfo_t *info, void *context);
+/* When the last one stops, the signal is libc's again, unless somebody has taken it since. Context: any thread. */
+void fsafe_timer_stop_listening(fsafe_timer_listener *listener);
 
 /* Makes a timer of the calling thread, not yet set; its signal carries `value`. Returns whether it could be made. */
 bool fsafe_timer_make(int *timer, void *value);

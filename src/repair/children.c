@@ -200,8 +200,6 @@ static struct watch {
     uint64_t wait_ns;
 } watches[WATCHES];
 
-static struct fsafe_listener before;
-
 static void withdraw(struct watch *watch)
 {
     if (watch->generation == fsafe_lineage_generation())
@@ -209,16 +207,14 @@ static void withdraw(struct watch *watch)
     atomic_store_explicit(&watch->tid, 0, memory_order_release);
 }
 
-static void on_signal(int number, siginfo_t *info, void *context)
+static bool on_timer(siginfo_t *info, void *context)
 {
     struct watch *watch = info->si_value.sival_ptr;
     struct fsafe_arch_call call;
-    if (info->si_code != SI_TIMER || watch < watches || watch >= watches + WATCHES) {
-        fsafe_timer_hand_on(&before, number, info, context);
-        return;
-    }
+    if (watch < watches || watch >= watches + WATCHES)
+        return false;
     if (atomic_load_explicit(&watch->tid, memory_order_acquire) != fsafe_sys_gettid())
-        return;
+        return true;
     int saved = errno;
     /* It is over, or was left by a longjmp: nobody is to be disturbed again. */
     if (!fsafe_arch_interrupted(context, &call) || (call.number != SYS_wait4 && call.number != SYS_waitid) ||
@@ -229,6 +225,7 @@ static void on_signal(int number, siginfo_t *info, void *context)
         watch->wait_ns *= 2;
     }
     errno = saved;
+    return true;
 }
 
 /* A place that is free, or was left behind. */
@@ -259,7 +256,7 @@ int fsafe_children_watch(pid_t child, uintptr_t frame)
     watch->child = child;
     watch->frame = frame;
     watch->wait_ns = (uint64_t)fsafe_options.hang_ms * MS;
-    if (!fsafe_timer_listen(on_signal, &before) || !fsafe_timer_make(&watch->timer, watch)) {
+    if (!fsafe_timer_listen(on_timer) || !fsafe_timer_make(&watch->timer, watch)) {
         withdraw(watch);
         return -1;
     }

@@ -24,7 +24,6 @@ struct net {
     struct fsafe_rescued call; /* all zero: the net is under everything */
 };
 static struct net of_call, of_all;
-static struct fsafe_listener before; /* what libc does about the signal */
 
 /* Locks that were rescued, for children to come. */
 enum { KNOWN = 16 };
@@ -158,21 +157,19 @@ bool fsafe_rescue_has_saved(enum fsafe_region region)
     return (saved & FSAFE_REGION_BIT(region)) != 0;
 }
 
-static void on_signal(int number, siginfo_t *info, void *context)
+static bool on_timer(siginfo_t *info, void *context)
 {
     struct net *net = info->si_value.sival_ptr;
     struct fsafe_arch_call call;
-    if (info->si_code != SI_TIMER || (net != &of_call && net != &of_all)) {
-        fsafe_timer_hand_on(&before, number, info, context);
-        return;
-    }
+    if (net != &of_call && net != &of_all)
+        return false;
     bool is_call = fsafe_arch_interrupted(context, &call);
     if (net->generation != fsafe_lineage_generation())
-        return;
+        return true;
     /* The call was left by a longjmp, or the program has got threads: its own affair again. */
     if (!fsafe_takeover_is_alone() || (net->call.frame != 0 && call.stack > net->call.frame)) {
         withdraw(net);
-        return;
+        return true;
     }
     if (is_call)
         look(net, &call);
@@ -180,15 +177,16 @@ static void on_signal(int number, siginfo_t *info, void *context)
         look_at_slices();
     /* What the program registered for its end may be running by then, and is left in peace. */
     if (net->call.region == FSAFE_REGION_EXIT)
-        return;
+        return true;
     if (net->call.frame != 0 && net->wait_ns < LONGEST_NS)
         net->wait_ns *= 2;
     fsafe_timer_set(net->timer, net->wait_ns);
+    return true;
 }
 
 static bool spread(struct net *net)
 {
-    if (!fsafe_timer_listen(on_signal, &before) || !fsafe_timer_make(&net->timer, net))
+    if (!fsafe_timer_listen(on_timer) || !fsafe_timer_make(&net->timer, net))
         return false; /* and the handler goes on to hand others' on */
     net->generation = fsafe_lineage_generation();
     fsafe_timer_set(net->timer, net->wait_ns);
@@ -214,7 +212,7 @@ void fsafe_rescue_end(void)
 {
     withdraw(&of_call);
     if (of_all.generation != fsafe_lineage_generation())
-        fsafe_timer_stop_listening(on_signal, &before);
+        fsafe_timer_stop_listening(on_timer);
 }
 
 static bool is_inside(struct fsafe_thread *self)

@@ -7,6 +7,7 @@
 #include "base/pages.h"
 #include "base/sys.h"
 #include "base/text.h"
+#include "base/timer.h"
 
 #include <dlfcn.h>
 #include <sched.h>
@@ -1066,6 +1067,56 @@ START_TEST(sys_pauses)
 }
 END_TEST
 
+/* --- timer ------------------------------------------------------------------------------------------------ */
+
+#ifdef FSAFE_ARCH_INTERRUPTED
+
+enum { TIMER_SIGNAL = 33 };
+static int asked_first, asked_second;
+
+static bool listen_first(siginfo_t *info, void *context)
+{
+    (void)context;
+    return ++asked_first, info->si_value.sival_int == 1;
+}
+
+static bool listen_second(siginfo_t *info, void *context)
+{
+    (void)context;
+    return ++asked_second, info->si_value.sival_int == 2;
+}
+
+static void send_timers_signal(int code, int whose)
+{
+    siginfo_t info = {.si_signo = TIMER_SIGNAL, .si_code = code};
+    info.si_value.sival_int = whose;
+    asked_first = asked_second = 0;
+    ck_assert_int_eq(syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), TIMER_SIGNAL, &info), 0);
+}
+
+/* Whoever began to listen last must not hand on for ever what is nobody's. */
+START_TEST(timer_signals_reach_whose_they_are)
+{
+    for (int i = 0; i < 3; i++) {
+        ck_assert(fsafe_timer_listen(listen_first));
+        ck_assert(fsafe_timer_listen(listen_second));
+    }
+    send_timers_signal(SI_TIMER, 1);
+    ck_assert(asked_first == 1 && asked_second == 0);
+    send_timers_signal(SI_TIMER, 2);
+    ck_assert(asked_first == 1 && asked_second == 1);
+    send_timers_signal(SI_TIMER, 3);
+    ck_assert(asked_first == 1 && asked_second == 1);
+    send_timers_signal(SI_QUEUE, 1); /* libc's own */
+    ck_assert(asked_first == 0 && asked_second == 0);
+    fsafe_timer_stop_listening(listen_first);
+    send_timers_signal(SI_TIMER, 2);
+    ck_assert(asked_first == 0 && asked_second == 1);
+}
+END_TEST
+
+#endif
+
 static void fill(Suite *suite)
 {
     TCase *text = unit_case(suite, "text");
@@ -1115,6 +1166,11 @@ static void fill(Suite *suite)
     tcase_add_loop_test(sys, sys_offer_keeps_the_programs_own_sigpipe, 0, 2);
     tcase_add_loop_test(sys, sys_abort_ends_the_process_as_abort_does, 0, TREATMENTS);
     tcase_add_test(sys, sys_pauses);
+
+#ifdef FSAFE_ARCH_INTERRUPTED
+    TCase *timers = unit_case(suite, "timer");
+    tcase_add_test(timers, timer_signals_reach_whose_they_are);
+#endif
 }
 
 UNIT_MAIN("base", fill)
