@@ -7,11 +7,10 @@
  * all without an owner. A locked and contended GMutex and Mutex is 2 and waited for with 2; GLib by
  * FUTEX_WAIT_PRIVATE from libglib's own text, Rust by FUTEX_WAIT_BITSET_PRIVATE without a limit, which nobody else
  * seen does; libstdc++ by FUTEX_WAIT, not the private kind. A GCond or Condvar whose counter is 2 looks the same: set
- * to 0 it is a wake-up for no reason, which both allow, and the next wait is reported. Rust's RwLock and Once wait
- * with other values: not known.
+ * to 0 it is a wake-up for no reason, which both allow, and the next wait is reported.
  *
  * Rust programs (rustc 1.95, by hand): a child that locks a Mutex, or prints while another thread has stdout locked,
- * hangs bare and goes on with the library; RwLock, Once and Condvar hang, with one line.
+ * hangs bare and goes on with the library.
  *
  * C++20 counting_semaphore and atomic::wait: nothing is called until they sleep, then syscall(SYS_futex). A token of
  * a vanished thread cannot be known. What vanished waiters leave behind (a count in libstdc++'s pool of waiters) does

@@ -7,8 +7,8 @@
  * Measured, on glibc 2.36 and x86-64 where nothing else is said.
  *
  * With initfirst our constructor runs before a sanitizer that is linked into the program is ready: ThreadSanitizer's
- * strcspn, strcmp, strnlen and fstat crash then (strlen, strncmp, strchr, strstr do not). So none of them is called;
- * a weak reference to __tsan_init says that it is there, with no call at all. gcc's -static-libtsan does not export
+ * strcspn, strcmp, strnlen, strcpy and fstat crash then (strlen, strncmp, strchr, strstr do not). So none of them is
+ * called (base/string has our own of some); a weak reference to __tsan_init says that it is there, with no call at all. gcc's -static-libtsan does not export
  * it and is not recognised.
  *
  * Bare, gcc's LeakSanitizer spins for ever in a child that joins a thread, and ThreadSanitizer ends one that creates
