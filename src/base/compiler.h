@@ -22,6 +22,9 @@
  */
 #define FSAFE_FORK_STATE __attribute__((section(".data.fork")))
 
+/* The same for the functions that each child of a fork runs: compilers lay hot ones side by side. */
+#define FSAFE_AT_FORK __attribute__((hot))
+
 /* The place in the program that called the wrapper this stands in. */
 #define FSAFE_CALLER() ((uintptr_t)__builtin_return_address(0))
 

@@ -5,9 +5,11 @@
  *
  * What a fork costs is page faults, and each of our pages that parent or child writes is one, as is our code and
  * libc's that the child runs. When the gate was a word in each thread's ledger a parent of 100 idle threads had 51
- * faults more a fork than bare; with one word for all it has 2. A child has 5 more than bare's 17: two for our code,
- * the wiped page, its slot, the variables of FSAFE_FORK_STATE. It was 9: a memmove, errno and a look at what libc
- * writes as owner each brought in pages of code. (perf record -e page-faults -d names them.)
+ * faults more a fork than bare; with one word for all it has 2. Then the variables that a fork writes moved into the
+ * page of the first thread's slot (FSAFE_FORK_STATE), and the functions that a child runs side by side (FSAFE_AT_FORK):
+ * a parent with a second thread went from 7 faults more than bare to 3, its child from 8 to 4 (with one thread: 3 to 2
+ * and 7 to 4): our code, the wiped page, the page of the slot, and one of code that is now elsewhere. Count with
+ * getrusage's ru_minflt; perf record -e page-faults -d names them.
  *
  * fork + exit + wait, on a machine where a fault costs much: bare 0.8 to 1.3 ms, with the library 1.4 to 1.7 in a
  * process with one thread; 1.6 to 1.9 and 1.6 to 1.8 with ten idle threads; 2.9 to 3.0 and 3.5 to 3.7 with a hundred.
@@ -147,7 +149,7 @@ static void in_parent(void)
  * last the mark that all is done, so that a signal handler that asks in the middle adopts again rather than
  * believes in half an adoption.
  */
-static void adopt(bool by_libc)
+static FSAFE_AT_FORK void adopt(bool by_libc)
 {
     struct fsafe_thread *self = fsafe_self;
     struct fsafe_fork fork = {.number = 0};
@@ -179,7 +181,7 @@ static void adopt(bool by_libc)
         fsafe_report_note_number("child of a fork adopted; generation ", fsafe_lineage_generation());
 }
 
-static void be_child(bool by_libc)
+static FSAFE_AT_FORK void be_child(bool by_libc)
 {
     if (fsafe_lineage_begin_adoption())
         adopt(by_libc);
@@ -193,7 +195,7 @@ void fsafe_fork_in_child(bool by_libc)
     fsafe_gate_restore_signals(fsafe_self);
 }
 
-static void in_child(void)
+static FSAFE_AT_FORK void in_child(void)
 {
     be_child(true);
     fsafe_handlers_child_allocator();

@@ -14,6 +14,7 @@
 #ifndef FSAFE_FORK_COORDINATOR_H
 #define FSAFE_FORK_COORDINATOR_H
 
+#include "base/compiler.h"
 #include "track/thread.h"
 
 #include <stdbool.h>
@@ -28,7 +29,7 @@ bool fsafe_fork_start(fsafe_register_atfork *register_atfork);
  * A fork is about to be made from `site`, which the handlers cannot see. Returns what was announced before: if that was
  * a fork whose handler made this one, it has to be announced again. Context: the forking thread.
  */
-uintptr_t fsafe_fork_announce_at(uintptr_t site, uintptr_t frame);
+FSAFE_AT_FORK uintptr_t fsafe_fork_announce_at(uintptr_t site, uintptr_t frame);
 static inline __attribute__((always_inline)) uintptr_t fsafe_fork_announce(uintptr_t site)
 {
     return fsafe_fork_announce_at(site, (uintptr_t)__builtin_frame_address(0));

@@ -30,8 +30,8 @@ struct handler {
 };
 
 /* In the order of their registration. Slab k has FIRST << k of them and stays where it is. */
-enum { FIRST = 64, SLABS = 20 };
-static struct handler first_slab[FIRST];
+enum { FIRST = 8, SLABS = 23 };
+static struct handler first_slab[FIRST] FSAFE_FORK_STATE;
 static struct handler *slabs[SLABS] = {first_slab};
 static _Atomic uint32_t count;
 
@@ -39,11 +39,11 @@ static _Atomic uint32_t count;
 static uintptr_t allocator_from, allocator_to;
 
 /* Guards everything but calls. */
-static struct fsafe_latch latch = FSAFE_LATCH_FREE;
+static struct fsafe_latch latch FSAFE_FORK_STATE = FSAFE_LATCH_FREE;
 static _Atomic bool ours;
 
 /* Forks that have handlers to call, from prepare to their end: as long as there is one, nothing in the list moves. */
-static _Atomic uint32_t walkers;
+static _Atomic uint32_t walkers FSAFE_FORK_STATE;
 static bool gaps;
 
 /* The forks this thread is in: a handler, of a fork or of a signal, may fork. More than that never end. */
@@ -170,7 +170,7 @@ void fsafe_handlers_remove(const void *object)
         fsafe_sys_pause_us(PAUSE_US);
 }
 
-static struct walk *current(void)
+static FSAFE_AT_FORK struct walk *current(void)
 {
     uint32_t depth = mine.depth;
     return depth == 0 ? NULL : &mine.walk[(depth < NESTED ? depth : NESTED) - 1];
@@ -247,7 +247,7 @@ void fsafe_handlers_prepare_allocator(void)
 }
 
 /* Those after the fork, in the parent or in the child. */
-static struct walk *call_all(bool of_allocator, bool in_child)
+static FSAFE_AT_FORK struct walk *call_all(bool of_allocator, bool in_child)
 {
     struct walk *walk = current();
     for (uint32_t i = 0; walk != NULL && i < walk->count; i++)

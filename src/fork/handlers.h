@@ -13,6 +13,8 @@
 #ifndef FSAFE_FORK_HANDLERS_H
 #define FSAFE_FORK_HANDLERS_H
 
+#include "base/compiler.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -42,11 +44,11 @@ void fsafe_handlers_remove(const void *object);
 void fsafe_handlers_prepare(uintptr_t frame);
 void fsafe_handlers_prepare_allocator(void);
 void fsafe_handlers_parent_allocator(void);
-void fsafe_handlers_child_allocator(void);
+FSAFE_AT_FORK void fsafe_handlers_child_allocator(void);
 void fsafe_handlers_parent(void);
-void fsafe_handlers_child(void);
+FSAFE_AT_FORK void fsafe_handlers_child(void);
 
 /* Forgets what vanished threads were about here. Context: child, alone, before fsafe_handlers_child. */
-void fsafe_handlers_adopt(void);
+FSAFE_AT_FORK void fsafe_handlers_adopt(void);
 
 #endif

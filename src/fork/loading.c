@@ -1,6 +1,7 @@
 /* fork/loading: see loading.h. */
 #include "config.h"
 
+#include "base/compiler.h"
 #include "base/latch.h"
 #include "base/options.h"
 #include "fork/loading.h"
@@ -9,7 +10,7 @@
 #include "track/thread.h"
 
 /* Guards the following, and who holds the lock for a fork. Signals are blocked meanwhile in any case. */
-static struct fsafe_latch latch = FSAFE_LATCH_FREE;
+static struct fsafe_latch latch FSAFE_FORK_STATE = FSAFE_LATCH_FREE;
 static uint32_t forks_that_hold FSAFE_FORK_STATE;
 
 static struct fsafe_thread *find_another(const struct fsafe_thread *self)

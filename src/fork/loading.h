@@ -11,6 +11,7 @@
 #ifndef FSAFE_FORK_LOADING_H
 #define FSAFE_FORK_LOADING_H
 
+#include "base/compiler.h"
 #include "track/thread.h"
 
 /*
@@ -27,6 +28,6 @@ void fsafe_loading_end(struct fsafe_thread *self);
  * of a constructor that forked is the child's. `former`: what libc called `self` before; NULL: it never joined.
  * Context: child, alone.
  */
-void fsafe_loading_adopt(struct fsafe_thread *self, int former);
+FSAFE_AT_FORK void fsafe_loading_adopt(struct fsafe_thread *self, int former);
 
 #endif

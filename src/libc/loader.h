@@ -11,6 +11,8 @@
 #ifndef FSAFE_LIBC_LOADER_H
 #define FSAFE_LIBC_LOADER_H
 
+#include "base/compiler.h"
+
 #include <link.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -35,6 +37,6 @@ bool fsafe_loader_try(void);
 void fsafe_loader_release(void);
 
 /* Who has the loading's lock, as libc names owners; 0: nobody, or it is not known. Context: any thread. */
-int fsafe_loader_owner(void);
+FSAFE_AT_FORK int fsafe_loader_owner(void);
 
 #endif

@@ -11,13 +11,14 @@
 #ifndef FSAFE_PYTHON_ORPHANS_H
 #define FSAFE_PYTHON_ORPHANS_H
 
+#include "base/compiler.h"
 #include "python/interpreter.h"
 #include "track/thread.h"
 
 #include <semaphore.h>
 
 /* Marks. Reads and writes memory only. Context: child, alone; `self`, the forking thread, is adopted. */
-void fsafe_python_adopt(struct fsafe_thread *self);
+FSAFE_AT_FORK void fsafe_python_adopt(struct fsafe_thread *self);
 
 /* Clears records of vanished threads whose lock bears no mark any more. Context: child, any thread. */
 void fsafe_python_clear_stale(struct fsafe_thread *vanished);

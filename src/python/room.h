@@ -6,6 +6,8 @@
 #ifndef FSAFE_PYTHON_ROOM_H
 #define FSAFE_PYTHON_ROOM_H
 
+#include "base/compiler.h"
+
 /* A thread is about to be made. Two loads in a process without an interpreter. Context: any thread. */
 void fsafe_python_before_thread(void);
 
@@ -13,6 +15,6 @@ void fsafe_python_before_thread(void);
 void fsafe_python_prepare(void);
 
 /* A fork was made. Context: child, alone, after adoption and the allocator's handlers. */
-void fsafe_python_child(void);
+FSAFE_AT_FORK void fsafe_python_child(void);
 
 #endif

@@ -1,6 +1,7 @@
 /* repair/children: see children.h. */
 #include "config.h"
 
+#include "base/compiler.h"
 #include "base/options.h"
 #include "base/tasks.h"
 #include "base/timer.h"
@@ -190,7 +191,7 @@ void fsafe_children_glance(pid_t child)
 #ifdef FSAFE_ARCH_INTERRUPTED
 
 /* In static memory, not in the wrapper's frame: a wait may be left by a longjmp. */
-enum { WATCHES = 32 };
+enum { WATCHES = 12 };
 static struct watch {
     _Atomic pid_t tid;      /* who waits; 0: the place is free */
     uint32_t generation;    /* of the process that the timer is of */
@@ -198,7 +199,7 @@ static struct watch {
     pid_t child;
     uintptr_t frame;
     uint64_t wait_ns;
-} watches[WATCHES];
+} watches[WATCHES] FSAFE_FORK_STATE;
 
 static void withdraw(struct watch *watch)
 {

@@ -16,12 +16,14 @@
 #ifndef FSAFE_REPAIR_CHILDREN_H
 #define FSAFE_REPAIR_CHILDREN_H
 
+#include "base/compiler.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 /* The caller has forked `child`; with <= 0 it is that child, or there is none. Context: any thread. */
-void fsafe_children_forked(pid_t child);
+FSAFE_AT_FORK void fsafe_children_forked(pid_t child);
 
 /* This process has told the user that it waits, or that it went on. Context: any thread. */
 void fsafe_children_said(bool waits);

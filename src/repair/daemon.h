@@ -9,6 +9,8 @@
 #ifndef FSAFE_REPAIR_DAEMON_H
 #define FSAFE_REPAIR_DAEMON_H
 
+#include "base/compiler.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -28,6 +30,6 @@ void fsafe_daemon_close(void);
 bool fsafe_daemon_send(const char *text, size_t length);
 
 /* Makes the room ready whatever its state. errno kept. Context: child, alone. */
-void fsafe_daemon_adopt(void);
+FSAFE_AT_FORK void fsafe_daemon_adopt(void);
 
 #endif

@@ -8,13 +8,14 @@
 #ifndef FSAFE_REPAIR_LOADER_H
 #define FSAFE_REPAIR_LOADER_H
 
+#include "base/compiler.h"
 #include "track/thread.h"
 
 /*
  * `self` forked, and was called `former` as an owner then; NULL: it had not joined. Context: child, alone, after the
  * thread has been adopted and before the generation's regions are asked for.
  */
-void fsafe_loader_adopt(const struct fsafe_thread *self, int former);
+FSAFE_AT_FORK void fsafe_loader_adopt(const struct fsafe_thread *self, int former);
 
 /* Whether nobody holds it; false when it is not known. Context: child. */
 bool fsafe_loader_is_free(void);

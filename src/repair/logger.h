@@ -8,6 +8,8 @@
 #ifndef FSAFE_REPAIR_LOGGER_H
 #define FSAFE_REPAIR_LOGGER_H
 
+#include "base/compiler.h"
+
 #include <stdarg.h>
 
 /* What libc is about to be told; note_close: what it has been told. errno kept. Context: any thread. */
@@ -28,6 +30,6 @@ void fsafe_logger_write(int priority, int flag, const char *format, va_list argu
     __attribute__((format(printf, 3, 0)));
 
 /* Makes the room ready whatever its state. Context: child, alone. */
-void fsafe_logger_adopt(void);
+FSAFE_AT_FORK void fsafe_logger_adopt(void);
 
 #endif

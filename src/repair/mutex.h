@@ -7,6 +7,7 @@
 #ifndef FSAFE_REPAIR_MUTEX_H
 #define FSAFE_REPAIR_MUTEX_H
 
+#include "base/compiler.h"
 #include "repair/takeover.h"
 
 #include <pthread.h>
@@ -29,13 +30,13 @@ void fsafe_mutex_rehome(pthread_mutex_t *mutex, const struct fsafe_thread *self)
  * The same for all mutexes on this thread's ledger that the kernel must know the holder of (robust, priority
  * inheritance), which cannot wait until they are asked for. Context: child, alone.
  */
-void fsafe_mutex_adopt(struct fsafe_thread *self);
+FSAFE_AT_FORK void fsafe_mutex_adopt(struct fsafe_thread *self);
 
 /*
  * A signal handler has forked while this thread waited for a mutex, and may go back there: if the mutex is a vanished
  * thread's it is made free, so that the wait ends. Context: child, alone, adopted.
  */
-void fsafe_mutex_adopt_wait(struct fsafe_thread *self);
+FSAFE_AT_FORK void fsafe_mutex_adopt_wait(struct fsafe_thread *self);
 
 /* A wait for the mutex has ended: says so if it was such a one. Context: any thread. */
 void fsafe_mutex_end_wait(pthread_mutex_t *mutex, const struct fsafe_thread *self);

@@ -9,6 +9,8 @@
 #define FSAFE_REPAIR_NAMES_H
 
 #ifdef HAVE_GETPROTOBYNAME_R
+#include "base/compiler.h"
+
 #include <aliases.h>
 #include <gshadow.h>
 #include <shadow.h>
@@ -39,6 +41,6 @@ struct aliasent *fsafe_names_getaliasbyname(const char *name);
 #endif
 
 /* Makes the room ready whatever its state. Context: child, alone. */
-void fsafe_names_adopt(void);
+FSAFE_AT_FORK void fsafe_names_adopt(void);
 
 #endif

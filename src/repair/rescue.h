@@ -41,6 +41,6 @@ bool fsafe_rescue_has_saved(enum fsafe_region region);
  * Makes those locks free that were rescued once in this family of processes, unless `self` is in a call that may have
  * one; with FORKSAFE_RESCUE_MS spreads the net under everything that this child does. Context: child, alone, adopted.
  */
-void fsafe_rescue_adopt(struct fsafe_thread *self);
+FSAFE_AT_FORK void fsafe_rescue_adopt(struct fsafe_thread *self);
 
 #endif

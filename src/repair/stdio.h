@@ -13,6 +13,7 @@
 #ifndef FSAFE_REPAIR_STDIO_H
 #define FSAFE_REPAIR_STDIO_H
 
+#include "base/compiler.h"
 #include "libc/layout-stream.h"
 #include "repair/takeover.h"
 
@@ -26,7 +27,7 @@ void fsafe_stdio_parent(struct fsafe_thread *self);
  * Gives them back to the forking thread, and makes free what vanished threads have. Context: child, alone, before other
  * child handlers.
  */
-void fsafe_stdio_child(struct fsafe_thread *self);
+FSAFE_AT_FORK void fsafe_stdio_child(struct fsafe_thread *self);
 
 /* Whether this thread has the stream and has it on record. */
 bool fsafe_stdio_is_own(const FILE *stream, struct fsafe_thread *self);

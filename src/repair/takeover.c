@@ -1,6 +1,7 @@
 /* repair/takeover: see takeover.h. */
 #include "config.h"
 
+#include "base/compiler.h"
 #include "base/maps.h"
 #include "base/options.h"
 #include "base/pages.h"
@@ -11,7 +12,7 @@
 
 #include <string.h>
 
-struct fsafe_latch fsafe_takeover_latch = FSAFE_LATCH_FREE;
+struct fsafe_latch fsafe_takeover_latch FSAFE_FORK_STATE = FSAFE_LATCH_FREE;
 
 /* One thread's latest record of the lock; false when it has none. An rwlock that lay there is another lock. */
 static bool find_record(const struct fsafe_ledger *ledger, enum fsafe_ledger_of of, uintptr_t lock,

@@ -8,6 +8,8 @@
 #ifndef FSAFE_REPAIR_ZONE_H
 #define FSAFE_REPAIR_ZONE_H
 
+#include "base/compiler.h"
+
 #include <stddef.h>
 
 /*
@@ -22,6 +24,6 @@ enum { FSAFE_STAMP_BYTES = sizeof "Mmm dd hh:mm:ss " };
 void fsafe_zone_stamp(char stamp[FSAFE_STAMP_BYTES]);
 
 /* Makes the room ready whatever its state. Context: child, alone. */
-void fsafe_zone_adopt(void);
+FSAFE_AT_FORK void fsafe_zone_adopt(void);
 
 #endif

@@ -13,6 +13,7 @@
 #ifndef FSAFE_TRACK_GATE_H
 #define FSAFE_TRACK_GATE_H
 
+#include "base/compiler.h"
 #include "track/thread.h"
 
 #include <stdbool.h>
@@ -178,10 +179,10 @@ bool fsafe_gate_commit(struct fsafe_thread *self);
 void fsafe_gate_open(struct fsafe_thread *self, uint32_t forking);
 
 /* In the child of such a fork: signals come again. Context: child, adopted. */
-void fsafe_gate_restore_signals(struct fsafe_thread *self);
+FSAFE_AT_FORK void fsafe_gate_restore_signals(struct fsafe_thread *self);
 
 /* It is open, and `self`, the only thread, is not stopped by what others did before. Context: child, alone. */
-void fsafe_gate_reset(struct fsafe_thread *self);
+FSAFE_AT_FORK void fsafe_gate_reset(struct fsafe_thread *self);
 
 /*
  * Lets the calling thread inside: waits until the gate is open, but for no longer than FORKSAFE_DRAIN_MS, and not at all

@@ -66,10 +66,10 @@ bool fsafe_lineage_is_guest(void);
  * Returns whether the process has yet to be adopted, and if so has somebody do it: the caller. A signal handler that
  * comes before adopted is called is told the same. Context: child, alone.
  */
-bool fsafe_lineage_begin_adoption(void);
+FSAFE_AT_FORK bool fsafe_lineage_begin_adoption(void);
 
 /* Notes that the process is adopted and which fork ended the generation before it. Context: child, alone. */
-void fsafe_lineage_adopted(const struct fsafe_fork *fork);
+FSAFE_AT_FORK void fsafe_lineage_adopted(const struct fsafe_fork *fork);
 
 /* The fork in which the threads of `generation` vanished; all zero when it is too long ago. */
 struct fsafe_fork fsafe_lineage_fork_after(uint32_t generation);

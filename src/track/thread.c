@@ -29,9 +29,20 @@
 
 __thread struct fsafe_thread *fsafe_self __attribute__((tls_model("initial-exec")));
 
-/* Slab k has FIRST_SLAB << k slots; 18 of them are as many threads as a machine can have. */
-enum { FIRST_SLAB = 16, SLABS = 18 };
-static struct fsafe_thread first_slab[FIRST_SLAB]; /* without a system call: most programs need no other */
+/*
+ * Slab 0 is one slot, without a system call: most programs need no other. Slab k has FIRST_SLAB << k slots; 19 slabs are
+ * as many threads as a machine can have.
+ *
+ * The first slot begins the page in which all of FSAFE_FORK_STATE lies: this file comes before all others that have
+ * some, in the list of sources.
+ */
+enum { FIRST_SLAB = 8, SLABS = 19, PAGE_BYTES = 4096 };
+static struct {
+    struct fsafe_thread slot;
+    _Atomic uint32_t ended;     /* slots kept for threads that ended with locks in their hands */
+    _Atomic uint32_t joined;
+    _Atomic unsigned creations; /* threads that may be running already and whose handles nobody has noted */
+} first FSAFE_FORK_STATE __attribute__((aligned(PAGE_BYTES)));
 static struct fsafe_thread *_Atomic slabs[SLABS];
 static _Atomic uint32_t slab_count;
 static _Atomic uint32_t hint; /* where the last slot became free */
@@ -51,22 +62,16 @@ enum { KEEP_GENERATIONS = 1024 };
 
 /* So is the slot of a thread that ended with locks in its hands: a program may do that all day. */
 enum { KEEP_ENDED = 256 };
-static _Atomic uint32_t ended_count FSAFE_FORK_STATE;
 static _Atomic bool any_ended;
-
-/* Threads that may be running already and whose handles nobody has noted. */
-static _Atomic unsigned creations FSAFE_FORK_STATE;
-
-static _Atomic uint32_t joined FSAFE_FORK_STATE;
 
 uint32_t fsafe_thread_joined(void)
 {
-    return atomic_load(&joined);
+    return atomic_load(&first.joined);
 }
 
 static uint32_t slots_in(uint32_t count)
 {
-    return FIRST_SLAB * ((1u << count) - 1);
+    return count == 0 ? 0 : FIRST_SLAB * ((1u << count) - 2) + 1;
 }
 
 uint32_t fsafe_thread_slots(void)
@@ -76,9 +81,10 @@ uint32_t fsafe_thread_slots(void)
 
 struct fsafe_thread *fsafe_thread_slot(uint32_t index)
 {
-    unsigned slab = (unsigned)(31 - __builtin_clz(index / FIRST_SLAB + 1));
-    uint32_t first = FIRST_SLAB * ((1u << slab) - 1);
-    return &atomic_load_explicit(&slabs[slab], memory_order_acquire)[index - first];
+    if (index == 0)
+        return &first.slot;
+    unsigned slab = (unsigned)(31 - __builtin_clz((index - 1) / FIRST_SLAB + 2));
+    return &atomic_load_explicit(&slabs[slab], memory_order_acquire)[index - slots_in(slab)];
 }
 
 /*
@@ -107,7 +113,7 @@ static bool add_slab(uint32_t count)
  * something behind: the slot of that one is kept.
  */
 enum { TICKET_SLOT_BITS = 22, TICKET_CLAIMS = (1 << (32 - TICKET_SLOT_BITS)) - 1 };
-_Static_assert(FIRST_SLAB * ((1u << SLABS) - 1) <= 1u << TICKET_SLOT_BITS, "each slot has its number");
+_Static_assert(FIRST_SLAB * ((1u << SLABS) - 2) + 1 <= 1u << TICKET_SLOT_BITS, "each slot has its number");
 
 static uint32_t ticket_of(uint32_t index, uint32_t claims)
 {
@@ -233,7 +239,7 @@ static struct fsafe_thread *claim_any(void)
             continue;
         /* A look at all of them that frees only a few must not become a habit. */
         uint32_t cleared = clear_vanished();
-        if (cleared < slots / 4 && !add_slab(count) && cleared == 0)
+        if (cleared <= slots / 4 && !add_slab(count) && cleared == 0)
             return NULL;
     }
 }
@@ -298,7 +304,7 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     self->python_outlasted = 0;
     self->fork_files = NULL;
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name, 0, 0, 0, 0);
-    atomic_fetch_add(&joined, 1);
+    atomic_fetch_add(&first.joined, 1);
     /* Last: from here on others believe what the slot says. */
     set_generation(self, fsafe_lineage_generation());
     /* Either we see that the gate is closed, or who closes it sees us. */
@@ -367,7 +373,7 @@ static void leave(void *slot)
     left = true;
     fsafe_self = NULL;
     FSAFE_ORDER();
-    if (calls.leave(self) && atomic_fetch_add(&ended_count, 1) < KEEP_ENDED) {
+    if (calls.leave(self) && atomic_fetch_add(&first.ended, 1) < KEEP_ENDED) {
         /* What it holds is orphaned for the whole process; the record says by whom. */
         self->ended = true;
         atomic_store_explicit(&any_ended, true, memory_order_relaxed);
@@ -380,7 +386,7 @@ static void leave(void *slot)
 bool fsafe_thread_start(const struct fsafe_thread_calls *of_rooms)
 {
     calls = *of_rooms;
-    atomic_store_explicit(&slabs[0], first_slab, memory_order_release);
+    atomic_store_explicit(&slabs[0], &first.slot, memory_order_release);
     atomic_store_explicit(&slab_count, 1, memory_order_release);
     if (pthread_key_create(&leave_key, leave) != 0)
         return false;
@@ -395,7 +401,7 @@ bool fsafe_thread_any_ended(void)
 
 bool fsafe_thread_forgot_ended(void)
 {
-    return atomic_load_explicit(&ended_count, memory_order_relaxed) > KEEP_ENDED;
+    return atomic_load_explicit(&first.ended, memory_order_relaxed) > KEEP_ENDED;
 }
 
 static bool is_on_signal_stack(void)
@@ -483,9 +489,9 @@ void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc)
     } else {
         left = false; /* a destructor of its last round forked: all that the new process has is this thread */
     }
-    atomic_store_explicit(&ended_count, 0, memory_order_relaxed);
-    atomic_store_explicit(&creations, 0, memory_order_relaxed);
-    atomic_store_explicit(&joined, self != NULL, memory_order_relaxed);
+    atomic_store_explicit(&first.ended, 0, memory_order_relaxed);
+    atomic_store_explicit(&first.creations, 0, memory_order_relaxed);
+    atomic_store_explicit(&first.joined, self != NULL, memory_order_relaxed);
     FSAFE_ORDER();
     atomic_store_explicit(&fsafe_generation, next, memory_order_release);
 }
@@ -520,7 +526,7 @@ bool fsafe_thread_has_vanished(pthread_t handle)
     if (!look_up(handle, false).vanished)
         return false;
     /* It may be the handle of a thread that is being created: that is known soon. */
-    for (unsigned patience = 0; atomic_load(&creations) != 0; patience++) {
+    for (unsigned patience = 0; atomic_load(&first.creations) != 0; patience++) {
         if (patience == 1000)
             return false;
         fsafe_sys_pause_us(100);
@@ -531,12 +537,12 @@ bool fsafe_thread_has_vanished(pthread_t handle)
 
 void fsafe_thread_begin_creation(void)
 {
-    atomic_fetch_add(&creations, 1);
+    atomic_fetch_add(&first.creations, 1);
 }
 
 void fsafe_thread_end_creation(const pthread_t *handle)
 {
     if (handle != NULL && fsafe_lineage_is_child())
         look_up(*handle, true);
-    atomic_fetch_sub(&creations, 1);
+    atomic_fetch_sub(&first.creations, 1);
 }

@@ -187,7 +187,7 @@ bool fsafe_thread_start(const struct fsafe_thread_calls *calls);
  * memory, and for a thread that is past its last destructor. A vfork child joins for its parent's thread.
  * errno kept. Context: any thread, slow path.
  */
-struct fsafe_thread *fsafe_thread_join(void);
+FSAFE_AT_FORK struct fsafe_thread *fsafe_thread_join(void);
 
 /*
  * The same for the thread that starts us, in fewer system calls. Context: start-up: no handler of the program's can run
@@ -199,7 +199,7 @@ void fsafe_thread_join_first(void);
  * Moves the forking thread, if it ever joined, into the next generation, which begins. `by_libc`: libc made the fork,
  * so it knows the thread's new id. Context: child, alone.
  */
-void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc);
+FSAFE_AT_FORK void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc);
 
 /*
  * What libc calls the calling thread, asked anew where that is not its id. After a raw fork libc goes on with the old
@@ -271,10 +271,10 @@ void fsafe_thread_end_creation(const pthread_t *handle);
 uint32_t fsafe_thread_joined(void);
 
 /* How many slots may be in use: indices below it can be asked for. Context: any thread. */
-uint32_t fsafe_thread_slots(void);
+FSAFE_AT_FORK uint32_t fsafe_thread_slots(void);
 
 /* The slot at `index`; may be free. Context: any thread. */
-struct fsafe_thread *fsafe_thread_slot(uint32_t index);
+FSAFE_AT_FORK struct fsafe_thread *fsafe_thread_slot(uint32_t index);
 
 /* What a report says of a thread that took a lock at `since`. Context: any thread. */
 struct fsafe_holder fsafe_thread_as_holder(const struct fsafe_thread *thread, uintptr_t since);

@@ -29,7 +29,7 @@
 
 /* --- Doors at which libc runs the handlers: they see everything but who called -------------------------- */
 
-FSAFE_EXPORT pid_t fork(void)
+FSAFE_EXPORT FSAFE_AT_FORK pid_t fork(void)
 {
     uintptr_t before = fsafe_fork_announce(FSAFE_CALLER());
     pid_t pid = FSAFE_NEXT(fork)();
