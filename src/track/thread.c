@@ -275,6 +275,7 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     atomic_store_explicit(&self->asking, 0, memory_order_relaxed);
     self->waits = 0;
     memset(&self->sleeping, 0, sizeof self->sleeping);
+    memset(&self->contends, 0, sizeof self->contends);
     atomic_store_explicit(&self->flushing, 0, memory_order_relaxed);
     self->told_of = 0;
     self->owner = owner;
