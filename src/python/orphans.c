@@ -206,10 +206,10 @@ enum fsafe_python_parking fsafe_python_parks_in_lock(sem_t *semaphore, uintptr_t
         kind = fsafe_python_lock_at(object, &copy);
     if (own && kind == FSAFE_PYTHON_LOCK)
         fsafe_python_lock_is_event(object, self); /* another thread is to release it: so Condition.wait sleeps */
-    if (own || !endless || !fsafe_lineage_is_child())
+    if (own || !fsafe_lineage_is_child())
         return FSAFE_PYTHON_SLEEPS;
     if (kind == FSAFE_PYTHON_NO_LOCK)
-        return frees_mutex(byte, site) ? FSAFE_PYTHON_LOOKS_AGAIN : FSAFE_PYTHON_SLEEPS;
+        return endless && frees_mutex(byte, site) ? FSAFE_PYTHON_LOOKS_AGAIN : FSAFE_PYTHON_SLEEPS;
     if (!is_marked(&copy))
         return FSAFE_PYTHON_SLEEPS;
     const char *why = "it is used as an event";
