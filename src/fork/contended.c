@@ -171,10 +171,10 @@ static bool may_come_back(const struct fsafe_contends *contends)
 static unsigned gather(struct fsafe_thread *self)
 {
     unsigned coming = 0;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);) {
+        struct fsafe_thread *thread = at.thread;
         const struct fsafe_contends *contends = &thread->contends;
-        if (thread == self || fsafe_thread_generation(thread) != fsafe_lineage_generation() || thread->ended)
+        if (thread == self)
             continue;
         /* It may be waiting for such a lock: libc's fork would wait for it, and it for us. */
         if (atomic_load_explicit(&thread->flushing, memory_order_relaxed) != 0)

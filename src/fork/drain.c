@@ -127,11 +127,6 @@ static enum state state_of(pid_t tid)
     return number == SYS_futex || number == SYS_wait4 || number == SYS_waitid ? IN_WAIT : IN_CALL;
 }
 
-static bool is_other(const struct fsafe_thread *thread, const struct fsafe_thread *self)
-{
-    return thread != self && fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended;
-}
-
 /* Gives up on a thread: not before it has let go of what it holds now will a fork wait for it again. */
 static void give_up(struct fsafe_thread *thread)
 {
@@ -155,6 +150,15 @@ struct drain {
     uint64_t loader_seen_us; /* how long that one had run by the latest look */
 };
 
+/* The next other thread that is in `where` or worse. */
+static bool next_inside(const struct drain *drain, enum fsafe_where where, struct fsafe_thread_walk *at)
+{
+    while (fsafe_thread_next(at))
+        if (at->thread != drain->self && fsafe_gate_where(at->thread, !drain->is_in_call) >= where)
+            return true;
+    return false;
+}
+
 /*
  * How many are inside, and the worst of what they are in. When there are none this fork has the loader's lock, and those
  * that only their sleepers show.
@@ -163,11 +167,9 @@ static unsigned count_inside(struct drain *drain, enum fsafe_where *worst)
 {
     unsigned inside = 0;
     *worst = FSAFE_OUTSIDE;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (!is_other(thread, drain->self))
-            continue;
-        enum fsafe_where where = fsafe_gate_where(thread, !drain->is_in_call);
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);) {
+        enum fsafe_where where =
+            at.thread != drain->self ? fsafe_gate_where(at.thread, !drain->is_in_call) : FSAFE_OUTSIDE;
         inside += where != FSAFE_OUTSIDE;
         *worst = where > *worst ? where : *worst;
     }
@@ -196,20 +198,17 @@ static enum state look_at_all(struct drain *drain, enum fsafe_where where, bool 
         *starved = running && now - drain->loader_seen_us < LOOK_US / 4;
         drain->loader_seen_us = now;
     }
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        /* Who has a lock that only its sleepers show may be anybody. */
-        if (!is_other(thread, drain->self) ||
-            (drain->contended == 0 && fsafe_gate_where(thread, !drain->is_in_call) < where))
-            continue;
-        enum state state = state_of(thread->tid);
+    /* Who has a lock that only its sleepers show may be anybody. */
+    enum fsafe_where least = drain->contended > 0 ? FSAFE_OUTSIDE : where;
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); next_inside(drain, least, &at);) {
+        enum state state = state_of(at.thread->tid);
         if (state == RUNNING) {
-            uint64_t now = processor_us(thread->tid);
-            *starved |= now - atomic_exchange(&thread->drain_seen_us, now) < LOOK_US / 4;
-            if (!has_worked_long(thread, drain->begun_us, drain->budget_us))
+            uint64_t now = processor_us(at.thread->tid);
+            *starved |= now - atomic_exchange(&at.thread->drain_seen_us, now) < LOOK_US / 4;
+            if (!has_worked_long(at.thread, drain->begun_us, drain->budget_us))
                 running = true;
             else
-                give_up(thread);
+                give_up(at.thread);
         }
         calling |= state == IN_CALL;
     }
@@ -261,11 +260,8 @@ static bool is_enough(struct drain *drain, enum fsafe_where worst, uint64_t wait
 
 static void give_up_on_all(const struct drain *drain)
 {
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (is_other(thread, drain->self) && fsafe_gate_where(thread, !drain->is_in_call) != FSAFE_OUTSIDE)
-            give_up(thread);
-    }
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); next_inside(drain, FSAFE_HOLDING, &at);)
+        give_up(at.thread);
 }
 
 /*
@@ -306,7 +302,7 @@ static bool wait_until_empty(struct drain *drain)
 
 void fsafe_drain_begin(struct fsafe_thread *self)
 {
-    if (fsafe_options.drain_ms == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR || self->has_turn)
+    if (fsafe_options.drain_ms == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR || self->gate_share != 0)
         return;
     struct drain drain = {
         .self = self,

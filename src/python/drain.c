@@ -5,7 +5,6 @@
 #include "base/sys.h"
 #include "python/drain.h"
 #include "python/locks.h"
-#include "repair/semaphore.h"
 #include "track/gate.h"
 
 #include <stddef.h>
@@ -32,7 +31,7 @@ static bool holds_lock(const struct fsafe_thread *thread)
 
 static bool is_inside(struct fsafe_thread *thread)
 {
-    return holds_lock(thread) || fsafe_semaphore_thread_has_one(thread, fsafe_python_version() < 0x030d ? 1 : 0);
+    return holds_lock(thread) || fsafe_python_lock_has_tokens(thread);
 }
 
 /* How long this drain may wait for the thread. */
@@ -50,10 +49,10 @@ static bool is_worth_waiting(const struct fsafe_thread *self, uint64_t waited_us
         struct fsafe_thread *thread = fsafe_thread_slot(i);
         if (thread == self || thread->ended || fsafe_thread_generation(thread) != fsafe_lineage_generation())
             continue;
-        if (!is_inside(thread))
-            thread->python_outlasted = 0;
-        else
+        if (is_inside(thread))
             worth |= waited_us < patience_us(thread);
+        else if (thread->python_outlasted != 0) /* a store costs the page that the last child shares */
+            thread->python_outlasted = 0;
     }
     return worth;
 }
@@ -174,5 +173,6 @@ void fsafe_python_drain_start(void)
 
 void fsafe_python_drain_end(void)
 {
-    in_vain = false;
+    if (in_vain)
+        in_vain = false;
 }

@@ -129,6 +129,16 @@ static void drop_module(object *name)
         fsafe_python.PyDict_DelItem(modules, name);
 }
 
+/* importlib.reload does nothing for a module that it finds in this dictionary. */
+static void end_reload(object *name)
+{
+    object *importlib = fsafe_python.PyDict_GetItemString(fsafe_python.PyImport_GetModuleDict(), "importlib");
+    object *names = importlib == NULL ? NULL : fsafe_python.PyModule_GetDict(importlib);
+    object *reloading = names == NULL ? NULL : fsafe_python.PyDict_GetItemString(names, "_RELOADING");
+    if (reloading != NULL && fsafe_python.PyDict_DelItem(reloading, name) != 0)
+        fsafe_python.PyErr_Clear();
+}
+
 /* Empties a list or makes a number 0, whichever it is: importlib counts in either. */
 static void make_none(object *lock, object *attribute)
 {
@@ -198,6 +208,7 @@ void fsafe_python_imports_drop(void)
         if (fsafe_options.mode != FSAFE_MODE_REPAIR)
             continue;
         drop_module(name);
+        end_reload(name);
         make_free(lock);
     }
     fsafe_python.PyErr_Clear();

@@ -6,6 +6,7 @@
 #include "python/methods.h"
 #include "python/places.h"
 #include "python/selftest.h"
+#include "repair/semaphore.h"
 
 /* The interpreter's conventions: CPython's PyCFunctionWithKeywords and PyCFunction, which the C API makes public. */
 typedef struct fsafe_object *with_names(struct fsafe_object *, struct fsafe_object *, struct fsafe_object *);
@@ -162,9 +163,19 @@ static struct fsafe_object *release(struct fsafe_object *object, struct fsafe_ob
 
 /* --- RLock: its own words say who has it ----------------------------------------------------------------- */
 
+static inline uintptr_t owner_of(const struct fsafe_python_lock *lock)
+{
+    return __atomic_load_n(&lock->owner, __ATOMIC_RELAXED);
+}
+
 static inline bool is_mine(const struct fsafe_python_lock *lock)
 {
-    return __atomic_load_n(&lock->owner, __ATOMIC_RELAXED) == (uintptr_t)pthread_self();
+    return owner_of(lock) == (uintptr_t)pthread_self();
+}
+
+static inline void set_owner(struct fsafe_python_lock *lock, uintptr_t owner)
+{
+    __atomic_store_n(&lock->owner, owner, __ATOMIC_RELAXED);
 }
 
 /* After a call of the interpreter's: the record is what the lock's words say. */
@@ -182,11 +193,11 @@ static struct fsafe_object *acquire_rlock(struct fsafe_object *object, struct fs
 {
     struct fsafe_python_lock *lock = lock_of(object);
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
-    uintptr_t address = (uintptr_t)object;
-    if (self == NULL || is_mine(lock) || !want(self, address, fsafe_python_site(FSAFE_CALLER())))
+    uintptr_t address = (uintptr_t)object, me = (uintptr_t)pthread_self();
+    if (self == NULL || owner_of(lock) == me || !want(self, address, fsafe_python_site(FSAFE_CALLER())))
         return rlock_calls.acquire(object, arguments, names);
     if (FSAFE_LIKELY(arguments == no_arguments && names == NULL && swap_byte(lock, 0, FSAFE_PYTHON_LOCKED))) {
-        __atomic_store_n(&lock->owner, (uintptr_t)pthread_self(), __ATOMIC_RELAXED);
+        set_owner(lock, me);
         move_on(self, address | FSAFE_WANTED, address | FSAFE_HELD);
         return true_object();
     }
@@ -200,12 +211,17 @@ static struct fsafe_object *release_rlock(struct fsafe_object *object, struct fs
     struct fsafe_python_lock *lock = lock_of(object);
     struct fsafe_thread *self = fsafe_self;
     uintptr_t address = (uintptr_t)object;
-    if (self == NULL || !is_mine(lock) || lock->level != 0)
+    uintptr_t me = (uintptr_t)pthread_self();
+    if (self == NULL || owner_of(lock) != me || lock->level != 0 ||
+        FSAFE_UNLIKELY(!move_on(self, address | FSAFE_HELD, address | FSAFE_LEAVING)))
         return rlock_calls.release(object, arguments);
-    bool recorded = move_on(self, address | FSAFE_HELD, address | FSAFE_LEAVING);
-    struct fsafe_object *result = rlock_calls.release(object, arguments);
-    if (recorded)
-        forget(self, address | FSAFE_LEAVING);
+    struct fsafe_object *result = none_object();
+    set_owner(lock, 0); /* before the byte is free: then the next one writes there */
+    if (FSAFE_UNLIKELY(!swap_byte(lock, FSAFE_PYTHON_LOCKED, 0))) {
+        set_owner(lock, me);
+        result = rlock_calls.release(object, arguments);
+    }
+    forget(self, address | FSAFE_LEAVING);
     return result;
 }
 
@@ -246,6 +262,11 @@ bool fsafe_python_lock_is_held(const struct fsafe_thread *thread, uintptr_t obje
         if (fsafe_ledger_read(&thread->ledgers[FSAFE_PYTHON_LOCKS], i, &word, &site) && word == (object | FSAFE_HELD))
             return true;
     return false;
+}
+
+bool fsafe_python_lock_has_tokens(const struct fsafe_thread *thread)
+{
+    return fsafe_semaphore_thread_has_one(thread, fsafe_python_version() < 0x030d ? 1 : 0);
 }
 
 /* --- At the start ------------------------------------------------------------------------------------------- */

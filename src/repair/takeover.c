@@ -13,30 +13,20 @@
 
 struct fsafe_latch fsafe_takeover_latch = FSAFE_LATCH_FREE;
 
-/* One thread's latest record of the lock; false when it has none. An rwlock that lay there is another lock. */
-static bool find_record(const struct fsafe_ledger *ledger, enum fsafe_ledger_of of, uintptr_t lock,
-                        enum fsafe_stage *stage, uintptr_t *site)
+/* One thread's next record of the lock, the latest first. An rwlock that lay there is another lock. */
+static bool next_record(struct fsafe_ledger_walk *at, enum fsafe_ledger_of of, uintptr_t lock)
 {
-    uintptr_t at;
-    for (uint32_t i = atomic_load_explicit(&ledger->depth, memory_order_acquire); i > 0; i--) {
-        if (fsafe_ledger_read(ledger, i, &at, site) && (at & ~FSAFE_STAGE_MASK) == lock &&
-            (of != FSAFE_LOCKS || !fsafe_ledger_is_of_rwlock(at))) {
-            *stage = (enum fsafe_stage)(at & FSAFE_STAGE_MASK);
+    while (fsafe_ledger_next(at))
+        if ((at->lock & ~FSAFE_STAGE_MASK) == lock && (of != FSAFE_LOCKS || !fsafe_ledger_is_of_rwlock(at->lock)))
             return true;
-        }
-    }
     return false;
 }
 
 /* Whether the thread has more than one record of it. */
 static bool is_at_it_twice(const struct fsafe_ledger *ledger, enum fsafe_ledger_of of, uintptr_t lock)
 {
-    unsigned records = 0;
-    uintptr_t at, site;
-    for (uint32_t i = fsafe_ledger_depth(ledger); i > 0 && records < 2; i--)
-        records += fsafe_ledger_read(ledger, i, &at, &site) && (at & ~FSAFE_STAGE_MASK) == lock &&
-                   (of != FSAFE_LOCKS || !fsafe_ledger_is_of_rwlock(at));
-    return records > 1;
+    struct fsafe_ledger_walk at = fsafe_ledger_walk(ledger);
+    return next_record(&at, of, lock) && next_record(&at, of, lock);
 }
 
 /*
@@ -75,17 +65,12 @@ static size_t home_of(uintptr_t lock)
 /* The latest record of each thread first, and the threads in the order in which they are looked at without an index. */
 static void fill_index(void)
 {
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        const struct fsafe_thread *thread = fsafe_thread_slot(i);
-        const struct fsafe_ledger *locks = &thread->ledgers[FSAFE_LOCKS];
-        for (uint32_t k = fsafe_thread_is_vanished(thread) ? fsafe_ledger_depth(locks) : 0; k > 0; k--) {
-            uintptr_t lock, site;
-            if (!fsafe_ledger_read(locks, k, &lock, &site))
-                continue;
-            size_t at = home_of(lock & ~FSAFE_STAGE_MASK);
-            while (vanished_records.places[at].thread != 0)
-                at = (at + 1) & (vanished_records.slots - 1);
-            vanished_records.places[at] = (struct place){i + 1, k};
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(of.thread)); fsafe_ledger_next(&at);) {
+            size_t home = home_of(at.lock & ~FSAFE_STAGE_MASK);
+            while (vanished_records.places[home].thread != 0)
+                home = (home + 1) & (vanished_records.slots - 1);
+            vanished_records.places[home] = (struct place){of.index + 1, at.index};
         }
     }
 }
@@ -100,9 +85,8 @@ static bool has_index(void)
     vanished_records.places = NULL;
     vanished_records.generation = now;
     size_t records = 0;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;)
-        if (fsafe_thread_is_vanished(fsafe_thread_slot(i)))
-            records += fsafe_ledger_depth(fsafe_thread_locks(fsafe_thread_slot(i)));
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);)
+        records += fsafe_ledger_depth(fsafe_thread_locks(at.thread));
     if (records < WORTH_AN_INDEX)
         return false;
     for (vanished_records.slots = 1; vanished_records.slots < 2 * records;)
@@ -172,22 +156,21 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
 {
     struct asked asked = {.of = of, .lock = lock, .owner = owner};
     struct fsafe_claims *claims = &asked.claims;
-    uint32_t now = fsafe_lineage_generation();
     claims->own_at_it = self != NULL && is_at_it_twice(&self->ledgers[of], of, lock);
     bool by_index = of == FSAFE_LOCKS && fsafe_takeover_find_vanished(lock, consider_record, &asked);
-    for (uint32_t i = by_index && fsafe_thread_joined() <= 1 ? 0 : fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uint32_t generation = fsafe_thread_generation(thread);
-        enum fsafe_stage stage;
-        uintptr_t site;
-        if (generation == 0 || thread == self || (by_index && generation != now))
+    unsigned rest = !by_index ? FSAFE_ANYBODY : fsafe_thread_joined() > 1 ? FSAFE_LIVING | FSAFE_ENDED : 0;
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(rest); rest != 0 && fsafe_thread_next(&at);) {
+        struct fsafe_thread *thread = at.thread;
+        bool vanished = at.generation < fsafe_lineage_generation();
+        if (thread == self)
             continue;
         bool named = fsafe_thread_is_or_was(thread, owner);
-        claims->living_was_owner |= generation == now && named;
-        if (!find_record(&thread->ledgers[of], of, lock, &stage, &site))
+        claims->living_was_owner |= !vanished && named;
+        struct fsafe_ledger_walk record = fsafe_ledger_walk(&thread->ledgers[of]);
+        if (!next_record(&record, of, lock))
             continue;
-        if (generation != now) {
-            consider_vanished(&asked, thread, stage, site);
+        if (vanished) {
+            consider_vanished(&asked, thread, (enum fsafe_stage)(record.lock & FSAFE_STAGE_MASK), record.site);
         } else if (thread->ended) {
             claims->died_with_it = true;
         } else {

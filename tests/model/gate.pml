@@ -38,7 +38,7 @@
 #define SHARERS 2
 #define BEARS 1
 
-/* fsafe_ledger_closers */
+/* fsafe_gate_word */
 bool CLOSED;
 byte users, firms;
 #define IS_CLOSED (CLOSED || firms > 0)
@@ -88,7 +88,7 @@ inline wait_until_open(t)
     od
 }
 
-/* fsafe_ledger_push_gated, and fsafe_gate_pass where that fails */
+/* fsafe_gate_push, and fsafe_gate_pass where that fails */
 inline push(t)
 {
     buffered[t] = true;

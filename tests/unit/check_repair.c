@@ -80,9 +80,9 @@ static struct fsafe_thread *make_thread(uint32_t index, uint32_t generation)
     ck_assert_ptr_ne(thread, self);
     ck_assert_uint_eq(fsafe_thread_generation(thread), 0);
     fsafe_ledger_begin(&thread->ledgers[FSAFE_LOCKS], &thread->first_locks,
-                       sizeof thread->first_locks.record / sizeof *thread->first_locks.record, true);
+                       sizeof thread->first_locks.record / sizeof *thread->first_locks.record);
     fsafe_ledger_begin(&thread->ledgers[FSAFE_SPINS], &thread->first_spins,
-                       sizeof thread->first_spins.record / sizeof *thread->first_spins.record, false);
+                       sizeof thread->first_spins.record / sizeof *thread->first_spins.record);
     thread->tid = thread->owner = (int)(INT_MAX - 100 + index); /* of nobody who lives */
     thread->ticket = 1u << 22 | (fsafe_thread_slots() - 1 - index);
     strcpy(thread->name, "made up");
