@@ -1,9 +1,9 @@
 /*
  * fork/contended: the locks that Rust, GLib and Qt make of a futex, at a fork. Nothing is seen of such a lock until a
- * thread sleeps on it, and who has it is never seen: so the drain can wait for nobody, and what the lock guards would be
- * copied half changed. But one that several threads want has a sleeper, whose call says what kind of lock lies where. The
- * fork takes that lock as the sleeper would, waits for it as it waits for locks that threads hold, keeps it until the
- * child is made, and gives it back; the child finds it free.
+ * thread sleeps on it, and who has it is never seen: so the drain can wait for nobody, and what the lock guards would
+ * be copied half changed. But one that several threads want has a sleeper, whose call says what kind of lock lies
+ * where. The fork takes that lock as the sleeper would, waits for it as it waits for locks that threads hold, keeps it
+ * until the child is made, and gives it back; the child finds it free.
  *
  * A sleeper is kept in its call meanwhile: as long as somebody is in there the lock exists. Forks that are made at the
  * same time have such a lock together.

@@ -35,7 +35,8 @@ bool fsafe_futex_may_be_lock(const long *arguments);
  * Whether a thread that waits for `value` in `word`, from `site`, waits for such a lock, and in memory of this process.
  * Slow. Context: any thread.
  */
-bool fsafe_futex_find_lock(uintptr_t word, int operation, uint32_t value, uintptr_t site, struct fsafe_futex_lock *lock);
+bool fsafe_futex_find_lock(uintptr_t word, int operation, uint32_t value, uintptr_t site,
+                           struct fsafe_futex_lock *lock);
 
 /* Whether who waits for that lock may wait in `word`. */
 static inline bool fsafe_futex_is_of_lock(uintptr_t word, const struct fsafe_futex_lock *lock)

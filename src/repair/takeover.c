@@ -204,8 +204,8 @@ bool fsafe_takeover_be_patient(struct fsafe_patience *patience, clockid_t clock,
 }
 
 /*
- * Whether an orphaned lock has been tried in vain for FORKSAFE_HANG_MS, again and again: a child that goes on when a try
- * fails comes back seldom, if at all. Under the latch.
+ * Whether an orphaned lock has been tried in vain for FORKSAFE_HANG_MS, again and again: a child that goes on when a
+ * try fails comes back seldom, if at all. Under the latch.
  */
 static bool has_tried_for_long(void)
 {

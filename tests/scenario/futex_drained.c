@@ -62,7 +62,8 @@ static void in_order(const struct scn_case *self)
     for (int i = 0; i < 3; i++)
         scn_want(&waiter[i], kind->take, kind->give, &lock);
     scn_ring(changer.go_on);
-    const pid_t child = (self->number & BY_CLONE) != 0 ? (pid_t)syscall(SYS_clone, (long)SIGCHLD, 0L, 0L, 0L, 0L) : fork();
+    const bool by_clone = (self->number & BY_CLONE) != 0;
+    const pid_t child = by_clone ? (pid_t)syscall(SYS_clone, (long)SIGCHLD, 0L, 0L, 0L, 0L) : fork();
     if (child == 0) {
         scn_arm();
         if ((self->number & IN_THREAD) != 0)
@@ -154,7 +155,7 @@ static void storm(const struct scn_case *self)
     SCN_IS(kind->try(&lock), 0);
 }
 
-/* --- Waits of the same look that are for no lock: nobody but the program changes the word ---------------------------- */
+/* --- Waits of the same look that are for no lock: nobody but the program changes the word ------------------------- */
 
 static uint32_t counter;
 static atomic_int sleeping;
