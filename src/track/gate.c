@@ -33,9 +33,10 @@ _Atomic uint32_t fsafe_gate_word FSAFE_FORK_STATE;
 
 /*
  * A closing may be entered by so many, while it is so young. Who has been stopped for STOPPED_NS opens it. After a
- * closing that stopped somebody it stays open for as long, but for no longer than OPEN_NS: the stopped have to pass.
+ * closing that stopped somebody it stays open for as long, because the stopped have to pass: for BREATH_NS at most, and
+ * after a fork for OPEN_NS at most, so that forks that come meanwhile share the next closing.
  */
-enum { SHARERS = 16, SHARE_NS = 2000000, STOPPED_NS = 3000000, OPEN_NS = 2000000 };
+enum { SHARERS = 16, SHARE_NS = 2000000, STOPPED_NS = 3000000, BREATH_NS = 2000000, OPEN_NS = 8000000 };
 _Static_assert((uint32_t)SHARERS * USER <= USERS, "the users have room in the word");
 
 /* When the gate was closed last, and when it may be again. */
@@ -205,11 +206,19 @@ bool fsafe_gate_commit(struct fsafe_thread *self)
     return self->gate_share >= FIRM;
 }
 
-/* Takes CLOSED away, whoever set it. */
+/*
+ * Takes CLOSED away, whoever set it; but not while a fork that has committed keeps everybody out in any case: of those
+ * who share its closing none need begin anew.
+ */
 static void open_for_all(void)
 {
-    if ((atomic_fetch_and(&fsafe_gate_word, ~(uint32_t)CLOSED) & CLOSED) != 0)
-        wake_sleepers();
+    uint32_t seen = atomic_load(&fsafe_gate_word);
+    while ((seen & CLOSED) != 0 && seen < FIRM) {
+        if (atomic_compare_exchange_weak(&fsafe_gate_word, &seen, seen & ~(uint32_t)CLOSED)) {
+            wake_sleepers();
+            return;
+        }
+    }
 }
 
 void fsafe_gate_restore_signals(struct fsafe_thread *self)
@@ -234,7 +243,8 @@ void fsafe_gate_open(struct fsafe_thread *self, uint32_t forking)
             next &= ~(uint32_t)CLOSED;
         if (next == 0 && atomic_load(&sleepers) != 0) {
             uint64_t now = fsafe_gate_now_ns(), for_ns = now - atomic_load(&closed_ns);
-            atomic_store(&open_until_ns, now + (for_ns < OPEN_NS ? for_ns : OPEN_NS));
+            uint64_t most_ns = self->gate_share >= FIRM ? OPEN_NS : BREATH_NS;
+            atomic_store(&open_until_ns, now + (for_ns < most_ns ? for_ns : most_ns));
         }
     } while (!atomic_compare_exchange_weak(&fsafe_gate_word, &seen, next));
     self->gate_share = 0;
@@ -312,9 +322,7 @@ static bool wait_until_open(struct stay *stay)
             return false;
         }
         open_for_all();
-        /* What is still closed then has committed, and is over in a moment, or is stuck in libc's own fork. */
-        if (is_closed() && !sleep_a_turn(atomic_load(&turns), stay->until_ns))
-            return false;
+        stay->enough_ns += STOPPED_NS; /* a fork that has committed is over in a moment, or is stuck in libc's own */
     }
 }
 
