@@ -1,11 +1,13 @@
 """Victims of state.py: state that only the interpreter knows, left behind by threads that vanish in a fork.
 
-    state_victim.py imports|own_import|places|gil SECONDS
+    state_victim.py imports|own_import|places|inner|gil SECONDS
 
 A child that runs for SECONDS ends by its alarm. The parent says how each child ended.
 """
 import ctypes
+import hashlib
 import importlib
+import mmap
 import os
 import queue
 import signal
@@ -163,6 +165,32 @@ def places():
     taken.wait()
     say(f"child: {in_child(want)}")
     say(f"child: {in_child(want_queue)}")
+
+
+# --- Locks inside the interpreter -------------------------------------------------------------------------------
+
+
+def inner():
+    """A hash's lock, whose holder hashes without the GIL; from 3.13 on also that of the interpreter's list of threads."""
+    digest, much = hashlib.sha1(), mmap.mmap(-1, 1 << 26)
+
+    def hash_much():
+        while True:
+            digest.update(much)
+
+    threading.Thread(target=hash_much, daemon=True).start()
+    time.sleep(0.05)
+    say(f"child: {in_child(digest.digest)}")
+
+    python, forever = ctypes.CDLL(None), threading.Event()
+    if sys.version_info < (3, 13):
+        return
+    # The interpreter publishes where the list begins; its lock lies before that.
+    runtime = ctypes.addressof(ctypes.c_char.in_dll(python, "_PyRuntime"))
+    mutex = ctypes.c_void_p(runtime + ctypes.c_uint64.from_address(runtime + 5 * 8).value - 8)
+    threading.Thread(target=lambda: (python.PyMutex_Lock(mutex), taken.set(), forever.wait()), daemon=True).start()
+    taken.wait()
+    say(f"child: {in_child(lambda: threading.Thread(target=int).start(), python.fork)}")
 
 
 # --- The GIL -------------------------------------------------------------------------------------------------
