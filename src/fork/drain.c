@@ -26,7 +26,7 @@
 
 #include "base/options.h"
 #include "base/sys.h"
-#include "base/text.h"
+#include "base/tasks.h"
 #include "fork/drain.h"
 #include "fork/loading.h"
 #include "libc/loader.h"
@@ -66,7 +66,7 @@ enum {
 
 static uint64_t now_us(void)
 {
-    return fsafe_gate_now_ns() / 1000;
+    return fsafe_sys_now_ns() / 1000;
 }
 
 /* How much processor time a thread of this process has had, by the clock that Linux has for each thread. */
@@ -107,25 +107,8 @@ enum state { RUNNING, IN_WAIT, IN_CALL };
 /* Without /proc everybody runs. */
 static enum state state_of(pid_t tid)
 {
-    char path[64], line[32];
-    struct fsafe_text text;
-    fsafe_text_begin(&text, path, sizeof path - 1);
-    fsafe_text_string(&text, "/proc/self/task/");
-    fsafe_text_decimal(&text, (unsigned long)tid);
-    fsafe_text_string(&text, "/syscall");
-    path[text.length] = '\0';
-    int fd = fsafe_sys_open(path, O_RDONLY, 0);
-    if (fd < 0)
-        return RUNNING;
-    ssize_t got = fsafe_sys_read(fd, line, sizeof line - 1);
-    fsafe_sys_close(fd);
-    long number = 0;
-    ssize_t digits = 0;
-    while (digits < got && line[digits] >= '0' && line[digits] <= '9')
-        number = number * 10 + (line[digits++] - '0');
-    if (digits == 0)
-        return RUNNING; /* the word is "running" */
-    if (number == SYS_clone || IS_NEWER_CALL(number))
+    long number = fsafe_tasks_call(tid);
+    if (number == -1 || number == SYS_clone || IS_NEWER_CALL(number))
         return RUNNING;
     return number == SYS_futex || number == SYS_wait4 || number == SYS_waitid ? IN_WAIT : IN_CALL;
 }

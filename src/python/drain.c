@@ -5,7 +5,6 @@
 #include "base/sys.h"
 #include "python/drain.h"
 #include "python/locks.h"
-#include "track/gate.h"
 
 #include <stddef.h>
 
@@ -79,17 +78,17 @@ static bool remember_in_vain(const struct fsafe_thread *self)
  */
 static void drain(const struct fsafe_thread *self)
 {
-    uint64_t begun_ns = fsafe_gate_now_ns(), waited_us = 0;
+    uint64_t begun_ns = fsafe_sys_now_ns(), waited_us = 0;
     uint64_t limit_ns = (uint64_t)fsafe_options.drain_ms * 1000000 / LIMIT_SHARE;
     for (unsigned pauses = 0; is_worth_waiting(self, waited_us); pauses++) {
         unsigned pause_us = pauses < SHORT_PAUSES ? SHORT_PAUSE_US : LONG_PAUSE_US;
-        uint64_t from_ns = fsafe_gate_now_ns();
+        uint64_t from_ns = fsafe_sys_now_ns();
         if (from_ns - begun_ns > limit_ns)
             break;
         void *state = fsafe_python.PyEval_SaveThread();
         fsafe_sys_pause_us(pause_us);
         fsafe_python.PyEval_RestoreThread(state);
-        uint64_t took_us = (fsafe_gate_now_ns() - from_ns) / 1000;
+        uint64_t took_us = (fsafe_sys_now_ns() - from_ns) / 1000;
         waited_us += took_us < PAUSE_COUNTS * pause_us ? took_us : PAUSE_COUNTS * pause_us;
     }
     if (waited_us != 0)
