@@ -28,6 +28,7 @@
 
 #include "base/compiler.h"
 #include "base/options.h"
+#include "fork/contended.h"
 #include "fork/coordinator.h"
 #include "fork/drain.h"
 #include "fork/handlers.h"
@@ -96,6 +97,7 @@ static void end_fork(struct fsafe_thread *self)
     if (!closed)
         return;
     self->gate_closed_by = 0;
+    fsafe_contended_end(self);
     fsafe_loading_end(self);
     fsafe_gate_open(self, 0);
 }
@@ -157,6 +159,7 @@ static void adopt(bool by_libc)
     fsafe_thread_adopt(self, by_libc);
     fsafe_loader_adopt(self, former);
     fsafe_loading_adopt(self, former);
+    fsafe_contended_adopt(self);
     if (self != NULL) {
         fsafe_mutex_adopt(self);
         fsafe_stdio_child(self);

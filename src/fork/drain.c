@@ -27,6 +27,7 @@
 #include "base/options.h"
 #include "base/sys.h"
 #include "base/tasks.h"
+#include "fork/contended.h"
 #include "fork/drain.h"
 #include "fork/loading.h"
 #include "libc/loader.h"
@@ -132,6 +133,7 @@ struct drain {
     unsigned waiting_looks, asleep_looks;
     bool is_in_call; /* its own thread, whom a signal handler has fork there */
     bool is_loading; /* the only one inside is in the loader, which no record says */
+    unsigned contended; /* nobody is inside, but so many locks that only their sleepers show are not this fork's yet */
     uint64_t loader_seen_us; /* how long that one had run by the latest look */
 };
 
@@ -144,7 +146,10 @@ static bool next_inside(const struct drain *drain, enum fsafe_where where, struc
     return false;
 }
 
-/* How many are inside, and the worst of what they are in. When there are none this fork has the loader's lock. */
+/*
+ * How many are inside, and the worst of what they are in. When there are none this fork has the loader's lock, and those
+ * that only their sleepers show.
+ */
 static unsigned count_inside(struct drain *drain, enum fsafe_where *worst)
 {
     unsigned inside = 0;
@@ -158,7 +163,10 @@ static unsigned count_inside(struct drain *drain, enum fsafe_where *worst)
     drain->is_loading = inside == 0 && !fsafe_loading_try(drain->self);
     if (drain->is_loading)
         *worst = FSAFE_CALLING;
-    return inside + drain->is_loading;
+    drain->contended = inside == 0 && !drain->is_loading ? fsafe_contended_try(drain->self) : 0;
+    if (drain->contended > 0)
+        *worst = FSAFE_HOLDING;
+    return inside + drain->is_loading + drain->contended;
 }
 
 /*
@@ -177,7 +185,9 @@ static enum state look_at_all(struct drain *drain, enum fsafe_where where, bool 
         *starved = running && now - drain->loader_seen_us < LOOK_US / 4;
         drain->loader_seen_us = now;
     }
-    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); next_inside(drain, where, &at);) {
+    /* Who has a lock that only its sleepers show may be anybody. */
+    enum fsafe_where least = drain->contended > 0 ? FSAFE_OUTSIDE : where;
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); next_inside(drain, least, &at);) {
         enum state state = state_of(at.thread->tid);
         if (state == RUNNING) {
             uint64_t now = processor_us(at.thread->tid);
@@ -202,7 +212,7 @@ static void note_starved(struct drain *drain, bool starved, uint64_t waited)
 static bool is_enough_of_holders(struct drain *drain, uint64_t waited)
 {
     bool starved;
-    bool asleep = look_at_all(drain, FSAFE_HOLDING, &starved) != RUNNING;
+    bool asleep = look_at_all(drain, FSAFE_HOLDING, &starved) != RUNNING && drain->contended == 0;
     drain->asleep_looks = asleep ? drain->asleep_looks + 1 : 0;
     note_starved(drain, starved, waited);
     uint64_t since = waited - drain->holders_us;
@@ -258,6 +268,7 @@ static bool wait_until_empty(struct drain *drain)
         }
         if (is_enough(drain, worst, waited)) {
             give_up_on_all(drain);
+            fsafe_contended_give_up(drain->self);
             fsafe_loading_try(drain->self);
             return true;
         }
@@ -303,6 +314,7 @@ void fsafe_drain_begin(struct fsafe_thread *self)
         if (ready && fsafe_gate_commit(self))
             return;
         overruled += ready;
+        fsafe_contended_end(self);
         fsafe_loading_end(self);
         fsafe_gate_open(self, fsafe_ledger_depth(fsafe_thread_locks(self)) + 1);
         fsafe_sys_pause_us(BREATH_US);
