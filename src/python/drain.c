@@ -17,12 +17,11 @@ static bool in_vain;
 /* Whether it has a lock: the lock is there and taken. Condition's sleeping waiters have none, see python/locks. */
 static bool holds_lock(const struct fsafe_thread *thread)
 {
-    const struct fsafe_ledger *ledger = &thread->ledgers[FSAFE_PYTHON_LOCKS];
-    uintptr_t record, site;
+    struct fsafe_ledger_walk at = fsafe_ledger_walk(&thread->ledgers[FSAFE_PYTHON_LOCKS]);
     struct fsafe_python_lock copy;
-    for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
-        if (fsafe_ledger_read(ledger, i, &record, &site) && (record & FSAFE_STAGE_MASK) == FSAFE_HELD &&
-            fsafe_python_lock_at(record & ~FSAFE_STAGE_MASK, &copy) != FSAFE_PYTHON_NO_LOCK &&
+    while (fsafe_ledger_next(&at))
+        if ((at.lock & FSAFE_STAGE_MASK) == FSAFE_HELD &&
+            fsafe_python_lock_at(at.lock & ~FSAFE_STAGE_MASK, &copy) != FSAFE_PYTHON_NO_LOCK &&
             (copy.byte & FSAFE_PYTHON_LOCKED) != 0)
             return true;
     return false;
@@ -44,14 +43,13 @@ static uint64_t patience_us(const struct fsafe_thread *thread)
 static bool is_worth_waiting(const struct fsafe_thread *self, uint64_t waited_us)
 {
     bool worth = false;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (thread == self || thread->ended || fsafe_thread_generation(thread) != fsafe_lineage_generation())
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);) {
+        if (at.thread == self)
             continue;
-        if (is_inside(thread))
-            worth |= waited_us < patience_us(thread);
-        else if (thread->python_outlasted != 0) /* a store costs the page that the last child shares */
-            thread->python_outlasted = 0;
+        if (is_inside(at.thread))
+            worth |= waited_us < patience_us(at.thread);
+        else if (at.thread->python_outlasted != 0) /* a store costs the page that the last child shares */
+            at.thread->python_outlasted = 0;
     }
     return worth;
 }
@@ -60,14 +58,12 @@ static bool is_worth_waiting(const struct fsafe_thread *self, uint64_t waited_us
 static bool remember_in_vain(const struct fsafe_thread *self)
 {
     bool somebody = false;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (thread == self || thread->ended || fsafe_thread_generation(thread) != fsafe_lineage_generation() ||
-            !is_inside(thread))
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);) {
+        if (at.thread == self || !is_inside(at.thread))
             continue;
         somebody = true;
-        if (thread->python_outlasted < 16)
-            thread->python_outlasted++;
+        if (at.thread->python_outlasted < 16)
+            at.thread->python_outlasted++;
     }
     return somebody;
 }
