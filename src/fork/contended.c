@@ -74,7 +74,7 @@ bool fsafe_contended_enter(const long *arguments, uintptr_t site)
 void fsafe_contended_leave(void)
 {
     struct fsafe_contends *contends = &fsafe_self->contends;
-    uint64_t now = fsafe_gate_now_ns();
+    uint64_t now = fsafe_sys_now_ns();
     uint32_t often = now - atomic_load_explicit(&contends->left_ns, memory_order_relaxed) < LONG_NS
                          ? atomic_load_explicit(&contends->often, memory_order_relaxed) + 1 : 0;
     atomic_store_explicit(&contends->often, often, memory_order_relaxed);
@@ -169,7 +169,7 @@ static bool may_come_back(const struct fsafe_contends *contends)
     enum { OFTEN = 3 };
     uint32_t value;
     return contends->lock != 0 && find(contends->word) == NULL &&
-           fsafe_gate_now_ns() - atomic_load_explicit(&contends->left_ns, memory_order_relaxed) < LONG_NS &&
+           fsafe_sys_now_ns() - atomic_load_explicit(&contends->left_ns, memory_order_relaxed) < LONG_NS &&
            (atomic_load_explicit(&contends->often, memory_order_relaxed) >= OFTEN ||
             (fsafe_sys_peek(contends->lock, &value, sizeof value) && fsafe_futex_is_taken(value)));
 }

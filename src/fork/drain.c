@@ -5,12 +5,16 @@
  *
  * A fork closes the gate in rounds. A closing can be revoked until nobody is inside; then it is made firm by one
  * compare-and-swap, which fails if a thread that was stopped for long has opened the gate meanwhile. Nobody passes
- * between that and the clone. Several forks share one closing. Four forkers without pause beside eight workers, on
- * two processors at a load of 18: 23 to 27 forks a second (bare 31, the gate before it 43 to 59) and 0.83 to 0.88 of
- * bare's lock calls (the gate before it 0.4 to 0.8).
+ * between that and the clone. Several forks share one closing. Four forkers without pause beside eight threads that
+ * lock without pause (tests/bench/stops 4 8 own), on two busy processors, medians of four to seven alternating rounds,
+ * six times: 24 to 75 forks a second (bare 54 to 71, a gate that is not opened before the fork 59 to 97), and 0.45 to
+ * 0.72 of bare's locks (that gate 0.43 to 0.60). One forker beside two: 95 forks (bare 127, that gate 88), 0.92 of
+ * bare's locks (0.77).
  *
- * A fork beside 50 threads that queue for one lock held for 10 ms, same load: 7.8 ms on average (bare 5.8, the gate
- * before it 580), and a thread that has nothing to do with it is stopped for 16 ms at most (613 before).
+ * A fork beside 50 threads that queue for one lock held for 10 ms, on two quiet processors: 2.0 ms on average (bare
+ * 1.8), 3.6 at most (9.4); a thread that has nothing to do with it is stopped for 3.5 ms at most. Held for 1 ms: 6.1
+ * (2.6), 11.1 (6.8), 11.3 ms; 200 threads, 10 ms: 3.8 (2.6), 9.0 (8.7), 9.8 ms. The gate before it: 580 ms, 613 ms.
+ * The clone is in that, during which the others are stopped.
  *
  * Drain budget, mktime storm on two processors with some fifty running processes: with 20 ms 38 of 90 children hang,
  * with 100 ms 7 of 500, with 300 and with 1,000 ms none of 500: a holder that was preempted needs that long to get
@@ -22,7 +26,7 @@
 
 #include "base/options.h"
 #include "base/sys.h"
-#include "base/text.h"
+#include "base/tasks.h"
 #include "fork/contended.h"
 #include "fork/drain.h"
 #include "fork/loading.h"
@@ -56,14 +60,14 @@ enum {
     ASLEEP_SHARE = 10,
     STARVED_TIMES = 6,
     SLICE_US = 2000,
-    STARVED_SLICE_US = 20000,
+    STARVED_SLICE_US = 10000,
     BREATH_US = 200,
     BEARS = 2, /* how often a fork that could go on lets itself be overruled */
 };
 
 static uint64_t now_us(void)
 {
-    return fsafe_gate_now_ns() / 1000;
+    return fsafe_sys_now_ns() / 1000;
 }
 
 /* How much processor time a thread of this process has had, by the clock that Linux has for each thread. */
@@ -104,25 +108,8 @@ enum state { RUNNING, IN_WAIT, IN_CALL };
 /* Without /proc everybody runs. */
 static enum state state_of(pid_t tid)
 {
-    char path[64], line[32];
-    struct fsafe_text text;
-    fsafe_text_begin(&text, path, sizeof path - 1);
-    fsafe_text_string(&text, "/proc/self/task/");
-    fsafe_text_decimal(&text, (unsigned long)tid);
-    fsafe_text_string(&text, "/syscall");
-    path[text.length] = '\0';
-    int fd = fsafe_sys_open(path, O_RDONLY, 0);
-    if (fd < 0)
-        return RUNNING;
-    ssize_t got = fsafe_sys_read(fd, line, sizeof line - 1);
-    fsafe_sys_close(fd);
-    long number = 0;
-    ssize_t digits = 0;
-    while (digits < got && line[digits] >= '0' && line[digits] <= '9')
-        number = number * 10 + (line[digits++] - '0');
-    if (digits == 0)
-        return RUNNING; /* the word is "running" */
-    if (number == SYS_clone || IS_NEWER_CALL(number))
+    long number = fsafe_tasks_call(tid);
+    if (number == -1 || number == SYS_clone || IS_NEWER_CALL(number))
         return RUNNING;
     return number == SYS_futex || number == SYS_wait4 || number == SYS_waitid ? IN_WAIT : IN_CALL;
 }
