@@ -15,11 +15,9 @@ static uint32_t forks_that_hold FSAFE_FORK_STATE;
 
 static struct fsafe_thread *find_another(const struct fsafe_thread *self)
 {
-    for (uint32_t i = forks_that_hold == 0 ? 0 : fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (thread != self && thread->holds_loader && fsafe_thread_generation(thread) == fsafe_lineage_generation())
-            return thread;
-    }
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); forks_that_hold != 0 && fsafe_thread_next(&at);)
+        if (at.thread != self && at.thread->holds_loader)
+            return at.thread;
     return NULL;
 }
 

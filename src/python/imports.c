@@ -129,6 +129,16 @@ static void drop_module(object *name)
         fsafe_python.PyDict_DelItem(modules, name);
 }
 
+/* importlib.reload does nothing for a module that it finds in this dictionary. */
+static void end_reload(object *name)
+{
+    object *importlib = fsafe_python.PyDict_GetItemString(fsafe_python.PyImport_GetModuleDict(), "importlib");
+    object *names = importlib == NULL ? NULL : fsafe_python.PyModule_GetDict(importlib);
+    object *reloading = names == NULL ? NULL : fsafe_python.PyDict_GetItemString(names, "_RELOADING");
+    if (reloading != NULL && fsafe_python.PyDict_DelItem(reloading, name) != 0)
+        fsafe_python.PyErr_Clear();
+}
+
 /* Empties a list or makes a number 0, whichever it is: importlib counts in either. */
 static void make_none(object *lock, object *attribute)
 {
@@ -174,14 +184,13 @@ static void tell(const object *lock, const object *name, uintptr_t owner)
         .address = (uintptr_t)lock,
         .fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1),
     };
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        const struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (fsafe_thread_generation(thread) != fsafe_lineage_generation() - 1 || !thread->has_handle ||
-            (uintptr_t)thread->handle != owner)
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);) {
+        if (at.generation != fsafe_lineage_generation() - 1 || !at.thread->has_handle ||
+            (uintptr_t)at.thread->handle != owner)
             continue;
-        event.holder.tid = thread->tid;
-        event.holder.pid = thread->pid;
-        memcpy(event.holder.name, thread->name, sizeof event.holder.name);
+        event.holder.tid = at.thread->tid;
+        event.holder.pid = at.thread->pid;
+        memcpy(event.holder.name, at.thread->name, sizeof event.holder.name);
     }
     fsafe_report_event(&event);
 }
@@ -198,6 +207,7 @@ void fsafe_python_imports_drop(void)
         if (fsafe_options.mode != FSAFE_MODE_REPAIR)
             continue;
         drop_module(name);
+        end_reload(name);
         make_free(lock);
     }
     fsafe_python.PyErr_Clear();

@@ -6,6 +6,7 @@
 #include "python/methods.h"
 #include "python/places.h"
 #include "python/selftest.h"
+#include "repair/semaphore.h"
 
 /* The interpreter's conventions: CPython's PyCFunctionWithKeywords and PyCFunction, which the C API makes public. */
 typedef struct fsafe_object *with_names(struct fsafe_object *, struct fsafe_object *, struct fsafe_object *);
@@ -123,16 +124,14 @@ static struct fsafe_object *acquire(struct fsafe_object *object, struct fsafe_ob
 /* Somebody else releases it, or its taker has ended. */
 static FSAFE_COLD void released_by_another(struct fsafe_python_lock *lock)
 {
-    uintptr_t held = (uintptr_t)lock | FSAFE_HELD, word, site;
+    uintptr_t held = (uintptr_t)lock | FSAFE_HELD;
     bool had_taker = false;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (fsafe_thread_generation(thread) != fsafe_lineage_generation())
-            continue;
-        for (uint32_t k = fsafe_ledger_depth(fsafe_thread_python(thread)); k > 0; k--) {
-            if (!fsafe_ledger_read(fsafe_thread_python(thread), k, &word, &site) || word != held)
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_LIVING | FSAFE_ENDED); fsafe_thread_next(&of);) {
+        struct fsafe_ledger *ledger = fsafe_thread_python(of.thread);
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(ledger); fsafe_ledger_next(&at);) {
+            if (at.lock != held)
                 continue;
-            fsafe_ledger_clear(fsafe_thread_python(thread), k, held);
+            fsafe_ledger_clear(ledger, at.index, held);
             had_taker = true;
         }
     }
@@ -162,9 +161,19 @@ static struct fsafe_object *release(struct fsafe_object *object, struct fsafe_ob
 
 /* --- RLock: its own words say who has it ----------------------------------------------------------------- */
 
+static inline uintptr_t owner_of(const struct fsafe_python_lock *lock)
+{
+    return __atomic_load_n(&lock->owner, __ATOMIC_RELAXED);
+}
+
 static inline bool is_mine(const struct fsafe_python_lock *lock)
 {
-    return __atomic_load_n(&lock->owner, __ATOMIC_RELAXED) == (uintptr_t)pthread_self();
+    return owner_of(lock) == (uintptr_t)pthread_self();
+}
+
+static inline void set_owner(struct fsafe_python_lock *lock, uintptr_t owner)
+{
+    __atomic_store_n(&lock->owner, owner, __ATOMIC_RELAXED);
 }
 
 /* After a call of the interpreter's: the record is what the lock's words say. */
@@ -182,11 +191,11 @@ static struct fsafe_object *acquire_rlock(struct fsafe_object *object, struct fs
 {
     struct fsafe_python_lock *lock = lock_of(object);
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
-    uintptr_t address = (uintptr_t)object;
-    if (self == NULL || is_mine(lock) || !want(self, address, fsafe_python_site(FSAFE_CALLER())))
+    uintptr_t address = (uintptr_t)object, me = (uintptr_t)pthread_self();
+    if (self == NULL || owner_of(lock) == me || !want(self, address, fsafe_python_site(FSAFE_CALLER())))
         return rlock_calls.acquire(object, arguments, names);
     if (FSAFE_LIKELY(arguments == no_arguments && names == NULL && swap_byte(lock, 0, FSAFE_PYTHON_LOCKED))) {
-        __atomic_store_n(&lock->owner, (uintptr_t)pthread_self(), __ATOMIC_RELAXED);
+        set_owner(lock, me);
         move_on(self, address | FSAFE_WANTED, address | FSAFE_HELD);
         return true_object();
     }
@@ -200,12 +209,17 @@ static struct fsafe_object *release_rlock(struct fsafe_object *object, struct fs
     struct fsafe_python_lock *lock = lock_of(object);
     struct fsafe_thread *self = fsafe_self;
     uintptr_t address = (uintptr_t)object;
-    if (self == NULL || !is_mine(lock) || lock->level != 0)
+    uintptr_t me = (uintptr_t)pthread_self();
+    if (self == NULL || owner_of(lock) != me || lock->level != 0 ||
+        FSAFE_UNLIKELY(!move_on(self, address | FSAFE_HELD, address | FSAFE_LEAVING)))
         return rlock_calls.release(object, arguments);
-    bool recorded = move_on(self, address | FSAFE_HELD, address | FSAFE_LEAVING);
-    struct fsafe_object *result = rlock_calls.release(object, arguments);
-    if (recorded)
-        forget(self, address | FSAFE_LEAVING);
+    struct fsafe_object *result = none_object();
+    set_owner(lock, 0); /* before the byte is free: then the next one writes there */
+    if (FSAFE_UNLIKELY(!swap_byte(lock, FSAFE_PYTHON_LOCKED, 0))) {
+        set_owner(lock, me);
+        result = rlock_calls.release(object, arguments);
+    }
+    forget(self, address | FSAFE_LEAVING);
     return result;
 }
 
@@ -241,11 +255,16 @@ void fsafe_python_lock_is_event(uintptr_t object, struct fsafe_thread *self)
 
 bool fsafe_python_lock_is_held(const struct fsafe_thread *thread, uintptr_t object)
 {
-    uintptr_t word, site;
-    for (uint32_t i = fsafe_ledger_depth(&thread->ledgers[FSAFE_PYTHON_LOCKS]); i > 0; i--)
-        if (fsafe_ledger_read(&thread->ledgers[FSAFE_PYTHON_LOCKS], i, &word, &site) && word == (object | FSAFE_HELD))
+    struct fsafe_ledger_walk at = fsafe_ledger_walk(&thread->ledgers[FSAFE_PYTHON_LOCKS]);
+    while (fsafe_ledger_next(&at))
+        if (at.lock == (object | FSAFE_HELD))
             return true;
     return false;
+}
+
+bool fsafe_python_lock_has_tokens(const struct fsafe_thread *thread)
+{
+    return fsafe_semaphore_thread_has_one(thread, fsafe_python_version() < 0x030d ? 1 : 0);
 }
 
 /* --- At the start ------------------------------------------------------------------------------------------- */

@@ -54,4 +54,10 @@ void fsafe_python_lock_is_event(uintptr_t object, struct fsafe_thread *self);
 /* Whether the thread has a record that says it holds the lock. Context: any thread. */
 bool fsafe_python_lock_is_held(const struct fsafe_thread *thread, uintptr_t object);
 
+/*
+ * Whether the thread has tokens of semaphores used as locks, beside the one that to 3.12 stands for its life. Context:
+ * any thread.
+ */
+bool fsafe_python_lock_has_tokens(const struct fsafe_thread *thread);
+
 #endif

@@ -37,19 +37,13 @@ void fsafe_python_adopt(struct fsafe_thread *self)
 {
     if (!fsafe_python_is_started())
         return;
-    uint32_t before = fsafe_lineage_generation() - 1;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (thread == self || thread->ended || fsafe_thread_generation(thread) != before)
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
+        if (of.thread->ended || of.generation != fsafe_lineage_generation() - 1)
             continue;
-        const struct fsafe_ledger *ledger = fsafe_thread_python(thread);
-        uintptr_t record, site;
         struct fsafe_python_lock copy;
-        for (uint32_t k = fsafe_ledger_depth(ledger); k > 0; k--) {
-            if (!fsafe_ledger_read(ledger, k, &record, &site))
-                continue;
-            uintptr_t object = record & ~FSAFE_STAGE_MASK;
-            if (is_orphan(record, &copy, fsafe_python_lock_at(object, &copy), self))
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_python(of.thread)); fsafe_ledger_next(&at);) {
+            uintptr_t object = at.lock & ~FSAFE_STAGE_MASK;
+            if (is_orphan(at.lock, &copy, fsafe_python_lock_at(object, &copy), self))
                 lock_of(object)->byte |= FSAFE_PYTHON_ORPHANED;
         }
     }
@@ -62,12 +56,10 @@ static bool is_marked(const struct fsafe_python_lock *lock)
 
 void fsafe_python_clear_stale(struct fsafe_thread *vanished)
 {
-    uintptr_t record, site;
     struct fsafe_python_lock copy;
-    for (uint32_t k = fsafe_ledger_depth(fsafe_thread_python(vanished)); k > 0; k--)
-        if (fsafe_ledger_read(fsafe_thread_python(vanished), k, &record, &site) &&
-            (fsafe_python_lock_at(record & ~FSAFE_STAGE_MASK, &copy) == FSAFE_PYTHON_NO_LOCK || !is_marked(&copy)))
-            fsafe_ledger_clear(fsafe_thread_python(vanished), k, record);
+    for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_python(vanished)); fsafe_ledger_next(&at);)
+        if (fsafe_python_lock_at(at.lock & ~FSAFE_STAGE_MASK, &copy) == FSAFE_PYTHON_NO_LOCK || !is_marked(&copy))
+            fsafe_ledger_clear(fsafe_thread_python(vanished), at.index, at.lock);
 }
 
 /* What the kernel calls the signal's handler; 0 and 1 are none. */
@@ -169,6 +161,27 @@ static bool take_over(uintptr_t object, enum fsafe_python_kind kind, uintptr_t s
     return taken;
 }
 
+/*
+ * A mutex inside the interpreter or one of its modules has the same two bits, and nothing says who took it. Its waiter
+ * heeds no signal, so where that is the only thread nobody is there who could release it: it was a vanished thread's.
+ * Events wait with other values. Initialisers that run once wait with the same, and one that vanished is run again.
+ */
+static bool frees_mutex(uintptr_t address, uintptr_t site)
+{
+    enum { WAITED_FOR = FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_PARKED };
+    struct fsafe_event event = {.lock = "PyMutex", .kind = "Python", .address = address, .wanted_at = site};
+    const struct fsafe_claims nobody = {.vanished = NULL};
+    uint8_t seen;
+    if (fsafe_python_version() < 0x030d || !fsafe_sys_peek(address, &seen, sizeof seen) || seen != WAITED_FOR ||
+        !fsafe_takeover_is_alone())
+        return false;
+    bool taken = fsafe_takeover_decide(&event, &nobody, true);
+    if (taken)
+        __atomic_store_n((uint8_t *)address, FSAFE_PYTHON_PARKED, __ATOMIC_SEQ_CST);
+    fsafe_takeover_tell(&event);
+    return taken;
+}
+
 enum fsafe_python_parking fsafe_python_parks_in_lock(sem_t *semaphore, uintptr_t site, bool endless,
                                                      struct timespec *until)
 {
@@ -185,7 +198,11 @@ enum fsafe_python_parking fsafe_python_parks_in_lock(sem_t *semaphore, uintptr_t
         kind = fsafe_python_lock_at(object, &copy);
     if (own && kind == FSAFE_PYTHON_LOCK)
         fsafe_python_lock_is_event(object, self); /* another thread is to release it: so Condition.wait sleeps */
-    if (kind == FSAFE_PYTHON_NO_LOCK || own || !endless || !fsafe_lineage_is_child() || !is_marked(&copy))
+    if (own || !fsafe_lineage_is_child())
+        return FSAFE_PYTHON_SLEEPS;
+    if (kind == FSAFE_PYTHON_NO_LOCK)
+        return endless && frees_mutex(byte, site) ? FSAFE_PYTHON_LOOKS_AGAIN : FSAFE_PYTHON_SLEEPS;
+    if (!is_marked(&copy))
         return FSAFE_PYTHON_SLEEPS;
     const char *why = "it is used as an event";
     if (kind == FSAFE_PYTHON_RLOCK || (copy.history & FSAFE_PYTHON_EVENT) == 0) {

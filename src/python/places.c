@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "python/frames.h"
+#include "python/locks.h"
 #include "python/places.h"
 #include "report/report.h"
 #include "track/thread.h"
@@ -80,7 +81,7 @@ static bool find_held(const struct fsafe_holder *holder, struct fsafe_source *pl
 
 static bool holds_anything(struct fsafe_thread *thread)
 {
-    if (fsafe_thread_has_tokens(thread))
+    if (fsafe_python_lock_has_tokens(thread))
         return true;
     for (unsigned of = 0; of < FSAFE_LEDGERS; of++)
         if (of != FSAFE_WAITS && fsafe_ledger_depth(&thread->ledgers[of]) > 0)
@@ -126,9 +127,25 @@ static void note_thread(const struct fsafe_thread *thread, const void *state, st
     next_note++;
 }
 
+static bool next_noted(struct fsafe_thread_walk *at, bool all)
+{
+    while (fsafe_thread_next(at))
+        if (at->generation == fsafe_lineage_generation() - 1 && !at->thread->ended && at->thread->has_handle &&
+            (all || holds_anything(at->thread)))
+            return true;
+    return false;
+}
+
+/* Most forks find nothing to note; asking the interpreter writes to pages that the child shares with its parent. */
+static bool is_anybody_noted(bool all)
+{
+    struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED);
+    return next_noted(&at, all);
+}
+
 void fsafe_python_places_note(bool all)
 {
-    if (name_attribute == NULL)
+    if (name_attribute == NULL || !is_anybody_noted(all))
         return;
     /* Without the GIL no object may be asked for anything: then the threads have no names. */
     bool asks = fsafe_python_has_gil();
@@ -139,17 +156,12 @@ void fsafe_python_places_note(bool all)
     }
     const void *own = fsafe_python.PyGILState_GetThisThreadState();
     void *first = fsafe_python.PyInterpreterState_ThreadHead(fsafe_python.PyInterpreterState_Main());
-    uint32_t vanished = fsafe_lineage_generation() - 1;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (fsafe_thread_generation(thread) != vanished || thread->ended || !thread->has_handle ||
-            !(all || holds_anything(thread)))
-            continue;
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); next_noted(&at, all);) {
         void *state = first;
-        while (state != NULL && (state == own || fsafe_python_frames_thread(state) != (uintptr_t)thread->handle))
+        while (state != NULL && (state == own || fsafe_python_frames_thread(state) != (uintptr_t)at.thread->handle))
             state = fsafe_python.PyThreadState_Next(state);
         if (state != NULL)
-            note_thread(thread, state, active);
+            note_thread(at.thread, state, active);
     }
     if (asks)
         fsafe_python.PyErr_Restore(error[0], error[1], error[2]);

@@ -20,20 +20,18 @@
 /* The libc calls that a thread is inside of stand in the same ledger, under numbers that are no addresses. */
 enum { LOWEST_ADDRESS = 4096 };
 
-static bool read_record(struct fsafe_thread *thread, uint32_t index, uintptr_t *word, uintptr_t *site)
+/* The next record of an rwlock; fsafe_ledger_walk begins. */
+static bool next_record(struct fsafe_ledger_walk *at)
 {
-    return fsafe_ledger_read(fsafe_thread_locks(thread), index, word, site) && fsafe_ledger_is_of_rwlock(*word) &&
-           *word >= LOWEST_ADDRESS;
+    while (fsafe_ledger_next(at))
+        if (fsafe_ledger_is_of_rwlock(at->lock) && at->lock >= LOWEST_ADDRESS)
+            return true;
+    return false;
 }
 
-static uint32_t depth_of(struct fsafe_thread *thread)
+static struct fsafe_ledger_walk records_of(struct fsafe_thread *thread)
 {
-    return atomic_load_explicit(&fsafe_thread_locks(thread)->depth, memory_order_acquire);
-}
-
-static bool is_vanished(const struct fsafe_thread *thread)
-{
-    return fsafe_thread_is_vanished(thread);
+    return fsafe_ledger_walk(fsafe_thread_locks(thread));
 }
 
 /* How likely a record is the one to name: the younger generation knows better, then the holder than who waits. */
@@ -49,22 +47,18 @@ struct fsafe_census fsafe_census_take(const struct fsafe_thread *self, uintptr_t
     struct fsafe_census census;
     memset(&census, 0, sizeof census);
     uint64_t best = 0;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uint32_t generation = fsafe_thread_generation(thread);
-        if (generation == 0)
-            continue;
-        bool vanished = is_vanished(thread);
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_ANYBODY); fsafe_thread_next(&of);) {
+        struct fsafe_thread *thread = of.thread;
+        bool vanished = fsafe_thread_is_vanished(thread);
         bool named = thread != self && fsafe_thread_is_or_was(thread, writer);
         census.claims.living_was_owner |= named && !vanished;
         /* Its latest record may be the asking alone. */
         bool asks = thread == self ? stage != FSAFE_WANTED
                                    : !vanished && atomic_load_explicit(&thread->asking, memory_order_acquire) == lock;
-        for (uint32_t k = depth_of(thread); k > 0; k--) {
-            uintptr_t word, site;
-            if (!read_record(thread, k, &word, &site) || (word & ~FSAFE_STAGE_MASK) != lock)
+        for (struct fsafe_ledger_walk at = records_of(thread); next_record(&at);) {
+            if ((at.lock & ~FSAFE_STAGE_MASK) != lock)
                 continue;
-            enum fsafe_stage what = (enum fsafe_stage)(word & FSAFE_STAGE_MASK);
+            enum fsafe_stage what = (enum fsafe_stage)(at.lock & FSAFE_STAGE_MASK);
             if (asks && (thread != self || what == stage)) {
                 asks = false;
                 continue;
@@ -86,7 +80,7 @@ struct fsafe_census fsafe_census_take(const struct fsafe_thread *self, uintptr_t
             if (rank(thread, what, writer) >= best) {
                 best = rank(thread, what, writer);
                 census.claims.vanished = thread;
-                census.claims.since = site;
+                census.claims.since = at.site;
             }
         }
     }
@@ -147,12 +141,9 @@ uint32_t fsafe_census_records(void)
     if (records.generation == fsafe_lineage_generation())
         return records.count;
     records.count = 0;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uintptr_t word, site;
-        for (uint32_t k = is_vanished(thread) ? depth_of(thread) : 0; k > 0; k--)
-            records.count += read_record(thread, k, &word, &site);
-    }
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);)
+        for (struct fsafe_ledger_walk at = records_of(of.thread); next_record(&at);)
+            records.count++;
     records.generation = fsafe_lineage_generation();
     return records.count;
 }
@@ -240,13 +231,11 @@ void fsafe_census_survey(struct fsafe_thread *self, uintptr_t asked, enum fsafe_
     survey.orphans = fsafe_census_records() != 0 ? fsafe_pages_map(slots * sizeof *survey.orphans) : NULL;
     survey.slots = slots;
     uint32_t count = 0;
-    for (uint32_t i = survey.orphans != NULL ? fsafe_thread_slots() : 0; i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uintptr_t word, site;
-        for (uint32_t k = is_vanished(thread) ? depth_of(thread) : 0; k > 0; k--)
-            if (read_record(thread, k, &word, &site) && !note(&by, word))
-                fsafe_ledger_clear(fsafe_thread_locks(thread), k, word);
-    }
+    struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED);
+    while (survey.orphans != NULL && fsafe_thread_next(&of))
+        for (struct fsafe_ledger_walk at = records_of(of.thread); next_record(&at);)
+            if (!note(&by, at.lock))
+                fsafe_ledger_clear(fsafe_thread_locks(of.thread), at.index, at.lock);
     for (uint32_t i = 0; survey.orphans != NULL && i < slots; i++)
         count += !is_empty(&survey.orphans[i]);
     atomic_store_explicit(&survey.count, count, memory_order_relaxed);
@@ -260,26 +249,20 @@ void fsafe_census_forget(uintptr_t lock)
         *orphan = (struct fsafe_orphan){.lock = lock};
         atomic_fetch_sub_explicit(&survey.count, 1, memory_order_relaxed);
     }
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uintptr_t word, site;
-        for (uint32_t k = is_vanished(thread) ? depth_of(thread) : 0; k > 0; k--)
-            if (read_record(thread, k, &word, &site) && (word & ~FSAFE_STAGE_MASK) == lock)
-                fsafe_ledger_clear(fsafe_thread_locks(thread), k, word);
-    }
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);)
+        for (struct fsafe_ledger_walk at = records_of(of.thread); next_record(&at);)
+            if ((at.lock & ~FSAFE_STAGE_MASK) == lock)
+                fsafe_ledger_clear(fsafe_thread_locks(of.thread), at.index, at.lock);
 }
 
 /* One of the vanished or of the living threads' records, but not `self`'s. */
 static bool drop_one(const struct fsafe_thread *self, uintptr_t word, bool vanished)
 {
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (thread == self || fsafe_thread_generation(thread) == 0 || is_vanished(thread) != vanished)
-            continue;
-        uintptr_t seen, site;
-        for (uint32_t k = depth_of(thread); k > 0; k--) {
-            if (read_record(thread, k, &seen, &site) && seen == word) {
-                fsafe_ledger_clear(fsafe_thread_locks(thread), k, word);
+    unsigned whom = vanished ? FSAFE_VANISHED : FSAFE_LIVING | FSAFE_ENDED;
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(whom); fsafe_thread_next(&of);) {
+        for (struct fsafe_ledger_walk at = records_of(of.thread); of.thread != self && next_record(&at);) {
+            if (at.lock == word) {
+                fsafe_ledger_clear(fsafe_thread_locks(of.thread), at.index, word);
                 return true;
             }
         }

@@ -191,7 +191,7 @@ void fsafe_children_glance(pid_t child)
 #ifdef FSAFE_ARCH_INTERRUPTED
 
 /* In static memory, not in the wrapper's frame: a wait may be left by a longjmp. */
-enum { WATCHES = 12 };
+enum { WATCHES = 8 };
 static struct watch {
     _Atomic pid_t tid;      /* who waits; 0: the place is free */
     uint32_t generation;    /* of the process that the timer is of */

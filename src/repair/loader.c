@@ -6,20 +6,16 @@
 #include "libc/loader.h"
 #include "repair/loader.h"
 #include "report/report.h"
-#include "track/gate.h"
+#include "track/region.h"
 
 /* Whether the thread that vanished at this fork with that id was in dl_iterate_phdr. */
 static bool was_iterating(int owner)
 {
-    uint32_t now = fsafe_lineage_generation();
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uintptr_t lock, site;
-        if (fsafe_thread_generation(thread) != now - 1 || thread->owner != owner)
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
+        if (of.generation != fsafe_lineage_generation() - 1 || of.thread->owner != owner)
             continue;
-        for (uint32_t k = fsafe_ledger_depth(fsafe_thread_locks(thread)); k > 0; k--)
-            if (fsafe_ledger_read(fsafe_thread_locks(thread), k, &lock, &site) && fsafe_gate_is_region(lock) &&
-                fsafe_gate_region(lock) == FSAFE_REGION_LOADER)
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(of.thread)); fsafe_ledger_next(&at);)
+            if (fsafe_ledger_is_of_call(at.lock) && fsafe_region_of(at.lock) == FSAFE_REGION_LOADER)
                 return true;
     }
     return false;

@@ -21,7 +21,6 @@
 #include "repair/rwlock.h"
 #include "repair/verdict.h"
 #include "repair/waits.h"
-#include "track/gate.h"
 
 static bool is_own(const struct fsafe_thread *self, int owner)
 {
@@ -54,13 +53,12 @@ void fsafe_mutex_adopt(struct fsafe_thread *self)
     /* A thread may hold very many: of most nothing has to be written before they are asked for. */
     if (!self->took_by_word && forgotten_next == 0)
         return;
-    for (uint32_t i = fsafe_ledger_depth(fsafe_thread_locks(self)); i > 0; i--) {
-        uintptr_t lock, site;
+    for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(self)); fsafe_ledger_next(&at);) {
         pthread_mutex_t bytes;
-        if (!fsafe_ledger_read(fsafe_thread_locks(self), i, &lock, &site) || fsafe_ledger_is_of_rwlock(lock))
+        if (fsafe_ledger_is_of_rwlock(at.lock))
             continue;
         /* The record may be stale and the memory anything by now: touched only where it still is that mutex. */
-        struct fsafe_mapping mapping = {.address = lock & ~FSAFE_STAGE_MASK};
+        struct fsafe_mapping mapping = {.address = at.lock & ~FSAFE_STAGE_MASK};
         if (!fsafe_sys_peek(mapping.address, &bytes, sizeof bytes))
             continue;
         enum fsafe_mutex_kind kind = fsafe_layout_mutex_kind(&bytes);
@@ -121,21 +119,16 @@ static void is_over_in(struct fsafe_thread *thread, uint32_t record, void *conte
 static uint32_t mark(uintptr_t lock, bool marked_only, bool is_marked(uintptr_t lock))
 {
     uint32_t count = 0;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (!fsafe_thread_is_vanished(thread))
-            continue;
-        for (uint32_t k = fsafe_ledger_depth(fsafe_thread_locks(thread)); k > 0; k--) {
-            uintptr_t word, site;
-            if (!fsafe_ledger_read(fsafe_thread_locks(thread), k, &word, &site) || fsafe_ledger_is_of_rwlock(word))
-                continue;
-            uintptr_t address = word & ~FSAFE_STAGE_MASK;
-            if ((lock != 0 && lock != address) || (marked_only && (word & FSAFE_STAGE_MASK) != FSAFE_HELD))
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(of.thread)); fsafe_ledger_next(&at);) {
+            uintptr_t address = at.lock & ~FSAFE_STAGE_MASK;
+            if (fsafe_ledger_is_of_rwlock(at.lock) || (lock != 0 && lock != address) ||
+                (marked_only && (at.lock & FSAFE_STAGE_MASK) != FSAFE_HELD))
                 continue;
             bool marked = is_marked(address);
             count += marked;
-            word = address | (marked ? FSAFE_HELD : FSAFE_WANTED);
-            atomic_store_explicit(&fsafe_ledger_record(fsafe_thread_locks(thread), k)->lock, word, memory_order_relaxed);
+            atomic_store_explicit(&fsafe_ledger_record(at.ledger, at.index)->lock,
+                                  address | (marked ? FSAFE_HELD : FSAFE_WANTED), memory_order_relaxed);
         }
     }
     return count;
@@ -231,10 +224,8 @@ enum { KEEP_USERS = 16 };
 
 static bool is_user_only(struct fsafe_thread *vanished)
 {
-    uintptr_t lock, site;
-    for (uint32_t i = fsafe_ledger_depth(fsafe_thread_waits(vanished)); i > 0; i--)
-        if (fsafe_ledger_read(fsafe_thread_waits(vanished), i, &lock, &site) &&
-            (lock & FSAFE_STAGE_MASK) != FSAFE_INSIDE_MUTEX)
+    for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_waits(vanished)); fsafe_ledger_next(&at);)
+        if ((at.lock & FSAFE_STAGE_MASK) != FSAFE_INSIDE_MUTEX)
             return false;
     return fsafe_lineage_generation() - fsafe_thread_generation(vanished) > KEEP_USERS;
 }
@@ -242,18 +233,16 @@ static bool is_user_only(struct fsafe_thread *vanished)
 void fsafe_mutex_clear_stale(struct fsafe_thread *vanished)
 {
     struct fsafe_ledger *locks = fsafe_thread_locks(vanished), *waits = fsafe_thread_waits(vanished);
-    uintptr_t lock, site;
     struct fsafe_sigset old;
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
     if (is_user_only(vanished))
-        for (uint32_t i = fsafe_ledger_depth(waits); i > 0; i--)
-            if (fsafe_ledger_read(waits, i, &lock, &site))
-                fsafe_ledger_clear(waits, i, lock);
-    for (uint32_t i = fsafe_ledger_depth(locks); i > 0; i--)
-        /* Small numbers are no addresses but calls of libc's. A waiter's mutex may be anybody's. */
-        if (fsafe_ledger_read(locks, i, &lock, &site) && !fsafe_ledger_is_of_rwlock(lock) &&
-            !fsafe_gate_is_region(lock) && fsafe_ledger_find(waits, lock) == 0 && is_denied(vanished, lock))
-            fsafe_ledger_clear(locks, i, lock);
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(waits); fsafe_ledger_next(&at);)
+            fsafe_ledger_clear(waits, at.index, at.lock);
+    for (struct fsafe_ledger_walk at = fsafe_ledger_walk(locks); fsafe_ledger_next(&at);)
+        /* A waiter's mutex may be anybody's. */
+        if (!fsafe_ledger_is_of_rwlock(at.lock) && !fsafe_ledger_is_of_call(at.lock) &&
+            fsafe_ledger_find(waits, at.lock) == 0 && is_denied(vanished, at.lock))
+            fsafe_ledger_clear(locks, at.index, at.lock);
     fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 

@@ -110,7 +110,7 @@ static void tell(const struct fsafe_rescued *called, uintptr_t word, uintptr_t a
         .fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1),
     };
     uintptr_t since = 0;
-    struct fsafe_thread *inside = known_call ? fsafe_gate_find_vanished(called->regions, &since) : NULL;
+    struct fsafe_thread *inside = known_call ? fsafe_region_find_vanished(called->regions, &since) : NULL;
     if (inside != NULL) {
         event.holder.tid = inside->tid;
         event.holder.pid = inside->pid;
@@ -217,9 +217,8 @@ void fsafe_rescue_end(void)
 
 static bool is_inside(struct fsafe_thread *self)
 {
-    uintptr_t lock, site;
-    for (uint32_t i = fsafe_ledger_depth(fsafe_thread_locks(self)); i > 0; i--)
-        if (fsafe_ledger_read(fsafe_thread_locks(self), i, &lock, &site) && fsafe_gate_is_region(lock))
+    for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(self)); fsafe_ledger_next(&at);)
+        if (fsafe_ledger_is_of_call(at.lock))
             return true;
     return false;
 }

@@ -12,7 +12,7 @@
 #define FSAFE_REPAIR_RESCUE_H
 
 #include "base/compiler.h"
-#include "track/gate.h"
+#include "track/region.h"
 
 struct fsafe_rescued {
     enum fsafe_region region;

@@ -107,12 +107,10 @@ static const struct fsafe_thread *find_at_it(uintptr_t semaphore, const struct f
     const struct fsafe_thread *found = NULL;
     if (self != NULL && is_at(self, semaphore))
         return NULL;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        const struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (is_vanished(thread) && is_at(thread, semaphore) &&
-            (found == NULL || fsafe_thread_generation(found) < fsafe_thread_generation(thread)))
-            found = thread;
-    }
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);)
+        if (!at.thread->ended && is_at(at.thread, semaphore) &&
+            (found == NULL || fsafe_thread_generation(found) < at.generation))
+            found = at.thread;
     return found;
 }
 

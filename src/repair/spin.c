@@ -52,18 +52,12 @@ static uint32_t note(uintptr_t lock)
 static uint32_t sift(uintptr_t lock, bool keep(uintptr_t lock))
 {
     uint32_t count = 0;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uint32_t generation = fsafe_thread_generation(thread);
-        if (generation == 0 || generation >= fsafe_lineage_generation())
-            continue;
-        for (uint32_t k = fsafe_ledger_depth(fsafe_thread_spins(thread)); k > 0; k--) {
-            uintptr_t word, site;
-            if (!fsafe_ledger_read(fsafe_thread_spins(thread), k, &word, &site))
-                continue;
-            uintptr_t address = word & ~FSAFE_STAGE_MASK;
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
+        struct fsafe_ledger *spins = fsafe_thread_spins(of.thread);
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(spins); fsafe_ledger_next(&at);) {
+            uintptr_t address = at.lock & ~FSAFE_STAGE_MASK;
             if ((lock == 0 || lock == address) && !keep(address))
-                fsafe_ledger_clear(fsafe_thread_spins(thread), k, word);
+                fsafe_ledger_clear(spins, at.index, at.lock);
             else
                 count += note(address);
         }
@@ -166,13 +160,11 @@ void fsafe_spin_settle(pthread_spinlock_t *spin)
 void fsafe_spin_handed_over(pthread_spinlock_t *spin)
 {
     uintptr_t lock = (uintptr_t)spin;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uintptr_t word, site;
-        for (uint32_t k = fsafe_thread_generation(thread) != 0 ? fsafe_ledger_depth(fsafe_thread_spins(thread)) : 0;
-             k > 0; k--)
-            if (fsafe_ledger_read(fsafe_thread_spins(thread), k, &word, &site) && word == lock)
-                fsafe_ledger_clear(fsafe_thread_spins(thread), k, lock);
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_ANYBODY); fsafe_thread_next(&of);) {
+        struct fsafe_ledger *spins = fsafe_thread_spins(of.thread);
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(spins); fsafe_ledger_next(&at);)
+            if (at.lock == lock)
+                fsafe_ledger_clear(spins, at.index, lock);
     }
 }
 

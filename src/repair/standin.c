@@ -29,7 +29,7 @@ static uint32_t vanished_inside(enum fsafe_region region)
 {
     uint32_t own = FSAFE_REGION_BIT(region);
     uint32_t asked = needs[region] == 0 || fsafe_options.mode == FSAFE_MODE_REPAIR ? needs[region] | own : needs[region];
-    return fsafe_gate_vanished_inside() & asked;
+    return fsafe_region_vanished_inside() & asked;
 }
 
 static void tell(enum fsafe_deed deed, uint32_t regions, const char *what, uintptr_t site)
@@ -37,7 +37,7 @@ static void tell(enum fsafe_deed deed, uint32_t regions, const char *what, uintp
     struct fsafe_event event = {
         .deed = deed, .lock = "the C library's lock", .kind = what, .in_use = true, .wanted_at = site};
     uintptr_t since = 0;
-    struct fsafe_thread *inside = fsafe_gate_find_vanished(regions, &since);
+    struct fsafe_thread *inside = fsafe_region_find_vanished(regions, &since);
     if (inside != NULL) {
         event.holder = fsafe_thread_as_holder(inside, since);
         event.fork = fsafe_lineage_fork_after(fsafe_thread_generation(inside));

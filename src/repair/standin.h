@@ -7,7 +7,7 @@
 
 #include "base/compiler.h"
 #include "repair/rescue.h"
-#include "track/gate.h"
+#include "track/region.h"
 
 /*
  * Whether a stand-in is to do the work. `what` names the call in the line, `site` the place that makes it. Told once

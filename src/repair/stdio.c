@@ -98,20 +98,11 @@ static struct {
 static FSAFE_AT_FORK uint32_t each_orphan(uintptr_t stream, uint32_t visit(struct fsafe_thread *of, uint32_t index, void *context),
                             void *context)
 {
-    uint32_t now = fsafe_lineage_generation();
     uint32_t sum = 0;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uint32_t generation = fsafe_thread_generation(thread);
-        if (generation == 0 || generation >= now)
-            continue;
-        for (uint32_t k = fsafe_ledger_depth(fsafe_thread_files(thread)); k > 0; k--) {
-            uintptr_t at, site;
-            if (fsafe_ledger_read(fsafe_thread_files(thread), k, &at, &site) &&
-                (stream == 0 || (at & ~FSAFE_STAGE_MASK) == stream))
-                sum += visit(thread, k, context);
-        }
-    }
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);)
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_files(of.thread)); fsafe_ledger_next(&at);)
+            if (stream == 0 || (at.lock & ~FSAFE_STAGE_MASK) == stream)
+                sum += visit(of.thread, at.index, context);
     return sum;
 }
 
@@ -277,12 +268,9 @@ enum fsafe_verdict fsafe_stdio_judge(FILE *stream, struct fsafe_thread *self, ui
 
 static struct fsafe_thread *find_flusher(const struct fsafe_thread *self)
 {
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (thread != self && fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended &&
-            atomic_load_explicit(&thread->flushing, memory_order_acquire) != 0)
-            return thread;
-    }
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);)
+        if (at.thread != self && atomic_load_explicit(&at.thread->flushing, memory_order_acquire) != 0)
+            return at.thread;
     return NULL;
 }
 

@@ -14,30 +14,20 @@
 
 struct fsafe_latch fsafe_takeover_latch FSAFE_FORK_STATE = FSAFE_LATCH_FREE;
 
-/* One thread's latest record of the lock; false when it has none. An rwlock that lay there is another lock. */
-static bool find_record(const struct fsafe_ledger *ledger, enum fsafe_ledger_of of, uintptr_t lock,
-                        enum fsafe_stage *stage, uintptr_t *site)
+/* One thread's next record of the lock, the latest first. An rwlock that lay there is another lock. */
+static bool next_record(struct fsafe_ledger_walk *at, enum fsafe_ledger_of of, uintptr_t lock)
 {
-    uintptr_t at;
-    for (uint32_t i = atomic_load_explicit(&ledger->depth, memory_order_acquire); i > 0; i--) {
-        if (fsafe_ledger_read(ledger, i, &at, site) && (at & ~FSAFE_STAGE_MASK) == lock &&
-            (of != FSAFE_LOCKS || !fsafe_ledger_is_of_rwlock(at))) {
-            *stage = (enum fsafe_stage)(at & FSAFE_STAGE_MASK);
+    while (fsafe_ledger_next(at))
+        if ((at->lock & ~FSAFE_STAGE_MASK) == lock && (of != FSAFE_LOCKS || !fsafe_ledger_is_of_rwlock(at->lock)))
             return true;
-        }
-    }
     return false;
 }
 
 /* Whether the thread has more than one record of it. */
 static bool is_at_it_twice(const struct fsafe_ledger *ledger, enum fsafe_ledger_of of, uintptr_t lock)
 {
-    unsigned records = 0;
-    uintptr_t at, site;
-    for (uint32_t i = fsafe_ledger_depth(ledger); i > 0 && records < 2; i--)
-        records += fsafe_ledger_read(ledger, i, &at, &site) && (at & ~FSAFE_STAGE_MASK) == lock &&
-                   (of != FSAFE_LOCKS || !fsafe_ledger_is_of_rwlock(at));
-    return records > 1;
+    struct fsafe_ledger_walk at = fsafe_ledger_walk(ledger);
+    return next_record(&at, of, lock) && next_record(&at, of, lock);
 }
 
 /*
@@ -76,17 +66,12 @@ static size_t home_of(uintptr_t lock)
 /* The latest record of each thread first, and the threads in the order in which they are looked at without an index. */
 static void fill_index(void)
 {
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        const struct fsafe_thread *thread = fsafe_thread_slot(i);
-        const struct fsafe_ledger *locks = &thread->ledgers[FSAFE_LOCKS];
-        for (uint32_t k = fsafe_thread_is_vanished(thread) ? fsafe_ledger_depth(locks) : 0; k > 0; k--) {
-            uintptr_t lock, site;
-            if (!fsafe_ledger_read(locks, k, &lock, &site))
-                continue;
-            size_t at = home_of(lock & ~FSAFE_STAGE_MASK);
-            while (vanished_records.places[at].thread != 0)
-                at = (at + 1) & (vanished_records.slots - 1);
-            vanished_records.places[at] = (struct place){i + 1, k};
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(of.thread)); fsafe_ledger_next(&at);) {
+            size_t home = home_of(at.lock & ~FSAFE_STAGE_MASK);
+            while (vanished_records.places[home].thread != 0)
+                home = (home + 1) & (vanished_records.slots - 1);
+            vanished_records.places[home] = (struct place){of.index + 1, at.index};
         }
     }
 }
@@ -101,9 +86,8 @@ static bool has_index(void)
     vanished_records.places = NULL;
     vanished_records.generation = now;
     size_t records = 0;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;)
-        if (fsafe_thread_is_vanished(fsafe_thread_slot(i)))
-            records += fsafe_ledger_depth(fsafe_thread_locks(fsafe_thread_slot(i)));
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);)
+        records += fsafe_ledger_depth(fsafe_thread_locks(at.thread));
     if (records < WORTH_AN_INDEX)
         return false;
     for (vanished_records.slots = 1; vanished_records.slots < 2 * records;)
@@ -173,22 +157,21 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
 {
     struct asked asked = {.of = of, .lock = lock, .owner = owner};
     struct fsafe_claims *claims = &asked.claims;
-    uint32_t now = fsafe_lineage_generation();
     claims->own_at_it = self != NULL && is_at_it_twice(&self->ledgers[of], of, lock);
     bool by_index = of == FSAFE_LOCKS && fsafe_takeover_find_vanished(lock, consider_record, &asked);
-    for (uint32_t i = by_index && fsafe_thread_joined() <= 1 ? 0 : fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uint32_t generation = fsafe_thread_generation(thread);
-        enum fsafe_stage stage;
-        uintptr_t site;
-        if (generation == 0 || thread == self || (by_index && generation != now))
+    unsigned rest = !by_index ? FSAFE_ANYBODY : fsafe_thread_joined() > 1 ? FSAFE_LIVING | FSAFE_ENDED : 0;
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(rest); rest != 0 && fsafe_thread_next(&at);) {
+        struct fsafe_thread *thread = at.thread;
+        bool vanished = at.generation < fsafe_lineage_generation();
+        if (thread == self)
             continue;
         bool named = fsafe_thread_is_or_was(thread, owner);
-        claims->living_was_owner |= generation == now && named;
-        if (!find_record(&thread->ledgers[of], of, lock, &stage, &site))
+        claims->living_was_owner |= !vanished && named;
+        struct fsafe_ledger_walk record = fsafe_ledger_walk(&thread->ledgers[of]);
+        if (!next_record(&record, of, lock))
             continue;
-        if (generation != now) {
-            consider_vanished(&asked, thread, stage, site);
+        if (vanished) {
+            consider_vanished(&asked, thread, (enum fsafe_stage)(record.lock & FSAFE_STAGE_MASK), record.site);
         } else if (thread->ended) {
             claims->died_with_it = true;
         } else {
@@ -221,6 +204,27 @@ bool fsafe_takeover_be_patient(struct fsafe_patience *patience, clockid_t clock,
     return true;
 }
 
+/*
+ * Whether an orphaned lock has been tried in vain for FORKSAFE_HANG_MS, again and again: a child that goes on when a
+ * try fails comes back seldom, if at all. Under the latch.
+ */
+static bool has_tried_for_long(void)
+{
+    static uint64_t since_ms, latest_ms;
+    static uint32_t generation;
+    enum { OFTEN = 20 };
+    struct timespec time;
+    int saved = errno;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    errno = saved;
+    uint64_t now_ms = (uint64_t)time.tv_sec * 1000 + (uint64_t)time.tv_nsec / 1000000;
+    if (generation != fsafe_lineage_generation() || now_ms - latest_ms > fsafe_options.hang_ms / OFTEN)
+        since_ms = now_ms;
+    generation = fsafe_lineage_generation();
+    latest_ms = now_ms;
+    return fsafe_options.hang_ms != 0 && now_ms - since_ms >= fsafe_options.hang_ms;
+}
+
 bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims *claims, bool would_wait)
 {
     if (claims->vanished != NULL) {
@@ -242,6 +246,7 @@ bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims 
     }
     if (fsafe_options.mode != FSAFE_MODE_REPAIR) {
         event->deed = FSAFE_WOULD_HANG;
+        event->worth_a_line = would_wait || has_tried_for_long();
         return false;
     }
     event->deed = FSAFE_TOOK_OVER;
@@ -292,6 +297,9 @@ void fsafe_takeover_tell(const struct fsafe_event *event)
         if (atomic_exchange_explicit(&refused, event->address, memory_order_relaxed) == event->address)
             return;
     }
+    /* It is asked for again and again, with a limit or by tries. */
+    if (event->deed == FSAFE_WOULD_HANG && fsafe_self != NULL && fsafe_self->told_of == event->address)
+        return;
     fsafe_report_event(event);
     if (event->deed == FSAFE_WOULD_HANG)
         fsafe_children_said(true);

@@ -64,14 +64,17 @@ enum fsafe_held_by fsafe_verdict(const struct fsafe_thread *self, enum fsafe_led
     return owner != 0 ? of_named(self, owner, claims) : of_unnamed(of, claims, alone);
 }
 
+enum fsafe_held_by fsafe_verdict_of_guard(const struct fsafe_claims *claims)
+{
+    return claims->living_was_owner && !claims->vanished_owner_had_it ? FSAFE_LIVINGS : FSAFE_VANISHEDS;
+}
+
 /* Whether a vanished thread is or was called so. */
 static bool has_vanished_namesake(int owner)
 {
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        const struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (fsafe_thread_is_vanished(thread) && fsafe_thread_is_or_was(thread, owner))
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);)
+        if (fsafe_thread_is_or_was(at.thread, owner))
             return true;
-    }
     return false;
 }
 

@@ -80,17 +80,10 @@ typedef bool each_record(struct fsafe_thread *thread, uint32_t index, uintptr_t 
 /* Calls `each` for all records that name `object`; the first to return false ends its thread's. */
 static void for_each(uintptr_t object, each_record *each, void *context)
 {
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        const struct fsafe_ledger *waits = fsafe_thread_waits(thread);
-        uintptr_t word, site;
-        if (fsafe_thread_generation(thread) == 0)
-            continue;
-        for (uint32_t k = atomic_load_explicit(&waits->depth, memory_order_acquire); k > 0; k--)
-            if (fsafe_ledger_read(waits, k, &word, &site) && (word & ~FSAFE_STAGE_MASK) == object &&
-                !each(thread, k, word, site, context))
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_ANYBODY); fsafe_thread_next(&of);)
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_waits(of.thread)); fsafe_ledger_next(&at);)
+            if ((at.lock & ~FSAFE_STAGE_MASK) == object && !each(of.thread, at.index, at.lock, at.site, context))
                 break;
-    }
 }
 
 static bool is_vanished(const struct fsafe_thread *thread)

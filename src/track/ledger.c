@@ -10,12 +10,9 @@
 
 #include "base/pages.h"
 #include "base/sys.h"
-#include "track/gate.h"
 #include "track/ledger.h"
 
 #include <string.h>
-
-_Atomic uint32_t fsafe_ledger_closers FSAFE_FORK_STATE;
 
 static uintptr_t address_of(uintptr_t lock)
 {
@@ -56,13 +53,12 @@ static uint32_t room_of(const struct fsafe_records *records)
     return records->capacity - 1 - FSAFE_LEDGER_SPARE;
 }
 
-void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capacity, bool gated)
+void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capacity)
 {
     if (atomic_load_explicit(&ledger->records, memory_order_relaxed) == NULL) {
         struct fsafe_records *records = first;
         records->capacity = capacity;
         ledger->room = room_of(records);
-        ledger->gated = gated;
         atomic_store_explicit(&ledger->records, records, memory_order_release);
     }
     for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
@@ -299,13 +295,6 @@ static bool grow(struct fsafe_ledger *ledger)
     return true;
 }
 
-static void fill_in(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock, uintptr_t site)
-{
-    struct fsafe_record *record = fsafe_ledger_record(ledger, index);
-    atomic_store_explicit(&record->site, site, memory_order_relaxed);
-    atomic_store_explicit(&record->lock, lock, memory_order_release);
-}
-
 static bool has_empty(const struct fsafe_ledger *ledger)
 {
     for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
@@ -317,12 +306,6 @@ static bool has_empty(const struct fsafe_ledger *ledger)
 bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site,
                             fsafe_ledger_is_stale *is_stale, void *context)
 {
-    uint32_t next = fsafe_ledger_depth(ledger) + 1;
-    if (ledger->gated && next <= ledger->room) {
-        fsafe_gate_pass(ledger, next);
-        fill_in(ledger, next, lock, site);
-        return true;
-    }
     struct fsafe_sigset old;
     fsafe_sys_block_signals(&old);
     uint32_t depth = fsafe_ledger_depth(ledger);
@@ -341,7 +324,7 @@ bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr
     bool fits = depth < room;
     if (fits) {
         atomic_store_explicit(&ledger->depth, depth + 1, memory_order_release);
-        fill_in(ledger, depth + 1, lock, site);
+        fsafe_ledger_fill(ledger, depth + 1, lock, site);
     }
     fsafe_sys_restore_signals(&old);
     return fits;
@@ -361,19 +344,4 @@ void fsafe_ledger_mark_outlasted(struct fsafe_ledger *ledger)
         if (word != 0)
             atomic_compare_exchange_strong(&records->record[i].lock, &word, word | FSAFE_OUTLASTED);
     }
-}
-
-uint32_t fsafe_ledger_count_fresh(const struct fsafe_ledger *ledger)
-{
-    const struct fsafe_records *records = atomic_load_explicit(&ledger->records, memory_order_acquire);
-    uint32_t fresh = 0;
-    if (records == NULL)
-        return 0;
-    uint32_t depth = atomic_load_explicit(&ledger->depth, memory_order_acquire);
-    for (uint32_t i = 1; i <= depth && i < records->capacity; i++) {
-        /* A slot that is reserved and still empty is a thread on its way in. */
-        uintptr_t word = atomic_load_explicit(&records->record[i].lock, memory_order_relaxed);
-        fresh += (word & FSAFE_OUTLASTED) == 0 || FSAFE_OUTLASTED == 0;
-    }
-    return fresh;
 }

@@ -38,6 +38,21 @@ static inline bool fsafe_ledger_is_of_rwlock(uintptr_t lock)
 }
 
 /*
+ * In a record's lock word: it is no lock but a call of libc's, see track/region. Where all bits are an address's those of
+ * the first page are no lock's.
+ */
+#if UINTPTR_MAX > UINT32_MAX
+#define FSAFE_CALL_MARK ((uintptr_t)1 << 62)
+#else
+#define FSAFE_CALL_MARK ((uintptr_t)0)
+#endif
+
+static inline bool fsafe_ledger_is_of_call(uintptr_t lock)
+{
+    return FSAFE_CALL_MARK != 0 ? (lock & FSAFE_CALL_MARK) != 0 : lock < 4096;
+}
+
+/*
  * In a record's lock word: no fork waits for it. A fork has done so in vain, or another thread has emptied the record.
  * No lock lies in the upper half of the address space; where that is not so nothing is marked.
  */
@@ -76,15 +91,8 @@ struct fsafe_ledger {
     _Atomic uint32_t depth; /* index of the latest record; 0: none. Below capacity */
     uint32_t room;          /* the depth at which the array is full */
     uint32_t hint;          /* where the next record to remove may be: locks are often released in their order */
-    bool gated;             /* nothing is added while a fork keeps the gate closed */
     struct fsafe_ledger_index *index; /* of one that was very deep; NULL: none */
 };
-
-/*
- * How many forks keep the gate closed; track/gate's. One word for all threads, not one in each ledger: what a fork
- * writes is a page to copy.
- */
-extern FSAFE_HIDDEN _Atomic uint32_t fsafe_ledger_closers;
 
 /*
  * Whether a record whose array is full may be dropped: it is not held, as far as can be told without
@@ -96,12 +104,11 @@ typedef bool fsafe_ledger_is_stale(uintptr_t lock, void *context);
  * Makes an empty ledger of whatever `ledger` was, keeping an array it grew to; a zeroed one begins with `first`, an
  * FSAFE_RECORDS(capacity). Context: its thread.
  */
-void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capacity, bool gated);
+void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capacity);
 
 /*
- * Adds a record where push would not. The gate is closed: waits there if its thread is outside. A full ledger: drops
- * duplicates and what `is_stale` names, and doubles the array when that frees less than half. Returns false when there
- * is no memory: the lock then goes unrecorded.
+ * Adds a record where push would not, to a full ledger: drops duplicates and what `is_stale` names, and doubles the array
+ * when that frees less than half. Returns false when there is no memory: the lock then goes unrecorded.
  */
 bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site,
                             fsafe_ledger_is_stale *is_stale, void *context);
@@ -121,14 +128,36 @@ uint32_t fsafe_ledger_find(const struct fsafe_ledger *ledger, uintptr_t lock);
  */
 void fsafe_ledger_mark_outlasted(struct fsafe_ledger *ledger);
 
-/* How many records are not so marked. Context: any thread. */
-uint32_t fsafe_ledger_count_fresh(const struct fsafe_ledger *ledger);
-
 /*
  * Reads record `index` of any thread's ledger. Returns false past its end or when the record is empty.
  * Context: any thread; arrays are never given back while somebody may read them.
  */
 bool fsafe_ledger_read(const struct fsafe_ledger *ledger, uint32_t index, uintptr_t *lock, uintptr_t *site);
+
+/*
+ * Reads all of them, the latest first:
+ *     for (struct fsafe_ledger_walk at = fsafe_ledger_walk(ledger); fsafe_ledger_next(&at);)
+ * Records may be cleared meanwhile. Context: any thread.
+ */
+struct fsafe_ledger_walk {
+    const struct fsafe_ledger *ledger;
+    uint32_t index;
+    uintptr_t lock, site; /* what record `index` says */
+};
+
+static inline struct fsafe_ledger_walk fsafe_ledger_walk(const struct fsafe_ledger *ledger)
+{
+    return (struct fsafe_ledger_walk){.ledger = ledger,
+                                      .index = atomic_load_explicit(&ledger->depth, memory_order_acquire) + 1};
+}
+
+static inline bool fsafe_ledger_next(struct fsafe_ledger_walk *at)
+{
+    while (--at->index > 0)
+        if (fsafe_ledger_read(at->ledger, at->index, &at->lock, &at->site))
+            return true;
+    return false;
+}
 
 /*
  * Empties record `index` if it still is `lock` at that stage: the one thing another thread may do to a ledger. Its
@@ -155,43 +184,43 @@ static inline uint32_t fsafe_ledger_depth(const struct fsafe_ledger *ledger)
     return atomic_load_explicit(&ledger->depth, memory_order_relaxed);
 }
 
-/*
- * Adds record `index`, the one above the latest; false when the ledger is full or the gate closed: then push_full has
- * to decide. The slot is reserved before it is filled, because a signal handler that locks may come between any two
- * stores; an empty reserved slot reads as no record. And it is reserved before the gate is looked at: a fork that
- * closes it first counts itself, then has a barrier in every thread, then looks at depth, so that one of the two sees
- * the other.
- */
-static inline __attribute__((always_inline)) bool fsafe_ledger_push_at(struct fsafe_ledger *ledger, uint32_t index,
-                                                                       uintptr_t lock, uintptr_t site, bool gated)
+/* Fills record `index`, which is reserved. */
+static inline __attribute__((always_inline)) void fsafe_ledger_fill(struct fsafe_ledger *ledger, uint32_t index,
+                                                                    uintptr_t lock, uintptr_t site)
 {
-    atomic_store_explicit(&ledger->depth, index, memory_order_release);
-    FSAFE_ORDER();
-    if (FSAFE_UNLIKELY(index > ledger->room ||
-                       (gated && atomic_load_explicit(&fsafe_ledger_closers, memory_order_relaxed) != 0))) {
-        atomic_store_explicit(&ledger->depth, index - 1, memory_order_release);
-        return false;
-    }
     struct fsafe_record *record = fsafe_ledger_record(ledger, index);
     atomic_store_explicit(&record->site, site, memory_order_relaxed);
     atomic_store_explicit(&record->lock, lock, memory_order_release);
     FSAFE_ORDER();
+}
+
+/*
+ * Adds record `index`, the one above the latest; false when the ledger is full, or `stop` is not 0 (NULL: none): then
+ * push_full, or the gate whose word that is, has to decide. The slot is reserved before it is filled, because a signal
+ * handler that locks may come between any two stores; an empty reserved slot reads as no record. And it is reserved
+ * before `stop` is looked at: see track/gate.
+ */
+static inline __attribute__((always_inline)) bool
+fsafe_ledger_push_unless(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock, uintptr_t site,
+                         const _Atomic uint32_t *stop)
+{
+    atomic_store_explicit(&ledger->depth, index, memory_order_release);
+    FSAFE_ORDER();
+    if (FSAFE_UNLIKELY(index > ledger->room ||
+                       (stop != NULL && atomic_load_explicit(stop, memory_order_relaxed) != 0))) {
+        atomic_store_explicit(&ledger->depth, index - 1, memory_order_release);
+        return false;
+    }
+    fsafe_ledger_fill(ledger, index, lock, site);
     return true;
 }
 
-/* For a ledger that is not gated. */
 static inline bool fsafe_ledger_push(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site)
 {
-    return fsafe_ledger_push_at(ledger, fsafe_ledger_depth(ledger) + 1, lock, site, false);
+    return fsafe_ledger_push_unless(ledger, fsafe_ledger_depth(ledger) + 1, lock, site, NULL);
 }
 
-/* For one that is. */
-static inline bool fsafe_ledger_push_gated(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site)
-{
-    return fsafe_ledger_push_at(ledger, fsafe_ledger_depth(ledger) + 1, lock, site, true);
-}
-
-/* Removes the latest record, `index`, if it is `lock` at this very stage. Cleared before it is given back, see push_at. */
+/* Removes the latest record, `index`, if it is `lock` at this very stage. Cleared before it is given back: see push. */
 static inline __attribute__((always_inline)) bool fsafe_ledger_pop_at(struct fsafe_ledger *ledger, uint32_t index,
                                                                       uintptr_t lock)
 {

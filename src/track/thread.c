@@ -22,7 +22,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <signal.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -39,7 +38,7 @@ __thread struct fsafe_thread *fsafe_self __attribute__((tls_model("initial-exec"
 enum { FIRST_SLAB = 8, SLABS = 19, PAGE_BYTES = 4096 };
 static struct {
     struct fsafe_thread slot;
-    _Atomic uint32_t ended;     /* slots kept for threads that ended with locks in their hands */
+    _Alignas(64) _Atomic uint32_t ended; /* slots kept for threads that ended with locks in their hands */
     _Atomic uint32_t joined;
     _Atomic unsigned creations; /* threads that may be running already and whose handles nobody has noted */
 } first FSAFE_FORK_STATE __attribute__((aligned(PAGE_BYTES)));
@@ -85,6 +84,22 @@ struct fsafe_thread *fsafe_thread_slot(uint32_t index)
         return &first.slot;
     unsigned slab = (unsigned)(31 - __builtin_clz((index - 1) / FIRST_SLAB + 2));
     return &atomic_load_explicit(&slabs[slab], memory_order_acquire)[index - slots_in(slab)];
+}
+
+bool fsafe_thread_next(struct fsafe_thread_walk *at)
+{
+    uint32_t now = fsafe_lineage_generation();
+    while (at->index-- > 0) {
+        at->thread = fsafe_thread_slot(at->index);
+        at->generation = fsafe_thread_generation(at->thread);
+        unsigned who = at->generation == 0   ? 0
+                       : at->generation < now ? FSAFE_VANISHED
+                       : at->thread->ended    ? FSAFE_ENDED
+                                              : FSAFE_LIVING;
+        if ((who & at->whom) != 0)
+            return true;
+    }
+    return false;
 }
 
 /*
@@ -190,15 +205,6 @@ static bool sweep(uint32_t count)
     return swept;
 }
 
-static bool is_all_clear(const struct fsafe_ledger *ledger)
-{
-    uintptr_t lock, site;
-    for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
-        if (fsafe_ledger_read(ledger, i, &lock, &site))
-            return false;
-    return true;
-}
-
 /*
  * Frees slots of vanished threads whose locks have found new owners since: a family of servers that fork their like
  * would grow from one to the next. Returns how many.
@@ -206,18 +212,17 @@ static bool is_all_clear(const struct fsafe_ledger *ledger)
 static uint32_t clear_vanished(void)
 {
     uint32_t cleared = 0;
-    uint32_t now = fsafe_lineage_generation();
-    for (uint32_t i = fsafe_lineage_is_child() ? fsafe_thread_slots() : 0; i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uint32_t of = fsafe_thread_generation(thread);
-        if (of == 0 || of >= now || thread->ended || is_reusable(thread, of))
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);) {
+        if (at.thread->ended || is_reusable(at.thread, at.generation))
             continue;
-        calls.clear_stale(thread);
+        calls.clear_stale(at.thread);
         /* Nothing is moved, and a slot is empty at once: others may be reading. */
-        for (unsigned k = 0; k < FSAFE_LEDGERS; k++)
-            if (is_all_clear(&thread->ledgers[k]))
-                atomic_store_explicit(&thread->ledgers[k].depth, 0, memory_order_release);
-        cleared += is_empty(thread);
+        for (unsigned k = 0; k < FSAFE_LEDGERS; k++) {
+            struct fsafe_ledger_walk record = fsafe_ledger_walk(&at.thread->ledgers[k]);
+            if (!fsafe_ledger_next(&record))
+                atomic_store_explicit(&at.thread->ledgers[k].depth, 0, memory_order_release);
+        }
+        cleared += is_empty(at.thread);
     }
     return cleared;
 }
@@ -246,27 +251,18 @@ static struct fsafe_thread *claim_any(void)
 
 static void empty_ledgers(struct fsafe_thread *self)
 {
-#define BEGIN(of, first, gated) \
-    fsafe_ledger_begin(&self->ledgers[of], &(first), sizeof (first).record / sizeof *(first).record, gated)
-    BEGIN(FSAFE_LOCKS, self->first_locks, true);
-    BEGIN(FSAFE_SPINS, self->first_spins, true);
-    BEGIN(FSAFE_WAITS, self->first_waits, false);
-    BEGIN(FSAFE_GUARDS_BEGUN, self->first_guards, false);
-    BEGIN(FSAFE_FILES, self->first_files, false);
-    BEGIN(FSAFE_PYTHON_LOCKS, self->first_python, false);
+#define BEGIN(of, first) \
+    fsafe_ledger_begin(&self->ledgers[of], &(first), sizeof (first).record / sizeof *(first).record)
+    BEGIN(FSAFE_LOCKS, self->first_locks);
+    BEGIN(FSAFE_SPINS, self->first_spins);
+    BEGIN(FSAFE_WAITS, self->first_waits);
+    BEGIN(FSAFE_GUARDS_BEGUN, self->first_guards);
+    BEGIN(FSAFE_FILES, self->first_files);
+    BEGIN(FSAFE_PYTHON_LOCKS, self->first_python);
 #undef BEGIN
     _Static_assert(offsetof(struct fsafe_thread, first_locks.record) - offsetof(struct fsafe_thread, first_locks) ==
                        offsetof(struct fsafe_records, record),
                    "a slot's first array is laid out like a grown one");
-}
-
-static void empty_tokens(struct fsafe_thread *self)
-{
-    self->tokens = self->first_tokens = 0;
-    atomic_store_explicit(&self->tokens_gone, 0, memory_order_relaxed);
-    atomic_store_explicit(&self->first_tokens_gone, 0, memory_order_relaxed);
-    atomic_store_explicit(&self->at_token, 0, memory_order_relaxed);
-    atomic_store_explicit(&self->outer_token, 0, memory_order_relaxed);
 }
 
 bool fsafe_thread_is_stale(struct fsafe_thread *self, uintptr_t lock)
@@ -277,32 +273,13 @@ bool fsafe_thread_is_stale(struct fsafe_thread *self, uintptr_t lock)
 static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
 {
     empty_ledgers(self);
-    empty_tokens(self);
-    atomic_store_explicit(&self->asking, 0, memory_order_relaxed);
-    self->waits = 0;
-    memset(&self->sleeping, 0, sizeof self->sleeping);
-    atomic_store_explicit(&self->flushing, 0, memory_order_relaxed);
-    self->told_of = 0;
+    memset(&self->owner, 0, offsetof(struct fsafe_thread, first_locks) - offsetof(struct fsafe_thread, owner));
     self->owner = owner;
-    memset(self->former_owners, 0, sizeof self->former_owners);
-    self->next_former = 0;
-    self->took_by_word = false;
-    memset(self->living_owners, 0, sizeof self->living_owners);
     self->handle = pthread_self();
     self->has_handle = true;
     self->tid = tid;
     self->pid = fsafe_lineage_pid();
     self->stack = (uintptr_t)__builtin_frame_address(0);
-    self->exit_rounds = 0;
-    self->ended = false;
-    self->fork_number = 0;
-    self->fork_site = self->fork_frame = 0;
-    self->has_turn = self->gate_user = self->gate_firm = self->signals_blocked = self->holds_loader = false;
-    self->forks = 0;
-    self->gate_closed_by = 0;
-    atomic_store_explicit(&self->forking, 0, memory_order_relaxed);
-    self->python_outlasted = 0;
-    self->fork_files = NULL;
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name, 0, 0, 0, 0);
     atomic_fetch_add(&first.joined, 1);
     /* Last: from here on others believe what the slot says. */
@@ -404,60 +381,6 @@ bool fsafe_thread_forgot_ended(void)
     return atomic_load_explicit(&first.ended, memory_order_relaxed) > KEEP_ENDED;
 }
 
-static bool is_on_signal_stack(void)
-{
-    stack_t stack;
-    return FSAFE_SYS(SYS_sigaltstack, 0, &stack, 0, 0, 0, 0) == 0 && (stack.ss_flags & SS_ONSTACK) != 0;
-}
-
-static bool is_overwritten(uintptr_t frame, uintptr_t returns)
-{
-    uintptr_t beside;
-    return !fsafe_sys_peek(frame + sizeof beside, &beside, sizeof beside) || beside != returns;
-}
-
-/* Whether the function that waited has been left: it lies below `frame` on the same stack, or was overwritten. */
-static bool is_left(const struct fsafe_wait *wait, uintptr_t frame)
-{
-    return (wait->returns != 0 && is_overwritten(wait->frame, wait->returns)) ||
-           (wait->frame <= frame && !is_on_signal_stack());
-}
-
-bool fsafe_thread_is_left(uintptr_t frame, uintptr_t returns, uintptr_t current)
-{
-    enum { ONE_STACK = 64 << 10 }; /* hardly a stack is smaller */
-    return frame <= current && (current - frame < ONE_STACK || returns == 0 || is_overwritten(frame, returns)) &&
-           !is_on_signal_stack();
-}
-
-void fsafe_thread_forget_left(struct fsafe_thread *self, uintptr_t frame)
-{
-    uint32_t kept = 0;
-    for (uint32_t i = 0; FSAFE_UNLIKELY(i < self->waits); i++) {
-        const struct fsafe_wait wait = self->waiting[i];
-        if (is_left(&wait, frame))
-            fsafe_ledger_drop_stage(&self->ledgers[wait.of], wait.record);
-        else
-            self->waiting[kept++] = wait;
-    }
-    self->waits = kept;
-}
-
-uint32_t fsafe_thread_begin_wait_at(struct fsafe_thread *self, const struct fsafe_wait *wait)
-{
-    fsafe_thread_forget_left(self, wait->frame);
-    uint32_t begun = self->waits;
-    if (begun < FSAFE_WAITS_NESTED) {
-        self->waiting[begun] = *wait;
-        /* Not every machine keeps the return address there. */
-        if (*(const uintptr_t *)(wait->frame + sizeof(uintptr_t)) != wait->returns)
-            self->waiting[begun].returns = 0;
-        FSAFE_ORDER();
-        self->waits = begun + 1;
-    }
-    return begun;
-}
-
 static void set_owner(struct fsafe_thread *self, int owner)
 {
     if (owner == self->owner)
@@ -504,17 +427,14 @@ struct called {
 /* An ended thread's slot that was kept does not count: its handle may be that of the very thread that forked. */
 static struct called look_up(pthread_t handle, bool withdraw)
 {
-    uint32_t now = fsafe_lineage_generation();
     struct called called = {false, false};
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uint32_t generation = fsafe_thread_generation(thread);
-        if (generation == 0 || thread->ended || !thread->has_handle || !pthread_equal(thread->handle, handle))
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING | FSAFE_VANISHED); fsafe_thread_next(&at);) {
+        if (at.thread->ended || !at.thread->has_handle || !pthread_equal(at.thread->handle, handle))
             continue;
-        if (generation == now)
+        if (!fsafe_thread_is_vanished(at.thread))
             called.living = true;
         else if (withdraw)
-            thread->has_handle = false;
+            at.thread->has_handle = false;
         else
             called.vanished = true;
     }

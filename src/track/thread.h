@@ -54,6 +54,20 @@ struct fsafe_sleeping {
     uintptr_t site;
 };
 
+/* A wait for a futex, perhaps one that is a lock: see fork/contended. What follows the state stands while it says so. */
+struct fsafe_contends {
+    _Atomic uint32_t state;
+    int operation;
+    uint32_t value;
+    uintptr_t word, site, frame;
+    bool outlasted;   /* no fork is to wait for that lock */
+    uintptr_t lock;   /* where the lock is that the word is of, when a fork has looked; 0: not known */
+    _Atomic uint64_t left_ns; /* when the latest wait was over */
+    _Atomic uint32_t often;   /* how many waits in a row there were with little time in between */
+    uint32_t entries; /* a fork's, which this thread makes: the locks that it has, or wants */
+    bool wants;       /* and whether it has not got all of them yet */
+};
+
 /* A wait for a lock that began; see fsafe_thread_begin_wait. */
 struct fsafe_wait {
     uintptr_t record; /* what the ledger says of it: address | stage */
@@ -69,28 +83,31 @@ struct fsafe_thread {
      * here, so that whoever frees the slot of a thread that he found dead frees no later one's.
      */
     _Atomic uint64_t generation;
-    /* fork/drain's: when it began, how long the thread had run by then, and by the latest look. */
-    _Atomic uint64_t drain_begun_us, drain_processor_us, drain_seen_us;
+    uint32_t ticket; /* semaphores used as locks bear their owner's */
+
+    struct fsafe_ledger ledgers[FSAFE_LEDGERS]; /* use the accessors below */
+
+    /* From here to the first records all is zero in a thread that joins, but for what it fills in. */
+    int owner; /* what libc writes as owner into the mutexes this thread takes; see libc/layout.h */
     /*
      * What no drain waits for, between a fork's prepare and its end: the records below this one, which the thread forks
      * with. 0: it is not forking.
      */
     _Atomic uint32_t forking;
-    int owner; /* what libc writes as owner into the mutexes this thread takes; see libc/layout.h */
+    /* fork/drain's: when it began, how long the thread had run by then, and by the latest look. */
+    _Atomic uint64_t drain_begun_us, drain_processor_us, drain_seen_us;
 
-    /* Semaphores used as locks bear their owner's ticket; the rest is kept by repair/semaphore. */
-    uint32_t ticket;
+    /* Kept by repair/semaphore. */
     uint32_t tokens;             /* taken and not given back, of semaphores that were given back before */
     uint32_t first_tokens;       /* the same, of those that never were */
     _Atomic uint32_t tokens_gone, first_tokens_gone; /* of these: others have given them back, or they are no locks */
     _Atomic uintptr_t at_token;  /* the semaphore that it is taking or posting right now; 0: none */
     _Atomic uintptr_t outer_token; /* that of the call which a signal handler interrupted to make this one; 0: none */
 
-    struct fsafe_ledger ledgers[FSAFE_LEDGERS]; /* use the accessors below */
-
     /* A lock it asks for and certainly does not have yet: see repair/takeover.h. 0: none. */
     _Atomic uintptr_t asking;
     struct fsafe_sleeping sleeping;
+    struct fsafe_contends contends;
     _Atomic uintptr_t flushing; /* the place from which it flushes all streams, see repair/stdio.h; 0: it does not */
     uintptr_t told_of; /* what it is about to wait for, if the user was told that this wait will not end; 0: nothing */
     /* The waits that it is in: a signal handler, which may fork, comes back to the wait, or leaves it by longjmp. */
@@ -115,10 +132,10 @@ struct fsafe_thread {
     uintptr_t fork_site, fork_frame; /* where it was called from, and the frame of our function that was */
     uint32_t forks; /* how many it is in the middle of: a handler, the program's or a signal's, may make another */
     uint32_t gate_closed_by;         /* which of them has to open the gate again; 0: none */
-    bool has_turn, gate_user, gate_firm; /* the gate's own: what this thread has done to it */
-    bool signals_blocked;                /* since it has closed the gate; fork_signals is the mask to go back to */
+    uint32_t gate_share;             /* what of the gate's word is this thread's; 0: nothing */
+    bool signals_blocked;            /* since it has closed the gate; fork_signals is the mask to go back to */
     struct fsafe_sigset fork_signals;
-    bool holds_loader;                   /* its lock, for a fork: see fork/loading */
+    bool holds_loader;               /* its lock, for a fork: see fork/loading */
     uint8_t python_outlasted; /* how often in a row the drain for Python's locks waited for it in vain */
     struct fsafe_stdio_holds *fork_files; /* see repair/stdio.h; NULL: none */
 
@@ -275,6 +292,28 @@ FSAFE_AT_FORK uint32_t fsafe_thread_slots(void);
 
 /* The slot at `index`; may be free. Context: any thread. */
 FSAFE_AT_FORK struct fsafe_thread *fsafe_thread_slot(uint32_t index);
+
+/*
+ * Goes through the slots of certain threads:
+ *     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING | FSAFE_ENDED); fsafe_thread_next(&at);)
+ * FSAFE_LIVING: of this process, as far as we know. FSAFE_ENDED: of this process, which ended with locks in its hands.
+ * FSAFE_VANISHED: of the processes before it. Context: any thread; slots may come and go meanwhile.
+ */
+enum fsafe_whom { FSAFE_LIVING = 1, FSAFE_ENDED = 2, FSAFE_VANISHED = 4, FSAFE_ANYBODY = 7 };
+
+struct fsafe_thread_walk {
+    struct fsafe_thread *thread;
+    uint32_t generation; /* the thread's */
+    uint32_t index;      /* of its slot */
+    unsigned whom;
+};
+
+static inline struct fsafe_thread_walk fsafe_thread_walk(unsigned whom)
+{
+    return (struct fsafe_thread_walk){.index = fsafe_thread_slots(), .whom = whom};
+}
+
+bool fsafe_thread_next(struct fsafe_thread_walk *at);
 
 /* What a report says of a thread that took a lock at `since`. Context: any thread. */
 struct fsafe_holder fsafe_thread_as_holder(const struct fsafe_thread *thread, uintptr_t since);

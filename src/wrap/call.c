@@ -54,7 +54,7 @@ static FSAFE_COLD struct fsafe_call enter_slowly(unsigned call, uintptr_t frame,
 {
     void **row = (void **)&fsafe_next + (call & 0xffff);
     bool rescues = fsafe_lineage_is_child() && warn(call, frame, site);
-    fsafe_gate_enter_at(call >> 16, frame, site);
+    fsafe_region_enter_at(call >> 16, frame, site);
     void *next = __atomic_load_n(row, __ATOMIC_RELAXED);
     if (next == NULL)
         next = fsafe_next_bind(row, name_of(call & 0xffff));
@@ -64,7 +64,7 @@ static FSAFE_COLD struct fsafe_call enter_slowly(unsigned call, uintptr_t frame,
 /* The thread holds locks, or the gate is closed. */
 static __attribute__((noinline)) struct fsafe_call enter_inside(unsigned call, uintptr_t frame, uintptr_t site, void *next)
 {
-    if (!fsafe_gate_enter_soon(fsafe_gate_record(call >> 16, frame), site))
+    if (!fsafe_region_enter_soon(fsafe_region_record(call >> 16, frame), site))
         return enter_slowly(call, frame, site);
     return (struct fsafe_call){next, false};
 }
@@ -74,14 +74,14 @@ struct fsafe_call fsafe_call_enter(unsigned call, uintptr_t frame, uintptr_t sit
     void *next = __atomic_load_n((void **)&fsafe_next + (call & 0xffff), __ATOMIC_RELAXED);
     if (FSAFE_UNLIKELY(next == NULL || fsafe_lineage_is_child()))
         return enter_slowly(call, frame, site);
-    if (FSAFE_UNLIKELY(!fsafe_gate_enter_first(fsafe_gate_record(call >> 16, frame), site)))
+    if (FSAFE_UNLIKELY(!fsafe_region_enter_first(fsafe_region_record(call >> 16, frame), site)))
         return enter_inside(call, frame, site, next);
     return (struct fsafe_call){next, false};
 }
 
 void fsafe_call_leave(enum fsafe_region region, uintptr_t frame, bool rescues)
 {
-    fsafe_gate_leave_at(region, frame);
+    fsafe_region_leave_at(region, frame);
     if (FSAFE_UNLIKELY(rescues))
         fsafe_rescue_end();
 }

@@ -5,7 +5,7 @@
 #ifndef FSAFE_WRAP_CALL_H
 #define FSAFE_WRAP_CALL_H
 
-#include "track/gate.h"
+#include "track/region.h"
 #include "wrap/next.h"
 
 #include <stdbool.h>

@@ -6,15 +6,15 @@
 #include "config.h"
 
 #include "base/arch.h"
-#include "track/gate.h"
+#include "track/region.h"
 #include "wrap/next.h"
 
 #ifdef FSAFE_ARCH_FIRST
 
 static void *pass(void *next)
 {
-    fsafe_gate_enter(FSAFE_REGION_LOADER, 0);
-    fsafe_gate_leave(FSAFE_REGION_LOADER);
+    fsafe_region_enter(FSAFE_REGION_LOADER, 0);
+    fsafe_region_leave(FSAFE_REGION_LOADER);
     return next;
 }
 

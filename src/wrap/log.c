@@ -18,7 +18,7 @@ static bool is_ours(const char *what, uintptr_t site)
 __attribute__((format(printf, 3, 0))) static void write_log(int priority, int flag, const char *format,
                                                            va_list arguments, uintptr_t site)
 {
-    fsafe_gate_enter(FSAFE_REGION_SYSLOG, site);
+    fsafe_region_enter(FSAFE_REGION_SYSLOG, site);
     if (is_ours("syslog", site)) {
         fsafe_logger_write(priority, flag, format, arguments);
     } else {
@@ -30,7 +30,7 @@ __attribute__((format(printf, 3, 0))) static void write_log(int priority, int fl
 #endif
             FSAFE_NEXT(vsyslog)(priority, format, arguments);
     }
-    fsafe_gate_leave(FSAFE_REGION_SYSLOG);
+    fsafe_region_leave(FSAFE_REGION_SYSLOG);
 }
 
 FSAFE_EXPORT void vsyslog(int priority, const char *format, va_list arguments)
@@ -64,33 +64,33 @@ FSAFE_EXPORT void __syslog_chk(int priority, int flag, const char *format, ...)
 FSAFE_EXPORT void openlog(const char *ident, int option, int facility)
 {
     uintptr_t site = FSAFE_CALLER();
-    fsafe_gate_enter(FSAFE_REGION_SYSLOG, site);
+    fsafe_region_enter(FSAFE_REGION_SYSLOG, site);
     if (is_ours("openlog", site)) {
         fsafe_logger_open(ident, option, facility);
     } else {
         fsafe_logger_note_open(ident, option, facility);
         FSAFE_NEXT(openlog)(ident, option, facility);
     }
-    fsafe_gate_leave(FSAFE_REGION_SYSLOG);
+    fsafe_region_leave(FSAFE_REGION_SYSLOG);
 }
 
 FSAFE_EXPORT void closelog(void)
 {
     uintptr_t site = FSAFE_CALLER();
-    fsafe_gate_enter(FSAFE_REGION_SYSLOG, site);
+    fsafe_region_enter(FSAFE_REGION_SYSLOG, site);
     if (is_ours("closelog", site)) {
         fsafe_logger_close();
     } else {
         FSAFE_NEXT(closelog)();
         fsafe_logger_note_close();
     }
-    fsafe_gate_leave(FSAFE_REGION_SYSLOG);
+    fsafe_region_leave(FSAFE_REGION_SYSLOG);
 }
 
 FSAFE_EXPORT int setlogmask(int mask)
 {
     uintptr_t site = FSAFE_CALLER();
-    fsafe_gate_enter(FSAFE_REGION_SYSLOG, site);
+    fsafe_region_enter(FSAFE_REGION_SYSLOG, site);
     int before;
     if (is_ours("setlogmask", site)) {
         before = fsafe_logger_mask(mask);
@@ -98,6 +98,6 @@ FSAFE_EXPORT int setlogmask(int mask)
         fsafe_logger_note_mask(mask);
         before = FSAFE_NEXT(setlogmask)(mask);
     }
-    fsafe_gate_leave(FSAFE_REGION_SYSLOG);
+    fsafe_region_leave(FSAFE_REGION_SYSLOG);
     return before;
 }

@@ -194,8 +194,8 @@ static __attribute__((noinline)) int acquire_slowly(pthread_mutex_t *mutex, uint
     if (in_place && (!fsafe_lineage_is_child() || fsafe_ledger_find(fsafe_thread_locks(self), (uintptr_t)mutex) != 0) &&
         fsafe_layout_relock(mutex, owner))
         return 0;
-    if (!fsafe_ledger_push_gated(fsafe_thread_locks(self), (uintptr_t)mutex, site) &&
-        !fsafe_ledger_push_full(fsafe_thread_locks(self), (uintptr_t)mutex, site, is_stale, self))
+    if (!fsafe_gate_push(fsafe_thread_locks(self), (uintptr_t)mutex, site) &&
+        !fsafe_gate_push_slowly(fsafe_thread_locks(self), (uintptr_t)mutex, site, is_stale, self))
         return ask_libc(mutex, attempt);
     if (in_place && fsafe_layout_lock_free(mutex, owner))
         return 0;
@@ -213,7 +213,7 @@ static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t s
                      self->owner == self->tid)) {
         if (fsafe_layout_relock(mutex, self->owner))
             return 0;
-        if (FSAFE_LIKELY(fsafe_ledger_push_gated(fsafe_thread_locks(self), (uintptr_t)mutex, site)))
+        if (FSAFE_LIKELY(fsafe_gate_push(fsafe_thread_locks(self), (uintptr_t)mutex, site)))
             return FSAFE_LIKELY(fsafe_layout_lock_free(mutex, self->owner)) ? 0 : finish(mutex, self, site, attempt);
     }
     return acquire_slowly(mutex, site, attempt);
@@ -223,7 +223,7 @@ static inline int lock(pthread_mutex_t *mutex, uintptr_t site, const struct atte
 {
     struct fsafe_thread *self = fsafe_self;
     if (FSAFE_LIKELY(self != NULL && fsafe_layout_is_plain(mutex) &&
-                     fsafe_ledger_push_gated(fsafe_thread_locks(self), (uintptr_t)mutex, site))) {
+                     fsafe_gate_push(fsafe_thread_locks(self), (uintptr_t)mutex, site))) {
         if (FSAFE_LIKELY(fsafe_layout_lock_plain(mutex, self->owner)))
             return 0;
         return finish(mutex, self, site, attempt);

@@ -9,6 +9,7 @@
 #include "libc/layout.h"
 #include "repair/mutex.h"
 #include "repair/rwlock.h"
+#include "track/gate.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
 #include "wrap/undeclared.h"
@@ -108,7 +109,7 @@ static FSAFE_COLD int acquire_slowly(pthread_rwlock_t *rwlock, uintptr_t site, c
     if (self != NULL && !fsafe_layout_rwlock_is_private(rwlock))
         return ask_for_foreign(rwlock, self, site, attempt);
     if (self == NULL ||
-        !fsafe_ledger_push_full(fsafe_thread_locks(self), (uintptr_t)rwlock | attempt->stage, site,
+        !fsafe_gate_push_slowly(fsafe_thread_locks(self), (uintptr_t)rwlock | attempt->stage, site,
                                 fsafe_mutex_is_stale, self))
         return ask_libc(rwlock, attempt);
     return acquire_recorded(rwlock, self, site, attempt);
@@ -119,7 +120,7 @@ static inline __attribute__((always_inline)) int acquire(pthread_rwlock_t *rwloc
 {
     struct fsafe_thread *self = fsafe_self;
     if (FSAFE_UNLIKELY(self == NULL || !fsafe_layout_rwlock_is_private(rwlock) ||
-                       !fsafe_ledger_push_gated(fsafe_thread_locks(self), (uintptr_t)rwlock | attempt->stage, site)))
+                       !fsafe_gate_push(fsafe_thread_locks(self), (uintptr_t)rwlock | attempt->stage, site)))
         return acquire_slowly(rwlock, site, attempt);
     /* In a child, too: nobody's hold keeps this reader out, and the record tells its own from those of the dead. */
     if (attempt->stage == FSAFE_READING && FSAFE_LIKELY(fsafe_layout_rwlock_read(rwlock)))

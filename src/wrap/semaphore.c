@@ -47,6 +47,35 @@ static int ask_libc(sem_t *semaphore, uintptr_t site, const struct attempt *atte
     }
 }
 
+#ifdef HAVE_SEM_CLOCKWAIT
+static int64_t ns_left(clockid_t clock, const struct timespec *until)
+{
+    struct timespec now;
+    if (clock_gettime(clock, &now) != 0)
+        return 0;
+    return (int64_t)(until->tv_sec - now.tv_sec) * 1000000000 + (until->tv_nsec - now.tv_nsec);
+}
+
+/*
+ * Signal handlers have until `until`, by CLOCK_MONOTONIC, to post what is waited for. Returns whether that time is over;
+ * if not, the wait is, with `result`: a wait with a limit of its own may end before.
+ */
+static bool gave_time(sem_t *semaphore, uintptr_t site, const struct attempt *attempt, const struct timespec *until,
+                      int (*wait)(sem_t *, uintptr_t, const struct attempt *), int *result)
+{
+    int saved = errno;
+    const struct attempt first = {CLOCKWAIT, CLOCK_MONOTONIC, until};
+    bool ends_before =
+        attempt->until != NULL && ns_left(attempt->clock, attempt->until) <= ns_left(CLOCK_MONOTONIC, until);
+    errno = saved;
+    *result = wait(semaphore, site, ends_before ? attempt : &first);
+    if (ends_before || *result == 0 || errno != ETIMEDOUT)
+        return false;
+    errno = saved;
+    return true;
+}
+#endif
+
 /* One that is no lock: what an interpreter's threads wait for when they wait for a lock of its own kind. */
 static int wait_for_event(sem_t *semaphore, uintptr_t site, const struct attempt *attempt)
 {
@@ -54,13 +83,11 @@ static int wait_for_event(sem_t *semaphore, uintptr_t site, const struct attempt
     enum fsafe_python_parking parking =
         attempt->how == TRYWAIT ? FSAFE_PYTHON_SLEEPS : fsafe_python_parks(semaphore, site, attempt->until == NULL, &until);
 #ifdef HAVE_SEM_CLOCKWAIT
+    int result;
     if (parking == FSAFE_PYTHON_SLEEPS_UNTIL) {
-        const struct attempt first = {CLOCKWAIT, CLOCK_MONOTONIC, &until};
-        int saved = errno, result = ask_libc(semaphore, site, &first);
-        if (result == 0 || errno != ETIMEDOUT)
+        if (!gave_time(semaphore, site, attempt, &until, ask_libc, &result))
             return result;
-        errno = saved;
-        parking = fsafe_python_parks(semaphore, site, true, NULL);
+        parking = fsafe_python_parks(semaphore, site, attempt->until == NULL, NULL);
     }
 #endif
     if (parking != FSAFE_PYTHON_LOOKS_AGAIN)
@@ -96,8 +123,9 @@ static enum fsafe_hope hope_for(sem_t *semaphore)
  * A wait that is cancelled, or left by siglongjmp, leaves the thread at the token: that says something only while the
  * token is gone and nobody is its owner. (A cleanup handler here would outlive its frame under siglongjmp.)
  */
-static int wait_at_token(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, const struct attempt *attempt)
+static int wait_at_token(sem_t *semaphore, uintptr_t site, const struct attempt *attempt)
 {
+    struct fsafe_thread *self = fsafe_self;
     uintptr_t outer = fsafe_semaphore_begin(self, semaphore);
     int result = ask_libc(semaphore, site, attempt);
     if (result == 0 && fsafe_semaphore_is_lock(semaphore))
@@ -113,13 +141,9 @@ static bool judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, c
     enum fsafe_hope hope = hope_for(semaphore);
 #ifdef HAVE_SEM_CLOCKWAIT
     struct timespec until;
-    if (attempt->how == WAIT && fsafe_takeover_gives_time(hope, &until)) {
-        const struct attempt first = {CLOCKWAIT, CLOCK_MONOTONIC, &until};
-        int saved = errno;
-        *result = wait_at_token(semaphore, self, site, &first);
-        if (*result == 0 || errno != ETIMEDOUT)
+    if (attempt->how != TRYWAIT && fsafe_takeover_gives_time(hope, &until)) {
+        if (!gave_time(semaphore, site, attempt, &until, wait_at_token, result))
             return true;
-        errno = saved;
         hope = FSAFE_HOPES_FOR_NOBODY;
     }
 #endif
@@ -147,7 +171,7 @@ static FSAFE_COLD int take_slowly(sem_t *semaphore, uintptr_t caller, const stru
         fsafe_semaphore_is_event(semaphore);
         return ask_libc(semaphore, site, attempt);
     }
-    return wait_at_token(semaphore, self, site, attempt);
+    return wait_at_token(semaphore, site, attempt);
 }
 
 /* Returns whether the caller has a token of a plain lock now. */

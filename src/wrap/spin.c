@@ -7,6 +7,7 @@
 #include "fork/coordinator.h"
 #include "libc/layout.h"
 #include "repair/spin.h"
+#include "track/gate.h"
 #include "wrap/next.h"
 
 #include <errno.h>
@@ -67,7 +68,7 @@ static FSAFE_COLD int acquire_slowly(pthread_spinlock_t *spin, uintptr_t site, b
 {
     struct fsafe_thread *self = fsafe_thread_join();
     if (self == NULL ||
-        !fsafe_ledger_push_full(fsafe_thread_spins(self), address_of(spin), site, fsafe_spin_is_stale, self))
+        !fsafe_gate_push_slowly(fsafe_thread_spins(self), address_of(spin), site, fsafe_spin_is_stale, self))
         return waits ? FSAFE_NEXT(pthread_spin_lock)(spin) : FSAFE_NEXT(pthread_spin_trylock)(spin);
     return acquire_recorded(spin, self, site, waits, false);
 }
@@ -76,7 +77,7 @@ static inline __attribute__((always_inline)) int acquire(pthread_spinlock_t *spi
 {
     struct fsafe_thread *self = fsafe_self;
     if (FSAFE_UNLIKELY(self == NULL ||
-                       !fsafe_ledger_push_gated(fsafe_thread_spins(self), address_of(spin), site)))
+                       !fsafe_gate_push(fsafe_thread_spins(self), address_of(spin), site)))
         return acquire_slowly(spin, site, waits);
     bool has_it = fsafe_layout.spin_in_place && fsafe_layout_spin_try(spin);
     if (FSAFE_UNLIKELY(!has_it || fsafe_lineage_is_child()))

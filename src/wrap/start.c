@@ -113,7 +113,7 @@ static void disinherit(char *const *environment)
 
 static bool is_stale(uintptr_t lock, void *self)
 {
-    return !fsafe_gate_is_region(lock) && fsafe_mutex_is_stale(lock, self);
+    return !fsafe_ledger_is_of_call(lock) && fsafe_mutex_is_stale(lock, self);
 }
 
 /*
@@ -122,7 +122,7 @@ static bool is_stale(uintptr_t lock, void *self)
  */
 static bool is_stale_at_end(uintptr_t lock, void *self)
 {
-    return fsafe_gate_is_region(lock) || (fsafe_lineage_is_child() && fsafe_mutex_is_stale(lock, self));
+    return fsafe_ledger_is_of_call(lock) || (fsafe_lineage_is_child() && fsafe_mutex_is_stale(lock, self));
 }
 
 /* Whether the thread dies with locks that only the records can explain. */

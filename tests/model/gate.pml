@@ -38,7 +38,7 @@
 #define SHARERS 2
 #define BEARS 1
 
-/* fsafe_ledger_closers */
+/* fsafe_gate_word */
 bool CLOSED;
 byte users, firms;
 #define IS_CLOSED (CLOSED || firms > 0)
@@ -81,14 +81,14 @@ inline wait_until_open(t)
           if
           :: !same_turn[t]
 #ifdef REVOKES
-          :: atomic { CLOSED -> CLOSED = false }; wake_sleepers()
+          :: atomic { CLOSED && firms == 0 -> CLOSED = false }; wake_sleepers()
 #endif
           fi
        fi
     od
 }
 
-/* fsafe_ledger_push_gated, and fsafe_gate_pass where that fails */
+/* fsafe_gate_push, and fsafe_gate_pass where that fails */
 inline push(t)
 {
     buffered[t] = true;

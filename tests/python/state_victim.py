@@ -1,10 +1,13 @@
 """Victims of state.py: state that only the interpreter knows, left behind by threads that vanish in a fork.
 
-    state_victim.py imports|own_import|places|gil SECONDS
+    state_victim.py imports|own_import|places|inner|gil SECONDS
 
 A child that runs for SECONDS ends by its alarm. The parent says how each child ended.
 """
 import ctypes
+import hashlib
+import importlib
+import mmap
 import os
 import queue
 import signal
@@ -45,8 +48,13 @@ MODULES = {
     "outer/inner.py": "BEGUN = 1\nimport gate; gate.enter(__name__)\nENDED = 1\n",
     "space/part.py": "BEGUN = 1\nimport gate; gate.enter(__name__)\nENDED = 1\n",  # of a namespace package
     "forks.py": "import gate\nBEGUN = 1\ngate.fork()\nENDED = 1\n",
+    # What an extension module, written in C, imports while it is initialized.
+    "numbers.py": "import abc\nBEGUN = 1\nimport gate; gate.enter(__name__)\n"
+                  "class Number(metaclass=abc.ABCMeta): pass\nclass Rational(Number): pass\nENDED = 1\n",
+    "again.py": "RUNS = globals().get('RUNS', 0) + 1\nif RUNS == 2: import gate; gate.enter(__name__)\n",
 }
 NAMES = ["plain", "outer.inner", "space.part"]
+EXTENSION = "_decimal"
 
 
 def make_modules(folder):
@@ -69,21 +77,28 @@ def start_imports():
             threading.Event().wait()
 
     gate.enter = enter
-    for name in NAMES:
+    for name in (EXTENSION, "numbers"):
+        sys.modules.pop(name, None)
+    for name in [*NAMES, EXTENSION]:
         threading.Thread(target=__import__, args=(name,), daemon=True).start()
-    for _ in NAMES:
+    threading.Thread(target=importlib.reload, args=(__import__("again"),), daemon=True).start()
+    for _ in range(len(NAMES) + 2):
         inside.get()
     return gate
 
 
 def import_all():
-    for name in NAMES:
+    for name in [*NAMES, "numbers"]:
         __import__(name)
         module = sys.modules[name]
         if not (module.BEGUN and module.ENDED) or module.__spec__._initializing:
             say(f"WRONG {name} is half a module")
     if not sys.modules["outer"].ENDED or sys.modules["outer"].inner is not sys.modules["outer.inner"]:
         say("WRONG the package is half a package")
+    if __import__(EXTENSION).Decimal(2) + 3 != 5:
+        say("WRONG the extension module does not work")
+    if importlib.reload(sys.modules["again"]).RUNS != 3:
+        say("WRONG it was not reloaded")
 
 
 def imports():
@@ -150,6 +165,32 @@ def places():
     taken.wait()
     say(f"child: {in_child(want)}")
     say(f"child: {in_child(want_queue)}")
+
+
+# --- Locks inside the interpreter -------------------------------------------------------------------------------
+
+
+def inner():
+    """A hash's lock, whose holder hashes without the GIL; from 3.13 on also that of the interpreter's list of threads."""
+    digest, much = hashlib.sha1(), mmap.mmap(-1, 1 << 26)
+
+    def hash_much():
+        while True:
+            digest.update(much)
+
+    threading.Thread(target=hash_much, daemon=True).start()
+    time.sleep(0.05)
+    say(f"child: {in_child(digest.digest)}")
+
+    python, forever = ctypes.CDLL(None), threading.Event()
+    if sys.version_info < (3, 13):
+        return
+    # The interpreter publishes where the list begins; its lock lies before that.
+    runtime = ctypes.addressof(ctypes.c_char.in_dll(python, "_PyRuntime"))
+    mutex = ctypes.c_void_p(runtime + ctypes.c_uint64.from_address(runtime + 5 * 8).value - 8)
+    threading.Thread(target=lambda: (python.PyMutex_Lock(mutex), taken.set(), forever.wait()), daemon=True).start()
+    taken.wait()
+    say(f"child: {in_child(lambda: threading.Thread(target=int).start(), python.fork)}")
 
 
 # --- The GIL -------------------------------------------------------------------------------------------------

@@ -210,6 +210,20 @@ def a_sign_of_a_waiting_thread_given_by_a_handler():
 
 
 @trap
+def a_sign_given_by_a_handler_to_a_wait_with_a_limit():
+    sign, taken = threading.Lock(), threading.Event()
+    thread(lambda: (sign.acquire(), taken.set(), threading.Event().wait()))
+    taken.wait()
+
+    def body():
+        came = []
+        on_alarm(lambda: (came.append(True), sign.release()), LATER)
+        return sign.acquire(timeout=LONG), came
+
+    return check(child(body), "(True, [True])")
+
+
+@trap
 def the_forkers_gate_opened_by_a_thread_of_the_child():
     gate, results = threading.Lock(), []
     gate.acquire()

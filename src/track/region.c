@@ -1,0 +1,84 @@
+/* track/region: see region.h. */
+#include "config.h"
+
+#include "base/compiler.h"
+#include "track/region.h"
+
+_Static_assert(FSAFE_REGIONS <= 64, "a region fits into its bits");
+
+/* Drops the calls made from frames that are no more. One under way on another stack, which a signal handler or a
+ * coroutine of this thread interrupts, stays. */
+static void drop_left(struct fsafe_ledger *locks, uintptr_t entering)
+{
+    for (struct fsafe_ledger_walk at = fsafe_ledger_walk(locks); FSAFE_CALL_MARK != 0 && fsafe_ledger_next(&at);)
+        if (fsafe_ledger_is_of_call(at.lock) &&
+            fsafe_thread_is_left(fsafe_region_frame(at.lock), at.site, fsafe_region_frame(entering)))
+            fsafe_ledger_drop(locks, at.lock);
+}
+
+static bool is_stale(uintptr_t lock, void *context)
+{
+    return fsafe_thread_is_stale(context, lock);
+}
+
+void fsafe_region_enter_slowly(uintptr_t record, uintptr_t site)
+{
+    struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
+    if (self == NULL)
+        return;
+    struct fsafe_ledger *locks = fsafe_thread_locks(self);
+    if (fsafe_ledger_depth(locks) > 0)
+        drop_left(locks, record);
+    if (!fsafe_gate_push(locks, record, site))
+        fsafe_gate_push_slowly(locks, record, site, is_stale, self); /* without memory it goes unrecorded */
+}
+
+void fsafe_region_leave_slowly(uintptr_t record)
+{
+    /* A callback inside the call may have ended the thread's slot: then there is nothing to remove. */
+    if (fsafe_self != NULL)
+        fsafe_ledger_drop(fsafe_thread_locks(fsafe_self), record);
+}
+
+/* Of the regions asked for, which the thread is or was inside of; where it called goes to *site. */
+static uint32_t inside_of(struct fsafe_thread *thread, uint32_t asked, uintptr_t *site)
+{
+    uint32_t regions = 0;
+    for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(thread)); fsafe_ledger_next(&at);) {
+        uint32_t region = fsafe_ledger_is_of_call(at.lock) ? FSAFE_REGION_BIT(fsafe_region_of(at.lock)) & asked : 0;
+        regions |= region;
+        if (region != 0)
+            *site = at.site;
+    }
+    return regions;
+}
+
+uint32_t fsafe_region_vanished_inside(void)
+{
+    /* What threads of earlier generations were in does not change: found once for each generation. */
+    static _Atomic uint32_t found_generation;
+    static _Atomic uint32_t found;
+    uint32_t now = fsafe_lineage_generation();
+    if (atomic_load_explicit(&found_generation, memory_order_acquire) != now) {
+        uint32_t regions = 0;
+        uintptr_t site;
+        for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);)
+            regions |= inside_of(at.thread, UINT32_MAX, &site);
+        atomic_store_explicit(&found, regions, memory_order_relaxed);
+        atomic_store_explicit(&found_generation, now, memory_order_release);
+    }
+    return atomic_load_explicit(&found, memory_order_relaxed);
+}
+
+struct fsafe_thread *fsafe_region_find_vanished(uint32_t regions, uintptr_t *site)
+{
+    struct fsafe_thread *latest = NULL;
+    uint32_t youngest = 0;
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);) {
+        if (at.generation <= youngest || inside_of(at.thread, regions, site) == 0)
+            continue;
+        latest = at.thread;
+        youngest = at.generation;
+    }
+    return latest;
+}

@@ -1,0 +1,128 @@
+/*
+ * track/region: who is inside which of libc's own critical sections: the calls named here, whose locks have no symbol.
+ *
+ * A call is entered like a lock is asked for, through the gate, and its record is in the ledger of locks.
+ */
+#ifndef FSAFE_TRACK_REGION_H
+#define FSAFE_TRACK_REGION_H
+
+#include "track/gate.h"
+#include "track/thread.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* libc's own locks, by the calls that take them. A call that takes several belongs to the one held longest. */
+enum fsafe_region {
+    FSAFE_REGION_SYSLOG = 1,
+    FSAFE_REGION_TIME_ZONE,
+    FSAFE_REGION_ENVIRONMENT,
+    FSAFE_REGION_RANDOM,
+    FSAFE_REGION_LOCALE,  /* who changes it, or where messages come from */
+    FSAFE_REGION_GETTEXT, /* who reads a message */
+    FSAFE_REGION_LOADER,
+    FSAFE_REGION_ICONV,
+    FSAFE_REGION_NSS,      /* one entry, by name or number */
+    FSAFE_REGION_NSS_LIST, /* all entries, one after the other */
+    FSAFE_REGION_UTMP,
+    /* From here on a thread that stays inside for long mostly sleeps without the lock, or has that of another object. */
+    FSAFE_REGION_VAGUE,
+    FSAFE_REGION_EXIT = FSAFE_REGION_VAGUE,
+    FSAFE_REGION_RESOLVER,
+    FSAFE_REGION_NAMED_SEMAPHORE,
+    FSAFE_REGION_POPEN,
+    FSAFE_REGION_TIMER,
+    FSAFE_REGION_DIRECTORY,
+    FSAFE_REGION_REGEX,
+    FSAFE_REGION_PASSING, /* the lock is taken now and then only: nobody is warned of it */
+    FSAFE_REGIONS,
+};
+
+/* A set of regions. */
+#define FSAFE_REGION_BIT(region) (UINT32_C(1) << (region))
+
+/*
+ * A call's record in the ledger of locks, where locks have addresses: the mark of a call, the region, and above it the
+ * frame that the call was made from. So a call that was left by longjmp can be told from one that is under way: a later
+ * call is made from a frame above it.
+ */
+static inline uintptr_t fsafe_region_record(enum fsafe_region region, uintptr_t frame)
+{
+    uintptr_t of_frame = FSAFE_CALL_MARK != 0 ? frame >> 4 << 8 : 0;
+    return FSAFE_CALL_MARK | of_frame | (uintptr_t)region << 2; /* the stage bits stay clear */
+}
+
+/* The region of such a record. */
+static inline enum fsafe_region fsafe_region_of(uintptr_t lock)
+{
+    return (enum fsafe_region)(lock >> 2 & 63);
+}
+
+/* What is left of the frame, to the width of a stack's alignment. */
+static inline uintptr_t fsafe_region_frame(uintptr_t lock)
+{
+    return (lock & (FSAFE_CALL_MARK - 1)) >> 8 << 4;
+}
+
+/* Every case but the common one, in which the thread is in no other call and the gate is open. */
+void fsafe_region_enter_slowly(uintptr_t record, uintptr_t site);
+void fsafe_region_leave_slowly(uintptr_t record);
+
+/*
+ * Around the real call, both in one function, or on its behalf: its frame is what they agree on. `site`: the place that called. Leave
+ * removes what enter recorded. Context: any thread.
+ */
+/* Enters if the thread is in nothing and the gate is open; false: nothing is done. */
+static inline bool fsafe_region_enter_first(uintptr_t record, uintptr_t site)
+{
+    struct fsafe_thread *self = fsafe_self;
+    return FSAFE_LIKELY(self != NULL && fsafe_ledger_depth(fsafe_thread_locks(self)) == 0 &&
+                        fsafe_gate_push_at(fsafe_thread_locks(self), 1, record, site));
+}
+
+/* The same for a thread that may hold locks. */
+static inline bool fsafe_region_enter_soon(uintptr_t record, uintptr_t site)
+{
+    struct fsafe_thread *self = fsafe_self;
+    if (FSAFE_UNLIKELY(self == NULL))
+        return false;
+    struct fsafe_ledger *locks = fsafe_thread_locks(self);
+    uint32_t depth = fsafe_ledger_depth(locks);
+    for (uint32_t i = depth; FSAFE_UNLIKELY(i > 0); i--)
+        if (fsafe_ledger_is_of_call(fsafe_ledger_word(locks, i)))
+            return false;
+    return FSAFE_LIKELY(fsafe_gate_push_at(locks, depth + 1, record, site));
+}
+
+static inline void fsafe_region_enter_at(enum fsafe_region region, uintptr_t frame, uintptr_t site)
+{
+    uintptr_t record = fsafe_region_record(region, frame);
+    if (!fsafe_region_enter_soon(record, site))
+        fsafe_region_enter_slowly(record, site);
+}
+
+static inline void fsafe_region_leave_at(enum fsafe_region region, uintptr_t frame)
+{
+    struct fsafe_thread *self = fsafe_self;
+    uintptr_t record = fsafe_region_record(region, frame);
+    if (FSAFE_UNLIKELY(self == NULL || !fsafe_ledger_pop_latest(fsafe_thread_locks(self), record)))
+        fsafe_region_leave_slowly(record);
+}
+
+static inline __attribute__((always_inline)) void fsafe_region_enter(enum fsafe_region region, uintptr_t site)
+{
+    fsafe_region_enter_at(region, (uintptr_t)__builtin_frame_address(0), site);
+}
+
+static inline __attribute__((always_inline)) void fsafe_region_leave(enum fsafe_region region)
+{
+    fsafe_region_leave_at(region, (uintptr_t)__builtin_frame_address(0));
+}
+
+/* Which regions threads that vanished at a fork down the line were inside of then. Context: child. */
+uint32_t fsafe_region_vanished_inside(void);
+
+/* The latest to vanish of those inside one of `regions`, and where it had called; NULL: none. Context: child. */
+struct fsafe_thread *fsafe_region_find_vanished(uint32_t regions, uintptr_t *site);
+
+#endif

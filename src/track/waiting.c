@@ -1,0 +1,62 @@
+/* track/waiting: the waits that a thread is in, and which of them a longjmp has left: see thread.h. */
+#include "config.h"
+
+#include "base/compiler.h"
+#include "base/sys.h"
+#include "track/thread.h"
+
+#include <signal.h>
+
+static bool is_on_signal_stack(void)
+{
+    stack_t stack;
+    return FSAFE_SYS(SYS_sigaltstack, 0, &stack, 0, 0, 0, 0) == 0 && (stack.ss_flags & SS_ONSTACK) != 0;
+}
+
+static bool is_overwritten(uintptr_t frame, uintptr_t returns)
+{
+    uintptr_t beside;
+    return !fsafe_sys_peek(frame + sizeof beside, &beside, sizeof beside) || beside != returns;
+}
+
+/* Whether the function that waited has been left: it lies below `frame` on the same stack, or was overwritten. */
+static bool is_left(const struct fsafe_wait *wait, uintptr_t frame)
+{
+    return (wait->returns != 0 && is_overwritten(wait->frame, wait->returns)) ||
+           (wait->frame <= frame && !is_on_signal_stack());
+}
+
+bool fsafe_thread_is_left(uintptr_t frame, uintptr_t returns, uintptr_t current)
+{
+    enum { ONE_STACK = 64 << 10 }; /* hardly a stack is smaller */
+    return frame <= current && (current - frame < ONE_STACK || returns == 0 || is_overwritten(frame, returns)) &&
+           !is_on_signal_stack();
+}
+
+void fsafe_thread_forget_left(struct fsafe_thread *self, uintptr_t frame)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; FSAFE_UNLIKELY(i < self->waits); i++) {
+        const struct fsafe_wait wait = self->waiting[i];
+        if (is_left(&wait, frame))
+            fsafe_ledger_drop_stage(&self->ledgers[wait.of], wait.record);
+        else
+            self->waiting[kept++] = wait;
+    }
+    self->waits = kept;
+}
+
+uint32_t fsafe_thread_begin_wait_at(struct fsafe_thread *self, const struct fsafe_wait *wait)
+{
+    fsafe_thread_forget_left(self, wait->frame);
+    uint32_t begun = self->waits;
+    if (begun < FSAFE_WAITS_NESTED) {
+        self->waiting[begun] = *wait;
+        /* Not every machine keeps the return address there. */
+        if (*(const uintptr_t *)(wait->frame + sizeof(uintptr_t)) != wait->returns)
+            self->waiting[begun].returns = 0;
+        FSAFE_ORDER();
+        self->waits = begun + 1;
+    }
+    return begun;
+}
