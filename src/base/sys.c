@@ -25,6 +25,15 @@ bool fsafe_sys_thread_alive(pid_t pid, pid_t tid)
     return pid != fsafe_sys_getpid() || tid == fsafe_sys_gettid() || !fsafe_sys_single_threaded();
 }
 
+uint64_t fsafe_sys_now_ns(void)
+{
+    struct timespec now = {.tv_sec = 0};
+    int saved = errno;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    errno = saved;
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 void fsafe_sys_pause_us(unsigned us)
 {
     struct timespec span = {.tv_sec = 0, .tv_nsec = (long)us * 1000};

@@ -125,6 +125,9 @@ void fsafe_sys_offer(int fd, const void *from, size_t bytes);
 /* Sleeps about `us` microseconds (below a second); a signal may end it early. */
 void fsafe_sys_pause_us(unsigned us);
 
+/* CLOCK_MONOTONIC, in nanoseconds. errno kept. Context: any thread. */
+uint64_t fsafe_sys_now_ns(void);
+
 /* Copies memory that may be unmapped by now, a page at most. Returns whether all `bytes` arrived: never faults. */
 bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes);
 

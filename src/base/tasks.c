@@ -81,6 +81,13 @@ static bool look_at_call(pid_t pid, pid_t tid, struct fsafe_task *task)
     return true;
 }
 
+long fsafe_tasks_call(pid_t tid)
+{
+    struct fsafe_task task = {.call = -1};
+    look_at_call(0, tid, &task);
+    return task.call;
+}
+
 static const char *value_of(const char *line, const char *key)
 {
     size_t length = strlen(key);

@@ -25,6 +25,9 @@ struct fsafe_task {
 /* Asks about thread `tid` of this process. False when the kernel does not tell, or there is no such thread. */
 bool fsafe_tasks_look(pid_t tid, struct fsafe_task *task);
 
+/* The system call in which thread `tid` of this process sleeps; -1: it runs, or the kernel does not tell. */
+long fsafe_tasks_call(pid_t tid);
+
 /*
  * Calls `each` for every thread of process `pid`, of this one with 0; the first to return false ends it. Returns whether all were asked
  * about and none said false.

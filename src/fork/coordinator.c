@@ -28,6 +28,7 @@
 
 #include "base/compiler.h"
 #include "base/options.h"
+#include "fork/contended.h"
 #include "fork/coordinator.h"
 #include "fork/drain.h"
 #include "fork/handlers.h"
@@ -69,13 +70,6 @@ static void leave_fork(struct fsafe_thread *self)
 /* A drain that finds nobody inside is quicker. */
 enum { WORTH_COUNTING_US = 50 };
 
-static uint64_t now_us(void)
-{
-    struct timespec now;
-    return clock_gettime(CLOCK_MONOTONIC, &now) != 0 ? 0
-                                                     : (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
 /*
  * Closes the gate and drains, unless a fork that this one comes in the middle of has done so. The mark is set before,
  * so that the fork of a signal handler lets it be. And after: where that fork's child goes on with this one, the
@@ -86,9 +80,9 @@ static void close_gate(struct fsafe_thread *self)
     if (self->gate_closed_by != 0)
         return;
     self->gate_closed_by = self->forks;
-    uint64_t before_us = now_us();
+    uint64_t before_ns = fsafe_sys_now_ns();
     fsafe_drain_begin(self);
-    uint64_t took_us = now_us() - before_us;
+    uint64_t took_us = (fsafe_sys_now_ns() - before_ns) / 1000;
     if (took_us >= WORTH_COUNTING_US) {
         fsafe_tally_add(FSAFE_TOTAL_DRAINED, 1);
         fsafe_tally_raise(FSAFE_TOTAL_DRAIN_US, took_us);
@@ -103,6 +97,7 @@ static void end_fork(struct fsafe_thread *self)
     if (!closed)
         return;
     self->gate_closed_by = 0;
+    fsafe_contended_end(self);
     fsafe_loading_end(self);
     fsafe_gate_open(self, 0);
 }
@@ -164,6 +159,7 @@ static void adopt(bool by_libc)
     fsafe_thread_adopt(self, by_libc);
     fsafe_loader_adopt(self, former);
     fsafe_loading_adopt(self, former);
+    fsafe_contended_adopt(self);
     if (self != NULL) {
         fsafe_mutex_adopt(self);
         fsafe_stdio_child(self);

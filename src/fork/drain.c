@@ -5,12 +5,16 @@
  *
  * A fork closes the gate in rounds. A closing can be revoked until nobody is inside; then it is made firm by one
  * compare-and-swap, which fails if a thread that was stopped for long has opened the gate meanwhile. Nobody passes
- * between that and the clone. Several forks share one closing. Four forkers without pause beside eight workers, on
- * two processors at a load of 18: 23 to 27 forks a second (bare 31, the gate before it 43 to 59) and 0.83 to 0.88 of
- * bare's lock calls (the gate before it 0.4 to 0.8).
+ * between that and the clone. Several forks share one closing. Four forkers without pause beside eight threads that
+ * lock without pause (tests/bench/stops 4 8 own), on two busy processors, medians of four to seven alternating rounds,
+ * six times: 24 to 75 forks a second (bare 54 to 71, a gate that is not opened before the fork 59 to 97), and 0.45 to
+ * 0.72 of bare's locks (that gate 0.43 to 0.60). One forker beside two: 95 forks (bare 127, that gate 88), 0.92 of
+ * bare's locks (0.77).
  *
- * A fork beside 50 threads that queue for one lock held for 10 ms, same load: 7.8 ms on average (bare 5.8, the gate
- * before it 580), and a thread that has nothing to do with it is stopped for 16 ms at most (613 before).
+ * A fork beside 50 threads that queue for one lock held for 10 ms, on two quiet processors: 2.0 ms on average (bare
+ * 1.8), 3.6 at most (9.4); a thread that has nothing to do with it is stopped for 3.5 ms at most. Held for 1 ms: 6.1
+ * (2.6), 11.1 (6.8), 11.3 ms; 200 threads, 10 ms: 3.8 (2.6), 9.0 (8.7), 9.8 ms. The gate before it: 580 ms, 613 ms.
+ * The clone is in that, during which the others are stopped.
  *
  * Drain budget, mktime storm on two processors with some fifty running processes: with 20 ms 38 of 90 children hang,
  * with 100 ms 7 of 500, with 300 and with 1,000 ms none of 500: a holder that was preempted needs that long to get
@@ -22,7 +26,8 @@
 
 #include "base/options.h"
 #include "base/sys.h"
-#include "base/text.h"
+#include "base/tasks.h"
+#include "fork/contended.h"
 #include "fork/drain.h"
 #include "fork/loading.h"
 #include "libc/loader.h"
@@ -55,14 +60,14 @@ enum {
     ASLEEP_SHARE = 10,
     STARVED_TIMES = 6,
     SLICE_US = 2000,
-    STARVED_SLICE_US = 20000,
+    STARVED_SLICE_US = 10000,
     BREATH_US = 200,
     BEARS = 2, /* how often a fork that could go on lets itself be overruled */
 };
 
 static uint64_t now_us(void)
 {
-    return fsafe_gate_now_ns() / 1000;
+    return fsafe_sys_now_ns() / 1000;
 }
 
 /* How much processor time a thread of this process has had, by the clock that Linux has for each thread. */
@@ -103,25 +108,8 @@ enum state { RUNNING, IN_WAIT, IN_CALL };
 /* Without /proc everybody runs. */
 static enum state state_of(pid_t tid)
 {
-    char path[64], line[32];
-    struct fsafe_text text;
-    fsafe_text_begin(&text, path, sizeof path - 1);
-    fsafe_text_string(&text, "/proc/self/task/");
-    fsafe_text_decimal(&text, (unsigned long)tid);
-    fsafe_text_string(&text, "/syscall");
-    path[text.length] = '\0';
-    int fd = fsafe_sys_open(path, O_RDONLY, 0);
-    if (fd < 0)
-        return RUNNING;
-    ssize_t got = fsafe_sys_read(fd, line, sizeof line - 1);
-    fsafe_sys_close(fd);
-    long number = 0;
-    ssize_t digits = 0;
-    while (digits < got && line[digits] >= '0' && line[digits] <= '9')
-        number = number * 10 + (line[digits++] - '0');
-    if (digits == 0)
-        return RUNNING; /* the word is "running" */
-    if (number == SYS_clone || IS_NEWER_CALL(number))
+    long number = fsafe_tasks_call(tid);
+    if (number == -1 || number == SYS_clone || IS_NEWER_CALL(number))
         return RUNNING;
     return number == SYS_futex || number == SYS_wait4 || number == SYS_waitid ? IN_WAIT : IN_CALL;
 }
@@ -145,6 +133,7 @@ struct drain {
     unsigned waiting_looks, asleep_looks;
     bool is_in_call; /* its own thread, whom a signal handler has fork there */
     bool is_loading; /* the only one inside is in the loader, which no record says */
+    unsigned contended; /* nobody is inside, but so many locks that only their sleepers show are not this fork's yet */
     uint64_t loader_seen_us; /* how long that one had run by the latest look */
 };
 
@@ -157,7 +146,10 @@ static bool next_inside(const struct drain *drain, enum fsafe_where where, struc
     return false;
 }
 
-/* How many are inside, and the worst of what they are in. When there are none this fork has the loader's lock. */
+/*
+ * How many are inside, and the worst of what they are in. When there are none this fork has the loader's lock, and those
+ * that only their sleepers show.
+ */
 static unsigned count_inside(struct drain *drain, enum fsafe_where *worst)
 {
     unsigned inside = 0;
@@ -171,7 +163,10 @@ static unsigned count_inside(struct drain *drain, enum fsafe_where *worst)
     drain->is_loading = inside == 0 && !fsafe_loading_try(drain->self);
     if (drain->is_loading)
         *worst = FSAFE_CALLING;
-    return inside + drain->is_loading;
+    drain->contended = inside == 0 && !drain->is_loading ? fsafe_contended_try(drain->self) : 0;
+    if (drain->contended > 0)
+        *worst = FSAFE_HOLDING;
+    return inside + drain->is_loading + drain->contended;
 }
 
 /*
@@ -190,7 +185,9 @@ static enum state look_at_all(struct drain *drain, enum fsafe_where where, bool 
         *starved = running && now - drain->loader_seen_us < LOOK_US / 4;
         drain->loader_seen_us = now;
     }
-    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); next_inside(drain, where, &at);) {
+    /* Who has a lock that only its sleepers show may be anybody. */
+    enum fsafe_where least = drain->contended > 0 ? FSAFE_OUTSIDE : where;
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); next_inside(drain, least, &at);) {
         enum state state = state_of(at.thread->tid);
         if (state == RUNNING) {
             uint64_t now = processor_us(at.thread->tid);
@@ -215,7 +212,7 @@ static void note_starved(struct drain *drain, bool starved, uint64_t waited)
 static bool is_enough_of_holders(struct drain *drain, uint64_t waited)
 {
     bool starved;
-    bool asleep = look_at_all(drain, FSAFE_HOLDING, &starved) != RUNNING;
+    bool asleep = look_at_all(drain, FSAFE_HOLDING, &starved) != RUNNING && drain->contended == 0;
     drain->asleep_looks = asleep ? drain->asleep_looks + 1 : 0;
     note_starved(drain, starved, waited);
     uint64_t since = waited - drain->holders_us;
@@ -271,6 +268,7 @@ static bool wait_until_empty(struct drain *drain)
         }
         if (is_enough(drain, worst, waited)) {
             give_up_on_all(drain);
+            fsafe_contended_give_up(drain->self);
             fsafe_loading_try(drain->self);
             return true;
         }
@@ -316,6 +314,7 @@ void fsafe_drain_begin(struct fsafe_thread *self)
         if (ready && fsafe_gate_commit(self))
             return;
         overruled += ready;
+        fsafe_contended_end(self);
         fsafe_loading_end(self);
         fsafe_gate_open(self, fsafe_ledger_depth(fsafe_thread_locks(self)) + 1);
         fsafe_sys_pause_us(BREATH_US);

@@ -86,7 +86,9 @@ static inline bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int own
 
 static inline bool fsafe_layout_lock_queued(pthread_mutex_t *m, int owner)
 {
-    if (__atomic_exchange_n(&m->__data.__lock, 2, __ATOMIC_ACQUIRE) != 0)
+    /* Whoever has one that others wait for wakes one of them: nothing is to be written then. */
+    if (__atomic_load_n(&m->__data.__lock, __ATOMIC_RELAXED) == 2 ||
+        __atomic_exchange_n(&m->__data.__lock, 2, __ATOMIC_ACQUIRE) != 0)
         return false;
     if (fsafe_glibc_type(m) == PTHREAD_MUTEX_RECURSIVE)
         m->__data.__count = 1;
@@ -104,13 +106,18 @@ static inline bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock
 
 static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
 {
-    enum { MOST = 100 };
+    /* Seldom, and not all at the same moments: each look takes the line from who has the lock. */
+    enum { MOST = 100, LONGEST = 16 };
     if (fsafe_glibc_type(m) != PTHREAD_MUTEX_ADAPTIVE_NP)
         return false;
-    int usual = m->__data.__spins * 2 + 10, spins = 0;
+    int usual = m->__data.__spins * 2 + 10, most = usual < MOST ? usual : MOST, spins = 0;
     bool got = false;
-    while (!got && spins++ < (usual < MOST ? usual : MOST)) {
-        FSAFE_ARCH_RELAX();
+    for (int pause = 1; !got; pause = pause < LONGEST ? pause * 2 : pause) {
+        int turns = pause + (owner & (pause - 1));
+        if ((spins += turns) >= most)
+            break;
+        while (turns-- > 0)
+            FSAFE_ARCH_RELAX();
         got = __atomic_load_n(&m->__data.__lock, __ATOMIC_RELAXED) == 0 &&
               fsafe_glibc_lock_free(m, owner, PTHREAD_MUTEX_ADAPTIVE_NP);
     }

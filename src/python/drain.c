@@ -5,7 +5,6 @@
 #include "base/sys.h"
 #include "python/drain.h"
 #include "python/locks.h"
-#include "track/gate.h"
 
 #include <stddef.h>
 
@@ -18,12 +17,11 @@ static bool in_vain;
 /* Whether it has a lock: the lock is there and taken. Condition's sleeping waiters have none, see python/locks. */
 static bool holds_lock(const struct fsafe_thread *thread)
 {
-    const struct fsafe_ledger *ledger = &thread->ledgers[FSAFE_PYTHON_LOCKS];
-    uintptr_t record, site;
+    struct fsafe_ledger_walk at = fsafe_ledger_walk(&thread->ledgers[FSAFE_PYTHON_LOCKS]);
     struct fsafe_python_lock copy;
-    for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
-        if (fsafe_ledger_read(ledger, i, &record, &site) && (record & FSAFE_STAGE_MASK) == FSAFE_HELD &&
-            fsafe_python_lock_at(record & ~FSAFE_STAGE_MASK, &copy) != FSAFE_PYTHON_NO_LOCK &&
+    while (fsafe_ledger_next(&at))
+        if ((at.lock & FSAFE_STAGE_MASK) == FSAFE_HELD &&
+            fsafe_python_lock_at(at.lock & ~FSAFE_STAGE_MASK, &copy) != FSAFE_PYTHON_NO_LOCK &&
             (copy.byte & FSAFE_PYTHON_LOCKED) != 0)
             return true;
     return false;
@@ -45,14 +43,13 @@ static uint64_t patience_us(const struct fsafe_thread *thread)
 static bool is_worth_waiting(const struct fsafe_thread *self, uint64_t waited_us)
 {
     bool worth = false;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (thread == self || thread->ended || fsafe_thread_generation(thread) != fsafe_lineage_generation())
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);) {
+        if (at.thread == self)
             continue;
-        if (is_inside(thread))
-            worth |= waited_us < patience_us(thread);
-        else if (thread->python_outlasted != 0) /* a store costs the page that the last child shares */
-            thread->python_outlasted = 0;
+        if (is_inside(at.thread))
+            worth |= waited_us < patience_us(at.thread);
+        else if (at.thread->python_outlasted != 0) /* a store costs the page that the last child shares */
+            at.thread->python_outlasted = 0;
     }
     return worth;
 }
@@ -61,14 +58,12 @@ static bool is_worth_waiting(const struct fsafe_thread *self, uint64_t waited_us
 static bool remember_in_vain(const struct fsafe_thread *self)
 {
     bool somebody = false;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (thread == self || thread->ended || fsafe_thread_generation(thread) != fsafe_lineage_generation() ||
-            !is_inside(thread))
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);) {
+        if (at.thread == self || !is_inside(at.thread))
             continue;
         somebody = true;
-        if (thread->python_outlasted < 16)
-            thread->python_outlasted++;
+        if (at.thread->python_outlasted < 16)
+            at.thread->python_outlasted++;
     }
     return somebody;
 }
@@ -79,17 +74,17 @@ static bool remember_in_vain(const struct fsafe_thread *self)
  */
 static void drain(const struct fsafe_thread *self)
 {
-    uint64_t begun_ns = fsafe_gate_now_ns(), waited_us = 0;
+    uint64_t begun_ns = fsafe_sys_now_ns(), waited_us = 0;
     uint64_t limit_ns = (uint64_t)fsafe_options.drain_ms * 1000000 / LIMIT_SHARE;
     for (unsigned pauses = 0; is_worth_waiting(self, waited_us); pauses++) {
         unsigned pause_us = pauses < SHORT_PAUSES ? SHORT_PAUSE_US : LONG_PAUSE_US;
-        uint64_t from_ns = fsafe_gate_now_ns();
+        uint64_t from_ns = fsafe_sys_now_ns();
         if (from_ns - begun_ns > limit_ns)
             break;
         void *state = fsafe_python.PyEval_SaveThread();
         fsafe_sys_pause_us(pause_us);
         fsafe_python.PyEval_RestoreThread(state);
-        uint64_t took_us = (fsafe_gate_now_ns() - from_ns) / 1000;
+        uint64_t took_us = (fsafe_sys_now_ns() - from_ns) / 1000;
         waited_us += took_us < PAUSE_COUNTS * pause_us ? took_us : PAUSE_COUNTS * pause_us;
     }
     if (waited_us != 0)

@@ -62,15 +62,13 @@ static void find_holder(const struct gil *gil, struct fsafe_event *event)
 {
     uintptr_t handle = fsafe_python_frames_thread((const void *)gil->last_holder);
     event->fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1);
-    for (uint32_t i = fsafe_thread_slots(); handle != 0 && i-- > 0;) {
-        const struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uint32_t generation = fsafe_thread_generation(thread);
-        if (generation == 0 || generation == fsafe_lineage_generation() || (uintptr_t)thread->handle != handle)
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); handle != 0 && fsafe_thread_next(&at);) {
+        if ((uintptr_t)at.thread->handle != handle)
             continue;
-        event->holder.tid = thread->tid;
-        event->holder.pid = thread->pid;
-        memcpy(event->holder.name, thread->name, sizeof event->holder.name);
-        event->fork = fsafe_lineage_fork_after(generation);
+        event->holder.tid = at.thread->tid;
+        event->holder.pid = at.thread->pid;
+        memcpy(event->holder.name, at.thread->name, sizeof event->holder.name);
+        event->fork = fsafe_lineage_fork_after(at.generation);
         break;
     }
 }

@@ -188,14 +188,13 @@ static void tell(const object *lock, const object *name, uintptr_t owner)
         .address = (uintptr_t)lock,
         .fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1),
     };
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        const struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (fsafe_thread_generation(thread) != fsafe_lineage_generation() - 1 || !thread->has_handle ||
-            (uintptr_t)thread->handle != owner)
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);) {
+        if (at.generation != fsafe_lineage_generation() - 1 || !at.thread->has_handle ||
+            (uintptr_t)at.thread->handle != owner)
             continue;
-        event.holder.tid = thread->tid;
-        event.holder.pid = thread->pid;
-        memcpy(event.holder.name, thread->name, sizeof event.holder.name);
+        event.holder.tid = at.thread->tid;
+        event.holder.pid = at.thread->pid;
+        memcpy(event.holder.name, at.thread->name, sizeof event.holder.name);
     }
     fsafe_report_event(&event);
 }

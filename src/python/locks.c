@@ -124,16 +124,14 @@ static struct fsafe_object *acquire(struct fsafe_object *object, struct fsafe_ob
 /* Somebody else releases it, or its taker has ended. */
 static FSAFE_COLD void released_by_another(struct fsafe_python_lock *lock)
 {
-    uintptr_t held = (uintptr_t)lock | FSAFE_HELD, word, site;
+    uintptr_t held = (uintptr_t)lock | FSAFE_HELD;
     bool had_taker = false;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (fsafe_thread_generation(thread) != fsafe_lineage_generation())
-            continue;
-        for (uint32_t k = fsafe_ledger_depth(fsafe_thread_python(thread)); k > 0; k--) {
-            if (!fsafe_ledger_read(fsafe_thread_python(thread), k, &word, &site) || word != held)
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_LIVING | FSAFE_ENDED); fsafe_thread_next(&of);) {
+        struct fsafe_ledger *ledger = fsafe_thread_python(of.thread);
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(ledger); fsafe_ledger_next(&at);) {
+            if (at.lock != held)
                 continue;
-            fsafe_ledger_clear(fsafe_thread_python(thread), k, held);
+            fsafe_ledger_clear(ledger, at.index, held);
             had_taker = true;
         }
     }
@@ -257,9 +255,9 @@ void fsafe_python_lock_is_event(uintptr_t object, struct fsafe_thread *self)
 
 bool fsafe_python_lock_is_held(const struct fsafe_thread *thread, uintptr_t object)
 {
-    uintptr_t word, site;
-    for (uint32_t i = fsafe_ledger_depth(&thread->ledgers[FSAFE_PYTHON_LOCKS]); i > 0; i--)
-        if (fsafe_ledger_read(&thread->ledgers[FSAFE_PYTHON_LOCKS], i, &word, &site) && word == (object | FSAFE_HELD))
+    struct fsafe_ledger_walk at = fsafe_ledger_walk(&thread->ledgers[FSAFE_PYTHON_LOCKS]);
+    while (fsafe_ledger_next(&at))
+        if (at.lock == (object | FSAFE_HELD))
             return true;
     return false;
 }

@@ -37,19 +37,13 @@ void fsafe_python_adopt(struct fsafe_thread *self)
 {
     if (!fsafe_python_is_started())
         return;
-    uint32_t before = fsafe_lineage_generation() - 1;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (thread == self || thread->ended || fsafe_thread_generation(thread) != before)
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
+        if (of.thread->ended || of.generation != fsafe_lineage_generation() - 1)
             continue;
-        const struct fsafe_ledger *ledger = fsafe_thread_python(thread);
-        uintptr_t record, site;
         struct fsafe_python_lock copy;
-        for (uint32_t k = fsafe_ledger_depth(ledger); k > 0; k--) {
-            if (!fsafe_ledger_read(ledger, k, &record, &site))
-                continue;
-            uintptr_t object = record & ~FSAFE_STAGE_MASK;
-            if (is_orphan(record, &copy, fsafe_python_lock_at(object, &copy), self))
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_python(of.thread)); fsafe_ledger_next(&at);) {
+            uintptr_t object = at.lock & ~FSAFE_STAGE_MASK;
+            if (is_orphan(at.lock, &copy, fsafe_python_lock_at(object, &copy), self))
                 lock_of(object)->byte |= FSAFE_PYTHON_ORPHANED;
         }
     }
@@ -62,12 +56,10 @@ static bool is_marked(const struct fsafe_python_lock *lock)
 
 void fsafe_python_clear_stale(struct fsafe_thread *vanished)
 {
-    uintptr_t record, site;
     struct fsafe_python_lock copy;
-    for (uint32_t k = fsafe_ledger_depth(fsafe_thread_python(vanished)); k > 0; k--)
-        if (fsafe_ledger_read(fsafe_thread_python(vanished), k, &record, &site) &&
-            (fsafe_python_lock_at(record & ~FSAFE_STAGE_MASK, &copy) == FSAFE_PYTHON_NO_LOCK || !is_marked(&copy)))
-            fsafe_ledger_clear(fsafe_thread_python(vanished), k, record);
+    for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_python(vanished)); fsafe_ledger_next(&at);)
+        if (fsafe_python_lock_at(at.lock & ~FSAFE_STAGE_MASK, &copy) == FSAFE_PYTHON_NO_LOCK || !is_marked(&copy))
+            fsafe_ledger_clear(fsafe_thread_python(vanished), at.index, at.lock);
 }
 
 /* What the kernel calls the signal's handler; 0 and 1 are none. */

@@ -127,20 +127,20 @@ static void note_thread(const struct fsafe_thread *thread, const void *state, st
     next_note++;
 }
 
-static bool is_noted(struct fsafe_thread *thread, bool all)
+static bool next_noted(struct fsafe_thread_walk *at, bool all)
 {
-    return fsafe_thread_generation(thread) == fsafe_lineage_generation() - 1 && !thread->ended && thread->has_handle &&
-           (all || holds_anything(thread));
+    while (fsafe_thread_next(at))
+        if (at->generation == fsafe_lineage_generation() - 1 && !at->thread->ended && at->thread->has_handle &&
+            (all || holds_anything(at->thread)))
+            return true;
+    return false;
 }
 
 /* Most forks find nothing to note; asking the interpreter writes to pages that the child shares with its parent. */
 static bool is_anybody_noted(bool all)
 {
-    uint32_t i = fsafe_thread_slots();
-    while (i-- > 0)
-        if (is_noted(fsafe_thread_slot(i), all))
-            return true;
-    return false;
+    struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED);
+    return next_noted(&at, all);
 }
 
 void fsafe_python_places_note(bool all)
@@ -156,15 +156,12 @@ void fsafe_python_places_note(bool all)
     }
     const void *own = fsafe_python.PyGILState_GetThisThreadState();
     void *first = fsafe_python.PyInterpreterState_ThreadHead(fsafe_python.PyInterpreterState_Main());
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (!is_noted(thread, all))
-            continue;
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); next_noted(&at, all);) {
         void *state = first;
-        while (state != NULL && (state == own || fsafe_python_frames_thread(state) != (uintptr_t)thread->handle))
+        while (state != NULL && (state == own || fsafe_python_frames_thread(state) != (uintptr_t)at.thread->handle))
             state = fsafe_python.PyThreadState_Next(state);
         if (state != NULL)
-            note_thread(thread, state, active);
+            note_thread(at.thread, state, active);
     }
     if (asks)
         fsafe_python.PyErr_Restore(error[0], error[1], error[2]);

@@ -94,8 +94,9 @@ static bool is_rust_rwlock_of_writer(uintptr_t word, uint32_t value, struct chan
         return false;
     uint32_t held = state & WRITTEN;
     *change = (struct change){word - sizeof state, state, 0};
-    /* (With all bits it would look like the number -1.) */
-    return (state & WRITERS_WAIT) != 0 && held != 0 && (held <= MANY || state == (WRITERS_WAIT | WRITTEN));
+    /* (With all bits it would look like the number -1.) The bit is gone while one who was woken has not yet run. */
+    return (held == WRITTEN && (state & READERS_WAIT) == 0) ||
+           ((state & WRITERS_WAIT) != 0 && held != 0 && held <= MANY);
 }
 
 /*
@@ -121,6 +122,7 @@ struct algorithm {
     int operation;      /* how it waits */
     const char *module; /* how the name of the module begins that calls; NULL: whatever it is */
     proof *proof;
+    enum { UNDRAINED, MUTEX, RWLOCK } drained; /* how a fork takes it: see fork/contended */
 };
 
 /*
@@ -130,16 +132,16 @@ struct algorithm {
  * with such values is a Condvar or the count of wake-ups of an RwLock's writers: both look again.
  */
 static const struct algorithm algorithms[] = {
-    {"GLib", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", is_mutex},
-    {"GLib bit lock", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", is_bit_lock},
-    {"Qt", FUTEX_WAIT_PRIVATE, "libQt5Core.so", is_qt_mutex},
-    {"Qt", FUTEX_WAIT_PRIVATE, "libQt6Core.so", is_qt_mutex},
-    {"absl::call_once", FUTEX_WAIT_PRIVATE, NULL, is_absl_once},
-    {"Rust std", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_mutex},
-    {"Rust std RwLock", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_rwlock_of_reader},
-    {"Rust std RwLock, or a parked thread", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_rwlock_or_parked},
-    {"Rust std RwLock", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_rwlock_of_writer},
-    {"Rust std Once", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_once},
+    {"GLib", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", is_mutex, MUTEX},
+    {"GLib bit lock", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", is_bit_lock, UNDRAINED},
+    {"Qt", FUTEX_WAIT_PRIVATE, "libQt5Core.so", is_qt_mutex, MUTEX},
+    {"Qt", FUTEX_WAIT_PRIVATE, "libQt6Core.so", is_qt_mutex, MUTEX},
+    {"absl::call_once", FUTEX_WAIT_PRIVATE, NULL, is_absl_once, UNDRAINED},
+    {"Rust std", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_mutex, MUTEX},
+    {"Rust std RwLock", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_rwlock_of_reader, RWLOCK},
+    {"Rust std RwLock, or a parked thread", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_rwlock_or_parked, UNDRAINED},
+    {"Rust std RwLock", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_rwlock_of_writer, RWLOCK},
+    {"Rust std Once", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_once, UNDRAINED},
 };
 
 static const struct algorithm *find_algorithm(int operation, uintptr_t word, uint32_t value,
@@ -227,4 +229,58 @@ bool fsafe_futex_judge(const long *arguments, uintptr_t site)
                                                                  false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
     fsafe_takeover_tell(&event);
     return take;
+}
+
+/* --- A lock that a fork takes ------------------------------------------------------------------------------------- */
+
+/* The rows that are drained, by operation and value; of an RwLock's writers any value is a count of wake-ups. */
+bool fsafe_futex_may_be_lock(const long *arguments)
+{
+    uint32_t value = (uint32_t)arguments[VALUE];
+    return ((int)arguments[OPERATION] == FUTEX_WAIT_PRIVATE && (value == 2 || value == 3)) ||
+           ((int)arguments[OPERATION] == FUTEX_WAIT_BITSET_PRIVATE && value != UINT32_MAX &&
+            (uint32_t)arguments[BITS] == FUTEX_BITSET_MATCH_ANY);
+}
+
+bool fsafe_futex_find_lock(uintptr_t word, int operation, uint32_t value, uintptr_t site, struct fsafe_futex_lock *lock)
+{
+    struct fsafe_mapping at[] = {{.address = word}, {.address = site}};
+    struct change change;
+    if (!fsafe_maps_find(at, 2) || !at[0].found || !at[0].writable || at[0].shared)
+        return false;
+    const struct algorithm *algorithm = find_algorithm(operation, word, value, &at[1], &change);
+    if (algorithm == NULL || algorithm->drained == UNDRAINED || change.word % sizeof(uint32_t) != 0)
+        return false;
+    *lock = (struct fsafe_futex_lock){(uint32_t *)change.word, algorithm->drained == MUTEX ? value : 0};
+    return true;
+}
+
+bool fsafe_futex_try(const struct fsafe_futex_lock *lock)
+{
+    uint32_t seen = __atomic_load_n(lock->word, __ATOMIC_RELAXED), waited = lock->contended;
+    if (!fsafe_futex_is_taken(seen))
+        return __atomic_compare_exchange_n(lock->word, &seen, waited != 0 ? waited : seen | WRITTEN, false,
+                                           __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    /* The one who is kept was perhaps woken: then the holder would wake nobody. */
+    if (waited == 0 ? (seen & WRITERS_WAIT) == 0 : seen == 1)
+        __atomic_compare_exchange_n(lock->word, &seen, waited != 0 ? waited : seen | WRITERS_WAIT, false,
+                                    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    return false;
+}
+
+void fsafe_futex_give(const struct fsafe_futex_lock *lock)
+{
+    __atomic_store_n(lock->word, 0, __ATOMIC_SEQ_CST);
+    fsafe_sys_futex_wake(lock->word, INT32_MAX); /* they look again, and say anew that they wait */
+    if (lock->contended != 0)
+        return;
+    __atomic_fetch_add(lock->word + 1, 1, __ATOMIC_SEQ_CST);
+    fsafe_sys_futex_wake(lock->word + 1, INT32_MAX);
+}
+
+void fsafe_futex_free(const struct fsafe_futex_lock *lock)
+{
+    uint32_t value;
+    if (fsafe_sys_peek((uintptr_t)lock->word, &value, sizeof value)) /* a page may be kept from children */
+        __atomic_store_n(lock->word, 0, __ATOMIC_RELAXED);
 }

@@ -22,4 +22,42 @@ bool fsafe_futex_judge(const long *arguments, uintptr_t site);
 /* Whether that is a wait without a limit. Context: any thread. */
 bool fsafe_futex_is_endless(const long *arguments);
 
+/* A lock that several threads want, of an algorithm that is known: what it takes to want it, too. */
+struct fsafe_futex_lock {
+    uint32_t *word;
+    uint32_t contended; /* what it says while one has it and others wait; 0: an RwLock, which counts */
+};
+
+/* Whether such a wait without a limit may be for one: a quick no for most that are for something else. Context: any. */
+bool fsafe_futex_may_be_lock(const long *arguments);
+
+/*
+ * Whether a thread that waits for `value` in `word`, from `site`, waits for such a lock, and in memory of this process.
+ * Slow. Context: any thread.
+ */
+bool fsafe_futex_find_lock(uintptr_t word, int operation, uint32_t value, uintptr_t site,
+                           struct fsafe_futex_lock *lock);
+
+/* Whether who waits for that lock may wait in `word`. */
+static inline bool fsafe_futex_is_of_lock(uintptr_t word, const struct fsafe_futex_lock *lock)
+{
+    return (uintptr_t)lock->word == word || (lock->contended == 0 && (uintptr_t)(lock->word + 1) == word);
+}
+
+/* Whether somebody has a lock that says so. */
+static inline bool fsafe_futex_is_taken(uint32_t value)
+{
+    return (value & 0x3fffffff) != 0;
+}
+
+/*
+ * Takes it, if it is free, else says that somebody waits; gives it back and wakes who waits. Context: any thread, while
+ * somebody waits for it.
+ */
+bool fsafe_futex_try(const struct fsafe_futex_lock *lock);
+void fsafe_futex_give(const struct fsafe_futex_lock *lock);
+
+/* Frees the copy of one that was taken. Context: child, alone. */
+void fsafe_futex_free(const struct fsafe_futex_lock *lock);
+
 #endif

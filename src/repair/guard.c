@@ -62,8 +62,7 @@ static enum fsafe_verdict judge(_Atomic uint64_t *guard, uint64_t word, struct f
 {
     int tid = tid_of(word);
     struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_GUARDS_BEGUN, (uintptr_t)guard, tid);
-    /* The word says of which generation its owner is, so an id that is used anew is no question here. */
-    if (claims.living_was_owner && !claims.vanished_owner_had_it)
+    if (fsafe_verdict_of_guard(&claims) == FSAFE_LIVINGS)
         return FSAFE_PROCEED; /* it forked inside its initialiser and is in there still */
     if (claims.vanished != NULL && !fsafe_thread_is_or_was(claims.vanished, tid))
         claims.vanished = NULL; /* somebody who waited for it */

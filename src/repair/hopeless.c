@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "base/tasks.h"
+#include "repair/asleep.h"
 #include "repair/children.h"
 #include "repair/hopeless.h"
 #include "repair/takeover.h"
@@ -11,18 +12,6 @@
 #include <string.h>
 
 enum { MS = 1000000, SECOND = 1000000000 };
-
-/* A slice that is over is looked at within this time, or its thread has left the wait by a longjmp. */
-#define LATE_NS ((uint64_t)SECOND)
-
-static uint64_t now_ns(void)
-{
-    struct timespec now = {.tv_sec = 0};
-    int saved = errno;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    errno = saved;
-    return (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec;
-}
 
 /* --- What a thread says of itself --------------------------------------------------------------------------- */
 
@@ -50,7 +39,8 @@ static void say_that_it_ended(struct fsafe_sleeping *sleeping)
     fsafe_report_event(&event);
 }
 
-bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thread *self, const struct fsafe_untimed_wait *wait)
+bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thread *self,
+                                   const struct fsafe_untimed_wait *wait)
 {
     struct fsafe_sleeping *sleeping = &self->sleeping;
     /* What it says may also be about a wait that was left by a longjmp or a cancellation. */
@@ -62,7 +52,7 @@ bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thr
     slices->give = wait->give;
     slices->outer = *sleeping;
     atomic_store_explicit(&sleeping->object, 0, memory_order_release);
-    uint64_t now = now_ns();
+    uint64_t now = fsafe_asleep_now_ns();
     sleeping->lock = wait->lock;
     sleeping->kind = wait->kind;
     sleeping->site = wait->site;
@@ -84,133 +74,6 @@ void fsafe_hopeless_end(struct fsafe_slices *slices)
         say_that_it_ended(sleeping);
     slices->self->told_of = 0;
     *sleeping = slices->outer;
-}
-
-/* --- Who else could end it ---------------------------------------------------------------------------------- */
-
-/* What one look at all threads of the process found. */
-struct look {
-    const struct fsafe_thread *self;
-    uint64_t now_ns;
-    uint64_t mark;      /* equal in two looks: nobody has left his sleep in between */
-    uint64_t unblocked; /* the signals that some thread would take */
-    unsigned others;
-};
-
-static struct fsafe_thread *find_thread(pid_t tid)
-{
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (fsafe_thread_generation(thread) == fsafe_lineage_generation() && thread->tid == tid && !thread->ended)
-            return thread;
-    }
-    return NULL;
-}
-
-/* Whether the thread is in a slice of a wait without a limit, and the futex that it sleeps on is part of that wait. */
-static bool is_in_slice(const struct fsafe_thread *thread, uintptr_t word, uint64_t now)
-{
-    const struct fsafe_sleeping *sleeping = &thread->sleeping;
-    uintptr_t object = atomic_load_explicit(&sleeping->object, memory_order_acquire);
-    uint64_t until = atomic_load_explicit(&sleeping->until_ns, memory_order_relaxed);
-    uint32_t bytes = atomic_load_explicit(&sleeping->bytes, memory_order_relaxed);
-    uintptr_t mutex = atomic_load_explicit(&sleeping->mutex, memory_order_relaxed);
-    return object != 0 && until + LATE_NS > now &&
-           (bytes == 0 || word - object < bytes || (mutex != 0 && word - mutex < sizeof(pthread_mutex_t)));
-}
-
-/* Whether a futex call waits without a limit, or for us. What the kernel takes as a limit lies at `limit`; 0: none. */
-static bool is_asleep(const struct fsafe_task *task, const struct look *look)
-{
-    uintptr_t word = task->argument[0], limit = task->argument[3];
-    unsigned operation = (unsigned)task->argument[1];
-    if (task->call != SYS_futex)
-        return false;
-    switch (operation & FUTEX_CMD_MASK) {
-    case FUTEX_WAIT:
-    case FUTEX_WAIT_BITSET:
-    case FUTEX_LOCK_PI:
-    case FUTEX_WAIT_REQUEUE_PI:
-#ifdef FUTEX_LOCK_PI2
-    case FUTEX_LOCK_PI2:
-#endif
-        break;
-    default:
-        return false;
-    }
-    if (limit != 0) {
-        const struct fsafe_thread *thread = find_thread(task->tid);
-        if (thread == NULL || !is_in_slice(thread, word, look->now_ns))
-            return false;
-    }
-    /* libc waits for the end of a thread as the kernel announces it: by the kind of futex that processes may share. */
-    return (operation & FUTEX_PRIVATE_FLAG) != 0 || !fsafe_takeover_is_shared(word);
-}
-
-static bool look_at(const struct fsafe_task *task, void *context)
-{
-    struct look *look = context;
-    if (task->ended)
-        return true;
-    look->unblocked |= ~task->blocked;
-    if (task->tid == look->self->tid)
-        return true;
-    look->others++;
-    look->mark = (look->mark ^ (uint64_t)task->tid ^ task->switches << 32) * 0x9e3779b97f4a7c15u;
-    return is_asleep(task, look);
-}
-
-/*
- * Whether all other threads sleep without a limit where no other process reaches: at one moment, that between two looks
- * in which nobody had left his sleep. Without /proc nothing is known of them.
- */
-static bool are_all_asleep(struct look *found, const struct fsafe_thread *self)
-{
-    struct look first = {.self = self, .now_ns = now_ns()};
-    *found = first;
-    if (fsafe_takeover_is_alone()) {
-        struct fsafe_sigset blocked = {{0}};
-        FSAFE_SYS(SYS_rt_sigprocmask, SIG_BLOCK, 0, &blocked, FSAFE_SIGSET_BYTES, 0, 0);
-        uint64_t low;
-        memcpy(&low, blocked.bits, sizeof low);
-        found->unblocked = ~low;
-        return true;
-    }
-    /* In a vfork child other threads are the parent's, and nobody lists them. */
-    if (fsafe_sys_getpid() != fsafe_lineage_pid())
-        return false;
-    return fsafe_tasks_each(0, look_at, &first) && fsafe_tasks_each(0, look_at, found) && found->mark == first.mark;
-}
-
-/* Whether a thread that went to sleep after this one looks, or has looked, and tells the user what it sees. */
-static bool is_left_to_another(const struct fsafe_thread *self)
-{
-    uint64_t now = now_ns();
-    uint64_t mine = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        const struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (thread == self || fsafe_thread_generation(thread) != fsafe_lineage_generation() || thread->ended ||
-            atomic_load_explicit(&thread->sleeping.object, memory_order_acquire) == 0)
-            continue;
-        uint64_t since = atomic_load_explicit(&thread->sleeping.since_ns, memory_order_relaxed);
-        uint64_t until = atomic_load_explicit(&thread->sleeping.until_ns, memory_order_relaxed);
-        if ((since > mine || (since == mine && thread > self)) &&
-            (until + LATE_NS > now || atomic_load_explicit(&thread->sleeping.said, memory_order_relaxed)))
-            return true;
-    }
-    return false;
-}
-
-/* Whether a thread that we know of is in no wait without a limit: nothing else is worth asking then. */
-static bool is_anybody_awake(const struct fsafe_thread *self)
-{
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        const struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (thread != self && fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended &&
-            atomic_load_explicit(&thread->sleeping.object, memory_order_acquire) == 0)
-            return fsafe_sys_thread_alive(fsafe_lineage_pid(), thread->tid);
-    }
-    return false;
 }
 
 /* --- What is said ------------------------------------------------------------------------------------------- */
@@ -299,32 +162,19 @@ static void say(struct fsafe_thread *self, bool by_handler)
 
 /* --- The end of a slice ------------------------------------------------------------------------------------- */
 
-static bool may_be_handled(const struct look *look)
+static bool may_be_handled(uint64_t unblocked)
 {
     struct fsafe_handled handled = fsafe_tasks_handled();
-    return ((handled.restarting | handled.interrupting) & look->unblocked) != 0;
-}
-
-/* Whether another thread waits for a lock that it gets as soon as it looks: it may end this wait then. */
-static bool will_another_be_given(const struct fsafe_thread *self)
-{
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        const struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (thread != self && fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended &&
-            atomic_load_explicit(&thread->sleeping.object, memory_order_acquire) != 0 &&
-            atomic_load_explicit(&thread->sleeping.may_be_given, memory_order_relaxed))
-            return true;
-    }
-    return false;
+    return ((handled.restarting | handled.interrupting) & unblocked) != 0;
 }
 
 /* Whether nobody but a handler can end this thread's wait; what the user is to know of that is said then. */
 static bool is_hopeless(struct fsafe_thread *self)
 {
-    struct look look;
-    if (!are_all_asleep(&look, self) || will_another_be_given(self))
+    uint64_t unblocked;
+    if (!fsafe_asleep_all(self, &unblocked) || fsafe_asleep_will_another_be_given(self))
         return false;
-    say(self, may_be_handled(&look));
+    say(self, may_be_handled(unblocked));
     return true;
 }
 
@@ -332,9 +182,9 @@ static bool is_hopeless(struct fsafe_thread *self)
 static bool is_given(struct fsafe_slices *slices)
 {
     struct fsafe_thread *self = slices->self;
-    struct look look;
-    if (!atomic_load_explicit(&self->sleeping.may_be_given, memory_order_relaxed) || is_anybody_awake(self) ||
-        !are_all_asleep(&look, self))
+    uint64_t unblocked;
+    if (!atomic_load_explicit(&self->sleeping.may_be_given, memory_order_relaxed) ||
+        fsafe_asleep_is_anybody_awake(self) || !fsafe_asleep_all(self, &unblocked))
         return false;
     atomic_store_explicit(&self->sleeping.may_be_given, false, memory_order_relaxed);
     return slices->give(atomic_load_explicit(&self->sleeping.object, memory_order_relaxed), self->sleeping.site);
@@ -349,7 +199,7 @@ static bool is_given(struct fsafe_slices *slices)
 static uint64_t next_slice(struct fsafe_slices *slices, uint64_t lasted_ns, bool is_ours)
 {
     enum { SECOND_LOOKS = 4 };
-    if (!is_ours || slices->second_looks == SECOND_LOOKS || is_anybody_awake(slices->self)) {
+    if (!is_ours || slices->second_looks == SECOND_LOOKS || fsafe_asleep_is_anybody_awake(slices->self)) {
         slices->second_looks = 0;
         return lasted_ns;
     }
@@ -362,9 +212,10 @@ bool fsafe_hopeless_goes_on(struct fsafe_slices *slices)
     uintptr_t object = atomic_load_explicit(&self->sleeping.object, memory_order_relaxed);
     uint64_t until = 0;
     int saved = errno;
-    bool is_ours = !is_left_to_another(self);
+    bool is_ours = !fsafe_asleep_is_left_to_another(self);
     if (!fsafe_takeover_is_shared(object) && (is_given(slices) || !(is_ours && is_hopeless(self)))) {
-        uint64_t now = now_ns(), since = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
+        uint64_t now = fsafe_asleep_now_ns();
+        uint64_t since = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
         until = now + next_slice(slices, now - since, is_ours);
     }
     end_slice_at(slices, until);
@@ -375,14 +226,14 @@ bool fsafe_hopeless_goes_on(struct fsafe_slices *slices)
 void fsafe_hopeless_hold_back(struct fsafe_slices *slices)
 {
     enum { LOOKS = 10 };
-    struct look look;
+    uint64_t unblocked;
     struct fsafe_thread *self = slices->self;
     int saved = errno;
     uint64_t begun = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
     uint64_t span = (uint64_t)fsafe_options.hang_ms * MS;
-    for (uint64_t i = 1; !is_anybody_awake(self) && are_all_asleep(&look, self); i++) {
+    for (uint64_t i = 1; !fsafe_asleep_is_anybody_awake(self) && fsafe_asleep_all(self, &unblocked); i++) {
         if (i > LOOKS) {
-            if (!is_left_to_another(self) &&
+            if (!fsafe_asleep_is_left_to_another(self) &&
                 !fsafe_takeover_is_shared(atomic_load_explicit(&self->sleeping.object, memory_order_relaxed)))
                 is_hopeless(self);
             break;
@@ -401,21 +252,10 @@ bool fsafe_hopeless_restarts(void)
     return fsafe_tasks_handled().interrupting == 0;
 }
 
-/* Whether the ledgers know of another thread of this process: that costs no system call. */
-static bool has_company(const struct fsafe_thread *self)
-{
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        const struct fsafe_thread *thread = fsafe_thread_slot(i);
-        if (thread != self && fsafe_thread_generation(thread) == fsafe_lineage_generation() && !thread->ended)
-            return true;
-    }
-    return false;
-}
-
 bool fsafe_hopeless_may_restart_exactly(const struct fsafe_thread *self)
 {
     struct fsafe_task task;
-    if (has_company(self) || !fsafe_takeover_is_alone())
+    if (fsafe_asleep_has_company(self) || !fsafe_takeover_is_alone())
         return false;
     struct fsafe_handled handled = fsafe_tasks_handled();
     return handled.restarting != 0 && handled.interrupting != 0 && fsafe_tasks_look(fsafe_sys_gettid(), &task) &&
@@ -443,7 +283,7 @@ _Static_assert(OBJECTS == 1 << (32 - 26), "a number for each hash");
 
 void fsafe_hopeless_note_wake(uintptr_t object)
 {
-    atomic_store(woken(object), now_ns());
+    atomic_store(woken(object), fsafe_asleep_now_ns());
 }
 
 bool fsafe_hopeless_was_woken(struct fsafe_slices *slices, const struct timespec *ended)
@@ -452,7 +292,7 @@ bool fsafe_hopeless_was_woken(struct fsafe_slices *slices, const struct timespec
     uint64_t at = atomic_load(woken(atomic_load_explicit(&sleeping->object, memory_order_relaxed)));
     uint64_t ended_ns = (uint64_t)ended->tv_sec * SECOND + (uint64_t)ended->tv_nsec;
     uint64_t before = slices->looked_ns;
-    slices->looked_ns = now_ns();
+    slices->looked_ns = fsafe_asleep_now_ns();
     return at + BEFORE_NS >= ended_ns || (before != 0 && at + BEFORE_NS >= before && at <= before + AFTER_NS);
 }
 

@@ -203,6 +203,27 @@ bool fsafe_takeover_be_patient(struct fsafe_patience *patience, clockid_t clock,
     return true;
 }
 
+/*
+ * Whether an orphaned lock has been tried in vain for FORKSAFE_HANG_MS, again and again: a child that goes on when a
+ * try fails comes back seldom, if at all. Under the latch.
+ */
+static bool has_tried_for_long(void)
+{
+    static uint64_t since_ms, latest_ms;
+    static uint32_t generation;
+    enum { OFTEN = 20 };
+    struct timespec time;
+    int saved = errno;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    errno = saved;
+    uint64_t now_ms = (uint64_t)time.tv_sec * 1000 + (uint64_t)time.tv_nsec / 1000000;
+    if (generation != fsafe_lineage_generation() || now_ms - latest_ms > fsafe_options.hang_ms / OFTEN)
+        since_ms = now_ms;
+    generation = fsafe_lineage_generation();
+    latest_ms = now_ms;
+    return fsafe_options.hang_ms != 0 && now_ms - since_ms >= fsafe_options.hang_ms;
+}
+
 bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims *claims, bool would_wait)
 {
     if (claims->vanished != NULL) {
@@ -224,6 +245,7 @@ bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims 
     }
     if (fsafe_options.mode != FSAFE_MODE_REPAIR) {
         event->deed = FSAFE_WOULD_HANG;
+        event->worth_a_line = would_wait || has_tried_for_long();
         return false;
     }
     event->deed = FSAFE_TOOK_OVER;
@@ -274,6 +296,9 @@ void fsafe_takeover_tell(const struct fsafe_event *event)
         if (atomic_exchange_explicit(&refused, event->address, memory_order_relaxed) == event->address)
             return;
     }
+    /* It is asked for again and again, with a limit or by tries. */
+    if (event->deed == FSAFE_WOULD_HANG && fsafe_self != NULL && fsafe_self->told_of == event->address)
+        return;
     fsafe_report_event(event);
     if (event->deed == FSAFE_WOULD_HANG)
         fsafe_children_said(true);

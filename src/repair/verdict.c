@@ -64,6 +64,11 @@ enum fsafe_held_by fsafe_verdict(const struct fsafe_thread *self, enum fsafe_led
     return owner != 0 ? of_named(self, owner, claims) : of_unnamed(of, claims, alone);
 }
 
+enum fsafe_held_by fsafe_verdict_of_guard(const struct fsafe_claims *claims)
+{
+    return claims->living_was_owner && !claims->vanished_owner_had_it ? FSAFE_LIVINGS : FSAFE_VANISHEDS;
+}
+
 /* Whether a vanished thread is or was called so. */
 static bool has_vanished_namesake(int owner)
 {

@@ -2,7 +2,7 @@
  * repair/verdict: who is believed when the witnesses of a lock disagree. There are three: the bytes of the lock, the
  * kernel (does a thread of that id exist here) and the ledgers. The first row that applies decides.
  *
- *   The bytes name an owner (mutexes, rwlocks held for writing, guards)
+ *   The bytes name an owner (mutexes, rwlocks held for writing)
  *     1  the caller is or was called so and has a record of the lock besides the one of this call     the caller's
  *     2  a living thread is or was called so and has a record of the lock                      a living thread's
  *     3  a vanished thread is or was called so and has a record of the lock                    a vanished thread's
@@ -19,6 +19,10 @@
  *        a living thread may be at it now                                                      unsure: ask again
  *        else                                                                                  a vanished thread's
  *     4  else                                                                                  a living thread's
+ *
+ *   A guard names its owner and the generation that it is of, which is over: no id that is used anew is meant
+ *     1  a living thread was called so, and no vanished one that was has a record of the guard  a living thread's
+ *     2  else                                                                                  a vanished thread's
  *
  *   A semaphore used as a lock names its owner by a ticket, which no other thread ever has (repair/semaphore)
  *     1  the ticket is the caller's                                                            the caller's
@@ -46,6 +50,9 @@ enum fsafe_held_by { FSAFE_CALLERS, FSAFE_LIVINGS, FSAFE_VANISHEDS, FSAFE_UNSURE
  */
 enum fsafe_held_by fsafe_verdict(const struct fsafe_thread *self, enum fsafe_ledger_of of, int owner,
                                 const struct fsafe_claims *claims, bool alone);
+
+/* The same for a guard of an earlier generation. Context: as above. */
+enum fsafe_held_by fsafe_verdict_of_guard(const struct fsafe_claims *claims);
 
 /*
  * Rows 1 to 8 without a look at the ledgers, where they cannot contradict: no vanished thread was called so. Returns

@@ -9,7 +9,6 @@
 #include "track/gate.h"
 #include "track/thread.h"
 
-#include <errno.h>
 #include <sys/mman.h>
 #include <time.h>
 
@@ -33,9 +32,10 @@ _Atomic uint32_t fsafe_gate_word FSAFE_FORK_STATE;
 
 /*
  * A closing may be entered by so many, while it is so young. Who has been stopped for STOPPED_NS opens it. After a
- * closing that stopped somebody it stays open for as long, but for no longer than OPEN_NS: the stopped have to pass.
+ * closing that stopped somebody it stays open for as long, because the stopped have to pass: for BREATH_NS at most, and
+ * after a fork for OPEN_NS at most, so that forks that come meanwhile share the next closing.
  */
-enum { SHARERS = 16, SHARE_NS = 2000000, STOPPED_NS = 3000000, OPEN_NS = 2000000 };
+enum { SHARERS = 16, SHARE_NS = 2000000, STOPPED_NS = 3000000, BREATH_NS = 2000000, OPEN_NS = 8000000 };
 _Static_assert((uint32_t)SHARERS * USER <= USERS, "the users have room in the word");
 
 /* When the gate was closed last, and when it may be again. */
@@ -130,13 +130,6 @@ static bool has_others(const struct fsafe_thread *self)
     return false;
 }
 
-uint64_t fsafe_gate_now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 static bool is_closed(void)
 {
     return (atomic_load(&fsafe_gate_word) & ~(uint32_t)USERS) != 0;
@@ -165,7 +158,7 @@ bool fsafe_gate_close(struct fsafe_thread *self, bool firm)
 {
     struct fsafe_sigset old;
     fsafe_sys_block_signals(&old);
-    uint64_t now = fsafe_gate_now_ns();
+    uint64_t now = fsafe_sys_now_ns();
     uint32_t seen = atomic_load(&fsafe_gate_word), next;
     do
         next = entered(seen, firm, now);
@@ -205,11 +198,19 @@ bool fsafe_gate_commit(struct fsafe_thread *self)
     return self->gate_share >= FIRM;
 }
 
-/* Takes CLOSED away, whoever set it. */
+/*
+ * Takes CLOSED away, whoever set it; but not while a fork that has committed keeps everybody out in any case: of those
+ * who share its closing none need begin anew.
+ */
 static void open_for_all(void)
 {
-    if ((atomic_fetch_and(&fsafe_gate_word, ~(uint32_t)CLOSED) & CLOSED) != 0)
-        wake_sleepers();
+    uint32_t seen = atomic_load(&fsafe_gate_word);
+    while ((seen & CLOSED) != 0 && seen < FIRM) {
+        if (atomic_compare_exchange_weak(&fsafe_gate_word, &seen, seen & ~(uint32_t)CLOSED)) {
+            wake_sleepers();
+            return;
+        }
+    }
 }
 
 void fsafe_gate_restore_signals(struct fsafe_thread *self)
@@ -233,8 +234,9 @@ void fsafe_gate_open(struct fsafe_thread *self, uint32_t forking)
         if ((next & USERS) == 0)
             next &= ~(uint32_t)CLOSED;
         if (next == 0 && atomic_load(&sleepers) != 0) {
-            uint64_t now = fsafe_gate_now_ns(), for_ns = now - atomic_load(&closed_ns);
-            atomic_store(&open_until_ns, now + (for_ns < OPEN_NS ? for_ns : OPEN_NS));
+            uint64_t now = fsafe_sys_now_ns(), for_ns = now - atomic_load(&closed_ns);
+            uint64_t most_ns = self->gate_share >= FIRM ? OPEN_NS : BREATH_NS;
+            atomic_store(&open_until_ns, now + (for_ns < most_ns ? for_ns : most_ns));
         }
     } while (!atomic_compare_exchange_weak(&fsafe_gate_word, &seen, next));
     self->gate_share = 0;
@@ -259,7 +261,7 @@ void fsafe_gate_reset(struct fsafe_thread *self)
 /* Sleeps until `turns` is not `turn`, it is `until_ns`, or a signal came. Returns whether there is time left. */
 static bool sleep_a_turn(uint32_t turn, uint64_t until_ns)
 {
-    uint64_t now = fsafe_gate_now_ns();
+    uint64_t now = fsafe_sys_now_ns();
     if (now >= until_ns)
         return false;
     struct timespec left = {.tv_sec = (time_t)((until_ns - now) / 1000000000),
@@ -274,7 +276,7 @@ bool fsafe_gate_await_turn(uint64_t until_ns)
 {
     enum { NAP_NS = 1000000 };
     uint32_t turn = atomic_load(&turns);
-    uint64_t now = fsafe_gate_now_ns(), may_ns = atomic_load(&open_until_ns);
+    uint64_t now = fsafe_sys_now_ns(), may_ns = atomic_load(&open_until_ns);
     if (now >= until_ns)
         return false;
     if (is_closed())
@@ -293,7 +295,7 @@ struct stay {
 static bool wait_until_open(struct stay *stay)
 {
     if (stay->until_ns == 0) {
-        uint64_t now = fsafe_gate_now_ns();
+        uint64_t now = fsafe_sys_now_ns();
         stay->enough_ns = now + STOPPED_NS;
         stay->until_ns = now + (uint64_t)fsafe_options.drain_ms * 1000000;
     }
@@ -307,14 +309,12 @@ static bool wait_until_open(struct stay *stay)
         uint64_t enough_ns = stay->enough_ns > insists_ns_now ? stay->enough_ns : insists_ns_now;
         if (sleep_a_turn(turn, enough_ns < stay->until_ns ? enough_ns : stay->until_ns))
             continue;
-        if (fsafe_gate_now_ns() >= stay->until_ns) {
+        if (fsafe_sys_now_ns() >= stay->until_ns) {
             atomic_store(&expired, turn);
             return false;
         }
         open_for_all();
-        /* What is still closed then has committed, and is over in a moment, or is stuck in libc's own fork. */
-        if (is_closed() && !sleep_a_turn(atomic_load(&turns), stay->until_ns))
-            return false;
+        stay->enough_ns += STOPPED_NS; /* a fork that has committed is over in a moment, or is stuck in libc's own */
     }
 }
 

@@ -95,9 +95,6 @@ bool fsafe_gate_push_slowly(struct fsafe_ledger *ledger, uintptr_t lock, uintptr
 void fsafe_gate_suspend(struct fsafe_thread *self, uintptr_t lock);
 void fsafe_gate_resume(struct fsafe_thread *self, uintptr_t lock);
 
-/* The clock that until_ns is read from. */
-uint64_t fsafe_gate_now_ns(void);
-
 /* The worst of what a thread is inside of and a fork may wait for. */
 enum fsafe_where {
     FSAFE_OUTSIDE,

@@ -54,6 +54,20 @@ struct fsafe_sleeping {
     uintptr_t site;
 };
 
+/* A wait for a futex, perhaps one that is a lock: see fork/contended. What follows the state stands while it says so. */
+struct fsafe_contends {
+    _Atomic uint32_t state;
+    int operation;
+    uint32_t value;
+    uintptr_t word, site, frame;
+    bool outlasted;   /* no fork is to wait for that lock */
+    uintptr_t lock;   /* where the lock is that the word is of, when a fork has looked; 0: not known */
+    _Atomic uint64_t left_ns; /* when the latest wait was over */
+    _Atomic uint32_t often;   /* how many waits in a row there were with little time in between */
+    uint32_t entries; /* a fork's, which this thread makes: the locks that it has, or wants */
+    bool wants;       /* and whether it has not got all of them yet */
+};
+
 /* A wait for a lock that began; see fsafe_thread_begin_wait. */
 struct fsafe_wait {
     uintptr_t record; /* what the ledger says of it: address | stage */
@@ -93,6 +107,7 @@ struct fsafe_thread {
     /* A lock it asks for and certainly does not have yet: see repair/takeover.h. 0: none. */
     _Atomic uintptr_t asking;
     struct fsafe_sleeping sleeping;
+    struct fsafe_contends contends;
     _Atomic uintptr_t flushing; /* the place from which it flushes all streams, see repair/stdio.h; 0: it does not */
     uintptr_t told_of; /* what it is about to wait for, if the user was told that this wait will not end; 0: nothing */
     /* The waits that it is in: a signal handler, which may fork, comes back to the wait, or leaves it by longjmp. */

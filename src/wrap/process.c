@@ -12,6 +12,7 @@
 
 #include "base/options.h"
 #include "base/sys.h"
+#include "fork/contended.h"
 #include "fork/coordinator.h"
 #include "fork/handlers.h"
 #include "repair/children.h"
@@ -199,12 +200,19 @@ static long futex_by_syscall(long number, long a, long b, long c, long d, long e
 {
     const long arguments[] = {a, b, c, d, e, f};
     fsafe_fork_notice();
-    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_futex_is_endless(arguments)) {
-        if (fsafe_futex_judge(arguments, FSAFE_CALLER()))
-            return 0;
-        return fsafe_slices_futex(arguments, "futex", "unknown", fsafe_thread_join(), FSAFE_CALLER());
-    }
-    return FSAFE_NEXT(syscall)(number, a, b, c, d, e, f);
+    if (((int)b & FUTEX_CMD_MASK) == FUTEX_WAKE)
+        fsafe_contended_hand_over((uintptr_t)a);
+    if (!fsafe_futex_is_endless(arguments) || fsafe_options.mode == FSAFE_MODE_OFF)
+        return FSAFE_NEXT(syscall)(number, a, b, c, d, e, f);
+    bool is_child = fsafe_lineage_is_child();
+    if (is_child && fsafe_futex_judge(arguments, FSAFE_CALLER()))
+        return 0;
+    bool contends = fsafe_contended_enter(arguments, FSAFE_CALLER());
+    long result = is_child ? fsafe_slices_futex(arguments, "futex", "unknown", fsafe_thread_join(), FSAFE_CALLER())
+                           : FSAFE_NEXT(syscall)(number, a, b, c, d, e, f);
+    if (contends)
+        fsafe_contended_leave();
+    return result;
 }
 
 #if defined(FSAFE_ARCH_PASS_ON) || defined(FSAFE_ARCH_CHOOSE)

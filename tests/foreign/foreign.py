@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Locks that Qt and Rust's standard library make of a futex by themselves: victims that are built here, where the
-compiler and the library are, and run bare, where they must hang, and under the library. Speaks TAP."""
+"""Locks that other libraries make by themselves, of a futex or of a mutex and a condition variable: victims that are built
+here, where the compiler and the library are, and run bare, where they must hang, and under the library: saved, or named
+and, in mode abort, ended. Speaks TAP."""
 
 import os
 import re
@@ -37,6 +38,46 @@ def built_rust(folder):
     return (victim, None) if made.returncode == 0 else (None, "rustc: " + made.stderr.splitlines()[0])
 
 
+# Name -> packages of pkg-config, and a header of one that has no package.
+NAMED = {"qt": "Qt5Core", "glib": "glib-2.0", "absl": "absl_synchronization", "nspr": "nspr", "libxml2": "libxml-2.0",
+         "boost": "boost/thread/shared_mutex.hpp", "c++": None}
+
+
+def built_named(name, needs, folder):
+    compiler, config = shutil.which("g++"), shutil.which("pkg-config")
+    if not compiler or not config:
+        return None, "no g++ or no pkg-config"
+    flags = ["-lboost_thread"] if name == "boost" else []
+    if name not in ("boost", "c++"):
+        asked = subprocess.run([config, "--cflags", "--libs", needs], capture_output=True, text=True)
+        if asked.returncode != 0:
+            return None, f"no {needs}"
+        flags = asked.stdout.split()
+    victim = os.path.join(folder, "named-" + name)
+    define = [] if name == "c++" else ["-DWITH_" + name.upper()]
+    made = subprocess.run([compiler, "-std=c++20", "-fPIC", "-pthread", *define, "-o", victim,
+                           os.path.join(HERE, "named.cc"), *flags], capture_output=True, text=True)
+    if made.returncode != 0 and name == "boost":
+        return None, "no boost"
+    return (victim, None) if made.returncode == 0 else (None, f"{name}: " + made.stderr.splitlines()[0])
+
+
+def check_named(victim, kind):
+    """Returns what is wrong."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("FORKSAFE", "LD_"))}
+    bare = subprocess.run([victim, kind], env=environment, capture_output=True, text=True, timeout=100)
+    if bare.stdout.strip() != "Alarm clock":
+        return f"bare it does not hang: {bare.stdout}"
+    environment.update(LD_PRELOAD=LIBRARY, FORKSAFE_HANG_MS="150")
+    for mode, ends in (("repair", "Alarm clock"), ("report", "Alarm clock"), ("abort", "Aborted")):
+        environment["FORKSAFE_MODE"] = mode
+        got = subprocess.run([victim, kind], env=environment, capture_output=True, text=True, timeout=100)
+        lines = re.findall(r"^forksafe.* child hangs in ", got.stderr, re.M)
+        if got.stdout.strip() != ends or len(lines) != 1:
+            return f"{mode}: {got.stdout}{got.stderr}"
+    return None
+
+
 def run(victim, kind, library):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("FORKSAFE", "LD_"))}
     if library:
@@ -57,19 +98,29 @@ def check(victim, kind, says):
 
 def main():
     count, failed = 0, False
+
+    def tell(name, missing, wrong):
+        nonlocal count, failed
+        count += 1
+        failed |= wrong is not None
+        print(f"{'not ok' if wrong else 'ok'} {count} - {name}" + (f" # SKIP {missing}" if missing else ""), flush=True)
+        for line in (wrong or "").splitlines():
+            print(f"# {line}")
+
     with tempfile.TemporaryDirectory() as folder:
         rows = [(f"qt{version}", *built_qt(version, folder), ("mutex", "recursive"), r"took over futex 0x\w+ \(Qt\)")
                 for version in (5, 6)]
         rows.append(("rust", *built_rust(folder), RUST, r"took over futex 0x\w+ \(Rust std"))
         for name, victim, missing, kinds, says in rows:
             for kind in kinds:
-                count += 1
-                wrong = None if missing else check(victim, kind, says)
-                failed |= wrong is not None
-                print(f"{'not ok' if wrong else 'ok'} {count} - {name} {kind}" + (f" # SKIP {missing}" if missing else ""),
-                      flush=True)
-                for line in (wrong or "").splitlines():
-                    print(f"# {line}")
+                tell(f"{name} {kind}", missing, None if missing else check(victim, kind, says))
+        for name, needs in NAMED.items():
+            victim, missing = built_named(name, needs, folder)
+            if missing:
+                tell(name, missing, None)
+                continue
+            for kind in subprocess.run([victim], capture_output=True, text=True, check=True).stdout.splitlines():
+                tell(f"{kind} is named", None, check_named(victim, kind))
     print(f"1..{count}")
     return failed
 

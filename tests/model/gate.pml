@@ -81,7 +81,7 @@ inline wait_until_open(t)
           if
           :: !same_turn[t]
 #ifdef REVOKES
-          :: atomic { CLOSED -> CLOSED = false }; wake_sleepers()
+          :: atomic { CLOSED && firms == 0 -> CLOSED = false }; wake_sleepers()
 #endif
           fi
        fi

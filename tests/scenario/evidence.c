@@ -6,9 +6,12 @@
 
 #include <aio.h>
 #include <fcntl.h>
+#include <mqueue.h>
+#include <netdb.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 
@@ -108,6 +111,56 @@ static void by_aio(void)
     SCN_IS(errno_of(aio_suspend(list, 1, NULL)), 0);
 }
 
+/* Those whom libc tells that it is done: each of these runs use_it in a thread that libc makes. */
+static struct sigevent tell_thread(void)
+{
+    struct sigevent event;
+    memset(&event, 0, sizeof event);
+    event.sigev_notify = SIGEV_THREAD;
+    event.sigev_notify_function = (void (*)(union sigval))(void (*)(void))use_it;
+    return event;
+}
+
+static void by_list(void)
+{
+    static char byte;
+    static struct aiocb block;
+    struct aiocb *const list[] = {&block};
+    struct sigevent event = tell_thread();
+    block.aio_fildes = open("/dev/zero", O_RDONLY);
+    block.aio_buf = &byte;
+    block.aio_nbytes = 1;
+    block.aio_lio_opcode = LIO_READ;
+    SCN_IS(errno_of(lio_listio(LIO_NOWAIT, list, 1, &event)), 0);
+}
+
+/* An address in figures: nobody is asked. */
+static void by_name(void)
+{
+    static struct addrinfo hints = {.ai_flags = AI_NUMERICHOST};
+    static struct gaicb request = {.ar_name = "127.0.0.1", .ar_request = &hints};
+    struct gaicb *list[] = {&request};
+    struct sigevent event = tell_thread();
+    SCN_IS(getaddrinfo_a(GAI_NOWAIT, list, 1, &event), 0);
+}
+
+/* Where the kernel has no such queues the thread is there all the same, and nobody tells it anything. */
+static void by_queue(void)
+{
+    char name[32];
+    snprintf(name, sizeof name, "/forksafe-%d", (int)getpid());
+    const mqd_t queue = mq_open(name, O_CREAT | O_RDWR, 0600, NULL);
+    if (queue == (mqd_t)-1)
+        return;
+    mq_unlink(name);
+    struct sigevent event = tell_thread();
+    SCN_IS(errno_of(mq_notify(queue, &event)), 0);
+    SCN_IS(errno_of(mq_send(queue, "", 1, 0)), 0);
+}
+
+static void (*const by_libc[])(void) = {by_timer, by_aio, by_list, by_name, by_queue};
+static const char *const makers[] = {"a timer's", "aio's", "lio_listio's", "getaddrinfo_a's", "mq_notify's"};
+
 static void made_by_libc(const struct scn_case *self)
 {
     kind = self->kind;
@@ -117,7 +170,7 @@ static void made_by_libc(const struct scn_case *self)
         usleep(500);
     const pid_t child = scn_fork();
     if (child == 0) {
-        (self->number == 0 ? by_timer : by_aio)();
+        by_libc[self->number]();
         use_it();
         scn_fine();
     }
@@ -191,9 +244,9 @@ void scn_cases(void)
 {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         const struct kind *of = &kinds[i];
-        scn_add((struct scn_case){.bare = "hangs", .run = made_by_libc, .kind = of}, "%s, a timer's thread", of->name);
-        scn_add((struct scn_case){.bare = "hangs", .run = made_by_libc, .kind = of, .number = 1},
-                "%s, aio's thread", of->name);
+        for (long by = 0; by < (long)(sizeof by_libc / sizeof *by_libc); by++)
+            scn_add((struct scn_case){.bare = "hangs", .run = made_by_libc, .kind = of, .number = by},
+                    "%s, %s thread", of->name, makers[by]);
         /* An rwlock counts who waits: libc never learns that one has left. */
         if (of->init == init_rwlock)
             continue;

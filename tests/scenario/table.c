@@ -56,6 +56,10 @@ static void want_own_mutex(void) { pthread_mutex_lock(&mutex), pthread_mutex_loc
 static void want_rwlock(void) { pthread_rwlock_rdlock(&rwlock); }
 static void want_own_rwlock(void) { pthread_rwlock_rdlock(&rwlock), pthread_rwlock_wrlock(&rwlock); }
 static void want_semaphore(void) { sem_wait(&lock); }
+static void try_mutex(void) { while (pthread_mutex_trylock(&mutex) != 0) usleep(1000); }
+static void try_rwlock(void) { while (pthread_rwlock_trywrlock(&rwlock) != 0) usleep(1000); }
+static void try_semaphore(void) { while (sem_trywait(&lock) != 0) usleep(1000); }
+static void try_spin(void) { while (pthread_spin_trylock(&spin) != 0) usleep(1000); }
 static void want_event(void) { sem_wait(&event); }
 static void want_condition(void) { pthread_mutex_lock(&monitor), pthread_cond_wait(&condvar, &monitor); }
 static void want_barrier(void) { pthread_barrier_wait(&barrier); }
@@ -105,6 +109,10 @@ static const struct row rows[] = {
     {"condition", "hangs", named, named, take_nothing, want_condition},
     {"barrier", "hangs", named, named, take_nothing, want_barrier},
     {"spin", "hangs", saved, saved, take_spin, want_spin},
+    {"try-mutex", "hangs", saved, saved, take_mutex, try_mutex},
+    {"try-rwlock", "hangs", saved, saved, take_rwlock, try_rwlock},
+    {"try-semaphore", "hangs", saved, saved, take_semaphore, try_semaphore},
+    {"try-spin", "hangs", saved, saved, take_spin, try_spin},
     {"join", "hangs|fine", saved, saved, take_nothing, join_vanished},
     {"own-join", "hangs", NULL, named, take_nothing, join_own},
     {"shared", "hangs", named, named, take_nothing, want_shared},

@@ -1,0 +1,158 @@
+/* repair/asleep: see asleep.h. */
+#include "config.h"
+
+#include "base/tasks.h"
+#include "repair/asleep.h"
+#include "repair/takeover.h"
+
+#include <string.h>
+
+enum { SECOND = 1000000000 };
+
+/* A slice that is over is looked at within this time, or its thread has left the wait by a longjmp. */
+#define LATE_NS ((uint64_t)SECOND)
+
+uint64_t fsafe_asleep_now_ns(void)
+{
+    struct timespec now = {.tv_sec = 0};
+    int saved = errno;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    errno = saved;
+    return (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec;
+}
+
+/* --- What the kernel says of all threads ---------------------------------------------------------------------- */
+
+/* What one look at all threads of the process found. */
+struct look {
+    const struct fsafe_thread *self;
+    uint64_t now_ns;
+    uint64_t mark;      /* equal in two looks: nobody has left his sleep in between */
+    uint64_t unblocked; /* the signals that some thread would take */
+};
+
+static struct fsafe_thread *find_thread(pid_t tid)
+{
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);)
+        if (at.thread->tid == tid)
+            return at.thread;
+    return NULL;
+}
+
+/* Whether the thread is in a slice of a wait without a limit, and the futex that it sleeps on is part of that wait. */
+static bool is_in_slice(const struct fsafe_thread *thread, uintptr_t word, uint64_t now)
+{
+    const struct fsafe_sleeping *sleeping = &thread->sleeping;
+    uintptr_t object = atomic_load_explicit(&sleeping->object, memory_order_acquire);
+    uint64_t until = atomic_load_explicit(&sleeping->until_ns, memory_order_relaxed);
+    uint32_t bytes = atomic_load_explicit(&sleeping->bytes, memory_order_relaxed);
+    uintptr_t mutex = atomic_load_explicit(&sleeping->mutex, memory_order_relaxed);
+    return object != 0 && until + LATE_NS > now &&
+           (bytes == 0 || word - object < bytes || (mutex != 0 && word - mutex < sizeof(pthread_mutex_t)));
+}
+
+/* Whether a futex call waits without a limit, or for us. What the kernel takes as a limit lies at `limit`; 0: none. */
+static bool is_asleep(const struct fsafe_task *task, const struct look *look)
+{
+    uintptr_t word = task->argument[0], limit = task->argument[3];
+    unsigned operation = (unsigned)task->argument[1];
+    if (task->call != SYS_futex)
+        return false;
+    switch (operation & FUTEX_CMD_MASK) {
+    case FUTEX_WAIT:
+    case FUTEX_WAIT_BITSET:
+    case FUTEX_LOCK_PI:
+    case FUTEX_WAIT_REQUEUE_PI:
+#ifdef FUTEX_LOCK_PI2
+    case FUTEX_LOCK_PI2:
+#endif
+        break;
+    default:
+        return false;
+    }
+    if (limit != 0) {
+        const struct fsafe_thread *thread = find_thread(task->tid);
+        if (thread == NULL || !is_in_slice(thread, word, look->now_ns))
+            return false;
+    }
+    /* libc waits for the end of a thread as the kernel announces it: by the kind of futex that processes may share. */
+    return (operation & FUTEX_PRIVATE_FLAG) != 0 || !fsafe_takeover_is_shared(word);
+}
+
+static bool look_at(const struct fsafe_task *task, void *context)
+{
+    struct look *look = context;
+    if (task->ended)
+        return true;
+    look->unblocked |= ~task->blocked;
+    if (task->tid == look->self->tid)
+        return true;
+    look->mark = (look->mark ^ (uint64_t)task->tid ^ task->switches << 32) * 0x9e3779b97f4a7c15u;
+    return is_asleep(task, look);
+}
+
+/*
+ * At one moment: that between two looks in which nobody had left his sleep. Without /proc nothing is known of others.
+ */
+bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
+{
+    struct look first = {.self = self, .now_ns = fsafe_asleep_now_ns()}, second = first;
+    if (fsafe_takeover_is_alone()) {
+        struct fsafe_sigset blocked = {{0}};
+        FSAFE_SYS(SYS_rt_sigprocmask, SIG_BLOCK, 0, &blocked, FSAFE_SIGSET_BYTES, 0, 0);
+        uint64_t low;
+        memcpy(&low, blocked.bits, sizeof low);
+        *unblocked = ~low;
+        return true;
+    }
+    /* In a vfork child other threads are the parent's, and nobody lists them. */
+    if (fsafe_sys_getpid() != fsafe_lineage_pid() || !fsafe_tasks_each(0, look_at, &first) ||
+        !fsafe_tasks_each(0, look_at, &second))
+        return false;
+    *unblocked = second.unblocked;
+    return second.mark == first.mark;
+}
+
+/* --- What the threads say of themselves ------------------------------------------------------------------------ */
+
+bool fsafe_asleep_is_left_to_another(const struct fsafe_thread *self)
+{
+    uint64_t now = fsafe_asleep_now_ns();
+    uint64_t mine = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);) {
+        const struct fsafe_sleeping *sleeping = &at.thread->sleeping;
+        if (at.thread == self || atomic_load_explicit(&sleeping->object, memory_order_acquire) == 0)
+            continue;
+        uint64_t since = atomic_load_explicit(&sleeping->since_ns, memory_order_relaxed);
+        uint64_t until = atomic_load_explicit(&sleeping->until_ns, memory_order_relaxed);
+        if ((since > mine || (since == mine && at.thread > self)) &&
+            (until + LATE_NS > now || atomic_load_explicit(&sleeping->said, memory_order_relaxed)))
+            return true;
+    }
+    return false;
+}
+
+bool fsafe_asleep_is_anybody_awake(const struct fsafe_thread *self)
+{
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);)
+        if (at.thread != self && atomic_load_explicit(&at.thread->sleeping.object, memory_order_acquire) == 0)
+            return fsafe_sys_thread_alive(fsafe_lineage_pid(), at.thread->tid);
+    return false;
+}
+
+bool fsafe_asleep_will_another_be_given(const struct fsafe_thread *self)
+{
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);)
+        if (at.thread != self && atomic_load_explicit(&at.thread->sleeping.object, memory_order_acquire) != 0 &&
+            atomic_load_explicit(&at.thread->sleeping.may_be_given, memory_order_relaxed))
+            return true;
+    return false;
+}
+
+bool fsafe_asleep_has_company(const struct fsafe_thread *self)
+{
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);)
+        if (at.thread != self)
+            return true;
+    return false;
+}

@@ -1,0 +1,214 @@
+/*
+ * Locks made of a futex, at a fork of a process whose threads contend for them: the fork takes them as any other thread
+ * would, so that the child finds them free and what they guard in order. And waits that look like such ones.
+ */
+#include "futex_kind.h"
+
+#include <limits.h>
+#include <signal.h>
+
+/* The fork may wait for as long as the test runs. */
+#define PATIENT "FORKSAFE_DRAIN_LOCKS_MS=5000"
+
+static uint64_t lock;
+static long first, second;
+
+/* A thread that changes both in the lock, but the second one late. */
+struct changer {
+    const struct kind *kind;
+    int begun, go_on;
+    pthread_t thread;
+};
+
+static void *change(void *raw)
+{
+    struct changer *changer = raw;
+    changer->kind->take(&lock);
+    first++;
+    scn_ring(changer->begun);
+    scn_await(changer->go_on);
+    usleep(20000); /* until the fork is under way */
+    second++;
+    changer->kind->give(&lock);
+    return NULL;
+}
+
+static void change_in_thread(struct changer *changer, const struct kind *kind)
+{
+    changer->kind = kind;
+    changer->begun = scn_bell();
+    changer->go_on = scn_bell();
+    changer->thread = scn_start(change, changer);
+    scn_await(changer->begun);
+}
+
+enum { IN_THREAD = 1, BY_CLONE = 2 };
+
+static int look(void *kind)
+{
+    const struct kind *of = kind;
+    SCN_IS(of->take(&lock), 0);
+    SCN_CHECK(first == 1 && second == 1);
+    SCN_IS(of->give(&lock), 0);
+    return 0;
+}
+
+static void in_order(const struct scn_case *self)
+{
+    const struct kind *kind = self->kind;
+    struct changer changer;
+    struct scn_waiter waiter[3];
+    change_in_thread(&changer, kind);
+    for (int i = 0; i < 3; i++)
+        scn_want(&waiter[i], kind->take, kind->give, &lock);
+    scn_ring(changer.go_on);
+    const bool by_clone = (self->number & BY_CLONE) != 0;
+    const pid_t child = by_clone ? (pid_t)syscall(SYS_clone, (long)SIGCHLD, 0L, 0L, 0L, 0L) : fork();
+    if (child == 0) {
+        scn_arm();
+        if ((self->number & IN_THREAD) != 0)
+            scn_elsewhere(look, (void *)(uintptr_t)kind);
+        look((void *)(uintptr_t)kind);
+        scn_exclusion(kind->take, kind->give, &lock, 4, 2000);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_join(changer.thread);
+    for (int i = 0; i < 3; i++)
+        scn_join(waiter[i].thread);
+    look((void *)(uintptr_t)kind);
+    scn_exclusion(kind->take, kind->give, &lock, 4, 2000);
+}
+
+/* Two locks, and two threads that fork at once. */
+static struct kind const *of_both;
+
+static int fork_and_look(void *unused)
+{
+    (void)unused;
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        look((void *)(uintptr_t)of_both);
+        scn_fine();
+    }
+    scn_reap(child);
+    return 0;
+}
+
+static void *fork_there(void *unused)
+{
+    fork_and_look(unused);
+    return unused;
+}
+
+static void two_forks(const struct scn_case *self)
+{
+    struct changer changer;
+    struct scn_waiter waiter;
+    of_both = self->kind;
+    change_in_thread(&changer, of_both);
+    scn_want(&waiter, of_both->take, of_both->give, &lock);
+    scn_ring(changer.go_on);
+    const pthread_t other = scn_start(fork_there, NULL);
+    fork_and_look(NULL);
+    scn_join(other);
+    scn_join(changer.thread);
+    scn_join(waiter.thread);
+}
+
+/* Forks without pause beside threads that contend: the lock excludes as before. */
+static atomic_int over;
+
+static void *contend(void *kind)
+{
+    const struct kind *of = kind;
+    while (!atomic_load(&over)) {
+        SCN_IS(of->take(&lock), 0);
+        first++;
+        for (volatile int i = 0; i < 300; i++)
+            ;
+        second++;
+        SCN_IS(of->give(&lock), 0);
+    }
+    return kind;
+}
+
+static void storm(const struct scn_case *self)
+{
+    const struct kind *kind = self->kind;
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++)
+        threads[i] = scn_start(contend, (void *)(uintptr_t)kind);
+    for (int i = 0; i < 20; i++) {
+        const pid_t child = scn_fork();
+        if (child == 0) {
+            SCN_IS(kind->take(&lock), 0);
+            SCN_IS(kind->give(&lock), 0);
+            scn_fine();
+        }
+        scn_reap(child);
+    }
+    atomic_store(&over, 1);
+    for (int i = 0; i < 3; i++)
+        scn_join(threads[i]);
+    SCN_CHECK(first == second);
+    SCN_IS(kind->try(&lock), 0);
+}
+
+/* --- Waits of the same look that are for no lock: nobody but the program changes the word ------------------------- */
+
+static uint32_t counter;
+static atomic_int sleeping;
+
+/* As Rust's Condvar: until the counter is another. */
+static void *wait_for_count(void *unused)
+{
+    const uint32_t seen = counter;
+    atomic_store(&sleeping, (int)gettid());
+    while (__atomic_load_n(&counter, __ATOMIC_ACQUIRE) == seen)
+        futex(&counter, FUTEX_WAIT_BITSET_PRIVATE, seen, NULL);
+    return unused;
+}
+
+static void untouched(const struct scn_case *self)
+{
+    counter = (uint32_t)self->number;
+    const pthread_t thread = scn_start(wait_for_count, NULL);
+    while (atomic_load(&sleeping) == 0)
+        usleep(1000);
+    scn_await_asleep(atomic_load(&sleeping), NULL);
+    for (int i = 0; i < 3; i++) {
+        const pid_t child = scn_fork();
+        if (child == 0) {
+            SCN_CHECK(counter == (uint32_t)self->number);
+            scn_fine();
+        }
+        scn_reap(child);
+        SCN_CHECK(counter == (uint32_t)self->number);
+    }
+    __atomic_fetch_add(&counter, 1, __ATOMIC_RELEASE);
+    futex(&counter, FUTEX_WAKE_PRIVATE, INT_MAX, NULL);
+    scn_join(thread);
+    scn_fine();
+}
+
+void scn_cases(void)
+{
+    const bool glib_is_here = have_glib();
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        const struct kind *kind = &kinds[k];
+        if (kind->take == glib_bit_lock || (kind->take == glib_lock && !glib_is_here))
+            continue;
+        for (long how = 0; how < 4; how++)
+            scn_add((struct scn_case){.bare = "hangs", .says = SCN_SILENT, .env = PATIENT, .run = in_order, .kind = kind,
+                                      .number = how},
+                    "%s-in-order%s%s", kind->name, how & IN_THREAD ? "-thread" : "", how & BY_CLONE ? "-clone" : "");
+        scn_add((struct scn_case){.bare = "hangs", .says = SCN_SILENT, .env = PATIENT, .run = two_forks, .kind = kind},
+                "%s-two-forks", kind->name);
+        scn_add((struct scn_case){.bare = "hangs|fine", .env = PATIENT, .run = storm, .kind = kind}, "%s-storm",
+                kind->name);
+    }
+    for (long value = 0; value < 4; value++)
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = untouched, .number = value}, "untouched-%ld",
+                value);
+}
