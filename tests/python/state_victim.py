@@ -1,6 +1,6 @@
 """Victims of state.py: state that only the interpreter knows, left behind by threads that vanish in a fork.
 
-    state_victim.py imports|own_import|places|inner|gil SECONDS
+    state_victim.py imports|own_import|wakeup|places|inner|gil SECONDS
 
 A child that runs for SECONDS ends by its alarm. The parent says how each child ended.
 """
@@ -47,6 +47,7 @@ MODULES = {
     "outer/__init__.py": "BEGUN = 1\nfrom . import inner\nENDED = 1\n",
     "outer/inner.py": "BEGUN = 1\nimport gate; gate.enter(__name__)\nENDED = 1\n",
     "space/part.py": "BEGUN = 1\nimport gate; gate.enter(__name__)\nENDED = 1\n",  # of a namespace package
+    "late.py": "import time\ntime.sleep(0.2)\n",
     "forks.py": "import gate\nBEGUN = 1\ngate.fork()\nENDED = 1\n",
     # What an extension module, written in C, imports while it is initialized.
     "numbers.py": "import abc\nBEGUN = 1\nimport gate; gate.enter(__name__)\n"
@@ -124,6 +125,22 @@ def own_import():
         again = __import__("forks")
         os._exit(0 if again is forks and forks.ENDED and sys.modules["forks"] is forks else 9)
     say(f"child: {status[0]}")
+
+
+def wakeup():
+    """A vanished thread had been woken and was about to wake the next one that waits for the module."""
+    lock = importlib._bootstrap._get_module_lock("late")
+    threading.Thread(target=lambda: (lock.wakeup.acquire(), taken.set(), threading.Event().wait()), daemon=True).start()
+    taken.wait()
+
+    def import_twice():
+        threads = [threading.Thread(target=__import__, args=("late",)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    say(f"child: {in_child(import_twice)}")
 
 
 # --- Places --------------------------------------------------------------------------------------------------
