@@ -41,15 +41,15 @@
  * A thread that runs is out in no time; after LOOK_US, and as often, it is worth a look at what the others do.
  *
  * Inside a call of libc's: nothing can mend that in a child, so it is worth the whole of FORKSAFE_DRAIN_MS. That is for
- * a thread that cannot run because a busy machine does not give it a processor: who has had one for a tenth of it and is
- * still inside works there for long. One that sleeps in a system call may take as long as a name server does: when
+ * a thread that cannot run because a busy machine does not give it a processor: who has had one for a tenth of it and
+ * is still inside works there for long. One that sleeps in a system call may take as long as a name server does: when
  * nobody has got out for a twenty-fifth of it that is enough.
  *
  * With locks only: a child can take them over. It is worth FORKSAFE_DRAIN_LOCKS_MS; a tenth of it, and two looks, when
  * all their holders sleep; six times as much as long as one of them would run but had no processor since the last look.
  *
- * The gate is closed for SLICE_US at a time, then everybody may go on for BREATH_US. Where one of those inside would run
- * and gets no processor the machine is so busy that such a slice says nothing: then it is STARVED_SLICE_US.
+ * The gate is closed for SLICE_US at a time, then everybody may go on for BREATH_US. Where one of those inside would
+ * run and gets no processor the machine is so busy that such a slice says nothing: then it is STARVED_SLICE_US.
  */
 enum {
     LOOK_US = 1000,
@@ -147,8 +147,8 @@ static bool next_inside(const struct drain *drain, enum fsafe_where where, struc
 }
 
 /*
- * How many are inside, and the worst of what they are in. When there are none this fork has the loader's lock, and those
- * that only their sleepers show.
+ * How many are inside, and the worst of what they are in. When there are none this fork has the loader's lock, and
+ * those that only their sleepers show.
  */
 static unsigned count_inside(struct drain *drain, enum fsafe_where *worst)
 {
@@ -217,7 +217,8 @@ static bool is_enough_of_holders(struct drain *drain, uint64_t waited)
     note_starved(drain, starved, waited);
     uint64_t since = waited - drain->holders_us;
     return drain->asleep_looks >= 2 ||
-           (since >= drain->locks_us && (since >= drain->locks_us * STARVED_TIMES || waited >= drain->starved_until_us));
+           (since >= drain->locks_us &&
+            (since >= drain->locks_us * STARVED_TIMES || waited >= drain->starved_until_us));
 }
 
 static bool is_enough_of_callers(struct drain *drain, uint64_t waited)
@@ -252,7 +253,8 @@ static void give_up_on_all(const struct drain *drain)
 }
 
 /*
- * Gate closed: waits until nobody is inside or it is no use to wait any longer: true. False: the others have to breathe.
+ * Gate closed: waits until nobody is inside or it is no use to wait any longer: true. False: the others have to
+ * breathe.
  */
 static bool wait_until_empty(struct drain *drain)
 {

@@ -1,7 +1,7 @@
 /*
- * fork/loading: the dynamic loader at a fork. A child made in the middle of another thread's dlopen or dlclose has a list
- * of objects that is half changed, and crashes or hangs in the loader. So the fork holds the loader's lock: who is in
- * there gets out first, and nobody gets in. The drain waits for it as for whoever is inside.
+ * fork/loading: the dynamic loader at a fork. A child made in the middle of another thread's dlopen or dlclose has a
+ * list of objects that is half changed, and crashes or hangs in the loader. So the fork holds the loader's lock: who is
+ * in there gets out first, and nobody gets in. The drain waits for it as for whoever is inside.
  *
  * Who comes out of the loader may have to pass the gate on the way: it lets the lock's owner through. Who is about to
  * enter it stops there (wrap/loader), or a thread that loads without end would never leave the lock free.

@@ -67,19 +67,24 @@ static uintptr_t owner_of(object *lock)
     return thread;
 }
 
-/* The next lock that somebody has, and its module's name. Begins at *at == 0. */
-static uintptr_t next_held(intptr_t *at, object **name, object **lock)
+/* The next lock, its module's name and its owner. Begins at *at == 0. */
+static bool next_lock(intptr_t *at, object **name, object **lock, uintptr_t *owner)
 {
     object *reference;
     while (fsafe_python.PyDict_Next(module_locks, at, name, &reference)) {
         *lock = fsafe_python.PyWeakref_GetObject(reference);
-        uintptr_t owner = *lock == NULL || *lock == fsafe_python._Py_NoneStruct ? 0 : owner_of(*lock);
-        if (owner != 0)
-            return owner;
+        if (*lock == NULL || *lock == fsafe_python._Py_NoneStruct)
+            continue;
+        *owner = owner_of(*lock);
+        return true;
     }
-    return 0;
+    return false;
 }
 
+/*
+ * A lock that nobody owns is there only while threads take it or give it back. A vanished one may have been about to pass
+ * on the wake-up, and whoever waits for that sleeps for ever.
+ */
 static bool is_orphan(uintptr_t owner)
 {
     return owner != (uintptr_t)pthread_self();
@@ -91,13 +96,12 @@ bool fsafe_python_imports_are_orphaned(void)
         return false;
     object *error[3], *name, *lock;
     fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
-    intptr_t at = 0;
     uintptr_t owner;
-    do
-        owner = next_held(&at, &name, &lock);
-    while (owner != 0 && !is_orphan(owner));
+    bool found = false;
+    for (intptr_t at = 0; !found && next_lock(&at, &name, &lock, &owner);)
+        found = is_orphan(owner);
     fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
-    return owner != 0;
+    return found;
 }
 
 /* Whether the forking thread is importing a part of that package: then it needs the package as it is. */
@@ -106,7 +110,7 @@ static bool is_needed(object *package)
     object *name, *lock, *prefix = fsafe_python.PyUnicode_FromFormat("%U.", package);
     bool needed = prefix == NULL;
     uintptr_t owner;
-    for (intptr_t at = 0; !needed && (owner = next_held(&at, &name, &lock)) != 0;)
+    for (intptr_t at = 0; !needed && next_lock(&at, &name, &lock, &owner);)
         needed = !is_orphan(owner) &&
                  fsafe_python.PyUnicode_Tailmatch(name, prefix, 0, fsafe_python.PyUnicode_GetLength(prefix), -1) == 1;
     if (prefix != NULL)
@@ -200,12 +204,19 @@ void fsafe_python_imports_drop(void)
     object *error[3], *name, *lock;
     fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
     uintptr_t owner;
-    for (intptr_t at = 0; (owner = next_held(&at, &name, &lock)) != 0;) {
+    for (intptr_t at = 0; next_lock(&at, &name, &lock, &owner);) {
         if (!is_orphan(owner))
             continue;
-        tell(lock, name, owner);
+        if (owner != 0)
+            tell(lock, name, owner);
         if (fsafe_options.mode != FSAFE_MODE_REPAIR)
             continue;
+        if (owner == 0) {
+            /* The next import makes a new one; the forking thread, if it is at this one, keeps it. */
+            if (fsafe_python.PyDict_DelItem(module_locks, name) == 0)
+                at = 0;
+            continue;
+        }
         drop_module(name);
         end_reload(name);
         make_free(lock);

@@ -11,7 +11,8 @@
 /* Finds importlib's locks. Context: has the GIL, once. */
 void fsafe_python_imports_start(void);
 
-/* Whether a vanished thread has the lock of a module. Context: child, alone; the forking thread has the GIL. */
+/* Whether a vanished thread has the lock of a module, or was at one. Context: child, alone; the forking thread has the
+ * GIL. */
 bool fsafe_python_imports_are_orphaned(void);
 
 /* Drops those imports; in other modes than repair only says so. Context: as above; places are noted. */

@@ -33,7 +33,8 @@ static bool is_at_it_twice(const struct fsafe_ledger *ledger, enum fsafe_ledger_
 /*
  * Whether a vanished thread had just come back from a wait for a condition, with this mutex: it has left the condition
  * variable and is about to leave the mutex as an object of waits. One that is in the condition variable and yet has the
- * mutex is something else: cancelled, and perhaps in a cleanup handler, or the mutex is recursive and was never released.
+ * mutex is something else: cancelled, and perhaps in a cleanup handler, or the mutex is recursive and was never
+ * released.
  */
 static bool was_waiting_with(struct fsafe_thread *thread, uintptr_t lock)
 {
@@ -43,9 +44,9 @@ static bool was_waiting_with(struct fsafe_thread *thread, uintptr_t lock)
 }
 
 /*
- * Where the vanished threads' records of mutexes and rwlocks are, by the lock's address: a child may take over very many
- * from very many. What is in those ledgers only becomes less, so it is made once a generation; what it says is held
- * against the ledger. Under the latch.
+ * Where the vanished threads' records of mutexes and rwlocks are, by the lock's address: a child may take over very
+ * many from very many. What is in those ledgers only becomes less, so it is made once a generation; what it says is
+ * held against the ledger. Under the latch.
  */
 static struct {
     uint32_t generation; /* 0: there is none */

@@ -52,8 +52,8 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
                                           int owner);
 
 /*
- * Shows each vanished thread's record of the mutex `lock`, in no more time for many records than for few. False: there are
- * so few that nothing was made to find them by, and none was shown. Context: child, under the latch.
+ * Shows each vanished thread's record of the mutex `lock`, in no more time for many records than for few. False: there
+ * are so few that nothing was made to find them by, and none was shown. Context: child, under the latch.
  */
 typedef void fsafe_takeover_see(struct fsafe_thread *thread, uint32_t record, void *context);
 bool fsafe_takeover_find_vanished(uintptr_t lock, fsafe_takeover_see *see, void *context);
@@ -82,10 +82,10 @@ struct fsafe_patience {
 bool fsafe_takeover_be_patient(struct fsafe_patience *patience, clockid_t clock, const struct timespec *until);
 
 /*
- * Decides by FORKSAFE_MODE and by where the lock lies whether it may be taken, and completes the event that
- * tell prints. `would_wait`: the caller is about to wait; a mere try is worth a line when nothing is done only after
- * many have failed without a pause, for FORKSAFE_HANG_MS. Nor is a lock that a waiter had just got back: the gate stopped it there, with its work to come.
- * Context: child, under the latch.
+ * Decides by FORKSAFE_MODE and by where the lock lies whether it may be taken, and completes the event that tell
+ * prints. `would_wait`: the caller is about to wait; a mere try is worth a line when nothing is done only after many
+ * have failed without a pause, for FORKSAFE_HANG_MS. Nor is a lock that a waiter had just got back: the gate stopped it
+ * there, with its work to come. Context: child, under the latch.
  */
 bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims *claims, bool would_wait);
 
@@ -96,8 +96,8 @@ bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims 
 enum fsafe_hope { FSAFE_HOPES_FOR_NOBODY, FSAFE_HOPES_FOR_HANDLER, FSAFE_HOPES_FOR_THREAD };
 
 /*
- * `may_be_interrupted`: asked whether a signal handler could do so, if no thread could. Slow. Context: child, any thread,
- * no latch held.
+ * `may_be_interrupted`: asked whether a signal handler could do so, if no thread could. Slow. Context: child, any
+ * thread, no latch held.
  */
 enum fsafe_hope fsafe_takeover_hope(bool (*may_be_interrupted)(void));
 
@@ -105,8 +105,8 @@ enum fsafe_hope fsafe_takeover_hope(bool (*may_be_interrupted)(void));
 const char *fsafe_takeover_why_not(enum fsafe_hope hope);
 
 /*
- * Whether a wait without a limit is to be made until `until`, by CLOCK_MONOTONIC, before the lock is taken over. Context:
- * any thread.
+ * Whether a wait without a limit is to be made until `until`, by CLOCK_MONOTONIC, before the lock is taken over.
+ * Context: any thread.
  */
 bool fsafe_takeover_gives_time(enum fsafe_hope hope, struct timespec *until);
 

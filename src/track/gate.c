@@ -68,7 +68,8 @@ static enum fsafe_where worst_of(const struct fsafe_ledger *ledger, bool calls_c
     const struct fsafe_records *records = atomic_load_explicit(&ledger->records, memory_order_acquire);
     uint32_t depth = atomic_load_explicit(&ledger->depth, memory_order_acquire);
     enum fsafe_where where = FSAFE_OUTSIDE;
-    for (uint32_t i = below == 0 || calls_count ? 1 : below; records != NULL && i <= depth && i < records->capacity; i++) {
+    uint32_t from = below == 0 || calls_count ? 1 : below;
+    for (uint32_t i = from; records != NULL && i <= depth && i < records->capacity; i++) {
         uintptr_t word = atomic_load_explicit(&records->record[i].lock, memory_order_relaxed);
         if ((word & FSAFE_OUTLASTED) != 0 || (i < below && !fsafe_ledger_is_of_call(word)))
             continue;

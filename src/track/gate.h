@@ -2,9 +2,9 @@
  * track/gate: keeps everybody outside for the moment of a fork.
  *
  * A thread is *inside* while its ledger of locks or of spin locks has a record. Closing the gate stops a thread at its
- * next outermost entry; one that is inside goes on and gets out. Entering costs no fence and no shared write: a record is
- * reserved before the gate's word is looked at, and who closes the gate makes a barrier in all threads at once between
- * his store to that word and his look at the records, so that one of the two sees the other.
+ * next outermost entry; one that is inside goes on and gets out. Entering costs no fence and no shared write: a record
+ * is reserved before the gate's word is looked at, and who closes the gate makes a barrier in all threads at once
+ * between his store to that word and his look at the records, so that one of the two sees the other.
  *
  * Who waits for a lock, or for a condition, is not inside: see suspend. So a fork lasts as long as the locks that are
  * held at the moment, not as long as the queues for them.
@@ -64,8 +64,8 @@ FSAFE_AT_FORK void fsafe_gate_reset(struct fsafe_thread *self);
 extern FSAFE_HIDDEN _Atomic uint32_t fsafe_gate_word;
 
 /*
- * Adds record `index`, the one above the latest, to a ledger of locks or of spin locks; false when the gate is closed or
- * the ledger full: then push_slowly has to decide. Context: the ledger's thread.
+ * Adds record `index`, the one above the latest, to a ledger of locks or of spin locks; false when the gate is closed
+ * or the ledger full: then push_slowly has to decide. Context: the ledger's thread.
  */
 static inline __attribute__((always_inline)) bool fsafe_gate_push_at(struct fsafe_ledger *ledger, uint32_t index,
                                                                      uintptr_t lock, uintptr_t site)
@@ -80,8 +80,8 @@ static inline __attribute__((always_inline)) bool fsafe_gate_push(struct fsafe_l
 }
 
 /*
- * The same where that failed: waits until the gate is open, but for no longer than FORKSAFE_DRAIN_MS, and not at all in a
- * thread that is inside already or has closed it. `is_stale`, `context` and what is returned: see
+ * The same where that failed: waits until the gate is open, but for no longer than FORKSAFE_DRAIN_MS, and not at all in
+ * a thread that is inside already or has closed it. `is_stale`, `context` and what is returned: see
  * fsafe_ledger_push_full. Context: the ledger's thread.
  */
 bool fsafe_gate_push_slowly(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site,
@@ -104,8 +104,8 @@ enum fsafe_where {
 };
 
 /*
- * What the thread forks with, if it does, does not count; but for calls, if `calls_count`: a fork that is in none itself
- * can wait for them. Context: a forking thread, gate closed; or the thread itself.
+ * What the thread forks with, if it does, does not count; but for calls, if `calls_count`: a fork that is in none
+ * itself can wait for them. Context: a forking thread, gate closed; or the thread itself.
  */
 enum fsafe_where fsafe_gate_where(struct fsafe_thread *thread, bool calls_count);
 

@@ -38,8 +38,8 @@ static inline bool fsafe_ledger_is_of_rwlock(uintptr_t lock)
 }
 
 /*
- * In a record's lock word: it is no lock but a call of libc's, see track/region. Where all bits are an address's those of
- * the first page are no lock's.
+ * In a record's lock word: it is no lock but a call of libc's, see track/region. Where all bits are an address's those
+ * of the first page are no lock's.
  */
 #if UINTPTR_MAX > UINT32_MAX
 #define FSAFE_CALL_MARK ((uintptr_t)1 << 62)
@@ -107,8 +107,8 @@ typedef bool fsafe_ledger_is_stale(uintptr_t lock, void *context);
 void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capacity);
 
 /*
- * Adds a record where push would not, to a full ledger: drops duplicates and what `is_stale` names, and doubles the array
- * when that frees less than half. Returns false when there is no memory: the lock then goes unrecorded.
+ * Adds a record where push would not, to a full ledger: drops duplicates and what `is_stale` names, and doubles the
+ * array when that frees less than half. Returns false when there is no memory: the lock then goes unrecorded.
  */
 bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site,
                             fsafe_ledger_is_stale *is_stale, void *context);

@@ -37,8 +37,8 @@ void fsafe_lineage_start(pid_t self);
 
 /*
  * Points to FSAFE_ADOPTED, in a page that a fork wipes; where the kernel cannot wipe pages in one that it does not. Or
- * there to FSAFE_UNKNOWABLE, in an emulator: the process has to be asked who it is, and can be, because a vfork child shares
- * no memory there.
+ * there to FSAFE_UNKNOWABLE, in an emulator: the process has to be asked who it is, and can be, because a vfork child
+ * shares no memory there.
  */
 enum { FSAFE_UNADOPTED, FSAFE_ADOPTING, FSAFE_ADOPTED, FSAFE_UNKNOWABLE };
 extern FSAFE_HIDDEN _Atomic uint32_t *fsafe_adopted;

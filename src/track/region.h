@@ -69,8 +69,8 @@ void fsafe_region_enter_slowly(uintptr_t record, uintptr_t site);
 void fsafe_region_leave_slowly(uintptr_t record);
 
 /*
- * Around the real call, both in one function, or on its behalf: its frame is what they agree on. `site`: the place that called. Leave
- * removes what enter recorded. Context: any thread.
+ * Around the real call, both in one function, or on its behalf: its frame is what they agree on. `site`: the place that
+ * called. Leave removes what enter recorded. Context: any thread.
  */
 /* Enters if the thread is in nothing and the gate is open; false: nothing is done. */
 static inline bool fsafe_region_enter_first(uintptr_t record, uintptr_t site)

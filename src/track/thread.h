@@ -77,10 +77,10 @@ struct fsafe_wait {
 
 struct fsafe_thread {
     /*
-     * The lower half: 0: free. Else the generation (see lineage) in which the thread lives or, when that is over, lived; with
-     * FSAFE_JOINING while it is being filled in, which makes it greater than any generation.
-     * Written by the thread that joins or leaves, and by the child that it becomes. The upper half counts who joined
-     * here, so that whoever frees the slot of a thread that he found dead frees no later one's.
+     * The lower half: 0: free. Else the generation (see lineage) in which the thread lives or, when that is over,
+     * lived; with FSAFE_JOINING while it is being filled in, which makes it greater than any generation. Written by the
+     * thread that joins or leaves, and by the child that it becomes. The upper half counts who joined here, so that
+     * whoever frees the slot of a thread that he found dead frees no later one's.
      */
     _Atomic uint64_t generation;
     uint32_t ticket; /* semaphores used as locks bear their owner's */
@@ -259,9 +259,9 @@ static inline void fsafe_thread_end_wait(struct fsafe_thread *self, uint32_t beg
 void fsafe_thread_forget_left(struct fsafe_thread *self, uintptr_t frame);
 
 /*
- * Whether a function that had that frame has been left, as far as can be told from a later one, `current`: it lies below,
- * and on the same stack. Far below may be another stack, a coroutine's: there it has been left if the place that it
- * returns to, beside it, was overwritten; 0: not known. Context: the thread.
+ * Whether a function that had that frame has been left, as far as can be told from a later one, `current`: it lies
+ * below, and on the same stack. Far below may be another stack, a coroutine's: there it has been left if the place that
+ * it returns to, beside it, was overwritten; 0: not known. Context: the thread.
  */
 bool fsafe_thread_is_left(uintptr_t frame, uintptr_t returns, uintptr_t current);
 

@@ -82,7 +82,8 @@ static int wait_in_place(pthread_mutex_t *mutex, struct fsafe_thread *self, cons
     if (fsafe_layout_spin_for(mutex, fsafe_thread_owner(self)))
         return 0;
     for (bool time_left = true;; time_left = sleep_on(mutex, self, attempt)) {
-        if (fsafe_layout_lock_queued(mutex, fsafe_thread_owner(self))) /* a woken waiter always tries once more: NO_SECOND_TRY of tests/model */
+        /* A woken waiter always tries once more: NO_SECOND_TRY of tests/model. */
+        if (fsafe_layout_lock_queued(mutex, fsafe_thread_owner(self)))
             return 0;
         if (!time_left)
             return ETIMEDOUT;
@@ -148,7 +149,8 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
     fsafe_fork_notice();
     if (!fsafe_lineage_is_child() || !settled_in_child(mutex, self, site, attempt, &result)) {
         uint32_t wait = fsafe_thread_begin_wait(self, FSAFE_LOCKS, (uintptr_t)mutex);
-        result = attempt->how == LOCK ? wait_in_slices(mutex, self, "private", site, attempt) : wait_for(mutex, self, attempt);
+        result = attempt->how == LOCK ? wait_in_slices(mutex, self, "private", site, attempt)
+                                      : wait_for(mutex, self, attempt);
         fsafe_thread_end_wait(self, wait);
         fsafe_mutex_end_wait(mutex, self);
     }
@@ -167,8 +169,8 @@ static bool is_stale(uintptr_t lock, void *self)
 }
 
 /*
- * The record is made; the mutex is of a kind that libc locks, in a process that is no child. Free it is had by a try, which
- * does to it what a wait that need not wait does. Returns whether that is so, or it has no owner any more.
+ * The record is made; the mutex is of a kind that libc locks, in a process that is no child. Free it is had by a try,
+ * which does to it what a wait that need not wait does. Returns whether that is so, or it has no owner any more.
  */
 static bool try_for_libc(pthread_mutex_t *mutex, struct fsafe_thread *self, int *result)
 {

@@ -1,10 +1,12 @@
 /*
  * What forks do to threads, and threads to forks: stops FORKERS THREADS HOW [HELD_US [MS]]. HOW is what the threads do
- * without pause: each takes a lock of its own ("own"), or all queue for one that is held for so many microseconds, asleep
- * ("asleep") or at work ("busy"). A thread that has nothing to do with them takes a lock of its own now and then.
+ * without pause: each takes a lock of its own ("own"), or all queue for one that is held for so many microseconds,
+ * asleep ("asleep") or at work ("busy"). A thread that has nothing to do with them takes a lock of its own now and
+ * then.
  *
- * Prints forks a second; milliseconds of a fork: mean, median, 99th percentile, longest; thousands of locks taken a second;
- * milliseconds that the other thread's lock took: 99th percentile, longest. `make bench` runs it bare and preloaded.
+ * Prints forks a second; milliseconds of a fork: mean, median, 99th percentile, longest; thousands of locks taken a
+ * second; milliseconds that the other thread's lock took: 99th percentile, longest. `make bench` runs it bare and
+ * preloaded.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -132,7 +134,8 @@ int main(int count, char **arguments)
         taken += own[i].taken;
     }
     pthread_join(bystander, NULL);
-    const unsigned made = forks.count < SAMPLES ? forks.count : SAMPLES, seen = stops.count < SAMPLES ? stops.count : SAMPLES;
+    const unsigned made = forks.count < SAMPLES ? forks.count : SAMPLES;
+    const unsigned seen = stops.count < SAMPLES ? stops.count : SAMPLES;
     double sum = 0;
     for (unsigned i = 0; i < made; i++)
         sum += forks.ms[i];
@@ -140,7 +143,8 @@ int main(int count, char **arguments)
     qsort(stops.ms, seen, sizeof *stops.ms, ascending);
     if (made == 0 || seen == 0)
         return 1;
-    printf("%.0f %.2f %.2f %.2f %.2f %.0f %.2f %.2f\n", made / took, sum / made, forks.ms[made / 2], forks.ms[made * 99 / 100],
-           forks.ms[made - 1], (double)taken / took / 1e3, stops.ms[seen * 99 / 100], stops.ms[seen - 1]);
+    printf("%.0f %.2f %.2f %.2f %.2f %.0f %.2f %.2f\n", made / took, sum / made, forks.ms[made / 2],
+           forks.ms[made * 99 / 100], forks.ms[made - 1], (double)taken / took / 1e3, stops.ms[seen * 99 / 100],
+           stops.ms[seen - 1]);
     return 0;
 }

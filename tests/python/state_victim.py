@@ -1,9 +1,10 @@
 """Victims of state.py: state that only the interpreter knows, left behind by threads that vanish in a fork.
 
-    state_victim.py imports|own_import|places|inner|gil SECONDS
+    state_victim.py imports|own_import|wakeup|places|ending|inner|gil SECONDS
 
 A child that runs for SECONDS ends by its alarm. The parent says how each child ended.
 """
+import atexit
 import ctypes
 import hashlib
 import importlib
@@ -47,6 +48,7 @@ MODULES = {
     "outer/__init__.py": "BEGUN = 1\nfrom . import inner\nENDED = 1\n",
     "outer/inner.py": "BEGUN = 1\nimport gate; gate.enter(__name__)\nENDED = 1\n",
     "space/part.py": "BEGUN = 1\nimport gate; gate.enter(__name__)\nENDED = 1\n",  # of a namespace package
+    "late.py": "import time\ntime.sleep(0.2)\n",
     "forks.py": "import gate\nBEGUN = 1\ngate.fork()\nENDED = 1\n",
     # What an extension module, written in C, imports while it is initialized.
     "numbers.py": "import abc\nBEGUN = 1\nimport gate; gate.enter(__name__)\n"
@@ -126,6 +128,22 @@ def own_import():
     say(f"child: {status[0]}")
 
 
+def wakeup():
+    """A vanished thread had been woken and was about to wake the next one that waits for the module."""
+    lock = importlib._bootstrap._get_module_lock("late")
+    threading.Thread(target=lambda: (lock.wakeup.acquire(), taken.set(), threading.Event().wait()), daemon=True).start()
+    taken.wait()
+
+    def import_twice():
+        threads = [threading.Thread(target=__import__, args=("late",)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    say(f"child: {in_child(import_twice)}")
+
+
 # --- Places --------------------------------------------------------------------------------------------------
 
 lock = threading.RLock()
@@ -165,6 +183,14 @@ def places():
     taken.wait()
     say(f"child: {in_child(want)}")
     say(f"child: {in_child(want_queue)}")
+
+
+def ending():
+    """A fork while the interpreter ends."""
+    Holder(daemon=True).start()
+    taken.wait()
+    atexit.register(lambda: say(f"child: {in_child(want)}"))
+    sys.exit()
 
 
 # --- Locks inside the interpreter -------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ enum { POINTS = 3, MOST_POINTS = 20000 };
 static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER, busy_one = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t kept = PTHREAD_MUTEX_INITIALIZER, in_handler = PTHREAD_MUTEX_INITIALIZER;
 static sigjmp_buf out;
-static volatile sig_atomic_t is_in_child;
+static volatile sig_atomic_t is_in_child, is_at_mark;
 
 /* What a longjmp leaves behind is nobody's any more: each round has locks of its own. */
 static struct {
@@ -138,6 +138,8 @@ static void lock_in_handler(int number)
 static void fork_in_handler(int number)
 {
     (void)number;
+    if (is_at_mark)
+        return; /* the child would stop there, too, and nobody would lead it on */
     const int kept_errno = errno;
     const pid_t child = fork();
     SCN_CHECK(child >= 0);
@@ -153,7 +155,8 @@ static void fork_in_handler(int number)
 static void jump_out(int number)
 {
     (void)number;
-    siglongjmp(out, 1);
+    if (!is_at_mark)
+        siglongjmp(out, 1);
 }
 
 /* --- The one that is led ------------------------------------------------------------------------------------------ */
@@ -161,8 +164,10 @@ static void jump_out(int number)
 /* Where the tracer begins to count, and where it stops. */
 static void stop_here(void)
 {
+    is_at_mark = 1;
     if (!is_in_child)
         raise(SIGSTOP);
+    is_at_mark = 0;
 }
 
 static void *keeping_body(void *bell)
