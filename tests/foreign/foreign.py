@@ -38,17 +38,19 @@ def built_rust(folder):
     return (victim, None) if made.returncode == 0 else (None, "rustc: " + made.stderr.splitlines()[0])
 
 
-# Name -> packages of pkg-config, and a header of one that has no package.
+# Name -> its package of pkg-config; without one, FLAGS.
 NAMED = {"qt": "Qt5Core", "glib": "glib-2.0", "absl": "absl_synchronization", "nspr": "nspr", "libxml2": "libxml-2.0",
-         "boost": "boost/thread/shared_mutex.hpp", "c++": None}
+         "boost": None, "openmp": None, "c++": None}
+FLAGS = {"boost": ["-lboost_thread"], "openmp": ["-fopenmp"], "c++": []}
 
 
 def built_named(name, needs, folder):
     compiler, config = shutil.which("g++"), shutil.which("pkg-config")
     if not compiler or not config:
         return None, "no g++ or no pkg-config"
-    flags = ["-lboost_thread"] if name == "boost" else []
-    if name not in ("boost", "c++"):
+    if needs is None:
+        flags = FLAGS[name]
+    else:
         asked = subprocess.run([config, "--cflags", "--libs", needs], capture_output=True, text=True)
         if asked.returncode != 0:
             return None, f"no {needs}"
@@ -57,8 +59,6 @@ def built_named(name, needs, folder):
     define = [] if name == "c++" else ["-DWITH_" + name.upper()]
     made = subprocess.run([compiler, "-std=c++20", "-fPIC", "-pthread", *define, "-o", victim,
                            os.path.join(HERE, "named.cc"), *flags], capture_output=True, text=True)
-    if made.returncode != 0 and name == "boost":
-        return None, "no boost"
     return (victim, None) if made.returncode == 0 else (None, f"{name}: " + made.stderr.splitlines()[0])
 
 

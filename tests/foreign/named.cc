@@ -43,6 +43,15 @@ static const lock locks[] = {{"xmlRMutex", [] { xmlRMutexLock(mutex); }}};
 #include <boost/thread/shared_mutex.hpp>
 static boost::shared_mutex mutex;
 static const lock locks[] = {{"boost::shared_mutex", [] { mutex.lock(); }}};
+#elif defined(WITH_OPENMP)
+#include <omp.h>
+static omp_lock_t lock_of_openmp;
+static void make() { omp_init_lock(&lock_of_openmp); }
+static const lock locks[] = {{"omp_set_lock", [] {
+                                 static const bool made = (make(), true);
+                                 (void)made;
+                                 omp_set_lock(&lock_of_openmp);
+                             }}};
 #else
 static std::counting_semaphore<> tokens(1);
 static std::atomic<int> word;

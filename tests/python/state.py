@@ -39,11 +39,12 @@ def check(part, bare_says, saved_says, meaning):
     return saved.err
 
 
-harness.begin(10)
+harness.begin(11)
 err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
 harness.ok(all(f"({name})" in err for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
 err = check("wakeup", "child: -14\n", "child: 0\n", "a module that vanished threads were waiting for is imported by two threads at once")
 check("own_import", "child: 0\n", "child: 0\n", "an import that forks goes on in the child")
+check("ending", "child: -14\n", "child: 0\n", "a lock is taken over in a child of an interpreter that ends")
 bare, saved = run("inner", False), run("inner", True)
 if not harness.ok(bare.out and set(bare.out.splitlines()) == {"child: -14"} and saved.out == bare.out.replace("-14", "0"),
                   "locks inside the interpreter that a vanished thread had are the child's"):

@@ -1,9 +1,10 @@
 """Victims of state.py: state that only the interpreter knows, left behind by threads that vanish in a fork.
 
-    state_victim.py imports|own_import|wakeup|places|inner|gil SECONDS
+    state_victim.py imports|own_import|wakeup|places|ending|inner|gil SECONDS
 
 A child that runs for SECONDS ends by its alarm. The parent says how each child ended.
 """
+import atexit
 import ctypes
 import hashlib
 import importlib
@@ -182,6 +183,14 @@ def places():
     taken.wait()
     say(f"child: {in_child(want)}")
     say(f"child: {in_child(want_queue)}")
+
+
+def ending():
+    """A fork while the interpreter ends."""
+    Holder(daemon=True).start()
+    taken.wait()
+    atexit.register(lambda: say(f"child: {in_child(want)}"))
+    sys.exit()
 
 
 # --- Locks inside the interpreter -------------------------------------------------------------------------------
