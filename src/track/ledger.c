@@ -211,10 +211,12 @@ void fsafe_ledger_clear(struct fsafe_ledger *ledger, uint32_t index, uintptr_t l
 static void drop_repeated(struct fsafe_ledger *ledger)
 {
     uint32_t depth = fsafe_ledger_depth(ledger);
-    size_t slots = 64;
+    uintptr_t few[64] = {0}; /* as many as the first records need: no system call */
+    size_t slots = sizeof few / sizeof *few;
     while (slots < 2 * (size_t)depth)
         slots *= 2;
-    uintptr_t *seen = fsafe_pages_map(slots * sizeof *seen);
+    const bool is_large = slots > sizeof few / sizeof *few;
+    uintptr_t *seen = is_large ? fsafe_pages_map(slots * sizeof *seen) : few;
     if (seen == NULL)
         return;
     for (uint32_t i = depth; i > 0; i--) {
@@ -229,7 +231,8 @@ static void drop_repeated(struct fsafe_ledger *ledger)
             atomic_store_explicit(&record->lock, 0, memory_order_release);
         seen[slot] = address;
     }
-    fsafe_pages_unmap(seen, slots * sizeof *seen);
+    if (is_large)
+        fsafe_pages_unmap(seen, slots * sizeof *seen);
 }
 
 /* Drops empty, repeated and stale records, keeping the order of the rest. */
