@@ -61,9 +61,9 @@ LATE(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *byte
 LATE(ssize_t, writev, (int fd, const struct iovec *parts, int count), (fd, parts, count))
 LATE(int, __fsetlocking, (FILE *stream, int how), (stream, how))
 /* What pthread_cleanup_push() and pop are made of. */
-LATE(void, __pthread_register_cancel, (__pthread_unwind_buf_t *buffer), (buffer))
-LATE(void, __pthread_unregister_cancel, (__pthread_unwind_buf_t *buffer), (buffer))
-void __pthread_unwind_next(__pthread_unwind_buf_t *buffer)
+LATE(void __cleanup_fct_attribute, __pthread_register_cancel, (__pthread_unwind_buf_t *buffer), (buffer))
+LATE(void __cleanup_fct_attribute, __pthread_unregister_cancel, (__pthread_unwind_buf_t *buffer), (buffer))
+void __cleanup_fct_attribute __pthread_unwind_next(__pthread_unwind_buf_t *buffer)
 {
     static void *row;
     void *address = find(&row, "__pthread_unwind_next");
