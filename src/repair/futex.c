@@ -261,16 +261,26 @@ bool fsafe_futex_try(const struct fsafe_futex_lock *lock)
     if (!fsafe_futex_is_taken(seen))
         return __atomic_compare_exchange_n(lock->word, &seen, waited != 0 ? waited : seen | WRITTEN, false,
                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-    /* The one who is kept was perhaps woken: then the holder would wake nobody. */
-    if (waited == 0 ? (seen & WRITERS_WAIT) == 0 : seen == 1)
-        __atomic_compare_exchange_n(lock->word, &seen, waited != 0 ? waited : seen | WRITERS_WAIT, false,
-                                    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    /* The one who is kept was perhaps woken: then the holder would wake nobody. (A word of another kind than a mutex may
+     * read 1, too: it is left alone.) */
+    if (waited == 0 && (seen & WRITERS_WAIT) == 0)
+        __atomic_compare_exchange_n(lock->word, &seen, seen | WRITERS_WAIT, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     return false;
+}
+
+/* Of a mutex: nobody else changes it while it is held. A word that did change is none, and keeps what it says now. */
+static void release(const struct fsafe_futex_lock *lock)
+{
+    uint32_t held = lock->contended;
+    if (held != 0)
+        __atomic_compare_exchange_n(lock->word, &held, 0, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    else
+        __atomic_store_n(lock->word, 0, __ATOMIC_SEQ_CST);
 }
 
 void fsafe_futex_give(const struct fsafe_futex_lock *lock)
 {
-    __atomic_store_n(lock->word, 0, __ATOMIC_SEQ_CST);
+    release(lock);
     fsafe_sys_futex_wake(lock->word, INT32_MAX); /* they look again, and say anew that they wait */
     if (lock->contended != 0)
         return;
@@ -282,5 +292,5 @@ void fsafe_futex_free(const struct fsafe_futex_lock *lock)
 {
     uint32_t value;
     if (fsafe_sys_peek((uintptr_t)lock->word, &value, sizeof value)) /* a page may be kept from children */
-        __atomic_store_n(lock->word, 0, __ATOMIC_RELAXED);
+        release(lock);
 }

@@ -192,6 +192,67 @@ static void untouched(const struct scn_case *self)
     scn_fine();
 }
 
+/*
+ * An event whose word looks like a mutex: 0 none, 1 posted, 2 somebody waits. What is posted while a fork takes it for a
+ * lock must not be lost.
+ */
+static uint32_t events[2];
+static atomic_int last;
+
+static void post(uint32_t *event)
+{
+    if (__atomic_exchange_n(event, 1, __ATOMIC_SEQ_CST) == 2)
+        futex(event, FUTEX_WAKE_PRIVATE, 1, NULL);
+}
+
+static void await_event(uint32_t *event)
+{
+    for (;;) {
+        uint32_t posted = 1, none = 0;
+        if (__atomic_compare_exchange_n(event, &posted, 0, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+            return;
+        __atomic_compare_exchange_n(event, &none, 2, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+        futex(event, FUTEX_WAIT_BITSET_PRIVATE, 2, NULL);
+    }
+}
+
+static void *answer(void *unused)
+{
+    for (;;) {
+        await_event(&events[0]);
+        if (atomic_load(&last))
+            return unused;
+        post(&events[1]);
+    }
+}
+
+static void *ask(void *unused)
+{
+    while (!atomic_load(&over)) {
+        post(&events[0]);
+        await_event(&events[1]);
+    }
+    atomic_store(&last, 1);
+    post(&events[0]);
+    return unused;
+}
+
+static void posted(const struct scn_case *self)
+{
+    (void)self;
+    const pthread_t both[] = {scn_start(answer, NULL), scn_start(ask, NULL)};
+    for (int i = 0; i < 50; i++) {
+        const pid_t child = scn_fork();
+        if (child == 0)
+            scn_fine();
+        scn_reap(child);
+    }
+    atomic_store(&over, 1);
+    for (int i = 0; i < 2; i++)
+        scn_join(both[i]);
+    scn_fine();
+}
+
 void scn_cases(void)
 {
     const bool glib_is_here = have_glib();
@@ -208,6 +269,7 @@ void scn_cases(void)
         scn_add((struct scn_case){.bare = "hangs|fine", .env = PATIENT, .run = storm, .kind = kind}, "%s-storm",
                 kind->name);
     }
+    scn_add((struct scn_case){.bare = "fine", .run = posted}, "posted");
     for (long value = 0; value < 4; value++)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = untouched, .number = value}, "untouched-%ld",
                 value);
