@@ -11,9 +11,10 @@
  * and 7 to 4): our code, the wiped page, the page of the slot, and one of code that is now elsewhere. Count with
  * getrusage's ru_minflt; perf record -e page-faults -d names them.
  *
- * fork + exit + wait, on a machine where a fault costs much: bare 0.8 to 1.3 ms, with the library 1.4 to 1.7 in a
- * process with one thread; 1.6 to 1.9 and 1.6 to 1.8 with ten idle threads; 2.9 to 3.0 and 3.5 to 3.7 with a hundred.
- * fork + exec 1.04 to 1.12 times, posix_spawn 0.82 to 1.1.
+ * fork + exit + wait, on a machine where a fault costs much (tests/bench/fork, three runs): bare 0.7 to 1.1 ms, with
+ * the library 1.1 to 1.4 in a process with one thread; 1.2 to 1.5 and 1.4 to 2.0 with ten idle threads; 2.6 to 2.7 and
+ * 3.1 to 4.3 with a hundred. Python 3.13 and 3.14, fork and wait with a second thread: 1.10 and 1.09 times; with 1,000
+ * locks and 500,000 objects 1.07 and 1.10 (before: 1.16 and 1.12, 1.11 and 1.23).
  *
  * A signal handler that _Fork()s while its thread drains leaves a child that goes on with the rest of that fork: it
  * opened a gate that adoption had opened already, and the count of closers went below zero. All its later threads

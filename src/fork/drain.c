@@ -5,16 +5,17 @@
  *
  * A fork closes the gate in rounds. A closing can be revoked until nobody is inside; then it is made firm by one
  * compare-and-swap, which fails if a thread that was stopped for long has opened the gate meanwhile. Nobody passes
- * between that and the clone. Several forks share one closing. Four forkers without pause beside eight threads that
- * lock without pause (tests/bench/stops 4 8 own), on two busy processors, medians of four to seven alternating rounds,
- * six times: 24 to 75 forks a second (bare 54 to 71, a gate that is not opened before the fork 59 to 97), and 0.45 to
- * 0.72 of bare's locks (that gate 0.43 to 0.60). One forker beside two: 95 forks (bare 127, that gate 88), 0.92 of
- * bare's locks (0.77).
+ * between that and the clone. Several forks share one closing.
  *
- * A fork beside 50 threads that queue for one lock held for 10 ms, on two quiet processors: 2.0 ms on average (bare
- * 1.8), 3.6 at most (9.4); a thread that has nothing to do with it is stopped for 3.5 ms at most. Held for 1 ms: 6.1
- * (2.6), 11.1 (6.8), 11.3 ms; 200 threads, 10 ms: 3.8 (2.6), 9.0 (8.7), 9.8 ms. The gate before it: 580 ms, 613 ms.
- * The clone is in that, during which the others are stopped.
+ * tests/bench/stops, two quiet processors, medians of seven alternating rounds. Four forkers without pause beside eight
+ * threads that lock without pause: 117 forks a second (bare 155; a gate that is not opened before a fork, 200, because
+ * the forkers then have the processors for themselves), and 0.79 of bare's locks (that gate 0.49). One forker beside
+ * two: 241 forks (bare 210, that gate 236), 0.78 of the locks (0.84); beside eight: 44 (78, 46), 0.94 (0.97).
+ *
+ * A fork beside 50 threads that queue for one lock held asleep for 10 ms: 2.8 ms on average (bare 1.5), 5.9 at most
+ * (6.7); a thread that has nothing to do with it is stopped for 9.1 ms at most. Held for 1 ms: 3.0 (1.9), 5.4 (5.3),
+ * 4.5 ms; for 100 ms: 1.7 (1.4), 4.2 (2.8), 5.7 ms; 200 threads, 10 ms: 3.7 (2.5), 10.5 (7.0), 9.7 ms. The clone is in
+ * that, during which the others are stopped. The gate before it: 580 ms, 613 ms.
  *
  * Drain budget, mktime storm on two processors with some fifty running processes: with 20 ms 38 of 90 children hang,
  * with 100 ms 7 of 500, with 300 and with 1,000 ms none of 500: a holder that was preempted needs that long to get
