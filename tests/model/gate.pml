@@ -17,12 +17,12 @@
  * -DNO_COMMIT, -DREUSED, -DNO_WAKE; the code names them at that line.
  *
  * On a machine whose memory is weaker, as aarch64's, two pairs of threads write one word and then read the other's:
- *   a fast push   depth = n; read closers              | closers = CLOSED; membarrier; read depth
+ *   a fast push   depth = n; read the word             | word = CLOSED; membarrier; read depth
  *     membarrier makes a full barrier (dmb ish) in each running thread of the process, between two of its
  *     instructions; one that does not run passes one as it is switched to. If that comes before the thread reads
- *     closers, the read sees CLOSED, which was written before the call; else depth was written before that barrier, and
+ *     the word, the read sees CLOSED, which was written before the call; else depth was written before that barrier, and
  *     the fork, which reads after the call has returned, sees it.
- *   a slow one    depth = n, or unmark; fence; read closers | closers = CLOSED, locked; membarrier; read depth, mark
+ *   a slow one    depth = n, or unmark; fence; read the word | word = CLOSED, locked; membarrier; read depth, mark
  *     both sides have a full barrier between write and read: the store buffering test with two dmb ish, which forbids
  *     that both read the old value.
  * A commit needs no third: that the gate was opened, and that it was closed anew, are changes of the one word that it
@@ -88,7 +88,7 @@ inline wait_until_open(t)
     od
 }
 
-/* fsafe_gate_push, and fsafe_gate_pass where that fails */
+/* fsafe_gate_push, and fsafe_gate_push_slowly where that fails */
 inline push(t)
 {
     buffered[t] = true;

@@ -186,19 +186,23 @@ def a_sign_of_a_vanished_thread_given_by_a_handler():
     return check(child(body), "True")
 
 
-@trap
-def a_sign_of_a_waiting_thread_given_by_a_thread_of_the_child():
+def sign_of_a_waiting_thread():
+    """A Lock that another thread has, which waits for ever."""
     sign, taken = threading.Lock(), threading.Event()
     thread(lambda: (sign.acquire(), taken.set(), threading.Event().wait()))
     taken.wait()
+    return sign
+
+
+@trap
+def a_sign_of_a_waiting_thread_given_by_a_thread_of_the_child():
+    sign = sign_of_a_waiting_thread()
     return check(child(lambda: waits_until(sign.release, sign.acquire)), "True")
 
 
 @trap
 def a_sign_of_a_waiting_thread_given_by_a_handler():
-    sign, taken = threading.Lock(), threading.Event()
-    thread(lambda: (sign.acquire(), taken.set(), threading.Event().wait()))
-    taken.wait()
+    sign = sign_of_a_waiting_thread()
 
     def body():
         came = []
@@ -211,9 +215,7 @@ def a_sign_of_a_waiting_thread_given_by_a_handler():
 
 @trap
 def a_sign_given_by_a_handler_to_a_wait_with_a_limit():
-    sign, taken = threading.Lock(), threading.Event()
-    thread(lambda: (sign.acquire(), taken.set(), threading.Event().wait()))
-    taken.wait()
+    sign = sign_of_a_waiting_thread()
 
     def body():
         came = []
