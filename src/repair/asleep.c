@@ -7,19 +7,8 @@
 
 #include <string.h>
 
-enum { SECOND = 1000000000 };
-
 /* A slice that is over is looked at within this time, or its thread has left the wait by a longjmp. */
-#define LATE_NS ((uint64_t)SECOND)
-
-uint64_t fsafe_asleep_now_ns(void)
-{
-    struct timespec now = {.tv_sec = 0};
-    int saved = errno;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    errno = saved;
-    return (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec;
-}
+#define LATE_NS UINT64_C(1000000000)
 
 /* --- What the kernel says of all threads ---------------------------------------------------------------------- */
 
@@ -96,7 +85,7 @@ static bool look_at(const struct fsafe_task *task, void *context)
  */
 bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
 {
-    struct look first = {.self = self, .now_ns = fsafe_asleep_now_ns()}, second = first;
+    struct look first = {.self = self, .now_ns = fsafe_sys_now_ns()}, second = first;
     if (fsafe_takeover_is_alone()) {
         struct fsafe_sigset blocked = {{0}};
         FSAFE_SYS(SYS_rt_sigprocmask, SIG_BLOCK, 0, &blocked, FSAFE_SIGSET_BYTES, 0, 0);
@@ -117,7 +106,7 @@ bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
 
 bool fsafe_asleep_is_left_to_another(const struct fsafe_thread *self)
 {
-    uint64_t now = fsafe_asleep_now_ns();
+    uint64_t now = fsafe_sys_now_ns();
     uint64_t mine = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);) {
         const struct fsafe_sleeping *sleeping = &at.thread->sleeping;

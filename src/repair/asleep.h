@@ -11,9 +11,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The clock that slices end by. errno kept. */
-uint64_t fsafe_asleep_now_ns(void);
-
 /*
  * Whether all other threads sleep without a limit where no other process reaches. `unblocked`: the signals that some
  * thread would take; set when it is true. Slow.

@@ -52,7 +52,7 @@ bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thr
     slices->give = wait->give;
     slices->outer = *sleeping;
     atomic_store_explicit(&sleeping->object, 0, memory_order_release);
-    uint64_t now = fsafe_asleep_now_ns();
+    uint64_t now = fsafe_sys_now_ns();
     sleeping->lock = wait->lock;
     sleeping->kind = wait->kind;
     sleeping->site = wait->site;
@@ -214,7 +214,7 @@ bool fsafe_hopeless_goes_on(struct fsafe_slices *slices)
     int saved = errno;
     bool is_ours = !fsafe_asleep_is_left_to_another(self);
     if (!fsafe_takeover_is_shared(object) && (is_given(slices) || !(is_ours && is_hopeless(self)))) {
-        uint64_t now = fsafe_asleep_now_ns();
+        uint64_t now = fsafe_sys_now_ns();
         uint64_t since = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
         until = now + next_slice(slices, now - since, is_ours);
     }
@@ -283,7 +283,7 @@ _Static_assert(OBJECTS == 1 << (32 - 26), "a number for each hash");
 
 void fsafe_hopeless_note_wake(uintptr_t object)
 {
-    atomic_store(woken(object), fsafe_asleep_now_ns());
+    atomic_store(woken(object), fsafe_sys_now_ns());
 }
 
 bool fsafe_hopeless_was_woken(struct fsafe_slices *slices, const struct timespec *ended)
@@ -292,7 +292,7 @@ bool fsafe_hopeless_was_woken(struct fsafe_slices *slices, const struct timespec
     uint64_t at = atomic_load(woken(atomic_load_explicit(&sleeping->object, memory_order_relaxed)));
     uint64_t ended_ns = (uint64_t)ended->tv_sec * SECOND + (uint64_t)ended->tv_nsec;
     uint64_t before = slices->looked_ns;
-    slices->looked_ns = fsafe_asleep_now_ns();
+    slices->looked_ns = fsafe_sys_now_ns();
     return at + BEFORE_NS >= ended_ns || (before != 0 && at + BEFORE_NS >= before && at <= before + AFTER_NS);
 }
 

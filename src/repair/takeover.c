@@ -214,11 +214,7 @@ static bool has_tried_for_long(void)
     static uint64_t since_ms, latest_ms;
     static uint32_t generation;
     enum { OFTEN = 20 };
-    struct timespec time;
-    int saved = errno;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    errno = saved;
-    uint64_t now_ms = (uint64_t)time.tv_sec * 1000 + (uint64_t)time.tv_nsec / 1000000;
+    uint64_t now_ms = fsafe_sys_now_ns() / 1000000;
     if (generation != fsafe_lineage_generation() || now_ms - latest_ms > fsafe_options.hang_ms / OFTEN)
         since_ms = now_ms;
     generation = fsafe_lineage_generation();
