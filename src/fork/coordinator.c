@@ -7,8 +7,9 @@
  * libc's that the child runs. When the gate was a word in each thread's ledger a parent of 100 idle threads had 51
  * faults more a fork than bare; with one word for all it has 2. Then the variables that a fork writes moved into the
  * page of the first thread's slot (FSAFE_FORK_STATE), and the functions that a child runs side by side (FSAFE_AT_FORK):
- * a parent with a second thread went from 7 faults more than bare to 3, its child from 8 to 4 (with one thread: 3 to 2
- * and 7 to 4): our code, the wiped page, the page of the slot, and one of code that is now elsewhere. Count with
+ * a parent with a second thread went from 7 faults more than bare to 3, its child from 8 to between 4 and 6 (with one
+ * thread: 3 to 2, and 7 to 5 or 6): our code, which lies in one or two stretches that the kernel maps at once, the wiped
+ * page, the page of the slot. Count with
  * getrusage's ru_minflt; perf record -e page-faults -d names them.
  *
  * fork + exit + wait, on a machine where a fault costs much (tests/bench/fork, three runs): bare 0.7 to 1.1 ms, with

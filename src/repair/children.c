@@ -1,7 +1,6 @@
 /* repair/children: see children.h. */
 #include "config.h"
 
-#include "base/compiler.h"
 #include "base/options.h"
 #include "base/tasks.h"
 #include "base/timer.h"
@@ -12,7 +11,7 @@
 #include "report/tally.h"
 #include "track/lineage.h"
 
-enum { MS = 1000000, SECOND = 1000000000 };
+enum { MS = 1000000 };
 
 /* --- The list --------------------------------------------------------------------------------------------------- */
 
@@ -174,11 +173,9 @@ static bool look_at_children(pid_t child, pid_t me)
 void fsafe_children_glance(pid_t child)
 {
     static _Atomic uint64_t looked_ns;
-    struct timespec now;
     int saved = errno;
     pid_t me = fsafe_sys_getpid();
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    uint64_t now_ns = (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec;
+    uint64_t now_ns = fsafe_sys_now_ns();
     uint64_t last_ns = atomic_load_explicit(&looked_ns, memory_order_relaxed);
     if (now_ns - last_ns >= (uint64_t)fsafe_options.hang_ms * MS && has_any(child, me) &&
         atomic_compare_exchange_strong(&looked_ns, &last_ns, now_ns))
@@ -191,7 +188,7 @@ void fsafe_children_glance(pid_t child)
 #ifdef FSAFE_ARCH_INTERRUPTED
 
 /* In static memory, not in the wrapper's frame: a wait may be left by a longjmp. */
-enum { WATCHES = 8 };
+enum { WATCHES = 32 };
 static struct watch {
     _Atomic pid_t tid;      /* who waits; 0: the place is free */
     uint32_t generation;    /* of the process that the timer is of */
@@ -199,7 +196,7 @@ static struct watch {
     pid_t child;
     uintptr_t frame;
     uint64_t wait_ns;
-} watches[WATCHES] FSAFE_FORK_STATE;
+} watches[WATCHES];
 
 static void withdraw(struct watch *watch)
 {

@@ -164,6 +164,15 @@ case $(LC_ALL=C ${READELF:-readelf} -h "$FORKSAFE_LIB" | sed -n 's/^ *Machine: *
     result $? "no version of libc's later than 2.17 is needed" "$newer"
     ;;
 esac
+# base/compiler.h, FSAFE_FORK_STATE: from track/thread's slot to the end of the written data there is no other page.
+# shellcheck disable=SC2086
+first=$(${NM:-nm} "$FORKSAFE_LIB" 2>/dev/null | sed -n 's/^0*\([0-9a-f]*\) d first$/\1/p')
+# shellcheck disable=SC2086
+last=$(${NM:-nm} "$FORKSAFE_LIB" 2>/dev/null | sed -n 's/^0*\([0-9a-f]*\) [dD] __TMC_END__$/\1/p')
+if [ -n "$first" ] && [ -n "$last" ]; then
+    [ $((0x$first % 4096)) -eq 0 ] && [ $((0x$last - 0x$first)) -gt 2048 ] && [ $((0x$last - 0x$first)) -le 4096 ]
+    result $? "what a fork writes lies in one page" "from $first to $last"
+fi
 ! grep -q '(TEXTREL)' "$scratch/dynamic"
 result $? "no relocation in the code"
 # shellcheck disable=SC2086
