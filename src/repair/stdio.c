@@ -95,8 +95,9 @@ static struct {
 } orphans;
 
 /* Calls `visit` for each vanished thread's record of `stream` (0: of any) and adds up what it returns. */
-static FSAFE_AT_FORK uint32_t each_orphan(uintptr_t stream, uint32_t visit(struct fsafe_thread *of, uint32_t index, void *context),
-                            void *context)
+static FSAFE_AT_FORK uint32_t each_orphan(uintptr_t stream,
+                                          uint32_t visit(struct fsafe_thread *of, uint32_t index, void *context),
+                                          void *context)
 {
     uint32_t sum = 0;
     for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);)

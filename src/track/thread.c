@@ -240,7 +240,8 @@ static struct fsafe_thread *claim_any(void)
                 return thread;
             }
         }
-        if (count > 1 && sweep(count)) /* the first slab is a slot: not worth a system call in each program with threads */
+        /* The first slab is one slot: not worth a system call in each program with threads. */
+        if (count > 1 && sweep(count))
             continue;
         /* A look at all of them that frees only a few must not become a habit. */
         uint32_t cleared = clear_vanished();

@@ -13,12 +13,12 @@
     FSAFE_EXPORT type *function parameters                                       \
     {                                                                            \
         uintptr_t site = FSAFE_CALLER();                                         \
-        fsafe_region_enter(FSAFE_REGION_NSS, site);                                \
+        fsafe_region_enter(FSAFE_REGION_NSS, site);                              \
         fsafe_fork_notice();                                                     \
         type *found = fsafe_standin_is_needed(FSAFE_REGION_NSS, #function, site) \
                           ? fsafe_names_##function(__VA_ARGS__)                  \
                           : FSAFE_NEXT(function)(__VA_ARGS__);                   \
-        fsafe_region_leave(FSAFE_REGION_NSS);                                      \
+        fsafe_region_leave(FSAFE_REGION_NSS);                                    \
         return found;                                                            \
     }
 

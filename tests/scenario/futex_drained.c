@@ -5,6 +5,7 @@
 #include "futex_kind.h"
 
 #include <limits.h>
+#include <setjmp.h>
 #include <signal.h>
 
 /* The fork may wait for as long as the test runs. */
@@ -253,6 +254,73 @@ static void posted(const struct scn_case *self)
     scn_fine();
 }
 
+/*
+ * A wait of that look that is no more: its thread left it by siglongjmp, or was cancelled in it. Forks neither wait for it
+ * nor write to its word.
+ */
+static uint32_t left_word = 2;
+static sigjmp_buf out;
+static int is_out, may_end;
+
+static void jump_out(int number)
+{
+    (void)number;
+    siglongjmp(out, 1);
+}
+
+static void *wait_and_jump(void *unused)
+{
+    if (sigsetjmp(out, 1) == 0) {
+        atomic_store(&sleeping, (int)gettid());
+        futex(&left_word, FUTEX_WAIT_BITSET_PRIVATE, 2, NULL);
+    }
+    scn_ring(is_out);
+    scn_await(may_end);
+    return unused;
+}
+
+static void *wait_to_be_cancelled(void *unused)
+{
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+    atomic_store(&sleeping, (int)gettid());
+    futex(&left_word, FUTEX_WAIT_BITSET_PRIVATE, 2, NULL);
+    return unused;
+}
+
+static void left(const struct scn_case *self)
+{
+    const bool jumps = self->number != 0;
+    is_out = scn_bell();
+    may_end = scn_bell();
+    signal(SIGUSR1, jump_out);
+    const pthread_t thread = scn_start(jumps ? wait_and_jump : wait_to_be_cancelled, NULL);
+    while (atomic_load(&sleeping) == 0)
+        usleep(1000);
+    scn_await_asleep(atomic_load(&sleeping), NULL);
+    if (jumps) {
+        pthread_kill(thread, SIGUSR1);
+        scn_await(is_out);
+    } else {
+        pthread_cancel(thread);
+        scn_join(thread);
+    }
+    for (int i = 0; i < 5; i++) {
+        left_word = i % 2 == 0 ? 2 : 0;
+        const pid_t child = scn_fork();
+        if (child == 0) {
+            SCN_CHECK(left_word == (i % 2 == 0 ? 2u : 0u));
+            scn_fine();
+        }
+        scn_reap(child);
+        SCN_CHECK(left_word == (i % 2 == 0 ? 2u : 0u));
+    }
+    if (jumps) {
+        scn_ring(may_end);
+        scn_join(thread);
+    }
+    scn_fine();
+}
+
 void scn_cases(void)
 {
     const bool glib_is_here = have_glib();
@@ -270,6 +338,8 @@ void scn_cases(void)
                 kind->name);
     }
     scn_add((struct scn_case){.bare = "fine", .run = posted}, "posted");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = left, .number = 1}, "left-by-longjmp");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = left}, "left-by-cancellation");
     for (long value = 0; value < 4; value++)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = untouched, .number = value}, "untouched-%ld",
                 value);
