@@ -195,8 +195,18 @@ static struct watch {
     int timer;
     pid_t child;
     uintptr_t frame;
-    uint64_t wait_ns;
 } watches[WATCHES];
+
+/*
+ * Until the next look: always as long, so that a child which goes to sleep late is named as soon as the first; longer
+ * where a look takes so long that a hundredth of a processor would be used up.
+ */
+static uint64_t pause_after(uint64_t look_ns)
+{
+    enum { SHARE = 100 };
+    uint64_t span_ns = (uint64_t)fsafe_options.hang_ms * MS;
+    return look_ns * SHARE > span_ns ? look_ns * SHARE : span_ns;
+}
 
 static void withdraw(struct watch *watch)
 {
@@ -214,13 +224,13 @@ static bool on_timer(siginfo_t *info, void *context)
     if (atomic_load_explicit(&watch->tid, memory_order_acquire) != fsafe_sys_gettid())
         return true;
     int saved = errno;
+    uint64_t begun = fsafe_sys_now_ns();
     /* It is over, or was left by a longjmp: nobody is to be disturbed again. */
     if (!fsafe_arch_interrupted(context, &call) || (call.number != SYS_wait4 && call.number != SYS_waitid) ||
         call.stack > watch->frame) {
         withdraw(watch);
     } else if (look_at_children(watch->child, fsafe_sys_getpid())) {
-        fsafe_timer_set(watch->timer, watch->wait_ns);
-        watch->wait_ns *= 2;
+        fsafe_timer_set(watch->timer, pause_after(fsafe_sys_now_ns() - begun));
     }
     errno = saved;
     return true;
@@ -253,13 +263,12 @@ int fsafe_children_watch(pid_t child, uintptr_t frame)
     watch->generation = 0;
     watch->child = child;
     watch->frame = frame;
-    watch->wait_ns = (uint64_t)fsafe_options.hang_ms * MS;
     if (!fsafe_timer_listen(on_timer) || !fsafe_timer_make(&watch->timer, watch)) {
         withdraw(watch);
         return -1;
     }
     watch->generation = fsafe_lineage_generation();
-    fsafe_timer_set(watch->timer, watch->wait_ns);
+    fsafe_timer_set(watch->timer, pause_after(0));
     return (int)(watch - watches);
 }
 

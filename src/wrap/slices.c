@@ -6,6 +6,7 @@
 #include "libc/layout.h"
 #include "python/orphans.h"
 #include "repair/hopeless.h"
+#include "repair/monitor.h"
 #include "repair/semaphore.h"
 #include "repair/takeover.h"
 #include "track/gate.h"
@@ -127,6 +128,8 @@ int fsafe_slices_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, struct fsafe
 
 int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site)
 {
+    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_monitor_judge(condvar, mutex, site))
+        return 0;
 #ifdef HAVE_PTHREAD_COND_CLOCKWAIT
     struct fsafe_slices slices;
     const struct fsafe_untimed_wait wait = {.lock = "condition variable", .kind = "private", .object = (uintptr_t)condvar,
