@@ -5,6 +5,7 @@
 #include "libc/fresh.h"
 #include "libc/layout.h"
 #include "python/orphans.h"
+#include "repair/asleep.h"
 #include "repair/hopeless.h"
 #include "repair/monitor.h"
 #include "repair/semaphore.h"
@@ -224,3 +225,28 @@ long fsafe_slices_futex(const long *a, const char *lock, const char *kind, struc
         fsafe_hopeless_end(&slices);
     return result;
 }
+
+#ifdef SYS_futex_waitv
+long fsafe_slices_futexes(const long *a, struct fsafe_thread *self, uintptr_t site)
+{
+    struct fsafe_slices slices;
+    const struct fsafe_untimed_wait wait = {.lock = "futex", .kind = "one of several", .object = (uintptr_t)a[0], .site = site};
+    long result = -1;
+    bool more = fsafe_asleep_is_private((uintptr_t)a[0], (unsigned long)a[1]) && fsafe_hopeless_begin(&slices, self, &wait);
+    bool sliced = more;
+    int saved = errno;
+    while (more) {
+        /* With a limit and without one it goes on after the same signal handlers. */
+        result = FSAFE_NEXT(syscall)(SYS_futex_waitv, a[0], a[1], a[2], &slices.until, (long)CLOCK_MONOTONIC);
+        if (result >= 0 || errno != ETIMEDOUT)
+            break;
+        more = fsafe_hopeless_goes_on(&slices);
+        errno = saved;
+    }
+    if (!more)
+        result = FSAFE_NEXT(syscall)(SYS_futex_waitv, a[0], a[1], a[2], a[3], a[4]);
+    if (sliced)
+        fsafe_hopeless_end(&slices);
+    return result;
+}
+#endif
