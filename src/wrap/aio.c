@@ -8,8 +8,6 @@
 #include "repair/hopeless.h"
 #include "wrap/next.h"
 
-#ifdef FSAFE_LIBC_GLIBC
-
 /* Until then, as a span. */
 static struct timespec span_until(const struct timespec *until)
 {
@@ -73,5 +71,3 @@ FSAFE_EXPORT int aio_error64(const struct aiocb64 *request)
 {
     return note(FSAFE_NEXT(aio_error64)(request), request, FSAFE_CALLER());
 }
-
-#endif

@@ -93,6 +93,14 @@ FSAFE_EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), 
 }
 #endif
 
+#ifndef FSAFE_LIBC_GLIBC
+FSAFE_EXPORT int pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
+{
+    return fsafe_handlers_are_ours() ? fsafe_handlers_add(prepare, parent, child, NULL)
+                                     : FSAFE_NEXT(pthread_atfork)(prepare, parent, child);
+}
+#endif
+
 /*
  * A child that gets its own copy of the memory is a forked one, whatever made it. One that shares ours (a thread,
  * vfork, posix_spawn) is left alone. So is one that gets thread-local data of its own: we would look for ours in there.
