@@ -147,8 +147,8 @@ struct fsafe_ledger_walk {
 
 static inline struct fsafe_ledger_walk fsafe_ledger_walk(const struct fsafe_ledger *ledger)
 {
-    uint32_t depth = atomic_load_explicit(&ledger->depth, memory_order_acquire); /* gcc 10 warns of it in there */
-    return (struct fsafe_ledger_walk){.ledger = ledger, .index = depth + 1};
+    return (struct fsafe_ledger_walk){.ledger = ledger,
+                                      .index = atomic_load_explicit(&ledger->depth, memory_order_acquire) + 1};
 }
 
 static inline bool fsafe_ledger_next(struct fsafe_ledger_walk *at)
