@@ -11,6 +11,7 @@
 
 #ifdef FSAFE_LIBC_GLIBC
 #include "wrap/regions.h"
+#include <aio.h>
 #endif
 
 #include <dlfcn.h>
