@@ -22,7 +22,11 @@
  */
 #define FSAFE_FORK_STATE __attribute__((section(".data.fork")))
 
-/* The same for the functions that each child of a fork runs: compilers lay hot ones side by side. */
+/*
+ * The same for the functions that each child of a fork runs: compilers lay hot ones side by side. A child has no page of
+ * the code mapped; the kernel maps 64 KiB around the first instruction that it runs, and configure has the code begin
+ * at such a boundary. What CPython's children run lay in four of them, and lies in the first one now.
+ */
 #define FSAFE_AT_FORK __attribute__((hot))
 
 /* The place in the program that called the wrapper this stands in. */

@@ -17,18 +17,18 @@ struct fsafe_latch {
 #define FSAFE_LATCH_FREE {0}
 
 /* Takes the latch and blocks signals; `old` keeps the mask for release. Context: any thread. */
-void fsafe_latch_acquire(struct fsafe_latch *latch, struct fsafe_sigset *old);
+FSAFE_AT_FORK void fsafe_latch_acquire(struct fsafe_latch *latch, struct fsafe_sigset *old);
 
 /* Releases it and restores the mask. Context: the thread that acquired it. */
-void fsafe_latch_release(struct fsafe_latch *latch, const struct fsafe_sigset *old);
+FSAFE_AT_FORK void fsafe_latch_release(struct fsafe_latch *latch, const struct fsafe_sigset *old);
 
 /*
  * The same without blocking signals, for a holder that may sleep: a signal must be able to interrupt it. A handler
  * that wants what its own thread holds waits for ever, so no call that a handler may make may need such a latch.
  * Context: any thread.
  */
-void fsafe_latch_acquire_open(struct fsafe_latch *latch);
-void fsafe_latch_release_open(struct fsafe_latch *latch);
+FSAFE_AT_FORK void fsafe_latch_acquire_open(struct fsafe_latch *latch);
+FSAFE_AT_FORK void fsafe_latch_release_open(struct fsafe_latch *latch);
 
 /* Whether somebody holds it. Context: any thread; sure only in a child, alone. */
 static inline bool fsafe_latch_is_held(struct fsafe_latch *latch)

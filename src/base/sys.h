@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "base/arch.h"
+#include "base/compiler.h"
 
 #define FSAFE_SYS(n, a, b, c, d, e, f) \
     fsafe_arch_syscall((n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
@@ -126,7 +127,7 @@ void fsafe_sys_offer(int fd, const void *from, size_t bytes);
 void fsafe_sys_pause_us(unsigned us);
 
 /* CLOCK_MONOTONIC, in nanoseconds. errno kept. Context: any thread. */
-uint64_t fsafe_sys_now_ns(void);
+FSAFE_AT_FORK uint64_t fsafe_sys_now_ns(void);
 
 /* Copies memory that may be unmapped by now, a page at most. Returns whether all `bytes` arrived: never faults. */
 bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes);

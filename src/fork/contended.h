@@ -38,6 +38,6 @@ void fsafe_contended_give_up(struct fsafe_thread *self);
 void fsafe_contended_end(struct fsafe_thread *self);
 
 /* What was taken is free. `self` may be NULL. Context: child, alone. */
-void fsafe_contended_adopt(struct fsafe_thread *self);
+FSAFE_AT_FORK void fsafe_contended_adopt(struct fsafe_thread *self);
 
 #endif

@@ -193,7 +193,7 @@ static inline int fsafe_glibc_taken_bits(const pthread_mutex_t *m)
     return (m->__data.__kind & FSAFE_GLIBC_PP) != 0 ? (int)~FSAFE_GLIBC_CEILING : -1;
 }
 
-static inline bool fsafe_layout_mutex_locked(const pthread_mutex_t *m)
+static inline FSAFE_AT_FORK bool fsafe_layout_mutex_locked(const pthread_mutex_t *m)
 {
     return (__atomic_load_n(&m->__data.__lock, __ATOMIC_ACQUIRE) & fsafe_glibc_taken_bits(m)) != 0;
 }

@@ -66,14 +66,14 @@ static bool find_layout(const void *state)
 
 /* --- Reading ------------------------------------------------------------------------------------------------ */
 
-static uintptr_t first_frame(uintptr_t state)
+static FSAFE_AT_FORK uintptr_t first_frame(uintptr_t state)
 {
     uintptr_t frame = word_at(state, layout.state_frame);
     return frame == 0 || layout.indirect < 0 ? frame : word_at(frame, (size_t)layout.indirect);
 }
 
 /* The frame's code; 0 where the frame is only the interpreter's own. From 3.14 on the low bits are marks. */
-static uintptr_t code_of(uintptr_t frame)
+static FSAFE_AT_FORK uintptr_t code_of(uintptr_t frame)
 {
     uintptr_t code = word_at(frame, layout.frame_code) & ~(uintptr_t)3;
     bool runs = layout.frame_owner == 0 || *(const char *)(frame + layout.frame_owner) != 3;
@@ -96,7 +96,7 @@ static size_t instructions_size(uintptr_t code)
                                         : (size_t)word_at(word_at(code, layout.code_first), LENGTH);
 }
 
-static uintptr_t instruction_of(uintptr_t frame, uintptr_t code)
+static FSAFE_AT_FORK uintptr_t instruction_of(uintptr_t frame, uintptr_t code)
 {
     if (layout.instruction_unit == 0)
         return word_at(frame, layout.frame_instruction);

@@ -9,6 +9,7 @@
 #ifndef FSAFE_PYTHON_FRAMES_H
 #define FSAFE_PYTHON_FRAMES_H
 
+#include "base/compiler.h"
 #include "report/event.h"
 
 #include <stddef.h>
@@ -42,6 +43,6 @@ void fsafe_python_frames_place(const struct fsafe_python_function *function, uin
 void fsafe_python_frames_string(const void *string, char *text, size_t bytes);
 
 /* The instruction that the thread of `state` is at, to be found again in a function; 0 unknown. Context: its thread. */
-uintptr_t fsafe_python_frames_instruction(const void *state);
+FSAFE_AT_FORK uintptr_t fsafe_python_frames_instruction(const void *state);
 
 #endif

@@ -6,6 +6,8 @@
 #ifndef FSAFE_PYTHON_IMPORTS_H
 #define FSAFE_PYTHON_IMPORTS_H
 
+#include "base/compiler.h"
+
 #include <stdbool.h>
 
 /* Finds importlib's locks. Context: has the GIL, once. */
@@ -13,7 +15,7 @@ void fsafe_python_imports_start(void);
 
 /* Whether a vanished thread has the lock of a module, or was at one. Context: child, alone; the forking thread has the
  * GIL. */
-bool fsafe_python_imports_are_orphaned(void);
+FSAFE_AT_FORK bool fsafe_python_imports_are_orphaned(void);
 
 /* Drops those imports; in other modes than repair only says so. Context: as above; places are noted. */
 void fsafe_python_imports_drop(void);

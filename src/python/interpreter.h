@@ -41,7 +41,7 @@ enum fsafe_python_state {
 extern _Atomic int fsafe_python_state;
 
 /* Whether there is an interpreter and the room is not off. One load. Context: any thread. */
-static inline bool fsafe_python_is_bound(void)
+static inline FSAFE_AT_FORK bool fsafe_python_is_bound(void)
 {
     int state = atomic_load_explicit(&fsafe_python_state, memory_order_acquire);
     return state == FSAFE_PYTHON_BOUND || state == FSAFE_PYTHON_STARTED;
@@ -56,14 +56,14 @@ static inline bool fsafe_python_is_started(void)
  * The caller at `site` makes a condition variable as an interpreter does: notes it, to be looked at by find.
  * Context: any thread.
  */
-void fsafe_python_meet(uintptr_t site);
+FSAFE_AT_FORK void fsafe_python_meet(uintptr_t site);
 
 /* Looks at those noted; binds the interpreter if one of them is. Slow at the first call after a note, else two loads.
  * Context: any thread, with no lock of ours. */
 void fsafe_python_find(void);
 
 /* Its version, as 0x030d for 3.13; 0 before it is bound. Context: any thread. */
-unsigned fsafe_python_version(void);
+FSAFE_AT_FORK unsigned fsafe_python_version(void);
 
 /* Whether the code at `site` is the interpreter's own. Two loads. Context: any thread. */
 extern uintptr_t fsafe_python_text, fsafe_python_text_bytes;
@@ -73,16 +73,16 @@ static inline bool fsafe_python_is_text(uintptr_t site)
 }
 
 /* Whether the interpreter is initialized and not being finalized. Context: any thread. */
-bool fsafe_python_is_running(void);
+FSAFE_AT_FORK bool fsafe_python_is_running(void);
 
 /* The state of the calling thread, if it has the GIL; else NULL. Two short calls. Context: any thread. */
-void *fsafe_python_state_with_gil(void);
+FSAFE_AT_FORK void *fsafe_python_state_with_gil(void);
 
 /*
  * Whether the calling thread holds the GIL of the main interpreter, which runs and is not being finalized: then its
  * functions may be called. False in a thread of a sub-interpreter. Context: any thread, also in a child.
  */
-bool fsafe_python_has_gil(void);
+FSAFE_AT_FORK bool fsafe_python_has_gil(void);
 
 /*
  * Whether it is known that no thread has it: so no Python code was running when this process was forked. From 3.12 on

@@ -61,6 +61,6 @@ bool fsafe_python_lock_is_held(const struct fsafe_thread *thread, uintptr_t obje
  * Whether the thread has tokens of semaphores used as locks, beside the one that to 3.12 stands for its life. Context:
  * any thread.
  */
-bool fsafe_python_lock_has_tokens(const struct fsafe_thread *thread);
+FSAFE_AT_FORK bool fsafe_python_lock_has_tokens(const struct fsafe_thread *thread);
 
 #endif

@@ -127,7 +127,7 @@ static void note_thread(const struct fsafe_thread *thread, const void *state, st
     next_note++;
 }
 
-static bool next_noted(struct fsafe_thread_walk *at, bool all)
+static FSAFE_AT_FORK bool next_noted(struct fsafe_thread_walk *at, bool all)
 {
     while (fsafe_thread_next(at))
         if (at->generation == fsafe_lineage_generation() - 1 && !at->thread->ended && at->thread->has_handle &&

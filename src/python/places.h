@@ -17,10 +17,10 @@ void fsafe_python_places_start(void);
  * as well. Context: child, alone, after adoption; the forking thread has the GIL,
  * or nobody.
  */
-void fsafe_python_places_note(bool all);
+FSAFE_AT_FORK void fsafe_python_places_note(bool all);
 
 /* The Python instruction that the calling thread is at; `site` where it is in none. Context: any thread. */
-uintptr_t fsafe_python_places_instruction(uintptr_t site);
+FSAFE_AT_FORK uintptr_t fsafe_python_places_instruction(uintptr_t site);
 
 /*
  * What to record as the place that takes a lock: `site`, or where that is in the interpreter, which takes all Python

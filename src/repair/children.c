@@ -207,13 +207,21 @@ void fsafe_children_glance(pid_t child)
 #ifdef FSAFE_ARCH_INTERRUPTED
 
 /* In static memory, not in the wrapper's frame: a wait may be left by a longjmp. */
-enum { WATCHES = 32 };
-static struct watch {
+struct watch {
     _Atomic pid_t tid;      /* who waits; 0: the place is free */
     uint32_t generation;    /* of the process that the timer is of */
     int timer;
     uintptr_t frame;
-} watches[WATCHES];
+};
+
+/* Most programs wait in one thread or two, right after a fork: their watches lie where the fork has written already. */
+enum { FIRST = 3, WATCHES = 32 };
+static struct watch first_watches[FIRST] FSAFE_FORK_STATE, more_watches[WATCHES - FIRST];
+
+static struct watch *watch_of(int index)
+{
+    return index < FIRST ? &first_watches[index] : &more_watches[index - FIRST];
+}
 
 static void withdraw(struct watch *watch)
 {
@@ -226,7 +234,8 @@ static bool on_timer(siginfo_t *info, void *context)
 {
     struct watch *watch = info->si_value.sival_ptr;
     struct fsafe_arch_call call;
-    if (watch < watches || watch >= watches + WATCHES)
+    if (!((watch >= first_watches && watch < first_watches + FIRST) ||
+          (watch >= more_watches && watch < more_watches + WATCHES - FIRST)))
         return false;
     if (atomic_load_explicit(&watch->tid, memory_order_acquire) != fsafe_sys_gettid())
         return true;
@@ -241,20 +250,21 @@ static bool on_timer(siginfo_t *info, void *context)
     return true;
 }
 
-/* A place that is free, or was left behind. */
-static struct watch *take_place(pid_t tid)
+/* The index of a place that is free, or was left behind; -1: there is none. */
+static int take_place(pid_t tid)
 {
     uint32_t now = fsafe_lineage_generation();
-    for (struct watch *watch = watches; watch < watches + WATCHES; watch++) {
+    for (int i = 0; i < WATCHES; i++) {
+        struct watch *watch = watch_of(i);
         pid_t who = atomic_load_explicit(&watch->tid, memory_order_acquire);
         if (who == tid && watch->generation == now)
             fsafe_timer_delete(watch->timer);
         else if (who != 0 && watch->generation == now && fsafe_sys_thread_alive(fsafe_lineage_pid(), who))
             continue;
         if (atomic_compare_exchange_strong(&watch->tid, &who, tid))
-            return watch;
+            return i;
     }
-    return NULL;
+    return -1;
 }
 
 int fsafe_children_watch(pid_t child, uintptr_t frame)
@@ -262,9 +272,10 @@ int fsafe_children_watch(pid_t child, uintptr_t frame)
     pid_t me = fsafe_sys_getpid();
     if (fsafe_options.hang_ms == 0 || !has_any(child, me) || me != fsafe_lineage_pid())
         return -1;
-    struct watch *watch = take_place(fsafe_sys_gettid());
-    if (watch == NULL)
+    int place = take_place(fsafe_sys_gettid());
+    if (place < 0)
         return -1;
+    struct watch *watch = watch_of(place);
     watch->generation = 0;
     watch->frame = frame;
     if (!fsafe_timer_listen(on_timer) || !fsafe_timer_make(&watch->timer, watch)) {
@@ -273,13 +284,13 @@ int fsafe_children_watch(pid_t child, uintptr_t frame)
     }
     watch->generation = fsafe_lineage_generation();
     fsafe_timer_set(watch->timer, look_if_due(me));
-    return (int)(watch - watches);
+    return place;
 }
 
 void fsafe_children_over(int watch, pid_t ended)
 {
-    if (watch >= 0 && atomic_load_explicit(&watches[watch].tid, memory_order_relaxed) == fsafe_sys_gettid())
-        withdraw(&watches[watch]);
+    if (watch >= 0 && atomic_load_explicit(&watch_of(watch)->tid, memory_order_relaxed) == fsafe_sys_gettid())
+        withdraw(watch_of(watch));
     if (ended > 0)
         strike(ended, fsafe_sys_getpid());
 }

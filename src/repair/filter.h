@@ -12,11 +12,12 @@ enum { FSAFE_FILTER_WORDS = 32 };
 
 struct fsafe_filter {
     _Atomic uint32_t generation; /* in which it holds */
-    _Atomic uint64_t words[FSAFE_FILTER_WORDS];
+    _Atomic bool any;            /* some bit is set: most children find none, and leave the page of the words alone */
+    _Atomic uint64_t *words;
 };
 
 /* Fills it from the ledgers as they are now. Context: under the takeover latch. */
-void fsafe_filter_fill(struct fsafe_filter *filter, enum fsafe_ledger_of of);
+FSAFE_AT_FORK void fsafe_filter_fill(struct fsafe_filter *filter, enum fsafe_ledger_of of);
 
 static inline unsigned fsafe_filter_bit(uintptr_t lock)
 {
@@ -25,16 +26,18 @@ static inline unsigned fsafe_filter_bit(uintptr_t lock)
 _Static_assert(FSAFE_FILTER_WORDS * 64 == 1 << (32 - 21), "a bit for each hash");
 
 /* Whether a vanished thread may have a record of it; never wrong when it says no. Context: any thread. */
-static inline bool fsafe_filter_may_have(const struct fsafe_filter *filter, uintptr_t lock)
+static inline FSAFE_AT_FORK bool fsafe_filter_may_have(const struct fsafe_filter *filter, uintptr_t lock)
 {
     if (atomic_load_explicit(&filter->generation, memory_order_acquire) != fsafe_lineage_generation())
         return true;
+    if (!atomic_load_explicit(&filter->any, memory_order_acquire))
+        return false;
     unsigned bit = fsafe_filter_bit(lock);
     return (atomic_load_explicit(&filter->words[bit / 64], memory_order_acquire) >> bit % 64 & 1) != 0;
 }
 
 /* The same, filling it first if need be. Context: under the takeover latch. */
-static inline bool fsafe_filter_ask(struct fsafe_filter *filter, enum fsafe_ledger_of of, uintptr_t lock)
+static inline FSAFE_AT_FORK bool fsafe_filter_ask(struct fsafe_filter *filter, enum fsafe_ledger_of of, uintptr_t lock)
 {
     if (atomic_load_explicit(&filter->generation, memory_order_relaxed) != fsafe_lineage_generation())
         fsafe_filter_fill(filter, of);

@@ -298,14 +298,14 @@ bool fsafe_hopeless_may_restart_exactly(const struct fsafe_thread *self)
  * may, when somebody else was signalled at that very moment.
  */
 
-enum { OBJECTS = 64, BEFORE_NS = 2 * MS, AFTER_NS = 20 * MS };
-static _Atomic uint64_t woken_ns[OBJECTS];
+enum { OBJECTS = 16, BEFORE_NS = 2 * MS, AFTER_NS = 20 * MS };
+static _Atomic uint64_t woken_ns[OBJECTS] FSAFE_FORK_STATE;
 
 static _Atomic uint64_t *woken(uintptr_t object)
 {
-    return &woken_ns[(uint32_t)(object >> 4) * 0x9e3779b1u >> 26];
+    return &woken_ns[(uint32_t)(object >> 4) * 0x9e3779b1u >> 28];
 }
-_Static_assert(OBJECTS == 1 << (32 - 26), "a number for each hash");
+_Static_assert(OBJECTS == 1 << (32 - 28), "a number for each hash");
 
 void fsafe_hopeless_note_wake(uintptr_t object)
 {

@@ -99,7 +99,7 @@ bool fsafe_hopeless_may_restart_exactly(const struct fsafe_thread *self);
  * A condition variable is about to be signalled. Between two slices its waiter is not in there, and must yet not miss
  * that. One read of the clock. Context: child, any thread.
  */
-void fsafe_hopeless_note_wake(uintptr_t object);
+FSAFE_AT_FORK void fsafe_hopeless_note_wake(uintptr_t object);
 
 /*
  * Whether that may have happened since the slice `ended`, or of the one before just after it was asked: then the

@@ -84,7 +84,7 @@ static struct {
     _Atomic uint32_t count;
 } surveyed;
 
-static bool is_surveyed(void)
+static FSAFE_AT_FORK bool is_surveyed(void)
 {
     return atomic_load_explicit(&surveyed.generation, memory_order_acquire) == fsafe_lineage_generation();
 }
@@ -173,7 +173,7 @@ void fsafe_mutex_survey(void)
 }
 
 /* A marked mutex that is free, or has a name, is not what was marked. */
-static void is_no_orphan(uintptr_t lock)
+static FSAFE_AT_FORK void is_no_orphan(uintptr_t lock)
 {
     if (!is_surveyed() || atomic_load_explicit(&surveyed.count, memory_order_relaxed) == 0)
         return;

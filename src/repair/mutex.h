@@ -49,7 +49,7 @@ void fsafe_mutex_end_wait(pthread_mutex_t *mutex, const struct fsafe_thread *sel
 void fsafe_mutex_survey(void);
 
 /* The mutex was initialised anew: what was noted about its bytes is over. Context: child, any thread. */
-void fsafe_mutex_born(pthread_mutex_t *mutex);
+FSAFE_AT_FORK void fsafe_mutex_born(pthread_mutex_t *mutex);
 
 /*
  * For fsafe_ledger_push_full: a record of a mutex whose bytes do not name the thread `context`. Knows the rwlocks

@@ -44,7 +44,7 @@ void fsafe_semaphore_born(sem_t *semaphore, int process_shared, unsigned value)
 }
 
 /* Whoever has the token by the words has it no more. */
-static void forget_owner(struct fsafe_sem_words *words, const sem_t *semaphore)
+static FSAFE_AT_FORK void forget_owner(struct fsafe_sem_words *words, const sem_t *semaphore)
 {
     if (fsafe_semaphore_owner(words) == 0)
         return;

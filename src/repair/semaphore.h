@@ -64,13 +64,13 @@ static inline bool fsafe_semaphore_is_settled(const struct fsafe_sem_words *word
 }
 
 /* Whether this semaphore is used as a lock, as far as is known. Reads the note only. Context: any thread. */
-bool fsafe_semaphore_is_lock(sem_t *semaphore);
+FSAFE_AT_FORK bool fsafe_semaphore_is_lock(sem_t *semaphore);
 
 /* After sem_init succeeded: begins its history. Context: any thread. */
-void fsafe_semaphore_born(sem_t *semaphore, int process_shared, unsigned value);
+FSAFE_AT_FORK void fsafe_semaphore_born(sem_t *semaphore, int process_shared, unsigned value);
 
 /* Before sem_destroy: ends it. Context: any thread. */
-void fsafe_semaphore_dies(sem_t *semaphore);
+FSAFE_AT_FORK void fsafe_semaphore_dies(sem_t *semaphore);
 
 /*
  * From now on it is no lock, and whoever took its token has it no more: another thread is about to post it, or its
@@ -130,7 +130,7 @@ static inline void fsafe_semaphore_leaving(struct fsafe_sem_words *words, uint32
 }
 
 /* Its owner is about to post a settled lock. Context: the owner. */
-void fsafe_semaphore_goes_back(struct fsafe_sem_words *words, const sem_t *semaphore);
+FSAFE_AT_FORK void fsafe_semaphore_goes_back(struct fsafe_sem_words *words, const sem_t *semaphore);
 
 /*
  * Says what to do with a lock that is not settled and that the caller is about to wait for from `site`; `why`: what
@@ -154,12 +154,12 @@ bool fsafe_semaphore_gives_up(sem_t *semaphore, uintptr_t site);
  * vanished thread's stead (CPython does, for the lock that stands for a thread's life), or it is an event from now on.
  * Context: any thread, no latch held.
  */
-bool fsafe_semaphore_is_own(sem_t *semaphore, const struct fsafe_thread *self);
+FSAFE_AT_FORK bool fsafe_semaphore_is_own(sem_t *semaphore, const struct fsafe_thread *self);
 
 /*
  * Whether the thread has tokens of locks, more than `kept`: CPython's threads up to 3.12 keep one for all their life.
  * Context: any thread.
  */
-bool fsafe_semaphore_thread_has_one(const struct fsafe_thread *thread, uint32_t kept);
+FSAFE_AT_FORK bool fsafe_semaphore_thread_has_one(const struct fsafe_thread *thread, uint32_t kept);
 
 #endif

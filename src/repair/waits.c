@@ -21,7 +21,8 @@
 
 #include <stddef.h>
 
-struct fsafe_filter fsafe_waits_filter;
+static _Atomic uint64_t filter_words[FSAFE_FILTER_WORDS];
+struct fsafe_filter fsafe_waits_filter FSAFE_FORK_STATE = {.words = filter_words};
 
 /* --- The two kinds ------------------------------------------------------------------------------------------ */
 

@@ -38,7 +38,7 @@ extern struct fsafe_filter fsafe_waits_filter;
  * Whether a vanished thread may be inside of it: never wrong when it says no. Two loads in a process that was never
  * forked, three in another. Context: any thread.
  */
-static inline bool fsafe_waits_concern(uintptr_t object)
+static inline FSAFE_AT_FORK bool fsafe_waits_concern(uintptr_t object)
 {
     return FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_filter_may_have(&fsafe_waits_filter, object);
 }
@@ -86,7 +86,7 @@ void fsafe_waits_settle(const struct fsafe_waited *kind, void *object, uintptr_t
 bool fsafe_waits_recall(uintptr_t object, struct fsafe_event *event);
 
 /* It was initialised anew: who was inside the old one does not matter. Context: any thread, no latch held. */
-void fsafe_waits_born(void *object);
+FSAFE_AT_FORK void fsafe_waits_born(void *object);
 
 /* A waiter is about to leave this mutex. Returns whether there is a record, for leave. Context: any thread. */
 bool fsafe_waits_enter_mutex(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site);
@@ -100,6 +100,6 @@ void fsafe_waits_release_mutex(pthread_mutex_t *mutex);
  * It was made free, or anew, and counts no users but living ones: the vanished waiters' records are over.
  * Context: under the takeover latch.
  */
-void fsafe_waits_forget_mutex(const pthread_mutex_t *mutex);
+FSAFE_AT_FORK void fsafe_waits_forget_mutex(const pthread_mutex_t *mutex);
 
 #endif

@@ -15,7 +15,7 @@
 /* 1 where we were started, one more for each fork down the line. Only thread's adopt writes it. */
 extern FSAFE_HIDDEN _Atomic uint32_t fsafe_generation;
 
-static inline uint32_t fsafe_lineage_generation(void)
+static inline FSAFE_AT_FORK uint32_t fsafe_lineage_generation(void)
 {
     return atomic_load_explicit(&fsafe_generation, memory_order_relaxed);
 }

@@ -313,7 +313,7 @@ static inline struct fsafe_thread_walk fsafe_thread_walk(unsigned whom)
     return (struct fsafe_thread_walk){.index = fsafe_thread_slots(), .whom = whom};
 }
 
-bool fsafe_thread_next(struct fsafe_thread_walk *at);
+FSAFE_AT_FORK bool fsafe_thread_next(struct fsafe_thread_walk *at);
 
 /* What a report says of a thread that took a lock at `since`. Context: any thread. */
 struct fsafe_holder fsafe_thread_as_holder(const struct fsafe_thread *thread, uintptr_t since);

@@ -130,7 +130,7 @@ static inline int wake(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
     return fsafe_layout_cond_is_idle(condvar) ? 0 : wake_somebody(condvar, site, whom);
 }
 
-FSAFE_EXPORT int pthread_cond_signal(pthread_cond_t *condvar)
+FSAFE_EXPORT FSAFE_AT_FORK int pthread_cond_signal(pthread_cond_t *condvar)
 {
     return wake(condvar, FSAFE_CALLER(), ONE);
 }
@@ -140,7 +140,7 @@ FSAFE_EXPORT int pthread_cond_broadcast(pthread_cond_t *condvar)
     return wake(condvar, FSAFE_CALLER(), ALL);
 }
 
-FSAFE_EXPORT int pthread_cond_init(pthread_cond_t *condvar, const pthread_condattr_t *attributes)
+FSAFE_EXPORT FSAFE_AT_FORK int pthread_cond_init(pthread_cond_t *condvar, const pthread_condattr_t *attributes)
 {
     if (FSAFE_UNLIKELY(attributes != NULL))
         fsafe_python_meet(FSAFE_CALLER());
