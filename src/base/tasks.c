@@ -170,27 +170,53 @@ bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, voi
     return go_on && got == 0;
 }
 
-/* "id (name) state parent group session terminal its-group flags ..."; the name may contain anything. */
-bool fsafe_tasks_is_fork(pid_t child)
+/*
+ * "id (name) state parent group session terminal its-group flags ..."; the name may contain anything. Reads it into
+ * `line` and returns where the state is; NULL: the kernel does not tell.
+ */
+enum { LINE_BYTES = 512 };
+static const char *read_state(pid_t pid, char *line)
 {
-    enum { STATE_TO_PARENT = 2, PARENT_TO_FLAGS = 5, FORKED_WITHOUT_EXEC = 0x40 };
-    char line[256];
-    int fd = open_of(child, 0, "stat", 0);
+    int fd = open_of(pid, 0, "stat", 0);
     if (fd < 0)
-        return false;
-    ssize_t got = fsafe_sys_read(fd, line, sizeof line - 1);
+        return NULL;
+    ssize_t got = fsafe_sys_read(fd, line, LINE_BYTES - 1);
     fsafe_sys_close(fd);
     line[got > 0 ? got : 0] = '\0';
     const char *at = strrchr(line, ')');
-    if (at == NULL || at[1] != ' ' || at[2] == '\0' || at[3] == '\0')
-        return false;
-    at += STATE_TO_PARENT + 1;
-    if ((pid_t)read_number(&at, 10) != fsafe_sys_getpid())
-        return false;
-    for (unsigned i = 0; i < PARENT_TO_FLAGS - 1; i++)
+    return at == NULL || at[1] != ' ' || at[2] == '\0' || at[3] == '\0' ? NULL : at + 2;
+}
+
+/* From a field, or the blank before it, to the blank before the field that comes so many later. */
+static const char *skip(const char *at, unsigned fields)
+{
+    for (unsigned i = 0; i < fields; i++)
         for (at += *at != '\0'; *at != ' ' && *at != '\0'; at++)
             ;
-    return (read_number(&at, 10) & FORKED_WITHOUT_EXEC) != 0;
+    return at;
+}
+
+bool fsafe_tasks_is_fork(pid_t child)
+{
+    enum { STATE_TO_PARENT = 1, PARENT_TO_FLAGS = 5, FORKED_WITHOUT_EXEC = 0x40 };
+    char line[LINE_BYTES];
+    const char *at = read_state(child, line);
+    if (at == NULL)
+        return false;
+    const char *parent = skip(at, STATE_TO_PARENT), *flags = skip(parent, PARENT_TO_FLAGS);
+    return (pid_t)read_number(&parent, 10) == fsafe_sys_getpid() &&
+           (read_number(&flags, 10) & FORKED_WITHOUT_EXEC) != 0;
+}
+
+bool fsafe_tasks_waits_in_vfork(pid_t pid)
+{
+    enum { STATE_TO_THREADS = 17 };
+    char line[LINE_BYTES];
+    const char *at = read_state(pid, line);
+    if (at == NULL || *at != 'D')
+        return false;
+    at = skip(at, STATE_TO_THREADS);
+    return read_number(&at, 10) == 1;
 }
 
 /* What a thread raises itself, and what libc keeps for itself (32 and 33, with musl 34). */

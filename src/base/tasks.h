@@ -40,6 +40,12 @@ bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, voi
  */
 bool fsafe_tasks_is_fork(pid_t child);
 
+/*
+ * Whether process `pid` has one thread, and that sleeps where no signal handler runs: in vfork, if this process is its
+ * vfork child. False as well when the kernel does not tell.
+ */
+bool fsafe_tasks_waits_in_vfork(pid_t pid);
+
 /* Those of `signals` that somebody else may send: see fsafe_tasks_handled. */
 uint64_t fsafe_tasks_of_others(uint64_t signals);
 

@@ -107,12 +107,22 @@ static bool look_at(const struct fsafe_task *task, void *context)
 }
 
 /*
+ * Whether this is a vfork child's only thread, and its parent has no other than the one that waits for it. Other threads
+ * of the parent's nobody may look at.
+ */
+static bool is_lone_guest(void)
+{
+    return fsafe_sys_getpid() != fsafe_lineage_pid() && fsafe_sys_single_threaded() &&
+           fsafe_tasks_waits_in_vfork(fsafe_lineage_pid());
+}
+
+/*
  * At one moment: that between two looks in which nobody had left his sleep. Without /proc nothing is known of others.
  */
 bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
 {
     struct look first = {.self = self, .now_ns = fsafe_sys_now_ns()}, second = first;
-    if (fsafe_takeover_is_alone()) {
+    if (fsafe_takeover_is_alone() || is_lone_guest()) {
         struct fsafe_sigset blocked = {{0}};
         FSAFE_SYS(SYS_rt_sigprocmask, SIG_BLOCK, 0, &blocked, FSAFE_SIGSET_BYTES, 0, 0);
         uint64_t low;
@@ -120,7 +130,6 @@ bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
         *unblocked = ~low;
         return true;
     }
-    /* In a vfork child other threads are the parent's, and nobody lists them. */
     if (fsafe_sys_getpid() != fsafe_lineage_pid() || !fsafe_tasks_each(0, look_at, &first) ||
         !fsafe_tasks_each(0, look_at, &second))
         return false;

@@ -155,9 +155,9 @@ static void say(struct fsafe_thread *self, bool by_handler)
     else
         event.why = "it may be an event that only this thread could announce";
     fsafe_report_event(&event);
-    sleeping->has_line = true;
     if (!by_handler && fsafe_options.mode == FSAFE_MODE_ABORT)
         fsafe_sys_abort();
+    sleeping->has_line = true;
 }
 
 /* --- The end of a slice ------------------------------------------------------------------------------------- */

@@ -18,9 +18,14 @@
 #include <sys/syscall.h>
 #include <threads.h>
 
-/* All cases run with this limit, and what comes later than it comes after LATE_US. */
+/*
+ * All cases run with this limit, and what comes later than it comes after late_us. With HOPELESS_LATE_MS in the
+ * environment the waits that somebody ends run alone, with that time and the limit that the library has by itself.
+ */
 #define LIMIT "FORKSAFE_HANG_MS=150"
-enum { LATE_US = 700000 };
+#define REAL_LIMIT "FORKSAFE_HANG_MS=1000"
+static useconds_t late_us = 700000;
+static bool is_real;
 
 static sem_t event;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -199,7 +204,7 @@ static void other_ends(const struct scn_case *self)
         scn_start(sleeper, (void *)(uintptr_t)&on_semaphore);
         while (atomic_load(&tids[0]) == 0)
             sched_yield();
-        usleep(LATE_US / 2);
+        usleep(late_us / 2);
         pthread_exit(NULL);
     }
     scn_reap(child);
@@ -226,6 +231,24 @@ static void through_door(const struct scn_case *self)
     const pid_t child = fork_with_thread(self->number == 1 ? fork_raw : fork_bare);
     if (child == 0)
         wait_condvar();
+    scn_reap(child);
+}
+
+/* A vfork child of the child's, whose thread waits for it. */
+static void vforked(const struct scn_case *self)
+{
+    (void)self;
+    const pid_t child = fork_with_thread(scn_fork);
+    if (child == 0) {
+        const pid_t guest = vfork();
+        if (guest == 0) {
+            scn_arm();
+            wait_semaphore();
+            _exit(1);
+        }
+        scn_reap(guest);
+        scn_fine();
+    }
     scn_reap(child);
 }
 
@@ -317,7 +340,7 @@ static void signal_from_outside(int signal, bool late)
     const pid_t me = getpid();
     if (fork() == 0) {
         if (late)
-            usleep(LATE_US);
+            usleep(late_us);
         else
             scn_await_asleep(me, NULL);
         kill(me, signal);
@@ -384,14 +407,14 @@ static void condvar_and_handler(const struct scn_case *self)
 
 static void *post_late(void *shared)
 {
-    usleep(LATE_US);
+    usleep(late_us);
     sem_post(shared);
     return NULL;
 }
 
 static void *signal_late(void *unused)
 {
-    usleep(LATE_US);
+    usleep(late_us);
     pthread_mutex_lock(&mutex);
     inside = 1;
     pthread_mutex_unlock(&mutex);
@@ -420,7 +443,7 @@ static void *wait_for_signal(void *unused)
 
 static void *poll_late(void *unused)
 {
-    poll(NULL, 0, LATE_US / 1000);
+    poll(NULL, 0, (int)(late_us / 1000));
     sem_post(&event);
     return unused;
 }
@@ -500,7 +523,7 @@ static void helped(const struct scn_case *self)
         }
         scn_fine();
     }
-    usleep(LATE_US);
+    usleep(late_us);
     sem_post(shared);
     SCN_IS(pthread_mutex_unlock(parents_mutex), 0);
     SCN_IS(pthread_rwlock_unlock(parents_rwlock), 0);
@@ -543,7 +566,7 @@ static void cancel(const struct scn_case *self)
             sched_yield();
         scn_await_asleep(atomic_load(&tids[0]), NULL);
         if ((self->number & LATE) != 0)
-            usleep(LATE_US);
+            usleep(late_us);
         for (int i = 0; i < 2; i++) {
             void *result;
             SCN_IS(pthread_cancel(threads[i]), 0);
@@ -580,9 +603,51 @@ static void limited(const struct scn_case *self)
 #define BY_HANDLER(kind) "once:only a signal handler can end the child's wait in " kind " 0x[0-9a-f]+"
 #define WENT_ON "once:child went on after its wait in semaphore 0x"
 
+/* Waits that somebody does end. */
+static void add_ended(void)
+{
+    const char *repairs = is_real ? REAL_LIMIT : LIMIT;
+    const char *aborts = is_real ? REAL_LIMIT " FORKSAFE_MODE=abort" : LIMIT " FORKSAFE_MODE=abort";
+    const useconds_t limit_us = is_real ? 1000000 : 150000;
+    for (long how = 0; how < 16; how++) {
+        static const char *const said[] = {"never:child hangs", BY_HANDLER("semaphore") " ;; " WENT_ON};
+        if ((how & (RESTARTS | POSTS)) == RESTARTS || (is_real && (how & LATE) == 0))
+            continue; /* that wait has no end, or does not last */
+        for (int abort = 0; abort < 2; abort++)
+            scn_add((struct scn_case){.bare = "fine", .says = said[(how & LATE) != 0 && late_us > limit_us],
+                                      .env = abort ? aborts : repairs,
+                                      .run = semaphore_and_handler, .number = how},
+                    "handler%s%s%s%s%s", how & LATE ? "-late" : "", how & RESTARTS ? "-restarts" : "",
+                    how & POSTS ? "-posts" : "", how & MIXED ? "-mixed" : "", abort ? "-abort" : "");
+    }
+    for (long how = 0; how < 2; how++)
+        scn_add((struct scn_case){.bare = "fine", .says = "never:child hangs", .env = aborts,
+                                  .run = condvar_and_handler, .number = how},
+                "condvar-and-handler%s", how ? "-late" : "");
+    static const char *const helpers[] = {"parent", "parents-futex", "one-of-parents", "parents-mutex", "parents-rwlock", "pipe", "thread", "condvar", "sigwait", "poll"};
+    for (long i = 0; i < (long)(sizeof helpers / sizeof *helpers); i++)
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = helped,
+                                  .number = i},
+                "helped-by-%s", helpers[i]);
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = cancel},
+            "cancelled");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = cancel,
+                              .number = LATE},
+            "cancelled-late");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = limited},
+            "limited");
+}
+
 void scn_cases(void)
 {
     static char says[sizeof kinds / sizeof *kinds][160], in_two[sizeof kinds / sizeof *kinds][160];
+    const char *late_ms = getenv("HOPELESS_LATE_MS");
+    if (late_ms != NULL) {
+        is_real = true;
+        late_us = (useconds_t)atoi(late_ms) * 1000;
+        add_ended();
+        return;
+    }
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         const struct kind *kind = &kinds[i];
         snprintf(says[i], sizeof says[i], HANGS("%s"), kind->says);
@@ -617,6 +682,9 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("condition variable"),
                               .env = LIMIT " FORKSAFE_MODE=abort", .run = grandchild},
             "grandchild");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("semaphore"),
+                              .env = LIMIT " FORKSAFE_MODE=abort", .run = vforked},
+            "vforked");
     scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = HANGS("condition variable"), .env = LIMIT,
                               .run = monitor},
             "monitor");
@@ -624,31 +692,5 @@ void scn_cases(void)
                               .says = HANGS("condition variable") " ;; once:child hangs in .* in use at fork by \\d+",
                               .env = LIMIT, .run = monitor, .number = 1},
             "monitor-waited-for");
-    for (long how = 0; how < 16; how++) {
-        static const char *const said[] = {"never:child hangs", BY_HANDLER("semaphore") " ;; " WENT_ON};
-        if ((how & (RESTARTS | POSTS)) == RESTARTS)
-            continue; /* that wait has no end */
-        for (int abort = 0; abort < 2; abort++)
-            scn_add((struct scn_case){.bare = "fine", .says = said[(how & LATE) != 0],
-                                      .env = abort ? LIMIT " FORKSAFE_MODE=abort" : LIMIT,
-                                      .run = semaphore_and_handler, .number = how},
-                    "handler%s%s%s%s%s", how & LATE ? "-late" : "", how & RESTARTS ? "-restarts" : "",
-                    how & POSTS ? "-posts" : "", how & MIXED ? "-mixed" : "", abort ? "-abort" : "");
-    }
-    for (long how = 0; how < 2; how++)
-        scn_add((struct scn_case){.bare = "fine", .says = "never:child hangs", .env = LIMIT " FORKSAFE_MODE=abort",
-                                  .run = condvar_and_handler, .number = how},
-                "condvar-and-handler%s", how ? "-late" : "");
-    static const char *const helpers[] = {"parent", "parents-futex", "one-of-parents", "parents-mutex", "parents-rwlock", "pipe", "thread", "condvar", "sigwait", "poll"};
-    for (long i = 0; i < (long)(sizeof helpers / sizeof *helpers); i++)
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT " FORKSAFE_MODE=abort", .run = helped,
-                                  .number = i},
-                "helped-by-%s", helpers[i]);
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT " FORKSAFE_MODE=abort", .run = cancel},
-            "cancelled");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT " FORKSAFE_MODE=abort", .run = cancel,
-                              .number = LATE},
-            "cancelled-late");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT " FORKSAFE_MODE=abort", .run = limited},
-            "limited");
+    add_ended();
 }
