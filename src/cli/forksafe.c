@@ -175,7 +175,8 @@ void fsafe_cli_find_library(char path[PATH_MAX])
 static bool names_library(const char *entry)
 {
     const char *slash = strrchr(entry, '/');
-    return strcmp(slash != NULL ? slash + 1 : entry, LIBRARY) == 0;
+    const char *name = slash != NULL ? slash + 1 : entry;
+    return strcmp(name, LIBRARY) == 0 || strncmp(name, "libforksafe-", strlen("libforksafe-")) == 0;
 }
 
 /* LD_PRELOAD: our library first, then what was there before, without an earlier mention of us. */

@@ -164,7 +164,20 @@ static const char *find_privilege(const struct image *image)
     return image->capable && getuid() != 0 ? "has capabilities, so its loader ignores LD_PRELOAD" : NULL;
 }
 
-static void look(struct fsafe_target *target, const struct image *program, const struct image *library)
+/* Whom the file is for; the loader's name is in the first page, whatever the word size. */
+static bool is_for_musl(const struct image *program)
+{
+    static const char loader[] = "/ld-musl-";
+    return memmem(program->bytes, program->count < 4096 ? program->count : 4096, loader, sizeof loader - 1) != NULL;
+}
+
+#ifdef FSAFE_LIBC_MUSL
+static const bool own_is_for_musl = true;
+#else
+static const bool own_is_for_musl = false;
+#endif
+
+static void look(struct fsafe_target *target, const struct image *program, const struct image *library, bool for_musl)
 {
     /* Word size, byte order, and the processor, which follows the type. */
     ElfW(Ehdr) of_program, of_library;
@@ -191,17 +204,11 @@ static void look(struct fsafe_target *target, const struct image *program, const
                                            : "is statically linked: no loader reads LD_PRELOAD";
         return;
     }
-#ifdef FSAFE_LIBC_GLIBC
-    if (strstr(loader, "ld-musl") != NULL) {
-        target->objection = "is for musl, the library for the GNU C library";
+    if (is_for_musl(program) != for_musl) {
+        target->objection = for_musl ? "is for the GNU C library, the library for musl"
+                                     : "is for musl, the library for the GNU C library";
         target->refuses = true;
     }
-#else
-    if (strstr(loader, "ld-linux") != NULL) {
-        target->objection = "is for the GNU C library, the library for another one";
-        target->refuses = true;
-    }
-#endif
     if (target->objection == NULL)
         target->objection = find_privilege(program);
     if (is_go(program))
@@ -230,7 +237,28 @@ static bool follow_script(struct image *program)
     return word != NULL && find(program, word);
 }
 
-void fsafe_target_look(struct fsafe_target *target, const char *command, const char *library)
+/* Looks for the library that was installed beside this one for such programs. */
+static void try_other(struct fsafe_target *target, const struct image *program, char library[PATH_MAX])
+{
+    struct fsafe_target other = {.objection = NULL};
+    struct image image;
+    char path[PATH_MAX];
+    bool for_musl = is_for_musl(program);
+    const char *slash = strrchr(library, '/');
+    int length = snprintf(path, sizeof path, "%.*s/libforksafe-%s%s.so", slash != NULL ? (int)(slash - library) : 0,
+                          library, for_musl ? "musl" : "gnu", program->bytes[EI_CLASS] == ELFCLASS32 ? "32" : "");
+    if (slash == NULL || length >= PATH_MAX || !open_image(&image, path))
+        return;
+    if (is_program(&image))
+        look(&other, program, &image, for_musl);
+    if (is_program(&image) && !other.refuses) {
+        *target = other;
+        strcpy(library, path);
+    }
+    close_image(&image);
+}
+
+void fsafe_target_look(struct fsafe_target *target, const char *command, char library[PATH_MAX])
 {
     enum { SCRIPTS = 4 }; /* a script's interpreter may be a script; the kernel gives up there, too */
     struct image program, own;
@@ -241,7 +269,9 @@ void fsafe_target_look(struct fsafe_target *target, const char *command, const c
     for (int i = 0; open && i < SCRIPTS && program.count > 2 && memcmp(program.bytes, "#!", 2) == 0; i++)
         open = follow_script(&program);
     if (open && is_program(&program))
-        look(target, &program, &own);
+        look(target, &program, &own, own_is_for_musl);
+    if (target->refuses)
+        try_other(target, &program, library);
     if (open)
         close_image(&program);
     close_image(&own);

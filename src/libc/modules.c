@@ -75,10 +75,11 @@ bool fsafe_modules_headers(struct fsafe_window *window, uintptr_t base, struct f
             headers->dynamic = segment.p_vaddr;
         if (segment.p_type == PT_GNU_EH_FRAME)
             headers->unwind = segment.p_vaddr;
-        /* There may be several; the one with the build-id comes alone or last. */
-        if (segment.p_type == PT_NOTE && segment.p_align <= 4) {
-            headers->notes = segment.p_vaddr;
-            headers->notes_end = segment.p_vaddr + segment.p_memsz;
+        /* The build-id is in any of several: first with the linker of 2026, last with older ones. */
+        if (segment.p_type == PT_NOTE && segment.p_align <= 4 &&
+            headers->notes_count < sizeof headers->notes / sizeof headers->notes[0]) {
+            headers->notes[headers->notes_count].from = segment.p_vaddr;
+            headers->notes[headers->notes_count++].to = segment.p_vaddr + segment.p_memsz;
         }
     }
     return biased;
@@ -331,24 +332,34 @@ void fsafe_modules_place(const struct fsafe_mapping *mapping, bool called, struc
         keep(mapping, called, place);
 }
 
-size_t fsafe_modules_build_id(uintptr_t base, unsigned char id[FSAFE_BUILD_ID_BYTES])
+/* In the notes from `at` to `end`. */
+static size_t find_build_id(struct fsafe_window *window, uintptr_t at, uintptr_t end,
+                            unsigned char id[FSAFE_BUILD_ID_BYTES])
 {
-    struct fsafe_window window = {.bytes = 0};
-    struct fsafe_headers headers;
-    if (!fsafe_modules_headers(&window, base, &headers))
-        return 0;
-    for (uintptr_t at = headers.notes + headers.bias; at < headers.notes_end + headers.bias;) {
+    while (at < end) {
         ElfW(Nhdr) note;
         char owner[4];
-        if (!fsafe_window_read(&window, at, &note, sizeof note))
+        if (!fsafe_window_read(window, at, &note, sizeof note))
             return 0;
         at += sizeof note;
         if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof owner &&
-            fsafe_window_read(&window, at, owner, sizeof owner) && memcmp(owner, "GNU", sizeof owner) == 0) {
+            fsafe_window_read(window, at, owner, sizeof owner) && memcmp(owner, "GNU", sizeof owner) == 0) {
             size_t bytes = note.n_descsz < FSAFE_BUILD_ID_BYTES ? note.n_descsz : FSAFE_BUILD_ID_BYTES;
-            return fsafe_window_read(&window, at + sizeof owner, id, bytes) ? bytes : 0;
+            return fsafe_window_read(window, at + sizeof owner, id, bytes) ? bytes : 0;
         }
         at += (note.n_namesz + 3u) / 4 * 4 + (note.n_descsz + 3u) / 4 * 4;
     }
     return 0;
+}
+
+size_t fsafe_modules_build_id(uintptr_t base, unsigned char id[FSAFE_BUILD_ID_BYTES])
+{
+    struct fsafe_window window = {.bytes = 0};
+    struct fsafe_headers headers;
+    size_t bytes = 0;
+    if (!fsafe_modules_headers(&window, base, &headers))
+        return 0;
+    for (unsigned i = 0; bytes == 0 && i < headers.notes_count; i++)
+        bytes = find_build_id(&window, headers.notes[i].from + headers.bias, headers.notes[i].to + headers.bias, id);
+    return bytes;
 }

@@ -39,7 +39,10 @@ struct fsafe_headers {
     uintptr_t bias;    /* what to add to such an address */
     uintptr_t dynamic;
     uintptr_t unwind;  /* .eh_frame_hdr */
-    uintptr_t notes, notes_end;
+    struct {
+        uintptr_t from, to;
+    } notes[4];
+    unsigned notes_count;
 };
 
 /* False when no ELF file begins at `base`. */

@@ -90,7 +90,7 @@ static bool is_meant(void)
 /* With FORKSAFE_INHERIT=0: takes the library out of LD_PRELOAD, so that what the program starts is without it. */
 static void disinherit(char *const *environment)
 {
-    static const char own[] = "libforksafe.so";
+    static const char own[] = "libforksafe"; /* .so, or -musl.so and the like */
     char *to = (char *)(uintptr_t)fsafe_options_look_up(environment, "LD_PRELOAD");
     for (const char *from = to; from != NULL && *from != '\0';) {
         const char *end = from;
@@ -99,7 +99,8 @@ static void disinherit(char *const *environment)
         const char *name = end;
         while (name > from && name[-1] != '/')
             name--;
-        bool kept = (size_t)(end - name) != sizeof own - 1 || strncmp(name, own, sizeof own - 1) != 0;
+        bool kept = (size_t)(end - name) < sizeof own || strncmp(name, own, sizeof own - 1) != 0 ||
+                    (name[sizeof own - 1] != '.' && name[sizeof own - 1] != '-');
         end += *end != '\0'; /* what separates it from the next goes with it */
         while (from < end) {
             if (kept)

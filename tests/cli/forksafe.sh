@@ -71,6 +71,15 @@ if head -c 4096 /bin/true | grep -q ld-linux; then
     "$launcher" ./script 2>err
     is "its script" "forksafe: './script' is for musl, the library for the GNU C library: it runs unprotected" \
         "$(sed 1q err)"
+    mkdir -p beside/bin beside/lib
+    cp "$launcher" beside/bin/forksafe
+    cp "$library" beside/lib/libforksafe.so
+    is "no library for it beside" 1 "$(status beside/bin/forksafe check ./patched)"
+    cp "$library" beside/lib/libforksafe-musl.so
+    is "a library for it beside is taken" 0 "$(status beside/bin/forksafe check ./patched)"
+    is "... and one for programs that have one is left" "$PWD/beside/lib/libforksafe.so" \
+        "$(beside/bin/forksafe env LD_PRELOAD=/nowhere/libforksafe-musl.so beside/bin/forksafe env |
+            sed -n 's/^LD_PRELOAD=//p')"
     word=$(head -c 5 /bin/true | tail -c 1 | tr '\001\002' '21')
     printf '\177ELF%b' "\\00$word" >foreign
     tail -c +6 /bin/true >>foreign

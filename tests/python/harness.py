@@ -10,6 +10,7 @@ The tests themselves run without the library; they start victims bare and under 
 """
 import collections
 import ctypes
+import glob
 import os
 import signal
 import subprocess
@@ -84,6 +85,13 @@ def note_tail(title, text, lines=15):
     note(f"{title}:" + ("" if len(kept) <= lines else f" (last {lines} of {len(kept)} lines)"))
     for line in kept[-lines:]:
         note(f"    {line}")
+
+
+def libpython():
+    """The library of the victims' interpreter; None where there is none."""
+    version = subprocess.run([PYTHON3, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+                             capture_output=True, text=True, check=True).stdout.strip()
+    return next(iter(sorted(glob.glob(f"/usr/lib/*/libpython{version}.so.1.0"))), None)
 
 
 # --- Victims -------------------------------------------------------------------------------------------------

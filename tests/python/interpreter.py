@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 """The library finds the interpreter of whatever Python there is, when it gets a thread, and nowhere else."""
-import glob
 import os
 import subprocess
 import sys
@@ -25,14 +24,10 @@ def found(command, **settings):
     return (lines[0].partition(FOUND)[2] if lines else ""), done.returncode
 
 
-def libpythons():
-    version = subprocess.run([harness.PYTHON3, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
-                             capture_output=True, text=True, check=True).stdout.strip()
-    return version.partition(".")[2], sorted(glob.glob(f"/usr/lib/*/libpython{version}.so.1.0"))
-
-
 harness.begin(7)
-minor, libraries = libpythons()
+library = harness.libpython()
+minor = subprocess.run([harness.PYTHON3, "-c", "import sys; print(sys.version_info[1])"], capture_output=True, text=True,
+                       check=True).stdout.strip()
 harness.ok(found([harness.PYTHON3, "-c", THREAD]) == (minor, 0), f"CPython 3.{minor} that makes a thread is found")
 harness.ok(found([harness.PYTHON3, "-c", "pass"]) == ("", 0), "one that makes none is left alone")
 harness.ok(found([harness.PYTHON3, "-c", THREAD], FORKSAFE_PYTHON="0") == ("", 0), "FORKSAFE_PYTHON=0: it is left alone")
@@ -43,8 +38,8 @@ if subprocess.run([*hide_proc, "true"], capture_output=True).returncode != 0:
     harness.skip("without /proc it is found", "this user may not mount anything")
 else:
     harness.ok(found([*hide_proc, harness.PYTHON3, "-c", THREAD]) == (minor, 0), "without /proc it is found")
-if not BUILT or not libraries:
+if not BUILT or not library:
     harness.skip("one that a C program loads late is found", "no libpython or no host here")
 else:
-    harness.ok(found([os.path.join(BUILT, "python", "host"), libraries[0], THREAD]) == (minor, 0),
+    harness.ok(found([os.path.join(BUILT, "python", "host"), library, THREAD]) == (minor, 0),
                "one that a C program loads late is found")

@@ -2,6 +2,7 @@
 #ifndef MUTEX_KIND_H
 #define MUTEX_KIND_H
 
+#include "libc.h"
 #include "scenario.h"
 
 struct mutex_kind {
@@ -12,9 +13,10 @@ struct mutex_kind {
     bool owned;       /* unlock and relock ask who owns it: glibc refuses the child's new thread id */
 };
 
-enum { MUTEX_KINDS = 9 };
+/* The last two are the adaptive ones. */
+enum { MUTEX_KINDS = LIBC_HAS_ADAPTIVE ? 9 : 7 };
 
-static const struct mutex_kind mutex_kinds[MUTEX_KINDS] = {
+static const struct mutex_kind mutex_kinds[] = {
     {"default", "normal", -1, false, false},
     {"normal", "normal", PTHREAD_MUTEX_NORMAL, false, false},
     {"normal-static", "normal", PTHREAD_MUTEX_NORMAL, true, false},

@@ -2,6 +2,7 @@
 #ifndef RWLOCK_KIND_H
 #define RWLOCK_KIND_H
 
+#include "libc.h"
 #include "scenario.h"
 
 struct rwlock_kind {
@@ -11,9 +12,9 @@ struct rwlock_kind {
     bool is_static;   /* the bytes of a static initialiser, no pthread_rwlock_init */
 };
 
-enum { RWLOCK_KINDS = 5 };
+enum { RWLOCK_KINDS = LIBC_HAS_PREFERENCES ? 5 : 2 };
 
-static const struct rwlock_kind rwlock_kinds[RWLOCK_KINDS] = {
+static const struct rwlock_kind rwlock_kinds[] = {
     {"default", "prefer reader", -1, false},
     {"static", "prefer reader", PTHREAD_RWLOCK_PREFER_READER_NP, true},
     {"writer", "prefer writer", PTHREAD_RWLOCK_PREFER_WRITER_NP, false},

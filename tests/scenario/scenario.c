@@ -1,9 +1,9 @@
+#include "libc.h"
 #include "scenario.h"
 #include "../names.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <gnu/libc-version.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>

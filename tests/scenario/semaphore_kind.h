@@ -2,6 +2,7 @@
 #ifndef SEMAPHORE_KIND_H
 #define SEMAPHORE_KIND_H
 
+#include "libc.h"
 #include "scenario.h"
 
 #include <semaphore.h>

@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+"""Forks that a C program makes past os.fork, beside C threads that take the GIL and leave it: no child hangs.
+
+The forking thread has the GIL and tells the interpreter of the fork, or has it and tells nobody, or has not got it.
+"""
+import os
+import re
+import sys
+
+sys.dont_write_bytecode = True
+
+import harness
+
+FORKS, BARE_FORKS = 20, 6
+PROGRAM = os.path.join(os.environ.get("TESTS_BUILT") or "", "python", "forks_in_c")
+WAYS = {
+    "told": "with the GIL, as the C API asks",
+    "held": "with the GIL, and the interpreter is not told",
+    "free": "without the GIL",
+}
+
+
+def run(how, preload, forks, seconds):
+    """How many children hung, were killed, found something half changed, were wrong; None where that is not known."""
+    outcome = harness.run([PROGRAM, library, how, str(forks), f"{seconds:g}"], preload, 30 + forks * seconds)
+    counts = re.fullmatch(r"\d+ forks: (\d+) hung, (\d+) killed, (\d+) half changed, (\d+) wrong\n", outcome.out)
+    return outcome, [int(count) for count in counts.groups()] if counts else None
+
+
+harness.begin(2 * len(WAYS))
+library = harness.libpython()
+for how, meaning in WAYS.items():
+    if not os.path.isfile(PROGRAM) or not library:
+        for _ in range(2):
+            harness.skip(meaning, "no libpython or no program here")
+        continue
+    bare, counts = run(how, False, BARE_FORKS, harness.HANG_SECONDS)
+    if not harness.ok(counts and counts[0] > 0, f"{meaning}: bare children hang"):
+        harness.note_tail(f"{counts}", bare.err)
+    saved, counts = run(how, True, FORKS, harness.PATIENT_HANG_SECONDS)
+    # Only where the interpreter is told are the threads let out of their locks before.
+    if not harness.ok(counts and counts[0] == counts[1] == counts[3] == 0 and (how != "told" or counts[2] == 0),
+                      f"{meaning}: under the library none does"):
+        harness.note_tail(f"{counts}", saved.err)

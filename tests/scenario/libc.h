@@ -1,0 +1,78 @@
+/*
+ * What scenarios ask of a C library beyond POSIX, by glibc's names, where that is another one (musl): a clock is another
+ * limit by the only clock there is, and a kind that it lacks has no row.
+ */
+#ifndef SCENARIO_LIBC_H
+#define SCENARIO_LIBC_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <time.h>
+
+#ifdef __GLIBC__
+#include <gnu/libc-version.h>
+enum { LIBC_HAS_ADAPTIVE = 1, LIBC_HAS_PREFERENCES = 1 };
+#else
+enum { LIBC_HAS_ADAPTIVE = 0, LIBC_HAS_PREFERENCES = 0 };
+static inline const char *gnu_get_libc_version(void)
+{
+    return "none";
+}
+
+enum { PTHREAD_MUTEX_ADAPTIVE_NP = 3 };
+#define PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP {{{PTHREAD_MUTEX_RECURSIVE}}}
+#define PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP {{{PTHREAD_MUTEX_ERRORCHECK}}}
+#define PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP PTHREAD_MUTEX_INITIALIZER
+
+enum {
+    PTHREAD_RWLOCK_PREFER_READER_NP,
+    PTHREAD_RWLOCK_PREFER_WRITER_NP,
+    PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP
+};
+#define PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP PTHREAD_RWLOCK_INITIALIZER
+
+static inline int pthread_rwlockattr_setkind_np(pthread_rwlockattr_t *attributes, int preference)
+{
+    (void)attributes, (void)preference;
+    return 0;
+}
+
+/* The same moment by CLOCK_REALTIME. */
+static inline struct timespec libc_by_realtime(clockid_t clock, const struct timespec *until)
+{
+    struct timespec now, there;
+    clock_gettime(clock, &there);
+    clock_gettime(CLOCK_REALTIME, &now);
+    now.tv_sec += until->tv_sec - there.tv_sec;
+    now.tv_nsec += until->tv_nsec - there.tv_nsec;
+    if (now.tv_nsec < 0) {
+        now.tv_sec--;
+        now.tv_nsec += 1000000000;
+    }
+    if (now.tv_nsec >= 1000000000) {
+        now.tv_sec++;
+        now.tv_nsec -= 1000000000;
+    }
+    return now;
+}
+
+#define LIBC_CLOCKED(name, timed, type)                                                    \
+    static inline int name(type *object, clockid_t clock, const struct timespec *until)    \
+    {                                                                                      \
+        const struct timespec moment = libc_by_realtime(clock, until);                     \
+        return timed(object, &moment);                                                     \
+    }
+LIBC_CLOCKED(pthread_mutex_clocklock, pthread_mutex_timedlock, pthread_mutex_t)
+LIBC_CLOCKED(pthread_rwlock_clockrdlock, pthread_rwlock_timedrdlock, pthread_rwlock_t)
+LIBC_CLOCKED(pthread_rwlock_clockwrlock, pthread_rwlock_timedwrlock, pthread_rwlock_t)
+LIBC_CLOCKED(sem_clockwait, sem_timedwait, sem_t)
+
+static inline int pthread_cond_clockwait(pthread_cond_t *condvar, pthread_mutex_t *mutex, clockid_t clock,
+                                         const struct timespec *until)
+{
+    const struct timespec moment = libc_by_realtime(clock, until);
+    return pthread_cond_timedwait(condvar, mutex, &moment);
+}
+#endif
+
+#endif
