@@ -1,8 +1,8 @@
 /* python/orphans: see orphans.h. */
 
 /*
- * CPython's own locks, by the sources of 3.9.2, 3.11.2 and 3.13.5 and the headers of 3.14. A vanished thread has one only
- * if it takes it without the GIL or lets the GIL go meanwhile. Who heals it in a child, and what shows that:
+ * CPython's own locks, by the sources of 3.9.2, 3.11.2 and 3.13.5 and the headers of 3.14. A vanished thread has one
+ * only if it takes it without the GIL or lets the GIL go meanwhile. Who heals it in a child, and what shows that:
  *
  *   the GIL                             PyOS_AfterFork_Child; past os.fork python/gil     state.py gil, forks_in_c.py
  *   list of threads, registry of data across interpreters, unicode ids, pending calls; from 3.13 on types, code, audit
@@ -15,7 +15,7 @@
  *   buffered files                      repair/semaphore                                  storms.py
  *   hashes and others of C modules      repair/semaphore; from 3.13 on some are PyMutexes: frees_mutex, in a child that
  *                                       is alone; with threads it waits, and is named     state.py inner
- *   faulthandler's watchdog             nobody: cancel_dump_traceback_later and the interpreter's end wait for its thread,
+ *   faulthandler's watchdog             nobody: cancel_dump_traceback_later and the interpreter's end wait for it,
  *                                       3 of 3 children on 3.11, 3.13, 3.14, bare as well; named
  *   tracemalloc's tables, channels of sub-interpreters                                    not tried
  */
@@ -54,8 +54,8 @@ static bool is_orphan(uintptr_t record, const struct fsafe_python_lock *lock, en
 }
 
 /*
- * Whoever releases a lock wakes the first in its queue, and a vanished thread would pass nothing on. os.fork empties the
- * queues later; a fork past it does not: then 14 of 40 children with threads hung (3.13, tests/python/forks_in_c).
+ * Whoever releases a lock wakes the first in its queue, and a vanished thread would pass nothing on. os.fork empties
+ * the queues later; a fork past it does not: then 14 of 40 children with threads hung (3.13, tests/python/forks_in_c).
  * The forking thread is in a queue itself if a signal handler forks: then they stay.
  */
 FSAFE_AT_FORK static void empty_queues(const struct fsafe_thread *self)

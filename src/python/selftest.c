@@ -66,7 +66,8 @@ static bool rlock_is_as_told(struct fsafe_object *object, const void *type)
     struct fsafe_python_lock *lock = (struct fsafe_python_lock *)(void *)object;
     if (lock->type != type || lock->byte != 0 || lock->owner != 0 || call(object, "acquire", -1) != 1 ||
         lock->byte != FSAFE_PYTHON_LOCKED || lock->owner != (uintptr_t)pthread_self() || lock->level != 0 ||
-        call(object, "acquire", -1) != 1 || lock->level != 1 || call(object, "release", -1) != 0 || lock->byte != FSAFE_PYTHON_LOCKED || lock->level != 0)
+        call(object, "acquire", -1) != 1 || lock->level != 1 || call(object, "release", -1) != 0 ||
+        lock->byte != FSAFE_PYTHON_LOCKED || lock->level != 0)
         return false;
     lock->byte |= FSAFE_PYTHON_ORPHANED;
     return call(object, "release", -1) == 0 && lock->byte == 0 && lock->owner == 0;

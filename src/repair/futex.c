@@ -251,7 +251,9 @@ bool fsafe_futex_find_lock(uintptr_t word, int operation, uint32_t value, uintpt
     const struct algorithm *algorithm = find_algorithm(operation, word, value, &at[1], &change);
     if (algorithm == NULL || algorithm->drained == UNDRAINED || change.word % sizeof(uint32_t) != 0)
         return false;
-    *lock = (struct fsafe_futex_lock){(uint32_t *)change.word, algorithm->drained == MUTEX ? value : 0};
+    *lock = (struct fsafe_futex_lock){.word = (uint32_t *)change.word,
+                                      .contended = algorithm->drained == MUTEX ? value : 0,
+                                      .kept = change.word != word ? WRITERS_WAIT : 0};
     return true;
 }
 
@@ -268,19 +270,25 @@ bool fsafe_futex_try(const struct fsafe_futex_lock *lock)
     return false;
 }
 
-/* Of a mutex: nobody else changes it while it is held. A word that did change is none, and keeps what it says now. */
-static void release(const struct fsafe_futex_lock *lock)
+/*
+ * Nobody else changes a mutex while it is held, and of an RwLock only who waits. A word that changed otherwise is none: what
+ * was written over it is taken out again.
+ */
+static void release(const struct fsafe_futex_lock *lock, uint32_t kept)
 {
-    uint32_t held = lock->contended;
-    if (held != 0)
+    uint32_t held = lock->contended, seen = __atomic_load_n(lock->word, __ATOMIC_RELAXED);
+    if (held != 0) {
         __atomic_compare_exchange_n(lock->word, &held, 0, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-    else
-        __atomic_store_n(lock->word, 0, __ATOMIC_SEQ_CST);
+        return;
+    }
+    while (!__atomic_compare_exchange_n(lock->word, &seen, (seen & WRITTEN) == WRITTEN ? seen & kept : seen - WRITTEN,
+                                        false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+        ;
 }
 
 void fsafe_futex_give(const struct fsafe_futex_lock *lock)
 {
-    release(lock);
+    release(lock, lock->kept);
     fsafe_sys_futex_wake(lock->word, INT32_MAX); /* they look again, and say anew that they wait */
     if (lock->contended != 0)
         return;
@@ -292,5 +300,5 @@ void fsafe_futex_free(const struct fsafe_futex_lock *lock)
 {
     uint32_t value;
     if (fsafe_sys_peek((uintptr_t)lock->word, &value, sizeof value)) /* a page may be kept from children */
-        release(lock);
+        release(lock, 0);
 }

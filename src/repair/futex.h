@@ -26,6 +26,7 @@ bool fsafe_futex_is_endless(const long *arguments);
 struct fsafe_futex_lock {
     uint32_t *word;
     uint32_t contended; /* what it says while one has it and others wait; 0: an RwLock, which counts */
+    uint32_t kept;      /* of an RwLock: what giving it back leaves in the word, for the writer that waits */
 };
 
 /* Whether such a wait without a limit may be for one: a quick no for most that are for something else. Context: any. */

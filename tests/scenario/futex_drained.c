@@ -160,6 +160,7 @@ static void storm(const struct scn_case *self)
 
 static uint32_t counter;
 static atomic_int sleeping;
+static int may_end;
 
 /* As Rust's Condvar: until the counter is another. */
 static void *wait_for_count(void *unused)
@@ -255,12 +256,60 @@ static void posted(const struct scn_case *self)
 }
 
 /*
+ * The last of some users closes a thing: a bit says that it is closed, which is the one that says of an RwLock that
+ * writers wait; below it are the users, and behind it the word that the closer sleeps on. The bit has to stay.
+ */
+static struct {
+    uint32_t state, ended;
+} closing = {.state = 1};
+#define CLOSED 0x80000000u
+
+static void *use(void *unused)
+{
+    scn_await(may_end);
+    usleep(100000); /* until the fork is under way */
+    if (__atomic_sub_fetch(&closing.state, 1, __ATOMIC_SEQ_CST) == CLOSED) {
+        __atomic_store_n(&closing.ended, 1, __ATOMIC_SEQ_CST);
+        futex(&closing.ended, FUTEX_WAKE_PRIVATE, 1, NULL);
+    }
+    return unused;
+}
+
+static void *close_it(void *unused)
+{
+    __atomic_fetch_or(&closing.state, CLOSED, __ATOMIC_SEQ_CST);
+    atomic_store(&sleeping, (int)gettid());
+    while (__atomic_load_n(&closing.ended, __ATOMIC_SEQ_CST) == 0)
+        futex(&closing.ended, FUTEX_WAIT_BITSET_PRIVATE, 0, NULL);
+    return unused;
+}
+
+static void closes(const struct scn_case *self)
+{
+    (void)self;
+    may_end = scn_bell();
+    const pthread_t both[] = {scn_start(use, NULL), scn_start(close_it, NULL)};
+    while (atomic_load(&sleeping) == 0)
+        usleep(1000);
+    scn_await_asleep(atomic_load(&sleeping), NULL);
+    scn_ring(may_end);
+    const pid_t child = scn_fork();
+    if (child == 0)
+        scn_fine();
+    scn_reap(child);
+    for (int i = 0; i < 2; i++)
+        scn_join(both[i]);
+    SCN_CHECK(closing.state == CLOSED);
+    scn_fine();
+}
+
+/*
  * A wait of that look that is no more: its thread left it by siglongjmp, or was cancelled in it. Forks neither wait for it
  * nor write to its word.
  */
 static uint32_t left_word = 2;
 static sigjmp_buf out;
-static int is_out, may_end;
+static int is_out;
 
 static void jump_out(int number)
 {
@@ -338,6 +387,7 @@ void scn_cases(void)
                 kind->name);
     }
     scn_add((struct scn_case){.bare = "fine", .run = posted}, "posted");
+    scn_add((struct scn_case){.bare = "fine", .env = PATIENT, .run = closes}, "closes");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = left, .number = 1}, "left-by-longjmp");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = left}, "left-by-cancellation");
     for (long value = 0; value < 4; value++)
