@@ -86,7 +86,11 @@ bool fsafe_timer_make(int *timer, void *value)
     event.sigev_notify = SIGEV_THREAD_ID;
     event.sigev_signo = SIGNAL;
     event.sigev_value.sival_ptr = value;
+#ifdef sigev_notify_thread_id
+    event.sigev_notify_thread_id = fsafe_sys_gettid();
+#else
     event._sigev_un._tid = fsafe_sys_gettid();
+#endif
     return FSAFE_SYS(SYS_timer_create, CLOCK_MONOTONIC, &event, timer, 0, 0, 0) == 0;
 }
 

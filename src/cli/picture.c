@@ -66,7 +66,7 @@ static void put_event(const struct fsafe_log *log, const struct fsafe_log_event 
     struct fsafe_position wanted = fsafe_explain_find(log, &event->wanted);
     struct fsafe_position forked = fsafe_explain_find(log, &event->fork);
     bool ends = event->deed == FSAFE_TOOK_OVER || event->deed == FSAFE_FORGOT || event->deed == FSAFE_WENT_ROUND ||
-                event->deed == FSAFE_WENT_ON;
+                event->deed == FSAFE_RUNS_AGAIN || event->deed == FSAFE_WENT_ON;
     const char *thread = event->since.source.thread != NULL ? event->since.source.thread : event->holder_name;
     char text[512];
     fprintf(to, "<g transform=\"translate(0,%d)\">\n", y);

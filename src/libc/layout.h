@@ -60,6 +60,9 @@ enum fsafe_posted {
     FSAFE_POST_LIBC, /* nothing: it has a token already */
 };
 
+/* Whom an rwlock prefers, by glibc's numbers. */
+enum { FSAFE_PREFERS_READERS, FSAFE_PREFERS_WRITERS, FSAFE_PREFERS_WRITERS_NONRECURSIVE };
+
 /* What the bytes of an rwlock said at one moment. */
 struct fsafe_rwlock_state {
     unsigned word;       /* for dismiss */
@@ -151,6 +154,8 @@ bool fsafe_layout_thread_may_be(pthread_t thread);
 #include "libc/layout-glibc.h"
 #include "libc/layout-glibc-rwlock.h"
 #include "libc/layout-glibc-semaphore.h"
+#elif defined(FSAFE_LIBC_MUSL)
+#include "libc/layout-musl.h"
 #else
 #include "libc/layout-unknown.h"
 #endif
@@ -160,6 +165,18 @@ static inline bool fsafe_layout_in_place(const pthread_mutex_t *m)
 {
     return fsafe_layout_type(m) <= FSAFE_MUTEX_ADAPTIVE;
 }
+
+#ifndef FSAFE_LAYOUT_NOTES
+static inline void fsafe_layout_mutex_note(pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+}
+
+static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int owner)
+{
+    (void)rwlock, (void)owner;
+}
+#endif
 
 /*
  * The headers above define, for mutexes:
@@ -191,6 +208,9 @@ static inline bool fsafe_layout_in_place(const pthread_mutex_t *m)
  *       0 when free, and for a moment while it is being taken or released.
  *   unsigned fsafe_layout_mutex_depth(const pthread_mutex_t *m)
  *       how often its owner has to unlock it.
+ *   void fsafe_layout_mutex_note(pthread_mutex_t *m, int owner)
+ *       after libc locked it for `owner`, and before libc unlocks it for whoever calls (0): writes the owner of a kind
+ *       for which this libc writes none. A header that does not define FSAFE_LAYOUT_NOTES has nothing to write.
  *   void fsafe_layout_mutex_set_owner(pthread_mutex_t *m, int owner)
  *       for the thread that holds it.
  *   void fsafe_layout_mutex_reset(pthread_mutex_t *m)
@@ -215,7 +235,7 @@ static inline bool fsafe_layout_in_place(const pthread_mutex_t *m)
  *   bool fsafe_layout_rwlock_is_private(const pthread_rwlock_t *l)
  *       whether the next may be used: process-private, self-test passed.
  *   int fsafe_layout_rwlock_preference(const pthread_rwlock_t *l)
- *       PTHREAD_RWLOCK_PREFER_..._NP.
+ *       FSAFE_PREFERS_...
  *   int fsafe_layout_rwlock_writer(const pthread_rwlock_t *l)
  *       who holds it for writing; see the state.
  *   struct fsafe_rwlock_state fsafe_layout_rwlock_look(const pthread_rwlock_t *l)
@@ -223,6 +243,8 @@ static inline bool fsafe_layout_in_place(const pthread_mutex_t *m)
  *       holds it for reading where that needs no more than one more reader; false, nothing changed: ask libc.
  *   bool fsafe_layout_rwlock_unread(pthread_rwlock_t *l)
  *       the caller holds it for reading: the same the other way round.
+ *   void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *l, int owner)
+ *       as fsafe_layout_mutex_note, for writing.
  *   void fsafe_layout_rwlock_set_writer(pthread_rwlock_t *l, int owner)
  *       for the thread that holds it for writing.
  *   void fsafe_layout_rwlock_make_free(pthread_rwlock_t *l, unsigned readers)

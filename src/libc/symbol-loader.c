@@ -20,6 +20,14 @@ void *fsafe_symbol_next(const char *name)
     return next;
 }
 
+/* The loader does not say how long it is. */
+void *fsafe_symbol_variable(const char *name, size_t *bytes)
+{
+    if (bytes != NULL)
+        *bytes = 0;
+    return dlsym(RTLD_DEFAULT, name);
+}
+
 struct search {
     uintptr_t address, from, to;
 };

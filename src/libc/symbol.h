@@ -27,7 +27,10 @@ bool fsafe_symbol_start(void);
  */
 void *fsafe_symbol_next(const char *name);
 
-/* Where the program's variable `name` is, or NULL, and how long (NULL: not asked). glibc only. Context: any thread. */
+/*
+ * Where the program's variable `name` is, or NULL, and how long (NULL: not asked; 0: not known, of another libc than
+ * glibc). Context: as above.
+ */
 void *fsafe_symbol_variable(const char *name, size_t *bytes);
 
 /*

@@ -180,11 +180,10 @@ static void tell(const object *lock, const object *name, uintptr_t owner)
     char module[64];
     fsafe_python_frames_string(name, module, sizeof module);
     struct fsafe_event event = {
-        .deed = fsafe_options.mode == FSAFE_MODE_REPAIR ? FSAFE_FORGOT : FSAFE_MAY_HANG,
+        .deed = fsafe_options.mode == FSAFE_MODE_REPAIR ? FSAFE_RUNS_AGAIN : FSAFE_MAY_HANG,
         .worth_a_line = true,
         .lock = "Python import",
         .kind = module,
-        .count = 1,
         .address = (uintptr_t)lock,
         .fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1),
     };

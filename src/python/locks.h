@@ -37,6 +37,9 @@ struct fsafe_python_lock {
     uintptr_t level; /* and how often that thread has it beyond once */
 };
 
+/* Where a type has its base: PyTypeObject's tp_base, which the C API makes public. */
+enum { FSAFE_PYTHON_TYPE_BASE = 32 * sizeof(uintptr_t) };
+
 enum fsafe_python_kind { FSAFE_PYTHON_NO_LOCK, FSAFE_PYTHON_LOCK, FSAFE_PYTHON_RLOCK };
 
 /* Begins. False, and the room is off, where this interpreter's locks are not as described. Context: under the GIL. */

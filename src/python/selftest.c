@@ -29,6 +29,15 @@ static bool has_size(void *type, long size)
     return has;
 }
 
+static bool has_base(void *type)
+{
+    struct fsafe_object *value = fsafe_python.PyObject_GetAttrString(type, "__base__");
+    bool has = value != NULL && *(void **)((uintptr_t)type + FSAFE_PYTHON_TYPE_BASE) == value;
+    if (value != NULL)
+        fsafe_python.Py_DecRef(value);
+    return has;
+}
+
 /* An orphan's mark outlives tries and ends with the acquisition; the spare bytes are ours. */
 static bool lock_is_as_told(struct fsafe_object *object, const void *type)
 {
@@ -56,8 +65,8 @@ static bool rlock_is_as_told(struct fsafe_object *object, const void *type)
 {
     struct fsafe_python_lock *lock = (struct fsafe_python_lock *)(void *)object;
     if (lock->type != type || lock->byte != 0 || lock->owner != 0 || call(object, "acquire", -1) != 1 ||
-        lock->byte != FSAFE_PYTHON_LOCKED || lock->owner != (uintptr_t)pthread_self() || lock->level != 0 || call(object, "acquire", -1) != 1 ||
-        lock->level != 1 || call(object, "release", -1) != 0 || lock->byte != FSAFE_PYTHON_LOCKED || lock->level != 0)
+        lock->byte != FSAFE_PYTHON_LOCKED || lock->owner != (uintptr_t)pthread_self() || lock->level != 0 ||
+        call(object, "acquire", -1) != 1 || lock->level != 1 || call(object, "release", -1) != 0 || lock->byte != FSAFE_PYTHON_LOCKED || lock->level != 0)
         return false;
     lock->byte |= FSAFE_PYTHON_ORPHANED;
     return call(object, "release", -1) == 0 && lock->byte == 0 && lock->owner == 0;
@@ -71,7 +80,7 @@ static struct fsafe_object *make(void *type)
 bool fsafe_python_selftest_passes(void *lock_type, void *rlock_type)
 {
     if (!has_size(lock_type, offsetof(struct fsafe_python_lock, owner)) ||
-        (rlock_type != NULL && !has_size(rlock_type, sizeof(struct fsafe_python_lock))))
+        (rlock_type != NULL && (!has_size(rlock_type, sizeof(struct fsafe_python_lock)) || !has_base(rlock_type))))
         return false;
     struct fsafe_object *lock = make(lock_type), *rlock = rlock_type == NULL ? NULL : make(rlock_type);
     bool right = lock != NULL && lock_is_as_told(lock, lock_type) &&

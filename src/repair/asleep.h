@@ -17,6 +17,12 @@
  */
 bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked);
 
+/*
+ * Whether `count` words that somebody waits for by the system call futex_waitv are for no other process to reach.
+ * Slow. Context: any thread.
+ */
+bool fsafe_asleep_is_private(uintptr_t waiters, unsigned long count);
+
 /* Whether a thread that went to sleep after this one looks, or has looked, and tells the user what it sees. */
 bool fsafe_asleep_is_left_to_another(const struct fsafe_thread *self);
 

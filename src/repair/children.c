@@ -11,6 +11,8 @@
 #include "report/tally.h"
 #include "track/lineage.h"
 
+#include <time.h>
+
 enum { MS = 1000000 };
 
 /* --- The list --------------------------------------------------------------------------------------------------- */
@@ -138,48 +140,65 @@ static void say(pid_t child, const struct look *look)
         FSAFE_SYS(SYS_kill, child, SIGABRT, 0, 0, 0, 0);
 }
 
-/* Returns whether there will be more to see. */
-static bool look_at_child(struct fsafe_forked *forked)
+static void look_at_child(struct fsafe_forked *forked)
 {
     pid_t child = (pid_t)(uint32_t)atomic_load_explicit(&forked->who, memory_order_relaxed);
     uint64_t seen = atomic_load_explicit(&forked->seen, memory_order_relaxed);
     struct look look = {.any = false};
     if (seen == SAID)
-        return false;
+        return;
     if (!fsafe_tasks_is_fork(child)) {
         strike(child, fsafe_sys_getpid());
-        return false;
+        return;
     }
     uint64_t now = fsafe_tasks_each(child, look_at, &look) && look.any ? look.mark | 2 : NOTHING;
     bool hangs = now != NOTHING && now == seen;
     if (atomic_compare_exchange_strong(&forked->seen, &seen, hangs ? SAID : now) && hangs)
         say(child, &look);
-    return !hangs;
 }
 
-static bool look_at_children(pid_t child, pid_t me)
+/* For how long the calling thread has run. */
+static uint64_t processor_ns(void)
 {
-    bool more = false;
-    if (child > 0) {
-        struct fsafe_forked *forked = find(child);
-        return forked != NULL && is_mine(forked, me) && look_at_child(forked);
+    struct timespec ran = {0};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ran);
+    return (uint64_t)ran.tv_sec * 1000 * MS + (uint64_t)ran.tv_nsec;
+}
+
+/* When the process is to look next; 0: it never waited for a child. */
+static _Atomic uint64_t next_look_ns;
+
+/*
+ * Looks at all children, if that is due: whichever of them is waited for, and however short each wait is. Always after
+ * the same time, so that a child which goes to sleep late is named as soon as the first one; after a longer time where a
+ * look takes so long that more than a fiftieth of a processor would be used up. Returns after how long the next is due.
+ */
+static uint64_t look_if_due(pid_t me)
+{
+    enum { SHARE = 50 };
+    uint64_t span_ns = (uint64_t)fsafe_options.hang_ms * MS, now_ns = fsafe_sys_now_ns();
+    uint64_t due_ns = atomic_load_explicit(&next_look_ns, memory_order_relaxed), was_due_ns = due_ns;
+    if ((due_ns == 0 || now_ns >= due_ns) &&
+        atomic_compare_exchange_strong(&next_look_ns, &due_ns, now_ns + span_ns) && was_due_ns != 0) {
+        uint64_t begun_ns = processor_ns();
+        for (unsigned i = 0; i < FSAFE_FORKED; i++)
+            if (is_mine(&fsafe_tally->forked[i], me))
+                look_at_child(&fsafe_tally->forked[i]);
+        uint64_t took_ns = processor_ns() - begun_ns;
+        if (took_ns * SHARE > span_ns)
+            atomic_store_explicit(&next_look_ns, now_ns + took_ns * SHARE, memory_order_relaxed);
     }
-    for (unsigned i = 0; i < FSAFE_FORKED; i++)
-        if (is_mine(&fsafe_tally->forked[i], me))
-            more |= look_at_child(&fsafe_tally->forked[i]);
-    return more;
+    due_ns = atomic_load_explicit(&next_look_ns, memory_order_relaxed);
+    now_ns = fsafe_sys_now_ns();
+    return due_ns > now_ns ? due_ns - now_ns : span_ns;
 }
 
 void fsafe_children_glance(pid_t child)
 {
-    static _Atomic uint64_t looked_ns;
     int saved = errno;
     pid_t me = fsafe_sys_getpid();
-    uint64_t now_ns = fsafe_sys_now_ns();
-    uint64_t last_ns = atomic_load_explicit(&looked_ns, memory_order_relaxed);
-    if (now_ns - last_ns >= (uint64_t)fsafe_options.hang_ms * MS && has_any(child, me) &&
-        atomic_compare_exchange_strong(&looked_ns, &last_ns, now_ns))
-        look_at_children(child, me);
+    if (fsafe_options.hang_ms != 0 && has_any(child, me))
+        look_if_due(me);
     errno = saved;
 }
 
@@ -193,9 +212,7 @@ static struct watch {
     _Atomic pid_t tid;      /* who waits; 0: the place is free */
     uint32_t generation;    /* of the process that the timer is of */
     int timer;
-    pid_t child;
     uintptr_t frame;
-    uint64_t wait_ns;
 } watches[WATCHES];
 
 static void withdraw(struct watch *watch)
@@ -216,12 +233,10 @@ static bool on_timer(siginfo_t *info, void *context)
     int saved = errno;
     /* It is over, or was left by a longjmp: nobody is to be disturbed again. */
     if (!fsafe_arch_interrupted(context, &call) || (call.number != SYS_wait4 && call.number != SYS_waitid) ||
-        call.stack > watch->frame) {
+        call.stack > watch->frame)
         withdraw(watch);
-    } else if (look_at_children(watch->child, fsafe_sys_getpid())) {
-        fsafe_timer_set(watch->timer, watch->wait_ns);
-        watch->wait_ns *= 2;
-    }
+    else
+        fsafe_timer_set(watch->timer, look_if_due(fsafe_sys_getpid()));
     errno = saved;
     return true;
 }
@@ -251,15 +266,13 @@ int fsafe_children_watch(pid_t child, uintptr_t frame)
     if (watch == NULL)
         return -1;
     watch->generation = 0;
-    watch->child = child;
     watch->frame = frame;
-    watch->wait_ns = (uint64_t)fsafe_options.hang_ms * MS;
     if (!fsafe_timer_listen(on_timer) || !fsafe_timer_make(&watch->timer, watch)) {
         withdraw(watch);
         return -1;
     }
     watch->generation = fsafe_lineage_generation();
-    fsafe_timer_set(watch->timer, watch->wait_ns);
+    fsafe_timer_set(watch->timer, look_if_due(me));
     return (int)(watch - watches);
 }
 

@@ -223,6 +223,32 @@ bool fsafe_hopeless_goes_on(struct fsafe_slices *slices)
     return until != 0;
 }
 
+void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait)
+{
+    static struct {
+        _Atomic uintptr_t object;
+        _Atomic uint64_t since_ns, latest_ns;
+    } asked;
+    struct fsafe_thread *self = fsafe_thread_join();
+    uint64_t span = (uint64_t)fsafe_options.hang_ms * MS, now = fsafe_sys_now_ns();
+    if (self == NULL || span == 0 || self->told_of == wait->object || fsafe_asleep_has_company(self))
+        return;
+    if (atomic_exchange(&asked.object, wait->object) != wait->object || now - atomic_load(&asked.latest_ns) >= span)
+        atomic_store(&asked.since_ns, now);
+    atomic_store(&asked.latest_ns, now);
+    if (now - atomic_load(&asked.since_ns) < span)
+        return;
+    struct fsafe_slices slices;
+    uint64_t unblocked;
+    int saved = errno;
+    fsafe_hopeless_begin_in_child(&slices, self, wait);
+    if (fsafe_takeover_is_alone() && fsafe_asleep_all(self, &unblocked))
+        say(self, may_be_handled(unblocked));
+    self->sleeping = slices.outer; /* nothing will tell when it is over */
+    self->told_of = wait->object;
+    errno = saved;
+}
+
 void fsafe_hopeless_hold_back(struct fsafe_slices *slices)
 {
     enum { LOOKS = 10 };

@@ -76,6 +76,13 @@ void fsafe_hopeless_end(struct fsafe_slices *slices);
 void fsafe_hopeless_hold_back(struct fsafe_slices *slices);
 
 /*
+ * A call that only asks whether the wait would be over has said no. When that has been so for FORKSAFE_HANG_MS, with
+ * never as long a pause, in a process with one thread, it is said as of a wait. In mode abort it may not return. errno
+ * kept. Context: child, any thread, no latch held.
+ */
+void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait);
+
+/*
  * A slice was interrupted by a signal handler (EINTR). The wait that was asked for, without a limit, goes on after
  * handlers with SA_RESTART, and a wait with a limit after none. Returns whether this one goes on: not where handlers of
  * both sorts are installed. Context: any thread.

@@ -8,9 +8,9 @@
 #ifndef FSAFE_REPAIR_NAMES_H
 #define FSAFE_REPAIR_NAMES_H
 
-#ifdef HAVE_GETPROTOBYNAME_R
 #include "base/compiler.h"
 
+#ifdef HAVE_GETPROTOBYNAME_R
 #include <aliases.h>
 #include <gshadow.h>
 #include <shadow.h>

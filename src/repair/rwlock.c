@@ -45,10 +45,10 @@ static uint32_t fewest(uint32_t a, uint32_t b)
 static const char *kind_name(const pthread_rwlock_t *rwlock, bool written)
 {
     static const char *const names[][2] = {
-        [PTHREAD_RWLOCK_PREFER_READER_NP] = {"prefer reader, held for reading", "prefer reader, held for writing"},
-        [PTHREAD_RWLOCK_PREFER_WRITER_NP] = {"prefer writer, held for reading", "prefer writer, held for writing"},
-        [PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP] = {"prefer writer nonrecursive, held for reading",
-                                                          "prefer writer nonrecursive, held for writing"},
+        [FSAFE_PREFERS_READERS] = {"prefer reader, held for reading", "prefer reader, held for writing"},
+        [FSAFE_PREFERS_WRITERS] = {"prefer writer, held for reading", "prefer writer, held for writing"},
+        [FSAFE_PREFERS_WRITERS_NONRECURSIVE] = {"prefer writer nonrecursive, held for reading",
+                                                "prefer writer nonrecursive, held for writing"},
     };
     return names[fsafe_layout_rwlock_preference(rwlock)][written];
 }

@@ -53,7 +53,7 @@ void fsafe_stdio_prepare(struct fsafe_thread *self)
         /* The ledger may speak of a stream that is closed; one whose lock names this thread is there. */
         if (!fsafe_ledger_read(files, i, &stream, &site) ||
             !fsafe_layout_stream_peek(stream & ~FSAFE_STAGE_MASK, &lock) || lock.word == 0 ||
-            lock.owner != self->handle)
+            lock.owner != (uintptr_t)self->handle)
             continue;
         holds->hold[holds->count].stream = stream & ~FSAFE_STAGE_MASK;
         holds->hold[holds->count++].count = lock.count;
@@ -71,13 +71,13 @@ void fsafe_stdio_parent(struct fsafe_thread *self)
 
 bool fsafe_stdio_is_own(const FILE *stream, struct fsafe_thread *self)
 {
-    return fsafe_layout_stream_owner(stream) == self->handle &&
+    return fsafe_layout_stream_owner(stream) == (uintptr_t)self->handle &&
            fsafe_ledger_find(fsafe_thread_files(self), (uintptr_t)stream) != 0;
 }
 
 bool fsafe_stdio_is_lost(const FILE *stream, struct fsafe_thread *self)
 {
-    return fsafe_options.mode == FSAFE_MODE_REPAIR && fsafe_layout_stream_owner(stream) != self->handle &&
+    return fsafe_options.mode == FSAFE_MODE_REPAIR && fsafe_layout_stream_owner(stream) != (uintptr_t)self->handle &&
            fsafe_ledger_drop(fsafe_thread_files(self), (uintptr_t)stream);
 }
 
@@ -85,7 +85,7 @@ bool fsafe_stdio_is_stale(uintptr_t stream, void *context)
 {
     const struct fsafe_thread *self = context;
     struct fsafe_stream_lock lock;
-    return !fsafe_layout_stream_peek(stream & ~FSAFE_STAGE_MASK, &lock) || lock.owner != self->handle;
+    return !fsafe_layout_stream_peek(stream & ~FSAFE_STAGE_MASK, &lock) || lock.owner != (uintptr_t)self->handle;
 }
 
 /* How many records of streams vanished threads left in this generation; counted at the first question. */
@@ -133,7 +133,7 @@ static uint32_t release_it(struct fsafe_thread *of, uint32_t index, void *contex
     if (!fsafe_ledger_read(fsafe_thread_files(of), index, &word, &site))
         return 0;
     struct fsafe_mapping mapping = {.address = word & ~FSAFE_STAGE_MASK};
-    if (!fsafe_layout_stream_peek(mapping.address, &lock) || lock.word == 0 || lock.owner != of->handle ||
+    if (!fsafe_layout_stream_peek(mapping.address, &lock) || lock.word == 0 || lock.owner != (uintptr_t)of->handle ||
         !fsafe_maps_find(&mapping, 1) || !mapping.found || mapping.shared || !mapping.writable)
         return 0;
     FILE *stream = (FILE *)mapping.address;
@@ -154,7 +154,7 @@ void fsafe_stdio_child(struct fsafe_thread *self)
         struct fsafe_stream_lock lock;
         if (fsafe_layout_stream_peek(holds->hold[i].stream, &lock) && lock.word == 0 && lock.owner == 0 &&
             lock.count == 0)
-            fsafe_layout_stream_set((FILE *)holds->hold[i].stream, holds->hold[i].count, self->handle);
+            fsafe_layout_stream_set((FILE *)holds->hold[i].stream, holds->hold[i].count, (uintptr_t)self->handle);
     }
     fsafe_stdio_parent(self);
     if (fsafe_options.mode == FSAFE_MODE_REPAIR && fsafe_layout_stream.known)
@@ -170,7 +170,7 @@ struct search {
 static uint32_t find_it(struct fsafe_thread *of, uint32_t index, void *context)
 {
     struct search *search = context;
-    if (search->owner != 0 && of->handle != search->owner)
+    if (search->owner != 0 && (uintptr_t)of->handle != search->owner)
         return 0;
     search->found = of;
     search->since = atomic_load_explicit(&fsafe_ledger_record(fsafe_thread_files(of), index)->site,
@@ -229,7 +229,7 @@ static enum fsafe_verdict judge(FILE *stream, struct fsafe_thread *self, bool wo
     struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_FILES, address, 0);
     if (search.found == NULL) {
         /* Nobody on record: a printf of a vanished thread if there is but one thread, else of a living one. */
-        if (lock.owner == self->handle || is_interrupted_here(self, address) || !fsafe_takeover_is_alone())
+        if (lock.owner == (uintptr_t)self->handle || is_interrupted_here(self, address) || !fsafe_takeover_is_alone())
             return FSAFE_PROCEED;
     } else if (lock.owner == 0 && (claims.living_is_at_it || is_interrupted_here(self, address))) {
         return claims.living_is_at_it ? FSAFE_UNDECIDED : FSAFE_PROCEED;
@@ -246,7 +246,7 @@ static enum fsafe_verdict judge(FILE *stream, struct fsafe_thread *self, bool wo
 enum fsafe_verdict fsafe_stdio_judge(FILE *stream, struct fsafe_thread *self, uintptr_t site, bool would_wait)
 {
     struct fsafe_stream_lock lock = fsafe_layout_stream_lock(stream);
-    if (are_no_orphans() && (lock.word == 0 || lock.owner == self->handle))
+    if (are_no_orphans() && (lock.word == 0 || lock.owner == (uintptr_t)self->handle))
         return FSAFE_PROCEED;
     struct fsafe_event event = {
         .lock = "stream",

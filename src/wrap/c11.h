@@ -7,8 +7,8 @@
 #include <errno.h>
 #include <pthread.h>
 
-/* glibc's mtx_t and cnd_t hold a pthread object and nothing else (nptl/thrd_priv.h). */
-#if defined(FSAFE_LIBC_GLIBC) && defined(HAVE_MTX_LOCK)
+/* glibc's mtx_t and cnd_t hold a pthread object and nothing else (nptl/thrd_priv.h), and musl casts its own to those. */
+#if (defined(FSAFE_LIBC_GLIBC) || defined(FSAFE_LIBC_MUSL)) && defined(HAVE_MTX_LOCK)
 #define FSAFE_C11 1
 
 #include <threads.h>

@@ -70,8 +70,10 @@ static int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t si
      * its records until the thread ends: a child then makes as new what nobody waits in, which changes nothing.
      */
     fsafe_gate_suspend(self, (uintptr_t)mutex);
+    fsafe_layout_mutex_note(mutex, 0);
     /* The one place where a thread sleeps for a condition. */
     int result = ask_libc(condvar, mutex, self, site, attempt);
+    fsafe_layout_mutex_note(mutex, fsafe_thread_owner(self));
     if (in_condvar)
         fsafe_waits_leave(self, condvar, FSAFE_INSIDE_WAIT);
     fsafe_gate_resume(self, (uintptr_t)mutex); /* it has the mutex again, and no fork has been told */

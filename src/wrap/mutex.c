@@ -157,6 +157,8 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
     atomic_store_explicit(&self->asking, 0, memory_order_release);
     if (result == EOWNERDEAD)
         return result; /* held, too */
+    if (result == 0)
+        fsafe_layout_mutex_note(mutex, fsafe_thread_owner(self));
     /* One record stands for all the depth of a recursive mutex. */
     if (result != 0 || fsafe_layout_mutex_depth(mutex) > 1)
         fsafe_ledger_drop(fsafe_thread_locks(self), (uintptr_t)mutex);
@@ -267,6 +269,7 @@ FSAFE_EXPORT int pthread_mutex_clocklock(pthread_mutex_t *mutex, clockid_t clock
 static __attribute__((noinline)) int release(pthread_mutex_t *mutex)
 {
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
+    fsafe_layout_mutex_note(mutex, 0);
     if (self == NULL || fsafe_layout_mutex_kind(mutex) == FSAFE_MUTEX_FOREIGN)
         return FSAFE_NEXT(pthread_mutex_unlock)(mutex);
     fsafe_fork_notice();

@@ -11,6 +11,7 @@
 
 #ifdef FSAFE_LIBC_GLIBC
 #include "wrap/regions.h"
+#include <aio.h>
 #endif
 
 #include <dlfcn.h>
@@ -30,6 +31,7 @@
 #include <threads.h>
 #endif
 #include <unistd.h>
+#include <utmp.h>
 
 #ifdef HAVE___VSYSLOG_CHK
 /* What programs built with _FORTIFY_SOURCE call; no header declares them to others. */

@@ -93,6 +93,14 @@ FSAFE_EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), 
 }
 #endif
 
+#ifndef FSAFE_LIBC_GLIBC
+FSAFE_EXPORT int pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
+{
+    return fsafe_handlers_are_ours() ? fsafe_handlers_add(prepare, parent, child, NULL)
+                                     : FSAFE_NEXT(pthread_atfork)(prepare, parent, child);
+}
+#endif
+
 /*
  * A child that gets its own copy of the memory is a forked one, whatever made it. One that shares ours (a thread,
  * vfork, posix_spawn) is left alone. So is one that gets thread-local data of its own: we would look for ours in there.
@@ -215,12 +223,28 @@ static long futex_by_syscall(long number, long a, long b, long c, long d, long e
     return result;
 }
 
+#ifdef SYS_futex_waitv
+/* For one of several words. */
+static long futexes_by_syscall(long number, long a, long b, long c, long d, long e)
+{
+    const long arguments[] = {a, b, c, d, e};
+    fsafe_fork_notice();
+    return d == 0 && fsafe_lineage_is_child() && fsafe_options.mode != FSAFE_MODE_OFF
+               ? fsafe_slices_futexes(arguments, fsafe_thread_join(), FSAFE_CALLER())
+               : FSAFE_NEXT(syscall)(number, a, b, c, d, e);
+}
+#endif
+
 #if defined(FSAFE_ARCH_PASS_ON) || defined(FSAFE_ARCH_CHOOSE)
 /* Who does the system call for the caller. */
 static __attribute__((used)) void *choose_syscall(long number, long a, long b)
 {
     if (number == SYS_futex)
         return (void *)futex_by_syscall;
+#ifdef SYS_futex_waitv
+    if (number == SYS_futex_waitv)
+        return (void *)futexes_by_syscall;
+#endif
     return is_fork(number, a, b) ? (void *)fork_by_syscall : (void *)FSAFE_NEXT(syscall);
 }
 
@@ -247,6 +271,10 @@ FSAFE_EXPORT long syscall(long number, ...)
     va_end(more);
     if (number == SYS_futex)
         return futex_by_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+#ifdef SYS_futex_waitv
+    if (number == SYS_futex_waitv)
+        return futexes_by_syscall(number, a[0], a[1], a[2], a[3], a[4]);
+#endif
     if (is_fork(number, a[0], a[1]))
         return fork_by_syscall(number, a[0], a[1], a[2], a[3], a[4]);
     return FSAFE_NEXT(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);

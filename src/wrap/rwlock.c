@@ -86,7 +86,9 @@ static __attribute__((noinline)) int acquire_recorded(pthread_rwlock_t *rwlock, 
     int result = child ? ask_in_child(rwlock, self, site, attempt) : ask_libc(rwlock, attempt);
     if (result != 0)
         fsafe_ledger_drop_stage(fsafe_thread_locks(self), (uintptr_t)rwlock | attempt->stage);
-    else if (child && attempt->stage == FSAFE_WRITING)
+    else if (attempt->stage == FSAFE_WRITING)
+        fsafe_layout_rwlock_note_writer(rwlock, fsafe_thread_owner(self));
+    if (result == 0 && child && attempt->stage == FSAFE_WRITING)
         fsafe_rwlock_settle(rwlock, self);
     return result;
 }
@@ -130,6 +132,8 @@ static inline __attribute__((always_inline)) int acquire(pthread_rwlock_t *rwloc
     int result = ask_libc_now(rwlock, attempt);
     if (FSAFE_UNLIKELY(result != 0))
         fsafe_ledger_drop_stage(fsafe_thread_locks(self), (uintptr_t)rwlock | attempt->stage);
+    else
+        fsafe_layout_rwlock_note_writer(rwlock, self->owner);
     return result;
 }
 
@@ -214,6 +218,8 @@ static __attribute__((noinline)) int unlock_with_care(pthread_rwlock_t *rwlock, 
         fsafe_rwlock_settle(rwlock, self);
     if (FSAFE_UNLIKELY(!writes && !has_record(self, record)))
         fsafe_rwlock_handed_over(rwlock, self);
+    if (writes)
+        fsafe_layout_rwlock_note_writer(rwlock, 0);
     int result = FSAFE_NEXT(pthread_rwlock_unlock)(rwlock); /* from here on it may be gone */
     if (FSAFE_LIKELY(result == 0))
         fsafe_ledger_drop_stage(fsafe_thread_locks(self), record);
@@ -223,6 +229,8 @@ static __attribute__((noinline)) int unlock_with_care(pthread_rwlock_t *rwlock, 
 static __attribute__((noinline)) int unlock_recorded(pthread_rwlock_t *rwlock, struct fsafe_thread *self,
                                                      uintptr_t record, bool done)
 {
+    if (record == ((uintptr_t)rwlock | FSAFE_WRITING))
+        fsafe_layout_rwlock_note_writer(rwlock, 0);
     int result = done ? 0 : FSAFE_NEXT(pthread_rwlock_unlock)(rwlock);
     if (FSAFE_LIKELY(result == 0))
         fsafe_ledger_drop_stage(fsafe_thread_locks(self), record);

@@ -5,7 +5,9 @@
 #include "libc/fresh.h"
 #include "libc/layout.h"
 #include "python/orphans.h"
+#include "repair/asleep.h"
 #include "repair/hopeless.h"
+#include "repair/monitor.h"
 #include "repair/semaphore.h"
 #include "repair/takeover.h"
 #include "track/gate.h"
@@ -127,6 +129,8 @@ int fsafe_slices_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, struct fsafe
 
 int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site)
 {
+    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_monitor_judge(condvar, mutex, site))
+        return 0;
 #ifdef HAVE_PTHREAD_COND_CLOCKWAIT
     struct fsafe_slices slices;
     const struct fsafe_untimed_wait wait = {.lock = "condition variable", .kind = "private", .object = (uintptr_t)condvar,
@@ -221,3 +225,28 @@ long fsafe_slices_futex(const long *a, const char *lock, const char *kind, struc
         fsafe_hopeless_end(&slices);
     return result;
 }
+
+#ifdef SYS_futex_waitv
+long fsafe_slices_futexes(const long *a, struct fsafe_thread *self, uintptr_t site)
+{
+    struct fsafe_slices slices;
+    const struct fsafe_untimed_wait wait = {.lock = "futex", .kind = "one of several", .object = (uintptr_t)a[0], .site = site};
+    long result = -1;
+    bool more = fsafe_asleep_is_private((uintptr_t)a[0], (unsigned long)a[1]) && fsafe_hopeless_begin(&slices, self, &wait);
+    bool sliced = more;
+    int saved = errno;
+    while (more) {
+        /* With a limit and without one it goes on after the same signal handlers. */
+        result = FSAFE_NEXT(syscall)(SYS_futex_waitv, a[0], a[1], a[2], &slices.until, (long)CLOCK_MONOTONIC);
+        if (result >= 0 || errno != ETIMEDOUT)
+            break;
+        more = fsafe_hopeless_goes_on(&slices);
+        errno = saved;
+    }
+    if (!more)
+        result = FSAFE_NEXT(syscall)(SYS_futex_waitv, a[0], a[1], a[2], a[3], a[4]);
+    if (sliced)
+        fsafe_hopeless_end(&slices);
+    return result;
+}
+#endif

@@ -21,4 +21,7 @@ int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self,
 long fsafe_slices_futex(const long *arguments, const char *lock, const char *kind, struct fsafe_thread *self,
                         uintptr_t site);
 
+/* The system call futex_waitv with these five, without a limit. */
+long fsafe_slices_futexes(const long *arguments, struct fsafe_thread *self, uintptr_t site);
+
 #endif

@@ -146,7 +146,7 @@ static int register_atfork(void (*prepare)(void), void (*parent)(void), void (*c
     return FSAFE_NEXT(__register_atfork)(prepare, parent, child, object);
 #else
     (void)object;
-    return pthread_atfork(prepare, parent, child);
+    return FSAFE_NEXT(pthread_atfork)(prepare, parent, child);
 #endif
 }
 
@@ -272,8 +272,10 @@ static void start(char *const *environment)
     fsafe_thread_join_first();
     const struct part parts[] = {{"mutexes", fsafe_layout.mutex_bytes},
                                  {"rwlocks", fsafe_layout.rwlock_bytes},
-                                 {"semaphores", fsafe_layout.sem_bytes},
-                                 {"streams", fsafe_layout_stream.known}};
+#ifdef FSAFE_LIBC_GLIBC
+                                 {"streams", fsafe_layout_stream.known},
+#endif
+                                 {"semaphores", fsafe_layout.sem_bytes}};
     if (!note_unknown(parts, sizeof parts / sizeof parts[0]) && fsafe_options.verbose)
         fsafe_report_note("started");
 }
@@ -281,6 +283,9 @@ static void start(char *const *environment)
 __attribute__((constructor)) static void construct(int count, char **arguments, char **environment)
 {
     (void)count, (void)arguments;
+#ifndef FSAFE_LIBC_GLIBC
+    environment = environ; /* musl hands a constructor nothing, and its environ is there */
+#endif
     start(getauxval(AT_SECURE) ? NULL : environment);
 }
 

@@ -77,7 +77,7 @@ FSAFE_EXPORT void funlockfile(FILE *stream)
         fsafe_fork_notice();
         if (fsafe_lineage_is_child() && fsafe_stdio_is_lost(stream, self))
             return;
-        last = fsafe_layout_stream_owner(stream) == self->handle && fsafe_layout_stream_is_once(stream);
+        last = fsafe_layout_stream_owner(stream) == (uintptr_t)self->handle && fsafe_layout_stream_is_once(stream);
     }
     FSAFE_NEXT(funlockfile)(stream); /* from here on it may be gone */
     if (last)

@@ -39,8 +39,8 @@ def built_rust(folder):
 
 
 # Name -> its package of pkg-config; without one, FLAGS.
-NAMED = {"qt": "Qt5Core", "glib": "glib-2.0", "absl": "absl_synchronization", "nspr": "nspr", "libxml2": "libxml-2.0",
-         "boost": None, "openmp": None, "c++": None}
+NAMED = {"qt": "Qt5Core", "glib": "glib-2.0", "absl": "absl_synchronization", "boost": None, "openmp": None, "c++": None}
+MONITORS = {"nspr": "nspr", "libxml2": "libxml-2.0", "hdf5": "hdf5"}
 FLAGS = {"boost": ["-lboost_thread"], "openmp": ["-fopenmp"], "c++": []}
 
 
@@ -62,19 +62,37 @@ def built_named(name, needs, folder):
     return (victim, None) if made.returncode == 0 else (None, f"{name}: " + made.stderr.splitlines()[0])
 
 
-def check_named(victim, kind):
-    """Returns what is wrong."""
+NAMED_ENDS = {"repair": ("Alarm clock", "child hangs in"), "report": ("Alarm clock", "child hangs in"),
+              "abort": ("Aborted", "child hangs in")}
+SAVED_ENDS = {"repair": ("went on", "child took over monitor"), "report": ("Alarm clock", "child would hang on monitor"),
+              "abort": ("Aborted", "child would hang on monitor")}
+
+
+def check_ends(command, expected):
+    """Returns what is wrong: bare it must hang, and end as `expected` says in each mode, with one line."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("FORKSAFE", "LD_"))}
-    bare = subprocess.run([victim, kind], env=environment, capture_output=True, text=True, timeout=100)
+    bare = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
     if bare.stdout.strip() != "Alarm clock":
         return f"bare it does not hang: {bare.stdout}"
     environment.update(LD_PRELOAD=LIBRARY, FORKSAFE_HANG_MS="150")
-    for mode, ends in (("repair", "Alarm clock"), ("report", "Alarm clock"), ("abort", "Aborted")):
+    for mode, (ends, says) in expected.items():
         environment["FORKSAFE_MODE"] = mode
-        got = subprocess.run([victim, kind], env=environment, capture_output=True, text=True, timeout=100)
-        lines = re.findall(r"^forksafe.* child hangs in ", got.stderr, re.M)
+        got = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+        lines = re.findall(rf"^forksafe.* {says} ", got.stderr, re.M)
         if got.stdout.strip() != ends or len(lines) != 1:
             return f"{mode}: {got.stdout}{got.stderr}"
+    return None
+
+
+def check_ruby(ruby, kind):
+    """Returns what is wrong: Ruby frees its mutexes in a child, and ends one all of whose threads wait, by itself."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("FORKSAFE", "LD_"))}
+    command = [ruby, os.path.join(HERE, "locks.rb"), kind]
+    bare = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=100)
+    environment.update(LD_PRELOAD=LIBRARY, FORKSAFE_HANG_MS="150", FORKSAFE_MODE="abort")
+    got = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    if got.stdout != bare.stdout or bare.stdout not in ("went on\n", "fatal\n") or "forksafe" in got.stderr:
+        return f"bare {bare.stdout}, with the library {got.stdout}{got.stderr}"
     return None
 
 
@@ -114,13 +132,22 @@ def main():
         for name, victim, missing, kinds, says in rows:
             for kind in kinds:
                 tell(f"{name} {kind}", missing, None if missing else check(victim, kind, says))
-        for name, needs in NAMED.items():
+        for name, needs in (NAMED | MONITORS).items():
             victim, missing = built_named(name, needs, folder)
             if missing:
                 tell(name, missing, None)
                 continue
+            ends = SAVED_ENDS if name in MONITORS else NAMED_ENDS
             for kind in subprocess.run([victim], capture_output=True, text=True, check=True).stdout.splitlines():
-                tell(f"{kind} is named", None, check_named(victim, kind))
+                tell(f"{kind} is {'saved' if name in MONITORS else 'named'}", None, check_ends([victim, kind], ends))
+        perl, ruby = shutil.which("perl"), shutil.which("ruby")
+        missing = None if perl and subprocess.run([perl, "-Mthreads", "-e1"], capture_output=True).returncode == 0 \
+            else "no perl with threads"
+        for kind in ("lock", "cond_wait"):
+            tell(f"Perl's {kind} is named", missing,
+                 missing and None or check_ends([perl, os.path.join(HERE, "locks.pl"), kind], NAMED_ENDS))
+        for kind in ("mutex", "queue"):
+            tell(f"Ruby's {kind}", None if ruby else "no ruby", check_ruby(ruby, kind) if ruby else None)
     print(f"1..{count}")
     return failed
 

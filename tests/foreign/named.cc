@@ -1,6 +1,7 @@
-/* A thread has a lock of some library's when the process forks, and nothing shows that it is a lock or who has it; the child
- * wants it, and hangs until its alarm. Which lock: by the first argument; without one, which there are. */
+/* A thread has a lock of some library's when the process forks, and mostly nothing shows that it is a lock or who has it; the
+ * child wants it, and hangs until its alarm. Which lock: by the first argument; without one, which there are. */
 #include <atomic>
+#include <latch>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
@@ -14,12 +15,29 @@ struct lock {
     void (*take)();
 };
 
+/* The first who comes would have ended the wait of the second. */
+static bool comes_first()
+{
+    static std::atomic<int> came;
+    return came++ == 0;
+}
+
 #if defined(WITH_QT)
+#include <QtCore/QMutex>
 #include <QtCore/QReadWriteLock>
 #include <QtCore/QSemaphore>
+#include <QtCore/QWaitCondition>
 static QReadWriteLock rwlock;
 static QSemaphore tokens(1);
-static const lock locks[] = {{"QReadWriteLock", [] { rwlock.lockForWrite(); }}, {"QSemaphore", [] { tokens.acquire(); }}};
+static QMutex mutex;
+static QWaitCondition condition;
+static const lock locks[] = {{"QReadWriteLock", [] { rwlock.lockForWrite(); }}, {"QSemaphore", [] { tokens.acquire(); }},
+                             {"QWaitCondition", [] {
+                                  if (!comes_first()) {
+                                      mutex.lock();
+                                      condition.wait(&mutex);
+                                  }
+                              }}};
 #elif defined(WITH_GLIB)
 #include <glib.h>
 static gsize once;
@@ -34,11 +52,36 @@ static const lock locks[] = {{"absl::Mutex", [] { mutex.Lock(); }}};
 #include <prinit.h>
 #include <prmon.h>
 static PRMonitor *monitor = PR_NewMonitor();
-static const lock locks[] = {{"PRMonitor", [] { PR_EnterMonitor(monitor); }}};
+static const lock locks[] = {{"PRMonitor", [] { PR_EnterMonitor(monitor), PR_EnterMonitor(monitor); }}};
 #elif defined(WITH_LIBXML2)
 #include <libxml/threads.h>
 static xmlRMutexPtr mutex = xmlNewRMutex();
-static const lock locks[] = {{"xmlRMutex", [] { xmlRMutexLock(mutex); }}};
+static const lock locks[] = {{"xmlRMutex", [] { xmlRMutexLock(mutex), xmlRMutexLock(mutex); }}};
+#elif defined(WITH_HDF5)
+#include <hdf5.h>
+static std::atomic<bool> calls_back;
+static herr_t stay(hid_t, const char *, const H5L_info_t *, void *)
+{
+    calls_back = true;
+    for (;;)
+        pause();
+}
+/* Who comes first stays in a call, so that the lock is kept; main goes on when that calls back. */
+static const lock locks[] = {{"HDF5", [] {
+                                 if (!comes_first()) {
+                                     H5Sclose(H5Screate(H5S_SCALAR));
+                                     return;
+                                 }
+                                 const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+                                 H5Pset_fapl_core(access, 1 << 16, false);
+                                 static hid_t file = H5Fcreate("none", H5F_ACC_TRUNC, H5P_DEFAULT, access);
+                                 H5Gclose(H5Gcreate(file, "group", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+                                 std::thread([] {
+                                     H5Literate(file, H5_INDEX_NAME, H5_ITER_INC, nullptr, stay, nullptr);
+                                 }).detach();
+                                 while (!calls_back)
+                                     std::this_thread::yield();
+                             }}};
 #elif defined(WITH_BOOST)
 #include <boost/thread/shared_mutex.hpp>
 static boost::shared_mutex mutex;
@@ -55,10 +98,16 @@ static const lock locks[] = {{"omp_set_lock", [] {
 #else
 static std::counting_semaphore<> tokens(1);
 static std::atomic<int> word;
-static const lock locks[] = {{"std::counting_semaphore", [] { tokens.acquire(); }}, {"std::atomic::wait", [] {
-                                 for (int free = 0; !word.compare_exchange_strong(free, 1); free = 0)
-                                     word.wait(1);
-                             }}};
+static std::latch gate(1);
+static const lock locks[] = {{"std::counting_semaphore", [] { tokens.acquire(); }},
+                             {"std::atomic::wait", [] {
+                                  for (int free = 0; !word.compare_exchange_strong(free, 1); free = 0)
+                                      word.wait(1);
+                              }},
+                             {"std::latch", [] {
+                                  if (!comes_first())
+                                      gate.wait();
+                              }}};
 #endif
 
 static std::atomic<bool> held;

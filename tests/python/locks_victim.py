@@ -92,6 +92,7 @@ def with_handler_and_limit(lock):
 KINDS = {
     "lock": (threading.Lock, lambda made: made, use_twice_and_apart),
     "rlock": (threading.RLock, lambda made: made, use),
+    "derived-rlock": (type("Derived", (type(threading.RLock()),), {}), lambda made: made, use_in_thread),
     "condition": (threading.Condition, lambda made: made, notify),
     "condition-of-lock": (lambda: threading.Condition(threading.Lock()), lambda made: made, notify),
     "event": (threading.Event, lambda made: made._cond, set_event),

@@ -108,15 +108,19 @@ struct kind {
     const char *name;
     void (*before)(void);
     void (*wait)(void);
+    const char *says;
 };
 
+#define HANGS_IN(what) "once:child hangs in " what " 0x[0-9a-f]+ ;; never:went on|signal handler|took over"
+#define HANGS HANGS_IN("futex")
+
 static const struct kind kinds[] = {
-    {"alone", have_thread, wait_unseen},
-    {"two-threads", have_thread, wait_in_two},
-    {"first-ended", have_thread, leave_to_thread},
-    {"once", have_thread, wait_once},
-    {"aio", read_ahead, wait_aio},
-    {"lio", read_ahead, wait_lio},
+    {"alone", have_thread, wait_unseen, HANGS},
+    {"two-threads", have_thread, wait_in_two, HANGS},
+    {"first-ended", have_thread, leave_to_thread, HANGS},
+    {"once", have_thread, wait_once, HANGS},
+    {"aio", read_ahead, wait_aio, HANGS_IN("asynchronous input or output")},
+    {"lio", read_ahead, wait_lio, HANGS},
 };
 
 static void hang(const struct scn_case *self)
@@ -206,6 +210,26 @@ static void several(const struct scn_case *self)
     for (int i = 0; i < 3; i++)
         SCN_CHECK(wait(NULL) > 0);
     SCN_CHECK(wait(NULL) == -1 && errno == ECHILD);
+    scn_fine();
+}
+
+/* No wait is as long as the limit: each is for one of many that end soon. The one that hangs is seen all the same. */
+static void short_waits(const struct scn_case *self)
+{
+    enum { OTHERS = 20 };
+    (void)self;
+    have_thread();
+    const pid_t hung = scn_fork();
+    if (hung == 0)
+        wait_unseen();
+    for (int i = 0; i < OTHERS; i++)
+        if (scn_fork() == 0) {
+            usleep((useconds_t)(LATE_US / OTHERS * (i + 1)));
+            _exit(0);
+        }
+    for (int i = 0; i < OTHERS; i++)
+        SCN_CHECK(wait(NULL) > 0);
+    SCN_CHECK(kill(hung, SIGKILL) == 0 && wait(NULL) == hung);
     scn_fine();
 }
 
@@ -456,15 +480,13 @@ static void undisturbed(const struct scn_case *self)
     scn_fine();
 }
 
-#define HANGS "once:child hangs in futex 0x[0-9a-f]+ ;; never:went on|signal handler|took over"
-
 void scn_cases(void)
 {
     static const char *const modes[] = {"repair", "report", "abort"};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         for (int mode = 0; mode < 3; mode++) {
             static const char *const settings[] = {LIMIT, LIMIT " FORKSAFE_MODE=report", LIMIT " FORKSAFE_MODE=abort"};
-            scn_add((struct scn_case){.bare = "hangs", .preloaded = mode == 2 ? "dies SIGABRT" : "hangs", .says = HANGS,
+            scn_add((struct scn_case){.bare = "hangs", .preloaded = mode == 2 ? "dies SIGABRT" : "hangs", .says = kinds[i].says,
                                       .env = settings[mode], .run = hang, .kind = &kinds[i]},
                     "%s-%s", kinds[i].name, modes[mode]);
         }
@@ -474,6 +496,7 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "fine", .says = "child hangs in futex .*for.* ;; never:went on", .env = LIMIT,
                               .run = several},
             "several");
+    scn_add((struct scn_case){.bare = "fine", .says = HANGS, .env = LIMIT, .run = short_waits}, "short-waits");
     scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs",
                               .says = "once:only a signal handler can end the child's wait in futex ;; never:child hangs",
                               .env = LIMIT " FORKSAFE_MODE=abort", .run = with_handler},

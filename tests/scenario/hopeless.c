@@ -426,7 +426,7 @@ static void *poll_late(void *unused)
 }
 
 enum helper {
-    BY_PARENT, BY_PARENTS_FUTEX, BY_PARENTS_MUTEX, BY_PARENTS_RWLOCK, BY_PIPE, BY_THREAD, BY_CONDVAR, BY_SIGWAIT, BY_POLL
+    BY_PARENT, BY_PARENTS_FUTEX, BY_ONE_OF_PARENTS, BY_PARENTS_MUTEX, BY_PARENTS_RWLOCK, BY_PIPE, BY_THREAD, BY_CONDVAR, BY_SIGWAIT, BY_POLL
 };
 
 static void helped(const struct scn_case *self)
@@ -455,6 +455,19 @@ static void helped(const struct scn_case *self)
         case BY_PARENTS_FUTEX:
             while (__atomic_load_n(shared_word, __ATOMIC_ACQUIRE) == 0)
                 syscall(SYS_futex, shared_word, FUTEX_WAIT, 0, NULL, NULL, 0);
+            break;
+        case BY_ONE_OF_PARENTS:
+#ifdef SYS_futex_waitv
+            while (__atomic_load_n(shared_word, __ATOMIC_ACQUIRE) == 0) {
+                const struct futex_waitv words[] = {
+                    {.uaddr = (uintptr_t)&word, .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG},
+                    {.uaddr = (uintptr_t)shared_word, .flags = FUTEX_32},
+                };
+                errno = EDOM;
+                const long which = syscall(SYS_futex_waitv, words, 2, 0, NULL, 0);
+                SCN_CHECK((which == 1 && errno == EDOM) || (which == -1 && (errno == EAGAIN || errno == ENOSYS)));
+            }
+#endif
             break;
         case BY_PARENTS_MUTEX:
             SCN_IS(pthread_mutex_lock(parents_mutex), 0);
@@ -626,7 +639,7 @@ void scn_cases(void)
         scn_add((struct scn_case){.bare = "fine", .says = "never:child hangs", .env = LIMIT " FORKSAFE_MODE=abort",
                                   .run = condvar_and_handler, .number = how},
                 "condvar-and-handler%s", how ? "-late" : "");
-    static const char *const helpers[] = {"parent", "parents-futex", "parents-mutex", "parents-rwlock", "pipe", "thread", "condvar", "sigwait", "poll"};
+    static const char *const helpers[] = {"parent", "parents-futex", "one-of-parents", "parents-mutex", "parents-rwlock", "pipe", "thread", "condvar", "sigwait", "poll"};
     for (long i = 0; i < (long)(sizeof helpers / sizeof *helpers); i++)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT " FORKSAFE_MODE=abort", .run = helped,
                                   .number = i},

@@ -5,12 +5,15 @@
 #include "scenario.h"
 
 #include <linux/futex.h>
+#include <pty.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 /* --- Waits ---------------------------------------------------------------------------------------------------------- */
 
@@ -64,6 +67,10 @@ static pid_t by_fork(void) { return hang_in(fork()); }
 static pid_t by_bare_fork(void) { return hang_in(_Fork()); }
 static pid_t by_sys_clone(void) { return hang_in((pid_t)syscall(SYS_clone, (long)SIGCHLD, 0L, 0L, 0L, 0L)); }
 
+#ifdef SYS_fork
+static pid_t by_sys_fork(void) { return hang_in((pid_t)syscall(SYS_fork)); }
+#endif
+
 #ifdef SYS_clone3
 static pid_t by_sys_clone3(void)
 {
@@ -83,6 +90,16 @@ static pid_t by_clone(void)
 {
     static _Alignas(16) char stack[1 << 18];
     return clone(hang_on_stack, stack + sizeof stack, SIGCHLD, NULL);
+}
+
+/* The child's lines would go to the terminal. */
+static pid_t by_forkpty(void)
+{
+    int terminal, lines = dup(STDERR_FILENO);
+    const pid_t child = forkpty(&terminal, NULL, NULL, NULL);
+    if (child == 0)
+        dup2(lines, STDERR_FILENO);
+    return hang_in(child);
 }
 
 static pid_t made;
@@ -161,6 +178,29 @@ static pid_t of_grandchild(void)
     return child;
 }
 
+/* Who calls daemon ends in it, so a child with a thread does; this process becomes the daemon's parent. */
+static pid_t by_daemon(void)
+{
+    pid_t whose = 0;
+    int ids[2];
+    SCN_CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0 && pipe(ids) == 0);
+    const pid_t caller = fork();
+    if (caller == 0) {
+        const pid_t me = getpid();
+        scn_arm();
+        scn_start(stay, &never);
+        SCN_CHECK(daemon(1, 1) == 0);
+        while (getppid() == me) /* with its death this one would die */
+            sched_yield();
+        whose = getpid();
+        SCN_CHECK(write(ids[1], &whose, sizeof whose) == sizeof whose);
+        hang();
+    }
+    scn_reap(caller);
+    SCN_CHECK(read(ids[0], &whose, sizeof whose) == sizeof whose);
+    return whose;
+}
+
 static const struct {
     const char *name;
     pid_t (*make)(void);
@@ -169,6 +209,10 @@ static const struct {
 #ifdef SYS_clone3
     {"SYS_clone3", by_sys_clone3},
 #endif
+#ifdef SYS_fork
+    {"SYS_fork", by_sys_fork},
+#endif
+    {"forkpty", by_forkpty},     {"daemon", by_daemon},
     {"clone", by_clone},         {"handler", in_handler}, {"atfork", in_atfork},
     {"thread", in_thread},       {"grandchild", of_grandchild},
 };

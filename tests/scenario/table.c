@@ -5,6 +5,7 @@
 #include "bare_futex.h"
 #include "scenario.h"
 
+#include <aio.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -32,6 +33,15 @@ static void take_rwlock(void) { pthread_rwlock_wrlock(&rwlock); }
 static void take_semaphore(void) { sem_wait(&lock); }
 static void take_spin(void) { pthread_spin_lock(&spin); }
 static void take_futex(void) { futex_lock = 1; }
+
+/* libc's helper reads what nobody writes; it vanishes, too. */
+static struct aiocb request;
+static void take_request(void)
+{
+    static char byte;
+    request = (struct aiocb){.aio_fildes = input[0], .aio_buf = &byte, .aio_nbytes = 1};
+    SCN_CHECK(aio_read(&request) == 0);
+}
 
 static pthread_t holder;
 
@@ -68,6 +78,28 @@ static void join_vanished(void) { pthread_join(holder, NULL); }
 static void join_own(void) { pthread_join(scn_start(sleeper, NULL), NULL); }
 static void want_shared(void) { sem_wait(&shared); }
 static void want_futex(void) { syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0); }
+
+static void want_request(void)
+{
+    const struct aiocb *const list[] = {&request};
+    while (aio_error(&request) == EINPROGRESS)
+        aio_suspend(list, 1, NULL);
+}
+
+static void ask_for_request(void) { while (aio_error(&request) == EINPROGRESS) usleep(1000); }
+
+#ifdef SYS_futex_waitv
+static void want_futexes(void)
+{
+    static uint32_t other;
+    const struct futex_waitv words[] = {
+        {.uaddr = (uintptr_t)&word, .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG},
+        {.uaddr = (uintptr_t)&other, .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG},
+    };
+    while (syscall(SYS_futex_waitv, words, 2, 0, NULL, 0) < 0)
+        usleep(1000); /* a kernel before 5.16 */
+}
+#endif
 
 /* As Rust's Mutex. */
 static void want_known_futex(void)
@@ -118,6 +150,11 @@ static const struct row rows[] = {
     {"shared", "hangs", named, named, take_nothing, want_shared},
     {"known-futex", "hangs", saved, named, take_futex, want_known_futex},
     {"futex", "hangs", named, named, take_nothing, want_futex},
+#ifdef SYS_futex_waitv
+    {"futexes", "hangs", named, named, take_nothing, want_futexes},
+#endif
+    {"aio-suspend", "hangs", named, named, take_request, want_request},
+    {"aio-error", "hangs", named, unseen, take_request, ask_for_request},
 #ifdef HAVE_BARE_FUTEX
     {"unseen-futex", "hangs", parent, parent, take_nothing, want_unseen},
 #endif

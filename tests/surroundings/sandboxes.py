@@ -17,7 +17,7 @@ import harness
 START = {"fstat", "getpid", "gettid", "prctl", "rt_sigprocmask", "mmap", "munmap", "madvise", "membarrier"}
 THREADS = {"futex", "clock_nanosleep", "sched_yield", "openat", "read", "close", "newfstatat", "mprotect",
            "process_vm_readv"}
-WAITS_FOR_CHILD = {"timer_create", "timer_settime", "timer_delete", "rt_sigaction"}
+WAITS_FOR_CHILD = {"timer_create", "timer_settime", "timer_delete", "rt_sigaction", "clock_gettime"}
 
 # What only a child that would hang asks.
 RARE = "unshare,mremap,ppoll,rt_sigtimedwait,rt_sigpending,tgkill"

@@ -379,6 +379,7 @@ START_TEST(event_says_what_was_done)
         {FSAFE_WOULD_HANG, 0, "child would hang on ", NULL, NULL},
         {FSAFE_FORGOT, 1, "child forgot 1 vanished thread in ", NULL, NULL},
         {FSAFE_FORGOT, 3, "child forgot 3 vanished threads in ", NULL, NULL},
+        {FSAFE_RUNS_AGAIN, 0, "child runs again ", NULL, NULL},
         {FSAFE_MAY_HANG, 0, "child may hang on ", NULL, NULL},
         {FSAFE_REFUSED, 0, "child may hang on ", "of a reason", "not taken over because of a reason"},
     };
@@ -645,7 +646,7 @@ START_TEST(summary_counts_what_was_told_and_what_not)
     log = unit_read_file(log_path);
     snprintf(expected, sizeof expected,
              "{\"event\":\"summary\",\"pid\":%d,\"forks\":12,\"drained\":0,\"longest_drain_us\":99,\"taken-over\":7,"
-             "\"would-hang\":0,\"forgot\":0,\"may-hang\":0,\"refused\":1,\"went-round\":0", getpid());
+             "\"would-hang\":0,\"forgot\":0,\"may-hang\":0,\"refused\":1,\"went-round\":0,\"runs-again\":0", getpid());
     ck_assert_mem_eq(log, expected, strlen(expected));
     ck_assert_str_eq(log + strlen(log) - 2, "}\n");
     free(log);

@@ -1,0 +1,408 @@
+/*
+ * libc/layout-musl: the bytes of musl's locks. Included by layout.h only.
+ *
+ * The layout has not changed since 1.1 and is in the public headers (bits/alltypes.h). A mutex of the normal kind and an
+ * rwlock that is held for writing name no owner: their wrappers write it into words that musl has in the object and,
+ * for such a lock, neither reads nor writes. Measured on 1.2.3; the self-test asks the libc that runs.
+ */
+#ifndef FSAFE_LIBC_LAYOUT_MUSL_H
+#define FSAFE_LIBC_LAYOUT_MUSL_H
+
+#include "base/sys.h"
+#include "libc/late.h"
+
+#include <errno.h>
+
+#define FSAFE_LAYOUT_NOTES
+
+/* The mutex: words of 32 bits. Of any kind but the normal one the lock word is a thread id and flags. */
+enum { FSAFE_MUSL_TYPE, FSAFE_MUSL_LOCK, FSAFE_MUSL_WAITERS, FSAFE_MUSL_COUNT = 5 };
+#define FSAFE_MUSL_KIND 0x3
+#define FSAFE_MUSL_ROBUST 0x4
+#define FSAFE_MUSL_PI 0x8
+#define FSAFE_MUSL_TID 0x3fffffff /* all of it: its state cannot be recovered, it has no owner */
+#define FSAFE_MUSL_OWNER_DIED 0x40000000
+#define FSAFE_MUSL_WAITED ((int)0x80000000)
+
+static inline int fsafe_musl_word(const pthread_mutex_t *m, int word)
+{
+    return __atomic_load_n(&m->__u.__i[word], __ATOMIC_ACQUIRE);
+}
+
+/* Without any flag, not even that it is for several processes. */
+static inline bool fsafe_musl_is_normal(const pthread_mutex_t *m)
+{
+    return m->__u.__i[FSAFE_MUSL_TYPE] == PTHREAD_MUTEX_NORMAL;
+}
+
+/* The others stand in a list of their thread's, which only libc knows. */
+static inline unsigned fsafe_layout_type(const pthread_mutex_t *m)
+{
+    return m->__u.__i[FSAFE_MUSL_TYPE] == fsafe_layout.in_place ? PTHREAD_MUTEX_NORMAL : UINT_MAX;
+}
+
+static inline void fsafe_layout_mutex_note(pthread_mutex_t *m, int owner)
+{
+    if (fsafe_layout_type(m) == PTHREAD_MUTEX_NORMAL)
+        __atomic_store_n(&m->__u.__i[FSAFE_MUSL_COUNT], owner, __ATOMIC_RELAXED);
+}
+
+static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner, unsigned type)
+{
+    int expected = 0;
+    (void)type;
+    if (!__atomic_compare_exchange_n(&m->__u.__i[FSAFE_MUSL_LOCK], &expected, EBUSY, false, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_RELAXED))
+        return false;
+    __atomic_store_n(&m->__u.__i[FSAFE_MUSL_COUNT], owner, __ATOMIC_RELAXED);
+    return true;
+}
+
+static inline bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int owner)
+{
+    (void)owner;
+    return fsafe_layout_type(m) == PTHREAD_MUTEX_NORMAL;
+}
+
+static inline bool fsafe_layout_lock_queued(pthread_mutex_t *m, int owner)
+{
+    int *lock = &m->__u.__i[FSAFE_MUSL_LOCK];
+    /* Whoever has one that others wait for wakes one of them: nothing is to be written then. */
+    if (__atomic_load_n(lock, __ATOMIC_RELAXED) == (EBUSY | FSAFE_MUSL_WAITED) ||
+        __atomic_exchange_n(lock, EBUSY | FSAFE_MUSL_WAITED, __ATOMIC_ACQUIRE) != 0)
+        return false;
+    __atomic_store_n(&m->__u.__i[FSAFE_MUSL_COUNT], owner, __ATOMIC_RELAXED);
+    return true;
+}
+
+static inline bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock, const struct timespec *until)
+{
+    int how = FUTEX_WAIT_BITSET_PRIVATE | (until != NULL && clock == CLOCK_REALTIME ? FUTEX_CLOCK_REALTIME : 0);
+    return FSAFE_SYS(SYS_futex, &m->__u.__i[FSAFE_MUSL_LOCK], how, EBUSY | FSAFE_MUSL_WAITED, until, 0,
+                     FUTEX_BITSET_MATCH_ANY) != -ETIMEDOUT;
+}
+
+static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+    return false;
+}
+
+static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned type)
+{
+    (void)m, (void)owner, (void)type;
+    return false;
+}
+
+static inline enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner, unsigned type)
+{
+    (void)owner, (void)type;
+    int *lock = &m->__u.__i[FSAFE_MUSL_LOCK], waiters = fsafe_musl_word(m, FSAFE_MUSL_WAITERS);
+    __atomic_store_n(&m->__u.__i[FSAFE_MUSL_COUNT], 0, __ATOMIC_RELAXED);
+    return __atomic_exchange_n(lock, 0, __ATOMIC_RELEASE) < 0 || waiters != 0 ? FSAFE_UNLOCKED_WAKE : FSAFE_UNLOCKED;
+}
+
+static inline void fsafe_layout_mutex_wake(pthread_mutex_t *m)
+{
+    fsafe_sys_futex_wake(&m->__u.__i[FSAFE_MUSL_LOCK], 1);
+}
+
+static inline enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_t *m)
+{
+    static const enum fsafe_mutex_kind ordinary[] = {
+        [PTHREAD_MUTEX_NORMAL] = FSAFE_MUTEX_NORMAL,
+        [PTHREAD_MUTEX_RECURSIVE] = FSAFE_MUTEX_RECURSIVE,
+        [PTHREAD_MUTEX_ERRORCHECK] = FSAFE_MUTEX_ERRORCHECK,
+    };
+    int type = m->__u.__i[FSAFE_MUSL_TYPE], kind = type & FSAFE_MUSL_KIND;
+    if (!fsafe_layout.mutex_bytes || (size_t)kind >= sizeof ordinary / sizeof *ordinary)
+        return FSAFE_MUTEX_FOREIGN;
+    switch (type & ~FSAFE_MUSL_KIND) {
+    case 0:
+        return ordinary[kind];
+    case FSAFE_MUSL_ROBUST:
+        return FSAFE_MUTEX_ROBUST;
+    case FSAFE_MUSL_PI:
+        return FSAFE_MUTEX_PRIO_INHERIT;
+    case FSAFE_MUSL_ROBUST | FSAFE_MUSL_PI:
+        return FSAFE_MUTEX_ROBUST_PRIO_INHERIT;
+    default:
+        return FSAFE_MUTEX_FOREIGN;
+    }
+}
+
+static inline int fsafe_layout_mutex_owner(const pthread_mutex_t *m)
+{
+    if (fsafe_musl_is_normal(m))
+        return fsafe_musl_word(m, FSAFE_MUSL_COUNT);
+    int owner = fsafe_musl_word(m, FSAFE_MUSL_LOCK) & FSAFE_MUSL_TID;
+    return owner != FSAFE_MUSL_TID ? owner : 0;
+}
+
+static inline bool fsafe_layout_mutex_locked(const pthread_mutex_t *m)
+{
+    return fsafe_musl_is_normal(m) ? fsafe_musl_word(m, FSAFE_MUSL_LOCK) != 0 : fsafe_layout_mutex_owner(m) != 0;
+}
+
+static inline bool fsafe_layout_mutex_may_be_of(const pthread_mutex_t *m, int owner)
+{
+    return fsafe_layout_mutex_owner(m) == owner;
+}
+
+/* musl counts from 0, and only in a recursive one. */
+static inline unsigned fsafe_layout_mutex_depth(const pthread_mutex_t *m)
+{
+    return (m->__u.__i[FSAFE_MUSL_TYPE] & FSAFE_MUSL_KIND) == PTHREAD_MUTEX_RECURSIVE ? (unsigned)fsafe_musl_word(m, FSAFE_MUSL_COUNT) + 1 : 1;
+}
+
+static inline void fsafe_layout_mutex_set_owner(pthread_mutex_t *m, int owner)
+{
+    int *lock = &m->__u.__i[FSAFE_MUSL_LOCK], seen = __atomic_load_n(lock, __ATOMIC_RELAXED);
+    if (fsafe_musl_is_normal(m))
+        fsafe_layout_mutex_note(m, owner);
+    else
+        while (!__atomic_compare_exchange_n(lock, &seen, (seen & ~FSAFE_MUSL_TID) | owner, true, __ATOMIC_RELAXED,
+                                            __ATOMIC_RELAXED))
+            ;
+}
+
+/* The number of waiters stays: those who live are woken because of it. */
+static inline void fsafe_layout_mutex_reset(pthread_mutex_t *m)
+{
+    int type = m->__u.__i[FSAFE_MUSL_TYPE];
+    m->__u.__i[FSAFE_MUSL_COUNT] = 0;
+    /* Last: whoever sees it free takes it. */
+    __atomic_store_n(&m->__u.__i[FSAFE_MUSL_LOCK], (type & FSAFE_MUSL_ROBUST) != 0 ? FSAFE_MUSL_OWNER_DIED : 0,
+                     __ATOMIC_RELEASE);
+}
+
+/* It has no such number. */
+static inline void fsafe_layout_mutex_drop_users(pthread_mutex_t *m, unsigned users)
+{
+    (void)m, (void)users;
+}
+
+/*
+ * The condition variable: whether it is shared (a pointer, all ones), the newest waiter (a pointer, of a private one),
+ * which clock, the inner lock, the oldest waiter.
+ */
+#define FSAFE_MUSL_COND_CLOCK 4
+#define FSAFE_MUSL_COND_LOCK 8
+#define FSAFE_MUSL_COND_HEAD 1 /* pointer */
+
+static inline bool fsafe_layout_cond_has_waiters(const struct fsafe_fresh *fresh, const void *condvar)
+{
+    (void)fresh;
+    return __atomic_load_n((void *const *)condvar + FSAFE_MUSL_COND_HEAD, __ATOMIC_RELAXED) != NULL;
+}
+
+/* Its inner lock is taken even if nobody waits. */
+static inline bool fsafe_layout_cond_is_idle(const pthread_cond_t *condvar)
+{
+    (void)condvar;
+    return false;
+}
+
+static inline bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, const void *condvar)
+{
+    (void)fresh;
+    return fsafe_fresh_word(condvar, FSAFE_MUSL_COND_LOCK) != 0;
+}
+
+/*
+ * The rwlock: the number of readers, or the largest number for a writer, and a flag; the number of waiters; whether it
+ * is shared. The next word is nobody's: ours, for the writer. Who waits is not counted in the lock, and preferred is
+ * nobody.
+ */
+enum { FSAFE_MUSL_RW_LOCK, FSAFE_MUSL_RW_WAITERS, FSAFE_MUSL_RW_SHARED, FSAFE_MUSL_RW_WRITER };
+#define FSAFE_MUSL_WRITTEN 0x7fffffff
+
+static inline bool fsafe_layout_rwlock_is_private(const pthread_rwlock_t *rwlock)
+{
+    return fsafe_layout.rwlock_bytes && rwlock->__u.__i[FSAFE_MUSL_RW_SHARED] == 0;
+}
+
+static inline int fsafe_layout_rwlock_preference(const pthread_rwlock_t *rwlock)
+{
+    (void)rwlock;
+    return FSAFE_PREFERS_READERS;
+}
+
+static inline struct fsafe_rwlock_state fsafe_layout_rwlock_look(const pthread_rwlock_t *rwlock)
+{
+    unsigned word = (unsigned)__atomic_load_n(&rwlock->__u.__i[FSAFE_MUSL_RW_LOCK], __ATOMIC_ACQUIRE);
+    unsigned count = word & FSAFE_MUSL_WRITTEN;
+    bool written = count == FSAFE_MUSL_WRITTEN;
+    return (struct fsafe_rwlock_state){
+        .word = word,
+        .readers = written ? 0 : count,
+        .is_locked = written,
+        .is_write_phase = written,
+        .writer = written ? __atomic_load_n(&rwlock->__u.__i[FSAFE_MUSL_RW_WRITER], __ATOMIC_RELAXED) : 0,
+    };
+}
+
+static inline int fsafe_layout_rwlock_writer(const pthread_rwlock_t *rwlock)
+{
+    return fsafe_layout_rwlock_look(rwlock).writer;
+}
+
+/* With the flag somebody waits: libc decides. */
+static inline bool fsafe_layout_rwlock_read(pthread_rwlock_t *rwlock)
+{
+    int *lock = &rwlock->__u.__i[FSAFE_MUSL_RW_LOCK], seen = __atomic_load_n(lock, __ATOMIC_RELAXED);
+    while (seen >= 0 && seen < FSAFE_MUSL_WRITTEN - 1)
+        if (__atomic_compare_exchange_n(lock, &seen, seen + 1, true, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+static inline bool fsafe_layout_rwlock_unread(pthread_rwlock_t *rwlock)
+{
+    int *lock = &rwlock->__u.__i[FSAFE_MUSL_RW_LOCK], seen = __atomic_load_n(lock, __ATOMIC_RELAXED);
+    /* A waiter counts itself before it sets the flag. */
+    while (seen > 0 && seen != FSAFE_MUSL_WRITTEN &&
+           __atomic_load_n(&rwlock->__u.__i[FSAFE_MUSL_RW_WAITERS], __ATOMIC_SEQ_CST) == 0)
+        if (__atomic_compare_exchange_n(lock, &seen, seen - 1, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+static inline void fsafe_layout_rwlock_set_writer(pthread_rwlock_t *rwlock, int owner)
+{
+    __atomic_store_n(&rwlock->__u.__i[FSAFE_MUSL_RW_WRITER], owner, __ATOMIC_RELAXED);
+}
+
+static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int owner)
+{
+    fsafe_layout_rwlock_set_writer(rwlock, owner);
+}
+
+static inline void fsafe_layout_rwlock_make_free(pthread_rwlock_t *rwlock, unsigned readers)
+{
+    fsafe_layout_rwlock_set_writer(rwlock, 0);
+    __atomic_store_n(&rwlock->__u.__i[FSAFE_MUSL_RW_LOCK], (int)readers, __ATOMIC_RELEASE);
+    fsafe_sys_futex_wake(&rwlock->__u.__i[FSAFE_MUSL_RW_LOCK], INT_MAX);
+}
+
+static inline void fsafe_layout_rwlock_make_written(pthread_rwlock_t *rwlock, int owner)
+{
+    fsafe_layout_rwlock_set_writer(rwlock, owner);
+    __atomic_store_n(&rwlock->__u.__i[FSAFE_MUSL_RW_LOCK], FSAFE_MUSL_WRITTEN, __ATOMIC_RELEASE);
+}
+
+static inline void fsafe_layout_rwlock_forget_waiting(pthread_rwlock_t *rwlock, unsigned waiting)
+{
+    (void)rwlock, (void)waiting;
+}
+
+static inline bool fsafe_layout_rwlock_dismiss(pthread_rwlock_t *rwlock, const struct fsafe_rwlock_state *seen,
+                                               unsigned readers, bool writer)
+{
+    (void)writer; /* one that waits for readers holds nothing */
+    int *lock = &rwlock->__u.__i[FSAFE_MUSL_RW_LOCK], before = (int)seen->word;
+    int after = seen->readers == readers ? 0 : before - (int)readers;
+    if (seen->is_locked || readers == 0)
+        return true;
+    if (!__atomic_compare_exchange_n(lock, &before, after, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        return false;
+    if (after == 0)
+        fsafe_sys_futex_wake(lock, INT_MAX);
+    return true;
+}
+
+/* What a waiter sleeps for does not tell a reader from a writer. */
+static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value)
+{
+    (void)word, (void)value;
+    return NULL;
+}
+
+static inline void fsafe_layout_rwlock_clean(pthread_rwlock_t *rwlock)
+{
+    struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(rwlock);
+    if (state.readers > 0 || state.is_locked)
+        fsafe_layout_rwlock_make_free(rwlock, 0);
+}
+
+static inline bool fsafe_layout_spin_try(pthread_spinlock_t *spin)
+{
+    (void)spin;
+    return false;
+}
+
+static inline void fsafe_layout_spin_unlock(pthread_spinlock_t *spin)
+{
+    (void)spin;
+}
+
+/*
+ * The semaphore: the value, with a flag in its highest bit or, up to 1.2.3, -1 for 0 with a waiter; the number of
+ * waiters; whether it is private. On 64 bits the second half is nobody's.
+ */
+enum { FSAFE_MUSL_SEM_VALUE, FSAFE_MUSL_SEM_WAITERS, FSAFE_MUSL_SEM_PRIVATE, FSAFE_MUSL_SEM_OURS = 4 };
+
+static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
+{
+    bool room = sizeof *s >= FSAFE_MUSL_SEM_OURS * 4 + sizeof(struct fsafe_sem_words);
+    return room && fsafe_layout.sem_bytes ? (void *)&s->__val[FSAFE_MUSL_SEM_OURS] : NULL;
+}
+
+static inline struct fsafe_sem_words *fsafe_layout_sem_words_begin(sem_t *s)
+{
+    return fsafe_layout_sem_words(s);
+}
+
+static inline void fsafe_layout_sem_words_end(sem_t *s)
+{
+    (void)s;
+}
+
+static inline unsigned fsafe_layout_sem_value(const sem_t *s)
+{
+    int value = __atomic_load_n(&s->__val[FSAFE_MUSL_SEM_VALUE], __ATOMIC_RELAXED);
+    return value != -1 ? (unsigned)value & INT_MAX : 0;
+}
+
+static inline bool fsafe_layout_sem_try(sem_t *s)
+{
+    volatile int *value = &s->__val[FSAFE_MUSL_SEM_VALUE];
+    int seen = __atomic_load_n(value, __ATOMIC_RELAXED);
+    while (seen != -1 && (seen & INT_MAX) != 0)
+        if (__atomic_compare_exchange_n(value, &seen, seen - 1, true, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+static inline bool fsafe_layout_sem_is_shared(const sem_t *s)
+{
+    return s->__val[FSAFE_MUSL_SEM_PRIVATE] == 0;
+}
+
+/* Without a token it may say several things. */
+static inline void *fsafe_layout_sem_word(sem_t *s)
+{
+    (void)s;
+    return NULL;
+}
+
+/* The flag stays as long as a second one waits. */
+static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
+{
+    volatile int *value = &s->__val[FSAFE_MUSL_SEM_VALUE];
+    int seen = __atomic_load_n(value, __ATOMIC_RELAXED), waiters, posted;
+    do {
+        if (seen != -1 && (seen & INT_MAX) != 0)
+            return FSAFE_POST_LIBC;
+        waiters = __atomic_load_n(&s->__val[FSAFE_MUSL_SEM_WAITERS], __ATOMIC_SEQ_CST);
+        posted = seen == INT_MIN && waiters > 1 ? INT_MIN | 1 : 1;
+    } while (!__atomic_compare_exchange_n(value, &seen, posted, true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
+    return waiters != 0 || seen < 0 ? FSAFE_POST_WAKE : FSAFE_POSTED;
+}
+
+static inline void fsafe_layout_sem_wake(sem_t *s)
+{
+    fsafe_sys_futex_wake((void *)&s->__val[FSAFE_MUSL_SEM_VALUE], 1);
+}
+
+#endif

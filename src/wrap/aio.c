@@ -1,0 +1,73 @@
+/*
+ * wrap/aio: who waits for asynchronous input and output, or asks whether it is done. libc does that in threads of its
+ * own, which are not in a child; but libc believes that they are, and never makes new ones.
+ */
+#include "config.h"
+
+#include "libc/layout.h"
+#include "repair/hopeless.h"
+#include "wrap/next.h"
+
+/* Until then, as a span. */
+static struct timespec span_until(const struct timespec *until)
+{
+    enum { SECOND = 1000000000 };
+    uint64_t until_ns = (uint64_t)until->tv_sec * SECOND + (uint64_t)until->tv_nsec, now_ns = fsafe_sys_now_ns();
+    uint64_t ns = until_ns > now_ns ? until_ns - now_ns : 0;
+    return (struct timespec){.tv_sec = (time_t)(ns / SECOND), .tv_nsec = (long)(ns % SECOND)};
+}
+
+/* libc's two names are one function, for requests of either size. */
+static int suspend(const void *list, int count, const struct timespec *limit, uintptr_t site)
+{
+    struct fsafe_slices slices;
+    if (FSAFE_LIKELY(!fsafe_lineage_is_child()) || limit != NULL)
+        return FSAFE_NEXT(aio_suspend)(list, count, limit);
+    const struct fsafe_untimed_wait wait = {.lock = "asynchronous input or output", .kind = "aio_suspend",
+                                    .object = (uintptr_t)list, .site = site};
+    if (!fsafe_hopeless_begin(&slices, fsafe_thread_join(), &wait))
+        return FSAFE_NEXT(aio_suspend)(list, count, NULL);
+    int result, saved = errno;
+    bool more = true;
+    do {
+        const struct timespec span = span_until(&slices.until);
+        result = FSAFE_NEXT(aio_suspend)(list, count, &span);
+        if (result == 0 || (errno != EAGAIN && (errno != EINTR || !fsafe_hopeless_restarts())))
+            break;
+        more = errno == EINTR || fsafe_hopeless_goes_on(&slices);
+        errno = saved;
+    } while (more);
+    if (!more)
+        result = FSAFE_NEXT(aio_suspend)(list, count, NULL);
+    fsafe_hopeless_end(&slices);
+    return result;
+}
+
+static int note(int error, const void *request, uintptr_t site)
+{
+    const struct fsafe_untimed_wait wait = {
+        .lock = "asynchronous input or output", .kind = "aio_error", .object = (uintptr_t)request, .site = site};
+    if (FSAFE_UNLIKELY(fsafe_lineage_is_child()) && error == EINPROGRESS)
+        fsafe_hopeless_asked(&wait);
+    return error;
+}
+
+FSAFE_EXPORT int aio_suspend(const struct aiocb *const list[], int count, const struct timespec *limit)
+{
+    return suspend(list, count, limit, FSAFE_CALLER());
+}
+
+FSAFE_EXPORT int aio_suspend64(const struct aiocb64 *const list[], int count, const struct timespec *limit)
+{
+    return suspend(list, count, limit, FSAFE_CALLER());
+}
+
+FSAFE_EXPORT int aio_error(const struct aiocb *request)
+{
+    return note(FSAFE_NEXT(aio_error)(request), request, FSAFE_CALLER());
+}
+
+FSAFE_EXPORT int aio_error64(const struct aiocb64 *request)
+{
+    return note(FSAFE_NEXT(aio_error64)(request), request, FSAFE_CALLER());
+}
