@@ -27,8 +27,10 @@ static bool init_of(pthread_mutex_t *m, int type, int robust)
 static bool normal_holds(int owner)
 {
     pthread_mutex_t m, ours, theirs;
-    if (!init_of(&m, PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_STALLED) || fsafe_layout_mutex_kind(&m) != FSAFE_MUTEX_NORMAL ||
-        fsafe_layout_mutex_locked(&m) || !fsafe_layout_lock_free(&m, owner, PTHREAD_MUTEX_NORMAL) ||
+    if (!init_of(&m, PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_STALLED) ||
+        fsafe_layout_mutex_kind(&m) != FSAFE_MUTEX_NORMAL ||
+        fsafe_layout_type(&m) != PTHREAD_MUTEX_NORMAL || fsafe_layout_mutex_locked(&m) ||
+        !fsafe_layout_lock_free(&m, owner, PTHREAD_MUTEX_NORMAL) ||
         fsafe_layout_lock_free(&m, owner, PTHREAD_MUTEX_NORMAL) || libc.mutex_trylock(&m) != EBUSY ||
         fsafe_layout_mutex_owner(&m) != owner)
         return false;
