@@ -5,6 +5,7 @@
 #include "base/latch.h"
 #include "base/options.h"
 #include "fork/loading.h"
+#include "libc/late.h"
 #include "libc/layout.h"
 #include "libc/loader.h"
 #include "track/thread.h"

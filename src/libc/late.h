@@ -14,6 +14,7 @@
 
 /* Whether the process certainly has one thread; points to libc's own variable, if there is one (2.32). */
 extern FSAFE_HIDDEN const char *fsafe_late_single_threaded;
+#define FSAFE_SINGLE_THREADED() (*fsafe_late_single_threaded != 0)
 
 /* Context: start-up. */
 void fsafe_late_start(void);

@@ -88,20 +88,20 @@ static bool bytes_hold(int type, int owner)
 static bool in_place_holds(int type, int owner)
 {
     pthread_mutex_t m;
-    if (!init_of_type(&m, type) || !fsafe_layout_lock_free(&m, owner) ||
-        fsafe_layout_lock_free(&m, owner))
+    if (!init_of_type(&m, type) || !fsafe_layout_lock_free(&m, owner, (unsigned)type) ||
+        fsafe_layout_lock_free(&m, owner, (unsigned)type))
         return false;
-    if (fsafe_layout_is_plain(&m) != (type == PTHREAD_MUTEX_NORMAL) || !fsafe_layout_in_place(&m))
+    if (fsafe_layout_type(&m) != (unsigned)type)
         return false;
     bool recursive = type == PTHREAD_MUTEX_RECURSIVE;
-    if (fsafe_layout_relock(&m, owner) != recursive ||
-        (recursive && fsafe_layout_unlock(&m, owner) != FSAFE_UNLOCKED_ONCE))
+    if (fsafe_layout_relock(&m, owner, (unsigned)type) != recursive ||
+        (recursive && fsafe_layout_unlock(&m, owner, (unsigned)type) != FSAFE_UNLOCKED_ONCE))
         return false;
     pthread_mutex_t ours = m;
     if (libc.mutex_unlock(&m) != 0 || !mutex_is_free(&m) || libc.mutex_lock(&m) != 0 ||
         memcmp(&m, &ours, sizeof m) != 0)
         return false;
-    return fsafe_layout_unlock(&m, owner) == FSAFE_UNLOCKED && mutex_is_free(&m) &&
+    return fsafe_layout_unlock(&m, owner, (unsigned)type) == FSAFE_UNLOCKED && mutex_is_free(&m) &&
            libc.mutex_trylock(&m) == 0 && libc.mutex_unlock(&m) == 0;
 }
 

@@ -11,8 +11,6 @@
 #include "base/sys.h"
 #include "libc/late.h"
 
-#define FSAFE_SINGLE_THREADED() (*fsafe_late_single_threaded != 0)
-
 /* __kind: two bits of type, then flags. Set by pthread_mutex_init and kept. */
 #define FSAFE_GLIBC_TYPE 0x3
 #define FSAFE_GLIBC_ROBUST 0x10
@@ -35,18 +33,18 @@ static inline int fsafe_glibc_type(const pthread_mutex_t *m)
     return m->__data.__kind & FSAFE_GLIBC_TYPE;
 }
 
-static inline bool fsafe_layout_in_place(const pthread_mutex_t *m)
+_Static_assert(PTHREAD_MUTEX_NORMAL == (int)FSAFE_MUTEX_NORMAL &&
+                   PTHREAD_MUTEX_RECURSIVE == (int)FSAFE_MUTEX_RECURSIVE &&
+                   PTHREAD_MUTEX_ERRORCHECK == (int)FSAFE_MUTEX_ERRORCHECK &&
+                   PTHREAD_MUTEX_ADAPTIVE_NP == (int)FSAFE_MUTEX_ADAPTIVE, "in one order");
+
+/* in_place is all zero, or all one and makes of any type a great number. */
+static inline unsigned fsafe_layout_type(const pthread_mutex_t *m)
 {
-    return (m->__data.__kind & ~(FSAFE_GLIBC_NO_ELISION | FSAFE_GLIBC_TYPE)) == fsafe_layout.in_place;
+    return (unsigned)((m->__data.__kind & ~FSAFE_GLIBC_NO_ELISION) ^ fsafe_layout.in_place);
 }
 
-static inline bool fsafe_layout_is_plain(const pthread_mutex_t *m)
-{
-    return (m->__data.__kind & ~FSAFE_GLIBC_NO_ELISION) == fsafe_layout.in_place;
-}
-
-/* `type` is the caller's constant where it knows it: the common case then never looks. */
-static inline bool fsafe_glibc_lock_free(pthread_mutex_t *m, int owner, int type)
+static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner, unsigned type)
 {
     if (FSAFE_SINGLE_THREADED()) {
         if (m->__data.__lock != 0)
@@ -67,20 +65,10 @@ static inline bool fsafe_glibc_lock_free(pthread_mutex_t *m, int owner, int type
     return true;
 }
 
-static inline bool fsafe_layout_lock_plain(pthread_mutex_t *m, int owner)
-{
-    return fsafe_glibc_lock_free(m, owner, PTHREAD_MUTEX_NORMAL);
-}
-
-static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner)
-{
-    return fsafe_glibc_lock_free(m, owner, fsafe_glibc_type(m));
-}
-
 static inline bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int owner)
 {
-    int type = fsafe_glibc_type(m);
-    return fsafe_layout_in_place(m) && (type == PTHREAD_MUTEX_NORMAL || type == PTHREAD_MUTEX_ADAPTIVE_NP ||
+    unsigned type = fsafe_layout_type(m);
+    return type <= FSAFE_MUTEX_ADAPTIVE && (type == PTHREAD_MUTEX_NORMAL || type == PTHREAD_MUTEX_ADAPTIVE_NP ||
                                         __atomic_load_n(&m->__data.__owner, __ATOMIC_RELAXED) != owner);
 }
 
@@ -119,43 +107,40 @@ static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
         while (turns-- > 0)
             FSAFE_ARCH_RELAX();
         got = __atomic_load_n(&m->__data.__lock, __ATOMIC_RELAXED) == 0 &&
-              fsafe_glibc_lock_free(m, owner, PTHREAD_MUTEX_ADAPTIVE_NP);
+              fsafe_layout_lock_free(m, owner, PTHREAD_MUTEX_ADAPTIVE_NP);
     }
     m->__data.__spins = (short)(m->__data.__spins + (spins - m->__data.__spins) / 8);
     return got;
 }
 
-static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner)
+static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned type)
 {
-    if (fsafe_glibc_type(m) != PTHREAD_MUTEX_RECURSIVE ||
-        __atomic_load_n(&m->__data.__owner, __ATOMIC_RELAXED) != owner || m->__data.__count + 1 == 0)
+    if (type != PTHREAD_MUTEX_RECURSIVE || __atomic_load_n(&m->__data.__owner, __ATOMIC_RELAXED) != owner ||
+        m->__data.__count + 1 == 0)
         return false;
     m->__data.__count++;
     return true;
 }
 
-static inline void fsafe_layout_unlock_plain(pthread_mutex_t *m)
+static inline enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner, unsigned type)
 {
-    int *word = &m->__data.__lock;
+    if ((type == PTHREAD_MUTEX_RECURSIVE || type == PTHREAD_MUTEX_ERRORCHECK) && m->__data.__owner != owner)
+        return FSAFE_UNLOCK_LIBC;
+    if (type == PTHREAD_MUTEX_ERRORCHECK && m->__data.__lock == 0)
+        return FSAFE_UNLOCK_LIBC;
+    if (type == PTHREAD_MUTEX_RECURSIVE && --m->__data.__count != 0)
+        return FSAFE_UNLOCKED_ONCE;
     m->__data.__owner = 0;
     m->__data.__nusers--;
-    if (FSAFE_SINGLE_THREADED())
-        *word = 0;
-    else if (FSAFE_UNLIKELY(__atomic_exchange_n(word, 0, __ATOMIC_RELEASE) > 1))
-        fsafe_sys_futex_wake(word, 1);
+    if (!FSAFE_SINGLE_THREADED())
+        return __atomic_exchange_n(&m->__data.__lock, 0, __ATOMIC_RELEASE) > 1 ? FSAFE_UNLOCKED_WAKE : FSAFE_UNLOCKED;
+    m->__data.__lock = 0;
+    return FSAFE_UNLOCKED;
 }
 
-static inline enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner)
+static inline void fsafe_layout_mutex_wake(pthread_mutex_t *m)
 {
-    int type = fsafe_glibc_type(m);
-    if (type == PTHREAD_MUTEX_RECURSIVE || type == PTHREAD_MUTEX_ERRORCHECK) {
-        if (m->__data.__owner != owner || m->__data.__lock == 0)
-            return FSAFE_UNLOCK_LIBC;
-        if (type == PTHREAD_MUTEX_RECURSIVE && --m->__data.__count != 0)
-            return FSAFE_UNLOCKED_ONCE;
-    }
-    fsafe_layout_unlock_plain(m);
-    return FSAFE_UNLOCKED;
+    fsafe_sys_futex_wake(&m->__data.__lock, 1);
 }
 
 static inline enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_t *m)

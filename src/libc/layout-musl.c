@@ -27,9 +27,11 @@ static bool init_of(pthread_mutex_t *m, int type, int robust)
 static bool normal_holds(int owner)
 {
     pthread_mutex_t m, ours, theirs;
-    if (!init_of(&m, PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_STALLED) || fsafe_layout_mutex_kind(&m) != FSAFE_MUTEX_NORMAL ||
-        fsafe_layout_mutex_locked(&m) || !fsafe_layout_lock_free(&m, owner) ||
-        fsafe_layout_lock_free(&m, owner) || libc.mutex_trylock(&m) != EBUSY ||
+    if (!init_of(&m, PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_STALLED) ||
+        fsafe_layout_mutex_kind(&m) != FSAFE_MUTEX_NORMAL ||
+        fsafe_layout_type(&m) != PTHREAD_MUTEX_NORMAL || fsafe_layout_mutex_locked(&m) ||
+        !fsafe_layout_lock_free(&m, owner, PTHREAD_MUTEX_NORMAL) ||
+        fsafe_layout_lock_free(&m, owner, PTHREAD_MUTEX_NORMAL) || libc.mutex_trylock(&m) != EBUSY ||
         fsafe_layout_mutex_owner(&m) != owner)
         return false;
     ours = m;
@@ -41,7 +43,7 @@ static bool normal_holds(int owner)
     fsafe_layout_mutex_note(&m, owner);
     theirs = m;
     if (memcmp(&theirs, &ours, sizeof m) != 0 ||
-        fsafe_layout_unlock(&m, owner) != FSAFE_UNLOCKED || libc.mutex_trylock(&m) != 0)
+        fsafe_layout_unlock(&m, owner, PTHREAD_MUTEX_NORMAL) != FSAFE_UNLOCKED || libc.mutex_trylock(&m) != 0)
         return false;
     fsafe_layout_mutex_reset(&m);
     return libc.mutex_trylock(&m) == 0 && libc.mutex_unlock(&m) == 0 && libc.mutex_destroy(&m) == 0;

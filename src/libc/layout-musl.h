@@ -14,7 +14,6 @@
 #include <errno.h>
 
 #define FSAFE_LAYOUT_NOTES
-#define FSAFE_SINGLE_THREADED() (*fsafe_late_single_threaded != 0)
 
 /* The mutex: words of 32 bits. Of any kind but the normal one the lock word is a thread id and flags. */
 enum { FSAFE_MUSL_TYPE, FSAFE_MUSL_LOCK, FSAFE_MUSL_WAITERS, FSAFE_MUSL_COUNT = 5 };
@@ -37,25 +36,21 @@ static inline bool fsafe_musl_is_normal(const pthread_mutex_t *m)
 }
 
 /* The others stand in a list of their thread's, which only libc knows. */
-static inline bool fsafe_layout_in_place(const pthread_mutex_t *m)
+static inline unsigned fsafe_layout_type(const pthread_mutex_t *m)
 {
-    return m->__u.__i[FSAFE_MUSL_TYPE] == fsafe_layout.in_place;
-}
-
-static inline bool fsafe_layout_is_plain(const pthread_mutex_t *m)
-{
-    return fsafe_layout_in_place(m);
+    return m->__u.__i[FSAFE_MUSL_TYPE] == fsafe_layout.in_place ? PTHREAD_MUTEX_NORMAL : UINT_MAX;
 }
 
 static inline void fsafe_layout_mutex_note(pthread_mutex_t *m, int owner)
 {
-    if (fsafe_layout_in_place(m))
+    if (fsafe_layout_type(m) == PTHREAD_MUTEX_NORMAL)
         __atomic_store_n(&m->__u.__i[FSAFE_MUSL_COUNT], owner, __ATOMIC_RELAXED);
 }
 
-static inline bool fsafe_layout_lock_plain(pthread_mutex_t *m, int owner)
+static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner, unsigned type)
 {
     int expected = 0;
+    (void)type;
     if (!__atomic_compare_exchange_n(&m->__u.__i[FSAFE_MUSL_LOCK], &expected, EBUSY, false, __ATOMIC_ACQUIRE,
                                      __ATOMIC_RELAXED))
         return false;
@@ -63,15 +58,10 @@ static inline bool fsafe_layout_lock_plain(pthread_mutex_t *m, int owner)
     return true;
 }
 
-static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner)
-{
-    return fsafe_layout_lock_plain(m, owner);
-}
-
 static inline bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int owner)
 {
     (void)owner;
-    return fsafe_layout_in_place(m);
+    return fsafe_layout_type(m) == PTHREAD_MUTEX_NORMAL;
 }
 
 static inline bool fsafe_layout_lock_queued(pthread_mutex_t *m, int owner)
@@ -98,25 +88,23 @@ static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
     return false;
 }
 
-static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner)
+static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned type)
 {
-    (void)m, (void)owner;
+    (void)m, (void)owner, (void)type;
     return false;
 }
 
-static inline void fsafe_layout_unlock_plain(pthread_mutex_t *m)
+static inline enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner, unsigned type)
 {
+    (void)owner, (void)type;
     int *lock = &m->__u.__i[FSAFE_MUSL_LOCK], waiters = fsafe_musl_word(m, FSAFE_MUSL_WAITERS);
     __atomic_store_n(&m->__u.__i[FSAFE_MUSL_COUNT], 0, __ATOMIC_RELAXED);
-    if (__atomic_exchange_n(lock, 0, __ATOMIC_RELEASE) < 0 || waiters != 0)
-        fsafe_sys_futex_wake(lock, 1);
+    return __atomic_exchange_n(lock, 0, __ATOMIC_RELEASE) < 0 || waiters != 0 ? FSAFE_UNLOCKED_WAKE : FSAFE_UNLOCKED;
 }
 
-static inline enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner)
+static inline void fsafe_layout_mutex_wake(pthread_mutex_t *m)
 {
-    (void)owner;
-    fsafe_layout_unlock_plain(m);
-    return FSAFE_UNLOCKED;
+    fsafe_sys_futex_wake(&m->__u.__i[FSAFE_MUSL_LOCK], 1);
 }
 
 static inline enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_t *m)

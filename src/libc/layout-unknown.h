@@ -16,38 +16,21 @@ static inline void fsafe_layout_rwlock_clean(pthread_rwlock_t *rwlock)
     (void)rwlock;
 }
 
-static inline bool fsafe_layout_in_place(const pthread_mutex_t *m)
-{
-    (void)m;
-    return false;
-}
-
 static inline bool fsafe_layout_mutex_may_be_of(const pthread_mutex_t *m, int owner)
 {
     (void)m, (void)owner;
     return false;
 }
 
-static inline bool fsafe_layout_is_plain(const pthread_mutex_t *m)
+static inline unsigned fsafe_layout_type(const pthread_mutex_t *m)
 {
     (void)m;
-    return false;
+    return UINT_MAX;
 }
 
-static inline bool fsafe_layout_lock_plain(pthread_mutex_t *m, int owner)
+static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner, unsigned type)
 {
-    (void)m, (void)owner;
-    return false;
-}
-
-static inline void fsafe_layout_unlock_plain(pthread_mutex_t *m)
-{
-    (void)m;
-}
-
-static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner)
-{
-    (void)m, (void)owner;
+    (void)m, (void)owner, (void)type;
     return false;
 }
 
@@ -75,16 +58,21 @@ static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
     return false;
 }
 
-static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner)
+static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned type)
 {
-    (void)m, (void)owner;
+    (void)m, (void)owner, (void)type;
     return false;
 }
 
-static inline enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner)
+static inline enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner, unsigned type)
 {
-    (void)m, (void)owner;
+    (void)m, (void)owner, (void)type;
     return FSAFE_UNLOCK_LIBC;
+}
+
+static inline void fsafe_layout_mutex_wake(pthread_mutex_t *m)
+{
+    (void)m;
 }
 
 static inline enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_t *m)
@@ -220,14 +208,12 @@ static inline bool fsafe_layout_rwlock_unread(pthread_rwlock_t *rwlock)
 
 static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
 {
-    (void)s;
-    return NULL;
+    return fsafe_layout.sem_bytes ? (void *)s : NULL; /* NULL, which the compiler is not to know: it would warn */
 }
 
 static inline struct fsafe_sem_words *fsafe_layout_sem_words_begin(sem_t *s)
 {
-    (void)s;
-    return NULL;
+    return fsafe_layout_sem_words(s);
 }
 
 static inline void fsafe_layout_sem_words_end(sem_t *s)

@@ -48,6 +48,7 @@ static inline bool fsafe_layout_is_robust(enum fsafe_mutex_kind kind)
 /* What unlocking in place did. */
 enum fsafe_unlocked {
     FSAFE_UNLOCKED,      /* it is free */
+    FSAFE_UNLOCKED_WAKE, /* it is free, and a waiter is to be woken */
     FSAFE_UNLOCKED_ONCE, /* recursive, and locked still */
     FSAFE_UNLOCK_LIBC,   /* nothing: libc has to decide, perhaps that it is an error */
 };
@@ -85,8 +86,7 @@ struct fsafe_layout {
     bool mutex_bytes; /* the mutex questions below are answered as this libc means them */
     bool rwlock_bytes; /* so are those about rwlocks */
     bool sem_bytes;   /* the semaphore's value and spare bytes are where we think: it may be taken and posted in place */
-    /* Flags of the mutexes that are locked in place, or a value that none has: one compare on the fast path. */
-    int in_place;
+    int in_place; /* 0: private mutexes of the ordinary types are locked in place; -1: none is */
     bool spin_in_place; /* a spin lock may be taken and released in place: by these two values */
     int spin_free, spin_taken;
     bool cond_in_place; /* a signal or broadcast that nobody waits for may be done in place */
@@ -150,7 +150,7 @@ void fsafe_layout_mutex_retake(pthread_mutex_t *m);
  */
 bool fsafe_layout_thread_may_be(pthread_t thread);
 
-#ifdef FSAFE_LIBC_GLIBC
+#ifdef FSAFE_LAYOUT_GLIBC
 #include "libc/layout-glibc.h"
 #include "libc/layout-glibc-rwlock.h"
 #include "libc/layout-glibc-semaphore.h"
@@ -159,6 +159,12 @@ bool fsafe_layout_thread_may_be(pthread_t thread);
 #else
 #include "libc/layout-unknown.h"
 #endif
+
+/* Whether a mutex is locked in place: private, of an ordinary type, self-test passed. */
+static inline bool fsafe_layout_in_place(const pthread_mutex_t *m)
+{
+    return fsafe_layout_type(m) <= FSAFE_MUTEX_ADAPTIVE;
+}
 
 #ifndef FSAFE_LAYOUT_NOTES
 static inline void fsafe_layout_mutex_note(pthread_mutex_t *m, int owner)
@@ -173,15 +179,12 @@ static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int
 #endif
 
 /*
- * The header above defines, for mutexes:
+ * The headers above define, for mutexes:
  *
- *   bool fsafe_layout_is_plain(const pthread_mutex_t *m)
- *   bool fsafe_layout_lock_plain(pthread_mutex_t *m, int owner)
- *   void fsafe_layout_unlock_plain(pthread_mutex_t *m)
- *       the common case of the next four: a private normal mutex, in the fewest instructions.
- *   bool fsafe_layout_in_place(const pthread_mutex_t *m)
- *       whether the next three may be used: private, of an ordinary kind, self-test passed.
- *   bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner)
+ *   unsigned fsafe_layout_type(const pthread_mutex_t *m)
+ *       of one that fsafe_layout_in_place names PTHREAD_MUTEX_NORMAL, _RECURSIVE, _ERRORCHECK or _ADAPTIVE_NP; of any
+ *       other a greater number. Asked once and handed to those below, as a constant where the caller knows it.
+ *   bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner, unsigned type)
  *       takes a free mutex for `owner`, as libc would; false, nothing changed, when it is not free.
  *   bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int owner)
  *       whether `owner` may wait for it by the next three: one of those in_place names, and no error to be given.
@@ -191,10 +194,12 @@ static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int
  *       sleeps while it is marked so; may return for no reason. False: it is `until` (NULL: it never is).
  *   bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
  *       of the adaptive kind: tries for as long as libc would before it sleeps.
- *   bool fsafe_layout_relock(pthread_mutex_t *m, int owner)
+ *   bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned type)
  *       locks a recursive mutex that `owner` holds once more; false, nothing changed, when that is not so.
- *   enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner)
- *       unlocks as libc would and wakes a waiter; does not touch a mutex that became free afterwards.
+ *   enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner, unsigned type)
+ *       unlocks as libc would, but for the waking; does not touch a mutex that became free afterwards.
+ *   void fsafe_layout_mutex_wake(pthread_mutex_t *m)
+ *       wakes a waiter after that. The mutex may be gone.
  *   enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_t *m)
  *   bool fsafe_layout_mutex_locked(const pthread_mutex_t *m)
  *   bool fsafe_layout_mutex_may_be_of(const pthread_mutex_t *m, int owner)

@@ -4,7 +4,7 @@
 #include "base/options.h"
 #include "base/tasks.h"
 #include "base/timer.h"
-#include "libc/layout.h"
+#include "libc/late.h"
 #include "repair/children.h"
 #include "repair/hopeless.h"
 #include "report/report.h"

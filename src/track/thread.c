@@ -274,8 +274,10 @@ bool fsafe_thread_is_stale(struct fsafe_thread *self, uintptr_t lock)
 static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
 {
     empty_ledgers(self);
-    memset(&self->owner, 0, offsetof(struct fsafe_thread, first_locks) - offsetof(struct fsafe_thread, owner));
+    size_t from = offsetof(struct fsafe_thread, forking);
+    memset((char *)self + from, 0, offsetof(struct fsafe_thread, first_locks) - from);
     self->owner = owner;
+    self->sure_owner = owner == tid && !fsafe_lineage_is_child() ? owner : 0;
     self->handle = pthread_self();
     self->has_handle = true;
     self->tid = tid;
@@ -406,6 +408,7 @@ void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc)
         int tid = fsafe_sys_gettid();
         int owner = by_libc && self->owner == self->tid ? tid : calls.probe_owner();
         set_owner(self, owner);
+        self->sure_owner = 0;
         self->sleeping.has_line = false; /* the parent's */
         memset(self->living_owners, 0, sizeof self->living_owners);
         self->tid = tid;

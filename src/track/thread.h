@@ -83,12 +83,13 @@ struct fsafe_thread {
      * whoever frees the slot of a thread that he found dead frees no later one's.
      */
     _Atomic uint64_t generation;
-    uint32_t ticket; /* semaphores used as locks bear their owner's */
+    int owner; /* what libc writes as owner into the mutexes this thread takes; see libc/layout.h */
+    int sure_owner; /* the same where it cannot change and no lock can be a vanished thread's; 0: not so sure */
 
     struct fsafe_ledger ledgers[FSAFE_LEDGERS]; /* use the accessors below */
+    uint32_t ticket; /* semaphores used as locks bear their owner's */
 
     /* From here to the first records all is zero in a thread that joins, but for what it fills in. */
-    int owner; /* what libc writes as owner into the mutexes this thread takes; see libc/layout.h */
     /*
      * What no drain waits for, between a fork's prepare and its end: the records below this one, which the thread forks
      * with. 0: it is not forking.

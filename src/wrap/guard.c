@@ -5,7 +5,7 @@
 #include "config.h"
 
 #include "fork/coordinator.h"
-#include "libc/layout.h"
+#include "libc/late.h"
 #include "libc/symbol.h"
 #include "repair/guard.h"
 #include "wrap/next.h"

@@ -196,12 +196,12 @@ static __attribute__((noinline)) int acquire_slowly(pthread_mutex_t *mutex, uint
     int owner = fsafe_thread_owner(self);
     /* In a child the owner that the bytes name may be a vanished thread, whose id this one has got. */
     if (in_place && (!fsafe_lineage_is_child() || fsafe_ledger_find(fsafe_thread_locks(self), (uintptr_t)mutex) != 0) &&
-        fsafe_layout_relock(mutex, owner))
+        fsafe_layout_relock(mutex, owner, fsafe_layout_type(mutex)))
         return 0;
     if (!fsafe_gate_push(fsafe_thread_locks(self), (uintptr_t)mutex, site) &&
         !fsafe_gate_push_slowly(fsafe_thread_locks(self), (uintptr_t)mutex, site, is_stale, self))
         return ask_libc(mutex, attempt);
-    if (in_place && fsafe_layout_lock_free(mutex, owner))
+    if (in_place && fsafe_layout_lock_free(mutex, owner, fsafe_layout_type(mutex)))
         return 0;
     int result;
     if (!in_place && !fsafe_lineage_is_child() && !fsafe_lineage_is_unadopted() && try_for_libc(mutex, self, &result))
@@ -209,30 +209,32 @@ static __attribute__((noinline)) int acquire_slowly(pthread_mutex_t *mutex, uint
     return finish(mutex, self, site, attempt);
 }
 
-/* The other kinds that are locked in place, as far as they differ from the common one. */
-static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t site, const struct attempt *attempt)
+/* The other types that are locked in place, as far as they differ from the common one. */
+static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t site, const struct attempt *attempt,
+                                             struct fsafe_thread *self, unsigned type)
 {
-    struct fsafe_thread *self = fsafe_self;
-    if (FSAFE_LIKELY(self != NULL && fsafe_layout_in_place(mutex) && !fsafe_lineage_is_child() &&
-                     self->owner == self->tid)) {
-        if (fsafe_layout_relock(mutex, self->owner))
-            return 0;
-        if (FSAFE_LIKELY(fsafe_gate_push(fsafe_thread_locks(self), (uintptr_t)mutex, site)))
-            return FSAFE_LIKELY(fsafe_layout_lock_free(mutex, self->owner)) ? 0 : finish(mutex, self, site, attempt);
-    }
-    return acquire_slowly(mutex, site, attempt);
+    int owner = self->sure_owner;
+    if (FSAFE_UNLIKELY(owner == 0 || type > FSAFE_MUTEX_ADAPTIVE))
+        return acquire_slowly(mutex, site, attempt);
+    if (fsafe_layout_relock(mutex, owner, type))
+        return 0;
+    if (FSAFE_UNLIKELY(!fsafe_gate_push(fsafe_thread_locks(self), (uintptr_t)mutex, site)))
+        return acquire_slowly(mutex, site, attempt);
+    return FSAFE_LIKELY(fsafe_layout_lock_free(mutex, owner, type)) ? 0 : finish(mutex, self, site, attempt);
 }
 
-static inline int lock(pthread_mutex_t *mutex, uintptr_t site, const struct attempt *attempt)
+static inline __attribute__((always_inline)) int lock(pthread_mutex_t *mutex, uintptr_t site,
+                                                      const struct attempt *attempt)
 {
     struct fsafe_thread *self = fsafe_self;
-    if (FSAFE_LIKELY(self != NULL && fsafe_layout_is_plain(mutex) &&
-                     fsafe_gate_push(fsafe_thread_locks(self), (uintptr_t)mutex, site))) {
-        if (FSAFE_LIKELY(fsafe_layout_lock_plain(mutex, self->owner)))
-            return 0;
-        return finish(mutex, self, site, attempt);
-    }
-    return acquire(mutex, site, attempt);
+    if (FSAFE_UNLIKELY(self == NULL))
+        return acquire_slowly(mutex, site, attempt);
+    unsigned type = fsafe_layout_type(mutex);
+    if (FSAFE_UNLIKELY(type != PTHREAD_MUTEX_NORMAL ||
+                       !fsafe_gate_push(fsafe_thread_locks(self), (uintptr_t)mutex, site)))
+        return acquire(mutex, site, attempt, self, type);
+    return FSAFE_LIKELY(fsafe_layout_lock_free(mutex, self->owner, PTHREAD_MUTEX_NORMAL))
+               ? 0 : finish(mutex, self, site, attempt);
 }
 
 FSAFE_EXPORT int pthread_mutex_lock(pthread_mutex_t *mutex)
@@ -280,22 +282,37 @@ static __attribute__((noinline)) int release(pthread_mutex_t *mutex)
     return result;
 }
 
-static inline int unlock(pthread_mutex_t *mutex)
+/* The mutex may be gone, but for FSAFE_UNLOCK_LIBC. */
+static __attribute__((noinline)) int finish_unlock(pthread_mutex_t *mutex, struct fsafe_thread *self,
+                                                   enum fsafe_unlocked unlocked)
 {
-    struct fsafe_thread *self = fsafe_self;
-    if (FSAFE_LIKELY(self != NULL && fsafe_layout_is_plain(mutex))) {
-        fsafe_layout_unlock_plain(mutex); /* from here on it may be gone */
-        fsafe_ledger_drop(fsafe_thread_locks(self), (uintptr_t)mutex);
-        return 0;
-    }
-    enum fsafe_unlocked unlocked = self != NULL && fsafe_layout_in_place(mutex)
-                                       ? fsafe_layout_unlock(mutex, self->owner)
-                                       : FSAFE_UNLOCK_LIBC;
     if (unlocked == FSAFE_UNLOCK_LIBC)
         return release(mutex);
-    if (unlocked == FSAFE_UNLOCKED)
-        fsafe_ledger_drop(fsafe_thread_locks(self), (uintptr_t)mutex);
+    if (unlocked == FSAFE_UNLOCKED_WAKE)
+        fsafe_layout_mutex_wake(mutex);
+    fsafe_ledger_drop(fsafe_thread_locks(self), (uintptr_t)mutex);
     return 0;
+}
+
+static inline __attribute__((always_inline)) int unlock_of_type(pthread_mutex_t *mutex, struct fsafe_thread *self,
+                                                                unsigned type)
+{
+    enum fsafe_unlocked unlocked = fsafe_layout_unlock(mutex, self->owner, type);
+    if (unlocked == FSAFE_UNLOCKED_ONCE ||
+        FSAFE_LIKELY(unlocked == FSAFE_UNLOCKED &&
+                     fsafe_ledger_pop_latest(fsafe_thread_locks(self), (uintptr_t)mutex)))
+        return 0;
+    return finish_unlock(mutex, self, unlocked);
+}
+
+static inline __attribute__((always_inline)) int unlock(pthread_mutex_t *mutex)
+{
+    struct fsafe_thread *self = fsafe_self;
+    unsigned type = fsafe_layout_type(mutex);
+    if (FSAFE_UNLIKELY(self == NULL || type > FSAFE_MUTEX_ADAPTIVE))
+        return release(mutex);
+    return FSAFE_LIKELY(type == PTHREAD_MUTEX_NORMAL) ? unlock_of_type(mutex, self, PTHREAD_MUTEX_NORMAL)
+                                                      : unlock_of_type(mutex, self, type);
 }
 
 FSAFE_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex)

@@ -17,7 +17,7 @@
 #define __NO_INLINE__ 1
 #endif
 
-#include "libc/layout.h"
+#include "libc/late.h"
 #include "wrap/call.h"
 #include "wrap/descriptor.h"
 #include "wrap/undeclared.h"

@@ -14,7 +14,7 @@
 
 /* --- layout: the self-test -------------------------------------------------------------------------- */
 
-#ifdef FSAFE_LIBC_GLIBC
+#ifdef FSAFE_LAYOUT_GLIBC
 
 static const int types[] = {PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE, PTHREAD_MUTEX_ERRORCHECK,
                             PTHREAD_MUTEX_ADAPTIVE_NP};
@@ -31,7 +31,7 @@ static void init_of_type(pthread_mutex_t *mutex, int type)
 START_TEST(layout_is_silent_before_the_self_test)
 {
     pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-    ck_assert(!fsafe_layout_is_plain(&mutex));
+    ck_assert(fsafe_layout_type(&mutex) != PTHREAD_MUTEX_NORMAL);
     ck_assert(!fsafe_layout_in_place(&mutex));
     ck_assert_int_eq(fsafe_layout_mutex_kind(&mutex), FSAFE_MUTEX_FOREIGN);
     ck_assert(!fsafe_layout.sem_bytes);
@@ -243,7 +243,7 @@ START_TEST(layout_withdraws_what_does_not_hold)
     break_mutex(broken);
     ck_assert_msg(fsafe_layout.mutex_bytes == broken->bytes_are_right, "%s", broken->name);
     ck_assert_msg(!fsafe_layout_in_place(&mutex), "%s", broken->name);
-    ck_assert_msg(!fsafe_layout_is_plain(&mutex), "%s", broken->name);
+    ck_assert_msg(fsafe_layout_type(&mutex) != PTHREAD_MUTEX_NORMAL, "%s", broken->name);
     ck_assert_int_eq(fsafe_layout_mutex_kind(&mutex), broken->bytes_are_right ? FSAFE_MUTEX_NORMAL
                                                                               : FSAFE_MUTEX_FOREIGN);
     for (int i = 0; i < TYPES; i++) {
@@ -362,12 +362,12 @@ START_TEST(mutex_in_place_is_libcs_own)
     bool recursive = type == PTHREAD_MUTEX_RECURSIVE;
     memcpy(&before, &mutex, sizeof mutex);
     ck_assert(fsafe_layout_in_place(&mutex));
-    ck_assert_int_eq(fsafe_layout_is_plain(&mutex), type == PTHREAD_MUTEX_NORMAL);
+    ck_assert_uint_eq(fsafe_layout_type(&mutex), (unsigned)type);
     ck_assert(!fsafe_layout_mutex_locked(&mutex));
     ck_assert_int_eq(fsafe_layout_mutex_owner(&mutex), 0);
 
     /* Ours, then libc's unlock. */
-    ck_assert(fsafe_layout_lock_free(&mutex, self));
+    ck_assert(fsafe_layout_lock_free(&mutex, self, fsafe_layout_type(&mutex)));
     ck_assert(fsafe_layout_mutex_locked(&mutex));
     ck_assert_int_eq(fsafe_layout_mutex_owner(&mutex), self);
     ck_assert_uint_eq(fsafe_layout_mutex_depth(&mutex), 1);
@@ -380,9 +380,9 @@ START_TEST(mutex_in_place_is_libcs_own)
     /* libc's, then our unlock. */
     ck_assert_int_eq(pthread_mutex_lock(&mutex), 0);
     pthread_mutex_t held = mutex;
-    ck_assert(!fsafe_layout_lock_free(&mutex, self));
+    ck_assert(!fsafe_layout_lock_free(&mutex, self, fsafe_layout_type(&mutex)));
     ck_assert_mem_eq(&mutex, &held, sizeof mutex);
-    ck_assert_int_eq(fsafe_layout_unlock(&mutex, self), FSAFE_UNLOCKED);
+    ck_assert_int_eq(fsafe_layout_unlock(&mutex, self, fsafe_layout_type(&mutex)), FSAFE_UNLOCKED);
     ck_assert_mem_eq(&mutex, &before, sizeof mutex);
 }
 END_TEST
@@ -393,14 +393,14 @@ START_TEST(mutex_plain_is_libcs_own)
     unit_start_layout();
     if (_i == 1)
         unit_run_thread(do_nothing, NULL);
-    ck_assert(fsafe_layout_is_plain(&mutex));
-    ck_assert(fsafe_layout_lock_plain(&mutex, fsafe_sys_gettid()));
-    ck_assert(!fsafe_layout_lock_plain(&mutex, fsafe_sys_gettid()));
+    ck_assert_uint_eq(fsafe_layout_type(&mutex), PTHREAD_MUTEX_NORMAL);
+    ck_assert(fsafe_layout_lock_free(&mutex, fsafe_sys_gettid(), PTHREAD_MUTEX_NORMAL));
+    ck_assert(!fsafe_layout_lock_free(&mutex, fsafe_sys_gettid(), PTHREAD_MUTEX_NORMAL));
     ck_assert_int_eq(pthread_mutex_trylock(&mutex), EBUSY);
     ck_assert_int_eq(pthread_mutex_unlock(&mutex), 0);
     ck_assert_mem_eq(&mutex, &before, sizeof mutex);
     ck_assert_int_eq(pthread_mutex_lock(&mutex), 0);
-    fsafe_layout_unlock_plain(&mutex);
+    ck_assert_int_eq(fsafe_layout_unlock(&mutex, 0, PTHREAD_MUTEX_NORMAL), FSAFE_UNLOCKED);
     ck_assert_mem_eq(&mutex, &before, sizeof mutex);
 }
 END_TEST
@@ -411,22 +411,22 @@ START_TEST(mutex_relock_is_for_its_owner)
     int type = begin_with_type(&mutex, _i);
     int self = fsafe_sys_gettid();
     bool recursive = type == PTHREAD_MUTEX_RECURSIVE;
-    ck_assert(!fsafe_layout_relock(&mutex, self)); /* it is free */
-    ck_assert(fsafe_layout_lock_free(&mutex, self));
+    ck_assert(!fsafe_layout_relock(&mutex, self, fsafe_layout_type(&mutex))); /* it is free */
+    ck_assert(fsafe_layout_lock_free(&mutex, self, fsafe_layout_type(&mutex)));
     pthread_mutex_t held = mutex;
-    ck_assert(!fsafe_layout_relock(&mutex, self + 1));
+    ck_assert(!fsafe_layout_relock(&mutex, self + 1, fsafe_layout_type(&mutex)));
     ck_assert_mem_eq(&mutex, &held, sizeof mutex);
-    ck_assert_int_eq(fsafe_layout_relock(&mutex, self), recursive);
+    ck_assert_int_eq(fsafe_layout_relock(&mutex, self, fsafe_layout_type(&mutex)), recursive);
     if (!recursive) {
         ck_assert_mem_eq(&mutex, &held, sizeof mutex);
         return;
     }
     ck_assert_uint_eq(fsafe_layout_mutex_depth(&mutex), 2);
-    ck_assert_int_eq(fsafe_layout_unlock(&mutex, self), FSAFE_UNLOCKED_ONCE);
+    ck_assert_int_eq(fsafe_layout_unlock(&mutex, self, fsafe_layout_type(&mutex)), FSAFE_UNLOCKED_ONCE);
     ck_assert_mem_eq(&mutex, &held, sizeof mutex);
 
     mutex.__data.__count = UINT_MAX; /* libc answers EAGAIN */
-    ck_assert(!fsafe_layout_relock(&mutex, self));
+    ck_assert(!fsafe_layout_relock(&mutex, self, fsafe_layout_type(&mutex)));
     ck_assert_uint_eq(mutex.__data.__count, UINT_MAX);
 }
 END_TEST
@@ -439,11 +439,11 @@ START_TEST(mutex_unlock_leaves_errors_to_libc)
     if (type != PTHREAD_MUTEX_RECURSIVE && type != PTHREAD_MUTEX_ERRORCHECK)
         return; /* of the others libc asks nothing either */
     pthread_mutex_t free_one = mutex;
-    ck_assert_int_eq(fsafe_layout_unlock(&mutex, self), FSAFE_UNLOCK_LIBC);
+    ck_assert_int_eq(fsafe_layout_unlock(&mutex, self, fsafe_layout_type(&mutex)), FSAFE_UNLOCK_LIBC);
     ck_assert_mem_eq(&mutex, &free_one, sizeof mutex);
-    ck_assert(fsafe_layout_lock_free(&mutex, self + 1));
+    ck_assert(fsafe_layout_lock_free(&mutex, self + 1, fsafe_layout_type(&mutex)));
     pthread_mutex_t held = mutex;
-    ck_assert_int_eq(fsafe_layout_unlock(&mutex, self), FSAFE_UNLOCK_LIBC);
+    ck_assert_int_eq(fsafe_layout_unlock(&mutex, self, fsafe_layout_type(&mutex)), FSAFE_UNLOCK_LIBC);
     ck_assert_mem_eq(&mutex, &held, sizeof mutex);
 }
 END_TEST
@@ -460,15 +460,13 @@ START_TEST(mutex_unlock_in_place_wakes_a_waiter)
     pthread_mutex_t mutex;
     pthread_t threads[3];
     begin_with_type(&mutex, TYPES + _i);
-    ck_assert(fsafe_layout_lock_free(&mutex, fsafe_sys_gettid()));
+    ck_assert(fsafe_layout_lock_free(&mutex, fsafe_sys_gettid(), fsafe_layout_type(&mutex)));
     for (int i = 0; i < 3; i++)
         unit_start_thread(&threads[i], lock_by_libc, &mutex);
     UNIT_EVENTUALLY(__atomic_load_n(&mutex.__data.__lock, __ATOMIC_RELAXED) == 2);
     usleep(20000);
-    if (types[_i] == PTHREAD_MUTEX_NORMAL)
-        fsafe_layout_unlock_plain(&mutex);
-    else
-        ck_assert_int_eq(fsafe_layout_unlock(&mutex, fsafe_sys_gettid()), FSAFE_UNLOCKED);
+    ck_assert_int_eq(fsafe_layout_unlock(&mutex, fsafe_sys_gettid(), (unsigned)types[_i]), FSAFE_UNLOCKED_WAKE);
+    fsafe_layout_mutex_wake(&mutex);
     for (int i = 0; i < 3; i++)
         pthread_join(threads[i], NULL); /* or the test's time runs out */
     ck_assert(!fsafe_layout_mutex_locked(&mutex));
@@ -483,10 +481,11 @@ static void *count_in_place(void *argument)
     pthread_mutex_t *mutex = argument;
     int self = fsafe_sys_gettid();
     for (int i = 0; i < COUNT_ROUNDS; i++) {
-        if (!fsafe_layout_lock_free(mutex, self))
+        if (!fsafe_layout_lock_free(mutex, self, fsafe_layout_type(mutex)))
             pthread_mutex_lock(mutex);
         counted++;
-        fsafe_layout_unlock(mutex, self);
+        if (fsafe_layout_unlock(mutex, self, fsafe_layout_type(mutex)) == FSAFE_UNLOCKED_WAKE)
+            fsafe_layout_mutex_wake(mutex);
     }
     return NULL;
 }
@@ -568,7 +567,7 @@ START_TEST(mutex_kinds)
         ck_assert_int_eq(pthread_mutex_init(&mutex, &attributes), 0);
         ck_assert_int_eq(fsafe_layout_mutex_kind(&mutex), FSAFE_MUTEX_FOREIGN);
         ck_assert(!fsafe_layout_in_place(&mutex));
-        ck_assert(!fsafe_layout_is_plain(&mutex));
+        ck_assert(fsafe_layout_type(&mutex) != PTHREAD_MUTEX_NORMAL);
     }
     static const pthread_mutex_t recursive = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
     ck_assert_int_eq(fsafe_layout_mutex_kind(&recursive), FSAFE_MUTEX_RECURSIVE);
@@ -590,7 +589,7 @@ START_TEST(mutex_special_ones_are_not_done_in_place)
                                                            _i == 1 ? PTHREAD_PRIO_INHERIT : PTHREAD_PRIO_PROTECT), 0);
         ck_assert_int_eq(pthread_mutex_init(&mutex, &attributes), 0);
         ck_assert(!fsafe_layout_in_place(&mutex));
-        ck_assert(!fsafe_layout_is_plain(&mutex));
+        ck_assert(fsafe_layout_type(&mutex) != PTHREAD_MUTEX_NORMAL);
     }
 }
 END_TEST
@@ -1158,7 +1157,7 @@ END_TEST
 
 static void fill(Suite *suite)
 {
-#ifdef FSAFE_LIBC_GLIBC
+#ifdef FSAFE_LAYOUT_GLIBC
     TCase *layout = unit_case(suite, "layout");
     tcase_add_test(layout, layout_is_silent_before_the_self_test);
     tcase_add_loop_test(layout, layout_withdraws_rwlocks, 0, 4);

@@ -402,7 +402,7 @@ END_TEST
 
 /* --- mutex ------------------------------------------------------------------------------------------ */
 
-#ifdef FSAFE_LIBC_GLIBC
+#ifdef FSAFE_LAYOUT_GLIBC
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
@@ -702,7 +702,7 @@ END_TEST
 
 /* --- semaphore -------------------------------------------------------------------------------------- */
 
-#ifdef FSAFE_LIBC_GLIBC
+#ifdef FSAFE_LAYOUT_GLIBC
 
 static sem_t semaphore;
 
@@ -1056,7 +1056,7 @@ static void fill(Suite *suite)
     tcase_add_test(futexes, futex_of_a_child_with_threads_is_left_alone);
     tcase_add_test(futexes, futex_is_only_reported_in_mode_report);
 
-#ifdef FSAFE_LIBC_GLIBC
+#ifdef FSAFE_LAYOUT_GLIBC
     TCase *mutexes = add_case(suite, "mutex");
     tcase_add_test(mutexes, mutex_record_is_stale_when_the_bytes_name_another);
     tcase_add_test(mutexes, mutex_of_a_vanished_thread_is_taken_over);
@@ -1072,7 +1072,7 @@ static void fill(Suite *suite)
     tcase_add_loop_test(mutexes, mutex_of_the_forking_thread_is_rehomed, 0, 4);
 #endif
 
-#ifdef FSAFE_LIBC_GLIBC
+#ifdef FSAFE_LAYOUT_GLIBC
     TCase *semaphores = add_case(suite, "semaphore");
     tcase_add_test(semaphores, semaphore_is_a_lock_by_its_birth);
     tcase_add_test(semaphores, semaphore_copy_is_no_lock);
