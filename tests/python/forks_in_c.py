@@ -11,7 +11,7 @@ sys.dont_write_bytecode = True
 
 import harness
 
-FORKS, BARE_FORKS = 20, 6
+FORKS, BARE_FORKS = 12, 4
 PROGRAM = os.path.join(os.environ.get("TESTS_BUILT") or "", "python", "forks_in_c")
 WAYS = {
     "told": "with the GIL, as the C API asks",
