@@ -23,9 +23,9 @@
 #define FSAFE_FORK_STATE __attribute__((section(".data.fork")))
 
 /*
- * The same for the functions that each child of a fork runs: compilers lay hot ones side by side. A child has no page of
- * the code mapped; the kernel maps 64 KiB around the first instruction that it runs, and configure has the code begin
- * at such a boundary. What CPython's children run lay in four of them, and lies in the first one now.
+ * The same for the functions that each child of a fork runs: compilers lay hot ones side by side. A child has no page
+ * of the code mapped; the kernel maps 64 KiB around the first instruction that it runs, and configure has the code
+ * begin at such a boundary. What CPython's children run lay in four of them, and lies in the first one now.
  */
 #define FSAFE_AT_FORK __attribute__((hot))
 
@@ -33,8 +33,8 @@
 #define FSAFE_CALLER() ((uintptr_t)__builtin_return_address(0))
 
 /*
- * For the declaration of a variable that another file defines: -fvisibility speaks of definitions only, and without this
- * each access would read the variable's address first.
+ * For the declaration of a variable that another file defines: -fvisibility speaks of definitions only, and without
+ * this each access would read the variable's address first.
  */
 #define FSAFE_HIDDEN __attribute__((visibility("hidden")))
 

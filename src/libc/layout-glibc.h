@@ -33,6 +33,8 @@ static inline int fsafe_glibc_type(const pthread_mutex_t *m)
     return m->__data.__kind & FSAFE_GLIBC_TYPE;
 }
 
+#define FSAFE_LAYOUT_TYPES /* mutexes of all four ordinary types are locked in place */
+
 _Static_assert(PTHREAD_MUTEX_NORMAL == (int)FSAFE_MUTEX_NORMAL &&
                    PTHREAD_MUTEX_RECURSIVE == (int)FSAFE_MUTEX_RECURSIVE &&
                    PTHREAD_MUTEX_ERRORCHECK == (int)FSAFE_MUTEX_ERRORCHECK &&

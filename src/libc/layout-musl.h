@@ -1,9 +1,9 @@
 /*
  * libc/layout-musl: the bytes of musl's locks. Included by layout.h only.
  *
- * The layout has not changed since 1.1 and is in the public headers (bits/alltypes.h). A mutex of the normal kind and an
- * rwlock that is held for writing name no owner: their wrappers write it into words that musl has in the object and,
- * for such a lock, neither reads nor writes. Measured on 1.2.3; the self-test asks the libc that runs.
+ * The layout has not changed since 1.1 and is in the public headers (bits/alltypes.h). A mutex of the normal kind and
+ * an rwlock that is held for writing name no owner: our wrappers write the owner into words of the object that musl
+ * neither reads nor writes for such a lock. Measured on 1.2.3; the self-test asks the libc that runs.
  */
 #ifndef FSAFE_LIBC_LAYOUT_MUSL_H
 #define FSAFE_LIBC_LAYOUT_MUSL_H
@@ -82,18 +82,6 @@ static inline bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock
                      FUTEX_BITSET_MATCH_ANY) != -ETIMEDOUT;
 }
 
-static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
-{
-    (void)m, (void)owner;
-    return false;
-}
-
-static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned type)
-{
-    (void)m, (void)owner, (void)type;
-    return false;
-}
-
 static inline enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner, unsigned type)
 {
     (void)owner, (void)type;
@@ -152,7 +140,8 @@ static inline bool fsafe_layout_mutex_may_be_of(const pthread_mutex_t *m, int ow
 /* musl counts from 0, and only in a recursive one. */
 static inline unsigned fsafe_layout_mutex_depth(const pthread_mutex_t *m)
 {
-    return (m->__u.__i[FSAFE_MUSL_TYPE] & FSAFE_MUSL_KIND) == PTHREAD_MUTEX_RECURSIVE ? (unsigned)fsafe_musl_word(m, FSAFE_MUSL_COUNT) + 1 : 1;
+    bool counts = (m->__u.__i[FSAFE_MUSL_TYPE] & FSAFE_MUSL_KIND) == PTHREAD_MUTEX_RECURSIVE;
+    return counts ? (unsigned)fsafe_musl_word(m, FSAFE_MUSL_COUNT) + 1 : 1;
 }
 
 static inline void fsafe_layout_mutex_set_owner(pthread_mutex_t *m, int owner)
@@ -275,7 +264,8 @@ static inline void fsafe_layout_rwlock_set_writer(pthread_rwlock_t *rwlock, int 
 
 static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int owner)
 {
-    fsafe_layout_rwlock_set_writer(rwlock, owner);
+    if (fsafe_layout.rwlock_bytes)
+        fsafe_layout_rwlock_set_writer(rwlock, owner);
 }
 
 static inline void fsafe_layout_rwlock_make_free(pthread_rwlock_t *rwlock, unsigned readers)

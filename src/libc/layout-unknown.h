@@ -52,18 +52,6 @@ static inline bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock
     return true;
 }
 
-static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
-{
-    (void)m, (void)owner;
-    return false;
-}
-
-static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned type)
-{
-    (void)m, (void)owner, (void)type;
-    return false;
-}
-
 static inline enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner, unsigned type)
 {
     (void)m, (void)owner, (void)type;

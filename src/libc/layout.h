@@ -120,8 +120,8 @@ struct fsafe_layout_calls {
 };
 
 /*
- * Fills in fsafe_layout, after fsafe_fresh_learn, and keeps the calls. `pid`: this process. Context: start-up (uses locks
- * of its own).
+ * Fills in fsafe_layout, after fsafe_fresh_learn, and keeps the calls. `pid`: this process. Context: start-up (uses
+ * locks of its own).
  */
 void fsafe_layout_self_test(const struct fsafe_layout_calls *calls, int pid);
 
@@ -166,6 +166,21 @@ static inline bool fsafe_layout_in_place(const pthread_mutex_t *m)
     return fsafe_layout_type(m) <= FSAFE_MUTEX_ADAPTIVE;
 }
 
+/* Where no adaptive or recursive mutex is locked in place. */
+#ifndef FSAFE_LAYOUT_TYPES
+static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+    return false;
+}
+
+static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned type)
+{
+    (void)m, (void)owner, (void)type;
+    return false;
+}
+#endif
+
 #ifndef FSAFE_LAYOUT_NOTES
 static inline void fsafe_layout_mutex_note(pthread_mutex_t *m, int owner)
 {
@@ -189,13 +204,15 @@ static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int
  *   bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int owner)
  *       whether `owner` may wait for it by the next three: one of those in_place names, and no error to be given.
  *   bool fsafe_layout_lock_queued(pthread_mutex_t *m, int owner)
- *       takes it, if it is free, as one of several who want it: whoever releases it wakes the next. If not, marks it so.
+ *       takes it, if it is free, as one of several who want it: whoever releases it wakes the next. If not, marks it
+ *       so.
  *   bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock, const struct timespec *until)
  *       sleeps while it is marked so; may return for no reason. False: it is `until` (NULL: it never is).
  *   bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
  *       of the adaptive kind: tries for as long as libc would before it sleeps.
  *   bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned type)
- *       locks a recursive mutex that `owner` holds once more; false, nothing changed, when that is not so.
+ *       locks a recursive mutex that `owner` holds once more; false, nothing changed, when that is not so. A header
+ *       that does not define FSAFE_LAYOUT_TYPES has neither this nor the one above.
  *   enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner, unsigned type)
  *       unlocks as libc would, but for the waking; does not touch a mutex that became free afterwards.
  *   void fsafe_layout_mutex_wake(pthread_mutex_t *m)
@@ -248,7 +265,8 @@ static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int
  *   void fsafe_layout_rwlock_set_writer(pthread_rwlock_t *l, int owner)
  *       for the thread that holds it for writing.
  *   void fsafe_layout_rwlock_make_free(pthread_rwlock_t *l, unsigned readers)
- *       held by so many readers and no writer, nobody waits. Alone, or in a write phase of the dead: nobody can get in.
+ *       held by so many readers and no writer, nobody waits. Alone, or in a write phase of the dead: nobody can get
+ *       in.
  *   void fsafe_layout_rwlock_make_written(pthread_rwlock_t *l, int owner)
  *       held for writing, nobody waits. Alone.
  *   void fsafe_layout_rwlock_forget_waiting(pthread_rwlock_t *l, unsigned waiting)

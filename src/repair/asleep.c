@@ -107,10 +107,10 @@ static bool look_at(const struct fsafe_task *task, void *context)
 }
 
 /*
- * Whether this is a vfork child's only thread, and its parent has no other than the one that waits for it. Other threads
- * of the parent's nobody may look at.
+ * Whether the caller is the only thread of a vfork child whose parent has no thread but the one that waits for that
+ * child. What other threads of the parent do the child may not see.
  */
-static bool is_lone_guest(void)
+static bool is_alone_in_vfork(void)
 {
     return fsafe_sys_getpid() != fsafe_lineage_pid() && fsafe_sys_single_threaded() &&
            fsafe_tasks_waits_in_vfork(fsafe_lineage_pid());
@@ -122,7 +122,7 @@ static bool is_lone_guest(void)
 bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
 {
     struct look first = {.self = self, .now_ns = fsafe_sys_now_ns()}, second = first;
-    if (fsafe_takeover_is_alone() || is_lone_guest()) {
+    if (fsafe_takeover_is_alone() || is_alone_in_vfork()) {
         struct fsafe_sigset blocked = {{0}};
         FSAFE_SYS(SYS_rt_sigprocmask, SIG_BLOCK, 0, &blocked, FSAFE_SIGSET_BYTES, 0, 0);
         uint64_t low;

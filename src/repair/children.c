@@ -170,8 +170,9 @@ static _Atomic uint64_t next_look_ns;
 
 /*
  * Looks at all children, if that is due: whichever of them is waited for, and however short each wait is. Always after
- * the same time, so that a child which goes to sleep late is named as soon as the first one; after a longer time where a
- * look takes so long that more than a fiftieth of a processor would be used up. Returns after how long the next is due.
+ * the same time, so that a child which goes to sleep late is named as soon as the first one; after a longer time where
+ * a look takes so long that more than a fiftieth of a processor would be used up. Returns after how long the next is
+ * due.
  */
 static uint64_t look_if_due(pid_t me)
 {

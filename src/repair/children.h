@@ -5,10 +5,9 @@
  * child, and no signal may disturb a child that perhaps just sleeps. But mostly its parent waits for it. A system call
  * that waits for a child goes on after a handler with SA_RESTART as if nothing had been: so a timer of the waiting
  * thread (base/timer.h) has it look at its children when that has lasted for FORKSAFE_HANG_MS, and each time after as
- * long.
- * Where the kernel says both times that every thread of a child sleeps without a limit in a private futex, and none has
- * moved in between, nobody but a signal handler can end that. A parent that only asks whether a child has ended looks
- * when it asks.
+ * long. Where the kernel says both times that every thread of a child sleeps without a limit in a private futex, and
+ * none has moved in between, nobody but a signal handler can end that. A parent that only asks whether a child has
+ * ended looks when it asks.
  *
  * Looked at are children that were forked from a process with vanished threads or with threads, have executed no
  * program, and have not said a word about their present wait themselves. Owns the list of those, which lies in the

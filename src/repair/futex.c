@@ -271,8 +271,8 @@ bool fsafe_futex_try(const struct fsafe_futex_lock *lock)
 }
 
 /*
- * Nobody else changes a mutex while it is held, and of an RwLock only who waits. A word that changed otherwise is none: what
- * was written over it is taken out again.
+ * While a mutex is held nobody else changes its word; of an RwLock's word others change only the bits that say who
+ * waits. A word that changed otherwise belongs to no such lock: what this fork has written over it is taken out again.
  */
 static void release(const struct fsafe_futex_lock *lock, uint32_t kept)
 {

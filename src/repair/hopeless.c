@@ -40,9 +40,10 @@ static void say_that_it_ended(struct fsafe_sleeping *sleeping)
 }
 
 /*
- * A signal that comes when a slice has just ended finds nobody whom it could interrupt: its handler runs, and the wait
- * goes on as if it had not. Signals often come at full seconds, and so would slices end: beside alarm(1) 19 of 40 children
- * of Python 3.11 on busy processors waited for ever for an Event that a handler had set; 0 of 48 since.
+ * A signal that comes when a slice has just ended interrupts no system call: its handler runs, and the wait goes on.
+ * Signals often come at full seconds, and a slice of FORKSAFE_HANG_MS would often end there: beside alarm(1) 19 of 40
+ * children of Python 3.11 on busy processors waited for ever for an Event that a handler had set. With slices that end
+ * later it was 0 of 48. A signal that comes just when such a slice ends still interrupts nothing.
  */
 static uint64_t first_slice_ns(void)
 {
@@ -239,13 +240,17 @@ void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait)
 {
     static struct {
         _Atomic uintptr_t object;
+        _Atomic uint32_t generation; /* a child of this one has not asked yet */
         _Atomic uint64_t since_ns, latest_ns;
     } asked;
     struct fsafe_thread *self = fsafe_thread_join();
     uint64_t span = (uint64_t)fsafe_options.hang_ms * MS, now = fsafe_sys_now_ns();
     if (self == NULL || span == 0 || self->told_of == wait->object || fsafe_asleep_has_company(self))
         return;
-    if (atomic_exchange(&asked.object, wait->object) != wait->object || now - atomic_load(&asked.latest_ns) >= span)
+    uint32_t generation = fsafe_lineage_generation();
+    bool is_new = atomic_exchange(&asked.object, wait->object) != wait->object;
+    is_new |= atomic_exchange(&asked.generation, generation) != generation;
+    if (is_new || now - atomic_load(&asked.latest_ns) >= span)
         atomic_store(&asked.since_ns, now);
     atomic_store(&asked.latest_ns, now);
     if (now - atomic_load(&asked.since_ns) < span)

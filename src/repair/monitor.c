@@ -2,9 +2,9 @@
 
 /*
  * Where those libraries keep what they know, in bytes from their mutex. Tried on x86-64 with a thread-safe HDF5 1.14.5
- * (handle, mutex, condition variable, count), libxml2 2.9.14 (mutex, count, waiters, handle, condition variable) and NSPR
- * 4.35 (mutex, handle, two condition variables, references, count): each child hangs bare and goes on. All three ask for
- * the count again when they are woken, and the mutex, which the caller has, guards all they know.
+ * (handle, mutex, condition variable, count), libxml2 2.9.14 (mutex, count, waiters, handle, condition variable) and
+ * NSPR 4.35 (mutex, handle, two condition variables, references, count): each child hangs bare and goes on. All three
+ * ask for the count again when they are woken, and the mutex, which the caller has, guards all they know.
  *
  * Looked at and left, for nothing in their memory says whose they are: QReadWriteLock, boost::shared_mutex (counts),
  * g_once_init_enter (a list of addresses that no symbol leads to), Perl's lock (its owner is an interpreter).
@@ -47,8 +47,8 @@ static bool is_same_page(uintptr_t mutex, int owner)
 }
 
 /*
- * Any mutex may have a condition variable so near. What lies around them is a monitor's when a vanished thread's handle
- * is in there and the module says so.
+ * Any mutex may have a condition variable so near. What lies around them is a monitor's when a vanished thread's
+ * handle is in there and the module says so.
  */
 static struct fsafe_thread *find_owner(const struct library *library, uintptr_t mutex, uintptr_t site)
 {

@@ -1,8 +1,8 @@
 /*
- * repair/monitor: locks that a library makes of a mutex, a condition variable and a word that says who is in there. To us
- * the mutex is free at a fork and the child waits for a condition, as in any queue. But of the monitors of some libraries
- * it is known where they keep their owner: see the table in monitor.c. When that is a vanished thread, its hold is
- * dropped, and the wait, which may end for no reason, ends.
+ * repair/monitor: locks that a library makes of a mutex, a condition variable and a word that says who is in there. To
+ * us the mutex is free at a fork and the child waits for a condition, as in any queue. But of the monitors of some
+ * libraries it is known where they keep their owner: see the table in monitor.c. When that is a vanished thread, its
+ * hold is dropped, and the wait, which may end for no reason, ends.
  */
 #ifndef FSAFE_REPAIR_MONITOR_H
 #define FSAFE_REPAIR_MONITOR_H

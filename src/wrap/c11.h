@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <pthread.h>
 
-/* glibc's mtx_t and cnd_t hold a pthread object and nothing else (nptl/thrd_priv.h), and musl casts its own to those. */
+/* glibc's mtx_t and cnd_t hold a pthread object and nothing else (nptl/thrd_priv.h); musl casts its own to those. */
 #if (defined(FSAFE_LIBC_GLIBC) || defined(FSAFE_LIBC_MUSL)) && defined(HAVE_MTX_LOCK)
 #define FSAFE_C11 1
 

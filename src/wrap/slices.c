@@ -230,9 +230,11 @@ long fsafe_slices_futex(const long *a, const char *lock, const char *kind, struc
 long fsafe_slices_futexes(const long *a, struct fsafe_thread *self, uintptr_t site)
 {
     struct fsafe_slices slices;
-    const struct fsafe_untimed_wait wait = {.lock = "futex", .kind = "one of several", .object = (uintptr_t)a[0], .site = site};
+    const struct fsafe_untimed_wait wait = {
+        .lock = "futex", .kind = "one of several", .object = (uintptr_t)a[0], .site = site};
     long result = -1;
-    bool more = fsafe_asleep_is_private((uintptr_t)a[0], (unsigned long)a[1]) && fsafe_hopeless_begin(&slices, self, &wait);
+    bool more = fsafe_asleep_is_private((uintptr_t)a[0], (unsigned long)a[1]) &&
+                fsafe_hopeless_begin(&slices, self, &wait);
     bool sliced = more;
     int saved = errno;
     while (more) {
