@@ -501,7 +501,7 @@ static void exits(const struct scn_case *self)
         thread[i] = scn_start(exit_and_storm, i == 0 ? &stop : NULL);
         scn_await(ready);
     }
-    for (int i = 0; i < 100; i++) {
+    for (int i = scn_often(100); i > 0; i--) {
         const pid_t child = scn_fork();
         if (child == 0) {
             SCN_CHECK(localtime_r(&moment, &tm) != NULL);
@@ -708,7 +708,7 @@ static void run_storm(void)
 {
     atomic_store(&stop, 0);
     const pthread_t one = scn_start(vfork_on, NULL), two = scn_start(read_from_commands, NULL);
-    for (int i = 0; i < 100; i++) {
+    for (int i = scn_often(100); i > 0; i--) {
         const pid_t child = scn_fork();
         if (child == 0) {
             const time_t moment = 1000000000;
