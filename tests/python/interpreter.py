@@ -1,6 +1,10 @@
 #!/usr/bin/env python3
-"""The library finds the interpreter of whatever Python there is, when it gets a thread, and nowhere else."""
+"""The library finds the interpreter of whatever Python there is, when it gets a thread, and nowhere else.
+
+PYTHON3T in the environment: a free-threaded one (else python3.14t or python3.13t, where they are installed).
+"""
 import os
+import shutil
 import subprocess
 import sys
 
@@ -24,7 +28,27 @@ def found(command, **settings):
     return (lines[0].partition(FOUND)[2] if lines else ""), done.returncode
 
 
-harness.begin(7)
+
+
+def free_threaded():
+    """It steps aside from that with one line: the child is as bare, but for what C functions show, and what it waits for is named."""
+    others = [path for path in (os.environ.get("PYTHON3T"), shutil.which("python3.14t"), shutil.which("python3.13t")) if path]
+    meaning = "a free-threaded one is left alone, in one line", "there a Lock hangs as bare, by name", "and an RLock is taken over"
+    if not others:
+        for words in meaning:
+            harness.skip(words, "there is no free-threaded Python here")
+        return
+    python, victim = others[0], os.path.join(harness.HERE, "locks_victim.py")
+    aside = "this CPython is a free-threaded one: its locks are not looked after"
+    said = harness.run([python, "-c", THREAD], True, 60)
+    harness.ok(said.status == 0 and said.err.count(aside) == 1 and said.err.count("\n") == 1, meaning[0])
+    for kind, ends, line, words in (("lock", "hung", "the child's wait", meaning[1]), ("rlock", "done", "took over", meaning[2])):
+        saved = harness.run([python, victim, kind, "5"], True, 60)
+        if not harness.ok(saved.out == ends + "\n" and aside in saved.err and line in saved.err, words):
+            harness.note_tail(kind, saved.out + saved.err)
+
+
+harness.begin(10)
 library = harness.libpython()
 minor = subprocess.run([harness.PYTHON3, "-c", "import sys; print(sys.version_info[1])"], capture_output=True, text=True,
                        check=True).stdout.strip()
@@ -43,3 +67,4 @@ if not BUILT or not library:
 else:
     harness.ok(found([os.path.join(BUILT, "python", "host"), library, THREAD]) == (minor, 0),
                "one that a C program loads late is found")
+free_threaded()
