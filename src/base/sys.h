@@ -44,22 +44,6 @@ static inline void fsafe_sys_futex_wait(void *word, uint32_t value, const struct
     FSAFE_SYS(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, span, 0, 0);
 }
 
-/*
- * The same until a time by CLOCK_MONOTONIC, and returns the kernel's answer: -ETIMEDOUT, -EAGAIN (another value), -EINTR.
- * Unlike any other wait with a limit it goes on after a handler with SA_RESTART. Linux 5.16; else -ENOSYS. A sandbox may
- * end who asks for such a new call.
- */
-static inline long fsafe_sys_futex_waitv(void *word, uint32_t value, const struct timespec *until)
-{
-#if defined(SYS_futex_waitv) && defined(__LP64__) /* elsewhere its times are wider than libc's */
-    const struct futex_waitv waiter = {.val = value, .uaddr = (uintptr_t)word, .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG};
-    return FSAFE_SYS(SYS_futex_waitv, &waiter, 1, 0, until, CLOCK_MONOTONIC, 0);
-#else
-    (void)word, (void)value, (void)until;
-    return -ENOSYS;
-#endif
-}
-
 /* Wakes up to `count` private waiters. The word is not read: it may be gone already. */
 static inline void fsafe_sys_futex_wake(void *word, int count)
 {

@@ -219,7 +219,16 @@ bool fsafe_tasks_waits_in_vfork(pid_t pid)
     return read_number(&at, 10) == 1;
 }
 
-/* What a thread raises itself, and what libc keeps for itself (32 and 33, with musl 34). */
+static bool is_of_libc(int signal)
+{
+#ifdef FSAFE_LIBC_GLIBC
+    enum { LAST = 33 };
+#else
+    enum { LAST = 34 };
+#endif
+    return signal >= 32 && signal <= LAST;
+}
+
 static bool is_own_doing(int signal)
 {
     switch (signal) {
@@ -235,14 +244,9 @@ static bool is_own_doing(int signal)
     case SIGXCPU:
     case SIGPROF:
     case SIGVTALRM:
-    case 32:
-    case 33:
-#ifndef FSAFE_LIBC_GLIBC
-    case 34:
-#endif
         return true;
     default:
-        return false;
+        return is_of_libc(signal);
     }
 }
 
@@ -260,7 +264,7 @@ struct fsafe_handled fsafe_tasks_handled(void)
     for (int signal = 1; signal <= 64; signal++) {
         /* The kernel's struct sigaction: the handler and the flags come first. (On MIPS they change places.) */
         unsigned long action[8] = {0};
-        if (is_own_doing(signal) || FSAFE_SYS(SYS_rt_sigaction, signal, 0, action, FSAFE_SIGSET_BYTES, 0, 0) != 0)
+        if (is_of_libc(signal) || FSAFE_SYS(SYS_rt_sigaction, signal, 0, action, FSAFE_SIGSET_BYTES, 0, 0) != 0)
             continue;
         if (action[0] == (unsigned long)SIG_DFL || action[0] == (unsigned long)SIG_IGN)
             continue;

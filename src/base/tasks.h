@@ -46,13 +46,15 @@ bool fsafe_tasks_is_fork(pid_t child);
  */
 bool fsafe_tasks_waits_in_vfork(pid_t pid);
 
-/* Those of `signals` that somebody else may send: see fsafe_tasks_handled. */
+/*
+ * Those of `signals` that a thread does not raise by what it does itself (faults, a broken pipe, used up processor
+ * time): in a process that sleeps nobody does. Without libc's own.
+ */
 uint64_t fsafe_tasks_of_others(uint64_t signals);
 
 /*
  * The signals that the program handles, each in one of two sets: after whose handlers an interrupted system call goes
- * on (SA_RESTART), and after whose it ends with EINTR. Without those that a thread raises by what it does itself
- * (faults, a broken pipe, used up processor time): in a process that sleeps nobody does. Without libc's own.
+ * on (SA_RESTART), and after whose it ends with EINTR. Without libc's own.
  */
 struct fsafe_handled {
     uint64_t restarting, interrupting;

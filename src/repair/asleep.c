@@ -127,7 +127,7 @@ bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
         FSAFE_SYS(SYS_rt_sigprocmask, SIG_BLOCK, 0, &blocked, FSAFE_SIGSET_BYTES, 0, 0);
         uint64_t low;
         memcpy(&low, blocked.bits, sizeof low);
-        *unblocked = ~low;
+        *unblocked = ~low | self->sleeping.held_back;
         return true;
     }
     if (fsafe_sys_getpid() != fsafe_lineage_pid() || !fsafe_tasks_each(0, look_at, &first) ||

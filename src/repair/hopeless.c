@@ -43,7 +43,8 @@ static void say_that_it_ended(struct fsafe_sleeping *sleeping)
  * A signal that comes when a slice has just ended interrupts no system call: its handler runs, and the wait goes on.
  * Signals often come at full seconds, and a slice of FORKSAFE_HANG_MS would often end there: beside alarm(1) 19 of 40
  * children of Python 3.11 on busy processors waited for ever for an Event that a handler had set. With slices that end
- * later it was 0 of 48. A signal that comes just when such a slice ends still interrupts nothing.
+ * later it was 0 of 48. A signal that comes just when such a slice ends still interrupts nothing where signals are not
+ * held back: see repair/held.h.
  */
 static uint64_t first_slice_ns(void)
 {
@@ -64,6 +65,7 @@ bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thr
     slices->second_looks = 0;
     slices->give = wait->give;
     slices->outer = *sleeping;
+    sleeping->held_back = 0;
     atomic_store_explicit(&sleeping->object, 0, memory_order_release);
     uint64_t now = fsafe_sys_now_ns();
     sleeping->lock = wait->lock;
@@ -178,7 +180,7 @@ static void say(struct fsafe_thread *self, bool by_handler)
 static bool may_be_handled(uint64_t unblocked)
 {
     struct fsafe_handled handled = fsafe_tasks_handled();
-    return ((handled.restarting | handled.interrupting) & unblocked) != 0;
+    return (fsafe_tasks_of_others(handled.restarting | handled.interrupting) & unblocked) != 0;
 }
 
 /* Whether nobody but a handler can end this thread's wait; what the user is to know of that is said then. */
@@ -292,17 +294,7 @@ void fsafe_hopeless_hold_back(struct fsafe_slices *slices)
 
 bool fsafe_hopeless_restarts(void)
 {
-    return fsafe_tasks_handled().interrupting == 0;
-}
-
-bool fsafe_hopeless_may_restart_exactly(const struct fsafe_thread *self)
-{
-    struct fsafe_task task;
-    if (fsafe_asleep_has_company(self) || !fsafe_takeover_is_alone())
-        return false;
-    struct fsafe_handled handled = fsafe_tasks_handled();
-    return handled.restarting != 0 && handled.interrupting != 0 && fsafe_tasks_look(fsafe_sys_gettid(), &task) &&
-           !task.filtered;
+    return fsafe_tasks_of_others(fsafe_tasks_handled().interrupting) == 0;
 }
 
 /*

@@ -90,12 +90,6 @@ void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait);
 bool fsafe_hopeless_restarts(void);
 
 /*
- * Whether handlers of both sorts are installed and the calling thread, which is all there is, may use
- * fsafe_sys_futex_waitv. Slow where it is alone. Context: its thread.
- */
-bool fsafe_hopeless_may_restart_exactly(const struct fsafe_thread *self);
-
-/*
  * A condition variable is about to be signalled. Between two slices its waiter is not in there, and must yet not miss
  * that. One read of the clock. Context: child, any thread.
  */

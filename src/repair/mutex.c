@@ -19,6 +19,7 @@
 #include "libc/layout.h"
 #include "repair/mutex.h"
 #include "repair/rwlock.h"
+#include "repair/unnamed.h"
 #include "repair/verdict.h"
 #include "repair/waits.h"
 
@@ -75,117 +76,9 @@ void fsafe_mutex_adopt(struct fsafe_thread *self)
     }
 }
 
-/*
- * Which mutexes were locked and unnamed when this generation got its second thread: the stage FSAFE_HELD marks
- * the records. Valid in `generation`; `count` may be too high, never too low.
- */
-static struct {
-    _Atomic uint32_t generation;
-    _Atomic uint32_t count;
-} surveyed;
-
-static FSAFE_AT_FORK bool is_surveyed(void)
-{
-    return atomic_load_explicit(&surveyed.generation, memory_order_acquire) == fsafe_lineage_generation();
-}
-
-static bool peek_unnamed(uintptr_t lock)
-{
-    pthread_mutex_t bytes;
-    return fsafe_sys_peek(lock, &bytes, sizeof bytes) &&
-           fsafe_layout_mutex_kind(&bytes) != FSAFE_MUTEX_FOREIGN && fsafe_layout_mutex_locked(&bytes) &&
-           fsafe_layout_mutex_owner(&bytes) == 0;
-}
-
-/* In company such a look proves little: the lock may be a living thread's, who then has a record of it. */
-static bool peek_unnamed_in_company(uintptr_t lock)
-{
-    return peek_unnamed(lock) && !fsafe_takeover_claims(fsafe_self, FSAFE_LOCKS, lock, 0).living_is_at_it;
-}
-
-static void is_over_in(struct fsafe_thread *thread, uint32_t record, void *context)
-{
-    (void)context;
-    uintptr_t word, site;
-    if (fsafe_ledger_read(fsafe_thread_locks(thread), record, &word, &site))
-        atomic_store_explicit(&fsafe_ledger_record(fsafe_thread_locks(thread), record)->lock,
-                              (word & ~FSAFE_STAGE_MASK) | FSAFE_WANTED, memory_order_relaxed);
-}
-
-/*
- * Marks the records of vanished threads that name `lock` (0: every lock), or of these the marked, by `is_marked`;
- * counts the marked.
- */
-static uint32_t mark(uintptr_t lock, bool marked_only, bool is_marked(uintptr_t lock))
-{
-    uint32_t count = 0;
-    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
-        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(of.thread)); fsafe_ledger_next(&at);) {
-            uintptr_t address = at.lock & ~FSAFE_STAGE_MASK;
-            if (fsafe_ledger_is_of_rwlock(at.lock) || (lock != 0 && lock != address) ||
-                (marked_only && (at.lock & FSAFE_STAGE_MASK) != FSAFE_HELD))
-                continue;
-            bool marked = is_marked(address);
-            count += marked;
-            atomic_store_explicit(&fsafe_ledger_record(at.ledger, at.index)->lock,
-                                  address | (marked ? FSAFE_HELD : FSAFE_WANTED), memory_order_relaxed);
-        }
-    }
-    return count;
-}
-
-static bool is_over(uintptr_t lock)
-{
-    (void)lock;
-    return false;
-}
-
-static void is_over_everywhere(uintptr_t lock)
-{
-    if (!fsafe_takeover_find_vanished(lock, is_over_in, NULL))
-        mark(lock, false, is_over);
-}
-
-/* How often a mutex is looked at in company, and how far apart, before it counts as unnamed: see is_unnamed_still. */
-enum { LOOKS = 3, APART_US = 100 };
-
-/* Under the latch. */
-static void survey(bool alone)
-{
-    uint32_t count = mark(0, false, alone ? peek_unnamed : peek_unnamed_in_company);
-    for (unsigned i = 1; !alone && count != 0 && i < LOOKS; i++) {
-        fsafe_sys_pause_us(APART_US);
-        count = mark(0, true, peek_unnamed_in_company);
-    }
-    atomic_store_explicit(&surveyed.count, count, memory_order_relaxed);
-    atomic_store_explicit(&surveyed.generation, fsafe_lineage_generation(), memory_order_release);
-}
-
-void fsafe_mutex_survey(void)
-{
-    if (is_surveyed())
-        return;
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    if (!is_surveyed())
-        survey(fsafe_takeover_is_alone());
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
-}
-
-/* A marked mutex that is free, or has a name, is not what was marked. */
-static FSAFE_AT_FORK void is_no_orphan(uintptr_t lock)
-{
-    if (!is_surveyed() || atomic_load_explicit(&surveyed.count, memory_order_relaxed) == 0)
-        return;
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    is_over_everywhere(lock);
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
-}
-
 void fsafe_mutex_born(pthread_mutex_t *mutex)
 {
-    is_no_orphan((uintptr_t)mutex);
+    fsafe_unnamed_is_over((uintptr_t)mutex);
     if (!fsafe_waits_concern((uintptr_t)mutex))
         return;
     struct fsafe_sigset old;
@@ -322,9 +215,9 @@ static enum fsafe_verdict judge(pthread_mutex_t *mutex, struct fsafe_thread *sel
                                 struct fsafe_event *event)
 {
     uintptr_t lock = (uintptr_t)mutex;
-    bool alone = !is_surveyed() && fsafe_takeover_is_alone();
-    if (!alone && !is_surveyed())
-        survey(false); /* libc made that thread, unseen */
+    bool alone = !fsafe_unnamed_is_surveyed() && fsafe_takeover_is_alone();
+    if (!alone && !fsafe_unnamed_is_surveyed())
+        fsafe_unnamed_survey(false); /* libc made that thread, unseen */
     int owner = 0;
     enum holder holder = look(mutex, self, &owner);
     if (holder != DOUBTFUL && holder != UNNAMED)
@@ -349,7 +242,7 @@ static enum fsafe_verdict judge(pthread_mutex_t *mutex, struct fsafe_thread *sel
     /* That took a while. What is reset in the next instruction must still be the same orphan. */
     int owner_now = 0;
     bool same = look(mutex, self, &owner_now) == holder && owner_now == owner;
-    if (same && holder == UNNAMED && is_surveyed())
+    if (same && holder == UNNAMED && fsafe_unnamed_is_surveyed())
         same = is_unnamed_still(mutex, self, lock);
     if (!same) {
         event->worth_a_line = false;
@@ -357,7 +250,7 @@ static enum fsafe_verdict judge(pthread_mutex_t *mutex, struct fsafe_thread *sel
     }
     fsafe_waits_forget_mutex(mutex);
     fsafe_layout_mutex_reset(mutex);
-    is_over_everywhere(lock);
+    fsafe_unnamed_forget(lock);
     return FSAFE_TAKEN;
 }
 
@@ -374,7 +267,7 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
         return FSAFE_PROCEED;
     case UNNAMED:
         /* Under contention every third look finds this: no more than a load where it can mean nothing. */
-        if (is_surveyed() && atomic_load_explicit(&surveyed.count, memory_order_relaxed) == 0)
+        if (fsafe_unnamed_is_none())
             return FSAFE_PROCEED;
         break;
     case DOUBTFUL:
@@ -383,7 +276,7 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
         break;
     case NOBODY:
     case LIVING:
-        is_no_orphan((uintptr_t)mutex);
+        fsafe_unnamed_is_over((uintptr_t)mutex);
         return FSAFE_PROCEED;
     }
     struct fsafe_event event = {

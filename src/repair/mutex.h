@@ -41,13 +41,6 @@ FSAFE_AT_FORK void fsafe_mutex_adopt_wait(struct fsafe_thread *self);
 /* A wait for the mutex has ended: says so if it was such a one. Context: any thread. */
 void fsafe_mutex_end_wait(pthread_mutex_t *mutex, const struct fsafe_thread *self);
 
-/*
- * The child is about to have a second thread: notes which mutexes a vanished thread left locked and unnamed.
- * From then on such a mutex could as well be one that a living thread is just taking.
- * Context: child, alone; once in each generation, or it does nothing.
- */
-void fsafe_mutex_survey(void);
-
 /* The mutex was initialised anew: what was noted about its bytes is over. Context: child, any thread. */
 FSAFE_AT_FORK void fsafe_mutex_born(pthread_mutex_t *mutex);
 

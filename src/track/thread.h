@@ -50,6 +50,7 @@ struct fsafe_sleeping {
     _Atomic bool may_be_given; /* it is for a lock that the waiter gets once nobody else can end the wait */
     _Atomic bool said;        /* the user was told that it cannot end */
     bool has_line;            /* and not only once before, of the same place */
+    uint64_t held_back;       /* signals that are blocked only as long as it lasts: see repair/held.h */
     const char *lock, *kind;
     uintptr_t site;
 };

@@ -6,6 +6,7 @@
 #include "libc/layout.h"
 #include "python/orphans.h"
 #include "repair/asleep.h"
+#include "repair/held.h"
 #include "repair/hopeless.h"
 #include "repair/monitor.h"
 #include "repair/semaphore.h"
@@ -16,25 +17,34 @@
 
 #include <errno.h>
 
-/* --- Semaphores: the one wait that a signal handler ends with EINTR ------------------------------------------ */
+/* --- Waits that a signal handler ends with EINTR: semaphores and futexes ---------------------------------------- */
+
+/*
+ * One slice of such a wait while signals are held back; without a limit once `more` says that no other is to follow.
+ * Returns 0 when the caller is to look at what it waits for and go on, or else what fsafe_held_sleep returned.
+ */
+static long sleep_held(struct fsafe_slices *slices, struct fsafe_held *held, bool *more)
+{
+    long answer = fsafe_held_sleep(held, *more ? &slices->until : NULL);
+    if (answer != -ETIMEDOUT)
+        return answer;
+    *more = fsafe_hopeless_goes_on(slices);
+    return 0;
+}
 
 #ifdef HAVE_SEM_CLOCKWAIT
-/*
- * A slice that goes on after those handlers after which sem_wait goes on. Only a handler can post while the thread is
- * alone, so no waiter need be counted. As sem_wait it acts upon a cancellation at once.
- */
-static int sleep_alone(sem_t *semaphore, const struct timespec *until)
+/* Only a handler can post while the thread is alone. As sem_wait it acts upon a cancellation at once. */
+static long wait_held(sem_t *semaphore, struct fsafe_slices *slices, struct fsafe_held *held, bool *more)
 {
     while (!fsafe_layout_sem_try(semaphore)) {
         int type;
         pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
-        long answer = fsafe_sys_futex_waitv(fsafe_layout_sem_word(semaphore), 0, until);
+        long answer = sleep_held(slices, held, more);
         pthread_setcanceltype(type, NULL);
-        if (answer != 0 && answer != -EAGAIN) {
-            errno = (int)-answer;
-            return -1;
-        }
+        if (answer != 0)
+            return answer;
     }
+    fsafe_held_end(held);
     return 0;
 }
 
@@ -71,22 +81,22 @@ int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t
         return 0;
     if (!fsafe_hopeless_begin(&slices, self, &wait))
         return FSAFE_NEXT(sem_wait)(semaphore);
-    int result, saved = errno;
-    bool exactly = !shared && fsafe_layout_sem_word(semaphore) != NULL && fsafe_hopeless_may_restart_exactly(self);
-    bool more = true;
-    while (more) {
-        result = exactly ? sleep_alone(semaphore, &slices.until)
-                         : FSAFE_NEXT(sem_clockwait)(semaphore, CLOCK_MONOTONIC, &slices.until);
-        if (result == 0)
-            break;
-        if (exactly && errno == ENOSYS)
-            exactly = false;
-        else if (errno == ETIMEDOUT)
-            more = fsafe_hopeless_goes_on(&slices);
-        else if (exactly || errno != EINTR || !fsafe_hopeless_restarts())
-            break;
+    int result = -1, saved = errno;
+    bool more = true, over = false;
+    struct fsafe_held held;
+    if (!shared && fsafe_layout_sem_word(semaphore) != NULL && fsafe_held_begin(&held, self)) {
+        long answer = wait_held(semaphore, &slices, &held, &more);
+        over = answer == 0 || answer == -EINTR;
+        result = answer == 0 ? 0 : -1;
+        errno = EINTR;
     }
-    if (!more)
+    while (more && !over) {
+        result = FSAFE_NEXT(sem_clockwait)(semaphore, CLOCK_MONOTONIC, &slices.until);
+        over = result == 0 || (errno != ETIMEDOUT && (errno != EINTR || !fsafe_hopeless_restarts()));
+        if (!over && errno == ETIMEDOUT)
+            more = fsafe_hopeless_goes_on(&slices);
+    }
+    if (!over)
         result = FSAFE_NEXT(sem_wait)(semaphore);
     if (result == 0)
         errno = saved;
@@ -200,6 +210,24 @@ int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self,
 
 /* --- Futexes ---------------------------------------------------------------------------------------------------- */
 
+/* As the kernel does it. Nobody wakes the word, but a handler may change it. */
+static long wait_held_for_word(const long *a, struct fsafe_slices *slices, struct fsafe_held *held, bool *more)
+{
+    const uint32_t *word = (const uint32_t *)a[0];
+    while (__atomic_load_n(word, __ATOMIC_SEQ_CST) == (uint32_t)a[2]) {
+        long answer = sleep_held(slices, held, more);
+        if (answer != 0)
+            return answer;
+    }
+    fsafe_held_end(held);
+    return -EAGAIN;
+}
+
+static bool is_private(const long *a)
+{
+    return ((int)a[1] & FUTEX_PRIVATE_FLAG) != 0 || !fsafe_takeover_is_shared((uintptr_t)a[0]);
+}
+
 long fsafe_slices_futex(const long *a, const char *lock, const char *kind, struct fsafe_thread *self, uintptr_t site)
 {
     struct fsafe_slices slices;
@@ -207,19 +235,28 @@ long fsafe_slices_futex(const long *a, const char *lock, const char *kind, struc
                                     .site = site};
     long result = -1;
     bool more = fsafe_hopeless_begin(&slices, self, &wait);
-    bool sliced = more;
+    bool sliced = more, over = false;
     /* The one operation that takes a time by the clock; with all bits it is FUTEX_WAIT. */
     long bits = ((int)a[1] & FUTEX_CMD_MASK) == FUTEX_WAIT ? (long)FUTEX_BITSET_MATCH_ANY : a[5];
     int saved = errno;
-    while (more) {
+    struct fsafe_held held;
+    uint32_t value;
+    if (more && a[0] % (long)sizeof value == 0 && fsafe_sys_peek((uintptr_t)a[0], &value, sizeof value) && is_private(a) &&
+        fsafe_held_begin(&held, self)) {
+        long answer = wait_held_for_word(a, &slices, &held, &more);
+        over = answer == -EAGAIN || answer == -EINTR;
+        errno = answer == -EAGAIN ? EAGAIN : EINTR;
+    }
+    while (more && !over) {
         result = FSAFE_NEXT(syscall)(SYS_futex, a[0], ((int)a[1] & FUTEX_PRIVATE_FLAG) | FUTEX_WAIT_BITSET, a[2],
                                      &slices.until, 0L, bits);
-        if (result == 0 || (errno != ETIMEDOUT && (errno != EINTR || !fsafe_hopeless_restarts())))
-            break;
-        more = errno == EINTR || fsafe_hopeless_goes_on(&slices);
-        errno = saved;
+        over = result == 0 || (errno != ETIMEDOUT && (errno != EINTR || !fsafe_hopeless_restarts()));
+        if (!over && errno == ETIMEDOUT)
+            more = fsafe_hopeless_goes_on(&slices);
+        if (!over)
+            errno = saved;
     }
-    if (!more)
+    if (!over)
         result = FSAFE_NEXT(syscall)(SYS_futex, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (sliced)
         fsafe_hopeless_end(&slices);

@@ -16,14 +16,14 @@
 #include "fork/coordinator.h"
 #include "libc/layout.h"
 #include "python/room.h"
-#include "repair/mutex.h"
 #include "repair/rwlock.h"
 #include "repair/spin.h"
+#include "repair/unnamed.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
 #include "wrap/start.h"
 
-/* Nothing may be ambiguous once the child has company: see fsafe_mutex_survey. */
+/* Nothing may be ambiguous once the child has company: see fsafe_unnamed_note. */
 static void before_another(void)
 {
     fsafe_start_second_thread();
@@ -33,7 +33,7 @@ static void before_another(void)
     fsafe_fork_notice();
     if (!fsafe_lineage_is_child())
         return;
-    fsafe_mutex_survey();
+    fsafe_unnamed_note();
     fsafe_rwlock_survey(self);
     fsafe_spin_survey();
 }

@@ -212,7 +212,7 @@ static void comes_in_handler(const struct scn_case *self)
 
 /* --- Both, all the time, with many forks at once ------------------------------------------------------------------ */
 
-enum { ANCHORS = 20, STORM_FORKS = 300, FORKERS = 2 };
+enum { ANCHORS = 20, STORM_FORKS = 200, FORKERS = 2 };
 static _Thread_local int prepared, ended;
 static atomic_int forkers_left;
 static pthread_mutex_t held_through = PTHREAD_MUTEX_INITIALIZER;
@@ -255,7 +255,7 @@ static void *coming_body(void *object)
 
 static void *forking_body(void *unused)
 {
-    for (int i = 0; i < STORM_FORKS; i++) {
+    for (int i = scn_often(STORM_FORKS); i > 0; i--) {
         prepared = ended = 0;
         const pid_t child = scn_fork();
         SCN_CHECK(prepared == ANCHORS && ended == ANCHORS);
@@ -359,7 +359,7 @@ static void *loading_body(void *unused)
 
 static void *forking_only_body(void *unused)
 {
-    for (int i = 0; i < STORM_FORKS; i++) {
+    for (int i = scn_often(STORM_FORKS); i > 0; i--) {
         const pid_t child = fork();
         SCN_CHECK(child >= 0);
         if (child == 0)

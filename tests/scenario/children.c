@@ -135,6 +135,9 @@ static void hang(const struct scn_case *self)
     scn_reap(child);
 }
 
+/* The alarm of a child that may hang in a case that ends fine: long after the parent looked at it. */
+enum { BOUND_S = 5 };
+
 /* --- Ways to wait for it: each must see it end by its own alarm ------------------------------------------------------ */
 
 static pid_t by_wait(pid_t child, int *status) { (void)child; return wait(status); }
@@ -186,8 +189,10 @@ static void wait_by(const struct scn_case *self)
     have_thread();
     alarm(0); /* the child's bounds this */
     const pid_t child = scn_fork();
-    if (child == 0)
+    if (child == 0) {
+        alarm(BOUND_S);
         wait_unseen();
+    }
     errno = EDOM;
     SCN_CHECK(way->wait(child, &status) == child && errno == EDOM);
     SCN_CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM);
@@ -202,6 +207,7 @@ static void several(const struct scn_case *self)
     alarm(0);
     for (int i = 0; i < 3; i++)
         if (scn_fork() == 0) {
+            alarm(BOUND_S);
             if (i < 2)
                 wait_unseen();
             usleep(LATE_US);

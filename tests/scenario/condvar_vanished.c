@@ -260,7 +260,7 @@ static void storm(const struct scn_case *self)
     condvar_make(self->kind, &condition);
     for (int i = 0; i < 4; i++)
         thread[i] = scn_start(i < 2 ? storm_waiter : storm_waker, &storm);
-    for (int i = 0; i < 60; i++) {
+    for (int i = scn_often(60); i > 0; i--) {
         const pid_t child = scn_fork();
         if (child == 0) {
             if (i % 2 == 0)

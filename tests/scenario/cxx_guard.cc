@@ -279,7 +279,7 @@ void storm(const scn_case *)
     pthread_t thread[3];
     for (pthread_t &one : thread)
         one = scn_start(try_for_ever, nullptr);
-    for (int i = 0; i < 300; i++) {
+    for (int i = scn_often(150); i > 0; i--) {
         const pid_t child = scn_fork();
         if (child == 0) {
             try_once(nullptr);

@@ -140,7 +140,7 @@ static void several(const struct scn_case *self)
 
 /* --- In a signal handler, wherever the thread is --------------------------------------------------------------------- */
 
-enum { SIGNALS = 250 };
+static int signals;
 static atomic_int forks_made;
 static int goes_on;
 static pid_t (*signal_fork)(void);
@@ -152,7 +152,7 @@ static void fork_in_handler(int number)
 {
     (void)number;
     const int saved = errno;
-    if (is_child || atomic_load(&forks_made) >= SIGNALS)
+    if (is_child || atomic_load(&forks_made) >= signals)
         return;
     const pid_t child = signal_fork();
     if (child == 0) {
@@ -260,7 +260,7 @@ static const struct interrupted interrupted[] = {
 static void *shooting_body(void *unused)
 {
     unsigned seed = 1;
-    while (atomic_load(&forks_made) < SIGNALS) {
+    while (atomic_load(&forks_made) < signals) {
         for (volatile unsigned spin = rand_r(&seed) % 20000; spin > 0; spin--)
             continue;
         syscall(SYS_tgkill, getpid(), victim_tid, SIGUSR1);
@@ -271,7 +271,7 @@ static void *shooting_body(void *unused)
 
 static void *busy_body(void *unused)
 {
-    while (atomic_load(&forks_made) < SIGNALS) {
+    while (atomic_load(&forks_made) < signals) {
         use_libc();
         sched_yield();
     }
@@ -282,6 +282,7 @@ static void in_signal(const struct scn_case *self)
 {
     const struct interrupted *const here = self->entry;
     goes_on = self->number & 1;
+    signals = scn_often(150);
     signal_fork = _Fork;
     use_streams();
     use_other_locks();
@@ -294,7 +295,7 @@ static void in_signal(const struct scn_case *self)
     const bool company = !here->allocates;
     for (int i = 0; company && i < 2; i++)
         busy[i] = scn_start(busy_body, NULL);
-    while (atomic_load(&forks_made) < SIGNALS && !is_child)
+    while (atomic_load(&forks_made) < signals && !is_child)
         here->does();
     if (is_child) {
         for (int i = 0; i < 100; i++)

@@ -38,7 +38,7 @@ static void storm(const struct scn_case *self)
         scn_start(load_for_ever, NULL);
     while (atomic_load(&loads) < before)
         sched_yield();
-    for (int i = 0; i < (self->run == in_handlers ? 30 : 300); i++) {
+    for (int i = 0; i < (self->run == in_handlers ? 30 : scn_often(200)); i++) {
         const pid_t child = scn_fork();
         if (child == 0) {
             SCN_IS(load(), 0);

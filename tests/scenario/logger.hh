@@ -82,7 +82,7 @@ inline void storm(const scn_case *)
         one = scn_start(log_always, nullptr);
     while (lines < 100)
         sched_yield();
-    for (int i = 0; i < STORM_FORKS; i++) {
+    for (int i = scn_often(STORM_FORKS); i > 0; i--) {
         const pid_t child = scn_fork();
         if (child == 0) {
             log_to_file();

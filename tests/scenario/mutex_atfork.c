@@ -68,7 +68,7 @@ static void remedy(const struct scn_case *self)
 {
     mutex_make(self->kind, &guarded);
     SCN_IS(pthread_atfork(lock_it, unlock_it, unlock_in_child), 0);
-    fork_while_hammered(50, (int)self->number);
+    fork_while_hammered(scn_often(50), (int)self->number);
     mutex_use(mutex_lock, &guarded);
 }
 
@@ -78,7 +78,7 @@ static void remedy_twice(const struct scn_case *self)
     mutex_make(self->kind, &guarded);
     SCN_IS(pthread_atfork(lock_it, unlock_it, unlock_in_child), 0);
     SCN_IS(pthread_atfork(lock_it, unlock_it, unlock_in_child), 0);
-    fork_while_hammered(50, 1);
+    fork_while_hammered(scn_often(50), 1);
 }
 
 /* The other remedy: prepare locks, the child makes a new one. */
@@ -87,7 +87,7 @@ static void renewal(const struct scn_case *self)
     guarded_kind = self->kind;
     mutex_make(self->kind, &guarded);
     SCN_IS(pthread_atfork(lock_it, unlock_it, make_anew), 0);
-    fork_while_hammered(50, 1);
+    fork_while_hammered(scn_often(50), 1);
     mutex_use(mutex_lock, &guarded);
 }
 

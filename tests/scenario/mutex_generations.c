@@ -59,7 +59,7 @@ static void race_for_takeover(const struct scn_case *self)
     struct scn_holder worker;
     mutex_make(self->kind, &orphan);
     scn_hold(&worker, mutex_lock, mutex_unlock, &orphan, 1);
-    for (int i = 0; i < 50; i++) {
+    for (int i = scn_often(50); i > 0; i--) {
         const pid_t child = scn_fork();
         if (child == 0) {
             scn_exclusion(mutex_lock, mutex_unlock, &orphan, 4, 20);

@@ -94,7 +94,7 @@ static void many_forkers(const struct scn_case *self)
 
 /* --- 1,000,000 locks taken by one thread and given back by another ---------------------------------------------- */
 
-enum { HAND_OFFS = 1000000, RING = 256 };
+enum { HAND_OFFS = 500000, RING = 256 };
 
 static struct {
     pthread_mutex_t lock[RING];
@@ -220,7 +220,7 @@ static void signal_storm(const struct scn_case *self)
     const pthread_t sender = scn_start(send_signals, &hammer);
     const struct itimerval each_ms = {{0, 1000}, {0, 1000}};
     SCN_CHECK(setitimer(ITIMER_PROF, &each_ms, NULL) == 0); /* not inherited by the children */
-    for (int i = 0; i < 200; i++) {
+    for (int i = scn_often(100); i > 0; i--) {
         const pid_t child = scn_fork();
         if (child == 0) {
             mutex_use(mutex_lock, &shared);

@@ -224,7 +224,7 @@ static void hammered(const struct scn_case *self)
     struct scn_hammer hammer;
     mutex_make(self->kind, &first);
     scn_hammer_start(&hammer, mutex_lock, mutex_unlock, &first, 4);
-    for (int i = 0; i < 200; i++) {
+    for (int i = scn_often(100); i > 0; i--) {
         const pid_t child = scn_fork();
         if (child == 0) {
             SCN_IS(pthread_mutex_lock(&first), 0);

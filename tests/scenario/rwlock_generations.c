@@ -84,7 +84,7 @@ static void race_for_takeover(const struct scn_case *self)
     scn_hold(&worker[1], rwlock_rdlock, rwlock_unlock, &lock, 1);
     if (self->number)
         scn_want(&writer, rwlock_wrlock, rwlock_unlock, &lock);
-    for (int i = 0; i < 50; i++) {
+    for (int i = scn_often(50); i > 0; i--) {
         const pid_t child = scn_fork();
         if (child == 0) {
             pthread_t thread[4];
@@ -158,7 +158,7 @@ static void signals(const struct scn_case *self)
     scn_hold(&worker, rwlock_rdlock, rwlock_unlock, &lock, 1);
     signal(SIGVTALRM, use_other);
     timer_t timer;
-    for (int round = 0; round < 20; round++) {
+    for (int round = scn_often(10); round > 0; round--) {
         const pid_t child = scn_fork();
         if (child == 0) {
             struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGVTALRM};

@@ -387,6 +387,13 @@ void scn_add(struct scn_case added, const char *name_format, ...)
     cases[case_count++] = added;
 }
 
+int scn_often(int count)
+{
+    const char *percent = getenv("SCENARIO_PERCENT");
+    const int often = percent ? (int)((long)count * atoi(percent) / 100) : count;
+    return often > 0 ? often : 1;
+}
+
 static const char *or_dash(const char *text)
 {
     return text ? text : "-";

@@ -83,6 +83,8 @@ _Noreturn void scn_wrong(const char *where, const char *what);
 
 /* fork(); the child carries its own alarm and dies with its parent. A child leaves by scn_fine() & co. */
 pid_t scn_fork(void);
+/* How often a storm forks that should fork COUNT times: a quick run makes a part of it, a long one more. */
+int scn_often(int count);
 /* What scn_fork does in the child; for atfork handlers that may hang before fork() returns. */
 void scn_arm(void);
 /* Waits for CHILD. One that did not end fine ends this process in the same way. */

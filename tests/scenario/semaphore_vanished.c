@@ -122,7 +122,7 @@ static void hammered(const struct scn_case *self)
     struct scn_hammer hammer;
     semaphore_make(&lock, 1);
     scn_hammer_start(&hammer, self->number ? semaphore_try_then_wait : semaphore_wait, semaphore_post, &lock, 4);
-    for (int i = 0; i < 200; i++) {
+    for (int i = scn_often(100); i > 0; i--) {
         const pid_t child = scn_fork();
         if (child == 0) {
             semaphore_use(semaphore_try_then_wait, &lock);
@@ -146,7 +146,7 @@ static void race_for_grant(const struct scn_case *self)
     struct scn_holder worker;
     semaphore_make_used(&lock);
     scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    for (int i = 0; i < 50; i++) {
+    for (int i = scn_often(50); i > 0; i--) {
         const pid_t child = scn_fork();
         if (child == 0) {
             scn_exclusion(semaphore_try_then_wait, semaphore_post, &lock, 4, 100);

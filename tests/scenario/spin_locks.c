@@ -70,7 +70,7 @@ static void hammered(const struct scn_case *self)
     (void)self;
     make();
     scn_hammer_start(&hammer, spin_lock, spin_unlock, lock, 2);
-    for (int i = 0; i < 200; i++) {
+    for (int i = scn_often(100); i > 0; i--) {
         const pid_t child = scn_fork();
         if (child == 0) {
             if (i % 2) {

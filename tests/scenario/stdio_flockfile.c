@@ -357,7 +357,7 @@ static void hammered(const struct scn_case *self)
     static struct scn_hammer hammer;
     make_stream((enum stream)self->number);
     scn_hammer_start(&hammer, take, give, stream, 3);
-    for (int i = 0; i < 100; i++) {
+    for (int i = scn_often(100); i > 0; i--) {
         const pid_t child = scn_fork();
         if (child == 0) {
             if (i % 2 == 0) {

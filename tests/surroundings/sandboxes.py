@@ -20,7 +20,7 @@ THREADS = {"futex", "clock_nanosleep", "sched_yield", "openat", "read", "close",
 WAITS_FOR_CHILD = {"timer_create", "timer_settime", "timer_delete", "rt_sigaction", "clock_gettime"}
 
 # What only a child that would hang asks.
-RARE = "unshare,mremap,ppoll,rt_sigtimedwait,rt_sigpending,tgkill"
+RARE = "unshare,mremap,ppoll,signalfd4,rt_sigtimedwait,rt_sigpending,tgkill"
 
 
 def sandbox(*rules):

@@ -5,6 +5,7 @@
 #include "base/sys.h"
 #include "repair/futex.h"
 #include "repair/mutex.h"
+#include "repair/unnamed.h"
 #include "repair/rwlock.h"
 #include "repair/semaphore.h"
 #include "repair/takeover.h"
@@ -647,7 +648,7 @@ START_TEST(mutex_torn_and_surveyed_is_taken_over_among_threads)
     begin_generation();
     tear();
     record(make_thread(0, 1), FSAFE_LOCKS, &mutex, FSAFE_WANTED, 1);
-    fsafe_mutex_survey();
+    fsafe_unnamed_note();
     unit_start_thread(&thread, live, NULL);
     struct fsafe_thread *living = make_thread(1, 2);
     record(living, FSAFE_LOCKS, &mutex, FSAFE_WANTED, 1);

@@ -1,0 +1,94 @@
+/* repair/held: see held.h. */
+#include "config.h"
+
+#include "repair/asleep.h"
+#include "repair/held.h"
+#include "repair/takeover.h"
+
+#include <poll.h>
+#include <string.h>
+#include <sys/signalfd.h>
+
+static uint64_t low(const struct fsafe_sigset *set)
+{
+    uint64_t bits;
+    memcpy(&bits, set->bits, sizeof bits);
+    return bits;
+}
+
+static struct fsafe_sigset with(const struct fsafe_sigset *set, uint64_t bits)
+{
+    struct fsafe_sigset both = *set;
+    bits |= low(set);
+    memcpy(both.bits, &bits, sizeof bits);
+    return both;
+}
+
+void fsafe_held_end(struct fsafe_held *held)
+{
+    held->self->sleeping.held_back = 0;
+    fsafe_sys_restore_signals(&held->before);
+}
+
+/* First of all: what comes while the rest is found out is not lost. */
+static bool hold(struct fsafe_held *held)
+{
+    struct fsafe_task task;
+    fsafe_sys_block_signals(&held->before);
+    held->self->sleeping.held_back = ~low(&held->before);
+    held->handled = fsafe_tasks_handled();
+    if ((held->handled.interrupting & ~low(&held->before)) != 0 && fsafe_tasks_look(fsafe_sys_gettid(), &task) &&
+        !task.filtered && fsafe_takeover_is_alone())
+        return true;
+    fsafe_held_end(held);
+    return false;
+}
+
+bool fsafe_held_begin(struct fsafe_held *held, struct fsafe_thread *self)
+{
+    held->self = self;
+    return !fsafe_asleep_has_company(self) && hold(held);
+}
+
+/* A signal that the program handles makes the descriptor ready and stays pending. */
+static long await_signal(const struct fsafe_sigset *handled, const struct fsafe_sigset *mask,
+                         const struct timespec *until)
+{
+    struct timespec span = {0};
+    if (until != NULL) {
+        const int64_t second = 1000000000;
+        int64_t left = until->tv_sec * second + until->tv_nsec - (int64_t)fsafe_sys_now_ns();
+        if (left > 0)
+            span = (struct timespec){.tv_sec = (time_t)(left / second), .tv_nsec = (long)(left % second)};
+    }
+    struct pollfd ready = {.events = POLLIN};
+    ready.fd = (int)FSAFE_SYS(SYS_signalfd4, -1, handled, FSAFE_SIGSET_BYTES, SFD_CLOEXEC, 0, 0);
+    if (ready.fd < 0)
+        return ready.fd;
+    long answer = FSAFE_SYS(SYS_ppoll, &ready, 1, until != NULL ? &span : NULL, mask, FSAFE_SIGSET_BYTES, 0);
+    fsafe_sys_close(ready.fd);
+    return answer;
+}
+
+long fsafe_held_sleep(struct fsafe_held *held, const struct timespec *until)
+{
+    const struct fsafe_sigset nothing = {{0}};
+    uint64_t open = ~low(&held->before);
+    uint64_t interrupting = held->handled.interrupting & open, all = interrupting | (held->handled.restarting & open);
+    const struct fsafe_sigset handled = with(&nothing, all), mask = with(&held->before, all);
+    long answer = await_signal(&handled, &mask, until);
+    if (answer == 0)
+        return -ETIMEDOUT;
+    if (answer == -EINTR) /* by one of libc's own signals, or by a timer of ours */
+        return 0;
+    struct fsafe_sigset pending = {{0}};
+    if (answer > 0)
+        answer = FSAFE_SYS(SYS_rt_sigpending, &pending, FSAFE_SIGSET_BYTES, 0, 0, 0, 0);
+    bool ends = (low(&pending) & interrupting) != 0;
+    fsafe_held_end(held);
+    if (answer < 0)
+        return answer;
+    if (ends)
+        return -EINTR;
+    return hold(held) ? 0 : -EAGAIN;
+}

@@ -1,0 +1,116 @@
+/* repair/unnamed: see unnamed.h. */
+#include "config.h"
+
+#include "libc/layout.h"
+#include "repair/unnamed.h"
+
+/*
+ * Which mutexes were locked and unnamed when this generation got its second thread: the stage FSAFE_HELD marks
+ * the records. Valid in `generation`; `count` may be too high, never too low.
+ */
+static struct {
+    _Atomic uint32_t generation;
+    _Atomic uint32_t count;
+} surveyed;
+
+bool fsafe_unnamed_is_surveyed(void)
+{
+    return atomic_load_explicit(&surveyed.generation, memory_order_acquire) == fsafe_lineage_generation();
+}
+
+bool fsafe_unnamed_is_none(void)
+{
+    return fsafe_unnamed_is_surveyed() && atomic_load_explicit(&surveyed.count, memory_order_relaxed) == 0;
+}
+
+static bool peek_unnamed(uintptr_t lock)
+{
+    pthread_mutex_t bytes;
+    return fsafe_sys_peek(lock, &bytes, sizeof bytes) &&
+           fsafe_layout_mutex_kind(&bytes) != FSAFE_MUTEX_FOREIGN && fsafe_layout_mutex_locked(&bytes) &&
+           fsafe_layout_mutex_owner(&bytes) == 0;
+}
+
+/* In company such a look proves little: the lock may be a living thread's, who then has a record of it. */
+static bool peek_unnamed_in_company(uintptr_t lock)
+{
+    return peek_unnamed(lock) && !fsafe_takeover_claims(fsafe_self, FSAFE_LOCKS, lock, 0).living_is_at_it;
+}
+
+static void is_over_in(struct fsafe_thread *thread, uint32_t record, void *context)
+{
+    (void)context;
+    uintptr_t word, site;
+    if (fsafe_ledger_read(fsafe_thread_locks(thread), record, &word, &site))
+        atomic_store_explicit(&fsafe_ledger_record(fsafe_thread_locks(thread), record)->lock,
+                              (word & ~FSAFE_STAGE_MASK) | FSAFE_WANTED, memory_order_relaxed);
+}
+
+/*
+ * Marks the records of vanished threads that name `lock` (0: every lock), or of these the marked, by `is_marked`;
+ * counts the marked.
+ */
+static uint32_t mark(uintptr_t lock, bool marked_only, bool is_marked(uintptr_t lock))
+{
+    uint32_t count = 0;
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(of.thread)); fsafe_ledger_next(&at);) {
+            uintptr_t address = at.lock & ~FSAFE_STAGE_MASK;
+            if (fsafe_ledger_is_of_rwlock(at.lock) || (lock != 0 && lock != address) ||
+                (marked_only && (at.lock & FSAFE_STAGE_MASK) != FSAFE_HELD))
+                continue;
+            bool marked = is_marked(address);
+            count += marked;
+            atomic_store_explicit(&fsafe_ledger_record(at.ledger, at.index)->lock,
+                                  address | (marked ? FSAFE_HELD : FSAFE_WANTED), memory_order_relaxed);
+        }
+    }
+    return count;
+}
+
+static bool is_over(uintptr_t lock)
+{
+    (void)lock;
+    return false;
+}
+
+void fsafe_unnamed_forget(uintptr_t lock)
+{
+    if (!fsafe_takeover_find_vanished(lock, is_over_in, NULL))
+        mark(lock, false, is_over);
+}
+
+/* How often a mutex is looked at in company, and how far apart, before it counts as unnamed: see is_unnamed_still. */
+enum { LOOKS = 3, APART_US = 100 };
+
+void fsafe_unnamed_survey(bool alone)
+{
+    uint32_t count = mark(0, false, alone ? peek_unnamed : peek_unnamed_in_company);
+    for (unsigned i = 1; !alone && count != 0 && i < LOOKS; i++) {
+        fsafe_sys_pause_us(APART_US);
+        count = mark(0, true, peek_unnamed_in_company);
+    }
+    atomic_store_explicit(&surveyed.count, count, memory_order_relaxed);
+    atomic_store_explicit(&surveyed.generation, fsafe_lineage_generation(), memory_order_release);
+}
+
+void fsafe_unnamed_note(void)
+{
+    if (fsafe_unnamed_is_surveyed())
+        return;
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    if (!fsafe_unnamed_is_surveyed())
+        fsafe_unnamed_survey(fsafe_takeover_is_alone());
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+}
+
+void fsafe_unnamed_is_over(uintptr_t lock)
+{
+    if (!fsafe_unnamed_is_surveyed() || atomic_load_explicit(&surveyed.count, memory_order_relaxed) == 0)
+        return;
+    struct fsafe_sigset old;
+    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    fsafe_unnamed_forget(lock);
+    fsafe_latch_release(&fsafe_takeover_latch, &old);
+}

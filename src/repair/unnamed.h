@@ -1,0 +1,33 @@
+/*
+ * repair/unnamed: which mutexes a vanished thread left locked by nobody, in the moment of taking or releasing them.
+ *
+ * While the child has one thread such a mutex can only be a vanished thread's. From its second thread on it may as well
+ * be one that a living thread is just taking: so the unnamed ones are noted just before that, in the records.
+ */
+#ifndef FSAFE_REPAIR_UNNAMED_H
+#define FSAFE_REPAIR_UNNAMED_H
+
+#include "repair/takeover.h"
+
+/*
+ * The child is about to have a second thread: notes which mutexes are unnamed, once in each generation.
+ * Context: child, alone, no latch held.
+ */
+void fsafe_unnamed_note(void);
+
+/* Whether they are noted in this generation. Context: child, any thread. */
+FSAFE_AT_FORK bool fsafe_unnamed_is_surveyed(void);
+
+/* Whether they are noted, and there was none. Context: child, any thread. */
+bool fsafe_unnamed_is_none(void);
+
+/* Notes them; not alone (libc made the other thread, unseen) it looks several times. Context: child, under the latch. */
+void fsafe_unnamed_survey(bool alone);
+
+/* The mutex is unnamed no more, or is another: what was noted of it is over. Context: child, under the latch. */
+void fsafe_unnamed_forget(uintptr_t lock);
+
+/* The same without the latch. */
+FSAFE_AT_FORK void fsafe_unnamed_is_over(uintptr_t lock);
+
+#endif
