@@ -28,24 +28,25 @@ def found(command, **settings):
     return (lines[0].partition(FOUND)[2] if lines else ""), done.returncode
 
 
-
-
 def free_threaded():
-    """It steps aside from that with one line: the child is as bare, but for what C functions show, and what it waits for is named."""
-    others = [path for path in (os.environ.get("PYTHON3T"), shutil.which("python3.14t"), shutil.which("python3.13t")) if path]
-    meaning = "a free-threaded one is left alone, in one line", "there a Lock hangs as bare, by name", "and an RLock is taken over"
-    if not others:
-        for words in meaning:
-            harness.skip(words, "there is no free-threaded Python here")
+    """It steps aside, with one line. A child is as bare, but for what C functions show, and what it waits for is named."""
+    meanings = ("a free-threaded one is left alone, in one line", "there a child hangs on a Lock as bare, by name",
+                "and takes an RLock over")
+    paths = [os.environ.get("PYTHON3T"), shutil.which("python3.14t"), shutil.which("python3.13t")]
+    python = next(filter(None, paths), None)
+    if python is None:
+        for meaning in meanings:
+            harness.skip(meaning, "there is no free-threaded Python here")
         return
-    python, victim = others[0], os.path.join(harness.HERE, "locks_victim.py")
     aside = "this CPython is a free-threaded one: its locks are not looked after"
     said = harness.run([python, "-c", THREAD], True, 60)
-    harness.ok(said.status == 0 and said.err.count(aside) == 1 and said.err.count("\n") == 1, meaning[0])
-    for kind, ends, line, words in (("lock", "hung", "the child's wait", meaning[1]), ("rlock", "done", "took over", meaning[2])):
-        saved = harness.run([python, victim, kind, "5"], True, 60)
-        if not harness.ok(saved.out == ends + "\n" and aside in saved.err and line in saved.err, words):
-            harness.note_tail(kind, saved.out + saved.err)
+    harness.ok(said.status == 0 and said.err.count(aside) == said.err.count("\n") == 1, meanings[0])
+    victim = os.path.join(harness.HERE, "locks_victim.py")
+    for kind, out, line, meaning in (("lock", "hung\n", "the child's wait", meanings[1]),
+                                     ("rlock", "done\n", "took over", meanings[2])):
+        child = harness.run([python, victim, kind, "5"], True, 60)
+        if not harness.ok(child.out == out and aside in child.err and line in child.err, meaning):
+            harness.note_tail(kind, child.out + child.err)
 
 
 harness.begin(10)
