@@ -218,6 +218,43 @@ static void waits(const struct scn_case *self)
     with_books(self, run_waits, false);
 }
 
+/* Or it is killed in its wait: the mutex stays the owner's, and its parent's thread neither has it nor waits for it. */
+static void *kill_waiter(void *unused)
+{
+    (void)unused;
+    while (!atomic_load(&waiting_tid))
+        sched_yield();
+    scn_await_asleep(atomic_load(&waiting_tid), NULL);
+    kill(atomic_load(&waiting_tid), SIGKILL);
+    return NULL;
+}
+
+static void run_killed(void)
+{
+    int status;
+    scn_hold(&owner, mutex_lock, mutex_unlock, &mutex, 1);
+    atomic_store(&waiting_tid, 0);
+    const pthread_t helper = scn_start(kill_waiter, NULL);
+    const pid_t child = vfork();
+    if (child == 0) {
+        scn_arm();
+        wait_for_owner();
+        _exit(1);
+    }
+    SCN_CHECK(child > 0 && waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    scn_join(helper);
+    SCN_IS(pthread_mutex_trylock(&mutex), EBUSY);
+    scn_let_go(&owner);
+    SCN_IS(pthread_mutex_lock(&mutex), 0);
+    SCN_IS(pthread_mutex_unlock(&mutex), 0);
+    mutex_check_free(&mutex);
+}
+
+static void killed(const struct scn_case *self)
+{
+    with_books(self, run_killed, false);
+}
+
 /* exec: one that fails, one that does not, with locks in hand and without. */
 static void exec_fails(void)
 {
@@ -703,6 +740,7 @@ void scn_cases(void)
         {"keeps", keeps, true, true},
         {"gives", gives, true, false},
         {"waits", waits, true, false},
+        {"killed", killed, true, false},
         {"execs", execs, true, true},
         {"libc", libc, false, false},
         {"cloned", cloned, false, false},

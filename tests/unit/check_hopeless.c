@@ -4,6 +4,7 @@
 #include "base/options.h"
 #include "base/sys.h"
 #include "base/tasks.h"
+#include "repair/children.h"
 #include "repair/hopeless.h"
 #include "repair/mutex.h"
 #include "track/lineage.h"
@@ -275,6 +276,66 @@ START_TEST(hopeless_says_of_a_place_once_that_a_handler_can_end_it)
 }
 END_TEST
 
+static void ask_after(useconds_t us)
+{
+    usleep(us);
+    fsafe_hopeless_asked(&wait_here);
+}
+
+/* Asked again and again for longer than the limit, but in no generation for so long. */
+START_TEST(hopeless_times_a_loop_of_questions_anew_in_each_child)
+{
+    fsafe_options.hang_ms = 100;
+    ask_after(0);
+    ask_after(60000);
+    fsafe_thread_adopt(self, false);
+    fsafe_lineage_adopted(&(const struct fsafe_fork){.number = 4, .tid = 816});
+    ask_after(60000);
+    ck_assert_uint_eq(lines_with("child hangs"), 0);
+    ask_after(60000);
+    ask_after(60000);
+    ck_assert_uint_eq(lines_with("child hangs in semaphore 0x"), 1);
+}
+END_TEST
+
+static pid_t fork_sleeper(void)
+{
+    pid_t child = fork();
+    if (child == 0)
+        for (;;)
+            syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+    fsafe_children_forked(child);
+    return child;
+}
+
+static void end(pid_t child)
+{
+    ck_assert_int_eq(kill(child, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+}
+
+/* However often it is asked for, and whatever the parent forks meanwhile; a child is named at the second. */
+START_TEST(children_are_looked_at_a_limit_apart)
+{
+    fsafe_options.hang_ms = 50;
+    pid_t first = fork_sleeper(), second = 0;
+    uint64_t begun = fsafe_sys_now_ns(), limit_ns = (uint64_t)fsafe_options.hang_ms * 1000000;
+    while (lines_with("child hangs in futex 0x") == 0) {
+        fsafe_children_glance(0);
+        if (second == 0 && fsafe_sys_now_ns() - begun > limit_ns + limit_ns / 2)
+            second = fork_sleeper();
+        usleep(1000);
+    }
+    ck_assert_uint_ge(fsafe_sys_now_ns() - begun, 2 * limit_ns);
+    if (second == 0)
+        second = fork_sleeper();
+    while (lines_with("child hangs in futex 0x") < 2)
+        fsafe_children_glance(0);
+    end(first);
+    end(second);
+}
+END_TEST
+
 static void fill(Suite *suite)
 {
     TCase *tasks = unit_case(suite, "tasks");
@@ -289,6 +350,8 @@ static void fill(Suite *suite)
     tcase_add_test(hopeless, hopeless_leaves_alone_what_somebody_may_end);
     tcase_add_test(hopeless, hopeless_hears_a_wake_between_two_slices);
     tcase_add_test(hopeless, hopeless_says_of_a_place_once_that_a_handler_can_end_it);
+    tcase_add_test(hopeless, hopeless_times_a_loop_of_questions_anew_in_each_child);
+    tcase_add_test(hopeless, children_are_looked_at_a_limit_apart);
 }
 
 UNIT_MAIN("hopeless", fill)

@@ -11,6 +11,7 @@
 #include "libc/symbol.h"
 
 #include <dlfcn.h>
+#include <link.h>
 
 /* --- layout: the self-test -------------------------------------------------------------------------- */
 
@@ -1034,6 +1035,39 @@ START_TEST(modules_place_names_the_call)
 }
 END_TEST
 
+/* As many segments of notes as are looked at, and one more. */
+START_TEST(modules_find_the_build_id_in_any_of_four_segments)
+{
+    enum { SEGMENTS = 5 };
+    struct note {
+        ElfW(Nhdr) header;
+        char owner[4];
+        unsigned char says[8];
+    };
+    static struct image {
+        ElfW(Ehdr) elf;
+        ElfW(Phdr) load, notes[SEGMENTS];
+        struct note note[SEGMENTS];
+    } image;
+    for (unsigned with_id = 0; with_id < SEGMENTS; with_id++) {
+        unsigned char id[FSAFE_BUILD_ID_BYTES] = {0};
+        image = (struct image){.elf = {.e_ident = ELFMAG, .e_phentsize = sizeof(ElfW(Phdr)), .e_phnum = 1 + SEGMENTS,
+                                       .e_phoff = offsetof(struct image, load)},
+                               .load = {.p_type = PT_LOAD}};
+        for (unsigned i = 0; i < SEGMENTS; i++) {
+            image.notes[i] = (ElfW(Phdr)){.p_type = PT_NOTE, .p_align = 4, .p_memsz = sizeof(struct note),
+                                          .p_vaddr = offsetof(struct image, note) + i * sizeof(struct note)};
+            image.note[i] = (struct note){{sizeof image.note[i].owner, sizeof image.note[i].says,
+                                           i == with_id ? NT_GNU_BUILD_ID : NT_GNU_ABI_TAG},
+                                          "GNU", {(unsigned char)(0x40 + i)}};
+        }
+        size_t bytes = fsafe_modules_build_id((uintptr_t)&image, id);
+        ck_assert_uint_eq(bytes, with_id < SEGMENTS - 1 ? sizeof image.note[0].says : 0);
+        ck_assert_uint_eq(id[0], with_id < SEGMENTS - 1 ? 0x40 + with_id : 0);
+    }
+}
+END_TEST
+
 /* --- unwind ----------------------------------------------------------------------------------------- */
 
 #ifdef __x86_64__
@@ -1198,6 +1232,7 @@ static void fill(Suite *suite)
     tcase_add_test(modules, modules_survive_a_module_that_is_gone);
     tcase_add_test(modules, modules_agree_with_the_loader);
     tcase_add_test(modules, modules_place_names_the_call);
+    tcase_add_test(modules, modules_find_the_build_id_in_any_of_four_segments);
 
 #ifdef __x86_64__
     TCase *unwinding = unit_case(suite, "unwind");
