@@ -89,27 +89,46 @@ static void follow(struct module *module, const struct line *line)
     module->end = line->end;
 }
 
+/*
+ * /proc/self/maps is empty once the first thread has ended; the other name tells of the emulator's memory, not the
+ * program's, under qemu-user.
+ */
+static const char *const names[] = {"/proc/self/maps", "/proc/thread-self/maps"};
+
+/* Opens the list and reads its first part, until one of the names has something; -1 if none has. */
+static int open_list(char *into, size_t bytes, size_t *filled)
+{
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+        int fd = fsafe_sys_open(names[i], O_RDONLY, 0);
+        ssize_t got;
+        if (fd < 0)
+            continue;
+        do
+            got = fsafe_sys_read(fd, into, bytes);
+        while (got == -EINTR);
+        if (got > 0) {
+            *filled = (size_t)got;
+            return fd;
+        }
+        fsafe_sys_close(fd);
+    }
+    return -1;
+}
+
 bool fsafe_maps_each(fsafe_maps_see *see, void *context)
 {
-    /* /proc/self/maps is empty once the first thread has ended. */
-    int fd = fsafe_sys_open("/proc/thread-self/maps", O_RDONLY, 0);
-    if (fd < 0)
-        return false;
     /*
      * Small enough for a thread with a 16 KiB stack. A path that does not fit is cut at its end, which
      * costs a report the module's name and nothing else.
      */
     char buffer[1024];
     size_t filled = 0;
+    int fd = open_list(buffer, sizeof buffer - 1, &filled);
+    if (fd < 0)
+        return false;
     bool cut = false; /* the rest of an overlong line is being thrown away */
     struct module module = {0, 0, ""};
     for (bool past = false; !past;) {
-        ssize_t got = fsafe_sys_read(fd, buffer + filled, sizeof buffer - 1 - filled);
-        if (got == -EINTR)
-            continue;
-        if (got <= 0)
-            break;
-        filled += (size_t)got;
         size_t begin = 0;
         for (;;) {
             char *newline = memchr(buffer + begin, '\n', filled - begin);
@@ -138,6 +157,13 @@ bool fsafe_maps_each(fsafe_maps_see *see, void *context)
         }
         memmove(buffer, buffer + begin, filled - begin);
         filled -= begin;
+        ssize_t got;
+        do
+            got = fsafe_sys_read(fd, buffer + filled, sizeof buffer - 1 - filled);
+        while (got == -EINTR);
+        if (got <= 0)
+            break;
+        filled += (size_t)got;
     }
     fsafe_sys_close(fd);
     return true;
@@ -200,7 +226,7 @@ struct query {
 int fsafe_maps_is_shared(uintptr_t address)
 {
     struct query query = {.size = sizeof query, .address = address};
-    int fd = fsafe_sys_open("/proc/thread-self/maps", O_RDONLY, 0);
+    int fd = fsafe_sys_open(names[1], O_RDONLY, 0);
     long answer = fd < 0 ? -1 : FSAFE_SYS(SYS_ioctl, fd, QUERY, &query, 0, 0, 0);
     if (fd >= 0)
         fsafe_sys_close(fd);

@@ -19,7 +19,7 @@ static struct {
     with_names *acquire;
     without_names *release;
 } lock_calls, rlock_calls;
-static without_names *rlock_release_save, *rlock_acquire_restore;
+static without_names *rlock_release_save, *rlock_acquire_restore, *rlock_is_owned;
 
 static struct fsafe_python_lock *lock_of(struct fsafe_object *object)
 {
@@ -198,12 +198,22 @@ static void settle(struct fsafe_thread *self, const struct fsafe_python_lock *lo
         forget(self, address | stage);
 }
 
+/* The calling thread has the pthread_t of a vanished one (python/owners), if the lock bears the mark of an orphan. */
+static void disown_orphan(struct fsafe_python_lock *lock)
+{
+    if (FSAFE_UNLIKELY((lock->byte & FSAFE_PYTHON_ORPHANED) != 0) && is_mine(lock)) {
+        lock->level = 0;
+        set_owner(lock, 0);
+    }
+}
+
 static struct fsafe_object *acquire_rlock(struct fsafe_object *object, struct fsafe_object *arguments,
                                           struct fsafe_object *names)
 {
     struct fsafe_python_lock *lock = lock_of(object);
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
     uintptr_t address = (uintptr_t)object, me = (uintptr_t)pthread_self();
+    disown_orphan(lock);
     if (self == NULL || owner_of(lock) == me || !want(self, address, fsafe_python_site(FSAFE_CALLER())))
         return rlock_calls.acquire(object, arguments, names);
     if (FSAFE_LIKELY(arguments == no_arguments && names == NULL && swap_byte(lock, 0, FSAFE_PYTHON_LOCKED))) {
@@ -222,6 +232,7 @@ static struct fsafe_object *release_rlock(struct fsafe_object *object, struct fs
     struct fsafe_thread *self = fsafe_self;
     uintptr_t address = (uintptr_t)object;
     uintptr_t me = (uintptr_t)pthread_self();
+    disown_orphan(lock);
     if (self == NULL || owner_of(lock) != me || lock->level != 0 ||
         FSAFE_UNLIKELY(!move_on(self, address | FSAFE_HELD, address | FSAFE_LEAVING)))
         return rlock_calls.release(object, arguments);
@@ -233,6 +244,13 @@ static struct fsafe_object *release_rlock(struct fsafe_object *object, struct fs
     }
     forget(self, address | FSAFE_LEAVING);
     return result;
+}
+
+/* Condition asks before it waits. */
+static struct fsafe_object *is_owned(struct fsafe_object *object, struct fsafe_object *arguments)
+{
+    disown_orphan(lock_of(object));
+    return rlock_is_owned(object, arguments);
 }
 
 /* Condition.wait gives an RLock back altogether, and takes it again as often. */
@@ -292,6 +310,7 @@ static const struct fsafe_python_method methods[] = {
     {&rlock_type, "__enter__", FSAFE_PYTHON_POSITIONAL | FSAFE_PYTHON_NAMED, acquire_rlock, &rlock_calls.acquire},
     {&rlock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, release_rlock, &rlock_calls.release},
     {&rlock_type, "__exit__", FSAFE_PYTHON_POSITIONAL, release_rlock, &rlock_calls.release},
+    {&rlock_type, "_is_owned", FSAFE_PYTHON_NO_ARGUMENTS, is_owned, &rlock_is_owned},
     {&rlock_type, "_release_save", FSAFE_PYTHON_NO_ARGUMENTS, release_save, &rlock_release_save},
     {&rlock_type, "_acquire_restore", FSAFE_PYTHON_POSITIONAL, acquire_restore, &rlock_acquire_restore},
 };

@@ -6,9 +6,11 @@
 #include "python/imports.h"
 #include "python/interpreter.h"
 #include "python/locks.h"
+#include "python/owners.h"
 #include "python/places.h"
 #include "python/room.h"
 #include "report/report.h"
+#include "track/lineage.h"
 
 #include <stddef.h>
 
@@ -51,6 +53,8 @@ static void ask_to_be_called(void)
 void fsafe_python_before_thread(void)
 {
     fsafe_python_find();
+    if (fsafe_python_is_started() && fsafe_lineage_is_child() && fsafe_python_has_gil())
+        fsafe_python_owners_start();
     if (atomic_load_explicit(&fsafe_python_state, memory_order_acquire) != FSAFE_PYTHON_BOUND)
         return;
     if (fsafe_python_has_gil())

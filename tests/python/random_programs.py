@@ -14,7 +14,7 @@ import harness
 VICTIM = os.path.join(harness.HERE, "random_victim.py")
 PROGRAMS = int(os.environ.get("PROGRAMS") or 6)
 SEED = int(os.environ.get("SEED") or 1)
-BARE_PROGRAMS = min(PROGRAMS, 6)
+BARE_PROGRAMS = min(PROGRAMS, 4)
 FORKS, BARE_FORKS = 25, 6
 
 

@@ -14,8 +14,8 @@ import harness
 VICTIM = os.path.join(harness.HERE, "state_victim.py")
 
 
-def run(part, preload):
-    seconds = max(1, int(harness.HANG_SECONDS if not preload else 10 * harness.HANG_SECONDS))
+def run(part, preload, hangs=False):
+    seconds = max(1, int(10 * harness.HANG_SECONDS if preload and not hangs else harness.HANG_SECONDS))
     return harness.run([harness.PYTHON3, "-W", "ignore", VICTIM, part, str(seconds)], preload,
                        (30 + 40 * seconds) * harness.SLOWNESS)
 
@@ -39,13 +39,21 @@ def check(part, bare_says, saved_says, meaning):
     return saved.err
 
 
-harness.begin(11)
+harness.begin(14)
 err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
 harness.ok(all(re.search(rf"child runs again Python import \w+ \({name}\)", err)
                for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
 err = check("wakeup", "child: -14\n", "child: 0\n", "a module that vanished threads were waiting for is imported by two threads at once")
 check("own_import", "child: 0\n", "child: 0\n", "an import that forks goes on in the child")
 check("ending", "child: -14\n", "child: 0\n", "a lock is taken over in a child of an interpreter that ends")
+check("owners", "child: 5\n", "child: 0\n", "an RLock is no new thread's that has the pthread_t of its vanished owner")
+check("ended", "child: -14\n", "child: 0\n", "beside sub-interpreters that have run, and ended, a lock is taken over")
+bare, saved = run("beside", False), run("beside", True, hangs=True)
+hangs = bare.out == "child: -9\n"
+if not harness.ok(bare.out.startswith("child: -") and saved.out == bare.out and (not hangs or "the child's wait" in saved.err),
+                  "beside those that live the interpreter ends the child, or hangs in it by name, as bare"):
+    harness.note_tail("bare", bare.out + bare.err)
+    harness.note_tail("library", saved.out + saved.err)
 bare, saved = run("inner", False), run("inner", True)
 if not harness.ok(bare.out and set(bare.out.splitlines()) == {"child: -14"} and saved.out == bare.out.replace("-14", "0"),
                   "locks inside the interpreter that a vanished thread had are the child's"):

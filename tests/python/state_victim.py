@@ -1,10 +1,11 @@
 """Victims of state.py: state that only the interpreter knows, left behind by threads that vanish in a fork.
 
-    state_victim.py imports|own_import|wakeup|places|ending|inner|gil SECONDS
+    state_victim.py imports|own_import|wakeup|places|ending|owners|ended|beside|inner|gil SECONDS
 
 A child that runs for SECONDS ends by its alarm. The parent says how each child ended.
 """
 import atexit
+import contextlib
 import ctypes
 import hashlib
 import importlib
@@ -39,6 +40,19 @@ def in_child(work, fork=os.fork):
             os._exit(9)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def wait_for(child):
+    """Its status, -9 after SECONDS: it may hang before it could set an alarm."""
+    limit = time.monotonic() + SECONDS
+    status = 0, 0
+    while not status[0] and time.monotonic() < limit:
+        time.sleep(0.01)
+        status = os.waitpid(child, os.WNOHANG)
+    if not status[0]:
+        os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status[1])
 
 
 # --- Imports -------------------------------------------------------------------------------------------------
@@ -193,6 +207,109 @@ def ending():
     sys.exit()
 
 
+def check_owner():
+    """A new thread has the pthread_t of the lock's vanished owner, as if libc had given it the stack."""
+    entered = []
+
+    def claim():
+        words = (ctypes.c_size_t * 2).from_address(id(lock) + 24)
+        words[0], words[1] = threading.get_ident(), 1
+
+    def use():
+        claim()
+        if lock._is_owned():
+            os._exit(5)
+        claim()
+        with contextlib.suppress(RuntimeError):
+            lock.release()
+            os._exit(6)
+        claim()
+        with lock:
+            in_thread(lambda: entered.append(lock.acquire(False)))
+
+    in_thread(use)
+    assert entered == [False], "two are inside"
+    lock.acquire()
+
+
+def in_thread(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def owners():
+    Holder(daemon=True).start()
+    taken.wait()
+    say(f"child: {in_child(check_owner)}")
+
+
+# --- Sub-interpreters -------------------------------------------------------------------------------------------
+
+# With GILs of their own and in threads from 3.13 on: before, they hang in threads, bare as well.
+LIVES = """
+import queue, threading
+lock, again, passed, turns = threading.Lock(), threading.RLock(), queue.Queue(), []
+def work():
+    for turn in range(100):
+        with lock, again, again:
+            turns.append(turn)
+        passed.put(turn)
+        passed.get()
+%s
+assert len(turns) == %d
+"""
+THREADS = """
+them = [threading.Thread(target=work) for _ in range(3)]
+[one.start() for one in them], [one.join() for one in them]
+"""
+
+
+def make_interpreters():
+    """Two of them, which run. Returns what ends them."""
+    if sys.version_info >= (3, 13):
+        import _interpreters as module
+        made = [module.create() for _ in range(2)]
+        failed = []
+
+        def run(one):
+            failed.append(module.exec(one, LIVES % (THREADS, 300)))
+
+        them = [threading.Thread(target=run, args=(one,)) for one in made]
+        for thread in them:
+            thread.start()
+        for thread in them:
+            thread.join()
+        if failed != [None, None]:
+            say(f"WRONG {failed}")
+    else:
+        import _xxsubinterpreters as module
+        made = [module.create() for _ in range(2)]
+        for one in made:
+            module.run_string(one, LIVES % ("work()", 100))
+    return lambda: [module.destroy(one) for one in made]
+
+
+def ended():
+    """Their locks were other objects of another type, with the methods of the main one's."""
+    make_interpreters()()
+    Holder(daemon=True).start()
+    taken.wait()
+    say(f"child: {in_child(lambda: [want(), in_thread(int)])}")
+
+
+def beside():
+    """CPython cannot end them in a child: it ends the child, or hangs, before os.fork returns."""
+    end = make_interpreters()  # to 3.12 they end when nobody knows them any more
+    Holder(daemon=True).start()
+    taken.wait()
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    say(f"child: {wait_for(child)}")
+    del end
+
+
 # --- Locks inside the interpreter -------------------------------------------------------------------------------
 
 
@@ -243,23 +360,14 @@ def gil():
         os._exit(7 if found == [1] else 8)
 
     found = []
-    ended = []
     for _ in range(FORKS):
         child = libc.fork()
         if child == 0:
             work()
-        limit = time.monotonic() + SECONDS
-        status = 0, 0
-        while not status[0] and time.monotonic() < limit:
-            time.sleep(0.01)
-            status = os.waitpid(child, os.WNOHANG)
-        if not status[0]:
-            os.kill(child, signal.SIGKILL)
-            status = os.waitpid(child, 0)
-        ended.append(os.waitstatus_to_exitcode(status[1]))
-        if ended[-1] != 7:
+        status = wait_for(child)
+        if status != 7:
             break
-    say(f"child: {ended[-1]}")
+    say(f"child: {status}")
 
 
 with tempfile.TemporaryDirectory() as scratch:

@@ -10,6 +10,7 @@
 #include "report/tally.h"
 
 #include <dlfcn.h>
+#include <inttypes.h>
 #include <sys/prctl.h>
 
 enum { LINE_BYTES = 1024, EVENT_BYTES = 4096 };
@@ -110,7 +111,7 @@ START_TEST(lines_are_appended_to_the_log)
     unsigned descriptors = unit_count_descriptors();
     errno = 77;
     fsafe_report_note("one");
-    fsafe_report_note_number("two ", 18446744073709551615ul);
+    fsafe_report_note_number("two ", ULONG_MAX);
     ck_assert_int_eq(errno, 77);
     ck_assert_uint_eq(unit_count_descriptors(), descriptors);
     char *log = unit_read_file(log_path);
@@ -273,7 +274,7 @@ static const char *module_of(uintptr_t address)
     Dl_info info;
     ck_assert_int_ne(dladdr((void *)address, &info), 0);
     char *text = texts[next++ % 4];
-    snprintf(text, sizeof texts[0], "%s+0x%lx", unit_program(), address - (uintptr_t)info.dli_fbase);
+    snprintf(text, sizeof texts[0], "%s+0x%" PRIxPTR, unit_program(), address - (uintptr_t)info.dli_fbase);
     return text;
 }
 
@@ -316,7 +317,8 @@ START_TEST(event_names_everything)
     errno = 77;
     fsafe_report_event(&event);
     ck_assert_int_eq(errno, 77);
-    snprintf(first, sizeof first, "child took over mutex 0x%lx (normal) for unit_place held at fork by 4711 \"worker\"",
+    snprintf(first, sizeof first,
+             "child took over mutex 0x%" PRIxPTR " (normal) for unit_place held at fork by 4711 \"worker\"",
              event.address);
     snprintf(since, sizeof since, "since unit_place+0x1 in %s", module_of(place + 1));
     snprintf(wanted, sizeof wanted, "wanted in unit_place+0x0 in %s", module_of(place));
@@ -345,7 +347,7 @@ START_TEST(event_without_names)
     unlink(log_path);
     event.holder.since++;
     fsafe_report_event(&event);
-    snprintf(first, sizeof first, "child took over mutex 0x%lx (normal) for %s held at fork by 4711", event.address,
+    snprintf(first, sizeof first, "child took over mutex 0x%" PRIxPTR " (normal) for %s held at fork by 4711", event.address,
              module_of(place));
     snprintf(wanted, sizeof wanted, "wanted in %s", module_of(place));
     ASSERT_EVENT(first, "since 0x10021", wanted);
@@ -362,7 +364,8 @@ START_TEST(event_says_where_in_an_object_the_lock_is)
     unlink(log_path);
     event.holder.since++;
     fsafe_report_event(&event);
-    snprintf(first, sizeof first, "child took over mutex 0x%lx (normal) for 0x10010 held at fork by 4711", event.address);
+    snprintf(first, sizeof first, "child took over mutex 0x%" PRIxPTR " (normal) for 0x10010 held at fork by 4711",
+             event.address);
     snprintf(lock, sizeof lock, "the lock is <unit_lock+0x8> in %s", module_of(event.address));
     ASSERT_EVENT(first, "since 0x10021", "wanted in 0x10010", lock);
 }

@@ -7,6 +7,7 @@
 #include "track/lineage.h"
 #include "track/thread.h"
 
+#include <inttypes.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -68,7 +69,7 @@ static void assert_recorded(uintptr_t lock)
 {
     uintptr_t word, site;
     uint32_t index = fsafe_ledger_find(&ledger, lock);
-    ck_assert_msg(index != 0, "no record of %lx", lock);
+    ck_assert_msg(index != 0, "no record of %" PRIxPTR, lock);
     ck_assert(fsafe_ledger_read(&ledger, index, &word, &site));
     ck_assert_uint_eq(word, lock);
     ck_assert_uint_eq(site, site_of(lock));

@@ -32,6 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/pages.h"
 #include "libc/layout.h"
 
 /*
@@ -195,6 +196,19 @@ static inline unsigned unit_count_descriptors(void)
 static inline size_t unit_page(void)
 {
     return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/*
+ * Whether qemu-user runs this. It has a thread of its own in each process, keeps two signals, says yes to any advice
+ * about pages and makes a second mapping of private memory, too: what depends on that is not asked there.
+ */
+static inline bool unit_is_emulated(void)
+{
+    bool emulated;
+    void *page = fsafe_pages_map_wiped(&emulated);
+    if (page != NULL)
+        fsafe_pages_unmap(page, 1);
+    return emulated;
 }
 
 /*
