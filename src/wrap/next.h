@@ -9,6 +9,7 @@
 
 #include "base/compiler.h"
 
+#include "repair/names.h"
 #ifdef FSAFE_LIBC_GLIBC
 #include "wrap/regions.h"
 #include <aio.h>
