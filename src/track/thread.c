@@ -40,7 +40,6 @@ static struct {
     struct fsafe_thread slot;
     _Alignas(64) _Atomic uint32_t ended; /* slots kept for threads that ended with locks in their hands */
     _Atomic uint32_t joined;
-    _Atomic unsigned creations; /* threads that may be running already and whose handles nobody has noted */
 } first FSAFE_FORK_STATE __attribute__((aligned(PAGE_BYTES)));
 static struct fsafe_thread *_Atomic slabs[SLABS];
 static _Atomic uint32_t slab_count;
@@ -417,56 +416,8 @@ void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc)
         left = false; /* a destructor of its last round forked: all that the new process has is this thread */
     }
     atomic_store_explicit(&first.ended, 0, memory_order_relaxed);
-    atomic_store_explicit(&first.creations, 0, memory_order_relaxed);
+    atomic_store_explicit(&fsafe_thread_creations, 0, memory_order_relaxed);
     atomic_store_explicit(&first.joined, self != NULL, memory_order_relaxed);
     FSAFE_ORDER();
     atomic_store_explicit(&fsafe_generation, next, memory_order_release);
-}
-
-/* Whose slots say that they are called so. */
-struct called {
-    bool living, vanished;
-};
-
-/* An ended thread's slot that was kept does not count: its handle may be that of the very thread that forked. */
-static struct called look_up(pthread_t handle, bool withdraw)
-{
-    struct called called = {false, false};
-    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING | FSAFE_VANISHED); fsafe_thread_next(&at);) {
-        if (at.thread->ended || !at.thread->has_handle || !pthread_equal(at.thread->handle, handle))
-            continue;
-        if (!fsafe_thread_is_vanished(at.thread))
-            called.living = true;
-        else if (withdraw)
-            at.thread->has_handle = false;
-        else
-            called.vanished = true;
-    }
-    return called;
-}
-
-bool fsafe_thread_has_vanished(pthread_t handle)
-{
-    if (!look_up(handle, false).vanished)
-        return false;
-    /* It may be the handle of a thread that is being created: that is known soon. */
-    for (unsigned patience = 0; atomic_load(&first.creations) != 0; patience++) {
-        if (patience == 1000)
-            return false;
-        fsafe_sys_pause_us(100);
-    }
-    struct called called = look_up(handle, false);
-    return called.vanished && !called.living;
-}
-
-void fsafe_thread_begin_creation(void)
-{
-    atomic_fetch_add(&first.creations, 1);
-}
-
-void fsafe_thread_end_creation(const pthread_t *handle)
-{
-    if (handle != NULL && fsafe_lineage_is_child())
-        look_up(*handle, true);
-    atomic_fetch_sub(&first.creations, 1);
 }

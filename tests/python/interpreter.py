@@ -1,6 +1,10 @@
 #!/usr/bin/env python3
-"""The library finds the interpreter of whatever Python there is, when it gets a thread, and nowhere else."""
+"""The library finds the interpreter of whatever Python there is, when it gets a thread, and nowhere else.
+
+PYTHON3T in the environment: a free-threaded one (else python3.14t or python3.13t, where they are installed).
+"""
 import os
+import shutil
 import subprocess
 import sys
 
@@ -24,7 +28,28 @@ def found(command, **settings):
     return (lines[0].partition(FOUND)[2] if lines else ""), done.returncode
 
 
-harness.begin(7)
+def free_threaded():
+    """It steps aside, with one line. A child is as bare, but for what C functions show, and what it waits for is named."""
+    meanings = ("a free-threaded one is left alone, in one line", "there a child hangs on a Lock as bare, by name",
+                "and takes an RLock over")
+    paths = [os.environ.get("PYTHON3T"), shutil.which("python3.14t"), shutil.which("python3.13t")]
+    python = next(filter(None, paths), None)
+    if python is None:
+        for meaning in meanings:
+            harness.skip(meaning, "there is no free-threaded Python here")
+        return
+    aside = "this CPython is a free-threaded one: its locks are not looked after"
+    said = harness.run([python, "-c", THREAD], True, 60)
+    harness.ok(said.status == 0 and said.err.count(aside) == said.err.count("\n") == 1, meanings[0])
+    victim = os.path.join(harness.HERE, "locks_victim.py")
+    for kind, out, line, meaning in (("lock", "hung\n", "the child's wait", meanings[1]),
+                                     ("rlock", "done\n", "took over", meanings[2])):
+        child = harness.run([python, victim, kind, "5"], True, 60)
+        if not harness.ok(child.out == out and aside in child.err and line in child.err, meaning):
+            harness.note_tail(kind, child.out + child.err)
+
+
+harness.begin(10)
 library = harness.libpython()
 minor = subprocess.run([harness.PYTHON3, "-c", "import sys; print(sys.version_info[1])"], capture_output=True, text=True,
                        check=True).stdout.strip()
@@ -43,3 +68,4 @@ if not BUILT or not library:
 else:
     harness.ok(found([os.path.join(BUILT, "python", "host"), library, THREAD]) == (minor, 0),
                "one that a C program loads late is found")
+free_threaded()

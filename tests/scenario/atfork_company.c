@@ -255,7 +255,7 @@ static void *coming_body(void *object)
 
 static void *forking_body(void *unused)
 {
-    for (int i = scn_often(STORM_FORKS); i > 0; i--) {
+    for (int i = 0; i < STORM_FORKS; i++) {
         prepared = ended = 0;
         const pid_t child = scn_fork();
         SCN_CHECK(prepared == ANCHORS && ended == ANCHORS);

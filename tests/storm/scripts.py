@@ -21,7 +21,7 @@ import harness
 BARE_FORKS = 100  # all hung children hang at the same time, so they cost their 2 s once
 BARE_TRIES = 4  # chance decides how many hang
 SAVED_IN_FLIGHT = 12
-VICTIM_SECONDS = 120
+VICTIM_SECONDS = max(120, harness.FORKS // 5)
 BUSY_DRAIN_MS = 2000
 
 PERL = r"""

@@ -1,0 +1,286 @@
+/* libc/callframe: see callframe.h. */
+#include "config.h"
+
+#include "libc/callframe.h"
+
+#ifdef __x86_64__
+
+#include "base/maps.h"
+#include "libc/modules.h"
+
+#include <string.h>
+
+/* Call frame instructions being read. A read past the end makes it bad. */
+struct reader {
+    struct fsafe_unwind *unwind;
+    uintptr_t at, end;
+    bool bad;
+};
+
+/* Which of the windows an address is looked at through. */
+static struct fsafe_window *window_for(struct fsafe_unwind *unwind, uintptr_t address)
+{
+    return &unwind->code[(address >> 10) % FSAFE_UNWIND_WINDOWS];
+}
+
+bool fsafe_callframe_read(struct fsafe_unwind *unwind, uintptr_t from, void *into, size_t bytes)
+{
+    return fsafe_window_read(window_for(unwind, from), from, into, bytes);
+}
+
+static uint64_t take(struct reader *reader, size_t bytes)
+{
+    uint64_t value = 0;
+    if (reader->end - reader->at < bytes || !fsafe_callframe_read(reader->unwind, reader->at, &value, bytes))
+        reader->bad = true;
+    reader->at += bytes;
+    return reader->bad ? 0 : value;
+}
+
+static uint64_t take_leb(struct reader *reader, bool is_signed)
+{
+    uint64_t value = 0;
+    for (unsigned shift = 0; shift < 64; shift += 7) {
+        uint64_t byte = take(reader, 1);
+        value |= (byte & 0x7f) << shift;
+        if ((byte & 0x80) == 0) {
+            if (is_signed && (byte & 0x40) != 0 && shift + 7 < 64)
+                value |= ~(uint64_t)0 << (shift + 7);
+            return value;
+        }
+        if (reader->bad)
+            break;
+    }
+    reader->bad = true;
+    return 0;
+}
+
+/* --- Finding the information for a place ----------------------------------------------------------------- */
+
+static bool see_range(const struct fsafe_maps_line *line, void *context)
+{
+    struct fsafe_unwind *unwind = context;
+    if (!line->executable || line->module[0] == '\0')
+        return true;
+    unwind->ranges[unwind->count].start = line->start;
+    unwind->ranges[unwind->count].end = line->end;
+    unwind->ranges[unwind->count].base = line->base;
+    return ++unwind->count < FSAFE_UNWIND_RANGES;
+}
+
+int fsafe_callframe_range(struct fsafe_unwind *unwind, uintptr_t pc)
+{
+    if (unwind->count == 0)
+        fsafe_maps_each(see_range, unwind);
+    for (unsigned low = 0, high = unwind->count; low < high;) {
+        unsigned middle = (low + high) / 2;
+        if (pc < unwind->ranges[middle].start)
+            high = middle;
+        else if (pc >= unwind->ranges[middle].end)
+            low = middle + 1;
+        else
+            return (int)middle;
+    }
+    return -1;
+}
+
+/* Where the sorted table of functions in .eh_frame_hdr is, or 1. */
+static uintptr_t find_table(struct fsafe_unwind *unwind, int range)
+{
+    struct fsafe_headers headers;
+    unsigned char encodings[4];
+    uintptr_t base = unwind->ranges[range].base;
+    if (!fsafe_modules_headers(window_for(unwind, base), base, &headers) || headers.unwind == 0 ||
+        !fsafe_callframe_read(unwind, headers.unwind + headers.bias, encodings, sizeof encodings) ||
+        memcmp(encodings, "\x01\x1b\x03\x3b", sizeof encodings) != 0)
+        return 1;
+    return headers.unwind + headers.bias;
+}
+
+uintptr_t fsafe_callframe_entry(struct fsafe_unwind *unwind, uintptr_t pc)
+{
+    int range = fsafe_callframe_range(unwind, pc);
+    uint32_t count;
+    if (range < 0)
+        return 0;
+    if (unwind->ranges[range].table == 0)
+        unwind->ranges[range].table = find_table(unwind, range);
+    uintptr_t table = unwind->ranges[range].table;
+    if (table == 1 || !fsafe_callframe_read(unwind, table + 8, &count, sizeof count))
+        return 0;
+    uintptr_t entry = 0;
+    for (uint32_t low = 0, high = count; low < high;) {
+        uint32_t middle = low + (high - low) / 2;
+        int32_t pair[2]; /* function and its entry, both from the table's beginning */
+        if (!fsafe_callframe_read(unwind, table + 12 + 8 * (uintptr_t)middle, pair, sizeof pair))
+            return 0;
+        if (pc < table + (uintptr_t)(intptr_t)pair[0]) {
+            high = middle;
+        } else {
+            entry = table + (uintptr_t)(intptr_t)pair[1];
+            low = middle + 1;
+        }
+    }
+    return entry;
+}
+
+/* --- The rules at a place -------------------------------------------------------------------------------- */
+
+struct common {
+    uint64_t code_factor;
+    int64_t data_factor;
+    bool augmented;
+    struct reader program;
+};
+
+/* The CIE at `at`: what entries have in common. */
+static bool read_common(struct fsafe_unwind *unwind, uintptr_t at, struct common *common)
+{
+    struct reader reader = {.unwind = unwind, .at = at, .end = at + 4};
+    uintptr_t length = (uint32_t)take(&reader, 4);
+    if (reader.bad || length == 0 || length == 0xffffffff)
+        return false;
+    reader.end = reader.at + length;
+    take(&reader, 4);
+    uint64_t version = take(&reader, 1);
+    bool simple = true;
+    common->augmented = false;
+    for (uint64_t letter; (letter = take(&reader, 1)) != 0 && !reader.bad;) {
+        common->augmented |= letter == 'z';
+        simple &= strchr("zRPL", (int)letter) != NULL; /* not S, a signal's frame */
+    }
+    common->code_factor = take_leb(&reader, false);
+    common->data_factor = (int64_t)take_leb(&reader, true);
+    uint64_t return_register = version == 1 ? take(&reader, 1) : take_leb(&reader, false);
+    if (common->augmented) {
+        uint64_t more = take_leb(&reader, false);
+        reader.at += more;
+    }
+    common->program = reader;
+    return !reader.bad && simple && return_register == FSAFE_CALLFRAME_RIP && (version == 1 || version == 3);
+}
+
+/* Wraps, as whatever is no information at all does. */
+static int64_t take_scaled(struct reader *reader, bool is_signed, const struct common *common)
+{
+    return (int64_t)(take_leb(reader, is_signed) * (uint64_t)common->data_factor);
+}
+
+static void set_rule(struct fsafe_callframe *row, uint64_t number, int how, int64_t offset)
+{
+    if (number < FSAFE_CALLFRAME_REGISTERS) {
+        row->how[number] = how;
+        row->offset[number] = offset;
+    }
+}
+
+/*
+ * Runs call frame instructions up to `stop`, an offset in the function. `initial`: the rules that restore goes back to;
+ * NULL while these are being made.
+ */
+static bool run(struct reader *reader, const struct common *common, struct fsafe_callframe *row,
+                const struct fsafe_callframe *initial, uint64_t stop)
+{
+    enum { KEPT = 4 };
+    struct fsafe_callframe kept[KEPT];
+    unsigned depth = 0;
+    uint64_t location = 0, number;
+    while (reader->at < reader->end && !reader->bad) {
+        unsigned code = (unsigned)take(reader, 1), low = code & 0x3f;
+        uint64_t step = 0;
+        switch (code & 0xc0 ? code & 0xc0 : code) {
+        case 0x40: step = low; break;
+        case 0x80:
+            set_rule(row, low, FSAFE_ROW_AT_OFFSET, take_scaled(reader, false, common));
+            break;
+        case 0xc0: case 0x06:
+            number = (code & 0xc0) != 0 ? low : take_leb(reader, false);
+            if (initial == NULL)
+                return false;
+            if (number < FSAFE_CALLFRAME_REGISTERS)
+                set_rule(row, number, initial->how[number], initial->offset[number]);
+            break;
+        case 0x00: break;
+        case 0x02: step = take(reader, 1); break;
+        case 0x03: step = take(reader, 2); break;
+        case 0x04: step = take(reader, 4); break;
+        case 0x05:
+            number = take_leb(reader, false);
+            set_rule(row, number, FSAFE_ROW_AT_OFFSET, take_scaled(reader, false, common));
+            break;
+        case 0x07: set_rule(row, take_leb(reader, false), FSAFE_ROW_UNDEFINED, 0); break;
+        case 0x08: set_rule(row, take_leb(reader, false), FSAFE_ROW_SAME, 0); break;
+        case 0x09: set_rule(row, take_leb(reader, false), FSAFE_ROW_UNKNOWN, 0); take_leb(reader, false); break;
+        case 0x0a:
+            if (depth == KEPT)
+                return false;
+            kept[depth++] = *row;
+            break;
+        case 0x0b:
+            if (depth == 0)
+                return false;
+            *row = kept[--depth];
+            break;
+        case 0x0c:
+            row->cfa_register = take_leb(reader, false);
+            row->cfa_offset = (int64_t)take_leb(reader, false);
+            break;
+        case 0x0d: row->cfa_register = take_leb(reader, false); break;
+        case 0x0e: row->cfa_offset = (int64_t)take_leb(reader, false); break;
+        case 0x10: case 0x16:
+            set_rule(row, take_leb(reader, false), FSAFE_ROW_UNKNOWN, 0);
+            number = take_leb(reader, false);
+            reader->at += number;
+            break;
+        case 0x0f: /* an expression, which a later row may take back: no function does */
+            return false;
+        case 0x11:
+            number = take_leb(reader, false);
+            set_rule(row, number, FSAFE_ROW_AT_OFFSET, take_scaled(reader, true, common));
+            break;
+        case 0x12:
+            row->cfa_register = take_leb(reader, false);
+            row->cfa_offset = take_scaled(reader, true, common);
+            break;
+        case 0x13: row->cfa_offset = take_scaled(reader, true, common); break;
+        case 0x2e: take_leb(reader, false); break;
+        default: return false;
+        }
+        location += step * common->code_factor;
+        if (step != 0 && location > stop)
+            return !reader->bad;
+    }
+    return !reader->bad;
+}
+
+bool fsafe_callframe_rules(struct fsafe_unwind *unwind, uintptr_t pc, struct fsafe_callframe *row)
+{
+    uintptr_t at = fsafe_callframe_entry(unwind, pc - 1);
+    if (at == 0)
+        return false;
+    struct reader reader = {.unwind = unwind, .at = at, .end = at + 4};
+    uintptr_t length = (uint32_t)take(&reader, 4);
+    if (reader.bad || length == 0 || length == 0xffffffff)
+        return false;
+    reader.end = reader.at + length;
+    uintptr_t here = reader.at;
+    uintptr_t back = (uint32_t)take(&reader, 4);
+    uintptr_t field = reader.at; /* what the function's address is relative to */
+    uintptr_t begin = field + (uintptr_t)(intptr_t)(int32_t)take(&reader, 4);
+    uintptr_t bytes = (uint32_t)take(&reader, 4);
+    struct common common;
+    struct fsafe_callframe initial;
+    memset(row, 0, sizeof *row);
+    if (reader.bad || pc - 1 - begin >= bytes || !read_common(unwind, here - back, &common) ||
+        !run(&common.program, &common, row, NULL, UINT64_MAX))
+        return false;
+    row->begin = begin;
+    initial = *row;
+    if (common.augmented) {
+        uint64_t more = take_leb(&reader, false);
+        reader.at += more;
+    }
+    return run(&reader, &common, row, &initial, pc - 1 - begin);
+}
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * libc/callframe: where a function's frame keeps what its caller needs, by the call frame information that compilers put
+ * into every module (.eh_frame). The formats are those of DWARF as the System V ABI for x86-64 uses it. What compilers
+ * emit for functions is understood; where there is an expression (the PLT, signal frames), there are no rules. x86-64
+ * only. Takes no lock of the loader's, reads memory by copies only. Context: any thread, also in a signal handler.
+ */
+#ifndef FSAFE_LIBC_CALLFRAME_H
+#define FSAFE_LIBC_CALLFRAME_H
+
+#include "libc/unwind.h"
+
+enum { FSAFE_CALLFRAME_RIP = 16, FSAFE_CALLFRAME_REGISTERS = 17 };
+
+/* The frame's address (CFA) is a register's value plus an offset; a register was saved at an offset from that. */
+struct fsafe_callframe {
+    uintptr_t begin; /* of the function */
+    uint64_t cfa_register;
+    int64_t cfa_offset;
+    enum {
+        FSAFE_ROW_SAME,
+        FSAFE_ROW_AT_OFFSET,
+        FSAFE_ROW_UNDEFINED,
+        FSAFE_ROW_UNKNOWN,
+    } how[FSAFE_CALLFRAME_REGISTERS];
+    int64_t offset[FSAFE_CALLFRAME_REGISTERS];
+};
+
+/* Copies from code or tables. Returns whether all of it could be read. */
+bool fsafe_callframe_read(struct fsafe_unwind *unwind, uintptr_t from, void *into, size_t bytes);
+
+/* The index of the executable range that holds `pc`, or -1. */
+int fsafe_callframe_range(struct fsafe_unwind *unwind, uintptr_t pc);
+
+/* The address of the function's entry (FDE) that should hold `pc`, or 0. */
+uintptr_t fsafe_callframe_entry(struct fsafe_unwind *unwind, uintptr_t pc);
+
+/* The rules for the instruction before `pc`, which is one that a call returns to. Returns whether there are any. */
+bool fsafe_callframe_rules(struct fsafe_unwind *unwind, uintptr_t pc, struct fsafe_callframe *row);
+
+#endif

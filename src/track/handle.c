@@ -1,0 +1,56 @@
+/* track/handle: whose a pthread_t is: see thread.h. */
+#include "config.h"
+
+#include "base/compiler.h"
+#include "base/sys.h"
+#include "track/thread.h"
+
+_Atomic unsigned fsafe_thread_creations FSAFE_FORK_STATE;
+
+/* Whose slots say that they are called so. */
+struct called {
+    bool living, vanished;
+};
+
+/* An ended thread's slot that was kept does not count: its handle may be that of the very thread that forked. */
+static struct called look_up(pthread_t handle, bool withdraw)
+{
+    struct called called = {false, false};
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING | FSAFE_VANISHED); fsafe_thread_next(&at);) {
+        if (at.thread->ended || !at.thread->has_handle || !pthread_equal(at.thread->handle, handle))
+            continue;
+        if (!fsafe_thread_is_vanished(at.thread))
+            called.living = true;
+        else if (withdraw)
+            at.thread->has_handle = false;
+        else
+            called.vanished = true;
+    }
+    return called;
+}
+
+bool fsafe_thread_has_vanished(pthread_t handle)
+{
+    if (!look_up(handle, false).vanished)
+        return false;
+    /* It may be the handle of a thread that is being created: that is known soon. */
+    for (unsigned patience = 0; atomic_load(&fsafe_thread_creations) != 0; patience++) {
+        if (patience == 1000)
+            return false;
+        fsafe_sys_pause_us(100);
+    }
+    struct called called = look_up(handle, false);
+    return called.vanished && !called.living;
+}
+
+void fsafe_thread_begin_creation(void)
+{
+    atomic_fetch_add(&fsafe_thread_creations, 1);
+}
+
+void fsafe_thread_end_creation(const pthread_t *handle)
+{
+    if (handle != NULL && fsafe_lineage_is_child())
+        look_up(*handle, true);
+    atomic_fetch_sub(&fsafe_thread_creations, 1);
+}
