@@ -185,9 +185,14 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
     return at[0] == 0xcd && at[1] == 0x80; /* also after sysenter: the kernel sets it back to this */
 }
 
-#define FSAFE_ARCH_RESTORER_FLAG 0
-#define FSAFE_ARCH_RESTORER NULL
-#define FSAFE_ARCH_DEFINE_RESTORER _Static_assert(1, "the kernel has one of its own")
+/* The kernel's own is in the vDSO, which may be switched off; qemu-user 7.2 jumps past its own. */
+#define FSAFE_ARCH_RESTORER_FLAG 0x04000000
+#define FSAFE_ARCH_RESTORER fsafe_arch_restorer
+#define FSAFE_ARCH_DEFINE_RESTORER                                                                        \
+    extern void fsafe_arch_restorer(void);                                                                \
+    __asm__(".text\n\t.hidden fsafe_arch_restorer\n\t.globl fsafe_arch_restorer\n\t"                     \
+            ".type fsafe_arch_restorer, @function\n\tnop\nfsafe_arch_restorer:\n\t"                      \
+            "mov $173, %eax\n\tint $0x80\n\t.size fsafe_arch_restorer, . - fsafe_arch_restorer")
 
 /* The arguments lie on the caller's stack and stay there. */
 #define FSAFE_ARCH_FIRST(name, first)                                                                  \

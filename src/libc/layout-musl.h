@@ -127,9 +127,14 @@ static inline int fsafe_layout_mutex_owner(const pthread_mutex_t *m)
     return owner != FSAFE_MUSL_TID ? owner : 0;
 }
 
+/* One whose owner has ended names nobody and stays locked, unless it is robust. */
 static inline bool fsafe_layout_mutex_locked(const pthread_mutex_t *m)
 {
-    return fsafe_musl_is_normal(m) ? fsafe_musl_word(m, FSAFE_MUSL_LOCK) != 0 : fsafe_layout_mutex_owner(m) != 0;
+    int word = fsafe_musl_word(m, FSAFE_MUSL_LOCK);
+    if (fsafe_musl_is_normal(m))
+        return word != 0;
+    return fsafe_layout_mutex_owner(m) != 0 ||
+           ((word & FSAFE_MUSL_OWNER_DIED) != 0 && (m->__u.__i[FSAFE_MUSL_TYPE] & FSAFE_MUSL_ROBUST) == 0);
 }
 
 static inline bool fsafe_layout_mutex_may_be_of(const pthread_mutex_t *m, int owner)

@@ -47,4 +47,11 @@ static inline enum fsafe_python_parking fsafe_python_parks(sem_t *semaphore, uin
                                                      : FSAFE_PYTHON_SLEEPS;
 }
 
+/*
+ * Whether the caller at `site`, who is about to sleep by `semaphore` without a limit, sleeps for a lock that it may be
+ * given when all threads of the child do; and then gives it. Context: child, any thread; no latch held.
+ */
+bool fsafe_python_may_be_given(uintptr_t semaphore, uintptr_t site);
+bool fsafe_python_gives_up(uintptr_t semaphore, uintptr_t site);
+
 #endif

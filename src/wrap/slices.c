@@ -66,13 +66,22 @@ static bool post_instead(uintptr_t object, uintptr_t site)
     return fsafe_semaphore_gives_up((sem_t *)object, site) && FSAFE_NEXT(sem_post)((sem_t *)object) == 0;
 }
 
+/* What gives the caller what it waits for, once all threads sleep; NULL: nothing does. */
+static bool (*giver_of(sem_t *semaphore, uintptr_t site))(uintptr_t, uintptr_t)
+{
+    if (fsafe_semaphore_is_unproven(semaphore))
+        return post_instead;
+    bool is_pythons = fsafe_lineage_is_child() && fsafe_python_may_be_given((uintptr_t)semaphore, site);
+    return is_pythons ? fsafe_python_gives_up : NULL;
+}
+
 int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site)
 {
     struct fsafe_slices slices;
     bool shared = fsafe_layout_sem_is_shared(semaphore);
     const struct fsafe_untimed_wait wait = {.lock = "semaphore", .kind = shared ? "process-shared" : "private",
                                     .object = (uintptr_t)semaphore, .bytes = sizeof *semaphore, .site = site,
-                                    .give = fsafe_semaphore_is_unproven(semaphore) ? post_instead : NULL};
+                                    .give = giver_of(semaphore, site)};
     /* One that is meant for several processes may yet lie where no other reaches. */
     if (FSAFE_LIKELY(!fsafe_lineage_is_child()) || (shared && is_known_shared((uintptr_t)semaphore)))
         return FSAFE_NEXT(sem_wait)(semaphore);

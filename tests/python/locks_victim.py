@@ -43,6 +43,15 @@ def use_in_thread(lock):
         raise AssertionError("the thread hangs")
 
 
+def use_in_threads(lock):
+    """Another thread of theirs might be meant to release it, until all of them sleep."""
+    threads = [threading.Thread(target=use, args=(lock,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def put_and_get(numbers):
     numbers.put(5)
     if numbers.get() != 5:
@@ -102,6 +111,7 @@ KINDS = {
     "exit": (threading.Lock, lambda made: made, leave),
     "handler": (threading.Lock, lambda made: made, with_handler),
     "limit": (threading.Lock, lambda made: made, with_limit),
+    "new-threads": (threading.Lock, lambda made: made, use_in_threads),
     "new-handler": (threading.Lock, lambda made: made, with_handler),
     "new-handler-limit": (threading.Lock, lambda made: made, with_handler_and_limit),
 }

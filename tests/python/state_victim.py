@@ -324,6 +324,7 @@ def inner():
     threading.Thread(target=hash_much, daemon=True).start()
     time.sleep(0.05)
     say(f"child: {in_child(digest.digest)}")
+    say(f"child: {in_child(lambda: [in_thread(digest.digest), digest.digest()])}")
 
     python, forever = ctypes.CDLL(None), threading.Event()
     if sys.version_info < (3, 13):

@@ -349,6 +349,7 @@ static void absl_call_once(const struct scn_case *self)
     SCN_CHECK(!absl_begins());
 }
 
+#ifdef HAVE_BARE_FUTEX
 /* With the net under everything a wait that is seen is no worse off than one that is not. */
 static void net_under_seen(const struct scn_case *self)
 {
@@ -363,6 +364,7 @@ static void net_under_seen(const struct scn_case *self)
     }
     scn_reap(child);
 }
+#endif
 
 /* What a child passed by is judged anew in its own child: an event becomes a lock there. */
 static void passed_by(const struct scn_case *self)

@@ -162,7 +162,12 @@ static void becomes_other_lock(const struct scn_case *self)
     free(lock);
 }
 
-/* A lock on a vanished thread's stack, and a new thread of the child whose stack, and lock, are in the same place. */
+/*
+ * A lock on a vanished thread's stack, and a new thread of the child whose stack, and lock, are in the same place. libc
+ * gives the stack out again, up to glibc 2.42; here the program does.
+ */
+enum { STACK_BYTES = 1 << 18 };
+
 struct on_stack {
     const struct mutex_kind *kind;
     pthread_mutex_t *address;
@@ -183,15 +188,27 @@ static void *stack_body(void *raw)
     return NULL;
 }
 
+static pthread_t start_on(char *stack, struct on_stack *shared)
+{
+    pthread_t thread;
+    pthread_attr_t attributes;
+    SCN_IS(pthread_attr_init(&attributes), 0);
+    SCN_IS(pthread_attr_setstack(&attributes, stack, STACK_BYTES), 0);
+    SCN_IS(pthread_create(&thread, &attributes, stack_body, shared), 0);
+    SCN_IS(pthread_attr_destroy(&attributes), 0);
+    return thread;
+}
+
 static void stack_reused(const struct scn_case *self)
 {
+    char *const stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     struct on_stack parents = {self->kind, NULL, scn_bell(), scn_bell()};
-    const pthread_t thread = scn_start(stack_body, &parents);
+    const pthread_t thread = start_on(stack, &parents);
     scn_await(parents.ready);
     const pid_t child = scn_fork();
     if (child == 0) {
         struct on_stack childs = {self->kind, NULL, scn_bell(), scn_bell()};
-        const pthread_t new_thread = scn_start(stack_body, &childs);
+        const pthread_t new_thread = start_on(stack, &childs);
         scn_await(childs.ready);
         SCN_CHECK(childs.address == parents.address); /* or this case tests nothing */
         SCN_IS(pthread_mutex_trylock(childs.address), EBUSY);

@@ -109,12 +109,14 @@ static void forkers(const struct scn_case *self)
 static void made_anew(const struct scn_case *self)
 {
     struct scn_holder worker, alive;
+    pthread_spinlock_t fresh;
+    SCN_IS(pthread_spin_init(&fresh, PTHREAD_PROCESS_PRIVATE), 0);
     make();
     scn_hold(&worker, spin_lock, spin_unlock, lock, 1);
     const pid_t child = scn_fork();
     if (child == 0) {
         if (self->number)
-            spin = 1;
+            spin = fresh;
         else
             make();
         scn_hold(&alive, spin_lock, spin_unlock, lock, 1);

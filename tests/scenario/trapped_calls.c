@@ -7,6 +7,7 @@
 
 #include <signal.h>
 
+#ifdef SYS_newfstatat
 static pthread_mutex_t mutex;
 
 /* As it comes back, the call has failed: what it returns is neither 0 nor an error that says why. */
@@ -30,6 +31,7 @@ static void in_sandbox(const struct scn_case *self)
     }
     scn_reap(child);
 }
+#endif
 
 void scn_cases(void)
 {

@@ -592,6 +592,8 @@ static void end_first_thread(void *argument)
 
 START_TEST(maps_and_peek_work_without_the_first_thread)
 {
+    if (unit_is_emulated() && sizeof(void *) == 4)
+        return; /* then the kernel tells of the emulator's addresses only */
     unit_in_child(end_first_thread, NULL);
 }
 END_TEST
