@@ -27,7 +27,7 @@ def run(test, preload, only=None):
         results = os.path.join(folder, "results")
         patterns = [word for name in only or () for word in ("-m", name)]
         outcome = harness.run([harness.PYTHON3, "-m", "test", "--junit-xml", results, "--tempdir", folder, *patterns, test],
-                              preload, 900)
+                              preload, 1800)  # test_concurrent_futures takes 500 s on a busy machine, bare as well
         if not os.path.exists(results):
             return {"(all)": f"no results: {(outcome.out + outcome.err)[-300:]}"}
         ends = {}
