@@ -125,7 +125,8 @@ static void jump_out(void)
         siglongjmp(out_of_fork, 1);
 }
 
-static void fork_and_reap(void)
+/* Never inlined: a fork from a deeper place in the stack than the one that was left could be one inside it. */
+static __attribute__((noinline)) void fork_and_reap(void)
 {
     const pid_t child = scn_fork();
     if (child == 0)
