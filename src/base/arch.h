@@ -26,6 +26,13 @@ struct fsafe_arch_call {
 /* Makes system call `n`. Returns the kernel's answer: -errno on failure. Context: any thread. */
 static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, long e, long f);
 
+/* A restorer of those instructions, as FSAFE_ARCH_DEFINE_RESTORER below. */
+#define FSAFE_ARCH_RESTORER_OF(instructions)                                                              \
+    extern void fsafe_arch_restorer(void);                                                                \
+    __asm__(".text\n\t.hidden fsafe_arch_restorer\n\t.globl fsafe_arch_restorer\n\t"                     \
+            ".type fsafe_arch_restorer, @function\n\tnop\nfsafe_arch_restorer:\n\t"                      \
+            instructions "\n\t.size fsafe_arch_restorer, . - fsafe_arch_restorer")
+
 #if defined(__x86_64__) && !defined(__ILP32__)
 
 static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, long e, long f)
@@ -84,11 +91,7 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
 /* What a signal handler returns to, which this kernel wants to be told; once, in the file that installs handlers. */
 #define FSAFE_ARCH_RESTORER_FLAG 0x04000000
 #define FSAFE_ARCH_RESTORER fsafe_arch_restorer
-#define FSAFE_ARCH_DEFINE_RESTORER                                                                        \
-    extern void fsafe_arch_restorer(void);                                                                \
-    __asm__(".text\n\t.hidden fsafe_arch_restorer\n\t.globl fsafe_arch_restorer\n\t"                     \
-            ".type fsafe_arch_restorer, @function\n\tnop\nfsafe_arch_restorer:\n\t"                      \
-            "mov $15, %rax\n\tsyscall\n\t.size fsafe_arch_restorer, . - fsafe_arch_restorer")
+#define FSAFE_ARCH_DEFINE_RESTORER FSAFE_ARCH_RESTORER_OF("mov $15, %rax\n\tsyscall")
 
 /*
  * Defines a function of up to three arguments that calls `first`() and then jumps to what that returned, with the
@@ -188,11 +191,7 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
 /* The kernel's own is in the vDSO, which may be switched off; qemu-user 7.2 jumps past its own. */
 #define FSAFE_ARCH_RESTORER_FLAG 0x04000000
 #define FSAFE_ARCH_RESTORER fsafe_arch_restorer
-#define FSAFE_ARCH_DEFINE_RESTORER                                                                        \
-    extern void fsafe_arch_restorer(void);                                                                \
-    __asm__(".text\n\t.hidden fsafe_arch_restorer\n\t.globl fsafe_arch_restorer\n\t"                     \
-            ".type fsafe_arch_restorer, @function\n\tnop\nfsafe_arch_restorer:\n\t"                      \
-            "mov $173, %eax\n\tint $0x80\n\t.size fsafe_arch_restorer, . - fsafe_arch_restorer")
+#define FSAFE_ARCH_DEFINE_RESTORER FSAFE_ARCH_RESTORER_OF("mov $173, %eax\n\tint $0x80")
 
 /* The arguments lie on the caller's stack and stay there. */
 #define FSAFE_ARCH_FIRST(name, first)                                                                  \

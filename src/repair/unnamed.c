@@ -80,7 +80,7 @@ void fsafe_unnamed_forget(uintptr_t lock)
         mark(lock, false, is_over);
 }
 
-/* How often a mutex is looked at in company, and how far apart, before it counts as unnamed: see is_unnamed_still. */
+/* How often a mutex is looked at in company, and how far apart, before it counts as unnamed. */
 enum { LOOKS = 3, APART_US = 100 };
 
 void fsafe_unnamed_survey(bool alone)

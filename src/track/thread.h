@@ -280,7 +280,7 @@ bool fsafe_thread_forgot_ended(void);
 bool fsafe_thread_has_vanished(pthread_t handle);
 
 /* Threads that may be running already and whose handles nobody has noted; a child has none. */
-extern _Atomic unsigned fsafe_thread_creations;
+extern FSAFE_HIDDEN _Atomic unsigned fsafe_thread_creations;
 
 /*
  * Around the creation of a thread: begin, then end with the new thread's handle, or NULL when there is none. Context:
