@@ -102,7 +102,7 @@ struct fsafe_position fsafe_explain_find(const struct fsafe_log *log, const stru
         return search.found;
     /* No source: the first place outside of the system's libraries is the nearest thing. */
     if (unknown != NULL)
-        return (struct fsafe_position){.function = native_name(unknown)};
+        return (struct fsafe_position){.function = native_name(unknown), .without_lines = unknown->module};
     return search.first;
 }
 
@@ -215,6 +215,18 @@ static void print_event(const struct fsafe_log *log, const struct fsafe_log_even
     print_stack(log, "forked in", &event->fork);
 }
 
+/* Whether the module's own debugging information is what is missing to name a culprit, or who wanted the lock. */
+static bool is_missed(const struct fsafe_log *log, const char *module)
+{
+    for (size_t i = 0; i < log->count; i++) {
+        const char *since = fsafe_explain_find(log, &log->events[i].since).without_lines;
+        const char *wanted = fsafe_explain_find(log, &log->events[i].wanted).without_lines;
+        if ((since != NULL && strcmp(since, module) == 0) || (wanted != NULL && strcmp(wanted, module) == 0))
+            return true;
+    }
+    return false;
+}
+
 /* Of files that are not what they were, the lines would be wrong. */
 static void print_modules(const struct fsafe_log *log)
 {
@@ -224,6 +236,9 @@ static void print_modules(const struct fsafe_log *log)
                      !fsafe_cli_is_module(fsafe_explain_file(log, module->name), module->build_id);
         printf("%s is %s%s\n", module->name, module->path,
                other ? ", but not the same as then (another build-id, or it is not there)" : "");
+        if (!other && is_missed(log, module->name))
+            printf("    it has no lines of source (stripped?): name the program as it was before with --debug=FILE,\n"
+                   "    install its -dbgsym package or set DEBUGINFOD_URLS, or build it with -g\n");
     }
 }
 

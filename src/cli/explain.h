@@ -11,6 +11,7 @@ struct fsafe_position {
     char *function; /* or "MODULE+0xADDRESS" */
     char *file;     /* NULL: unknown */
     int line;
+    const char *without_lines; /* the module that has none to show; NULL: that is not why */
 };
 
 /* The function that a user would have to look at: not one of the system's libraries, if there is another. */
