@@ -16,11 +16,12 @@
 #include <sys/syscall.h>
 
 static const char help[] =
-    "Usage: forksafe check PID\n"
+    "Usage: forksafe check PID...\n"
     "  or:  forksafe check COMMAND\n"
     "Look at a process that hangs, with libforksafe in it or without: which lock each thread\n"
-    "waits for, who has it, and whether that thread was left behind by a fork. In a Python\n"
-    "process the Python functions are shown. Or at a program: whether the library can be in it.\n"
+    "waits for, who has it, and whether that thread was left behind by a fork. Where none was,\n"
+    "the processes that it forked are looked at, too. In a Python process the Python functions\n"
+    "are shown. Or look at a program: whether the library can be in it.\n"
     "\n"
     "  -h, --help   display this help and exit\n"
     "\n"
@@ -28,7 +29,7 @@ static const char help[] =
     "(kernel.yama.ptrace_scope), root's. Stops the process for a moment.\n"
     "\n"
     "Examples:\n"
-    "  forksafe check $(pgrep -n worker)\n"
+    "  forksafe check $(pidof -s gunicorn)\n"
     "  forksafe check /usr/bin/server\n"
     "\n"
     "Exit status of PID: 0 if it hangs because of a fork, 1 if it does not, 2 if that cannot\n"
@@ -209,16 +210,21 @@ static enum verdict judge_wait(long pid, long tid, const struct fsafe_stack *sta
     return fsafe_process_peek(pid, word, bytes, 4) ? judge_nameless(pid, word, bytes[0]) : CANNOT_TELL;
 }
 
+static bool is_in_lock(const struct fsafe_process_call *call)
+{
+    unsigned long operation = call->arguments[1] & 0x7f;
+    return call->number == SYS_futex &&
+           (operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET || operation == FUTEX_LOCK_PI);
+}
+
 /* One thread: the system call it is in, its stack, the lock. */
 static enum verdict check_thread(long pid, long tid)
 {
     char name[64];
     struct fsafe_process_call call;
     bool known = fsafe_process_call(pid, tid, &call);
-    unsigned long operation = call.arguments[1] & 0x7f;
     fsafe_process_thread_name(pid, tid, name);
-    if (!known || call.number != SYS_futex ||
-        (operation != FUTEX_WAIT && operation != FUTEX_WAIT_BITSET && operation != FUTEX_LOCK_PI)) {
+    if (!known || !is_in_lock(&call)) {
         printf("thread %ld \"%s\": waits for no lock\n", tid, name);
         return known ? NOT_BECAUSE : CANNOT_TELL;
     }
@@ -232,28 +238,74 @@ static enum verdict check_thread(long pid, long tid)
     return verdict;
 }
 
+/* What is found out about a process and those that it forked. */
 struct whole {
     long pid;
     enum verdict verdict;
+    long culprit; /* the process that the verdict is about */
+    bool waits;   /* a thread of it is in a lock */
 };
+
+static void conclude(struct whole *whole, enum verdict verdict, long culprit)
+{
+    if (verdict == BECAUSE_OF_FORK || (verdict == CANNOT_TELL && whole->verdict == NOT_BECAUSE)) {
+        whole->verdict = verdict;
+        whole->culprit = culprit;
+    }
+}
 
 static bool see_thread(long tid, void *context)
 {
     struct whole *whole = context;
-    enum verdict one = check_thread(whole->pid, tid);
-    if (one == BECAUSE_OF_FORK || (one == CANNOT_TELL && whole->verdict != BECAUSE_OF_FORK))
-        whole->verdict = one;
+    conclude(whole, check_thread(whole->pid, tid), whole->pid);
     return true;
 }
 
-static int check_process(long pid)
+static bool see_lock(long tid, void *context)
+{
+    struct whole *whole = context;
+    struct fsafe_process_call call;
+    whole->waits |= fsafe_process_call(whole->pid, tid, &call) && is_in_lock(&call);
+    return true;
+}
+
+/* Whoever sees a service hang knows the process that it was started as; what hangs is mostly a child of that. */
+static void see_process(long pid, void *context)
+{
+    struct whole *parent = context, child = {.pid = pid, .verdict = NOT_BECAUSE, .culprit = pid};
+    if (parent->verdict == BECAUSE_OF_FORK || fsafe_process_status(pid, "PPid") != parent->pid)
+        return;
+    fsafe_process_each_thread(pid, see_lock, &child);
+    if (child.waits) {
+        printf("process %ld, a child of %ld:\n", pid, parent->pid);
+        fsafe_process_each_thread(pid, see_thread, &child);
+    }
+    if (child.verdict != BECAUSE_OF_FORK)
+        fsafe_process_each(see_process, &child);
+    conclude(parent, child.verdict, child.culprit);
+}
+
+static enum verdict check_process(long pid)
 {
     static const char *const words[] = {"yes", "no", "cannot tell"};
-    struct whole whole = {pid, NOT_BECAUSE};
+    struct whole whole = {.pid = pid, .verdict = NOT_BECAUSE, .culprit = pid};
     if (!fsafe_process_each_thread(pid, see_thread, &whole))
         fsafe_cli_fail("process %ld: %s", pid, strerror(errno));
-    printf("hangs because of a fork: %s\n", words[whole.verdict]);
-    return fflush(stdout) == EOF ? 125 : (int)whole.verdict;
+    if (whole.verdict != BECAUSE_OF_FORK)
+        fsafe_process_each(see_process, &whole);
+    printf("hangs because of a fork: %s", words[whole.verdict]);
+    if (whole.culprit != pid)
+        printf(" (process %ld)", whole.culprit);
+    putchar('\n');
+    return whole.verdict;
+}
+
+/* The number of a process; 0 for all other words. */
+static long read_pid(const char *word)
+{
+    char *end;
+    long pid = strtol(word, &end, 10);
+    return *end == '\0' && pid > 0 ? pid : 0;
 }
 
 int fsafe_cli_check(int argc, char **argv)
@@ -266,9 +318,17 @@ int fsafe_cli_check(int argc, char **argv)
     }
     if (argc == optind)
         fsafe_cli_fail_usage("check", "which process, or which program?");
-    char *end;
-    long pid = strtol(argv[optind], &end, 10);
-    if (*end == '\0' && pid > 0 && argc == optind + 1)
-        return check_process(pid);
-    return fsafe_target_check(argv[optind]);
+    if (read_pid(argv[optind]) == 0)
+        return fsafe_target_check(argv[optind]);
+    enum verdict best = NOT_BECAUSE;
+    for (bool several = optind + 1 < argc; optind < argc; optind++) {
+        if (read_pid(argv[optind]) == 0)
+            fsafe_cli_fail_usage("check", "'%s' is no process id", argv[optind]);
+        if (several)
+            printf("process %s:\n", argv[optind]);
+        enum verdict one = check_process(read_pid(argv[optind]));
+        if (one == BECAUSE_OF_FORK || best == NOT_BECAUSE)
+            best = one;
+    }
+    return fflush(stdout) == EOF ? 125 : (int)best;
 }

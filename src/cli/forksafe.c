@@ -93,6 +93,7 @@ static const char help[] =
     "                     stands for the process id\n"
     "      --format=FORM  text (default) or json, one object a line\n"
     "      --drain-ms=N   how long a fork may wait for threads in locks and in libc\n"
+    "      --hang-ms=N    when a child's wait that nobody can end is named (1000; 0 never)\n"
     "      --frames=N     how many callers of a place to name (4)\n"
     "      --summary    totals of the whole process tree when its first process ends\n"
     "      --verbose    also say which programs and children are protected\n"
@@ -226,13 +227,15 @@ static void set_number(const char *variable, const char *value)
 static void parse_options(int argc, char **argv)
 {
     enum {
-        OPT_MODE = UCHAR_MAX + 1, OPT_LOG, OPT_FORMAT, OPT_DRAIN, OPT_FRAMES, OPT_SUMMARY, OPT_VERBOSE, OPT_VERSION
+        OPT_MODE = UCHAR_MAX + 1, OPT_LOG, OPT_FORMAT, OPT_DRAIN, OPT_HANG, OPT_FRAMES, OPT_SUMMARY, OPT_VERBOSE,
+        OPT_VERSION,
     };
     static const struct option options[] = {
         {"mode", required_argument, NULL, OPT_MODE},
         {"log", required_argument, NULL, OPT_LOG},
         {"format", required_argument, NULL, OPT_FORMAT},
         {"drain-ms", required_argument, NULL, OPT_DRAIN},
+        {"hang-ms", required_argument, NULL, OPT_HANG},
         {"frames", required_argument, NULL, OPT_FRAMES},
         {"summary", no_argument, NULL, OPT_SUMMARY},
         {"verbose", no_argument, NULL, OPT_VERBOSE},
@@ -254,6 +257,9 @@ static void parse_options(int argc, char **argv)
             break;
         case OPT_DRAIN:
             set_number("FORKSAFE_DRAIN_MS", optarg);
+            break;
+        case OPT_HANG:
+            set_number("FORKSAFE_HANG_MS", optarg);
             break;
         case OPT_FRAMES:
             set_number("FORKSAFE_FRAMES", optarg);

@@ -43,6 +43,16 @@ void fsafe_process_thread_name(long pid, long tid, char name[64])
         fclose(file);
 }
 
+void fsafe_process_each(void (*see)(long pid, void *context), void *context)
+{
+    DIR *processes = opendir("/proc");
+    for (struct dirent *entry; processes != NULL && (entry = readdir(processes)) != NULL;)
+        if (isdigit((unsigned char)entry->d_name[0]))
+            see(strtol(entry->d_name, NULL, 10), context);
+    if (processes != NULL)
+        closedir(processes);
+}
+
 bool fsafe_process_each_thread(long pid, bool (*see)(long tid, void *context), void *context)
 {
     char path[64];

@@ -6,8 +6,6 @@
 #include "cli/process.h"
 #include "report/tally.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,20 +81,20 @@ static void put_totals(const struct fsafe_tally *tally)
             printf(", %lu %s", (unsigned long)tally->deeds[i], fsafe_log_deeds[i].key);
 }
 
-static bool show(long pid)
+static void show(long pid, void *any)
 {
     struct fsafe_tally tally;
     bool loaded, counts = find_tally(pid, &tally, &loaded);
     char mode[32], name[64];
     if (!loaded)
-        return false;
+        return;
     read_variable(pid, "environ", "FORKSAFE_MODE=", mode, sizeof mode);
     fsafe_process_thread_name(pid, pid, name);
     printf("%ld\t%s\t", pid, !counts ? "off" : mode[0] != '\0' ? mode : "repair");
     if (counts)
         put_totals(&tally);
     printf("\t%s\n", name);
-    return true;
+    *(bool *)any = true;
 }
 
 int fsafe_cli_status(int argc, char **argv)
@@ -110,11 +108,6 @@ int fsafe_cli_status(int argc, char **argv)
     if (optind != argc)
         fsafe_cli_fail_usage("status", "it takes no arguments");
     bool any = false;
-    DIR *processes = opendir("/proc");
-    for (struct dirent *entry; processes != NULL && (entry = readdir(processes)) != NULL;)
-        if (isdigit((unsigned char)entry->d_name[0]))
-            any |= show(strtol(entry->d_name, NULL, 10));
-    if (processes != NULL)
-        closedir(processes);
+    fsafe_process_each(show, &any);
     return fflush(stdout) == EOF ? 125 : any ? 0 : 1;
 }

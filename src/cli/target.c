@@ -127,11 +127,13 @@ static void each_needed(const struct image *image, void (*see)(const char *name,
     }
 }
 
-/* Go's linker puts this into each program, and the version in front of nothing else. */
+/* Go's linker puts this into each program, followed by the size of a pointer; whoever looks for it has it, too. */
 static bool is_go(const struct image *image)
 {
     static const char mark[] = "\xff Go buildinf:";
-    return memmem(image->bytes, image->count, mark, sizeof mark - 1) != NULL;
+    const unsigned char *found = memmem(image->bytes, image->count, mark, sizeof mark - 1);
+    return found != NULL && found + sizeof mark - 1 < (const unsigned char *)image->bytes + image->count &&
+           (found[sizeof mark - 1] == 4 || found[sizeof mark - 1] == 8);
 }
 
 static void note_unseen(const char *name, void *context)

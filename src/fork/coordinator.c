@@ -44,6 +44,7 @@
 #include "repair/mutex.h"
 #include "repair/names.h"
 #include "repair/rescue.h"
+#include "repair/rwlock.h"
 #include "repair/stdio.h"
 #include "repair/takeover.h"
 #include "report/report.h"
@@ -166,6 +167,7 @@ static FSAFE_AT_FORK void adopt(bool by_libc)
     fsafe_contended_adopt(self);
     if (self != NULL) {
         fsafe_mutex_adopt(self);
+        fsafe_rwlock_adopt(self);
         fsafe_stdio_child(self);
     }
     fsafe_logger_adopt();

@@ -121,6 +121,26 @@ void fsafe_rwlock_settle(pthread_rwlock_t *rwlock, struct fsafe_thread *self)
     fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
+void fsafe_rwlock_adopt(struct fsafe_thread *self)
+{
+    enum { LATEST = 8 }; /* the handler may hold locks of its own */
+    struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(self));
+    pthread_rwlock_t bytes;
+    for (int looks = 0; looks < LATEST; looks++) {
+        if (!fsafe_ledger_next(&at))
+            return;
+        if (!fsafe_ledger_is_of_rwlock(at.lock))
+            continue;
+        uintptr_t lock = at.lock & ~FSAFE_STAGE_MASK;
+        /* The unlock may be over and the memory anything by now: touched only where it still is that rwlock. */
+        if ((at.lock & FSAFE_STAGE_MASK) == FSAFE_WRITING && fsafe_options.mode == FSAFE_MODE_REPAIR &&
+            fsafe_sys_peek(lock, &bytes, sizeof bytes) && fsafe_layout_rwlock_is_private(&bytes) &&
+            fsafe_thread_was(self, fsafe_layout_rwlock_writer(&bytes)) && !fsafe_takeover_is_shared(lock))
+            fsafe_layout_rwlock_set_writer((pthread_rwlock_t *)lock, self->owner);
+        return;
+    }
+}
+
 /* Of a lock whose bytes name a writer. */
 static enum fsafe_held_by holder_of(const struct fsafe_thread *self, const struct fsafe_rwlock_state *state,
                                    const struct fsafe_census *census)

@@ -32,6 +32,12 @@ enum fsafe_verdict fsafe_rwlock_judge(pthread_rwlock_t *rwlock, struct fsafe_thr
  */
 void fsafe_rwlock_settle(pthread_rwlock_t *rwlock, struct fsafe_thread *self);
 
+/*
+ * The forking thread's latest rwlock, if it has that for writing, is its own under its new id, too: a signal handler that
+ * forked may have interrupted libc's unlock before that compares the ids. Context: child, at adoption.
+ */
+void fsafe_rwlock_adopt(struct fsafe_thread *self);
+
 /* Whether this thread has it for writing, perhaps under the name it had before it forked. Context: any thread. */
 bool fsafe_rwlock_is_written_by(const pthread_rwlock_t *rwlock, const struct fsafe_thread *self);
 

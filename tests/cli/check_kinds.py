@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""`forksafe check` of children that hang, with no library in them: the lock's kind, and the function of who has it."""
+"""`forksafe check` of children that hang, with no library in them, and of their parents: the lock's kind, and the
+function of who has it."""
 import os
 import re
 import subprocess
@@ -70,11 +71,34 @@ int main(int count, char **arguments)
     return 0;
 }
 """
+PYTHON = """
+import ctypes, os, signal, sys, threading
+lock = getattr(threading, sys.argv[1])()
+held = threading.Event()
+
+def hold_for_long():
+    with lock:
+        held.set()
+        threading.Event().wait()
+
+def want_it():
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    with lock:
+        os._exit(0)
+
+threading.Thread(target=hold_for_long).start()
+held.wait()
+if os.fork() == 0:
+    want_it()
+os.wait()
+"""
 KINDS = {"mutex": r"waits for mutex 0x[0-9a-f]+ \(normal\)",
          "recursive": r"waits for mutex 0x[0-9a-f]+ \(recursive\)",
          "rwlock written": r"waits for rwlock 0x[0-9a-f]+ \(\d+ readers, written\)",
          "rwlock read": r"waits for rwlock 0x[0-9a-f]+ \(1 readers\)",
          "semaphore": r"waits for semaphore 0x[0-9a-f]+"}
+PYTHON_KINDS = {"Lock": r"waits for semaphore 0x[0-9a-f]+: Python's Lock",
+                "RLock": r"waits for semaphore 0x[0-9a-f]+: Python's RLock"}
 
 
 def sleeps_in_futex(pid):
@@ -88,34 +112,42 @@ def sleeps_in_futex(pid):
 FUTEX = {"x86_64": 202, "aarch64": 98}.get(os.uname().machine)
 
 
-def check(folder, kind, lock):
-    victim = harness.start([os.path.join(folder, "victim"), kind], False)
+def check(victim, kind, lock, at):
+    """`at`: what stands between a function's name and its place."""
     try:
         harness.wait_until(lambda: any(sleeps_in_futex(pid) for pid in harness.children_of(victim.pid)), 30)
         child = harness.children_of(victim.pid)[0]
         said = subprocess.run([FORKSAFE, "check", str(child)], capture_output=True, text=True, timeout=120)
         passed = harness.ok(re.search(lock, said.stdout) is not None, f"{kind}: the lock")
         waits, _, holder = said.stdout.partition("held")
-        passed &= harness.ok("want_it at " in waits, f"{kind}: the child's function")
-        passed &= harness.ok("hold_for_long at " in holder, f"{kind}: the holder's function")
-        because = said.returncode == 0 and "hangs because of a fork: yes" in said.stdout
+        passed &= harness.ok("want_it" + at in waits, f"{kind}: the child's function")
+        passed &= harness.ok("hold_for_long" + at in holder, f"{kind}: the holder's function")
+        because = said.returncode == 0 and said.stdout.endswith("hangs because of a fork: yes\n")
         passed &= harness.ok(because, f"{kind}: the cause")
+        parents = subprocess.run([FORKSAFE, "check", str(victim.pid)], capture_output=True, text=True, timeout=120)
+        same = parents.returncode == 0 and parents.stdout.endswith(f"fork: yes (process {child})\n")
+        passed &= harness.ok(same and re.search(lock, parents.stdout) is not None, f"{kind}: asked about the parent")
         if not passed:
-            harness.note(said.stdout + said.stderr)
+            harness.note(said.stdout + said.stderr + parents.stdout + parents.stderr)
     finally:
         harness.end(victim)
         harness.end_strays()
 
 
-harness.begin(4 * len(KINDS))
+harness.begin(5 * (len(KINDS) + len(PYTHON_KINDS)))
 with tempfile.TemporaryDirectory() as folder:
     with open(os.path.join(folder, "victim.c"), "w") as source:
         source.write(PROGRAM)
     compiler = (os.environ.get("CC") or "cc").split()
     subprocess.run([*compiler, "-g", "-O1", "-pthread", "victim.c", "-o", "victim"], cwd=folder, check=True)
-    for kind, lock in KINDS.items():
+    with open(os.path.join(folder, "victim.py"), "w") as source:
+        source.write(PYTHON)
+    for kind, lock in (KINDS | PYTHON_KINDS).items():
         if FUTEX is None:
-            for part in ("lock", "child", "holder", "cause"):
+            for part in ("lock", "child", "holder", "cause", "parent"):
                 harness.skip(f"{kind}: {part}", "the number of futex(2) is not known here")
+        elif kind in KINDS:
+            check(harness.start([os.path.join(folder, "victim"), kind], False), kind, lock, " at ")
         else:
-            check(folder, kind, lock)
+            python = [harness.PYTHON3, "-W", "ignore", os.path.join(folder, "victim.py"), kind]
+            check(harness.start(python, False), kind, lock, "() at ")

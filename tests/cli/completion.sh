@@ -30,6 +30,7 @@ completes status forksafe sta
 completes run forksafe ru
 completes --mode= forksafe --mo
 completes --summary forksafe run --su
+completes --hang-ms= forksafe --ha
 completes abort forksafe --mode=a
 completes json forksafe run --format=j
 completes --html forksafe explain --ht

@@ -105,6 +105,7 @@ is "spaces and empty entries in it" "$library:a.so:b.so" \
     "$(variable LD_PRELOAD env LD_PRELOAD=' a.so::b.so ' "$launcher" 2>err)"
 is "an empty LD_PRELOAD" "$library" "$(variable LD_PRELOAD env LD_PRELOAD= "$launcher")"
 is "launcher under launcher" "$library" "$(variable LD_PRELOAD "$launcher" "$launcher")"
+is "launcher under launcher: nothing is said" "" "$("$launcher" "$launcher" true 2>&1)"
 is "the library is already there, last" "$library:a.so" \
     "$(variable LD_PRELOAD env LD_PRELOAD="a.so:$library" "$launcher" 2>err)"
 is "another copy of it is there" "$library" \
@@ -157,6 +158,7 @@ is "run with options" "abort" "$(variable FORKSAFE_MODE "$launcher" run --mode=a
 is "run starts a command that is called like a verb" 127 "$(status "$launcher" run -- explain)"
 is "--format" json "$(variable FORKSAFE_FORMAT "$launcher" --format=json)"
 is "--frames" 7 "$(variable FORKSAFE_FRAMES "$launcher" --frames=7)"
+is "--hang-ms" 50 "$(variable FORKSAFE_HANG_MS "$launcher" --hang-ms=50)"
 is "--drain-ms" 0 "$(variable FORKSAFE_DRAIN_MS "$launcher" --drain-ms=0)"
 for bad in --frames=17 --frames=-1 --frames= --drain-ms=1x --format=xml; do
     is "125: $bad" 125 "$(status "$launcher" "$bad" true)"
@@ -267,7 +269,7 @@ for form in static static-pie; do
 done
 if [ -x static ]; then
     # As Go's linker marks its programs.
-    cp static go && printf '\377 Go buildinf:' >>go
+    cp static go && printf '\377 Go buildinf:\010\002' >>go
     is "Go" 1 "$(status "$launcher" check ./go)"
     is "... says so" 1 "$(grep -c 'is a Go program and statically linked' out)"
 fi

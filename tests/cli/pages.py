@@ -39,7 +39,7 @@ def commands():
 
 def adapted(command, folder, sleeper):
     for shown, here in (("/tmp/", f"{folder}/"), ("PID", str(sleeper)), ("30701", str(sleeper)),
-                        ("$(pgrep -n worker)", str(sleeper)), ("/usr/bin/server", "/bin/true"),
+                        ("$(pidof -s gunicorn)", str(sleeper)), ("/usr/bin/server", "/bin/true"),
                         ("--http-socket :8080", "--http-socket 127.0.0.1:0 --plugin python3"),
                         ("gunicorn --preload", "gunicorn --bind 127.0.0.1:0 --preload"), ("grep gunicorn", "cat"),
                         ("examples/", f"{os.path.abspath(TOP)}/examples/")):
@@ -102,7 +102,17 @@ def check(where, command, folder, sleeper):
 
 
 shown = list(dict.fromkeys(commands()))
-harness.begin(len(shown))
+pages = ("forksafe.1", "forksafe-fix.7", "libforksafe.7")
+harness.begin(len(shown) + len(pages))
+for page in pages:
+    if shutil.which("mandoc") is None:
+        harness.skip(f"{page}: mandoc -T lint", "there is no mandoc")
+        continue
+    lint = subprocess.run(["mandoc", "-T", "lint", os.path.join(TOP, "man", page)], capture_output=True, text=True)
+    # Which manuals of others there are depends on the machine.
+    said = [line for line in lint.stdout.splitlines() if "referenced manual not found" not in line]
+    if not harness.ok(lint.returncode <= 2 and not said, f"{page}: mandoc -T lint has nothing to say"):
+        harness.note("\n".join(said) + lint.stderr)
 with tempfile.TemporaryDirectory() as folder:
     prepare(folder)
     for where, command in shown:

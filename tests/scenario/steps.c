@@ -7,8 +7,10 @@
  */
 #include "scenario.h"
 
+#include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
@@ -25,6 +27,8 @@ static struct {
     pthread_mutex_t mutex, recursive;
     pthread_rwlock_t rwlock;
     pthread_cond_t condvar;
+    sem_t semaphore;
+    pthread_spinlock_t spin;
 } *own;
 
 static void make_own(void)
@@ -38,6 +42,8 @@ static void make_own(void)
     SCN_IS(pthread_mutex_init(&own->recursive, &kind), 0);
     SCN_IS(pthread_rwlock_init(&own->rwlock, NULL), 0);
     SCN_IS(pthread_cond_init(&own->condvar, NULL), 0);
+    SCN_IS(sem_init(&own->semaphore, 0, 1), 0);
+    SCN_IS(pthread_spin_init(&own->spin, PTHREAD_PROCESS_PRIVATE), 0);
 }
 
 /* --- The calls ---------------------------------------------------------------------------------------------------- */
@@ -90,6 +96,25 @@ static void use_rwlock(void)
     SCN_IS(pthread_rwlock_unlock(&own->rwlock), 0);
     SCN_IS(pthread_rwlock_wrlock(&own->rwlock), 0);
     SCN_IS(pthread_rwlock_unlock(&own->rwlock), 0);
+}
+
+static void use_semaphore(void)
+{
+    while (sem_wait(&own->semaphore) != 0)
+        SCN_CHECK(errno == EINTR);
+    SCN_IS(sem_post(&own->semaphore), 0);
+}
+
+static void use_spin(void)
+{
+    SCN_IS(pthread_spin_lock(&own->spin), 0);
+    SCN_IS(pthread_spin_unlock(&own->spin), 0);
+}
+
+static void use_stream(void)
+{
+    flockfile(stdin);
+    funlockfile(stdin);
 }
 
 static void call_libc(void)
@@ -198,9 +223,12 @@ static _Noreturn void be_led(void (*call)(void), void (*handler)(int))
         alarm(60);
         make_own();
         stop_here();
-        if (sigsetjmp(out, 1) == 0)
+        const bool jumped = sigsetjmp(out, 1) != 0;
+        if (!jumped)
             call();
         stop_here();
+        if (!jumped)
+            call(); /* on the same locks */
         /* All works as ever, here and in a child, which has no use for what a longjmp may have left locked. */
         make_own();
         use_mutex();
@@ -286,7 +314,9 @@ void scn_cases(void)
     } calls[] = {
         {"mutex", use_mutex, true, POINTS},          {"recursive", use_recursive, true, POINTS},
         {"timedlock", wait_for_mutex, true, POINTS}, {"condition", wait_for_condition, true, POINTS},
-        {"rwlock", use_rwlock, true, POINTS},        {"libc", call_libc, false, POINTS},
+        {"rwlock", use_rwlock, true, POINTS},        {"semaphore", use_semaphore, true, POINTS},
+        {"spin", use_spin, true, POINTS},            {"stream", use_stream, false, POINTS},
+        {"libc", call_libc, false, POINTS},
         {"fork", make_fork, false, POINTS / 3},
     };
     static const struct {

@@ -159,6 +159,20 @@ def build(folder, name, flags, strip):
     return program
 
 
+def check_without_lines(folder, stripped, culprit):
+    """The program alone, with nothing that leads from it to its debugging information: explain says what it lacks."""
+    program, log = os.path.join(folder, "service"), os.path.join(folder, "service.log")
+    subprocess.run(["objcopy", "--remove-section=.gnu_debuglink", stripped, program], check=True)
+    subprocess.run([FORKSAFE, "run", f"--log={log}", "--", program], capture_output=True, timeout=60 * harness.SLOWNESS)
+    explained = ask("explain", log).stdout
+    passed = harness.ok("with --debug=FILE" in explained, "C++ without lines: explain says how to get them")
+    named = ask("explain", f"--debug={stripped}.debug", log).stdout
+    held = [line for line in named.splitlines() if line.startswith("    culprit: ")]
+    right = len(held) == 1 and has_one(held[0], culprit) and "with --debug=FILE" not in named
+    if not harness.ok(right, f"C++ without lines: and then that {culprit[0]}is the culprit") or not passed:
+        harness.note_tail("explain says", explained + named, 60)
+
+
 def services(folder):
     python = harness.PYTHON3
     yield Service("gunicorn", "stock.py", [python, "-m", "gunicorn", "--preload", "--bind", "fd://LISTENER",
@@ -180,7 +194,7 @@ def services(folder):
 
 def main():
     only = sys.argv[1:]
-    harness.begin(8 * 4)
+    harness.begin(8 * 4 + 2)
     with tempfile.TemporaryDirectory() as folder:
         for service in services(folder):
             if only and service.name not in only:
@@ -189,12 +203,13 @@ def main():
                 for part in ("bare", "check", "served", "explain"):
                     harness.skip(f"{service.name}: {part}", f"there is no {service.needs}")
                 continue
-            # A process that hangs shows where the holder is now. So does the log, where the function that took the lock
-            # has returned: without optimization std::mutex::lock() is one.
+            # A process that hangs shows where the holder is now.
             stands = places(service.source, "(it stands here)")
             check_bare(service, folder, stands)
             took = places(service.source, "(the culprit)")
-            check_saved(service, folder, took + stands if service.name == "C++ -O0" else took)
+            check_saved(service, folder, took)
+            if service.name == "C++ stripped":
+                check_without_lines(folder, service.argv[0], took)
 
 
 main()
