@@ -36,8 +36,17 @@ typedef bool fsafe_cli_see_source(const char *function, const char *file, int li
  */
 bool fsafe_cli_each_source(const char *path, uint64_t address, fsafe_cli_see_source *see, void *context);
 
-/* The same for a module of a process. */
+/*
+ * The line of the function at `address` that calls the one at `inner`, itself or by way of the system's own functions.
+ * Returns false where there is no such line, or several.
+ */
+bool fsafe_cli_find_call(const char *path, uint64_t address, uint64_t inner, char **file, int *line);
+
+/* elfutils' view of a file, made once and kept; NULL where it is none. */
 struct Dwfl_Module;
+struct Dwfl_Module *fsafe_cli_open_module(const char *path);
+
+/* fsafe_cli_each_source() for a module of a process. */
 bool fsafe_cli_each_source_in(struct Dwfl_Module *module, uint64_t address, fsafe_cli_see_source *see, void *context);
 
 /* Whether the file has that build-id, in hexadecimal digits. */

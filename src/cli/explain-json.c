@@ -51,9 +51,8 @@ static struct json_object *make_stack(const struct fsafe_log *log, const struct 
 }
 
 static void put_side(struct json_object *object, const char *key, const struct fsafe_log *log,
-                     const struct fsafe_log_stack *stack)
+                     const struct fsafe_log_stack *stack, struct fsafe_position position)
 {
-    struct fsafe_position position = fsafe_explain_find(log, stack);
     if (position.function == NULL)
         return;
     struct json_object *side = make_position(position.function, position.file, position.line);
@@ -73,9 +72,9 @@ static struct json_object *make_event(const struct fsafe_log *log, const struct 
     put_string(lock, "kind", event->kind);
     put_string(lock, "symbol", event->lock_place.symbol);
     json_object_object_add(object, "lock", lock);
-    put_side(object, "culprit", log, &event->since);
-    put_side(object, "wanted", log, &event->wanted);
-    put_side(object, "forked", log, &event->fork);
+    put_side(object, "culprit", log, &event->since, fsafe_explain_find_holder(log, event));
+    put_side(object, "wanted", log, &event->wanted, fsafe_explain_find(log, &event->wanted));
+    put_side(object, "forked", log, &event->fork, fsafe_explain_find(log, &event->fork));
     put_string(object, "holder", event->holder_name);
     put_number(object, "holder_tid", event->holder_tid);
     put_number(object, "fork", event->fork_number);

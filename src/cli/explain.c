@@ -59,9 +59,11 @@ static bool see_candidate(const char *function, const char *file, int line, void
     struct search *search = context;
     bool meant = file != NULL && !search->own && !fsafe_cli_is_system_file(file);
     struct fsafe_position *to = meant ? &search->found : search->first.function == NULL ? &search->first : NULL;
-    if (to != NULL)
-        *to = (struct fsafe_position){.function = strdup(fsafe_cli_demangle(function)),
-                                      .file = file == NULL ? NULL : strdup(file), .line = line};
+    if (to != NULL) {
+        to->function = strdup(fsafe_cli_demangle(function));
+        to->file = file == NULL ? NULL : strdup(file);
+        to->line = line;
+    }
     return !meant;
 }
 
@@ -93,6 +95,7 @@ struct fsafe_position fsafe_explain_find(const struct fsafe_log *log, const stru
         const struct fsafe_log_place *place = i == 0 ? &stack->at : &stack->frames[i - 1];
         const char *path = fsafe_explain_file(log, place->module);
         search.own = fsafe_cli_is_system_module(path);
+        search.found.at = place;
         bool known = path != NULL && fsafe_cli_each_source(path, place->in_module, see_candidate, &search);
         if (unknown == NULL && !search.own && (place->module != NULL || place->address != 0) &&
             (!known || search.first.file == NULL))
@@ -104,6 +107,25 @@ struct fsafe_position fsafe_explain_find(const struct fsafe_log *log, const stru
     if (unknown != NULL)
         return (struct fsafe_position){.function = native_name(unknown), .without_lines = unknown->module};
     return search.first;
+}
+
+struct fsafe_position fsafe_explain_find_holder(const struct fsafe_log *log, const struct fsafe_log_event *event)
+{
+    const struct fsafe_log_stack *since = &event->since;
+    struct fsafe_position position = fsafe_explain_find(log, since);
+    const struct fsafe_log_place *at = position.at;
+    char *file;
+    int line;
+    /* What took the lock for that function has returned. */
+    position.has_gone_on = since->source.at_fork || (position.file != NULL && at != NULL && at != &since->at);
+    if (position.file != NULL && at != NULL && at != &since->at && since->at.module != NULL &&
+        strcmp(at->module, since->at.module) == 0 &&
+        fsafe_cli_find_call(fsafe_explain_file(log, at->module), at->in_module, since->at.in_module, &file, &line)) {
+        position.file = file;
+        position.line = line;
+        position.has_gone_on = false;
+    }
+    return position;
 }
 
 /* --- The form for people -------------------------------------------------------------------------------- */
@@ -181,7 +203,7 @@ static void print_first_line(const struct fsafe_log_event *event)
 
 static void print_event(const struct fsafe_log *log, const struct fsafe_log_event *event)
 {
-    struct fsafe_position held = fsafe_explain_find(log, &event->since);
+    struct fsafe_position held = fsafe_explain_find_holder(log, event);
     struct fsafe_position wanted = fsafe_explain_find(log, &event->wanted);
     struct fsafe_position forked = fsafe_explain_find(log, &event->fork);
     print_first_line(event);
@@ -189,7 +211,7 @@ static void print_event(const struct fsafe_log *log, const struct fsafe_log_even
         fputs(red, stdout);
         print_position("culprit: ", &held);
         fputs(plain, stdout);
-        fputs(event->since.source.at_fork ? ", where the holder was at the fork"
+        fputs(held.has_gone_on            ? ", where the holder was at the fork"
               : event->in_use             ? ", still in it at the fork"
                                           : ", took the lock and held it at the fork",
               stdout);

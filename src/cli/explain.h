@@ -11,11 +11,16 @@ struct fsafe_position {
     char *function; /* or "MODULE+0xADDRESS" */
     char *file;     /* NULL: unknown */
     int line;
+    const struct fsafe_log_place *at; /* NULL: an interpreter's, or unknown */
+    bool has_gone_on; /* of a holder: it is the function that took the lock, but where it was at the fork */
     const char *without_lines; /* the module that has none to show; NULL: that is not why */
 };
 
 /* The function that a user would have to look at: not one of the system's libraries, if there is another. */
 struct fsafe_position fsafe_explain_find(const struct fsafe_log *log, const struct fsafe_log_stack *stack);
+
+/* The same for who took the lock. */
+struct fsafe_position fsafe_explain_find_holder(const struct fsafe_log *log, const struct fsafe_log_event *event);
 
 /* The module's file: where the log says, or what was given by --debug for the same build-id. NULL: unknown. */
 const char *fsafe_explain_file(const struct fsafe_log *log, const char *module);

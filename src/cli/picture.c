@@ -62,7 +62,7 @@ static void put_position(FILE *to, int x, int lane, const char *words, const str
 
 static void put_event(const struct fsafe_log *log, const struct fsafe_log_event *event, FILE *to, int y)
 {
-    struct fsafe_position held = fsafe_explain_find(log, &event->since);
+    struct fsafe_position held = fsafe_explain_find_holder(log, event);
     struct fsafe_position wanted = fsafe_explain_find(log, &event->wanted);
     struct fsafe_position forked = fsafe_explain_find(log, &event->fork);
     bool ends = event->deed == FSAFE_TOOK_OVER || event->deed == FSAFE_FORGOT || event->deed == FSAFE_WENT_ROUND ||
@@ -82,7 +82,7 @@ static void put_event(const struct fsafe_log *log, const struct fsafe_log_event 
     snprintf(text, sizeof text, "child %lu", event->pid);
     put_lane(to, FORK, 2, text);
     put_bar(to, TAKEN, RIGHT, 0, "#d08a2e");
-    put_position(to, TAKEN, 0, event->since.source.at_fork ? "at the fork in" : "holds it since", &held);
+    put_position(to, TAKEN, 0, held.has_gone_on ? "at the fork in" : "holds it since", &held);
     fprintf(to, "<line x1=\"%d\" y1=\"%d\" x2=\"%d\" y2=\"%d\" stroke=\"#333\" stroke-dasharray=\"4 3\"/>\n", FORK,
             TOP, FORK, TOP + 2 * LANE + 30);
     put_position(to, FORK + 6, 1, "fork in", &forked);

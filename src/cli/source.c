@@ -39,27 +39,26 @@ static const Dwfl_Callbacks callbacks = {
 static struct module {
     struct module *next;
     char *path;
-    Dwfl *dwfl;
     Dwfl_Module *module;
 } *modules;
 
-static struct module *open_module(const char *path)
+Dwfl_Module *fsafe_cli_open_module(const char *path)
 {
     for (struct module *module = modules; module != NULL; module = module->next)
         if (strcmp(module->path, path) == 0)
-            return module;
+            return module->module;
     struct module *module = calloc(1, sizeof *module);
     if (module == NULL || (module->path = strdup(path)) == NULL)
         fsafe_cli_fail("out of memory");
     module->next = modules;
     modules = module;
-    module->dwfl = dwfl_begin(&callbacks);
-    if (module->dwfl != NULL) {
-        dwfl_report_begin(module->dwfl);
-        module->module = dwfl_report_offline(module->dwfl, path, path, -1);
-        dwfl_report_end(module->dwfl, NULL, NULL);
+    Dwfl *dwfl = dwfl_begin(&callbacks);
+    if (dwfl != NULL) {
+        dwfl_report_begin(dwfl);
+        module->module = dwfl_report_offline(dwfl, path, path, -1);
+        dwfl_report_end(dwfl, NULL, NULL);
     }
-    return module;
+    return module->module;
 }
 
 /* The name of a function's entry, the linkage name first. */
@@ -121,7 +120,7 @@ bool fsafe_cli_each_source_in(struct Dwfl_Module *module, uint64_t address, fsaf
 
 bool fsafe_cli_each_source(const char *path, uint64_t address, fsafe_cli_see_source *see, void *context)
 {
-    Dwfl_Module *module = open_module(path)->module;
+    Dwfl_Module *module = fsafe_cli_open_module(path);
     GElf_Addr bias;
     return module != NULL && dwfl_module_getelf(module, &bias) != NULL &&
            fsafe_cli_each_source_in(module, address + bias, see, context);
@@ -129,7 +128,7 @@ bool fsafe_cli_each_source(const char *path, uint64_t address, fsafe_cli_see_sou
 
 static bool read_build_id(const char *path, char text[FSAFE_CLI_BUILD_ID])
 {
-    Dwfl_Module *module = open_module(path)->module;
+    Dwfl_Module *module = fsafe_cli_open_module(path);
     const unsigned char *bits;
     GElf_Addr at;
     bool open = module != NULL && dwfl_module_getelf(module, &at) != NULL;

@@ -203,12 +203,11 @@ def main():
                 for part in ("bare", "check", "served", "explain"):
                     harness.skip(f"{service.name}: {part}", f"there is no {service.needs}")
                 continue
-            # A process that hangs shows where the holder is now. So does the log, where the function that took the lock
-            # has returned: without optimization std::mutex::lock() is one.
+            # A process that hangs shows where the holder is now.
             stands = places(service.source, "(it stands here)")
             check_bare(service, folder, stands)
             took = places(service.source, "(the culprit)")
-            check_saved(service, folder, took + stands if service.name == "C++ -O0" else took)
+            check_saved(service, folder, took)
             if service.name == "C++ stripped":
                 check_without_lines(folder, service.argv[0], took)
 
