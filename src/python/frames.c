@@ -1,6 +1,7 @@
 /* python/frames: see frames.h. */
 #include "config.h"
 
+#include "base/sys.h"
 #include "base/text.h"
 #include "python/frames.h"
 #include "python/interpreter.h"
@@ -206,17 +207,49 @@ uintptr_t fsafe_python_frames_instruction(const void *state)
     return code != 0 ? instruction_of(frame, code) : 0;
 }
 
-struct fsafe_object *fsafe_python_frames_local(const void *state, const struct fsafe_object *code, unsigned index)
+bool fsafe_python_frames_next(const void *state, struct fsafe_python_frame *at)
 {
     if (!atomic_load_explicit(&works, memory_order_acquire))
-        return NULL;
-    uintptr_t frame = first_frame((uintptr_t)state);
-    for (unsigned i = 0; frame != 0 && code_of(frame) == 0 && i < DEEPEST; i++)
-        frame = word_at(frame, layout.frame_back);
-    if (frame == 0 || code_of(frame) != (uintptr_t)code)
-        return NULL;
-    /* From 3.14 on the low bits are marks. */
-    return (struct fsafe_object *)(word_at(frame, layout.frame_locals + index * sizeof(uintptr_t)) & ~(uintptr_t)7);
+        return false;
+    uintptr_t code = 0;
+    do
+        at->frame = at->depth == 0 ? first_frame((uintptr_t)state) : word_at(at->frame, layout.frame_back);
+    while (at->depth++ < DEEPEST && at->frame != 0 && (code = code_of(at->frame)) == 0);
+    if (code == 0)
+        return false;
+    at->code = (struct fsafe_object *)code;
+    at->first = first_instruction(code);
+    at->now = instruction_of(at->frame, code);
+    return true;
+}
+
+/* From 3.14 on the low bits are marks. */
+static FSAFE_AT_FORK uintptr_t value_at(uintptr_t from, unsigned index)
+{
+    uintptr_t value;
+    return fsafe_sys_peek(from + index * sizeof value, &value, sizeof value) ? value & ~(uintptr_t)7 : 0;
+}
+
+struct fsafe_object *fsafe_python_frames_variable(const struct fsafe_python_frame *at, unsigned index)
+{
+    return (struct fsafe_object *)value_at(at->frame + layout.frame_locals, index);
+}
+
+uintptr_t fsafe_python_frames_value(const struct fsafe_python_frame *at, unsigned locals, unsigned index)
+{
+    return layout.frame_stack != 0 ? value_at(word_at(at->frame, layout.frame_stack), index)
+                                   : value_at(at->frame + layout.frame_locals, locals + index);
+}
+
+int fsafe_python_frames_block(const struct fsafe_python_frame *at, unsigned index)
+{
+    struct {
+        int kind, handler, level;
+    } block;
+    if (layout.frame_blocks == 0 || (int)index >= *(const int *)(at->frame + layout.frame_block_count) ||
+        !fsafe_sys_peek(at->frame + layout.frame_blocks + index * sizeof block, &block, sizeof block))
+        return -1;
+    return block.level;
 }
 
 uintptr_t fsafe_python_frames_thread(const void *state)

@@ -40,11 +40,29 @@ void fsafe_python_frames_place(const struct fsafe_python_function *function, uin
                                struct fsafe_source *place);
 
 /*
- * Local variable `index`, parameters first, of the function that the thread of `state` is in, if that runs `code`; else
- * NULL, as for a variable that has no value. Nothing is counted. Context: as frames_read.
+ * Walks all frames of a thread that runs no code, the innermost first:
+ *     for (struct fsafe_python_frame at = {0}; fsafe_python_frames_next(state, &at);)
+ * Context: as frames_read.
  */
-FSAFE_AT_FORK struct fsafe_object *fsafe_python_frames_local(const void *state, const struct fsafe_object *code,
-                                                             unsigned index);
+struct fsafe_python_frame {
+    uintptr_t frame;
+    struct fsafe_object *code;
+    uintptr_t first, now; /* the code's first instruction, and the one that the frame is at */
+    unsigned depth;
+};
+FSAFE_AT_FORK bool fsafe_python_frames_next(const void *state, struct fsafe_python_frame *at);
+
+/* Local variable `index` of the frame, parameters first; NULL: it has no value. Context: as above. */
+FSAFE_AT_FORK struct fsafe_object *fsafe_python_frames_variable(const struct fsafe_python_frame *at, unsigned index);
+
+/* Value `index` of the frame's stack, which has so many locals and cells; 0 where there is none. Context: as above. */
+uintptr_t fsafe_python_frames_value(const struct fsafe_python_frame *at, unsigned locals, unsigned index);
+
+/*
+ * To 3.10: how deep in the stack of values the frame's open block `index` begins; -1: there is no such block. Later no
+ * frame has blocks: its code has a table. Context: as above.
+ */
+int fsafe_python_frames_block(const struct fsafe_python_frame *at, unsigned index);
 
 /* Copies the end of a Python string to `text`, as UTF-8; "" where it is none. Context: `string` stays where it is. */
 void fsafe_python_frames_string(const void *string, char *text, size_t bytes);

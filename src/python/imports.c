@@ -5,6 +5,7 @@
 #include "python/frames.h"
 #include "python/imports.h"
 #include "python/interpreter.h"
+#include "python/places.h"
 #include "report/report.h"
 #include "track/thread.h"
 
@@ -216,14 +217,7 @@ static void tell(const object *lock, const object *name, uintptr_t owner, bool n
         .address = (uintptr_t)lock,
         .fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1),
     };
-    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);) {
-        if (at.generation != fsafe_lineage_generation() - 1 || !at.thread->has_handle ||
-            (uintptr_t)at.thread->handle != owner)
-            continue;
-        event.holder.tid = at.thread->tid;
-        event.holder.pid = at.thread->pid;
-        memcpy(event.holder.name, at.thread->name, sizeof event.holder.name);
-    }
+    fsafe_python_places_holder(owner, &event.holder);
     fsafe_report_event(&event);
 }
 

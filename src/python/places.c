@@ -3,6 +3,7 @@
 
 #include "python/frames.h"
 #include "python/locks.h"
+#include "python/objects.h"
 #include "python/places.h"
 #include "report/report.h"
 #include "track/thread.h"
@@ -89,15 +90,6 @@ static bool holds_anything(struct fsafe_thread *thread)
     return false;
 }
 
-/* threading._active, by thread; NULL where there is none. Not by importing: that may wait for a vanished thread. */
-static struct fsafe_object *find_active(void)
-{
-    struct fsafe_object *modules = fsafe_python.PyImport_GetModuleDict();
-    struct fsafe_object *threading = fsafe_python.PyDict_GetItemString(modules, "threading");
-    struct fsafe_object *names = threading == NULL ? NULL : fsafe_python.PyModule_GetDict(threading);
-    return names == NULL ? NULL : fsafe_python.PyDict_GetItemString(names, "_active");
-}
-
 /* Nothing but dictionaries is asked: no code of the thread's class runs. */
 static void find_name(struct fsafe_object *active, uintptr_t thread, char *name, size_t bytes)
 {
@@ -152,19 +144,29 @@ void fsafe_python_places_note(bool all)
     struct fsafe_object *error[3], *active = NULL;
     if (asks) {
         fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
-        active = find_active();
+        active = fsafe_python_borrow("threading", "_active");
     }
-    const void *own = fsafe_python.PyGILState_GetThisThreadState();
-    void *first = fsafe_python.PyInterpreterState_ThreadHead(fsafe_python.PyInterpreterState_Main());
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); next_noted(&at, all);) {
-        void *state = first;
-        while (state != NULL && (state == own || fsafe_python_frames_thread(state) != (uintptr_t)at.thread->handle))
-            state = fsafe_python.PyThreadState_Next(state);
+        void *state = fsafe_python_vanished(NULL);
+        while (state != NULL && fsafe_python_frames_thread(state) != (uintptr_t)at.thread->handle)
+            state = fsafe_python_vanished(state);
         if (state != NULL)
             note_thread(at.thread, state, active);
     }
     if (asks)
         fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
+}
+
+void fsafe_python_places_holder(uintptr_t handle, struct fsafe_holder *holder)
+{
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);) {
+        if (at.generation != fsafe_lineage_generation() - 1 || !at.thread->has_handle ||
+            (uintptr_t)at.thread->handle != handle)
+            continue;
+        holder->tid = at.thread->tid;
+        holder->pid = at.thread->pid;
+        memcpy(holder->name, at.thread->name, sizeof holder->name);
+    }
 }
 
 void fsafe_python_places_start(void)

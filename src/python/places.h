@@ -19,6 +19,9 @@ void fsafe_python_places_start(void);
  */
 FSAFE_AT_FORK void fsafe_python_places_note(bool all);
 
+/* Writes down which thread that vanished in this fork had this pthread_t. Context: child, alone. */
+void fsafe_python_places_holder(uintptr_t handle, struct fsafe_holder *holder);
+
 /* The Python instruction that the calling thread is at; `site` where it is in none. Context: any thread. */
 FSAFE_AT_FORK uintptr_t fsafe_python_places_instruction(uintptr_t site);
 

@@ -9,6 +9,7 @@
 #include "python/owners.h"
 #include "python/places.h"
 #include "python/room.h"
+#include "python/tokens.h"
 #include "python/waiters.h"
 #include "report/report.h"
 #include "track/lineage.h"
@@ -32,6 +33,7 @@ static void start(void)
     fsafe_python_places_start();
     fsafe_python_imports_start();
     fsafe_python_waiters_start();
+    fsafe_python_tokens_start();
     if (fsafe_options.verbose && fsafe_python_is_started())
         fsafe_report_note_number("Python: looking after the locks of CPython 3.", fsafe_python_version() & 0xff);
 }
@@ -87,8 +89,10 @@ void fsafe_python_child(void)
         return;
     }
     fsafe_python_waiters_note();
-    bool imports = fsafe_python_imports_are_orphaned();
-    fsafe_python_places_note(imports);
+    bool imports = fsafe_python_imports_are_orphaned(), tokens = fsafe_python_tokens_are_out();
+    fsafe_python_places_note(imports || tokens);
+    if (tokens)
+        fsafe_python_tokens_return();
     if (imports)
         fsafe_python_imports_drop();
 }

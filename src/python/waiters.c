@@ -4,64 +4,32 @@
 #include "base/options.h"
 #include "base/sys.h"
 #include "python/frames.h"
-#include "python/interpreter.h"
+#include "python/objects.h"
 #include "python/waiters.h"
-
-#include <stddef.h>
 
 typedef struct fsafe_object object;
 
-static object *wait_code;      /* of Condition.wait; NULL: threading is not loaded, or is not what we know */
-static unsigned waiter_index;  /* which of its variables is the lock that it sleeps on */
+static object *wait_code; /* of Condition.wait; NULL: threading is not loaded, or is not what we know */
+static int waiter_index;   /* which of its variables is the lock that it sleeps on */
 static void *lock_type, *queue_type;
 static object *waiters_attribute;
 static object *noted; /* a list: Condition, waiter, Condition, waiter ... */
 
-static object *get(object *from, const char *name)
-{
-    return from == NULL ? NULL : fsafe_python.PyObject_GetAttrString(from, name);
-}
-
-static void drop(object *one)
-{
-    if (one != NULL)
-        fsafe_python.Py_DecRef(one);
-}
-
-/* As long as the interpreter does: it keeps them. */
-static object *find(const char *module, const char *name)
-{
-    object *found = fsafe_python.PyDict_GetItemString(fsafe_python.PyImport_GetModuleDict(), module);
-    object *names = found == NULL ? NULL : fsafe_python.PyModule_GetDict(found);
-    return names == NULL ? NULL : fsafe_python.PyDict_GetItemString(names, name);
-}
-
-/* Not the wait of a program that has put another Condition in the place of threading's. */
-static void find_wait(object *condition)
-{
-    object *wait = get(condition, "wait"), *code = get(wait, "__code__"), *names = get(code, "co_varnames");
-    object *index = names == NULL ? NULL : fsafe_python.PyObject_CallMethod(names, "index", "s", "waiter");
-    if (index != NULL) {
-        waiter_index = (unsigned)fsafe_python.PyLong_AsLong(index);
-        wait_code = code;
-        fsafe_python.Py_IncRef(code);
-    }
-    drop(wait), drop(code), drop(names), drop(index);
-}
-
 void fsafe_python_waiters_start(void)
 {
-    object *condition = wait_code != NULL ? NULL : find("threading", "Condition");
+    object *condition = wait_code != NULL ? NULL : fsafe_python_borrow("threading", "Condition");
     if (condition == NULL)
         return;
     object *error[3];
     fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
-    lock_type = find("_thread", "LockType");
-    queue_type = find("threading", "_deque");
+    lock_type = fsafe_python_borrow("_thread", "LockType");
+    queue_type = fsafe_python_borrow("threading", "_deque");
     waiters_attribute = fsafe_python.PyUnicode_FromString("_waiters");
     noted = fsafe_python.PyList_New(0);
-    if (lock_type != NULL && queue_type != NULL && waiters_attribute != NULL && noted != NULL)
-        find_wait(condition);
+    object *code = fsafe_python_code_of(condition, "wait");
+    waiter_index = fsafe_python_variable_of(code, "waiter");
+    if (lock_type != NULL && queue_type != NULL && waiters_attribute != NULL && noted != NULL && waiter_index >= 0)
+        wait_code = code;
     fsafe_python.PyErr_Clear();
     fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
 }
@@ -79,13 +47,14 @@ void fsafe_python_waiters_note(void)
     fsafe_python_waiters_start();
     if (wait_code == NULL)
         return;
-    void *own = fsafe_python.PyGILState_GetThisThreadState();
-    void *state = fsafe_python.PyInterpreterState_ThreadHead(fsafe_python.PyInterpreterState_Main());
-    for (; state != NULL; state = fsafe_python.PyThreadState_Next(state)) {
-        object *waiter = state == own ? NULL : fsafe_python_frames_local(state, wait_code, waiter_index);
+    for (void *state = fsafe_python_vanished(NULL); state != NULL; state = fsafe_python_vanished(state)) {
+        struct fsafe_python_frame at = {0};
+        if (!fsafe_python_frames_next(state, &at) || at.code != wait_code)
+            continue;
+        object *waiter = fsafe_python_frames_variable(&at, (unsigned)waiter_index);
         if (!is_a(waiter, lock_type))
-            continue; /* not in a wait, or before it made its lock */
-        fsafe_python.PyList_Append(noted, fsafe_python_frames_local(state, wait_code, 0));
+            continue; /* it has not made its lock */
+        fsafe_python.PyList_Append(noted, fsafe_python_frames_variable(&at, 0));
         fsafe_python.PyList_Append(noted, waiter);
     }
 }
@@ -95,9 +64,9 @@ static void take_out(object *condition, object *waiter)
 {
     object *queue = fsafe_python.PyObject_GenericGetAttr(condition, waiters_attribute);
     if (is_a(queue, queue_type))
-        drop(fsafe_python.PyObject_CallMethod(queue, "remove", "O", waiter));
+        fsafe_python_drop(fsafe_python.PyObject_CallMethod(queue, "remove", "O", waiter));
     fsafe_python.PyErr_Clear();
-    drop(queue);
+    fsafe_python_drop(queue);
 }
 
 void fsafe_python_waiters_drop(void)

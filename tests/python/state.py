@@ -39,7 +39,7 @@ def check(part, bare_says, saved_says, meaning):
     return saved.err
 
 
-harness.begin(17)
+harness.begin(19)
 err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
 harness.ok(all(re.search(rf"child runs again Python import \w+ \({name}\)", err)
                for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
@@ -52,6 +52,12 @@ check("ending", "child: -14\n", "child: 0\n", "a lock is taken over in a child o
 check("owners", "child: 5\n", "child: 0\n", "an RLock is no new thread's that has the pthread_t of its vanished owner")
 check("waiters", "child: -14\nits child: -14\nparent: its own wake up\n",
       "child: 0\nits child: 0\nparent: its own wake up\n", "a notify wakes the child's own thread, not a vanished one")
+err = check("tokens", "child: -14\nparent: 1 2 2\n", "child: 0\nparent: 1 2 2\n",
+            "a token that a vanished thread had in a with statement is given back, no other")
+if not harness.ok(len(re.findall(r"took over Python semaphore", err)) == 4 and
+                  (names(err, "  # the token is had here") or names(err, "  # or here at the fork")),
+                  "and named, with the place"):
+    harness.note_tail("lines", err, 40)
 check("ended", "child: -14\n", "child: 0\n", "beside sub-interpreters that have run, and ended, a lock is taken over")
 bare, saved = run("beside", False), run("beside", True, hangs=True)
 hangs = bare.out == "child: -9\n"

@@ -1,6 +1,6 @@
 """Victims of state.py: state that only the interpreter knows, left behind by threads that vanish in a fork.
 
-    state_victim.py imports|own_import|body|wakeup|places|ending|owners|waiters|ended|beside|inner|gil SECONDS
+    state_victim.py imports|own_import|body|wakeup|places|ending|owners|waiters|tokens|ended|beside|inner|gil SECONDS
 
 A child that runs for SECONDS ends by its alarm. The parent says how each child ended.
 """
@@ -311,6 +311,56 @@ def waiters():
     while any(where for _, where, _ in kinds):
         time.sleep(0.001)
     say("parent: its own wake up")
+
+
+def tokens():
+    one, two, other = threading.Semaphore(), threading.BoundedSemaphore(2), threading.Semaphore(2)
+    inside, finish = threading.Semaphore(0), threading.Event()
+
+    def have_both():
+        with one:
+            with two:  # the token is had here
+                inside.release()
+                finish.wait()  # or here at the fork
+
+    def have_one():
+        def be_inside():
+            inside.release()
+            finish.wait()
+            raise KeyError
+
+        with contextlib.suppress(KeyError), two, other:
+            be_inside()
+
+    def have_by_call():
+        other.acquire()
+        inside.release()
+        finish.wait()
+        other.release()
+
+    threads = [threading.Thread(target=body) for body in (have_both, have_one, have_by_call)]
+    for thread in threads:
+        thread.start()
+        inside.acquire()
+    assert not other.acquire(False)
+
+    def work():
+        with one, two, two, other:
+            assert not one.acquire(False) and not two.acquire(False)
+            assert not other.acquire(False), "a token that no with statement had"
+        two.acquire()
+        two.release()
+        try:
+            two.release()
+        except ValueError:
+            return
+        raise RuntimeError("a token too many")
+
+    say(f"child: {in_child(work)}")
+    finish.set()
+    for thread in threads:
+        thread.join()
+    say(f"parent: {one._value} {two._value} {other._value}")
 
 
 # --- Sub-interpreters -------------------------------------------------------------------------------------------

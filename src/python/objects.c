@@ -1,0 +1,37 @@
+/* python/objects: see objects.h. */
+#include "config.h"
+
+#include "python/objects.h"
+
+struct fsafe_object *fsafe_python_borrow(const char *module, const char *name)
+{
+    struct fsafe_object *found = fsafe_python.PyDict_GetItemString(fsafe_python.PyImport_GetModuleDict(), module);
+    struct fsafe_object *names = found == NULL ? NULL : fsafe_python.PyModule_GetDict(found);
+    return names == NULL ? NULL : fsafe_python.PyDict_GetItemString(names, name);
+}
+
+struct fsafe_object *fsafe_python_code_of(struct fsafe_object *type, const char *method)
+{
+    struct fsafe_object *function = fsafe_python.PyObject_GetAttrString(type, method);
+    struct fsafe_object *code = function == NULL ? NULL : fsafe_python.PyObject_GetAttrString(function, "__code__");
+    fsafe_python_drop(function);
+    return code;
+}
+
+int fsafe_python_variable_of(struct fsafe_object *code, const char *name)
+{
+    struct fsafe_object *names = code == NULL ? NULL : fsafe_python.PyObject_GetAttrString(code, "co_varnames");
+    struct fsafe_object *index =
+        names == NULL ? NULL : fsafe_python.PyObject_CallMethod(names, "index", "s", name);
+    int found = index == NULL ? -1 : (int)fsafe_python.PyLong_AsLong(index);
+    fsafe_python_drop(names), fsafe_python_drop(index);
+    return found;
+}
+
+void *fsafe_python_vanished(void *after)
+{
+    void *own = fsafe_python.PyGILState_GetThisThreadState();
+    void *state = after == NULL ? fsafe_python.PyInterpreterState_ThreadHead(fsafe_python.PyInterpreterState_Main())
+                                : fsafe_python.PyThreadState_Next(after);
+    return state == own && state != NULL ? fsafe_python.PyThreadState_Next(state) : state;
+}

@@ -1,0 +1,36 @@
+/*
+ * python/objects: what several files of this room do with the interpreter's objects.
+ * Context of all: has the GIL; an error of the interpreter's is left behind where one says NULL, but for borrow.
+ */
+#ifndef FSAFE_PYTHON_OBJECTS_H
+#define FSAFE_PYTHON_OBJECTS_H
+
+#include "python/interpreter.h"
+
+#include <stddef.h>
+
+/* What a module that is loaded calls so; NULL: nothing, or it is not loaded. Not by importing: that may wait for a
+ * vanished thread. The module keeps it. */
+FSAFE_AT_FORK struct fsafe_object *fsafe_python_borrow(const char *module, const char *name);
+
+/* The code of a method that is written in Python, as a new reference; NULL: there is none. */
+struct fsafe_object *fsafe_python_code_of(struct fsafe_object *type, const char *method);
+
+/* Which variable of the code's functions has that name; -1: none. */
+int fsafe_python_variable_of(struct fsafe_object *code, const char *name);
+
+/* One reference less; NULL is nothing. */
+static inline void fsafe_python_drop(struct fsafe_object *object)
+{
+    if (object != NULL)
+        fsafe_python.Py_DecRef(object);
+}
+
+/*
+ * The states of the main interpreter's threads but the caller's:
+ *     for (void *state = fsafe_python_vanished(NULL); state != NULL; state = fsafe_python_vanished(state))
+ * In a child that is all vanished threads, until PyOS_AfterFork_Child. Context: child, alone.
+ */
+FSAFE_AT_FORK void *fsafe_python_vanished(void *after);
+
+#endif
