@@ -104,22 +104,51 @@ bool fsafe_python_imports_are_orphaned(void)
     return found;
 }
 
-/* Whether the forking thread is importing a part of that package: then it needs the package as it is. */
-static bool is_needed(object *package)
+/* Whether it is the name of that module, or of one inside that package. */
+static bool is_within(object *name, object *package)
 {
-    object *name, *lock, *prefix = fsafe_python.PyUnicode_FromFormat("%U.", package);
-    bool needed = prefix == NULL;
+    const int begins = fsafe_python.PyUnicode_Tailmatch(name, package, 0, PTRDIFF_MAX, -1);
+    if (begins < 0)
+        fsafe_python.PyErr_Clear();
+    const intptr_t length = fsafe_python.PyUnicode_GetLength(package);
+    return begins == 1 &&
+           (fsafe_python.PyUnicode_GetLength(name) == length || fsafe_python.PyUnicode_ReadChar(name, length) == '.');
+}
+
+/*
+ * Whether the forking thread runs code of that module, or of a part of it: a program whose module does all of its work
+ * while it is imported. The child goes on in there, and to run the module anew would begin the program once more.
+ */
+static bool is_running(object *module)
+{
+    object *frame = fsafe_python.PyThreadState_GetFrame(fsafe_python.PyGILState_GetThisThreadState());
+    bool running = false;
+    while (frame != NULL) {
+        object *globals = fsafe_python.PyObject_GetAttrString(frame, "f_globals");
+        object *name = globals == NULL ? NULL : fsafe_python.PyDict_GetItemString(globals, "__name__");
+        running = running || (name != NULL && is_within(name, module));
+        if (globals != NULL)
+            fsafe_python.Py_DecRef(globals);
+        object *back = running ? NULL : fsafe_python.PyFrame_GetBack(frame);
+        fsafe_python.Py_DecRef(frame);
+        frame = back;
+    }
+    return running;
+}
+
+/* Whether the forking thread needs the half module as it is: it runs in there, or is importing a part of that package. */
+static bool is_needed(object *module)
+{
+    object *name, *lock;
     uintptr_t owner;
+    bool needed = is_running(module);
     for (intptr_t at = 0; !needed && next_lock(&at, &name, &lock, &owner);)
-        needed = !is_orphan(owner) &&
-                 fsafe_python.PyUnicode_Tailmatch(name, prefix, 0, fsafe_python.PyUnicode_GetLength(prefix), -1) == 1;
-    if (prefix != NULL)
-        fsafe_python.Py_DecRef(prefix);
+        needed = !is_orphan(owner) && is_within(name, module);
     return needed;
 }
 
-/* Takes the module out of sys.modules if it is only half imported. */
-static void drop_module(object *name)
+/* Takes the module out of sys.modules if it is only half imported and was not `needed`. */
+static void drop_module(object *name, bool needed)
 {
     object *modules = fsafe_python.PyImport_GetModuleDict(), *initializing;
     object *module = fsafe_python.PyDict_GetItemWithError(modules, name);
@@ -129,7 +158,7 @@ static void drop_module(object *name)
         return;
     bool half = initializing == fsafe_python._Py_TrueStruct;
     fsafe_python.Py_DecRef(initializing);
-    if (half && !is_needed(name) && fsafe_python.PyList_Append(kept, module) == 0)
+    if (half && !needed && fsafe_python.PyList_Append(kept, module) == 0)
         fsafe_python.PyDict_DelItem(modules, name);
 }
 
@@ -175,12 +204,12 @@ static void make_free(object *lock)
     fsafe_python.PyObject_GenericSetAttr(lock, owner_attribute, fsafe_python._Py_NoneStruct);
 }
 
-static void tell(const object *lock, const object *name, uintptr_t owner)
+static void tell(const object *lock, const object *name, uintptr_t owner, bool needed)
 {
     char module[64];
     fsafe_python_frames_string(name, module, sizeof module);
     struct fsafe_event event = {
-        .deed = fsafe_options.mode == FSAFE_MODE_REPAIR ? FSAFE_RUNS_AGAIN : FSAFE_MAY_HANG,
+        .deed = fsafe_options.mode != FSAFE_MODE_REPAIR ? FSAFE_MAY_HANG : needed ? FSAFE_TOOK_OVER : FSAFE_RUNS_AGAIN,
         .worth_a_line = true,
         .lock = "Python import",
         .kind = module,
@@ -206,8 +235,9 @@ void fsafe_python_imports_drop(void)
     for (intptr_t at = 0; next_lock(&at, &name, &lock, &owner);) {
         if (!is_orphan(owner))
             continue;
+        const bool needed = owner != 0 && is_needed(name);
         if (owner != 0)
-            tell(lock, name, owner);
+            tell(lock, name, owner, needed);
         if (fsafe_options.mode != FSAFE_MODE_REPAIR)
             continue;
         if (owner == 0) {
@@ -216,7 +246,7 @@ void fsafe_python_imports_drop(void)
                 at = 0;
             continue;
         }
-        drop_module(name);
+        drop_module(name, needed);
         end_reload(name);
         make_free(lock);
     }

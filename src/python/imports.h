@@ -1,7 +1,7 @@
 /*
  * python/imports: imports that vanished threads were in the middle of. Their locks are Python data (an owner and a
  * count in an object of importlib), and their modules half a module. A child drops both, as an import that fails does:
- * the next import of that name runs the module anew.
+ * the next import of that name runs the module anew. A module in which the forking thread itself runs stays as it is.
  */
 #ifndef FSAFE_PYTHON_IMPORTS_H
 #define FSAFE_PYTHON_IMPORTS_H

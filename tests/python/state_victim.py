@@ -1,6 +1,6 @@
 """Victims of state.py: state that only the interpreter knows, left behind by threads that vanish in a fork.
 
-    state_victim.py imports|own_import|wakeup|places|ending|owners|ended|beside|inner|gil SECONDS
+    state_victim.py imports|own_import|body|wakeup|places|ending|owners|waiters|ended|beside|inner|gil SECONDS
 
 A child that runs for SECONDS ends by its alarm. The parent says how each child ended.
 """
@@ -63,6 +63,10 @@ MODULES = {
     "outer/inner.py": "BEGUN = 1\nimport gate; gate.enter(__name__)\nENDED = 1\n",
     "space/part.py": "BEGUN = 1\nimport gate; gate.enter(__name__)\nENDED = 1\n",  # of a namespace package
     "late.py": "import time\ntime.sleep(0.2)\n",
+    # Their work is done while they are imported, in threads.
+    "body/__init__.py": "from . import work\n",
+    "body/work.py": "import threading, gate\nwas = 1\ndef run(): gate.work()\n"
+                    "threading.Thread(target=run).start()\nthreading.Event().wait()\n",
     "forks.py": "import gate\nBEGUN = 1\ngate.fork()\nENDED = 1\n",
     # What an extension module, written in C, imports while it is initialized.
     "numbers.py": "import abc\nBEGUN = 1\nimport gate; gate.enter(__name__)\n"
@@ -140,6 +144,26 @@ def own_import():
         again = __import__("forks")
         os._exit(0 if again is forks and forks.ENDED and sys.modules["forks"] is forks else 9)
     say(f"child: {status[0]}")
+
+
+def body():
+    """The child of a thread whose functions are those of a module that is still being imported finds that very module."""
+    gate = start_imports()
+    done = queue.SimpleQueue()
+
+    def look():
+        if sys.modules["body.work"].was != 1 or not hasattr(sys.modules["body"], "__path__"):
+            say("WRONG it is another module")
+
+    def import_it():
+        before = sys.modules["body"], sys.modules["body.work"]
+        __import__("body.work")
+        if (sys.modules["body"], sys.modules["body.work"]) != before:
+            say("WRONG it was imported anew")
+
+    gate.work = lambda: done.put((in_child(look), in_child(import_it)))
+    threading.Thread(target=__import__, args=("body.work",), daemon=True).start()
+    say("child: {} {}".format(*done.get()))
 
 
 def wakeup():
@@ -242,6 +266,51 @@ def owners():
     Holder(daemon=True).start()
     taken.wait()
     say(f"child: {in_child(check_owner)}")
+
+
+# --- Conditions -------------------------------------------------------------------------------------------------
+
+def waiters():
+    items, condition, tokens = queue.Queue(), threading.Condition(), threading.Semaphore(0)
+
+    def wait():
+        with condition:
+            condition.wait()
+
+    def notify():
+        with condition:
+            condition.notify()
+
+    def put_to_sleep(what, where):
+        before = list(where)
+        thread = threading.Thread(target=what, daemon=True)
+        thread.start()
+        while not where or where[-1] in before:
+            time.sleep(0.001)
+        return thread
+
+    kinds = [(items.get, items.not_empty._waiters, lambda: items.put(1)), (wait, condition._waiters, notify),
+             (tokens.acquire, tokens._cond._waiters, tokens.release)]
+    for what, where, _ in kinds * 2:
+        put_to_sleep(what, where)
+
+    def work():
+        for what, where, wake in kinds:
+            thread = put_to_sleep(what, where)
+            wake()
+            thread.join()
+
+    def have_it_done():
+        if in_child(work) != 0:
+            signal.raise_signal(signal.SIGALRM)
+
+    say(f"child: {in_child(work)}")
+    say(f"its child: {in_child(have_it_done)}")
+    for _, _, wake in kinds * 2:
+        wake()
+    while any(where for _, where, _ in kinds):
+        time.sleep(0.001)
+    say("parent: its own wake up")
 
 
 # --- Sub-interpreters -------------------------------------------------------------------------------------------
