@@ -206,6 +206,9 @@ static void print_first_line(const struct fsafe_log_event *event)
     if (event->lock_place.symbol != NULL)
         printf(" <%s>", fsafe_cli_demangle(event->lock_place.symbol));
     printf(" (%s)", event->kind != NULL ? event->kind : "?");
+    /* What the user knows it by. */
+    if (event->lock != NULL && strcmp(event->lock, "semaphore") == 0 && event->wanted.source.file != NULL)
+        fputs(": a lock of Python's", stdout);
     if (event->times > 1)
         printf(", %lu times in all", event->times);
     puts(plain);
