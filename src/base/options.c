@@ -178,9 +178,18 @@ static void check_name(char *entry, fsafe_options_complain *complain)
     complain(name, equals + 1, NULL, nearest); /* its value stays: it may be a variable of the program's own */
 }
 
+/* The environment's TERM names a terminal that has colours, and nobody wants none. */
+static bool has_colors(char *const *environment)
+{
+    const char *terminal = fsafe_options_look_up(environment, "TERM");
+    return terminal != NULL && *terminal != '\0' && index_of("dumb", terminal) != 0 &&
+           *find_value(environment, "NO_COLOR") == '\0';
+}
+
 void fsafe_options_read(char *const *environment, fsafe_options_complain *complain)
 {
     memset(&fsafe_options, 0, sizeof fsafe_options);
+    fsafe_options.colors = has_colors(environment);
     /* Most programs have none: then each row has its default without a look at the environment. */
     while (environment != NULL && *environment != NULL && !is_ours(*environment))
         environment++;

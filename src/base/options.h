@@ -22,6 +22,7 @@ struct fsafe_options {
 #undef FSAFE_CHOICE
 #undef FSAFE_NUMBER
 #undef FSAFE_STRING
+    bool colors; /* the user's terminal has them, and NO_COLOR does not refuse them */
 };
 
 extern FSAFE_HIDDEN struct fsafe_options fsafe_options;

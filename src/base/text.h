@@ -25,6 +25,9 @@ void fsafe_text_clean(struct fsafe_text *text, const char *string, size_t most);
 
 void fsafe_text_decimal(struct fsafe_text *text, unsigned long value);
 
+/* Seconds since 1970 and milliseconds as 2026-11-26T18:30:02.007Z. */
+void fsafe_text_time(struct fsafe_text *text, unsigned long seconds, unsigned ms);
+
 /*
  * The inside of a JSON string: UTF-8 stays, whatever else could end or break it becomes an escape, a byte that is no
  * UTF-8 becomes U+FFFD. Reads at most `most` bytes.

@@ -1,7 +1,7 @@
 /*
- * cli/calls: the line that made a call which has returned. Without optimization std::lock_guard takes its lock by way of
- * functions that are gone when the process forks, and of the function that made one nothing is left but where it went
- * on to. But the call is still in its code.
+ * cli/calls: the line that made a call which has returned. Without optimization std::lock_guard takes its lock by way
+ * of functions that are gone when the process forks, and of the function that made one nothing is left but where it
+ * went on to. But the call is still in its code.
  *
  * Only direct calls of x86-64 are known. Each byte may begin one, so what counts is that it leads to where a function
  * begins: that no other bytes do.

@@ -186,8 +186,23 @@ static enum verdict judge_semaphore(long pid, long tid, const struct fsafe_stack
     return fsafe_process_peek(pid, word, &value, sizeof value) ? judge_nameless(pid, word, value) : CANNOT_TELL;
 }
 
-static enum verdict judge_wait(long pid, long tid, const struct fsafe_stack *stack, uint64_t word)
+/*
+ * Where libc's symbols are stripped sem_wait() leaves no name in the stack: it goes on to another function by a jump.
+ * But whoever waits for a semaphore sleeps as long as its value is 0, beside the number of those who wait, and a word
+ * that says whether it is shared.
+ */
+static bool is_semaphore(long pid, const struct fsafe_process_call *call)
 {
+    enum { WAITERS_MOST = 100000, SHARED = 0x80 };
+    uint32_t words[3];
+    return call->arguments[2] == 0 && fsafe_process_peek(pid, call->arguments[0], words, sizeof words) &&
+           words[0] == 0 && words[1] != 0 && words[1] < WAITERS_MOST && (words[2] == 0 || words[2] == SHARED);
+}
+
+static enum verdict judge_wait(long pid, long tid, const struct fsafe_stack *stack,
+                               const struct fsafe_process_call *call)
+{
+    uint64_t word = call->arguments[0];
     static const char *const mutexes[] = {"pthread_mutex_", "__lll_lock_wait", "lll_mutex_lock", NULL};
     static const char *const rwlocks[] = {"pthread_rwlock_", NULL}, *const conditions[] = {"pthread_cond_", NULL};
     static const char *const semaphores[] = {"sem_wait", "sem_timedwait", "sem_clockwait", NULL};
@@ -206,6 +221,8 @@ static enum verdict judge_wait(long pid, long tid, const struct fsafe_stack *sta
                (bytes[4] & 0x10) != 0 ? ", robust" : "", (bytes[4] & 0x20) != 0 ? ", priority inheritance" : "");
         return bytes[2] != 0 ? judge_owner(pid, bytes[2], "held") : judge_nameless(pid, word, bytes[0]);
     }
+    if (sizeof(long) == 8 && is_semaphore(pid, call))
+        return judge_semaphore(pid, tid, stack, word);
     printf("    sleeps on a futex at 0x%lx that no known call waits for\n", (unsigned long)word);
     return fsafe_process_peek(pid, word, bytes, 4) ? judge_nameless(pid, word, bytes[0]) : CANNOT_TELL;
 }
@@ -233,7 +250,7 @@ static enum verdict check_thread(long pid, long tid)
     fsafe_stack_read(&stack, pid, tid);
     if (fsafe_python_print(&stack, pid, tid, "        ") == 0)
         fsafe_stack_print(&stack, "        ");
-    enum verdict verdict = judge_wait(pid, tid, &stack, call.arguments[0]);
+    enum verdict verdict = judge_wait(pid, tid, &stack, &call);
     fsafe_stack_end(&stack);
     return verdict;
 }

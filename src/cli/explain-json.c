@@ -39,6 +39,10 @@ static bool add_source(const char *function, const char *file, int line, void *c
 static struct json_object *make_stack(const struct fsafe_log *log, const struct fsafe_log_stack *stack)
 {
     struct json_object *array = json_object_new_array();
+    for (unsigned i = 0; i < stack->caller_count + (stack->caller_count != 0); i++) {
+        const struct fsafe_log_source *source = i == 0 ? &stack->source : &stack->callers[i - 1];
+        json_object_array_add(array, make_position(source->function, source->file, (int)source->line));
+    }
     for (unsigned i = 0; i <= stack->frame_count; i++) {
         const struct fsafe_log_place *place = i == 0 ? &stack->at : &stack->frames[i - 1];
         const char *path = fsafe_explain_file(log, place->module);
@@ -78,6 +82,8 @@ static struct json_object *make_event(const struct fsafe_log *log, const struct 
     put_string(object, "holder", event->holder_name);
     put_number(object, "holder_tid", event->holder_tid);
     put_number(object, "fork", event->fork_number);
+    if (event->fork_age_ms >= 0)
+        json_object_object_add(object, "fork_age_ms", json_object_new_int64(event->fork_age_ms));
     put_string(object, "why", event->why);
     put_string(object, "advice", fsafe_log_deeds[event->deed].advice);
     return object;

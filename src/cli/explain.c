@@ -175,11 +175,21 @@ static void print_place(const struct fsafe_log *log, const char *words, const st
         fsafe_cli_each_source(path, place->in_module, print_source, NULL);
 }
 
+static void print_caller(const char *words, const struct fsafe_log_source *source)
+{
+    printf("%s%s at %s:%u\n", words, source->function != NULL ? source->function : "?",
+           source->file != NULL ? source->file : "?", source->line);
+}
+
 static void print_stack(const struct fsafe_log *log, const char *words, const struct fsafe_log_stack *stack)
 {
-    if (stack->at.module == NULL && stack->at.address == 0)
+    if (stack->at.module == NULL && stack->at.address == 0 && stack->caller_count == 0)
         return;
     printf("    %s\n", words);
+    if (stack->caller_count != 0)
+        print_caller("        ", &stack->source);
+    for (unsigned i = 0; i < stack->caller_count; i++)
+        print_caller("        from ", &stack->callers[i]);
     print_place(log, "", &stack->at);
     for (unsigned i = 0; i < stack->frame_count; i++)
         print_place(log, "from ", &stack->frames[i]);
@@ -196,6 +206,9 @@ static void print_first_line(const struct fsafe_log_event *event)
     if (event->lock_place.symbol != NULL)
         printf(" <%s>", fsafe_cli_demangle(event->lock_place.symbol));
     printf(" (%s)", event->kind != NULL ? event->kind : "?");
+    /* What the user knows it by. */
+    if (event->lock != NULL && strcmp(event->lock, "semaphore") == 0 && event->wanted.source.file != NULL)
+        fputs(": a lock of Python's", stdout);
     if (event->times > 1)
         printf(", %lu times in all", event->times);
     puts(plain);
@@ -227,7 +240,10 @@ static void print_event(const struct fsafe_log *log, const struct fsafe_log_even
     }
     if (forked.function != NULL) {
         print_position("forked:  ", &forked);
-        printf(", fork %lu by thread %lu\n", event->fork_number, event->fork_tid);
+        printf(", fork %lu by thread %lu", event->fork_number, event->fork_tid);
+        if (event->fork_age_ms >= 0)
+            printf(", %ld ms before", event->fork_age_ms);
+        putchar('\n');
     }
     if (event->why != NULL)
         printf("    not taken over because %s\n", event->why);

@@ -43,6 +43,14 @@ static void read_place(struct fsafe_log_place *place, struct json_object *object
     place->offset = number(object, "offset");
 }
 
+static void read_source(struct fsafe_log_source *source, struct json_object *object)
+{
+    source->file = string(object, "file");
+    source->function = string(object, "function");
+    source->thread = string(object, "thread");
+    source->line = (unsigned)number(object, "line");
+}
+
 static void read_stack(struct fsafe_log_stack *stack, struct json_object *object, const char *at)
 {
     read_place(&stack->at, member(object, at));
@@ -50,10 +58,11 @@ static void read_stack(struct fsafe_log_stack *stack, struct json_object *object
     size_t count = json_object_is_type(frames, json_type_array) ? json_object_array_length(frames) : 0;
     for (size_t i = 0; i < count && i < FSAFE_LOG_FRAMES; i++)
         read_place(&stack->frames[stack->frame_count++], json_object_array_get_idx(frames, i));
-    stack->source.file = string(source, "file");
-    stack->source.function = string(source, "function");
-    stack->source.thread = string(source, "thread");
-    stack->source.line = (unsigned)number(source, "line");
+    read_source(&stack->source, source);
+    struct json_object *callers = member(source, "callers");
+    count = json_object_is_type(callers, json_type_array) ? json_object_array_length(callers) : 0;
+    for (size_t i = 0; i < count && i < FSAFE_LOG_CALLERS; i++)
+        read_source(&stack->callers[stack->caller_count++], json_object_array_get_idx(callers, i));
     stack->source.at_fork = member(source, "moment") != NULL;
 }
 
@@ -96,6 +105,8 @@ static void read_event(struct fsafe_log_event *event, struct json_object *object
     const char *role = json_object_get_string(member(holder, "role"));
     event->in_use = role != NULL && strcmp(role, "user") == 0;
     event->fork_number = number(fork, "number");
+    if (member(fork, "age_ms") != NULL)
+        event->fork_age_ms = (long)number(fork, "age_ms");
     event->fork_tid = number(fork, "tid");
     event->whole = true;
 }

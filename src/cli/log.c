@@ -25,7 +25,7 @@ static void *grow(void *array, size_t count, size_t bytes)
 struct fsafe_log_event *fsafe_log_add_event(struct fsafe_log *log)
 {
     log->events = grow(log->events, log->count, sizeof *log->events);
-    log->events[log->count] = (struct fsafe_log_event){.times = 1};
+    log->events[log->count] = (struct fsafe_log_event){.times = 1, .fork_age_ms = -1};
     return &log->events[log->count++];
 }
 
@@ -164,7 +164,10 @@ static void read_detail(struct fsafe_log *log, struct fsafe_log_event *event, st
     if (begins(line, "held at fork by ", &rest) || begins(line, "in use at fork by ", &rest)) {
         read_holder(event, line);
     } else if (begins(line, "from ", &rest)) {
-        if (*stack != NULL && (*stack)->frame_count < FSAFE_LOG_FRAMES)
+        if (*stack != NULL && (*stack)->caller_count < FSAFE_LOG_CALLERS &&
+            read_source(&(*stack)->callers[(*stack)->caller_count], rest))
+            (*stack)->caller_count++;
+        else if (*stack != NULL && (*stack)->frame_count < FSAFE_LOG_FRAMES)
             read_place(&(*stack)->frames[(*stack)->frame_count++], rest);
     } else if (begins(line, "since ", &rest) || begins(line, "at fork in ", &rest) ||
                begins(line, "wanted in ", &rest)) {
@@ -186,6 +189,9 @@ static void read_detail(struct fsafe_log *log, struct fsafe_log_event *event, st
             event->fork_tid = strtoul(end + 4, &end, 10);
         if (strncmp(end, " in ", 4) == 0)
             read_place(&event->fork.at, end + 4);
+        const char *age = strrchr(end, ',');
+        if (age != NULL && strstr(age, " ms before ") != NULL)
+            event->fork_age_ms = strtol(age + 1, NULL, 10);
     } else if (begins(line, "not taken over because ", &rest)) {
         event->why = strdup(rest);
         event->deed = FSAFE_REFUSED;

@@ -23,12 +23,16 @@ struct fsafe_log_source {
     bool at_fork;
 };
 
+/* What called an interpreter's function. */
+enum { FSAFE_LOG_CALLERS = 16 };
+
 /* Where a thread was: the place, its callers, and the same in an interpreter's program. */
 enum { FSAFE_LOG_FRAMES = 16 };
 struct fsafe_log_stack {
     struct fsafe_log_place at, frames[FSAFE_LOG_FRAMES];
     unsigned frame_count;
-    struct fsafe_log_source source;
+    struct fsafe_log_source source, callers[FSAFE_LOG_CALLERS];
+    unsigned caller_count;
 };
 
 struct fsafe_log_event {
@@ -38,6 +42,7 @@ struct fsafe_log_event {
     struct fsafe_log_place lock_place;
     unsigned long pid, tid, times, threads;
     unsigned long holder_tid, holder_pid, fork_number, fork_tid;
+    long fork_age_ms; /* -1: unknown */
     char *holder_name;
     bool in_use; /* the holder did not hold it but was inside of it */
     bool whole;  /* it says its places: what is told again does not, in the form for people */

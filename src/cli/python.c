@@ -308,11 +308,15 @@ static bool see_thread(long tid, void *context)
     return search->found == 0;
 }
 
-/* Whether a thread may sleep for it at `futex`: to 3.12 that is its semaphore; later it has a byte that is odd then. */
-static bool is_waited_for(const struct interpreter *of, uint64_t lock, uint64_t futex)
+/*
+ * Whether a thread may sleep for it at `futex`: that is its semaphore. Later it has a byte that is odd then: a Lock from
+ * 3.13 on, an RLock from 3.14 on.
+ */
+static bool is_waited_for(const struct interpreter *of, uint64_t lock, const char *kind, uint64_t futex)
 {
     uint64_t value = word(of, lock + LOCK_ITSELF);
-    return of->minor < 13 ? value == futex : (value & 1) != 0;
+    unsigned byte_since = strcmp(kind, "RLock") == 0 ? 14 : 13;
+    return of->minor < byte_since ? value == futex : (value & 1) != 0;
 }
 
 long fsafe_python_owner(const struct fsafe_stack *stack, long pid, long tid, long parent, uint64_t futex,
@@ -330,7 +334,7 @@ long fsafe_python_owner(const struct fsafe_stack *stack, long pid, long tid, lon
     for (unsigned up = 0; frame != 0 && up < 3; up++, frame = word(&of, frame + of.layout.frame_back)) {
         unsigned count = find_locks(&of, frame, locks, kinds);
         for (unsigned i = 0; i < count; i++) {
-            if (!is_waited_for(&of, locks[i], futex))
+            if (!is_waited_for(&of, locks[i], kinds[i], futex))
                 continue;
             *kind = kinds[i];
             uint64_t owner = strcmp(kinds[i], "RLock") == 0 ? word(&of, locks[i] + RLOCK_OWNER) : 0;

@@ -87,7 +87,8 @@ static void close_gate(struct fsafe_thread *self)
     self->gate_closed_by = self->forks;
     uint64_t before_ns = fsafe_sys_now_ns();
     fsafe_drain_begin(self);
-    uint64_t took_us = (fsafe_sys_now_ns() - before_ns) / 1000;
+    self->fork_ns = fsafe_sys_now_ns();
+    uint64_t took_us = (self->fork_ns - before_ns) / 1000;
     if (took_us >= WORTH_COUNTING_US) {
         fsafe_tally_add(FSAFE_TOTAL_DRAINED, 1);
         fsafe_tally_raise(FSAFE_TOTAL_DRAIN_US, took_us);
@@ -155,6 +156,7 @@ static FSAFE_AT_FORK void adopt(bool by_libc)
         fork.number = self->fork_number;
         fork.tid = self->tid;
         fork.at = self->fork_site;
+        fork.when_ms = (uint32_t)(self->fork_ns / 1000000);
         forget_fork(self);
     }
     int former = self != NULL ? self->owner : 0;
@@ -239,6 +241,8 @@ void fsafe_fork_begin_at(struct fsafe_bare_fork *fork, uintptr_t site, uintptr_t
     enter_fork();
     if (drains)
         close_gate(self);
+    else
+        self->fork_ns = fsafe_sys_now_ns();
 }
 
 void fsafe_fork_end(const struct fsafe_bare_fork *fork)

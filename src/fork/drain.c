@@ -32,6 +32,7 @@
 #include "fork/drain.h"
 #include "fork/loading.h"
 #include "libc/loader.h"
+#include "report/tally.h"
 #include "track/gate.h"
 
 #include <errno.h>
@@ -130,7 +131,7 @@ struct drain {
     uint64_t last_left_us;    /* when the latest got out */
     uint64_t holders_us;      /* since when there were only holders of locks; UINT64_MAX: there are others */
     uint64_t starved_until_us; /* until then one is believed to be without a processor, as it was at a look */
-    unsigned fewest;
+    unsigned fewest, most;
     unsigned waiting_looks, asleep_looks;
     bool is_in_call; /* its own thread, whom a signal handler has fork there */
     bool is_loading; /* the only one inside is in the loader, which no record says */
@@ -264,6 +265,7 @@ static bool wait_until_empty(struct drain *drain)
     unsigned inside;
     for (unsigned round = 0; (inside = count_inside(drain, &worst)) != 0; round++) {
         uint64_t waited = now_us() - drain->begun_us;
+        drain->most = inside > drain->most ? inside : drain->most;
         if (inside < drain->fewest) {
             drain->fewest = inside;
             drain->last_left_us = waited;
@@ -314,8 +316,11 @@ void fsafe_drain_begin(struct fsafe_thread *self)
             continue;
         }
         bool ready = wait_until_empty(&drain);
-        if (ready && fsafe_gate_commit(self))
+        if (ready && fsafe_gate_commit(self)) {
+            if (drain.most != 0)
+                fsafe_tally_add(FSAFE_TOTAL_DRAINED_THREADS, drain.most);
             return;
+        }
         overruled += ready;
         fsafe_contended_end(self);
         fsafe_loading_end(self);

@@ -39,6 +39,7 @@ static bool read_published(unsigned minor)
         .frame_code = (uint16_t)table[word->frame_code],
         .frame_back = (uint16_t)table[word->frame_back],
         .frame_instruction = (uint16_t)table[word->frame_instruction],
+        .frame_locals = (uint16_t)table[word->frame_locals],
         .code_file = (uint16_t)table[word->code_file],
         .code_name = (uint16_t)table[word->code_name],
         .code_first = (uint16_t)table[word->code_first],
@@ -203,6 +204,19 @@ uintptr_t fsafe_python_frames_instruction(const void *state)
     uintptr_t frame = first_frame((uintptr_t)state);
     uintptr_t code = frame != 0 ? code_of(frame) : 0;
     return code != 0 ? instruction_of(frame, code) : 0;
+}
+
+struct fsafe_object *fsafe_python_frames_local(const void *state, const struct fsafe_object *code, unsigned index)
+{
+    if (!atomic_load_explicit(&works, memory_order_acquire))
+        return NULL;
+    uintptr_t frame = first_frame((uintptr_t)state);
+    for (unsigned i = 0; frame != 0 && code_of(frame) == 0 && i < DEEPEST; i++)
+        frame = word_at(frame, layout.frame_back);
+    if (frame == 0 || code_of(frame) != (uintptr_t)code)
+        return NULL;
+    /* From 3.14 on the low bits are marks. */
+    return (struct fsafe_object *)(word_at(frame, layout.frame_locals + index * sizeof(uintptr_t)) & ~(uintptr_t)7);
 }
 
 uintptr_t fsafe_python_frames_thread(const void *state)

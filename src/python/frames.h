@@ -39,6 +39,13 @@ unsigned fsafe_python_frames_read(const void *state, struct fsafe_python_functio
 void fsafe_python_frames_place(const struct fsafe_python_function *function, uintptr_t instruction,
                                struct fsafe_source *place);
 
+/*
+ * Local variable `index`, parameters first, of the function that the thread of `state` is in, if that runs `code`; else
+ * NULL, as for a variable that has no value. Nothing is counted. Context: as frames_read.
+ */
+FSAFE_AT_FORK struct fsafe_object *fsafe_python_frames_local(const void *state, const struct fsafe_object *code,
+                                                             unsigned index);
+
 /* Copies the end of a Python string to `text`, as UTF-8; "" where it is none. Context: `string` stays where it is. */
 void fsafe_python_frames_string(const void *string, char *text, size_t bytes);
 

@@ -11,7 +11,7 @@
 struct fsafe_python_layout {
     uint16_t state_frame;  /* in a thread's state: its frame, or what leads to it */
     int16_t indirect;      /* in what state_frame points to: the frame; -1: that is the frame */
-    uint16_t frame_code, frame_back, frame_instruction;
+    uint16_t frame_code, frame_back, frame_instruction, frame_locals;
     uint16_t instruction_unit; /* the instruction is an index of so many bytes; 0: an address */
     uint16_t frame_owner;      /* a byte that is 3 where no Python code runs; 0: there is none */
     uint16_t code_file, code_name;
@@ -21,23 +21,24 @@ struct fsafe_python_layout {
 
 /* 64-bit machines only: before 3.13 there is nothing that would tell of another. */
 static const struct fsafe_python_layout fsafe_python_rows[] = {
-    [9] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 104,
+    [9] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 104, .frame_locals = 360,
            .instruction_unit = 1, .code_file = 104, .code_name = 112, .code_first = 48},
-    [10] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 96,
+    [10] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 96, .frame_locals = 352,
             .instruction_unit = 2, .code_file = 104, .code_name = 112, .code_first = 48},
-    [11] = {.state_frame = 56, .indirect = 8, .frame_code = 32, .frame_back = 48, .frame_instruction = 56,
+    [11] = {.state_frame = 56, .indirect = 8, .frame_code = 32, .frame_back = 48, .frame_instruction = 56, .frame_locals = 72,
             .code_file = 112, .code_name = 120, .code_first = 184},
-    [12] = {.state_frame = 56, .indirect = 0, .frame_code = 0, .frame_back = 8, .frame_instruction = 56,
+    [12] = {.state_frame = 56, .indirect = 0, .frame_code = 0, .frame_back = 8, .frame_instruction = 56, .frame_locals = 72,
             .frame_owner = 70, .code_file = 112, .code_name = 120, .code_first = 192},
 };
 
 /* A version's table of offsets, by the number of the 64-bit word. */
 struct fsafe_python_published {
-    uint8_t state_frame, state_thread, frame_back, frame_code, frame_instruction, code_file, code_name, code_first;
+    uint8_t state_frame, state_thread, frame_back, frame_code, frame_instruction, frame_locals, code_file, code_name,
+        code_first;
 };
 static const struct fsafe_python_published fsafe_python_published[] = {
-    [13] = {23, 24, 29, 30, 31, 35, 36, 43},
-    [14] = {26, 27, 32, 33, 34, 40, 41, 48},
+    [13] = {23, 24, 29, 30, 31, 32, 35, 36, 43},
+    [14] = {26, 27, 32, 33, 34, 35, 40, 41, 48},
 };
 
 #endif

@@ -38,20 +38,22 @@ uintptr_t fsafe_python_places_instruction(uintptr_t site)
 }
 
 /* Where the calling thread is. */
-static bool find_here(struct fsafe_source *place)
+static unsigned find_here(struct fsafe_source *places, unsigned most)
 {
-    struct fsafe_python_function function;
+    struct fsafe_python_function functions[FUNCTIONS];
     const void *state = own_state();
-    if (state == NULL || fsafe_python_frames_read(state, &function, 1) == 0)
-        return false;
-    fsafe_python_frames_place(&function, function.now, place);
-    place->thread[0] = '\0';
-    place->at_fork = false;
-    return true;
+    unsigned count =
+        state == NULL ? 0 : fsafe_python_frames_read(state, functions, most < FUNCTIONS ? most : FUNCTIONS);
+    for (unsigned i = 0; i < count; i++) {
+        fsafe_python_frames_place(&functions[i], functions[i].now, &places[i]);
+        places[i].thread[0] = '\0';
+        places[i].at_fork = false;
+    }
+    return count;
 }
 
 /* Where the holder took the lock, if a function that it was still in did; else where it was at the fork. */
-static bool find_held(const struct fsafe_holder *holder, struct fsafe_source *place)
+static unsigned find_held(const struct fsafe_holder *holder, struct fsafe_source *places, unsigned most)
 {
     const struct note *note = NULL;
     for (uint32_t i = 1; holder->tid != 0 && i <= NOTES && note == NULL; i++) {
@@ -60,21 +62,20 @@ static bool find_held(const struct fsafe_holder *holder, struct fsafe_source *pl
             note = one;
     }
     if (note == NULL || !fsafe_python_is_running())
-        return false;
-    const struct fsafe_python_function *function = &note->functions[0];
-    uintptr_t instruction = function->now;
-    place->at_fork = true;
-    for (unsigned i = 0; i < note->count; i++) {
-        if (holder->since - note->functions[i].first < note->functions[i].bytes) {
-            function = &note->functions[i];
-            instruction = holder->since;
-            place->at_fork = false;
-            break;
-        }
+        return 0;
+    unsigned took = 0; /* which function took it */
+    while (took < note->count && holder->since - note->functions[took].first >= note->functions[took].bytes)
+        took++;
+    bool at_fork = took == note->count;
+    unsigned from = at_fork ? 0 : took, count = note->count - from < most ? note->count - from : most;
+    for (unsigned i = 0; i < count; i++) {
+        const struct fsafe_python_function *function = &note->functions[from + i];
+        places[i].at_fork = at_fork;
+        fsafe_python_frames_place(function, i == 0 && !at_fork ? holder->since : function->now, &places[i]);
+        places[i].thread[0] = '\0';
     }
-    fsafe_python_frames_place(function, instruction, place);
-    memcpy(place->thread, note->name, sizeof place->thread);
-    return true;
+    memcpy(places[0].thread, note->name, sizeof places[0].thread);
+    return count;
 }
 
 /* --- Noting ------------------------------------------------------------------------------------------------- */

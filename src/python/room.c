@@ -9,6 +9,7 @@
 #include "python/owners.h"
 #include "python/places.h"
 #include "python/room.h"
+#include "python/waiters.h"
 #include "report/report.h"
 #include "track/lineage.h"
 
@@ -30,6 +31,7 @@ static void start(void)
     fsafe_python.PyErr_Restore(type, value, traceback);
     fsafe_python_places_start();
     fsafe_python_imports_start();
+    fsafe_python_waiters_start();
     if (fsafe_options.verbose && fsafe_python_is_started())
         fsafe_report_note_number("Python: looking after the locks of CPython 3.", fsafe_python_version() & 0xff);
 }
@@ -53,8 +55,10 @@ static void ask_to_be_called(void)
 void fsafe_python_before_thread(void)
 {
     fsafe_python_find();
-    if (fsafe_python_is_started() && fsafe_lineage_is_child() && fsafe_python_has_gil())
+    if (fsafe_python_is_started() && fsafe_lineage_is_child() && fsafe_python_has_gil()) {
         fsafe_python_owners_start();
+        fsafe_python_waiters_drop();
+    }
     if (atomic_load_explicit(&fsafe_python_state, memory_order_acquire) != FSAFE_PYTHON_BOUND)
         return;
     if (fsafe_python_has_gil())
@@ -82,6 +86,7 @@ void fsafe_python_child(void)
             fsafe_python_places_note(false);
         return;
     }
+    fsafe_python_waiters_note();
     bool imports = fsafe_python_imports_are_orphaned();
     fsafe_python_places_note(imports);
     if (imports)

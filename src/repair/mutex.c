@@ -22,6 +22,7 @@
 #include "repair/unnamed.h"
 #include "repair/verdict.h"
 #include "repair/waits.h"
+#include "report/tally.h"
 
 static bool is_own(const struct fsafe_thread *self, int owner)
 {
@@ -44,6 +45,7 @@ void fsafe_mutex_rehome(pthread_mutex_t *mutex, const struct fsafe_thread *self)
         fsafe_layout_mutex_retake(mutex);
     else
         fsafe_layout_mutex_set_owner(mutex, self->owner);
+    fsafe_tally_add(FSAFE_TOTAL_REHOMED, 1);
 }
 
 void fsafe_mutex_adopt(struct fsafe_thread *self)

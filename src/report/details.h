@@ -10,7 +10,7 @@
 
 #include <time.h>
 
-enum { FSAFE_FRAMES_MOST = 16, FSAFE_NEW_MODULES = 8 };
+enum { FSAFE_FRAMES_MOST = 16, FSAFE_CALLERS_MOST = 3, FSAFE_NEW_MODULES = 8 };
 
 /* The frames are the callers of those two places, the nearest first; address 0 ends them. */
 enum {
@@ -35,10 +35,14 @@ struct fsafe_details {
     uint64_t times; /* how many of its kind there were so far */
     bool again;     /* all but the number was told before */
     struct timespec when; /* CLOCK_REALTIME */
+    uint32_t fork_age_ms;
+    bool colored;
     pid_t pid, tid;
     char own_name[32];    /* of the thread that wants the lock */
     char holder_name[32];
     struct fsafe_place places[FSAFE_PLACES];
+    /* Where the interpreter's functions want and hold the lock, and behind that their callers; no file ends them. */
+    struct fsafe_source wanted_in[1 + FSAFE_CALLERS_MOST + 1], held_in[1 + FSAFE_CALLERS_MOST + 1];
     struct fsafe_new_module new_modules[FSAFE_NEW_MODULES];
     unsigned new_module_count;
 };

@@ -37,6 +37,7 @@ struct fsafe_holder {
 struct fsafe_fork {
     unsigned long number; /* which fork of its process, counted from 1; 0 unknown */
     pid_t tid;            /* the thread that forked */
+    uint32_t when_ms;     /* by CLOCK_MONOTONIC, the low 32 bits; 0 unknown */
     uintptr_t at;         /* the place that called fork; 0 unknown */
 };
 

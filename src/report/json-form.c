@@ -85,17 +85,29 @@ static void put_frames(struct fsafe_text *text, const struct fsafe_place *frames
     fsafe_text_char(text, ']');
 }
 
-static void put_source(struct fsafe_text *text, const struct fsafe_source *source)
+static void put_source_members(struct fsafe_text *text, const struct fsafe_source *source)
 {
-    if (source == NULL)
-        return;
-    begin_object(text, "source");
     put_known(text, "file", source->file);
     if (source->line != 0)
         put_number(text, "line", source->line);
     put_known(text, "function", source->function);
+}
+
+static void put_source(struct fsafe_text *text, const struct fsafe_source *source, const struct fsafe_source *callers)
+{
+    if (source == NULL)
+        return;
+    begin_object(text, "source");
+    put_source_members(text, source);
     put_known(text, "thread", source->thread);
     put_known(text, "moment", source->at_fork ? "fork" : "");
+    if (callers[0].file[0] != '\0')
+        begin_member(text, "callers");
+    for (unsigned i = 0; callers[i].file[0] != '\0'; i++) {
+        fsafe_text_string(text, i == 0 ? "[{" : ",{");
+        put_source_members(text, &callers[i]);
+        fsafe_text_string(text, callers[i + 1].file[0] != '\0' ? "}" : "}]");
+    }
     fsafe_text_char(text, '}');
 }
 
@@ -139,7 +151,7 @@ static void put_holder(struct fsafe_text *text, const struct fsafe_details *deta
     put_known(text, "name", details->holder_name);
     put_place(text, "since", &details->places[FSAFE_SINCE_PLACE]);
     put_frames(text, &details->places[FSAFE_SINCE_FRAMES]);
-    put_source(text, event->holder.source);
+    put_source(text, event->holder.source, details->held_in + 1);
     fsafe_text_char(text, '}');
 }
 
@@ -152,6 +164,8 @@ static void put_fork(struct fsafe_text *text, const struct fsafe_details *detail
     put_number(text, "number", fork->number);
     put_number(text, "tid", (unsigned long)fork->tid);
     put_place(text, "at", &details->places[FSAFE_FORK_PLACE]);
+    if (fork->when_ms != 0)
+        put_number(text, "age_ms", details->fork_age_ms);
     fsafe_text_char(text, '}');
 }
 
@@ -175,7 +189,7 @@ void fsafe_json_form(struct fsafe_text *text, const struct fsafe_details *detail
     begin_object(text, "wanted");
     put_place(text, "at", &details->places[FSAFE_WANTED_PLACE]);
     put_frames(text, &details->places[FSAFE_WANTED_FRAMES]);
-    put_source(text, event->wanted_in);
+    put_source(text, event->wanted_in, details->wanted_in + 1);
     fsafe_text_char(text, '}');
     put_holder(text, details);
     put_fork(text, details);

@@ -53,11 +53,14 @@ static bool is_file(void)
 
 /* What descriptor 2 was when the program started, or was made by it on purpose. */
 static struct stat known_stderr;
-static bool has_stderr;
+static bool has_stderr, is_terminal;
 
 void fsafe_report_know_stderr(void)
 {
+    enum { TERMINALS = 4, PSEUDO = 136, LAST_PSEUDO = 143 }; /* major numbers that Linux gives to nothing else */
     has_stderr = fsafe_sys_stat_fd(STDERR_FILENO, &known_stderr);
+    unsigned kind = has_stderr && S_ISCHR(known_stderr.st_mode) ? known_stderr.st_rdev >> 8 & 0xfff : 0;
+    is_terminal = kind == TERMINALS || (kind >= PSEUDO && kind <= LAST_PSEUDO);
 }
 
 void fsafe_report_start(void)
@@ -242,6 +245,7 @@ static void put_json(struct fsafe_text *text, struct work *work)
     if (text->cut) {
         for (unsigned i = FSAFE_FORK_PLACE + 1; i < FSAFE_PLACES; i++)
             work->details.places[i].address = 0;
+        work->details.wanted_in[1].file[0] = work->details.held_in[1].file[0] = '\0';
         fsafe_text_begin(text, work->buffer, EVENT_BYTES - 1);
         fsafe_json_form(text, &work->details);
     }
@@ -291,10 +295,20 @@ static void find_sources(struct fsafe_event *event, struct fsafe_source *wanted_
     const struct fsafe_report_sources *known = atomic_load_explicit(&known_sources, memory_order_acquire);
     if (known == NULL || event->pid != 0)
         return;
-    if (event->wanted_in == NULL && known->here(wanted_in))
+    if (event->wanted_in == NULL && known->here(wanted_in, 1) != 0)
         event->wanted_in = wanted_in;
-    if (event->holder.source == NULL && known->held(&event->holder, held_in))
+    if (event->holder.source == NULL && known->held(&event->holder, held_in, 1) != 0)
         event->holder.source = held_in;
+}
+
+static void find_callers(struct fsafe_details *details, bool here, bool held)
+{
+    const struct fsafe_report_sources *known = atomic_load_explicit(&known_sources, memory_order_acquire);
+    unsigned most = 1 + (fsafe_options.frames < FSAFE_CALLERS_MOST ? fsafe_options.frames : FSAFE_CALLERS_MOST);
+    if (here)
+        known->here(details->wanted_in, most);
+    if (held)
+        known->held(&details->event->holder, details->held_in, most);
 }
 
 void fsafe_report_event(const struct fsafe_event *told)
@@ -320,6 +334,9 @@ void fsafe_report_event(const struct fsafe_event *told)
     details->pid = event->pid != 0 ? event->pid : fsafe_sys_getpid();
     details->tid = event->pid != 0 ? event->tid : fsafe_sys_gettid();
     clock_gettime(CLOCK_REALTIME, &details->when);
+    details->fork_age_ms = (uint32_t)(fsafe_sys_now_ns() / 1000000) - event->fork.when_ms;
+    details->colored = !is_file() && fsafe_options.colors && is_terminal;
+    find_callers(details, event->wanted_in == &wanted_in, event->holder.source == &held_in);
     find_places(work);
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, details->own_name, 0, 0, 0, 0);
     /* As it is now, if the thread still runs: a program usually names a thread after its first lock. */

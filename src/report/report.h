@@ -17,11 +17,11 @@ void fsafe_report_know_stderr(void);
 /* With the options read: remembers the directory that a relative FORKSAFE_LOG starts from. Context: start-up. */
 void fsafe_report_start(void);
 
-/* What an interpreter knows of places in its program. Each returns false where it knows none. */
+/* What an interpreter knows of places in its program. Each fills in a place and its callers, and returns how many. */
 struct fsafe_report_sources {
-    bool (*here)(struct fsafe_source *place); /* where the calling thread is */
+    unsigned (*here)(struct fsafe_source *places, unsigned most); /* where the calling thread is */
     /* Where a vanished thread took the lock, or was when it vanished. */
-    bool (*held)(const struct fsafe_holder *holder, struct fsafe_source *place);
+    unsigned (*held)(const struct fsafe_holder *holder, struct fsafe_source *places, unsigned most);
 };
 
 /* From now on events name such places, too. Context: any thread. */

@@ -40,6 +40,17 @@ static const struct fsafe_kind *find_frequent(unsigned rank)
     return best;
 }
 
+static void put_place(struct fsafe_text *text, const char *source, const struct fsafe_mapping *mapping)
+{
+    struct fsafe_place place;
+    if (source[0] != '\0') {
+        fsafe_text_string(text, source);
+        return;
+    }
+    fsafe_modules_place(mapping, true, &place);
+    fsafe_text_place(text, &place);
+}
+
 static void put_text(struct fsafe_text *text)
 {
     fsafe_text_string(text, "forksafe[");
@@ -64,20 +75,17 @@ static void put_text(struct fsafe_text *text)
         if (kind == NULL)
             return;
         struct fsafe_mapping mappings[] = {{.address = kind->wanted_at}, {.address = kind->since}};
-        struct fsafe_place place;
         fsafe_maps_find(mappings, 2);
         fsafe_text_string(text, "\n    ");
         fsafe_text_decimal(text, (unsigned long)kind->count);
         fsafe_text_string(text, " times ");
         fsafe_text_string(text, fsafe_deed_rows[kind->deed].key);
         fsafe_text_string(text, ", wanted in ");
-        fsafe_modules_place(&mappings[0], true, &place);
-        fsafe_text_place(text, &place);
+        put_place(text, kind->wanted_in, &mappings[0]);
         if (kind->since == 0)
             continue;
         fsafe_text_string(text, ", held since ");
-        fsafe_modules_place(&mappings[1], true, &place);
-        fsafe_text_place(text, &place);
+        put_place(text, kind->held_in, &mappings[1]);
     }
 }
 

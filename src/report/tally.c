@@ -3,6 +3,7 @@
 
 #include "base/pages.h"
 #include "base/sys.h"
+#include "base/text.h"
 #include "report/tally.h"
 
 #include <string.h>
@@ -77,6 +78,19 @@ static void *find(void *table, size_t slots, size_t bytes, uint64_t key, bool ad
     return NULL;
 }
 
+/* Zeroes follow what is written, also while it is. */
+static void put_source(char text[FSAFE_KIND_SOURCE], const struct fsafe_source *source)
+{
+    if (source == NULL || source->file[0] == '\0')
+        return;
+    const char *slash = strrchr(source->file, '/');
+    struct fsafe_text line;
+    fsafe_text_begin(&line, text, FSAFE_KIND_SOURCE - 1);
+    fsafe_text_clean(&line, slash != NULL ? slash + 1 : source->file, FSAFE_KIND_SOURCE - 12);
+    fsafe_text_char(&line, ':');
+    fsafe_text_decimal(&line, source->line);
+}
+
 static struct fsafe_kind *find_kind(uint64_t key, const struct fsafe_event *event, bool add)
 {
     bool added;
@@ -86,6 +100,8 @@ static struct fsafe_kind *find_kind(uint64_t key, const struct fsafe_event *even
         kind->lock = event->address;
         kind->wanted_at = event->wanted_at;
         kind->since = event->holder.since;
+        put_source(kind->wanted_in, event->wanted_in);
+        put_source(kind->held_in, event->holder.source);
     }
     return kind;
 }

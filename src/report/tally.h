@@ -22,12 +22,14 @@ enum fsafe_total {
  * Events of one kind: the same was done for the same place about the same lock, held since the same place. Where many
  * locks have both places in common, those behind the first few are one kind.
  */
+enum { FSAFE_KIND_SOURCE = 48 };
 struct fsafe_kind {
     _Atomic uint64_t key;   /* 0: free */
     _Atomic uint64_t count;
     _Atomic uint32_t locks; /* how many locks with these places have a kind of their own */
     _Atomic uint32_t deed;
     _Atomic uintptr_t lock, wanted_at, since; /* of the first one */
+    char wanted_in[FSAFE_KIND_SOURCE], held_in[FSAFE_KIND_SOURCE]; /* "file.py:12" in an interpreter's program, or "" */
 };
 
 /* repair/children's: a child that was forked. */
@@ -39,7 +41,7 @@ struct fsafe_forked {
 enum { FSAFE_KINDS = 128, FSAFE_TOLD_MODULES = 64, FSAFE_FORKED = 256 };
 
 /* By which somebody outside knows it: forksafe status. The letters change with the members. */
-#define FSAFE_TALLY_MARK 0x31796c6c6174f501u
+#define FSAFE_TALLY_MARK 0x33796c6c6174f501u
 
 struct fsafe_tally {
     uint64_t mark;

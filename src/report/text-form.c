@@ -106,6 +106,19 @@ static void put_times(struct fsafe_text *text, uint64_t times)
     fsafe_text_string(text, " times");
 }
 
+static void put_style(struct fsafe_text *text, const struct fsafe_details *details, const char *number)
+{
+    if (!details->colored)
+        return;
+    fsafe_text_string(text, "\033[");
+    fsafe_text_string(text, number);
+    fsafe_text_char(text, 'm');
+}
+
+#define BOLD "1"
+#define RED "31"
+#define PLAIN "0"
+
 /* What happened, to whom, who had it. The place that wanted it is given what is left of the line. */
 static void put_first_line(struct fsafe_text *text, const struct fsafe_details *details)
 {
@@ -165,6 +178,14 @@ static void put_frames(struct fsafe_text *text, const struct fsafe_place *frames
     }
 }
 
+static void put_callers(struct fsafe_text *text, const struct fsafe_source *callers)
+{
+    for (; callers->file[0] != '\0'; callers++) {
+        begin_detail(text, "    from ");
+        put_source(text, callers);
+    }
+}
+
 static void put_module(struct fsafe_text *text, const struct fsafe_new_module *module)
 {
     begin_detail(text, "");
@@ -193,22 +214,35 @@ static void put_fork(struct fsafe_text *text, const struct fsafe_details *detail
         fsafe_text_string(text, " in ");
         fsafe_text_place(text, &details->places[FSAFE_FORK_PLACE]);
     }
+    if (fork->when_ms != 0) {
+        fsafe_text_string(text, ", ");
+        fsafe_text_decimal(text, details->fork_age_ms);
+        fsafe_text_string(text, " ms before ");
+        fsafe_text_time(text, (unsigned long)details->when.tv_sec, (unsigned)details->when.tv_nsec / 1000000);
+    }
 }
 
 void fsafe_text_form(struct fsafe_text *text, const struct fsafe_details *details)
 {
     const struct fsafe_event *event = details->event;
+    put_style(text, details, BOLD);
     put_first_line(text, details);
+    put_style(text, details, PLAIN);
     if (details->again)
         return;
     if (details->places[FSAFE_SINCE_PLACE].address != 0) {
         begin_detail(text, "since ");
+        put_style(text, details, RED);
         fsafe_text_place(text, &details->places[FSAFE_SINCE_PLACE]);
+        put_style(text, details, PLAIN);
         put_frames(text, &details->places[FSAFE_SINCE_FRAMES]);
     }
     if (event->holder.source != NULL) {
         begin_detail(text, event->holder.source->at_fork ? "at fork in " : "since ");
+        put_style(text, details, RED);
         put_source(text, event->holder.source);
+        put_style(text, details, PLAIN);
+        put_callers(text, details->held_in + 1);
     }
     if (details->places[FSAFE_WANTED_PLACE].address != 0) {
         begin_detail(text, "wanted in ");
@@ -218,6 +252,7 @@ void fsafe_text_form(struct fsafe_text *text, const struct fsafe_details *detail
     if (event->wanted_in != NULL) {
         begin_detail(text, "wanted in ");
         put_source(text, event->wanted_in);
+        put_callers(text, details->wanted_in + 1);
     }
     if (details->places[FSAFE_LOCK_PLACE].module[0] != '\0') {
         begin_detail(text, "the lock is");

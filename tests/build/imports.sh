@@ -158,7 +158,8 @@ done
 case $(LC_ALL=C ${READELF:-readelf} -h "$FORKSAFE_LIB" | sed -n 's/^ *Machine: *//p') in
 *X86-64 | AArch64)
     # shellcheck disable=SC2086
-    newer=$(LC_ALL=C ${READELF:-readelf} -VW "$FORKSAFE_LIB" | sed -n 's/.*Name: \(GLIBC_[^ ]*\).*/\1/p' | sort -u |
+    newer=$(LC_ALL=C ${READELF:-readelf} -VW "$FORKSAFE_LIB" |
+        sed -n '/^Version needs/,$s/.*Name: \(GLIBC_[^ ]*\).*/\1/p' | sort -u |
         awk '{ split(substr($1, 7), part, "."); if (part[1] != 2 || part[2] > 17) print }')
     [ -z "$newer" ]
     result $? "no version of libc's later than 2.17 is needed" "$newer"

@@ -27,8 +27,8 @@ bail_out() {
 # NM and CPP may be commands with options.
 # shellcheck disable=SC2086
 ${NM:-nm} -D --defined-only "$FORKSAFE_LIB" >"$scratch/table" || bail_out "nm failed"
-# "address type name@@version": what a program can bind to
-awk 'NF >= 3 { sub(/@.*/, "", $3); print $3 }' "$scratch/table" | sort >"$scratch/exported"
+# "address type name@@version": what a program can bind to; the versions themselves are of type A
+awk 'NF >= 3 && $2 != "A" { sub(/@.*/, "", $3); print $3 }' "$scratch/table" | sort -u >"$scratch/exported"
 
 defines="-DHAVE_CONFIG_H -D_GNU_SOURCE"
 grep -q '^#define HAVE_DECL_GNU_GET_LIBC_VERSION 1' config.h && defines="$defines -DFSAFE_LIBC_GLIBC"
@@ -51,7 +51,7 @@ while read -r status name; do
 done <"$scratch/results"
 
 # Type i: a function that is chosen when it is looked up.
-functions_only=$(awk 'NF >= 3 && $2 != "T" && !($2 == "i" && $3 ~ /^fsafe_/)' "$scratch/table")
+functions_only=$(awk 'NF >= 3 && $2 != "T" && $2 != "A" && !($2 == "i" && $3 ~ /^fsafe_/)' "$scratch/table")
 [ -z "$functions_only" ]
 result $? "only functions are exported, none of them weak"
 [ -z "$functions_only" ] || printf '%s\n' "$functions_only" | sed 's/^/# /'
@@ -65,5 +65,40 @@ extra=$(comm -13 "$scratch/expected" "$scratch/exported")
 [ -z "$extra" ]
 result $? "nothing is exported that has no row"
 [ -z "$extra" ] || printf '%s\n' "$extra" | sed 's/^/# /'
+
+# Where libc has two functions of one name, callers of the earlier one are to reach libc's, and callers of the default
+# one ours, by whatever version. "name versions": those of our rows, of the default one and of the earlier one.
+for part in libc.so.6 libpthread.so.0 librt.so.1; do
+    # shellcheck disable=SC2086 # may be two words
+    file=$(${CC:-cc} -print-file-name=$part)
+    # shellcheck disable=SC2086
+    [ ! -f "$file" ] || ${NM:-nm} -D --defined-only "$file" | awk '
+        NR == FNR { row[$1]; next }
+        split($3, part, /@+/) == 2 && part[1] in row {
+            versions[part[1]] = versions[part[1]] " " part[2]
+            address[part[1], part[2]] = $1
+            if ($3 ~ /@@/) latest[part[1]] = $1
+        }
+        END {
+            for (name in latest) {
+                wanted = earlier = ""
+                count = split(versions[name], each, " ")
+                for (i = 1; i <= count; i++)
+                    if (address[name, each[i]] == latest[name]) wanted = wanted " " each[i]
+                    else earlier = earlier " " each[i]
+                if (earlier != "") print name, "wanted" wanted, "earlier" earlier
+            }
+        }' "$scratch/expected" -
+done >"$scratch/doubles"
+awk 'NR == FNR { if (NF >= 3) { sub(/@@/, "@", $3); ours[$3] } next }
+    {
+        wrong = $1 in ours # without a version: it would catch all
+        for (i = 3; $i != "earlier"; i++) wrong += !(($1 "@" $i) in ours)
+        for (i++; i <= NF; i++) wrong += ($1 "@" $i) in ours
+        print (wrong > 0), $1 " is that of its later callers alone"
+    }' "$scratch/table" "$scratch/doubles" >"$scratch/results"
+while read -r status name; do
+    result "$status" "$name"
+done <"$scratch/results"
 
 echo "1..$count"

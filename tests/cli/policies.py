@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-"""Which locks are left alone, in which programs the library acts, who inherits it; and what `forksafe status` shows."""
+"""Which locks are left alone, in which programs the library acts, who inherits it, when its lines are in colour; and
+what `forksafe status` shows."""
 import os
+import pty
 import subprocess
 import sys
 import tempfile
@@ -63,6 +65,19 @@ def run(program, *arguments, **settings):
     return done.returncode, harness.joined(done.stderr), done.stdout
 
 
+def run_on_terminal(program, **settings):
+    """What it writes to a terminal."""
+    master, terminal = pty.openpty()
+    environment = harness.victim_environment(True)
+    environment.pop("NO_COLOR", None)
+    environment.update(settings)
+    subprocess.run([program], env=environment, stderr=terminal, timeout=LIMIT)
+    text = os.read(master, 1 << 16)
+    os.close(master)
+    os.close(terminal)
+    return text.decode(errors="replace")
+
+
 def check(folder):
     program, link = os.path.join(folder, "journal"), os.path.join(folder, "other")
     with open(program + ".c", "w") as source:
@@ -73,6 +88,14 @@ def check(folder):
 
     status, said, _ = run(program)
     harness.ok(status == SAVED and "took over mutex" in said, "no policy: the child is saved")
+    colored = "\033[1mforksafe["
+    harness.ok("\033" not in said, "no colour in a pipe")
+    said = run_on_terminal(program, TERM="xterm")
+    harness.ok(said.startswith(colored) and said.count("\033") == 4, "colour on a terminal")
+    for settings in ({"TERM": "xterm", "NO_COLOR": "1"}, {"TERM": "dumb"}):
+        said = run_on_terminal(program, **settings)
+        harness.ok("took over" in said and "\033" not in said, f"no colour with {settings}")
+
     for setting, pattern, expected, why in (
             ("FORKSAFE_EXCLUDE", "journal", HUNG, "FORKSAFE_EXCLUDE names it"),
             ("FORKSAFE_EXCLUDE", "x,journal_l?ck", HUNG, "FORKSAFE_EXCLUDE names it"),
@@ -121,6 +144,6 @@ def check(folder):
     harness.ok(f"{sleeper.pid}\t" not in listed.stdout, "... and not when it is gone")
 
 
-harness.begin(22)
+harness.begin(26)
 with tempfile.TemporaryDirectory() as folder:
     check(folder)

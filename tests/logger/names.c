@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <shadow.h>
 #include <stdarg.h>
+#include <stdint.h>
 
 /* --- Databases of our own --------------------------------------------------------------------------------------------- */
 

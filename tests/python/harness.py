@@ -109,9 +109,9 @@ def joined(text):
 
 
 def victim_environment(preload):
-    """Ours without what would change the victim: other preloads, settings of the library, of Python."""
+    """Ours without what would change the victim: other preloads, settings of the library, of Python, colours."""
     kept = {name: value for name, value in os.environ.items()
-            if not name.startswith(("FORKSAFE_", "PYTHON")) and name not in ("LD_PRELOAD", "LD_LIBRARY_PATH")}
+            if not name.startswith(("FORKSAFE_", "PYTHON")) and name not in ("LD_PRELOAD", "LD_LIBRARY_PATH", "TERM")}
     # PYTHONUNBUFFERED stays out above all: without buffers print and logging take no lock and never hang.
     kept["PYTHONDONTWRITEBYTECODE"] = "1"
     if preload:

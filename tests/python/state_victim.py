@@ -1,6 +1,6 @@
 """Victims of state.py: state that only the interpreter knows, left behind by threads that vanish in a fork.
 
-    state_victim.py imports|own_import|body|wakeup|places|ending|owners|ended|beside|inner|gil SECONDS
+    state_victim.py imports|own_import|body|wakeup|places|ending|owners|waiters|ended|beside|inner|gil SECONDS
 
 A child that runs for SECONDS ends by its alarm. The parent says how each child ended.
 """
@@ -266,6 +266,51 @@ def owners():
     Holder(daemon=True).start()
     taken.wait()
     say(f"child: {in_child(check_owner)}")
+
+
+# --- Conditions -------------------------------------------------------------------------------------------------
+
+def waiters():
+    items, condition, tokens = queue.Queue(), threading.Condition(), threading.Semaphore(0)
+
+    def wait():
+        with condition:
+            condition.wait()
+
+    def notify():
+        with condition:
+            condition.notify()
+
+    def put_to_sleep(what, where):
+        before = list(where)
+        thread = threading.Thread(target=what, daemon=True)
+        thread.start()
+        while not where or where[-1] in before:
+            time.sleep(0.001)
+        return thread
+
+    kinds = [(items.get, items.not_empty._waiters, lambda: items.put(1)), (wait, condition._waiters, notify),
+             (tokens.acquire, tokens._cond._waiters, tokens.release)]
+    for what, where, _ in kinds * 2:
+        put_to_sleep(what, where)
+
+    def work():
+        for what, where, wake in kinds:
+            thread = put_to_sleep(what, where)
+            wake()
+            thread.join()
+
+    def have_it_done():
+        if in_child(work) != 0:
+            signal.raise_signal(signal.SIGALRM)
+
+    say(f"child: {in_child(work)}")
+    say(f"its child: {in_child(have_it_done)}")
+    for _, _, wake in kinds * 2:
+        wake()
+    while any(where for _, where, _ in kinds):
+        time.sleep(0.001)
+    say("parent: its own wake up")
 
 
 # --- Sub-interpreters -------------------------------------------------------------------------------------------

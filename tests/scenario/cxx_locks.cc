@@ -6,7 +6,10 @@
 #include <chrono>
 #include <mutex>
 #include <sched.h>
+#include <version>
+#ifdef __cpp_lib_semaphore
 #include <semaphore>
+#endif
 
 namespace {
 
@@ -162,6 +165,7 @@ void call_once(const scn_case *)
 
 /* --- C++20 -------------------------------------------------------------------------------------------------------- */
 
+#ifdef __cpp_lib_semaphore /* since gcc 11, as waits for atomics */
 std::binary_semaphore token{1};
 std::counting_semaphore<8> tokens{2};
 std::atomic<int> word;
@@ -257,6 +261,7 @@ void waited_for(const scn_case *)
     for (pthread_t one : waiting)
         scn_join(one);
 }
+#endif
 
 } // namespace
 
@@ -267,6 +272,7 @@ extern "C" void scn_cases(void)
     add<std::timed_mutex>("timed_mutex", true, false);
     add<std::recursive_timed_mutex>("recursive_timed_mutex", true, true);
     scn_add({.bare = "fine", .says = SCN_SILENT, .run = call_once}, "call_once");
+#ifdef __cpp_lib_semaphore
     scn_add({.bare = "hangs", .preloaded = "hangs", .says = "once:child hangs in futex ;; " SCN_NEVER_TAKES,
              .env = "FORKSAFE_HANG_MS=200",
              .run = semaphore_vanished},
@@ -276,4 +282,5 @@ extern "C" void scn_cases(void)
              .run = word_vanished},
             "atomic-wait");
     scn_add({.bare = "fine", .says = SCN_SILENT, .run = waited_for}, "semaphores-and-atomics-waited-for");
+#endif
 }

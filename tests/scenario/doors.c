@@ -837,6 +837,8 @@ void scn_cases(void)
 {
     for (int d = 0; d < DOORS; d++) {
         const struct door *door = &doors[d];
+        if (door->open == by_bare_fork && !LIBC_HAS_BARE_FORK)
+            continue;
 #define CASE(how, made, ...) scn_add((struct scn_case){.entry = door, .bare = how, .run = made, __VA_ARGS__}, "%s-%s"
         CASE("fine", handlers, .says = SCN_SILENT), door->name, "handlers");
         for (int k = 0; k < KINDS; k++) {

@@ -3,6 +3,7 @@
  * was: named when they have lasted. And waits that somebody does end, however late: never a word, or one that is taken
  * back.
  */
+#include "libc.h"
 #include "scenario.h"
 
 #include <limits.h>

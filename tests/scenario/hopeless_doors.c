@@ -2,6 +2,7 @@
  * Waits that nobody ends, behind each door: however the child was made, it is named there, and ended in mode abort. A child
  * that is told of a fork only when it waits is one of them.
  */
+#include "libc.h"
 #include "scenario.h"
 
 #include <linux/futex.h>

@@ -7,7 +7,20 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
+
+#if defined(__GLIBC__) && !__GLIBC_PREREQ(2, 34)
+enum { LIBC_HAS_BARE_FORK = 0 };
+/* The kernel's own: libc has none without handlers. */
+static inline pid_t _Fork(void)
+{
+    return (pid_t)syscall(SYS_fork);
+}
+#else
+enum { LIBC_HAS_BARE_FORK = 1 };
+#endif
 
 #ifdef __GLIBC__
 #include <gnu/libc-version.h>

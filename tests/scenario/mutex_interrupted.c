@@ -1,4 +1,5 @@
 /* A signal handler forks while its thread waits for a mutex that another holds: the child goes back to the wait. */
+#include "libc.h"
 #include "scenario.h"
 
 #include <signal.h>

@@ -5,12 +5,15 @@ Each is taken as its user would: it hangs; started by `forksafe run` it serves, 
 name file and line of the place that took the lock. Bare, with the library nowhere, `forksafe check` of the process that
 hangs has to name it as well.
 """
+import ctypes.util
+import http.server
 import os
 import re
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.dont_write_bytecode = True
@@ -102,8 +105,9 @@ class Run:
             harness.note_tail("it wrote", output.read(), 30)
 
 
-def ask(*argv):
-    return subprocess.run([FORKSAFE, *argv], capture_output=True, text=True, errors="replace", timeout=120)
+def ask(*argv, **variables):
+    return subprocess.run([FORKSAFE, *argv], env={**os.environ, **variables}, capture_output=True, text=True,
+                          errors="replace", timeout=120)
 
 
 def waits_for_a_lock(pid):
@@ -159,6 +163,35 @@ def build(folder, name, flags, strip):
     return program
 
 
+def names_alone(text, culprit):
+    """Whether all culprits that are named are this one, and nothing is lacking."""
+    held = [line for line in text.splitlines() if line.startswith("    culprit: ")]
+    return held and all(has_one(line, culprit) for line in held) and "with --debug=FILE" not in text
+
+
+def serve_debuginfo(folder, stripped, log):
+    """What explain says when a server has the debugging information."""
+    with open(log) as lines:
+        build_id = re.search(r"/service, build-id ([0-9a-f]+)", lines.read())[1]
+    shelf = os.path.join(folder, "served", "buildid", build_id)
+    os.makedirs(shelf)
+    os.link(f"{stripped}.debug", os.path.join(shelf, "debuginfo"))
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=os.path.join(folder, "served"))
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        said = ask("explain", log, DEBUGINFOD_URLS=f"http://127.0.0.1:{server.server_port}/", no_proxy="127.0.0.1",
+                   DEBUGINFOD_CACHE_PATH=os.path.join(folder, "cache")).stdout
+        server.shutdown()
+    return said
+
+
 def check_without_lines(folder, stripped, culprit):
     """The program alone, with nothing that leads from it to its debugging information: explain says what it lacks."""
     program, log = os.path.join(folder, "service"), os.path.join(folder, "service.log")
@@ -167,9 +200,13 @@ def check_without_lines(folder, stripped, culprit):
     explained = ask("explain", log).stdout
     passed = harness.ok("with --debug=FILE" in explained, "C++ without lines: explain says how to get them")
     named = ask("explain", f"--debug={stripped}.debug", log).stdout
-    held = [line for line in named.splitlines() if line.startswith("    culprit: ")]
-    right = len(held) == 1 and has_one(held[0], culprit) and "with --debug=FILE" not in named
-    if not harness.ok(right, f"C++ without lines: and then that {culprit[0]}is the culprit") or not passed:
+    passed &= harness.ok(names_alone(named, culprit), f"C++ without lines: and then that {culprit[0]}is the culprit")
+    if ctypes.util.find_library("debuginfod") is None:
+        harness.skip("C++ without lines: by debuginfod", "elfutils has no libdebuginfod here")
+    else:
+        named += serve_debuginfo(folder, stripped, log)
+        passed &= harness.ok(names_alone(named, culprit), "C++ without lines: the same by debuginfod")
+    if not passed:
         harness.note_tail("explain says", explained + named, 60)
 
 
@@ -194,7 +231,7 @@ def services(folder):
 
 def main():
     only = sys.argv[1:]
-    harness.begin(8 * 4 + 2)
+    harness.begin(8 * 4 + 3)
     with tempfile.TemporaryDirectory() as folder:
         for service in services(folder):
             if only and service.name not in only:

@@ -126,6 +126,23 @@ START_TEST(text_numbers_at_their_ends)
 }
 END_TEST
 
+START_TEST(text_times_are_those_of_the_calendar)
+{
+    char buffer[64], expected[64];
+    struct fsafe_text text;
+    /* Each day from 1970 to 2200, at another second of it. */
+    for (time_t seconds = 0; seconds < (time_t)230 * 365 * 86400; seconds += 86400 + 61) {
+        struct tm tm;
+        gmtime_r(&seconds, &tm);
+        strftime(expected, sizeof expected, "%Y-%m-%dT%H:%M:%S.007Z", &tm);
+        fsafe_text_begin(&text, buffer, sizeof buffer);
+        fsafe_text_time(&text, (unsigned long)seconds, 7);
+        fsafe_text_char(&text, '\0');
+        ck_assert_str_eq(buffer, expected);
+    }
+}
+END_TEST
+
 /* --- options ---------------------------------------------------------------------------------------- */
 
 static struct {
@@ -286,6 +303,22 @@ static void try_string(const char *variable, const char *field, size_t bytes)
     ck_assert_str_eq(field, "");
     free(entry);
 }
+
+START_TEST(options_know_when_there_are_colors)
+{
+    char xterm[] = "TERM=xterm", dumb[] = "TERM=dumb", none[] = "TERM=";
+    char refused[] = "NO_COLOR=1", empty[] = "NO_COLOR=";
+    struct {
+        char *terminal, *refusal;
+        bool colors;
+    } cases[] = {{xterm, NULL, true}, {xterm, empty, true}, {xterm, refused, false}, {dumb, NULL, false},
+                 {none, NULL, false}, {refused, NULL, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        read_options(cases[i].terminal, cases[i].refusal, NULL);
+        ck_assert_int_eq(fsafe_options.colors, cases[i].colors);
+    }
+}
+END_TEST
 
 START_TEST(options_take_their_words_and_no_other)
 {
@@ -1135,10 +1168,12 @@ static void fill(Suite *suite)
     tcase_add_test(text, text_clean_replaces_what_could_break_a_line);
     tcase_add_test(text, text_clean_reads_no_more_than_told);
     tcase_add_test(text, text_numbers_at_their_ends);
+    tcase_add_test(text, text_times_are_those_of_the_calendar);
 
     TCase *options = unit_case(suite, "options");
     tcase_add_test(options, options_have_defaults);
     tcase_add_test(options, options_know_the_modes);
+    tcase_add_test(options, options_know_when_there_are_colors);
     tcase_add_test(options, options_take_their_words_and_no_other);
     tcase_add_test(options, options_bad_value_spoils_no_other);
     tcase_add_test(options, options_names_must_match_whole);

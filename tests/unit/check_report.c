@@ -418,6 +418,18 @@ START_TEST(event_leaves_out_what_is_unknown)
     fsafe_report_event(&event);
     ASSERT_EVENT(PLAIN "an unknown thread", "wanted in 0x10010", "fork 2 by 99");
 
+    /* With its age and the time of the line. */
+    unlink(log_path);
+    event.wanted_at++;
+    event.fork.when_ms = (uint32_t)(fsafe_sys_now_ns() / 1000000) - 2345;
+    fsafe_report_event(&event);
+    char *log = unit_read_file(log_path), *age = strstr(log, "fork 2 by 99, 2");
+    ck_assert_msg(age != NULL && strstr(age, " ms before 20") != NULL, "%s", log);
+    free(log);
+    unlink(log_path);
+    event.fork.when_ms = 0;
+    event.wanted_at--;
+
     event.in_use = true; /* not a holder, but inside of it */
     fsafe_report_event(&event);
     ASSERT_EVENT("child took over mutex 0x10008 (normal) for 0x10010 in use at fork by an unknown thread",
@@ -627,6 +639,50 @@ START_TEST(event_is_told_each_time_when_asked_to)
 }
 END_TEST
 
+static unsigned find_three(struct fsafe_source *places, unsigned most)
+{
+    static const struct fsafe_source all[] = {{.file = "/srv/store.py", .function = "put", .line = 8},
+                                              {.file = "/srv/app.py", .function = "handle", .line = 14},
+                                              {.file = "/srv/app.py", .function = "serve", .line = 16}};
+    unsigned count = most < 3 ? most : 3;
+    memcpy(places, all, count * sizeof *all);
+    return count;
+}
+
+static unsigned find_held(const struct fsafe_holder *holder, struct fsafe_source *places, unsigned most)
+{
+    ck_assert_int_eq(holder->tid, 4711);
+    return find_three(places, most < 2 ? most : 2);
+}
+
+START_TEST(event_names_who_called_the_interpreters_functions)
+{
+    static const struct fsafe_report_sources sources = {.here = find_three, .held = find_held};
+    struct fsafe_event event = plain_event();
+    fsafe_report_know_sources(&sources);
+    fsafe_options.frames = 1;
+    fsafe_report_event(&event);
+    ASSERT_EVENT("child took over mutex 0x10008 (normal) for store.py:8 held at fork by 4711", "since 0x10020",
+                 "since put() in /srv/store.py:8", "    from handle() in /srv/app.py:14", "wanted in 0x10010",
+                 "wanted in put() in /srv/store.py:8", "    from handle() in /srv/app.py:14");
+    unlink(log_path);
+    fsafe_options.frames = 4;
+    fsafe_options.format = FSAFE_FORMAT_JSON;
+    event.holder.since++;
+    fsafe_report_event(&event);
+    char *log = unit_read_file(log_path);
+    ck_assert_msg(strstr(log, "\"function\":\"put\",\"callers\":[{\"file\":\"/srv/app.py\",\"line\":14,\"function\":\"handle\"},"
+                              "{\"file\":\"/srv/app.py\",\"line\":16,\"function\":\"serve\"}]}},\"holder\"") != NULL, "%s", log);
+    free(log);
+    unlink(log_path);
+    fsafe_options.format = FSAFE_FORMAT_TEXT;
+    fsafe_report_summary();
+    log = unit_read_file(log_path);
+    ck_assert_msg(strstr(log, "1 times taken-over, wanted in store.py:8, held since store.py:8\n") != NULL, "%s", log);
+    free(log);
+}
+END_TEST
+
 START_TEST(summary_counts_what_was_told_and_what_not)
 {
     char expected[LINE_BYTES], *log;
@@ -642,7 +698,8 @@ START_TEST(summary_counts_what_was_told_and_what_not)
     fsafe_report_summary();
     log = unit_read_file(log_path);
     snprintf(expected, sizeof expected,
-             "forksafe[%d] in all: 12 forks, 0 waited for other threads, 99 us at most, 7 taken-over, 1 refused\n"
+             "forksafe[%d] in all: 12 forks, 0 waited for other threads, 0 threads waited for, 99 us at most, "
+             "0 mutexes rehomed, 7 taken-over, 1 refused\n"
              "    7 times taken-over, wanted in 0x10010, held since 0x10020\n"
              "    1 times refused, wanted in 0x10010, held since 0x10020\n", getpid());
     ck_assert_str_eq(log, expected);
@@ -652,7 +709,8 @@ START_TEST(summary_counts_what_was_told_and_what_not)
     fsafe_report_summary();
     log = unit_read_file(log_path);
     snprintf(expected, sizeof expected,
-             "{\"event\":\"summary\",\"pid\":%d,\"forks\":12,\"drained\":0,\"longest_drain_us\":99,\"taken-over\":7,"
+             "{\"event\":\"summary\",\"pid\":%d,\"forks\":12,\"drained\":0,\"drained_threads\":0,\"longest_drain_us\":99,"
+             "\"rehomed\":0,\"taken-over\":7,"
              "\"would-hang\":0,\"forgot\":0,\"may-hang\":0,\"refused\":1,\"went-round\":0,\"runs-again\":0", getpid());
     ck_assert_mem_eq(log, expected, strlen(expected));
     ck_assert_str_eq(log + strlen(log) - 2, "}\n");
@@ -833,6 +891,7 @@ static void fill(Suite *suite)
     tcase_add_test(event, event_about_many_locks_is_told_seldom);
     tcase_add_test(event, event_kinds_may_be_too_many);
     tcase_add_loop_test(event, event_is_told_each_time_when_asked_to, 0, 2);
+    tcase_add_test(event, event_names_who_called_the_interpreters_functions);
     tcase_add_test(event, summary_counts_what_was_told_and_what_not);
     tcase_add_test(event, event_is_one_json_object);
     tcase_add_test(event, json_is_whole_when_it_is_long);
