@@ -267,20 +267,31 @@ enum fsafe_verdict fsafe_stdio_judge(FILE *stream, struct fsafe_thread *self, ui
 
 /* --- Who flushes all streams ---------------------------------------------------------------------------------- */
 
-static struct fsafe_thread *find_flusher(const struct fsafe_thread *self)
+/* Another thread that flushes all streams, and how often all threads together have done that; NULL: none does. */
+static struct fsafe_thread *find_flusher(const struct fsafe_thread *self, uint32_t *flushes)
 {
-    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);)
-        if (at.thread != self && atomic_load_explicit(&at.thread->flushing, memory_order_acquire) != 0)
-            return at.thread;
-    return NULL;
+    struct fsafe_thread *found = NULL;
+    *flushes = 0;
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);) {
+        *flushes += atomic_load_explicit(&at.thread->flushes, memory_order_relaxed);
+        if (found == NULL && at.thread != self &&
+            atomic_load_explicit(&at.thread->flushing, memory_order_acquire) != 0)
+            found = at.thread;
+    }
+    return found;
 }
 
 void fsafe_stdio_await_flush(const struct fsafe_thread *self)
 {
     enum { PAUSE_US = 200 };
     struct fsafe_thread *flusher = NULL;
-    for (unsigned waited_us = 0; fsafe_options.hang_ms != 0 && (flusher = find_flusher(self)) != NULL;
+    uint32_t before = 0, flushes;
+    for (unsigned waited_us = 0; fsafe_options.hang_ms != 0 && (flusher = find_flusher(self, &flushes)) != NULL;
          waited_us += PAUSE_US) {
+        /* One of them has come to its end: libc's fork() will get the list, however many go on flushing. */
+        if (waited_us != 0 && flushes != before)
+            return;
+        before = flushes;
         if (waited_us / 1000 < fsafe_options.hang_ms) {
             fsafe_sys_pause_us(PAUSE_US);
             continue;

@@ -49,8 +49,9 @@ bool fsafe_stdio_is_stale(uintptr_t lock, void *context);
 
 /*
  * libc keeps the list of all streams locked while a thread flushes them (fflush(NULL)), and its fork() waits for that
- * lock: for ever, when that thread writes to a pipe that nobody reads. Waits for such a thread, as fork() would, and
- * when that has lasted for FORKSAFE_HANG_MS says for whom it waits, and from where. Context: parent, before fork.
+ * lock: for ever, when that thread writes to a pipe that nobody reads. While there is such a thread, and none comes to
+ * the end of its flushing, it waits, as fork() would, and when that has lasted for FORKSAFE_HANG_MS says for whom, and
+ * from where. Context: parent, before fork.
  */
 void fsafe_stdio_await_flush(const struct fsafe_thread *self);
 

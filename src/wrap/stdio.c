@@ -92,6 +92,8 @@ FSAFE_EXPORT int fflush(FILE *stream)
         return FSAFE_NEXT(fflush)(stream);
     atomic_store_explicit(&self->flushing, FSAFE_CALLER(), memory_order_release);
     int result = FSAFE_NEXT(fflush)(NULL);
+    atomic_store_explicit(&self->flushes, atomic_load_explicit(&self->flushes, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
     atomic_store_explicit(&self->flushing, 0, memory_order_release);
     return result;
 }

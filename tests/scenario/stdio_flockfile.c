@@ -423,6 +423,33 @@ static void flusher(const struct scn_case *self)
 #define TAKEN "child took over stream 0x[0-9a-f]+ \\(flockfile\\) for .* held at fork by \\d+ \"worker\" since "
 #define WOULD_HANG "child would hang on stream 0x[0-9a-f]+ \\(flockfile\\) for .* held at fork by \\d+ \"worker\""
 
+static int flush_them(void *unused)
+{
+    (void)unused;
+    return fflush(NULL);
+}
+
+static int done(void *unused)
+{
+    (void)unused;
+    return 0;
+}
+
+/* Somebody flushes all the time, but nobody for long. */
+static void flushers(const struct scn_case *self)
+{
+    (void)self;
+    struct scn_hammer hammer;
+    scn_hammer_start(&hammer, flush_them, done, NULL, 3);
+    for (int i = 0; i < 5; i++) {
+        const pid_t child = scn_fork();
+        if (child == 0)
+            scn_fine();
+        scn_reap(child);
+    }
+    scn_hammer_stop(&hammer);
+}
+
 void scn_cases(void)
 {
     static const struct scn_entry lock_entry = {"flockfile", take, "hangs"};
@@ -482,4 +509,5 @@ void scn_cases(void)
             "flusher");
     scn_add((struct scn_case){.bare = "fine", .env = "FORKSAFE_HANG_MS=10000", .run = flusher, .says = SCN_SILENT},
             "flusher-in-time");
+    scn_add((struct scn_case){.bare = "fine", .run = flushers, .says = SCN_SILENT}, "flushers");
 }
