@@ -47,6 +47,14 @@ static void disown(struct rlock *lock)
         lock->owner = lock->taken = 0;
 }
 
+/* Whether another thread has it, and nobody has given it back so far. No other lock of Python's is released by its owner
+ * alone: of this one that need not show. */
+static bool is_first_holders(const struct rlock *lock)
+{
+    return FSAFE_UNLIKELY(lock->taken != 0) && !looks_like_mine(lock) && fsafe_self != NULL &&
+           fsafe_semaphore_is_unproven(lock->semaphore);
+}
+
 /*
  * Taken over, it is the caller's once; what the interpreter does then makes it twice, or raises an error. A thread that
  * has taken it over and waits for the GIL, to write its name in, is waited for.
@@ -55,14 +63,16 @@ static struct fsafe_object *acquire(struct fsafe_object *object, struct fsafe_ob
                                     struct fsafe_object *names)
 {
     struct rlock *lock = rlock_of(object);
-    if (!is_anothers(lock))
+    bool anothers = is_anothers(lock);
+    if (!anothers && !is_first_holders(lock))
         return theirs_acquire(object, arguments, names);
     enum fsafe_verdict verdict =
         fsafe_semaphore_judge(lock->semaphore, fsafe_self, fsafe_python_site(FSAFE_CALLER()), NULL, true);
-    if (verdict == FSAFE_PROCEED)
+    if (verdict == FSAFE_PROCEED && anothers)
         disown(lock);
     if (verdict != FSAFE_TAKEN)
         return theirs_acquire(object, arguments, names);
+    lock->owner = (uintptr_t)pthread_self();
     lock->taken = 1;
     struct fsafe_object *result = theirs_acquire(object, arguments, names);
     struct fsafe_object *none = theirs_release(object, NULL);

@@ -39,7 +39,7 @@ def check(part, bare_says, saved_says, meaning):
     return saved.err
 
 
-harness.begin(19)
+harness.begin(20)
 err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
 harness.ok(all(re.search(rf"child runs again Python import \w+ \({name}\)", err)
                for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
@@ -50,6 +50,7 @@ harness.ok(re.search(r"child took over Python import \w+ \(body\)", err) and "ru
            "and is named")
 check("ending", "child: -14\n", "child: 0\n", "a lock is taken over in a child of an interpreter that ends")
 check("owners", "child: 5\n", "child: 0\n", "an RLock is no new thread's that has the pthread_t of its vanished owner")
+check("first", "child: -14\n", "child: 0\n", "an RLock that nobody gave back so far is taken over beside other threads")
 check("waiters", "child: -14\nits child: -14\nparent: its own wake up\n",
       "child: 0\nits child: 0\nparent: its own wake up\n", "a notify wakes the child's own thread, not a vanished one")
 err = check("tokens", "child: -14\nparent: 1 2 2\n", "child: 0\nparent: 1 2 2\n",

@@ -1,6 +1,6 @@
 """Victims of state.py: state that only the interpreter knows, left behind by threads that vanish in a fork.
 
-    state_victim.py imports|own_import|body|wakeup|places|ending|owners|waiters|tokens|ended|beside|inner|gil SECONDS
+    state_victim.py imports|own_import|body|wakeup|places|ending|owners|first|waiters|tokens|ended|beside|inner|gil SECONDS
 
 A child that runs for SECONDS ends by its alarm. The parent says how each child ended.
 """
@@ -266,6 +266,20 @@ def owners():
     Holder(daemon=True).start()
     taken.wait()
     say(f"child: {in_child(check_owner)}")
+
+
+def first():
+    """An RLock that nobody has given back so far, in a child whose other thread sleeps with a limit."""
+    Holder(daemon=True).start()
+    taken.wait()
+
+    def want_it():
+        threading.Thread(target=lambda: [time.sleep(0.05) for _ in range(20 * SECONDS)], daemon=True).start()
+        with lock, lock:
+            in_thread(lambda: lock.acquire(False) and os._exit(6))
+        in_thread(lambda: lock.acquire(False) or os._exit(7))
+
+    say(f"child: {in_child(want_it)}")
 
 
 # --- Conditions -------------------------------------------------------------------------------------------------
