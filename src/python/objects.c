@@ -12,7 +12,7 @@ struct fsafe_object *fsafe_python_borrow(const char *module, const char *name)
 
 struct fsafe_object *fsafe_python_code_of(struct fsafe_object *type, const char *method)
 {
-    struct fsafe_object *function = fsafe_python.PyObject_GetAttrString(type, method);
+    struct fsafe_object *function = type == NULL ? NULL : fsafe_python.PyObject_GetAttrString(type, method);
     struct fsafe_object *code = function == NULL ? NULL : fsafe_python.PyObject_GetAttrString(function, "__code__");
     fsafe_python_drop(function);
     return code;

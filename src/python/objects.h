@@ -13,7 +13,7 @@
  * vanished thread. The module keeps it. */
 FSAFE_AT_FORK struct fsafe_object *fsafe_python_borrow(const char *module, const char *name);
 
-/* The code of a method that is written in Python, as a new reference; NULL: there is none. */
+/* The code of a method of `type`, or NULL, that is written in Python, as a new reference; NULL: there is none. */
 struct fsafe_object *fsafe_python_code_of(struct fsafe_object *type, const char *method);
 
 /* Which variable of the code's functions has that name; -1: none. */

@@ -10,7 +10,7 @@
 typedef struct fsafe_object object;
 
 static object *wait_code; /* of Condition.wait; NULL: threading is not loaded, or is not what we know */
-static int waiter_index;   /* which of its variables is the lock that it sleeps on */
+static int waiter_index;  /* which of its variables is the lock that it sleeps on */
 static void *lock_type, *queue_type;
 static object *waiters_attribute;
 static object *noted; /* a list: Condition, waiter, Condition, waiter ... */
