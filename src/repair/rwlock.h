@@ -34,7 +34,7 @@ void fsafe_rwlock_settle(pthread_rwlock_t *rwlock, struct fsafe_thread *self);
 
 /*
  * The forking thread's latest rwlock, if it has that for writing, is its own under its new id, too: a signal handler that
- * forked may have interrupted libc's unlock before that compares the ids. Context: child, at adoption.
+ * forked may have interrupted libc's unlock before libc compares the ids. Context: child, at adoption.
  */
 void fsafe_rwlock_adopt(struct fsafe_thread *self);
 
