@@ -23,8 +23,8 @@ FSAFE_AT_FORK void fsafe_latch_acquire(struct fsafe_latch *latch, struct fsafe_s
 FSAFE_AT_FORK void fsafe_latch_release(struct fsafe_latch *latch, const struct fsafe_sigset *old);
 
 /* Takes the latch, blocks signals, and undoes both at the end of the block. Context: any thread. */
-#define FSAFE_HOLD(latch)                                                                               \
-    struct fsafe_hold hold __attribute__((cleanup(fsafe_latch_end_hold))) = fsafe_latch_begin_hold(latch)
+#define FSAFE_HOLD(latch) \
+    struct fsafe_hold hold __attribute__((cleanup(fsafe_latch_end_hold), unused)) = fsafe_latch_begin_hold(latch)
 
 struct fsafe_hold {
     struct fsafe_latch *latch;

@@ -40,7 +40,7 @@ struct fsafe_claims {
     bool living_owner_has_it;      /* and has a record of the lock */
     bool vanished_owner_had_it;    /* one of the vanished was called `owner` and has a record of the lock */
     bool own_at_it;                /* `self` has a record besides the latest, which is this call's */
-    bool was_waiting;              /* who held it was in a wait for a condition, and had it again: nothing is half done */
+    bool was_waiting;              /* who held it had it back from a wait for a condition: nothing is half done */
     bool died_with_it;             /* one of this process ended and never released it */
 };
 
@@ -52,8 +52,7 @@ struct fsafe_question {
 };
 
 /*
- * Has the kind's `judge` answer under the latch, once nobody else does so, and tells what came of it. Context: child, any
- * thread, no latch held.
+ * Calls the kind's `judge` under the latch and tells what came of it. Context: child, any thread, no latch held.
  */
 typedef enum fsafe_verdict fsafe_takeover_judges(struct fsafe_question *question);
 enum fsafe_verdict fsafe_takeover_judge(struct fsafe_question *question, fsafe_takeover_judges *judge);

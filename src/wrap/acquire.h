@@ -1,6 +1,6 @@
 /*
- * wrap/acquire: what all calls that ask for a lock have in common: how they ask, and how a child asks for a lock that may
- * be orphaned.
+ * wrap/acquire: what all calls that ask for a lock have in common: how they ask, and how a child asks for a lock that
+ * may be orphaned.
  */
 #ifndef FSAFE_WRAP_ACQUIRE_H
 #define FSAFE_WRAP_ACQUIRE_H
@@ -38,8 +38,9 @@ struct fsafe_acquired {
 enum { FSAFE_ASK_LIBC = -1 };
 
 /*
- * Before the real call: has the lock judged, and tries a lock that a living thread may be taking or releasing until that
- * is over. Returns 0 when the caller has the lock, an error, or FSAFE_ASK_LIBC. Context: child, any thread, no latch held.
+ * Before the real call: has the lock judged, and tries a lock that a living thread may be taking or releasing until
+ * that is over. Returns 0 when the caller has the lock, an error, or FSAFE_ASK_LIBC. Context: child, any thread, no
+ * latch held.
  */
 int fsafe_acquire_in_child(const struct fsafe_acquired *kind, void *lock, struct fsafe_thread *self, uintptr_t site,
                            const struct fsafe_attempt *attempt);

@@ -82,7 +82,8 @@ FSAFE_EXPORT int pthread_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mut
 
 FSAFE_EXPORT int pthread_cond_timedwait(pthread_cond_t *condvar, pthread_mutex_t *mutex, const struct timespec *until)
 {
-    return wait_in(condvar, mutex, FSAFE_CALLER(), &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .until = until});
+    return wait_in(condvar, mutex, FSAFE_CALLER(),
+                   &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .until = until});
 }
 
 #ifdef HAVE_PTHREAD_COND_CLOCKWAIT

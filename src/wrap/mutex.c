@@ -96,7 +96,8 @@ static int wait_in_slices(pthread_mutex_t *mutex, struct fsafe_thread *self, con
     const struct fsafe_untimed_wait wait = {.lock = "mutex", .kind = kind, .object = (uintptr_t)mutex,
                                             .bytes = sizeof *mutex, .site = site};
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
-        const struct fsafe_attempt slice = {.how = FSAFE_HOW_BY_CLOCK, .clock = CLOCK_MONOTONIC, .until = &slices.until};
+        const struct fsafe_attempt slice = {
+            .how = FSAFE_HOW_BY_CLOCK, .clock = CLOCK_MONOTONIC, .until = &slices.until};
         int result;
         do
             result = wait_for(mutex, self, &slice);
@@ -189,8 +190,9 @@ static __attribute__((noinline)) int acquire_slowly(pthread_mutex_t *mutex, uint
 }
 
 /* The other types that are locked in place, as far as they differ from the common one. */
-static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t site, const struct fsafe_attempt *attempt,
-                                             struct fsafe_thread *self, unsigned type)
+static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t site,
+                                             const struct fsafe_attempt *attempt, struct fsafe_thread *self,
+                                             unsigned type)
 {
     int owner = self->sure_owner;
     if (FSAFE_UNLIKELY(owner == 0 || type > FSAFE_MUTEX_ADAPTIVE))
@@ -385,8 +387,8 @@ FSAFE_EXPORT int mtx_trylock(mtx_t *mutex)
 
 FSAFE_EXPORT int mtx_timedlock(mtx_t *restrict mutex, const struct timespec *restrict until)
 {
-    return fsafe_c11_result(lock(fsafe_c11_mutex(mutex), FSAFE_CALLER(),
-                                 &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .clock = CLOCK_REALTIME, .until = until}));
+    const struct fsafe_attempt attempt = {.how = FSAFE_HOW_UNTIL, .clock = CLOCK_REALTIME, .until = until};
+    return fsafe_c11_result(lock(fsafe_c11_mutex(mutex), FSAFE_CALLER(), &attempt));
 }
 
 FSAFE_EXPORT int mtx_unlock(mtx_t *mutex)

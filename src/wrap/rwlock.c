@@ -18,7 +18,8 @@
 #include <errno.h>
 #include <time.h>
 
-static inline __attribute__((always_inline)) int ask_libc_now(pthread_rwlock_t *rwlock, const struct fsafe_attempt *attempt)
+static inline __attribute__((always_inline)) int ask_libc_now(pthread_rwlock_t *rwlock,
+                                                              const struct fsafe_attempt *attempt)
 {
     bool reads = attempt->stage == FSAFE_READING;
     switch (attempt->how) {

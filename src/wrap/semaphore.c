@@ -50,11 +50,11 @@ static int64_t ns_left(clockid_t clock, const struct timespec *until)
 }
 
 /*
- * Signal handlers have until `until`, by CLOCK_MONOTONIC, to post what is waited for. Returns whether that time is over;
- * if not, the wait is, with `result`: a wait with a limit of its own may end before.
+ * Signal handlers have until `until`, by CLOCK_MONOTONIC, to post what is waited for. Returns whether that time is
+ * over; if not, the wait is, with `result`: a wait with a limit of its own may end before.
  */
-static bool gave_time(sem_t *semaphore, uintptr_t site, const struct fsafe_attempt *attempt, const struct timespec *until,
-                      int (*wait)(sem_t *, uintptr_t, const struct fsafe_attempt *), int *result)
+static bool gave_time(sem_t *semaphore, uintptr_t site, const struct fsafe_attempt *attempt,
+                      const struct timespec *until, int (*wait)(sem_t *, uintptr_t, const struct fsafe_attempt *), int *result)
 {
     int saved = errno;
     const struct fsafe_attempt first = {.how = FSAFE_HOW_BY_CLOCK, .clock = CLOCK_MONOTONIC, .until = until};
@@ -73,8 +73,8 @@ static bool gave_time(sem_t *semaphore, uintptr_t site, const struct fsafe_attem
 static int wait_for_event(sem_t *semaphore, uintptr_t site, const struct fsafe_attempt *attempt)
 {
     struct timespec until;
-    enum fsafe_python_parking parking =
-        attempt->how == FSAFE_HOW_TRY ? FSAFE_PYTHON_SLEEPS : fsafe_python_parks(semaphore, site, attempt->until == NULL, &until);
+    enum fsafe_python_parking parking = attempt->how == FSAFE_HOW_TRY ? FSAFE_PYTHON_SLEEPS
+                                       : fsafe_python_parks(semaphore, site, attempt->until == NULL, &until);
 #ifdef HAVE_SEM_CLOCKWAIT
     int result;
     if (parking == FSAFE_PYTHON_SLEEPS_UNTIL) {
@@ -129,7 +129,8 @@ static int wait_at_token(sem_t *semaphore, uintptr_t site, const struct fsafe_at
 }
 
 /* The lock is not settled. Returns whether its token is the caller's now, or the wait is over with `result`. */
-static bool judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, const struct fsafe_attempt *attempt, int *result)
+static bool judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, const struct fsafe_attempt *attempt,
+                  int *result)
 {
     enum fsafe_hope hope = hope_for(semaphore);
 #ifdef HAVE_SEM_CLOCKWAIT
@@ -184,13 +185,14 @@ static inline uint32_t note_of(sem_t *semaphore)
 }
 
 /*
- * An event is libc's, by a jump. What is left to the slow paths: a call that may have to be bound first (FSAFE_NEXT), and
- * a wait that may be an interpreter's.
+ * An event is libc's, by a jump. What is left to the slow paths: a call that may have to be bound first (FSAFE_NEXT),
+ * and a wait that may be an interpreter's.
  */
 #define PASSES(note, name) ((note) == 0 && FSAFE_LIKELY(fsafe_next.name != NULL))
 
 /* The real wait acts upon a cancellation even when there is a token, but glibc's sem_clockwait does not. */
-static inline __attribute__((always_inline)) int wait_for(sem_t *semaphore, uintptr_t site, const struct fsafe_attempt *attempt)
+static inline __attribute__((always_inline)) int wait_for(sem_t *semaphore, uintptr_t site,
+                                                          const struct fsafe_attempt *attempt)
 {
     if (attempt->how != FSAFE_HOW_BY_CLOCK)
         pthread_testcancel();
