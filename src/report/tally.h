@@ -71,6 +71,9 @@ static inline void fsafe_tally_add(enum fsafe_total total, uint64_t more)
 /* Raises a total to `value`, if it is below. */
 void fsafe_tally_raise(enum fsafe_total total, uint64_t value);
 
+/* Whether nothing was counted yet. */
+bool fsafe_tally_is_empty(void);
+
 /* Counts the event. Returns how many of its kind there were, with this one. */
 uint64_t fsafe_tally_count(const struct fsafe_event *event);
 
