@@ -6,6 +6,7 @@
 #define FSAFE_BASE_TASKS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -45,6 +46,12 @@ bool fsafe_tasks_is_fork(pid_t child);
  * vfork child. False as well when the kernel does not tell.
  */
 bool fsafe_tasks_waits_in_vfork(pid_t pid);
+
+/*
+ * Whether `words` stand in /proc/PPID/`file` of the parent process; a zero at their beginning also matches the file's
+ * beginning. Their first byte does not come in them again. False as well when the kernel does not tell.
+ */
+bool fsafe_tasks_parent_has(const char *file, const char *words, size_t bytes);
 
 /*
  * Those of `signals` that a thread does not raise by what it does itself (faults, a broken pipe, used up processor

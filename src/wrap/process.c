@@ -5,8 +5,8 @@
  *
  * exit() in a vfork child runs __cxa_finalize for each object in the parent's memory, and that drops the object's
  * fork handlers: no child of the parent was adopted any more. Ours belong to no object. Nor may such a child join: 24
- * threads whose first lock was their vfork child's lost their slots to the next 40, because the ids in them were
- * dead.
+ * threads whose first lock was their vfork child's lost their slots to the next 40, because no thread had the ids in
+ * them.
  */
 #include "config.h"
 
