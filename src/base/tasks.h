@@ -30,8 +30,8 @@ bool fsafe_tasks_look(pid_t tid, struct fsafe_task *task);
 long fsafe_tasks_call(pid_t tid);
 
 /*
- * Calls `each` for every thread of process `pid`, of this one with 0; the first to return false ends it. Returns whether all were asked
- * about and none said false.
+ * Calls `each` for every thread of process `pid` (0: of this one) until it returns false. Returns whether it was called
+ * for all of them and always returned true.
  */
 bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, void *context), void *context);
 
