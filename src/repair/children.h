@@ -28,6 +28,9 @@ FSAFE_AT_FORK void fsafe_children_forked(pid_t child);
 /* This process has written a line that says that it waits, or that it went on. Context: any thread. */
 void fsafe_children_said(bool waits);
 
+/* The parent is to look at this process no more. Context: any thread. */
+void fsafe_children_strike_self(void);
+
 /*
  * A wait for the end of a child, `child` or any (<= 0), is about to begin from a wrapper with that frame. Returns the
  * `watch` for fsafe_children_over. errno kept. Context: any thread.
