@@ -19,6 +19,17 @@
 #include "base/arch.h"
 #include "base/compiler.h"
 
+/* The kernel that runs may know what the headers do not yet: Linux 5.16's wait for one of several words. */
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
+#ifndef FUTEX_WAITV_MAX
+struct futex_waitv {
+    uint64_t val, uaddr;
+    uint32_t flags, __reserved;
+};
+#endif
+
 #define FSAFE_SYS(n, a, b, c, d, e, f) \
     fsafe_arch_syscall((n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
@@ -58,8 +69,8 @@ struct fsafe_sigset {
 #define FSAFE_SIGSET_BYTES (_NSIG / 8)
 
 /*
- * Blocks every signal but SIGSYS, libc's internal ones too, for a few instructions; pair with restore. Where a sandbox
- * traps a system call, the program's handler of SIGSYS has to answer, and a blocked SIGSYS ends the process.
+ * Blocks every signal, libc's internal ones too, for a few instructions; pair with restore. Every one but SIGSYS: where
+ * a sandbox traps a system call the program's handler has to answer it, and blocked it ends the process.
  */
 static inline void fsafe_sys_block_signals(struct fsafe_sigset *old)
 {
@@ -117,8 +128,8 @@ FSAFE_AT_FORK uint64_t fsafe_sys_now_ns(void);
 bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes);
 
 /*
- * Whether memory, a page at most, can be read and written: writes the same bytes once more. False as well when the
- * kernel does not tell. Context: no thread changes the memory meanwhile.
+ * Whether memory can be read and written, a page at most: what is there is written once more. False as well when the kernel
+ * does not tell. Context: nobody changes it meanwhile.
  */
 bool fsafe_sys_may_write(uintptr_t address, size_t bytes);
 

@@ -3,7 +3,6 @@
 
 #include "base/tasks.h"
 #include "repair/asleep.h"
-#include "repair/children.h"
 #include "repair/takeover.h"
 
 #include <string.h>
@@ -46,7 +45,7 @@ enum { WORDS = 128 };
 
 bool fsafe_asleep_is_private(uintptr_t waiters, unsigned long count)
 {
-#if defined(SYS_futex_waitv) && defined(__LP64__)
+#ifdef __LP64__
     struct futex_waitv all[WORDS];
     if (count == 0 || count > WORDS || !fsafe_sys_peek(waiters, all, count * sizeof *all))
         return false;
@@ -65,13 +64,11 @@ static bool is_asleep(const struct fsafe_task *task, const struct look *look)
 {
     uintptr_t word = task->argument[0], limit = task->argument[3];
     unsigned operation = (unsigned)task->argument[1];
-#ifdef SYS_futex_waitv
     if (task->call == SYS_futex_waitv) {
         const struct fsafe_thread *thread = limit != 0 ? find_thread(task->tid) : NULL;
         return (limit == 0 || (thread != NULL && is_in_slice(thread, word, look->now_ns))) &&
                fsafe_asleep_is_private(word, task->argument[1]);
     }
-#endif
     if (task->call != SYS_futex)
         return false;
     switch (operation & FUTEX_CMD_MASK) {
@@ -117,22 +114,11 @@ static bool is_alone_in_vfork(void)
            fsafe_tasks_waits_in_vfork(fsafe_lineage_pid());
 }
 
-/* The generation in which another process got this memory; nobody says when that process ends. */
-static _Atomic uint32_t lent_in;
-
-void fsafe_asleep_lend_memory(void)
-{
-    atomic_store_explicit(&lent_in, fsafe_lineage_generation(), memory_order_relaxed);
-    fsafe_children_strike_self();
-}
-
 /*
  * At one moment: that between two looks in which nobody had left his sleep. Without /proc nothing is known of others.
  */
 bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
 {
-    if (atomic_load_explicit(&lent_in, memory_order_relaxed) == fsafe_lineage_generation())
-        return false;
     struct look first = {.self = self, .now_ns = fsafe_sys_now_ns()}, second = first;
     if (fsafe_takeover_is_alone() || is_alone_in_vfork()) {
         struct fsafe_sigset blocked = {{0}};

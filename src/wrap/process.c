@@ -5,8 +5,8 @@
  *
  * exit() in a vfork child runs __cxa_finalize for each object in the parent's memory, and that drops the object's
  * fork handlers: no child of the parent was adopted any more. Ours belong to no object. Nor may such a child join: 24
- * threads whose first lock was their vfork child's lost their slots to the next 40, because no thread had the ids in
- * them.
+ * threads whose first lock was their vfork child's lost their slots to the next 40, because the ids in them were
+ * dead.
  */
 #include "config.h"
 
@@ -15,7 +15,6 @@
 #include "fork/contended.h"
 #include "fork/coordinator.h"
 #include "fork/handlers.h"
-#include "repair/asleep.h"
 #include "repair/children.h"
 #include "repair/futex.h"
 #include "report/report.h"
@@ -111,13 +110,6 @@ static bool is_forked(unsigned long flags)
     return (flags & (CLONE_VM | CLONE_SETTLS)) == 0 && fsafe_options.mode != FSAFE_MODE_OFF;
 }
 
-/* Threads are known, and who makes a vfork child sleeps in that call. */
-static void note_lending(unsigned long flags)
-{
-    if ((flags & (CLONE_VM | CLONE_THREAD | CLONE_VFORK)) == CLONE_VM)
-        fsafe_asleep_lend_memory();
-}
-
 /* The gate must not stay closed until the child has called exec. */
 static bool drains(unsigned long flags)
 {
@@ -144,7 +136,6 @@ FSAFE_EXPORT int clone(int (*function)(void *), void *stack, int flags, void *ar
     void *tls = va_arg(more, void *);
     void *child_tid = va_arg(more, void *);
     va_end(more);
-    note_lending((unsigned long)flags);
     /* Without a function or a stack it is an error, and libc's to say so. */
     if (!is_forked((unsigned long)flags) || function == NULL || stack == NULL)
         return FSAFE_NEXT(clone)(function, stack, flags, argument, parent_tid, tls, child_tid);
@@ -193,10 +184,7 @@ static bool read_request(struct request *request, long number, long a, long b)
 static bool is_fork(long number, long a, long b)
 {
     struct request request;
-    if (!read_request(&request, number, a, b))
-        return false;
-    note_lending((unsigned long)request.flags);
-    return is_forked((unsigned long)request.flags) && request.stack == 0;
+    return read_request(&request, number, a, b) && is_forked((unsigned long)request.flags) && request.stack == 0;
 }
 
 /* A system call that makes a process has no sixth argument. */
@@ -235,7 +223,6 @@ static long futex_by_syscall(long number, long a, long b, long c, long d, long e
     return result;
 }
 
-#ifdef SYS_futex_waitv
 /* For one of several words. */
 static long futexes_by_syscall(long number, long a, long b, long c, long d, long e)
 {
@@ -245,7 +232,6 @@ static long futexes_by_syscall(long number, long a, long b, long c, long d, long
                ? fsafe_slices_futexes(arguments, fsafe_thread_join(), FSAFE_CALLER())
                : FSAFE_NEXT(syscall)(number, a, b, c, d, e);
 }
-#endif
 
 #if defined(FSAFE_ARCH_PASS_ON) || defined(FSAFE_ARCH_CHOOSE)
 /* Who does the system call for the caller. */
@@ -253,10 +239,8 @@ static __attribute__((used)) void *choose_syscall(long number, long a, long b)
 {
     if (number == SYS_futex)
         return (void *)futex_by_syscall;
-#ifdef SYS_futex_waitv
     if (number == SYS_futex_waitv)
         return (void *)futexes_by_syscall;
-#endif
     return is_fork(number, a, b) ? (void *)fork_by_syscall : (void *)FSAFE_NEXT(syscall);
 }
 
@@ -283,10 +267,8 @@ FSAFE_EXPORT long syscall(long number, ...)
     va_end(more);
     if (number == SYS_futex)
         return futex_by_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
-#ifdef SYS_futex_waitv
     if (number == SYS_futex_waitv)
         return futexes_by_syscall(number, a[0], a[1], a[2], a[3], a[4]);
-#endif
     if (is_fork(number, a[0], a[1]))
         return fork_by_syscall(number, a[0], a[1], a[2], a[3], a[4]);
     return FSAFE_NEXT(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);

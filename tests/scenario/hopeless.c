@@ -7,7 +7,6 @@
 #include "scenario.h"
 
 #include <limits.h>
-#include <linux/futex.h>
 #include <poll.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -449,18 +448,8 @@ static void *poll_late(void *unused)
     return unused;
 }
 
-/* Another process, in the child's memory. */
-static int post_from_guest(void *unused)
-{
-    (void)unused;
-    usleep(late_us);
-    sem_post(&event);
-    return 0;
-}
-
 enum helper {
-    BY_PARENT, BY_PARENTS_FUTEX, BY_ONE_OF_PARENTS, BY_PARENTS_MUTEX, BY_PARENTS_RWLOCK, BY_PIPE, BY_THREAD, BY_CONDVAR, BY_SIGWAIT, BY_POLL,
-    BY_GUEST
+    BY_PARENT, BY_PARENTS_FUTEX, BY_ONE_OF_PARENTS, BY_PARENTS_MUTEX, BY_PARENTS_RWLOCK, BY_PIPE, BY_THREAD, BY_CONDVAR, BY_SIGWAIT, BY_POLL
 };
 
 static void helped(const struct scn_case *self)
@@ -491,7 +480,6 @@ static void helped(const struct scn_case *self)
                 syscall(SYS_futex, shared_word, FUTEX_WAIT, 0, NULL, NULL, 0);
             break;
         case BY_ONE_OF_PARENTS:
-#ifdef SYS_futex_waitv
             while (__atomic_load_n(shared_word, __ATOMIC_ACQUIRE) == 0) {
                 const struct futex_waitv words[] = {
                     {.uaddr = (uintptr_t)&word, .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG},
@@ -501,7 +489,6 @@ static void helped(const struct scn_case *self)
                 const long which = syscall(SYS_futex_waitv, words, 2, 0, NULL, 0);
                 SCN_CHECK((which == 1 && errno == EDOM) || (which == -1 && (errno == EAGAIN || errno == ENOSYS)));
             }
-#endif
             break;
         case BY_PARENTS_MUTEX:
             SCN_IS(pthread_mutex_lock(parents_mutex), 0);
@@ -531,12 +518,6 @@ static void helped(const struct scn_case *self)
             scn_start(poll_late, NULL);
             SCN_IS(sem_wait(&event), 0);
             break;
-        case BY_GUEST: {
-            static _Alignas(16) char stack[1 << 16];
-            SCN_CHECK(clone(post_from_guest, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL) > 0);
-            SCN_IS(sem_wait(&event), 0);
-            break;
-        }
         }
         scn_fine();
     }
@@ -641,8 +622,7 @@ static void add_ended(void)
         scn_add((struct scn_case){.bare = "fine", .says = "never:child hangs", .env = aborts,
                                   .run = condvar_and_handler, .number = how},
                 "condvar-and-handler%s", how ? "-late" : "");
-    static const char *const helpers[] = {"parent", "parents-futex", "one-of-parents", "parents-mutex", "parents-rwlock", "pipe",
-                                          "thread", "condvar", "sigwait", "poll", "guest"};
+    static const char *const helpers[] = {"parent", "parents-futex", "one-of-parents", "parents-mutex", "parents-rwlock", "pipe", "thread", "condvar", "sigwait", "poll"};
     for (long i = 0; i < (long)(sizeof helpers / sizeof *helpers); i++)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = helped,
                                   .number = i},
