@@ -36,7 +36,7 @@ struct fsafe_maps_line {
     const char *module; /* its last part, cut to fit struct fsafe_mapping; "" when it belongs to no file */
 };
 
-/* Told of each mapping, from low to high addresses, until it returns false. */
+/* Called for each mapping, from low to high addresses, until it returns false. */
 typedef bool fsafe_maps_see(const struct fsafe_maps_line *line, void *context);
 
 /* Shows all mappings. Returns whether the kernel answered at all. */

@@ -28,20 +28,22 @@ struct fsafe_options {
 extern FSAFE_HIDDEN struct fsafe_options fsafe_options;
 
 /*
- * Returns the value of `variable` in the vector, or NULL. getenv would look at libc's, empty so far. Context: start-up.
+ * Returns the value of `variable` in the vector, or NULL. getenv would look at libc's environ, which is still empty.
+ * Context: start-up.
  */
 const char *fsafe_options_look_up(char *const *environment, const char *variable);
 
 /*
- * Told of each value that cannot be used; the default stands. `expected` is in plain words, `usual` the default.
- * `expected` NULL: there is no such variable, and `usual` is the nearest one that there is.
+ * Called for each value that cannot be used; the default is used instead. `expected` says in plain words what is
+ * allowed, `usual` is the default. `expected` NULL: there is no setting of that name, and `usual` is the nearest one
+ * that there is.
  */
 typedef void fsafe_options_complain(const char *variable, const char *value, const char *expected, const char *usual);
 
 /*
  * Reads the settings from `environment` (the vector given to the process: libc's own `environ` is still
- * empty in our constructor). Strings are copied: programs write their title over that memory. Where a value was
- * complained of it is emptied in `environment`, so that no program that is started from here complains again.
+ * empty in our constructor). Strings are copied: programs write their title over that memory. A value that cannot be
+ * used is made empty in `environment`, so that no program that is started from here complains of it again.
  * Context: start-up.
  */
 void fsafe_options_read(char *const *environment, fsafe_options_complain *complain);

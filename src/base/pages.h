@@ -16,8 +16,8 @@ void fsafe_pages_unmap(void *pages, size_t bytes);
 
 /*
  * Maps one page that the kernel zeroes in every forked child (MADV_WIPEONFORK, Linux 4.14), or NULL where
- * it does not. A child that shares our memory (vfork) sees it unchanged. `emulated` becomes true where whatever is said of
- * pages is accepted and nothing is done: in an emulator of another processor (qemu-user 7.2). Context: any thread.
+ * it does not. A child that shares our memory (vfork) sees it unchanged. `emulated` becomes true in an emulator of
+ * another processor that accepts every advice about pages and follows none (qemu-user 7.2). Context: any thread.
  */
 void *fsafe_pages_map_wiped(bool *emulated);
 

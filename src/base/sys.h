@@ -69,8 +69,8 @@ struct fsafe_sigset {
 #define FSAFE_SIGSET_BYTES (_NSIG / 8)
 
 /*
- * Blocks every signal, libc's internal ones too, for a few instructions; pair with restore. Every one but SIGSYS: where
- * a sandbox traps a system call the program's handler has to answer it, and blocked it ends the process.
+ * Blocks every signal but SIGSYS, libc's internal ones too, for a few instructions; pair with restore. Where a sandbox
+ * traps a system call, the program's handler of SIGSYS has to answer, and a blocked SIGSYS ends the process.
  */
 static inline void fsafe_sys_block_signals(struct fsafe_sigset *old)
 {
@@ -128,8 +128,8 @@ FSAFE_AT_FORK uint64_t fsafe_sys_now_ns(void);
 bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes);
 
 /*
- * Whether memory can be read and written, a page at most: what is there is written once more. False as well when the kernel
- * does not tell. Context: nobody changes it meanwhile.
+ * Whether memory, a page at most, can be read and written: writes the same bytes once more. False as well when the
+ * kernel does not tell. Context: no thread changes the memory meanwhile.
  */
 bool fsafe_sys_may_write(uintptr_t address, size_t bytes);
 

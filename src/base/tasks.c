@@ -219,6 +219,22 @@ bool fsafe_tasks_waits_in_vfork(pid_t pid)
     return read_number(&at, 10) == 1;
 }
 
+bool fsafe_tasks_parent_has(const char *file, const char *words, size_t bytes)
+{
+    char buffer[1024];
+    ssize_t got;
+    size_t matched = *words == '\0';
+    pid_t parent = (pid_t)FSAFE_SYS(SYS_getppid, 0, 0, 0, 0, 0, 0);
+    int fd = parent != 0 ? open_of(parent, 0, file, 0) : -1; /* 0: it is outside of our namespace */
+    if (fd < 0)
+        return false;
+    while (matched < bytes && (got = fsafe_sys_read(fd, buffer, sizeof buffer)) > 0)
+        for (ssize_t i = 0; i < got && matched < bytes; i++)
+            matched = buffer[i] == words[matched] ? matched + 1 : buffer[i] == words[0];
+    fsafe_sys_close(fd);
+    return matched == bytes;
+}
+
 static bool is_of_libc(int signal)
 {
 #ifdef FSAFE_LIBC_GLIBC

@@ -6,6 +6,7 @@
 #define FSAFE_BASE_TASKS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -29,8 +30,8 @@ bool fsafe_tasks_look(pid_t tid, struct fsafe_task *task);
 long fsafe_tasks_call(pid_t tid);
 
 /*
- * Calls `each` for every thread of process `pid`, of this one with 0; the first to return false ends it. Returns whether all were asked
- * about and none said false.
+ * Calls `each` for every thread of process `pid` (0: of this one) until it returns false. Returns whether it was called
+ * for all of them and always returned true.
  */
 bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, void *context), void *context);
 
@@ -45,6 +46,12 @@ bool fsafe_tasks_is_fork(pid_t child);
  * vfork child. False as well when the kernel does not tell.
  */
 bool fsafe_tasks_waits_in_vfork(pid_t pid);
+
+/*
+ * Whether `words` stand in /proc/PPID/`file` of the parent process; a zero at their beginning also matches the file's
+ * beginning. Their first byte does not come in them again. False as well when the kernel does not tell.
+ */
+bool fsafe_tasks_parent_has(const char *file, const char *words, size_t bytes);
 
 /*
  * Those of `signals` that a thread does not raise by what it does itself (faults, a broken pipe, used up processor

@@ -3,8 +3,8 @@
  * can block it, wait for it or have a handler. System calls that it interrupts go on (SA_RESTART), but for those that
  * the kernel never restarts.
  *
- * Owns the signal's handler and what was done about the signal before: libc's own use of it goes on. One handler for
- * all who listen: two that handed on to each other would never end.
+ * Owns the signal's handler and the one that was there before: libc's own use of the signal goes on. All listeners have
+ * one handler: two that called each other would never end.
  */
 #ifndef FSAFE_BASE_TIMER_H
 #define FSAFE_BASE_TIMER_H
@@ -17,12 +17,14 @@
 typedef bool fsafe_timer_listener(siginfo_t *info, void *context);
 
 /*
- * Has `listener` called, which may be listening already; two may. Returns whether the kernel allowed it. Context: any
- * thread.
+ * From now on calls `listener`, which may be listening already; there may be two. Returns whether the kernel allowed
+ * that. Context: any thread.
  */
 bool fsafe_timer_listen(fsafe_timer_listener *listener);
 
-/* When the last one stops, the signal is libc's again, unless somebody has taken it since. Context: any thread. */
+/*
+ * When the last listener stops, the signal is libc's again, unless the program has taken it since. Context: any thread.
+ */
 void fsafe_timer_stop_listening(fsafe_timer_listener *listener);
 
 /* Makes a timer of the calling thread, not yet set; its signal carries `value`. Returns whether it could be made. */

@@ -1,6 +1,6 @@
 /*
- * base/window: reads memory that may be gone: each copy is a system call, so it copies more than what is asked for and
- * answers from that. Owns nothing; begins all zero. Context: any thread, slow paths only.
+ * base/window: reads memory that may be gone. Each copy is a system call: so a window copies more than its caller asks
+ * for, and answers later questions from that. Owns nothing; begins all zero. Context: any thread, slow paths only.
  */
 #ifndef FSAFE_BASE_WINDOW_H
 #define FSAFE_BASE_WINDOW_H

@@ -1,12 +1,12 @@
 /*
- * fork/contended: the locks that Rust, GLib and Qt make of a futex, at a fork. Nothing is seen of such a lock until a
- * thread sleeps on it, and who has it is never seen: so the drain can wait for nobody, and what the lock guards would
- * be copied half changed. But one that several threads want has a sleeper, whose call says what kind of lock lies
- * where. The fork takes that lock as the sleeper would, waits for it as it waits for locks that threads hold, keeps it
- * until the child is made, and gives it back; the child finds it free.
+ * fork/contended: the locks that Rust, GLib and Qt make of a futex, at a fork. We see such a lock only when a thread
+ * sleeps on it, and never see its owner: so the drain cannot wait for the owner, and the child would copy half changed
+ * what the lock guards. But a lock that several threads want has a sleeper, whose system call says what kind of lock
+ * lies where. The fork takes that lock as the sleeper would, waits for it as it waits for locks that threads hold,
+ * keeps it until the child is made, and releases it; the child finds it free.
  *
- * A sleeper is kept in its call meanwhile: as long as somebody is in there the lock exists. Forks that are made at the
- * same time have such a lock together.
+ * Meanwhile the sleeper is kept in its call: the lock exists as long as a thread is in such a call. Forks that are made
+ * at the same time own such a lock together.
  */
 #ifndef FSAFE_FORK_CONTENDED_H
 #define FSAFE_FORK_CONTENDED_H
@@ -16,13 +16,13 @@
 #include <stdbool.h>
 
 /*
- * Around a wait by syscall(SYS_futex) without a limit, both in one function. enter returns whether leave is to be
- * called, which may wait until forks have been made. errno kept. Context: any thread.
+ * The two stand around a wait by syscall(SYS_futex) without a limit, both in one function. The caller calls leave if
+ * enter returned true; leave may wait until forks have been made. errno kept. Context: any thread.
  */
 bool fsafe_contended_enter(const long *arguments, uintptr_t site);
 void fsafe_contended_leave(void);
 
-/* The caller is about to wake who waits in `word`, and has perhaps released a lock. errno kept. Context: any thread. */
+/* The caller is about to wake a waiter of `word`, and has perhaps released a lock. errno kept. Context: any thread. */
 void fsafe_contended_hand_over(uintptr_t word);
 
 /*
@@ -31,13 +31,15 @@ void fsafe_contended_hand_over(uintptr_t word);
  */
 unsigned fsafe_contended_try(struct fsafe_thread *self);
 
-/* No later fork waits for those that this one did not get, as long as their sleepers sleep. Context: as above. */
+/*
+ * Later forks do not wait for the locks that this fork did not get, as long as their sleepers sleep. Context: as above.
+ */
 void fsafe_contended_give_up(struct fsafe_thread *self);
 
-/* Gives back what was taken. Context: the same thread, in the parent. */
+/* Releases the locks that the fork took. Context: the same thread, in the parent. */
 void fsafe_contended_end(struct fsafe_thread *self);
 
-/* What was taken is free. `self` may be NULL. Context: child, alone. */
+/* Makes the locks that the fork took free. `self` may be NULL. Context: child, alone. */
 FSAFE_AT_FORK void fsafe_contended_adopt(struct fsafe_thread *self);
 
 #endif

@@ -8,8 +8,8 @@
  *     parent    first of all parent handlers: release these locks, open the gate, forget the notes
  *
  * The handlers are registered once, when the library is loaded: before everybody else's, because glibc runs
- * prepare handlers last registered first and the others first registered first. Everybody else's are called from them
- * (fork/handlers), so that the order does not hang on who registers when.
+ * prepare handlers last registered first and the others first registered first. Our handlers call everybody else's
+ * (fork/handlers), so that the order does not depend on when the others are registered.
  */
 #ifndef FSAFE_FORK_COORDINATOR_H
 #define FSAFE_FORK_COORDINATOR_H
@@ -19,7 +19,7 @@
 
 #include <stdbool.h>
 
-/* As __register_atfork of the C++ ABI: the last argument is the object that the handlers go with; NULL: none. */
+/* As __register_atfork of the C++ ABI: the last argument is the object that the handlers belong to; NULL: none. */
 typedef int fsafe_register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object);
 
 /* Registers the handlers. Returns whether libc took them. Context: start-up. */
@@ -43,8 +43,8 @@ struct fsafe_bare_fork {
 };
 
 /*
- * Its three moments; `drains`: other threads are let out first. Async-signal-safe; errno kept. Context: the forking
- * thread.
+ * Its three moments; `drains`: it waits first until other threads are outside. Async-signal-safe; errno kept. Context:
+ * the forking thread.
  */
 void fsafe_fork_begin_at(struct fsafe_bare_fork *fork, uintptr_t site, uintptr_t frame, bool drains);
 static inline __attribute__((always_inline)) void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_t site,
@@ -58,7 +58,7 @@ void fsafe_fork_in_child(bool by_libc); /* see fsafe_thread_adopt */
 void fsafe_fork_notice_now(void);
 
 /*
- * Adopts this process if it is a new one that no handler and no wrapper told us of (a raw system call).
+ * Adopts this process if it is a new one that neither a handler nor a wrapper has noticed (a raw system call).
  * One load otherwise. Context: any thread, before it may wait.
  */
 static inline void fsafe_fork_notice(void)

@@ -1,6 +1,7 @@
 /*
- * fork/drain: before a fork, lets other threads get out of what they are in, so that the child copies consistent data
- * and free locks. Bounded on both sides: see libforksafe(7), FORKSAFE_DRAIN_MS.
+ * fork/drain: before a fork, waits until other threads have left their critical sections, so that the child copies
+ * consistent data and free locks. Both the fork and the threads wait for a bounded time: see libforksafe(7),
+ * FORKSAFE_DRAIN_MS.
  */
 #ifndef FSAFE_FORK_DRAIN_H
 #define FSAFE_FORK_DRAIN_H
@@ -9,7 +10,7 @@
 
 #include <stdbool.h>
 
-/* Closes the gate and waits; fsafe_gate_open ends it. Context: parent, before fork. */
+/* Closes the gate and waits; fsafe_gate_open ends the drain. Context: parent, before fork. */
 void fsafe_drain_begin(struct fsafe_thread *self);
 
 #endif

@@ -1,14 +1,15 @@
 /*
  * fork/handlers: the program's own fork handlers (pthread_atfork), kept and run by us, between our own.
  *
- * glibc walks its list with the lock given back for each handler. A handler that comes or goes meanwhile, in another
- * thread or in the handler itself, makes it call what it has freed, or abort (up to 2.36 at least). Here nothing that
- * somebody may be walking moves. The meaning is glibc's: prepare last registered first, the others first registered
- * first, a handler registered during a fork is not for that fork, none is called under a lock.
+ * glibc walks its list and releases the list's lock for each handler. If a handler is added or removed meanwhile, by
+ * another thread or by the handler itself, glibc calls what it has freed, or aborts (up to 2.36 at least). Here no
+ * entry moves while a fork may be walking the list. The meaning is glibc's: prepare handlers run last registered first,
+ * the others first registered first, a handler registered during a fork is not for that fork, none is called under a
+ * lock.
  *
- * It also makes the order certain: whoever registers when, our own child handler runs first and our prepare handler
- * last. Only the allocator's come after us there, as those of libc's own do: whoever waits for malloc inside a lock
- * could not be let out of that any more.
+ * This also makes the order certain: our own child handler runs first and our prepare handler last, whenever others are
+ * registered. Only the allocator's prepare handlers come after ours, as libc's own do: a thread that waits for malloc
+ * inside a lock could no longer leave that lock.
  */
 #ifndef FSAFE_FORK_HANDLERS_H
 #define FSAFE_FORK_HANDLERS_H
@@ -20,7 +21,7 @@
 
 typedef void fsafe_handler(void);
 
-/* Whether handlers are ours to keep: from here on all are. Context: any thread; start-up. */
+/* Whether we keep all handlers; from start on we do. Context: any thread; start-up. */
 bool fsafe_handlers_are_ours(void);
 void fsafe_handlers_start(void);
 
@@ -31,8 +32,8 @@ void fsafe_handlers_know_allocator(uintptr_t from, uintptr_t to);
 int fsafe_handlers_add(fsafe_handler *prepare, fsafe_handler *parent, fsafe_handler *child, void *object);
 
 /*
- * `object` is about to be unloaded: its handlers are called no more. One that another thread is in is waited for, for
- * FORKSAFE_DRAIN_MS at most. Context: any thread, also in a handler.
+ * `object` is about to be unloaded: its handlers are called no more. Waits, for FORKSAFE_DRAIN_MS at most, until no
+ * other thread runs one of them. Context: any thread, also in a handler.
  */
 void fsafe_handlers_remove(const void *object);
 
@@ -48,7 +49,7 @@ FSAFE_AT_FORK void fsafe_handlers_child_allocator(void);
 void fsafe_handlers_parent(void);
 FSAFE_AT_FORK void fsafe_handlers_child(void);
 
-/* Forgets what vanished threads were about here. Context: child, alone, before fsafe_handlers_child. */
+/* Forgets what vanished threads were doing in this file. Context: child, alone, before fsafe_handlers_child. */
 FSAFE_AT_FORK void fsafe_handlers_adopt(void);
 
 #endif

@@ -1,12 +1,14 @@
 /*
  * fork/loading: the dynamic loader at a fork. A child made in the middle of another thread's dlopen or dlclose has a
- * list of objects that is half changed, and crashes or hangs in the loader. So the fork holds the loader's lock: who is
- * in there gets out first, and nobody gets in. The drain waits for it as for whoever is inside.
+ * list of objects that is half changed, and crashes or hangs in the loader. So the fork holds the loader's lock: a
+ * thread that is in the loader gets out first, and none gets in. The drain waits for the lock as for a thread that is
+ * inside.
  *
- * Who comes out of the loader may have to pass the gate on the way: it lets the lock's owner through. Who is about to
- * enter it stops there (wrap/loader), or a thread that loads without end would never leave the lock free.
+ * The lock's owner may have to pass the gate on its way out: the gate lets it through. A thread that is about to enter
+ * the loader stops at the gate (wrap/loader), or a thread that loads without end would never leave the lock free.
  *
- * Forks that are made at the same time hold it together: the bytes name one of them, which names another when it ends.
+ * Forks that are made at the same time hold the lock together: its bytes name one of them, and that one names another
+ * when it ends.
  */
 #ifndef FSAFE_FORK_LOADING_H
 #define FSAFE_FORK_LOADING_H
@@ -15,7 +17,7 @@
 #include "track/thread.h"
 
 /*
- * Takes the lock for the fork that `self` is about to make. False: somebody is in the loader. Context: parent, before
+ * Takes the lock for the fork that `self` is about to make. False: a thread is in the loader. Context: parent, before
  * fork, gate closed, nobody inside.
  */
 bool fsafe_loading_try(struct fsafe_thread *self);

@@ -236,8 +236,8 @@ static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int
  *   void fsafe_layout_mutex_set_owner(pthread_mutex_t *m, int owner)
  *       for the thread that holds it.
  *   void fsafe_layout_mutex_reset(pthread_mutex_t *m)
- *       makes a mutex of the dead free, kind and ceiling kept; a robust one so that the next who takes it is told
- *       EOWNERDEAD. Other threads may be trying it meanwhile.
+ *       makes a vanished thread's mutex free, kind and ceiling kept; of a robust one the next owner gets EOWNERDEAD.
+ *       Other threads may be trying it meanwhile.
  *   void fsafe_layout_mutex_drop_users(pthread_mutex_t *m, unsigned users)
  *       counts so many users less: waiters of a condition variable, who have left it. It is free.
  *

@@ -3,6 +3,7 @@
 
 #include "base/tasks.h"
 #include "repair/asleep.h"
+#include "repair/children.h"
 #include "repair/takeover.h"
 
 #include <string.h>
@@ -114,11 +115,22 @@ static bool is_alone_in_vfork(void)
            fsafe_tasks_waits_in_vfork(fsafe_lineage_pid());
 }
 
+/* The generation in which another process got this memory; nobody says when that process ends. */
+static _Atomic uint32_t lent_in;
+
+void fsafe_asleep_lend_memory(void)
+{
+    atomic_store_explicit(&lent_in, fsafe_lineage_generation(), memory_order_relaxed);
+    fsafe_children_strike_self();
+}
+
 /*
  * At one moment: that between two looks in which nobody had left his sleep. Without /proc nothing is known of others.
  */
 bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
 {
+    if (atomic_load_explicit(&lent_in, memory_order_relaxed) == fsafe_lineage_generation())
+        return false;
     struct look first = {.self = self, .now_ns = fsafe_sys_now_ns()}, second = first;
     if (fsafe_takeover_is_alone() || is_alone_in_vfork()) {
         struct fsafe_sigset blocked = {{0}};

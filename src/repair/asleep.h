@@ -18,6 +18,12 @@
 bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked);
 
 /*
+ * The caller is about to give another process its memory (CLONE_VM without CLONE_THREAD), and goes on itself: from then
+ * on that process may end any wait of this one, and nothing is said. Context: any thread.
+ */
+void fsafe_asleep_lend_memory(void);
+
+/*
  * Whether `count` words that somebody waits for by the system call futex_waitv are for no other process to reach.
  * Slow. Context: any thread.
  */

@@ -1,5 +1,6 @@
 /*
- * repair/census: who has recorded what about one rwlock, and the survey of what the dead left in all of them.
+ * repair/census: which threads have records about one rwlock, and the survey of what vanished threads left in all
+ * rwlocks.
  */
 #ifndef FSAFE_REPAIR_CENSUS_H
 #define FSAFE_REPAIR_CENSUS_H
@@ -23,15 +24,15 @@ struct fsafe_census {
 struct fsafe_census fsafe_census_take(const struct fsafe_thread *self, uintptr_t lock, int writer,
                                       enum fsafe_stage stage);
 
-/* What the dead left in one rwlock, by its bytes while the child was alone. */
+/* What vanished threads left in one rwlock, by its bytes while the child was alone. */
 struct fsafe_orphan {
     uintptr_t lock;
-    uint32_t reads;   /* readers of theirs that the bytes count */
-    uint32_t waiting; /* writers that wait for a writer */
-    bool writer;      /* a writer that holds it or waits for readers */
-    bool torn;        /* one was in the middle of changing the phase */
+    uint32_t reads;   /* vanished readers that the bytes count */
+    uint32_t waiting; /* vanished writers that wait for a writer */
+    bool writer;      /* a vanished writer holds it or waits for readers */
+    bool torn;        /* a vanished thread was in the middle of changing the phase */
     bool assessed;    /* during the survey: `most` is filled in */
-    uint32_t most;    /* readers that can be theirs */
+    uint32_t most;    /* readers that can be vanished ones */
 };
 
 /* Whether this generation was surveyed. Context: any thread. */
@@ -44,25 +45,25 @@ bool fsafe_census_has_orphans(void);
 bool fsafe_census_may_have(uintptr_t lock);
 
 /*
- * Writes down what the dead left in all rwlocks they recorded, and drops records that no bytes bear out. `self` asks for
- * `asked` as `stage` meanwhile; 0: for none. Exact while the child is alone; else as good as several looks are.
- * Context: child, under the latch.
+ * Notes what vanished threads left in all rwlocks that they recorded, and drops records that the bytes of the lock
+ * deny. `self` asks for `asked` as `stage` meanwhile; 0: for none. Exact while the child is alone; else as good as
+ * several looks are. Context: child, under the latch.
  */
 void fsafe_census_survey(struct fsafe_thread *self, uintptr_t asked, enum fsafe_stage stage);
 
 /* What the survey noted of the lock; NULL: nothing, or it is over. Context: child, under the latch. */
 struct fsafe_orphan *fsafe_census_find(uintptr_t lock);
 
-/* Drops the note and the records of the dead about the lock. Context: child, under the latch. */
+/* Drops the note and the vanished threads' records about the lock. Context: child, under the latch. */
 void fsafe_census_forget(uintptr_t lock);
 
 /*
- * Drops one record of a hold for reading that is not the calling thread's: a dead thread's if there is one.
+ * Drops one record of a hold for reading that is not the calling thread's: a vanished thread's if there is one.
  * Context: any thread; in a child under the latch.
  */
 void fsafe_census_hand_over(const struct fsafe_thread *self, uintptr_t lock);
 
-/* How many rwlock records the dead have; may be too high, never too low. Context: child, under the latch. */
+/* How many rwlock records vanished threads have; may be too high, never too low. Context: child, under the latch. */
 uint32_t fsafe_census_records(void);
 
 #endif

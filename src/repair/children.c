@@ -66,6 +66,13 @@ void fsafe_children_said(bool waits)
         atomic_store_explicit(&forked->seen, waits ? SAID : NOTHING, memory_order_relaxed);
 }
 
+void fsafe_children_strike_self(void)
+{
+    struct fsafe_forked *forked = find(fsafe_sys_getpid());
+    if (forked != NULL)
+        atomic_store_explicit(&forked->who, 0, memory_order_relaxed);
+}
+
 static bool is_mine(const struct fsafe_forked *forked, pid_t me)
 {
     return (pid_t)(atomic_load_explicit(&forked->who, memory_order_acquire) >> 32) == me;

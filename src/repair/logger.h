@@ -1,9 +1,10 @@
 /*
  * repair/logger: a syslog client of our own, for a child in which a vanished thread may hold the lock of libc's.
  *
- * The same bytes as glibc's go to the same socket, by the same rules. Every process notes what openlog & co were
- * told, so that the client knows when it is needed. Like libc's it keeps the pointer to the ident, no copy. The
- * client's own lock is held while a message is sent, as libc's is; a fork in that moment leaves it to adopt.
+ * The client sends the same bytes as glibc to the same socket, by the same rules. Every process notes the arguments of
+ * openlog, closelog and setlogmask, so that the client has them when it is needed. Like libc it keeps the pointer to
+ * the ident, no copy. The client holds its own lock while it sends a message, as libc does; adopt makes free what a
+ * fork in that moment copied locked.
  */
 #ifndef FSAFE_REPAIR_LOGGER_H
 #define FSAFE_REPAIR_LOGGER_H
@@ -12,7 +13,7 @@
 
 #include <stdarg.h>
 
-/* What libc is about to be told; note_close: what it has been told. errno kept. Context: any thread. */
+/* Before the real call, note_close after it: notes the arguments. errno kept. Context: any thread. */
 void fsafe_logger_note_open(const char *ident, int option, int facility);
 void fsafe_logger_note_close(void);
 void fsafe_logger_note_mask(int mask);

@@ -19,7 +19,7 @@ static const uint32_t needs[FSAFE_REGIONS] = {
                             FSAFE_REGION_BIT(FSAFE_REGION_LOCALE),
     [FSAFE_REGION_LOCALE] = FSAFE_REGION_BIT(FSAFE_REGION_LOCALE) | FSAFE_REGION_BIT(FSAFE_REGION_GETTEXT),
     [FSAFE_REGION_GETTEXT] = FSAFE_REGION_BIT(FSAFE_REGION_LOCALE),
-    [FSAFE_REGION_PASSING] = FSAFE_REGION_BIT(FSAFE_REGION_LOCALE),
+    [FSAFE_REGION_SELDOM] = FSAFE_REGION_BIT(FSAFE_REGION_LOCALE),
 };
 
 /* The generation in which a stand-in was last spoken of, for each region. */
@@ -66,10 +66,10 @@ bool fsafe_standin_is_needed(enum fsafe_region region, const char *what, uintptr
 
 static FSAFE_COLD void warn(enum fsafe_region region, const char *what, uintptr_t site)
 {
-    bool vague = region >= FSAFE_REGION_VAGUE;
-    bool ends = fsafe_options.mode == FSAFE_MODE_ABORT && !vague;
-    /* After a drain only who sleeps, or works for long, is inside: of a vague region that is no news at all. */
-    if (region == FSAFE_REGION_PASSING || (vague && fsafe_options.mode == FSAFE_MODE_REPAIR))
+    bool mostly_free = region >= FSAFE_REGION_MOSTLY_FREE;
+    bool ends = fsafe_options.mode == FSAFE_MODE_ABORT && !mostly_free;
+    /* After a drain only a thread that sleeps, or works for long, is inside: there the lock is most likely free. */
+    if (region == FSAFE_REGION_SELDOM || (mostly_free && fsafe_options.mode == FSAFE_MODE_REPAIR))
         return;
     bool again = (atomic_fetch_or_explicit(&fsafe_tally->warned, FSAFE_REGION_BIT(region), memory_order_relaxed) &
                   FSAFE_REGION_BIT(region)) != 0;

@@ -1,8 +1,9 @@
 /*
- * repair/unnamed: which mutexes a vanished thread left locked by nobody, in the moment of taking or releasing them.
+ * repair/unnamed: the mutexes that are locked and name no owner, because a vanished thread was just taking or releasing
+ * them.
  *
- * While the child has one thread such a mutex can only be a vanished thread's. From its second thread on it may as well
- * be one that a living thread is just taking: so the unnamed ones are noted just before that, in the records.
+ * While the child has one thread, such a mutex can only be a vanished thread's. Later a living thread may be just
+ * taking it: so the unnamed mutexes are noted, in the records, before the child gets its second thread.
  */
 #ifndef FSAFE_REPAIR_UNNAMED_H
 #define FSAFE_REPAIR_UNNAMED_H
@@ -15,16 +16,18 @@
  */
 void fsafe_unnamed_note(void);
 
-/* Whether they are noted in this generation. Context: child, any thread. */
+/* Whether the unnamed mutexes are noted in this generation. Context: child, any thread. */
 FSAFE_AT_FORK bool fsafe_unnamed_is_surveyed(void);
 
 /* Whether they are noted, and there was none. Context: child, any thread. */
 bool fsafe_unnamed_is_none(void);
 
-/* Notes them; not alone (libc made the other thread, unseen) it looks several times. Context: child, under the latch. */
+/*
+ * Notes them; not alone (libc made the other thread, unseen) it looks several times. Context: child, under the latch.
+ */
 void fsafe_unnamed_survey(bool alone);
 
-/* The mutex is unnamed no more, or is another: what was noted of it is over. Context: child, under the latch. */
+/* The mutex has an owner, or is another: drops what was noted of it. Context: child, under the latch. */
 void fsafe_unnamed_forget(uintptr_t lock);
 
 /* The same without the latch. */

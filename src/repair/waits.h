@@ -1,14 +1,14 @@
 /*
  * repair/waits: objects that threads are inside of for a while: condition variables and barriers, after a fork.
  *
- * A thread that vanished while it waited in one is counted in there for ever: destroying the object waits for it,
- * wake-ups go to it, and it makes a barrier pass too early. One that vanished inside signal or broadcast has the
+ * An object counts a thread that vanished while it waited in it for ever: to destroy the object waits for that thread,
+ * wake-ups go to it, and it makes a barrier pass too early. A thread that vanished inside signal or broadcast owns the
  * object's inner lock. So each thread *enters* an object in its FSAFE_WAITS ledger before the real call and *leaves* it
  * afterwards, and a child *settles* an object before it first uses it: if a vanished thread was inside, the object is
- * made as new. Every user settles first, so there is nobody alive in an object that is not settled yet.
+ * made as new. Every user settles first, so no living thread is in an object that is not settled yet.
  *
- * What is process-shared is left alone. The mutex that a waiter has left is entered as well: libc still counts it as
- * one of that mutex's users.
+ * Process-shared objects are left alone. A waiter also enters the mutex that it has released: libc still counts the
+ * waiter as one of that mutex's users.
  */
 #ifndef FSAFE_REPAIR_WAITS_H
 #define FSAFE_REPAIR_WAITS_H
@@ -43,7 +43,9 @@ static inline FSAFE_AT_FORK bool fsafe_waits_concern(uintptr_t object)
     return FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_filter_may_have(&fsafe_waits_filter, object);
 }
 
-/* Enter where there may be something to settle, or no room. Context: any thread, no latch held. */
+/*
+ * fsafe_waits_enter where there may be something to settle, or the ledger is full. Context: any thread, no latch held.
+ */
 bool fsafe_waits_enter_slowly(const struct fsafe_waited *kind, void *object, enum fsafe_inside inside,
                               struct fsafe_thread *self, uintptr_t site);
 
@@ -66,8 +68,9 @@ extern _Atomic uint32_t fsafe_waits_untold;
 void fsafe_waits_tell(uintptr_t object);
 
 /*
- * It is out again. The object is not touched: it may be gone. What was forgotten for the sake of a waiter is told now:
- * had the wait not ended that would have been no cure. Context: the thread that entered.
+ * The thread is out of the object, which is not touched: it may be gone. If vanished threads were taken out of it for a
+ * waiter, the line about that is written now: if the wait had not ended, it would not have been a cure. Context: the
+ * thread that entered.
  */
 static inline void fsafe_waits_leave(struct fsafe_thread *self, void *object, enum fsafe_inside inside)
 {
@@ -85,7 +88,7 @@ void fsafe_waits_settle(const struct fsafe_waited *kind, void *object, uintptr_t
  */
 bool fsafe_waits_recall(uintptr_t object, struct fsafe_event *event);
 
-/* It was initialised anew: who was inside the old one does not matter. Context: any thread, no latch held. */
+/* The object was initialised anew: forgets who was inside the old one. Context: any thread, no latch held. */
 FSAFE_AT_FORK void fsafe_waits_born(void *object);
 
 /* A waiter is about to leave this mutex. Returns whether there is a record, for leave. Context: any thread. */
@@ -97,7 +100,7 @@ bool fsafe_waits_enter_mutex(pthread_mutex_t *mutex, struct fsafe_thread *self, 
 void fsafe_waits_release_mutex(pthread_mutex_t *mutex);
 
 /*
- * It was made free, or anew, and counts no users but living ones: the vanished waiters' records are over.
+ * The mutex was made free, or anew, and counts only living users: drops the vanished waiters' records.
  * Context: under the takeover latch.
  */
 FSAFE_AT_FORK void fsafe_waits_forget_mutex(const pthread_mutex_t *mutex);

@@ -12,7 +12,7 @@
 
 enum { FSAFE_FRAMES_MOST = 16, FSAFE_CALLERS_MOST = 3, FSAFE_NEW_MODULES = 8 };
 
-/* The frames are the callers of those two places, the nearest first; address 0 ends them. */
+/* Frames are the callers of the wanted and the since place, the nearest first; address 0 ends them. */
 enum {
     FSAFE_LOCK_PLACE,
     FSAFE_WANTED_PLACE,
@@ -33,7 +33,7 @@ struct fsafe_new_module {
 struct fsafe_details {
     const struct fsafe_event *event;
     uint64_t times; /* how many of its kind there were so far */
-    bool again;     /* all but the number was told before */
+    bool again;     /* an earlier line has said all but the number */
     struct timespec when; /* CLOCK_REALTIME */
     uint32_t fork_age_ms;
     bool colored;
@@ -41,7 +41,9 @@ struct fsafe_details {
     char own_name[32];    /* of the thread that wants the lock */
     char holder_name[32];
     struct fsafe_place places[FSAFE_PLACES];
-    /* Where the interpreter's functions want and hold the lock, and behind that their callers; no file ends them. */
+    /*
+     * The interpreter's functions that want and hold the lock, each followed by its callers; an empty file ends them.
+     */
     struct fsafe_source wanted_in[1 + FSAFE_CALLERS_MOST + 1], held_in[1 + FSAFE_CALLERS_MOST + 1];
     struct fsafe_new_module new_modules[FSAFE_NEW_MODULES];
     unsigned new_module_count;
@@ -62,7 +64,7 @@ void fsafe_text_place(struct fsafe_text *text, const struct fsafe_place *place);
 /* Writes a text that is complete, with its newline, to where FORKSAFE_LOG says. Context: any thread. */
 void fsafe_report_send(const struct fsafe_text *text);
 
-/* How the rows of deeds.def are called. */
+/* The words of deeds.def, by deed. */
 struct fsafe_deed_row {
     const char *key, *words, *advice;
 };

@@ -21,12 +21,12 @@ struct fsafe_source {
     char function[64];
     unsigned line;     /* 0: unknown */
     char thread[32];   /* what the interpreter calls the thread */
-    bool at_fork;      /* of a holder: not where it took the lock, but where it was when it vanished */
+    bool at_fork;      /* of a holder: the place where it was at the fork, not the one that took the lock */
 };
 
 /* A thread that held or wanted the lock when the process was forked. */
 struct fsafe_holder {
-    pid_t tid;         /* its id in the process it lived in; 0 unknown */
+    pid_t tid;         /* the thread's id in the process it lived in; 0 unknown */
     pid_t pid;         /* that process; 0 unknown */
     char name[16];     /* as it was when the thread first took a lock; "" unknown */
     uintptr_t since;   /* the place that took the lock; 0 unknown */
@@ -43,15 +43,15 @@ struct fsafe_fork {
 
 struct fsafe_event {
     enum fsafe_deed deed;
-    bool worth_a_line;   /* whether the user is told */
+    bool worth_a_line;   /* whether a line is written about it */
     const char *lock;    /* "mutex", "semaphore" */
     const char *kind;    /* "normal", "recursive" ... */
     const char *why;     /* for FSAFE_REFUSED: the reason, in words that follow "because" */
-    bool in_use;         /* the vanished thread did not hold it but was inside of it */
-    unsigned count;      /* for FSAFE_FORGOT: of how many threads */
-    uintptr_t address;   /* of the lock; 0: inside libc, nobody knows where */
-    pid_t pid, tid;      /* who wants it, when it is a thread of another process; 0: the calling thread */
-    uintptr_t wanted_at; /* the place that asked for it now */
+    bool in_use;         /* the vanished thread did not hold the object but was inside of it */
+    unsigned count;      /* for FSAFE_FORGOT: how many vanished threads were inside */
+    uintptr_t address;   /* of the lock; 0: it is somewhere inside libc */
+    pid_t pid, tid;      /* the thread that wants the lock, if it is of another process; 0: the calling thread */
+    uintptr_t wanted_at; /* the place that wants the lock */
     const struct fsafe_source *wanted_in; /* the same place in the interpreter's program; NULL: unknown */
     struct fsafe_holder holder;
     struct fsafe_fork fork;

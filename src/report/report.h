@@ -9,15 +9,19 @@
 #include "report/event.h"
 
 /*
- * Descriptor 2 is what the program wants to have there: lines go there while it stays the same, and otherwise nowhere.
- * Context: start-up, then any thread; not in a child that shares memory.
+ * Remembers what descriptor 2 is now: lines go there while it stays the same, and otherwise nowhere. Called at
+ * start-up, and when the program itself has made descriptor 2 another. Context: start-up, then any thread; not in a
+ * child that shares memory.
  */
 void fsafe_report_know_stderr(void);
 
 /* With the options read: remembers the directory that a relative FORKSAFE_LOG starts from. Context: start-up. */
 void fsafe_report_start(void);
 
-/* What an interpreter knows of places in its program. Each fills in a place and its callers, and returns how many. */
+/*
+ * What an interpreter knows of places in its program. Each function fills in a place and its callers and returns how
+ * many.
+ */
 struct fsafe_report_sources {
     unsigned (*here)(struct fsafe_source *places, unsigned most); /* where the calling thread is */
     /* Where a vanished thread took the lock, or was when it vanished. */

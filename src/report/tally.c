@@ -28,6 +28,16 @@ void fsafe_tally_raise(enum fsafe_total total, uint64_t value)
         ;
 }
 
+bool fsafe_tally_is_empty(void)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < FSAFE_TOTALS; i++)
+        sum += fsafe_tally->totals[i];
+    for (unsigned i = 0; i < FSAFE_DEEDS; i++)
+        sum += fsafe_tally->deeds[i];
+    return sum == 0;
+}
+
 static uint64_t mix(uint64_t hash, uint64_t value)
 {
     hash = (hash ^ value) * 0x9e3779b97f4a7c15u;

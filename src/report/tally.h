@@ -1,6 +1,6 @@
 /*
- * report/tally: what happened how often in the whole process tree: a stretch of memory that all children share with the
- * process that the library started in, until they execute another program.
+ * report/tally: counts what happened in the whole process tree, in memory that the process in which the library started
+ * shares with all its children, until they execute another program.
  * Owns that memory. Nothing here waits, and a child may be killed at any moment. Context, if nothing else is said: any
  * thread.
  */
@@ -19,8 +19,8 @@ enum fsafe_total {
 };
 
 /*
- * Events of one kind: the same was done for the same place about the same lock, held since the same place. Where many
- * locks have both places in common, those behind the first few are one kind.
+ * Events of one kind have the same deed, wanted place, lock and since place. If many locks have both places in common,
+ * each of the first few has a kind of its own, and all others are one kind.
  */
 enum { FSAFE_KIND_SOURCE = 48 };
 struct fsafe_kind {
@@ -32,22 +32,22 @@ struct fsafe_kind {
     char wanted_in[FSAFE_KIND_SOURCE], held_in[FSAFE_KIND_SOURCE]; /* "file.py:12" in an interpreter's program, or "" */
 };
 
-/* repair/children's: a child that was forked. */
+/* For repair/children: a child that was forked. */
 struct fsafe_forked {
-    _Atomic uint64_t who;  /* its parent and it; 0: free */
+    _Atomic uint64_t who;  /* the ids of its parent and of the child; 0: free */
     _Atomic uint64_t seen; /* when its parent last looked at it */
 };
 
 enum { FSAFE_KINDS = 128, FSAFE_TOLD_MODULES = 64, FSAFE_FORKED = 256 };
 
-/* By which somebody outside knows it: forksafe status. The letters change with the members. */
+/* forksafe status finds the memory of another process by this number. It changes with the members. */
 #define FSAFE_TALLY_MARK 0x33796c6c6174f501u
 
 struct fsafe_tally {
     uint64_t mark;
     pid_t first; /* the process that the library started in */
-    _Atomic uint32_t warned;      /* repair/standin's: the regions of libc that somebody was warned of */
-    _Atomic uint32_t log_refused; /* whether the user was told that the log cannot be written */
+    _Atomic uint32_t warned;      /* for repair/standin: the regions of libc that a line has warned of */
+    _Atomic uint32_t log_refused; /* whether a line has said that the log cannot be written */
     _Atomic uint64_t totals[FSAFE_TOTALS];
     _Atomic uint64_t deeds[FSAFE_DEEDS];
     _Atomic uint64_t modules[FSAFE_TOLD_MODULES]; /* a hash each; 0: free */
@@ -71,10 +71,13 @@ static inline void fsafe_tally_add(enum fsafe_total total, uint64_t more)
 /* Raises a total to `value`, if it is below. */
 void fsafe_tally_raise(enum fsafe_total total, uint64_t value);
 
+/* Whether nothing was counted yet. */
+bool fsafe_tally_is_empty(void);
+
 /* Counts the event. Returns how many of its kind there were, with this one. */
 uint64_t fsafe_tally_count(const struct fsafe_event *event);
 
-/* Whether the module, by its path, is told of for the first time. */
+/* Whether the module with this path is named for the first time in the tree. */
 bool fsafe_tally_is_new_module(const char *path);
 
 #endif

@@ -3,8 +3,8 @@
 /*
  * Measured, on glibc 2.36 and x86-64 where nothing else is said.
  *
- * What a fork need not wait for is marked in the record's lock word, not in its site: the site stays behind when a
- * record is popped, and a marked slot that is reserved anew looked like nobody on his way in.
+ * A record that a fork need not wait for has a mark in its lock word, not in its site: the site stays behind when a
+ * record is popped, and a fork then overlooked the thread that reserved the marked slot anew.
  */
 #include "config.h"
 
@@ -198,7 +198,7 @@ void fsafe_ledger_clear(struct fsafe_ledger *ledger, uint32_t index, uintptr_t l
 {
     struct fsafe_records *records = atomic_load_explicit(&ledger->records, memory_order_acquire);
     uintptr_t marked = lock | FSAFE_OUTLASTED;
-    /* Empty, and not like one that is reserved: nobody is on his way in. */
+    /* Empty, and marked, or the slot would look as if a thread had reserved it. */
     if (records != NULL && index < records->capacity &&
         !atomic_compare_exchange_strong(&records->record[index].lock, &lock, FSAFE_OUTLASTED))
         atomic_compare_exchange_strong(&records->record[index].lock, &marked, FSAFE_OUTLASTED);
@@ -341,7 +341,8 @@ void fsafe_ledger_mark_outlasted(struct fsafe_ledger *ledger)
             continue;
         /*
          * The thread may be on to another lock by now: then the word has changed, or changes after this. A slot that is
-         * reserved stays empty: a mark would stay behind when it is given back, and hide the next one on his way in.
+         * reserved stays empty: a mark would stay behind when it is given back, and hide the thread that reserves it
+         * next.
          */
         uintptr_t word = atomic_load_explicit(&records->record[i].lock, memory_order_relaxed);
         if (word != 0)

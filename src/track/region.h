@@ -25,16 +25,18 @@ enum fsafe_region {
     FSAFE_REGION_NSS,      /* one entry, by name or number */
     FSAFE_REGION_NSS_LIST, /* all entries, one after the other */
     FSAFE_REGION_UTMP,
-    /* From here on a thread that stays inside for long mostly sleeps without the lock, or has that of another object. */
-    FSAFE_REGION_VAGUE,
-    FSAFE_REGION_EXIT = FSAFE_REGION_VAGUE,
+    /*
+     * A thread that stays for long in one of these mostly sleeps without the lock, or holds the lock of another object.
+     */
+    FSAFE_REGION_MOSTLY_FREE,
+    FSAFE_REGION_EXIT = FSAFE_REGION_MOSTLY_FREE,
     FSAFE_REGION_RESOLVER,
     FSAFE_REGION_NAMED_SEMAPHORE,
     FSAFE_REGION_POPEN,
     FSAFE_REGION_TIMER,
     FSAFE_REGION_DIRECTORY,
     FSAFE_REGION_REGEX,
-    FSAFE_REGION_PASSING, /* the lock is taken now and then only: nobody is warned of it */
+    FSAFE_REGION_SELDOM, /* calls that take the lock only now and then: no line warns of it */
     FSAFE_REGIONS,
 };
 
@@ -42,9 +44,9 @@ enum fsafe_region {
 #define FSAFE_REGION_BIT(region) (UINT32_C(1) << (region))
 
 /*
- * A call's record in the ledger of locks, where locks have addresses: the mark of a call, the region, and above it the
- * frame that the call was made from. So a call that was left by longjmp can be told from one that is under way: a later
- * call is made from a frame above it.
+ * A call's record in the ledger of locks, in the place of a lock's address: the mark of a call, the region, and above
+ * it the frame that made the call. By the frame a call that was left by longjmp differs from one that is under way: a
+ * later call is made from a frame above it.
  */
 static inline uintptr_t fsafe_region_record(enum fsafe_region region, uintptr_t frame)
 {
@@ -58,19 +60,19 @@ static inline enum fsafe_region fsafe_region_of(uintptr_t lock)
     return (enum fsafe_region)(lock >> 2 & 63);
 }
 
-/* What is left of the frame, to the width of a stack's alignment. */
+/* The part of the frame's address that the record has, in units of a stack's alignment. */
 static inline uintptr_t fsafe_region_frame(uintptr_t lock)
 {
     return (lock & (FSAFE_CALL_MARK - 1)) >> 8 << 4;
 }
 
-/* Every case but the common one, in which the thread is in no other call and the gate is open. */
+/* For every case but the common one, in which the thread is in no other call and the gate is open. */
 void fsafe_region_enter_slowly(uintptr_t record, uintptr_t site);
 void fsafe_region_leave_slowly(uintptr_t record);
 
 /*
- * Around the real call, both in one function, or on its behalf: its frame is what they agree on. `site`: the place that
- * called. Leave removes what enter recorded. Context: any thread.
+ * The two stand around the real call, both in one function, whose frame is part of the record, or both get the frame of
+ * that function. `site`: the place that called. Leave removes what enter recorded. Context: any thread.
  */
 /* Enters if the thread is in nothing and the gate is open; false: nothing is done. */
 static inline bool fsafe_region_enter_first(uintptr_t record, uintptr_t site)
@@ -119,10 +121,13 @@ static inline __attribute__((always_inline)) void fsafe_region_leave(enum fsafe_
     fsafe_region_leave_at(region, (uintptr_t)__builtin_frame_address(0));
 }
 
-/* Which regions threads that vanished at a fork down the line were inside of then. Context: child. */
+/* The regions that vanished threads were inside of, at any fork from the first process to this one. Context: child. */
 uint32_t fsafe_region_vanished_inside(void);
 
-/* The latest to vanish of those inside one of `regions`, and where it had called; NULL: none. Context: child. */
+/*
+ * Of the vanished threads that were inside one of `regions` the latest to vanish, and the place it had called from;
+ * NULL: there is none. Context: child.
+ */
 struct fsafe_thread *fsafe_region_find_vanished(uint32_t regions, uintptr_t *site);
 
 #endif

@@ -5,8 +5,8 @@
  *
  * exit() in a vfork child runs __cxa_finalize for each object in the parent's memory, and that drops the object's
  * fork handlers: no child of the parent was adopted any more. Ours belong to no object. Nor may such a child join: 24
- * threads whose first lock was their vfork child's lost their slots to the next 40, because the ids in them were
- * dead.
+ * threads whose first lock was their vfork child's lost their slots to the next 40, because no thread had the ids in
+ * them.
  */
 #include "config.h"
 
@@ -15,6 +15,7 @@
 #include "fork/contended.h"
 #include "fork/coordinator.h"
 #include "fork/handlers.h"
+#include "repair/asleep.h"
 #include "repair/children.h"
 #include "repair/futex.h"
 #include "report/report.h"
@@ -110,6 +111,13 @@ static bool is_forked(unsigned long flags)
     return (flags & (CLONE_VM | CLONE_SETTLS)) == 0 && fsafe_options.mode != FSAFE_MODE_OFF;
 }
 
+/* Threads are known, and who makes a vfork child sleeps in that call. */
+static void note_lending(unsigned long flags)
+{
+    if ((flags & (CLONE_VM | CLONE_THREAD | CLONE_VFORK)) == CLONE_VM)
+        fsafe_asleep_lend_memory();
+}
+
 /* The gate must not stay closed until the child has called exec. */
 static bool drains(unsigned long flags)
 {
@@ -136,6 +144,7 @@ FSAFE_EXPORT int clone(int (*function)(void *), void *stack, int flags, void *ar
     void *tls = va_arg(more, void *);
     void *child_tid = va_arg(more, void *);
     va_end(more);
+    note_lending((unsigned long)flags);
     /* Without a function or a stack it is an error, and libc's to say so. */
     if (!is_forked((unsigned long)flags) || function == NULL || stack == NULL)
         return FSAFE_NEXT(clone)(function, stack, flags, argument, parent_tid, tls, child_tid);
@@ -184,7 +193,10 @@ static bool read_request(struct request *request, long number, long a, long b)
 static bool is_fork(long number, long a, long b)
 {
     struct request request;
-    return read_request(&request, number, a, b) && is_forked((unsigned long)request.flags) && request.stack == 0;
+    if (!read_request(&request, number, a, b))
+        return false;
+    note_lending((unsigned long)request.flags);
+    return is_forked((unsigned long)request.flags) && request.stack == 0;
 }
 
 /* A system call that makes a process has no sixth argument. */

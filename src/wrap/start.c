@@ -22,6 +22,8 @@
 #include "base/options.h"
 #include "base/patterns.h"
 #include "base/sys.h"
+#include "base/tasks.h"
+#include "base/text.h"
 #include "fork/coordinator.h"
 #include "fork/handlers.h"
 #include "libc/fresh.h"
@@ -110,6 +112,32 @@ static void disinherit(char *const *environment)
         if (*end == '\0')
             *to = '\0';
     }
+}
+
+/*
+ * Whether the process that started this program has the library, so that both are of one tree. An exec ends all that the
+ * library shares with the tree, and a mark of ours in the environment would be seen by the program.
+ */
+static bool parent_has_library(void)
+{
+    static const char library[] = "/libforksafe";
+    return fsafe_tasks_parent_has("maps", library, sizeof library - 1);
+}
+
+/* A value that cannot be used was made empty by the first to complain. An unknown name the parent has named, if it had it. */
+static void complain(const char *variable, const char *value, const char *expected, const char *usual)
+{
+    if (expected == NULL) {
+        char entry[64];
+        struct fsafe_text text;
+        fsafe_text_begin(&text, entry, sizeof entry);
+        fsafe_text_char(&text, '\0');
+        fsafe_text_string(&text, variable);
+        fsafe_text_char(&text, '=');
+        if (fsafe_tasks_parent_has("environ", entry, text.length) && parent_has_library())
+            return;
+    }
+    fsafe_report_bad_option(variable, value, expected, usual);
 }
 
 static bool is_stale(uintptr_t lock, void *self)
@@ -202,7 +230,7 @@ void fsafe_start_second_thread(void)
 static void start(char *const *environment)
 {
     fsafe_report_know_stderr();
-    fsafe_options_read(environment, fsafe_report_bad_option);
+    fsafe_options_read(environment, complain);
     fsafe_report_start();
     bool has_threads = fsafe_next_start(); /* also when we are off: every call is passed on */
     const char *watcher = watched(environment);
@@ -290,9 +318,13 @@ __attribute__((constructor)) static void construct(int count, char **arguments, 
     start(getauxval(AT_SECURE) ? NULL : environment);
 }
 
-/* Of the first process, by exit or by the end of main; not of a vfork child that calls exit in its memory. */
+/*
+ * Of the first process, by exit or by the end of main; not of a vfork child that calls exit in its memory. The programs
+ * that a shell starts are many, and have something to say only if they forked.
+ */
 __attribute__((destructor)) static void end(void)
 {
-    if (fsafe_options.summary && fsafe_tally->first == fsafe_sys_getpid())
+    if (fsafe_options.summary && fsafe_tally->first == fsafe_sys_getpid() &&
+        (!fsafe_tally_is_empty() || !parent_has_library()))
         fsafe_report_summary();
 }

@@ -63,9 +63,9 @@ FSAFE_DEFINE_ALIAS(__newlocale, newlocale);
     {                                                                                 \
         if (FSAFE_LIKELY(!atomic_load_explicit(&locales_move, memory_order_relaxed))) \
             return FSAFE_NEXT(name) arguments;                                        \
-        const struct fsafe_call call = FSAFE_ENTER_CALL(PASSING, name);               \
+        const struct fsafe_call call = FSAFE_ENTER_CALL(SELDOM, name);               \
         result answer = FSAFE_INSIDE(call, name) arguments;                           \
-        FSAFE_LEAVE_CALL(PASSING, call);                                              \
+        FSAFE_LEAVE_CALL(SELDOM, call);                                              \
         return answer;                                                                \
     }
 
@@ -80,9 +80,9 @@ static bool is_oriented(FILE *stream)
     {                                                                   \
         if (FSAFE_LIKELY(is_oriented(stream)))                          \
             return FSAFE_NEXT(name) arguments;                          \
-        const struct fsafe_call call = FSAFE_ENTER_CALL(PASSING, name); \
+        const struct fsafe_call call = FSAFE_ENTER_CALL(SELDOM, name); \
         result answer = FSAFE_INSIDE(call, name) arguments;             \
-        FSAFE_LEAVE_CALL(PASSING, call);                                \
+        FSAFE_LEAVE_CALL(SELDOM, call);                                \
         return answer;                                                  \
     }
 
@@ -92,9 +92,9 @@ static bool is_oriented(FILE *stream)
         static _Atomic bool done;                                            \
         if (FSAFE_LIKELY(atomic_load_explicit(&done, memory_order_relaxed))) \
             return FSAFE_NEXT(name) arguments;                               \
-        const struct fsafe_call call = FSAFE_ENTER_CALL(PASSING, name);      \
+        const struct fsafe_call call = FSAFE_ENTER_CALL(SELDOM, name);      \
         result answer = FSAFE_INSIDE(call, name) arguments;                  \
-        FSAFE_LEAVE_CALL(PASSING, call);                                     \
+        FSAFE_LEAVE_CALL(SELDOM, call);                                     \
         atomic_store_explicit(&done, true, memory_order_relaxed);            \
         return answer;                                                       \
     }
@@ -110,11 +110,11 @@ FSAFE_DEFINE_ALIAS(__mbrlen, mbrlen);
     FSAFE_EXPORT int name parameters                                    \
     {                                                                   \
         va_list values;                                                 \
-        const struct fsafe_call call = FSAFE_ENTER_CALL(PASSING, with); \
+        const struct fsafe_call call = FSAFE_ENTER_CALL(SELDOM, with); \
         va_start(values, format);                                       \
         int answer = FSAFE_INSIDE(call, with) arguments;                \
         va_end(values);                                                 \
-        FSAFE_LEAVE_CALL(PASSING, call);                                \
+        FSAFE_LEAVE_CALL(SELDOM, call);                                \
         return answer;                                                  \
     }
 
@@ -125,12 +125,12 @@ FSAFE_DEFINE_ALIAS(__mbrlen, mbrlen);
         va_list values;                                                                           \
         struct fsafe_call call = {NULL, false};                                                   \
         if (is_new)                                                                               \
-            call = FSAFE_ENTER_CALL(PASSING, with);                                               \
+            call = FSAFE_ENTER_CALL(SELDOM, with);                                               \
         va_start(values, format);                                                                 \
         int answer = (call.next != NULL ? FSAFE_INSIDE(call, with) : FSAFE_NEXT(with)) arguments; \
         va_end(values);                                                                           \
         if (call.next != NULL)                                                                    \
-            FSAFE_LEAVE_CALL(PASSING, call);                                                      \
+            FSAFE_LEAVE_CALL(SELDOM, call);                                                      \
         return answer;                                                                            \
     }
 
@@ -160,9 +160,9 @@ static bool has_charset(const char *mode)
     {                                                                   \
         if (FSAFE_LIKELY(!has_charset(mode)))                           \
             return FSAFE_NEXT(name)(path, mode);                        \
-        const struct fsafe_call call = FSAFE_ENTER_CALL(PASSING, name); \
+        const struct fsafe_call call = FSAFE_ENTER_CALL(SELDOM, name); \
         FILE *answer = FSAFE_INSIDE(call, name)(path, mode);            \
-        FSAFE_LEAVE_CALL(PASSING, call);                                \
+        FSAFE_LEAVE_CALL(SELDOM, call);                                \
         return answer;                                                  \
     }
 OPENING(fopen)
@@ -173,10 +173,10 @@ OPENING(fopen64)
     {                                                                                                         \
         struct fsafe_call call = {NULL, false};                                                               \
         if (FSAFE_UNLIKELY(is_oriented(stream) || has_charset(mode)))                                         \
-            call = FSAFE_ENTER_CALL(PASSING, name);                                                           \
+            call = FSAFE_ENTER_CALL(SELDOM, name);                                                           \
         FILE *answer = (call.next != NULL ? FSAFE_INSIDE(call, name) : FSAFE_NEXT(name))(path, mode, stream); \
         if (call.next != NULL)                                                                                \
-            FSAFE_LEAVE_CALL(PASSING, call);                                                                  \
+            FSAFE_LEAVE_CALL(SELDOM, call);                                                                  \
         fsafe_descriptor_note(answer != NULL ? fileno(answer) : -1);                                          \
         return answer;                                                                                        \
     }

@@ -164,6 +164,16 @@ for bad in --frames=17 --frames=-1 --frames= --drain-ms=1x --format=xml; do
     is "125: $bad" 125 "$(status "$launcher" "$bad" true)"
 done
 is "--summary" 1 "$("$launcher" --summary true 2>&1 | grep -c '^forksafe\[[0-9]*\] in all: 0 forks')"
+# One line for each program that forked, and none for the two that did not. (The shell itself ends by _exit.)
+forks="import os; os.fork() or os._exit(0); os.wait()"
+is "--summary of a tree with programs" "1 1" "$(echo $("$launcher" --summary sh -c \
+    "env true; env true; '${PYTHON3:-python3}' -c '$forks'; '${PYTHON3:-python3}' -c '$forks'; exit 0" 2>&1 |
+    sed -n 's/^forksafe.* in all: \([0-9]*\) forks.*/\1/p' | sort))"
+# Each is started by one that has the library, and the variable.
+is "an unknown setting is said once in the tree" 1 "$(FORKSAFE_MOOD=1 "$launcher" sh -c \
+    'env true; sh -c "env true; :"; FORKSAFE_MODE=repair env true; :' 2>&1 | grep -c 'FORKSAFE_MOOD is no setting')"
+is "... a second unknown one by the first that has it" 2 "$(FORKSAFE_MOOD=1 "$launcher" sh -c \
+    'FORKSAFE_MOO=1 sh -c "env true; :"; :' 2>&1 | grep -c 'is no setting')"
 
 # --- explain and check -------------------------------------------------------------------------------
 for verb in explain check status; do

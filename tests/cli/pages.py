@@ -21,15 +21,18 @@ import harness
 
 FORKSAFE = os.path.abspath(os.environ["FORKSAFE"])
 NOT_UNDERSTOOD = {125, 126, 127}
-READY = {"gunicorn": "Booting worker", "celery": "celery@", "uwsgi": "spawned uWSGI worker 1"}
+READY = {"gunicorn": "Booting worker", "celery": "celery@", "uwsgi": "spawned uWSGI worker 1",
+         "puma": "- Worker 1 (PID"}
 
 
 def commands():
     """(where, command): lines that begin with forksafe, settings in front or not."""
     line = re.compile(r"^(?:\.Dl |    \$ |  )?((?:[A-Z_]+=\S+ )*forksafe (?!\[).*?)\s*$")
+    recipe = re.compile(r"^    (?=\S| {20})[\w. ]{20}  (forksafe )")
     for name in ("man/forksafe.1", "man/forksafe-fix.7", "man/libforksafe.7", "README"):
         with open(os.path.join(TOP, name)) as page:
-            shown = [text for text in page if text.startswith((".Dl ", "    $ ", "forksafe "))]
+            lines = [recipe.sub(r"    $ \1", text) for text in page]
+            shown = [text for text in lines if text.startswith((".Dl ", "    $ ", "forksafe "))]
         yield from ((name, match[1]) for match in map(line.match, shown) if match)
     for verb in ([], ["explain"], ["check"], ["status"]):
         text = subprocess.run([FORKSAFE, *verb, "--help"], capture_output=True, text=True, check=True).stdout
@@ -42,6 +45,7 @@ def adapted(command, folder, sleeper):
                         ("$(pidof -s gunicorn)", str(sleeper)), ("/usr/bin/server", "/bin/true"),
                         ("--http-socket :8080", "--http-socket 127.0.0.1:0 --plugin python3"),
                         ("gunicorn --preload", "gunicorn --bind 127.0.0.1:0 --preload"), ("grep gunicorn", "cat"),
+                        ("puma -w", "puma --bind tcp://127.0.0.1:0 -w"),
                         ("examples/", f"{os.path.abspath(TOP)}/examples/")):
         command = command.replace(shown, here)
     return command
@@ -53,9 +57,10 @@ def prepare(folder):
     files = {"app.py": "def application(environ, start_response):\n    start_response('200 OK', [])\n"
                        "    return [b'']\n\n\napp = application\n",
              "tasks.py": "import celery\n\napp = celery.Celery('tasks', broker='memory://')\n",
+             "config.ru": "run ->(environment) { [200, {}, []] }\n",
              "Makefile": "check:\n\ttrue\n",
              "celery": f"#!/bin/sh\nexec {harness.PYTHON3} -m celery \"$@\"\n",
-             "command": "#!/bin/sh\n", "journal": "#!/bin/sh\n"}
+             "command": "#!/bin/sh\n", "journal": "#!/bin/sh\n", "forksafe.1": ""}
     for name, text in files.items():
         with open(os.path.join(folder, name), "w") as file:
             file.write(text)
@@ -101,7 +106,7 @@ def check(where, command, folder, sleeper):
         harness.note_tail("it wrote", said())
 
 
-shown = list(dict.fromkeys(commands()))
+shown = [(where, command) for command, where in dict((command, where) for where, command in commands()).items()]
 pages = ("forksafe.1", "forksafe-fix.7", "libforksafe.7")
 harness.begin(len(shown) + len(pages))
 for page in pages:

@@ -448,8 +448,18 @@ static void *poll_late(void *unused)
     return unused;
 }
 
+/* Another process, in the child's memory. */
+static int post_from_guest(void *unused)
+{
+    (void)unused;
+    usleep(late_us);
+    sem_post(&event);
+    return 0;
+}
+
 enum helper {
-    BY_PARENT, BY_PARENTS_FUTEX, BY_ONE_OF_PARENTS, BY_PARENTS_MUTEX, BY_PARENTS_RWLOCK, BY_PIPE, BY_THREAD, BY_CONDVAR, BY_SIGWAIT, BY_POLL
+    BY_PARENT, BY_PARENTS_FUTEX, BY_ONE_OF_PARENTS, BY_PARENTS_MUTEX, BY_PARENTS_RWLOCK, BY_PIPE, BY_THREAD, BY_CONDVAR, BY_SIGWAIT, BY_POLL,
+    BY_GUEST
 };
 
 static void helped(const struct scn_case *self)
@@ -518,6 +528,12 @@ static void helped(const struct scn_case *self)
             scn_start(poll_late, NULL);
             SCN_IS(sem_wait(&event), 0);
             break;
+        case BY_GUEST: {
+            static _Alignas(16) char stack[1 << 16];
+            SCN_CHECK(clone(post_from_guest, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL) > 0);
+            SCN_IS(sem_wait(&event), 0);
+            break;
+        }
         }
         scn_fine();
     }
@@ -622,7 +638,8 @@ static void add_ended(void)
         scn_add((struct scn_case){.bare = "fine", .says = "never:child hangs", .env = aborts,
                                   .run = condvar_and_handler, .number = how},
                 "condvar-and-handler%s", how ? "-late" : "");
-    static const char *const helpers[] = {"parent", "parents-futex", "one-of-parents", "parents-mutex", "parents-rwlock", "pipe", "thread", "condvar", "sigwait", "poll"};
+    static const char *const helpers[] = {"parent", "parents-futex", "one-of-parents", "parents-mutex", "parents-rwlock", "pipe",
+                                          "thread", "condvar", "sigwait", "poll", "guest"};
     for (long i = 0; i < (long)(sizeof helpers / sizeof *helpers); i++)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = helped,
                                   .number = i},

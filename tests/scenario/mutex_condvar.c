@@ -142,7 +142,10 @@ static void *signal_when_free(void *raw)
     return NULL;
 }
 
-/* The forking thread itself has come back from a wait, and forks with the mutex in hand. */
+/*
+ * The forking thread itself has come back from a wait, and forks with the mutex in hand. `number`: what its child first
+ * does with the mutex is to wait again.
+ */
 static void forker_back(const struct scn_case *self)
 {
     bool predicate = false;
@@ -153,6 +156,9 @@ static void forker_back(const struct scn_case *self)
         SCN_IS(pthread_cond_wait(&condition, &lock), 0);
     const pid_t child = scn_fork();
     if (child == 0) {
+        const struct timespec now = scn_in_ms(CLOCK_REALTIME, 0);
+        if (self->number != 0)
+            SCN_IS(pthread_cond_timedwait(&condition, &lock, &now), ETIMEDOUT);
         mutex_check_held(&lock);
         SCN_IS(pthread_mutex_unlock(&lock), 0);
         mutex_use(mutex_lock, &lock);
@@ -227,6 +233,10 @@ void scn_cases(void)
         scn_add((struct scn_case){.bare = kind->owned ? "fails EPERM" : "fine", .says = SCN_NEVER_TAKES,
                                   .run = forker_back, .kind = kind},
                 "forker-back-%s", kind->name);
+        if (kind->owned)
+            scn_add((struct scn_case){.bare = "fails EPERM", .says = SCN_NEVER_TAKES, .run = forker_back, .kind = kind,
+                                      .number = 1},
+                    "forker-waits-%s", kind->name);
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = cancelled, .kind = kind},
                 "cancelled-%s", kind->name);
         scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = cancelled, .kind = kind, .number = 1},
