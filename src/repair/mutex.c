@@ -56,20 +56,19 @@ void fsafe_mutex_adopt(struct fsafe_thread *self)
         if (fsafe_ledger_is_of_rwlock(at.lock))
             continue;
         /* The record may be stale and the memory anything by now: touched only where it still is that mutex. */
-        struct fsafe_mapping mapping = {.address = at.lock & ~FSAFE_STAGE_MASK};
-        if (!fsafe_sys_peek(mapping.address, &bytes, sizeof bytes))
+        uintptr_t address = at.lock & ~FSAFE_STAGE_MASK;
+        if (!fsafe_sys_peek(address, &bytes, sizeof bytes))
             continue;
         enum fsafe_mutex_kind kind = fsafe_layout_mutex_kind(&bytes);
         int owner = fsafe_layout_mutex_owner(&bytes);
         bool is_last_chance = owner == forgotten_next && owner != 0;
         if (!fsafe_thread_was(self, owner) || kind == FSAFE_MUTEX_FOREIGN ||
-            !(fsafe_layout_is_by_word(kind) || is_last_chance) || !fsafe_maps_find(&mapping, 1) ||
-            !mapping.found || mapping.shared || !mapping.writable)
+            !(fsafe_layout_is_by_word(kind) || is_last_chance) || !fsafe_maps_find_exclusive(address))
             continue;
         if (fsafe_layout_is_by_word(kind))
-            fsafe_layout_mutex_retake((pthread_mutex_t *)mapping.address);
+            fsafe_layout_mutex_retake((pthread_mutex_t *)address);
         else
-            fsafe_layout_mutex_set_owner((pthread_mutex_t *)mapping.address, self->owner);
+            fsafe_layout_mutex_set_owner((pthread_mutex_t *)address, self->owner);
     }
 }
 
@@ -305,21 +304,20 @@ void fsafe_mutex_adopt_wait(struct fsafe_thread *self)
 {
     uintptr_t lock = find_wait(self);
     uint32_t record = lock == 0 ? 0 : fsafe_ledger_find(fsafe_thread_locks(self), lock);
-    uintptr_t site;
+    uintptr_t word, site;
     int owner;
-    /* The wait may be long over: a handler may have left it by longjmp. */
-    struct fsafe_mapping mapping = {.address = lock};
     pthread_mutex_t bytes;
+    /* The wait may be long over: a handler may have left it by longjmp. */
     if (record == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR || !fsafe_sys_peek(lock, &bytes, sizeof bytes) ||
         fsafe_layout_mutex_kind(&bytes) == FSAFE_MUTEX_FOREIGN || look(&bytes, self, &owner) != DOUBTFUL ||
-        !fsafe_maps_find(&mapping, 1) || !mapping.found || mapping.shared || !mapping.writable)
+        !fsafe_maps_find_exclusive(lock))
         return;
-    fsafe_ledger_read(fsafe_thread_locks(self), record, &lock, &site);
+    fsafe_ledger_read(fsafe_thread_locks(self), record, &word, &site);
     struct fsafe_question question =
-        question_of((pthread_mutex_t *)mapping.address, fsafe_layout_mutex_kind(&bytes), self, site, true);
+        question_of((pthread_mutex_t *)lock, fsafe_layout_mutex_kind(&bytes), self, site, true);
     FSAFE_HOLD(&fsafe_takeover_latch);
     if (judge(&question) == FSAFE_FREED) {
-        handed = mapping.address;
+        handed = lock;
         of_handed = question.event;
     }
 }

@@ -132,11 +132,11 @@ static uint32_t release_it(struct fsafe_thread *of, uint32_t index, void *contex
     (void)context;
     if (!fsafe_ledger_read(fsafe_thread_files(of), index, &word, &site))
         return 0;
-    struct fsafe_mapping mapping = {.address = word & ~FSAFE_STAGE_MASK};
-    if (!fsafe_layout_stream_peek(mapping.address, &lock) || lock.word == 0 || lock.owner != (uintptr_t)of->handle ||
-        !fsafe_maps_find(&mapping, 1) || !mapping.found || mapping.shared || !mapping.writable)
+    uintptr_t address = word & ~FSAFE_STAGE_MASK;
+    if (!fsafe_layout_stream_peek(address, &lock) || lock.word == 0 || lock.owner != (uintptr_t)of->handle ||
+        !fsafe_maps_find_exclusive(address))
         return 0;
-    FILE *stream = (FILE *)mapping.address;
+    FILE *stream = (FILE *)address;
     if (__fsetlocking(stream, FSETLOCKING_QUERY) == FSETLOCKING_BYCALLER)
         return 0;
     fsafe_layout_stream_reset(stream);
