@@ -70,8 +70,9 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
             : "i"(SYS_clone), "i"(SYS_fork), "i"(SYS_clone3), "i"(SYS_futex), "i"(offset))
 
 /*
- * Fills in `call` from what a signal handler was given; `stack` in any case. Returns whether it is one. The kernel has set
- * the thread back to the instruction. (A thread that was about to make one for the first time looks the same.)
+ * Fills in `call` from what a signal handler was given; `stack` in any case. Returns whether the signal interrupted a
+ * system call: then the kernel has set the thread back to the instruction. (A thread that was about to make the call
+ * for the first time looks the same.)
  */
 #define FSAFE_ARCH_INTERRUPTED
 static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch_call *call)
@@ -88,7 +89,7 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
     return at[0] == 0x0f && at[1] == 0x05;
 }
 
-/* What a signal handler returns to, which this kernel wants to be told; once, in the file that installs handlers. */
+/* The code that a signal handler returns to, which this kernel asks for; once, in the file that installs handlers. */
 #define FSAFE_ARCH_RESTORER_FLAG 0x04000000
 #define FSAFE_ARCH_RESTORER fsafe_arch_restorer
 #define FSAFE_ARCH_DEFINE_RESTORER FSAFE_ARCH_RESTORER_OF("mov $15, %rax\n\tsyscall")

@@ -17,15 +17,16 @@
 #define FSAFE_COLD __attribute__((cold, noinline))
 
 /*
- * For the variables that a fork writes, in parent and child: side by side, because each of their pages is to be copied
- * then, and a page costs more than all else that we do there.
+ * For the variables that a fork writes, in parent and child. They lie side by side, because the kernel copies each page
+ * that is written, and a page costs more than all else that we do at a fork.
  */
 #define FSAFE_FORK_STATE __attribute__((section(".data.fork")))
 
 /*
- * The same for the functions that each child of a fork runs: compilers lay hot ones side by side. A child has no page
- * of the code mapped; the kernel maps 64 KiB around the first instruction that it runs, and configure has the code
- * begin at such a boundary. What CPython's children run lay in four of them, and lies in the first one now.
+ * The same for the functions that each child of a fork runs: compilers lay hot functions side by side. A child has no
+ * page of the code mapped; the kernel maps 64 KiB around the first instruction that it runs, and configure has the code
+ * begin at such a boundary. The functions that CPython's children run lay in four of them, and lie in the first one
+ * now.
  */
 #define FSAFE_AT_FORK __attribute__((hot))
 

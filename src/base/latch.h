@@ -22,6 +22,27 @@ FSAFE_AT_FORK void fsafe_latch_acquire(struct fsafe_latch *latch, struct fsafe_s
 /* Releases it and restores the mask. Context: the thread that acquired it. */
 FSAFE_AT_FORK void fsafe_latch_release(struct fsafe_latch *latch, const struct fsafe_sigset *old);
 
+/* Takes the latch, blocks signals, and undoes both at the end of the block. Context: any thread. */
+#define FSAFE_HOLD(latch) \
+    struct fsafe_hold hold __attribute__((cleanup(fsafe_latch_end_hold), unused)) = fsafe_latch_begin_hold(latch)
+
+struct fsafe_hold {
+    struct fsafe_latch *latch;
+    struct fsafe_sigset old;
+};
+
+static inline struct fsafe_hold fsafe_latch_begin_hold(struct fsafe_latch *latch)
+{
+    struct fsafe_hold hold = {.latch = latch};
+    fsafe_latch_acquire(latch, &hold.old);
+    return hold;
+}
+
+static inline void fsafe_latch_end_hold(const struct fsafe_hold *hold)
+{
+    fsafe_latch_release(hold->latch, &hold->old);
+}
+
 /*
  * The same without blocking signals, for a holder that may sleep: a signal must be able to interrupt it. A handler
  * that wants what its own thread holds waits for ever, so no call that a handler may make may need such a latch.

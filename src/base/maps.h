@@ -27,6 +27,19 @@ struct fsafe_mapping {
  */
 bool fsafe_maps_find(struct fsafe_mapping *mappings, size_t count);
 
+/* Of one that was found or not: whether it is memory that this process alone writes to. */
+static inline bool fsafe_maps_is_exclusive(const struct fsafe_mapping *mapping)
+{
+    return mapping->found && mapping->writable && !mapping->shared;
+}
+
+/* The same of the page at `address`; false as well when the kernel does not tell. */
+static inline bool fsafe_maps_find_exclusive(uintptr_t address)
+{
+    struct fsafe_mapping mapping = {.address = address};
+    return fsafe_maps_find(&mapping, 1) && fsafe_maps_is_exclusive(&mapping);
+}
+
 /* One mapping of the process. */
 struct fsafe_maps_line {
     uintptr_t start, end;

@@ -19,6 +19,17 @@
 #include "base/arch.h"
 #include "base/compiler.h"
 
+/* The kernel that runs may know what the headers do not yet: Linux 5.16's wait for one of several words. */
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
+#ifndef FUTEX_WAITV_MAX
+struct futex_waitv {
+    uint64_t val, uaddr;
+    uint32_t flags, __reserved;
+};
+#endif
+
 #define FSAFE_SYS(n, a, b, c, d, e, f) \
     fsafe_arch_syscall((n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 

@@ -1,10 +1,10 @@
 /*
  * cli/calls: the line that made a call which has returned. Without optimization std::lock_guard takes its lock by way
- * of functions that are gone when the process forks, and of the function that made one nothing is left but where it
- * went on to. But the call is still in its code.
+ * of functions that have returned when the process forks. Of the function that called them the stack has only the place
+ * where it was at the fork. But the call is still in that function's code.
  *
- * Only direct calls of x86-64 are known. Each byte may begin one, so what counts is that it leads to where a function
- * begins: that no other bytes do.
+ * Only direct calls of x86-64 are known. A call may begin at any byte; bytes count as a call if they lead to the
+ * beginning of a function, which other bytes do not.
  */
 #include "config.h"
 

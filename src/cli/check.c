@@ -1,6 +1,6 @@
 /*
  * cli/check: looks at a process that hangs, whether the library is in it or not: which lock each of its threads sleeps
- * on, who has that lock, and whether that thread was left behind by a fork. Of a program target.c says all.
+ * on, which thread has that lock, and whether only the parent has that thread. target.c looks at programs.
  */
 #include "config.h"
 
@@ -48,7 +48,7 @@ static const char *find_call(const struct fsafe_stack *stack, const char *const 
     return NULL;
 }
 
-/* What a thread runs: in an interpreter its functions, which say more. */
+/* The functions that a thread runs; in an interpreter the interpreted ones, which say more. */
 static void print_thread(long pid, long tid)
 {
     struct fsafe_stack stack;
@@ -80,7 +80,7 @@ static enum verdict judge_owner(long pid, long owner, const char *how)
     return BECAUSE_OF_FORK;
 }
 
-/* The parent's threads that may be the holder of a lock that names nobody. */
+/* The parent's threads that may be the holder of a lock that does not name its owner. */
 struct suspects {
     long parent, tids[64];
     bool mentions[64]; /* its stack has the lock's address */
@@ -98,7 +98,7 @@ static bool mentions(long pid, long tid, uint64_t address)
         return false;
     while (many > 1 && !fsafe_process_peek(pid, call.stack, words, many * sizeof *words))
         many /= 2;
-    /* Where the same lock is what the thread waits for, it does not hold it. */
+    /* A thread that waits for the same lock does not hold it. */
     bool waits = call.number == SYS_futex && call.arguments[0] - address < 64;
     for (size_t i = 0; i < many && !waits; i++)
         if (words[i] == address)
@@ -110,7 +110,7 @@ static bool see_suspect(long tid, void *context)
 {
     struct suspects *suspects = context;
     bool named = mentions(suspects->parent, tid, suspects->address);
-    /* The main thread forked it, mostly. */
+    /* Mostly the main thread forked the child. */
     if (tid == suspects->parent && !named)
         return true;
     suspects->tids[suspects->count] = tid;
@@ -138,7 +138,7 @@ static enum verdict judge_suspects(long pid, uint64_t address)
     return suspects.count == 0 ? CANNOT_TELL : BECAUSE_OF_FORK;
 }
 
-/* A lock that names nobody: does its twin in the parent say more? */
+/* A lock that does not name its owner: whether the same lock in the parent says more. */
 static enum verdict judge_nameless(long pid, uint64_t address, uint32_t value)
 {
     long parent = fsafe_process_status(pid, "PPid");
@@ -188,8 +188,8 @@ static enum verdict judge_semaphore(long pid, long tid, const struct fsafe_stack
 
 /*
  * Where libc's symbols are stripped sem_wait() leaves no name in the stack: it goes on to another function by a jump.
- * But whoever waits for a semaphore sleeps as long as its value is 0, beside the number of those who wait, and a word
- * that says whether it is shared.
+ * But a thread that waits for a semaphore sleeps on a word that is 0, the value, beside the number of waiters and a
+ * word that says whether the semaphore is shared.
  */
 static bool is_semaphore(long pid, const struct fsafe_process_call *call)
 {
@@ -286,7 +286,7 @@ static bool see_lock(long tid, void *context)
     return true;
 }
 
-/* Whoever sees a service hang knows the process that it was started as; what hangs is mostly a child of that. */
+/* A user who sees a service hang knows its first process; mostly a child of that process hangs. */
 static void see_process(long pid, void *context)
 {
     struct whole *parent = context, child = {.pid = pid, .verdict = NOT_BECAUSE, .culprit = pid};

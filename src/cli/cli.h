@@ -53,7 +53,7 @@ bool fsafe_cli_each_source_in(struct Dwfl_Module *module, uint64_t address, fsaf
 enum { FSAFE_CLI_BUILD_ID = 66 };
 bool fsafe_cli_is_module(const char *path, const char *build_id);
 
-/* Whether source, or module, belong to the system's libraries: whoever called them is meant. */
+/* Whether source, or module, belong to the system's libraries: then the function that called them is the culprit. */
 bool fsafe_cli_is_system_file(const char *file);
 bool fsafe_cli_is_system_module(const char *path);
 

@@ -1,6 +1,6 @@
 /*
- * cli/explain: reads what the library wrote and tells each kind of event once: who is to blame, the source behind its
- * places, and what to do about it.
+ * cli/explain: reads what the library wrote and writes each kind of event once: the culprit, the source behind the
+ * event's places, and what to do about it.
  */
 #include "config.h"
 
@@ -51,7 +51,7 @@ const char *fsafe_explain_file(const struct fsafe_log *log, const char *name)
 
 struct search {
     struct fsafe_position found, first;
-    bool own; /* the place is in a module of the system's, and not meant */
+    bool own; /* the place is in a module of the system: the function that called it is the culprit */
 };
 
 static bool see_candidate(const char *function, const char *file, int line, void *context)
@@ -103,7 +103,7 @@ struct fsafe_position fsafe_explain_find(const struct fsafe_log *log, const stru
     }
     if (search.found.file != NULL)
         return search.found;
-    /* No source: the first place outside of the system's libraries is the nearest thing. */
+    /* There is no source: takes the first place outside of the system's libraries. */
     if (unknown != NULL)
         return (struct fsafe_position){.function = native_name(unknown), .without_lines = unknown->module};
     return search.first;
@@ -116,7 +116,7 @@ struct fsafe_position fsafe_explain_find_holder(const struct fsafe_log *log, con
     const struct fsafe_log_place *at = position.at;
     char *file;
     int line;
-    /* What took the lock for that function has returned. */
+    /* The functions that took the lock for that function have returned. */
     position.has_gone_on = since->source.at_fork || (position.file != NULL && at != NULL && at != &since->at);
     if (position.file != NULL && at != NULL && at != &since->at && since->at.module != NULL &&
         strcmp(at->module, since->at.module) == 0 &&
@@ -130,7 +130,7 @@ struct fsafe_position fsafe_explain_find_holder(const struct fsafe_log *log, con
 
 /* --- The form for people -------------------------------------------------------------------------------- */
 
-/* What begins and ends a part that stands out: nothing but on a terminal. */
+/* What begins and ends a part that stands out: empty, except on a terminal. */
 static const char *bold = "", *red = "", *plain = "";
 
 static void choose_colors(void)
@@ -206,7 +206,7 @@ static void print_first_line(const struct fsafe_log_event *event)
     if (event->lock_place.symbol != NULL)
         printf(" <%s>", fsafe_cli_demangle(event->lock_place.symbol));
     printf(" (%s)", event->kind != NULL ? event->kind : "?");
-    /* What the user knows it by. */
+    /* The program's path, by which the user knows it. */
     if (event->lock != NULL && strcmp(event->lock, "semaphore") == 0 && event->wanted.source.file != NULL)
         fputs(": a lock of Python's", stdout);
     if (event->times > 1)
@@ -253,7 +253,7 @@ static void print_event(const struct fsafe_log *log, const struct fsafe_log_even
     print_stack(log, "forked in", &event->fork);
 }
 
-/* Whether the module's own debugging information is what is missing to name a culprit, or who wanted the lock. */
+/* Whether a culprit, or the place that wanted the lock, has no name because the module has no debugging information. */
 static bool is_missed(const struct fsafe_log *log, const char *module)
 {
     for (size_t i = 0; i < log->count; i++) {
@@ -265,7 +265,7 @@ static bool is_missed(const struct fsafe_log *log, const char *module)
     return false;
 }
 
-/* Of files that are not what they were, the lines would be wrong. */
+/* Lines of files that have changed since would be wrong. */
 static void print_modules(const struct fsafe_log *log)
 {
     for (size_t i = 0; i < log->module_count; i++) {

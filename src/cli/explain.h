@@ -1,5 +1,5 @@
 /*
- * cli/explain: what an event comes to, found once and written in several forms.
+ * cli/explain: what is found about an event, once, for all forms in which it is written.
  */
 #ifndef FSAFE_CLI_EXPLAIN_H
 #define FSAFE_CLI_EXPLAIN_H
@@ -12,8 +12,8 @@ struct fsafe_position {
     char *file;     /* NULL: unknown */
     int line;
     const struct fsafe_log_place *at; /* NULL: an interpreter's, or unknown */
-    bool has_gone_on; /* of a holder: it is the function that took the lock, but where it was at the fork */
-    const char *without_lines; /* the module that has none to show; NULL: that is not why */
+    bool has_gone_on; /* of a holder: the function that took the lock, at the line where it was at the fork */
+    const char *without_lines; /* the module, if the place has no line because that has none; else NULL */
 };
 
 /* The function that a user would have to look at: not one of the system's libraries, if there is another. */

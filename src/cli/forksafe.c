@@ -1,5 +1,5 @@
 /*
- * forksafe: start a program under libforksafe; and the verbs that tell what the library, or a hang, says.
+ * forksafe: starts a program under libforksafe; has the verbs that explain what the library wrote, and hangs.
  *
  * Sets LD_PRELOAD and the library's settings in the environment, then becomes the command: no process, no file
  * descriptor and no word of output remains. Nothing here is linked with the library.
@@ -92,8 +92,10 @@ static const char help[] =
     "      --log=FILE   append the lines to FILE instead of standard error; %p in FILE\n"
     "                     stands for the process id\n"
     "      --format=FORM  text (default) or json, one object a line\n"
-    "      --drain-ms=N   how long a fork may wait for threads in locks and in libc\n"
-    "      --hang-ms=N    when a child's wait that nobody can end is named (1000; 0 never)\n"
+    "      --drain-ms=N   how many milliseconds a fork may wait for threads inside libc\n"
+    "                     (1000; 0: it waits for no thread)\n"
+    "      --hang-ms=N    after how many a child's wait that nobody can end is named\n"
+    "                     (1000; 0: never)\n"
     "      --frames=N     how many callers of a place to name (4)\n"
     "      --summary    totals of the whole process tree when its first process ends\n"
     "      --verbose    also say which programs and children are protected\n"
@@ -128,7 +130,7 @@ static bool is_among(const char *value, const char *words)
     }
 }
 
-/* The library would keep its default and go on; whoever typed an option is better told at once. */
+/* The library would use its default and go on; a user who typed a wrong option wants to know at once. */
 static void set_choice(const char *variable, const char *value)
 {
     for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
@@ -303,7 +305,7 @@ int main(int argc, char **argv)
     struct fsafe_target target;
     fsafe_target_look(&target, argv[optind], library);
     fsafe_target_warn(&target, argv[optind]);
-    if (!target.refuses) /* what it starts may be protected where it is not */
+    if (!target.refuses) /* also where the program itself cannot have it: those that it starts may */
         set_preload(library);
 
     execvp(argv[optind], argv + optind);

@@ -269,7 +269,7 @@ static bool is_alike(const struct fsafe_log_event *one, const struct fsafe_log_e
            (same_stack(&one->since, &other->since) && same_stack(&one->wanted, &other->wanted));
 }
 
-/* Processes that share a count say the total so far; those that do not say each its own. */
+/* A line that says how often its event happened so far gives that number; any other line counts as one. */
 void fsafe_log_group(struct fsafe_log *log)
 {
     size_t count = 0;

@@ -1,6 +1,6 @@
 /*
- * cli/log: what the library wrote, read back into events, from either form. Where a line of another program's stands
- * between them it is skipped; what a journal puts in front of each line is, too.
+ * cli/log: reads what the library wrote back into events, from either form. Skips lines of other programs between
+ * them, and what a journal puts in front of each line.
  */
 #ifndef FSAFE_CLI_LOG_H
 #define FSAFE_CLI_LOG_H
@@ -44,8 +44,8 @@ struct fsafe_log_event {
     unsigned long holder_tid, holder_pid, fork_number, fork_tid;
     long fork_age_ms; /* -1: unknown */
     char *holder_name;
-    bool in_use; /* the holder did not hold it but was inside of it */
-    bool whole;  /* it says its places: what is told again does not, in the form for people */
+    bool in_use; /* the holder did not hold the object but was inside of it */
+    bool whole;  /* the event has its places; a repeated one has none, in the form for people */
     struct fsafe_log_stack since, wanted, fork;
 };
 
@@ -61,10 +61,10 @@ struct fsafe_log {
 /* Adds the events of a file. */
 void fsafe_log_read(struct fsafe_log *log, FILE *file);
 
-/* Makes one of those that are alike, with how many there were in all. */
+/* Joins events that are alike to one, with their number. */
 void fsafe_log_group(struct fsafe_log *log);
 
-/* The module that the events call so, or NULL. */
+/* The module of that name in the events, or NULL. */
 const struct fsafe_log_module *fsafe_log_module(const struct fsafe_log *log, const char *name);
 
 /* Within cli/log: a new event, a new module; a line that begins with a brace. */

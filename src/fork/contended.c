@@ -234,14 +234,12 @@ unsigned fsafe_contended_try(struct fsafe_thread *self)
  */
 void fsafe_contended_hand_over(uintptr_t word)
 {
-    struct fsafe_sigset old;
     if (FSAFE_LIKELY(atomic_load_explicit(&wanting, memory_order_relaxed) == 0))
         return;
-    fsafe_latch_acquire(&latch, &old);
+    FSAFE_HOLD(&latch);
     struct entry *entry = find(word);
     if (entry != NULL && entry->lock.word != NULL && !entry->taken)
         entry->taken = fsafe_futex_try(&entry->lock);
-    fsafe_latch_release(&latch, &old);
 }
 
 void fsafe_contended_give_up(struct fsafe_thread *self)

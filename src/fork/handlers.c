@@ -107,8 +107,7 @@ static void close_gaps(void)
 
 int fsafe_handlers_add(fsafe_handler *prepare, fsafe_handler *parent, fsafe_handler *child, void *object)
 {
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&latch, &old);
+    FSAFE_HOLD(&latch);
     close_gaps();
     uint32_t index = atomic_load_explicit(&count, memory_order_relaxed);
     unsigned slab = (unsigned)(31 - __builtin_clz(index / FIRST + 1));
@@ -129,7 +128,6 @@ int fsafe_handlers_add(fsafe_handler *prepare, fsafe_handler *parent, fsafe_hand
         /* Last: it is in the list of a fork that comes now, or not at all. */
         atomic_store_explicit(&count, index + 1, memory_order_release);
     }
-    fsafe_latch_release(&latch, &old);
     return fits ? 0 : ENOMEM;
 }
 
@@ -146,8 +144,7 @@ static uint32_t count_own(const struct handler *handler)
 static bool mark(const void *object)
 {
     bool busy = false;
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&latch, &old);
+    FSAFE_HOLD(&latch);
     for (uint32_t i = 0; i < atomic_load_explicit(&count, memory_order_relaxed); i++) {
         struct handler *handler = at(i);
         if (handler->object != object)
@@ -157,7 +154,6 @@ static bool mark(const void *object)
         busy |= atomic_load(&handler->running) > count_own(handler);
     }
     close_gaps();
-    fsafe_latch_release(&latch, &old);
     return busy;
 }
 
@@ -195,11 +191,9 @@ static void call(struct walk *walk, struct handler *handler, fsafe_handler *func
 static void end(struct walk *walk)
 {
     if (walk->count != 0) {
-        struct fsafe_sigset old;
-        fsafe_latch_acquire(&latch, &old);
+        FSAFE_HOLD(&latch);
         walk->count = 0;
         walkers--;
-        fsafe_latch_release(&latch, &old);
     }
     FSAFE_ORDER();
     mine.depth--;

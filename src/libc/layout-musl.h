@@ -14,6 +14,7 @@
 #include <errno.h>
 
 #define FSAFE_LAYOUT_NOTES
+#define FSAFE_LAYOUT_DESTROY_WAITS false
 
 /* The mutex: words of 32 bits. Of any kind but the normal one the lock word is a thread id and flags. */
 enum { FSAFE_MUSL_TYPE, FSAFE_MUSL_LOCK, FSAFE_MUSL_WAITERS, FSAFE_MUSL_COUNT = 5 };

@@ -181,6 +181,11 @@ static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned t
 }
 #endif
 
+/* Whether libc's destroy of a condition variable or barrier, if it is private, waits for those who are inside. */
+#ifndef FSAFE_LAYOUT_DESTROY_WAITS
+#define FSAFE_LAYOUT_DESTROY_WAITS true
+#endif
+
 #ifndef FSAFE_LAYOUT_NOTES
 static inline void fsafe_layout_mutex_note(pthread_mutex_t *m, int owner)
 {

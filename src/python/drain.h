@@ -1,12 +1,13 @@
 /*
- * python/drain: before os.fork, lets other threads of the interpreter get out of what they do under Python locks, so
- * that the child copies whole data. The drain of fork/ cannot: its thread holds the GIL, without which nobody gets out.
+ * python/drain: before os.fork, waits until other threads of the interpreter have released their Python locks, so that
+ * the child copies whole data. The drain of fork/ cannot do that: its thread holds the GIL, without which no other
+ * thread can go on.
  *
- * It is a function that os.register_at_fork calls before a fork, so all that happens in it may happen in Python code.
- * Other ways to fork (a fork inside a C module) get takeovers, and no drain.
+ * The drain is a function that os.register_at_fork calls before a fork, so all that happens in it may happen in Python
+ * code. Other ways to fork (a fork inside a C module) get takeovers, and no drain.
  *
- * Bounded by a twentieth of FORKSAFE_DRAIN_MS, by a quarter where nobody gets a processor. A thread for whom forks
- * waited in vain is waited for half as long by each next one, until it is seen outside of all locks.
+ * The drain takes a twentieth of FORKSAFE_DRAIN_MS at most, a quarter if no thread gets a processor. If a fork has
+ * waited for a thread in vain, each next fork waits for it half as long, until the thread is seen outside of all locks.
  *
  * Two threads that each have a lock a third of the time, two processors with a load of 13 to 40, CPython 3.11: bare 21
  * of 30 children hang, with takeovers alone 39 of 60 see half-changed data, with this none of 60 (nor on 3.13 and
@@ -17,7 +18,7 @@
 
 #include "python/interpreter.h"
 
-/* Registers it. Context: under the GIL, where any Python code may run. */
+/* Registers the drain. Context: under the GIL, where any Python code may run. */
 void fsafe_python_drain_start(void);
 
 /* The fork comes now. Context: parent, before fork; mostly under the GIL. */

@@ -1,11 +1,11 @@
 /*
- * python/gil: the interpreter's global lock when the thread that had it vanished: the fork was made without it, by a C
- * thread or an embedder. It is a number that a mutex guards, and two condition variables:
+ * python/gil: the interpreter's global lock when its owner vanished: a C thread or an embedder forked without the GIL.
+ * The GIL is a number that a mutex guards, and two condition variables:
  *
  *     interval, last holder, locked, switches, COND, its mutex, SWITCH_COND, its mutex
  *
- * Who wants it waits in COND, a few milliseconds at a time, for ever; who gave it up on request waits in SWITCH_COND
- * until somebody else has it.
+ * A thread that wants the GIL waits in COND, a few milliseconds at a time, for ever; a thread that gave it up on
+ * request waits in SWITCH_COND until another thread has it.
  */
 #ifndef FSAFE_PYTHON_GIL_H
 #define FSAFE_PYTHON_GIL_H
@@ -15,9 +15,9 @@
 #include <stdint.h>
 
 /*
- * Whether a wait of the interpreter's own code should end at once, as if it had been woken: it asks for a GIL that a
- * vanished thread had, which is free now; or waits for a vanished thread to take it. `site`: who waits.
- * Context: child, any thread that holds `mutex`.
+ * Whether a wait of the interpreter's own code should end at once, as if it had been woken: the caller wants a GIL
+ * whose owner vanished, which this call makes free; or waits for a vanished thread to take the GIL. `site`: the place
+ * that waits. Context: child, any thread that holds `mutex`.
  */
 bool fsafe_python_gil_ends_wait(const pthread_cond_t *condvar, const pthread_mutex_t *mutex, bool timed,
                                 uintptr_t site);

@@ -2,9 +2,9 @@
  * python/interpreter: finds CPython in the process, whether it is the program, a library, or comes later by dlopen, and
  * gives the room the functions that it exports. In a process without CPython nothing is looked up and nothing runs.
  *
- * It is found by a call of its own: it makes the condition variable of its GIL with an attribute, which hardly anybody
- * else does, and whoever does is looked at when the next thread or child is made. So the loader is never asked, whose
- * lock another thread may hold.
+ * CPython is found by a call that it makes: it creates the condition variable of its GIL with an attribute, which few
+ * programs do, and each code that does is looked at when the next thread or child is made. So we never ask the loader,
+ * whose lock another thread may hold.
  *
  * FORKSAFE_PYTHON=0, a version that is not known, a free-threaded build and any deviation switch the room off, the last
  * three with one line.
@@ -29,7 +29,7 @@ struct fsafe_python {
 #undef FSAFE_PYTHON_DATA
 };
 
-/* The interpreter's functions. Readable once is_bound says so. */
+/* The interpreter's functions. They can be read once is_bound has returned true. */
 extern struct fsafe_python fsafe_python;
 
 enum fsafe_python_state {
@@ -53,7 +53,7 @@ static inline bool fsafe_python_is_started(void)
 }
 
 /*
- * The caller at `site` makes a condition variable as an interpreter does: notes it, to be looked at by find.
+ * The caller at `site` makes a condition variable as an interpreter does: notes the site, for find to look at.
  * Context: any thread.
  */
 FSAFE_AT_FORK void fsafe_python_meet(uintptr_t site);
@@ -85,8 +85,8 @@ FSAFE_AT_FORK void *fsafe_python_state_with_gil(void);
 FSAFE_AT_FORK bool fsafe_python_has_gil(void);
 
 /*
- * Whether it is known that no thread has it: so no Python code was running when this process was forked. From 3.12 on
- * that is never known. Context: child, alone.
+ * Whether it is known that no thread has the GIL: so no Python code was running when this process was forked. From 3.12
+ * on that is never known. Context: child, alone.
  */
 bool fsafe_python_gil_is_free(void);
 

@@ -9,8 +9,10 @@
 
 #include <stddef.h>
 
-/* What a module that is loaded calls so; NULL: nothing, or it is not loaded. Not by importing: that may wait for a
- * vanished thread. The module keeps it. */
+/*
+ * The object of that name in a module that is loaded; NULL: there is none, or the module is not loaded. Imports
+ * nothing: an import may wait for a vanished thread. The reference is the module's.
+ */
 FSAFE_AT_FORK struct fsafe_object *fsafe_python_borrow(const char *module, const char *name);
 
 /* The code of a method of `type`, or NULL, that is written in Python, as a new reference; NULL: there is none. */

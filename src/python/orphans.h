@@ -1,12 +1,12 @@
 /*
  * python/orphans: what a child does about Python locks (python/locks) that vanished threads had.
  *
- * At fork each of them is *marked* in its byte. The mark lives exactly as long as that acquisition: release,
- * reinitialisation and hand-over write the byte anew. So who waits for a marked one waits for a vanished thread, and
- * for nothing that the child has taken itself or has made at the same address since.
+ * At a fork each of these locks is *marked* in its byte. The mark lives exactly as long as that acquisition: release,
+ * reinitialisation and hand-over write the byte anew. So a thread that waits for a marked lock waits for a vanished
+ * thread, not for a lock that the child has taken itself or has made at the same address since.
  *
- * A waiter sleeps in sem_wait on a semaphore on its own stack; the word before it is the byte's address. There the lock
- * is made free, and the wait ends as if interrupted by a signal: the interpreter looks at the byte again.
+ * A waiter sleeps in sem_wait on a semaphore on its own stack; the word before it is the byte's address. Our sem_wait
+ * makes the lock free and ends the wait as if a signal had come: the interpreter looks at the byte again.
  */
 #ifndef FSAFE_PYTHON_ORPHANS_H
 #define FSAFE_PYTHON_ORPHANS_H
@@ -17,19 +17,19 @@
 
 #include <semaphore.h>
 
-/* Marks. Reads and writes memory only. Context: child, alone; `self`, the forking thread, is adopted. */
+/* Marks the locks. Reads and writes memory only. Context: child, alone; `self`, the forking thread, is adopted. */
 FSAFE_AT_FORK void fsafe_python_adopt(struct fsafe_thread *self);
 
 /* Clears records of vanished threads whose lock bears no mark any more. Context: child, any thread. */
 void fsafe_python_clear_stale(struct fsafe_thread *vanished);
 
 /*
- * Whether a signal may call Python code: that could release a lock. May wait for the GIL. Context: child, any thread that
- * is about to wait for a lock, no latch held.
+ * Whether a signal may call Python code: that could release a lock. May wait for the GIL. Context: child, any thread
+ * that is about to wait for a lock, no latch held.
  */
 bool fsafe_python_may_be_interrupted(void);
 
-/* What a thread that is about to wait is to do: wait; wait so long and ask anew; look at what it waits for again. */
+/* What a thread that is about to wait has to do: wait; wait until then and ask anew; look at the lock again. */
 enum fsafe_python_parking { FSAFE_PYTHON_SLEEPS, FSAFE_PYTHON_SLEEPS_UNTIL, FSAFE_PYTHON_LOOKS_AGAIN };
 
 enum fsafe_python_parking fsafe_python_parks_in_lock(sem_t *semaphore, uintptr_t site, bool endless,
@@ -48,8 +48,8 @@ static inline enum fsafe_python_parking fsafe_python_parks(sem_t *semaphore, uin
 }
 
 /*
- * Whether the caller at `site`, who is about to sleep by `semaphore` without a limit, sleeps for a lock that it may be
- * given when all threads of the child do; and then gives it. Context: child, any thread; no latch held.
+ * The caller at `site` is about to sleep by `semaphore` without a limit, as all threads of the child do. If it sleeps
+ * for a lock that it may have then, makes the lock free and returns true. Context: child, any thread; no latch held.
  */
 bool fsafe_python_may_be_given(uintptr_t semaphore, uintptr_t site);
 bool fsafe_python_gives_up(uintptr_t semaphore, uintptr_t site);

@@ -1,7 +1,7 @@
 /*
  * python/places: the Python places of a line: where the caller wants a lock now, and where a vanished thread took it or
- * was at the fork. What is needed for the latter is noted in the child before the interpreter forgets its vanished
- * threads; their functions stay in memory, because nobody gives back what a vanished thread's frames refer to.
+ * was at the fork. The child notes what it needs for the latter before the interpreter forgets its vanished threads;
+ * their functions stay in memory, because no thread frees what a vanished thread's frames refer to.
  */
 #ifndef FSAFE_PYTHON_PLACES_H
 #define FSAFE_PYTHON_PLACES_H
@@ -14,8 +14,7 @@ void fsafe_python_places_start(void);
 
 /*
  * Notes where the threads that vanished in this fork were, if a record says that they held something; `all`: the others
- * as well. Context: child, alone, after adoption; the forking thread has the GIL,
- * or nobody.
+ * as well. Context: child, alone, after adoption; the forking thread has the GIL, or no thread has it.
  */
 FSAFE_AT_FORK void fsafe_python_places_note(bool all);
 

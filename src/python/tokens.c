@@ -188,20 +188,33 @@ static unsigned find_by_blocks(const struct fsafe_python_frame *frame, struct wi
 
 /* --- Giving back -------------------------------------------------------------------------------------------- */
 
-static bool add_token(object *semaphore)
+/* How many tokens the semaphore has left; -1: not known. */
+static long left_in(object *semaphore)
 {
     object *value = fsafe_python.PyObject_GenericGetAttr(semaphore, value_attribute);
-    object *more = value == NULL ? NULL : fsafe_python.PyLong_FromLong(fsafe_python.PyLong_AsLong(value) + 1);
-    bool added = more != NULL && fsafe_python.PyObject_GenericSetAttr(semaphore, value_attribute, more) == 0;
-    fsafe_python_drop(value), fsafe_python_drop(more);
+    long left = value == NULL ? -1 : fsafe_python.PyLong_AsLong(value);
+    fsafe_python_drop(value);
     fsafe_python.PyErr_Clear();
-    return added;
+    return left;
+}
+
+static bool leave_in(object *semaphore, long tokens)
+{
+    object *value = fsafe_python.PyLong_FromLong(tokens);
+    bool done = value != NULL && fsafe_python.PyObject_GenericSetAttr(semaphore, value_attribute, value) == 0;
+    fsafe_python_drop(value);
+    fsafe_python.PyErr_Clear();
+    return done;
 }
 
 static void give_back(const struct with *with, uintptr_t thread)
 {
     bool repairs = fsafe_options.mode == FSAFE_MODE_REPAIR;
-    if (repairs && !add_token(with->semaphore))
+    long left = left_in(with->semaphore);
+    if (left < 0 || (repairs && !leave_in(with->semaphore, left + 1)))
+        return;
+    /* A child that finds another token would have needed no help. */
+    if (left > 0 && !fsafe_options.verbose)
         return;
     struct fsafe_event event = {
         .deed = repairs ? FSAFE_TOOK_OVER : FSAFE_MAY_HANG,

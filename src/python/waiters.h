@@ -1,7 +1,8 @@
 /*
  * python/waiters: vanished threads that were asleep in a threading.Condition, which Queue, Event and Semaphore wait in,
  * too. Each left a lock in the Condition's queue of waiters, and a notify() of the child would wake it in place of a
- * thread of the child's own. A child takes those locks out before it has a second thread, as a wait that times out does.
+ * thread of the child's own. A child takes those locks out before it has a second thread, as a wait that times out
+ * does.
  */
 #ifndef FSAFE_PYTHON_WAITERS_H
 #define FSAFE_PYTHON_WAITERS_H
@@ -11,10 +12,10 @@
 /* Finds what threading's Condition is made of, if that is loaded. Context: has the GIL. */
 void fsafe_python_waiters_start(void);
 
-/* Notes who was asleep in which Condition. Context: child, alone; the forking thread has the GIL. */
+/* Notes which thread was asleep in which Condition. Context: child, alone; the forking thread has the GIL. */
 FSAFE_AT_FORK void fsafe_python_waiters_note(void);
 
-/* Takes those noted out. Context: child, alone, has the GIL. */
+/* Takes the locks of the noted threads out. Context: child, alone, has the GIL. */
 void fsafe_python_waiters_drop(void);
 
 #endif

@@ -46,7 +46,7 @@ enum { WORDS = 128 };
 
 bool fsafe_asleep_is_private(uintptr_t waiters, unsigned long count)
 {
-#if defined(SYS_futex_waitv) && defined(__LP64__)
+#ifdef __LP64__
     struct futex_waitv all[WORDS];
     if (count == 0 || count > WORDS || !fsafe_sys_peek(waiters, all, count * sizeof *all))
         return false;
@@ -65,13 +65,11 @@ static bool is_asleep(const struct fsafe_task *task, const struct look *look)
 {
     uintptr_t word = task->argument[0], limit = task->argument[3];
     unsigned operation = (unsigned)task->argument[1];
-#ifdef SYS_futex_waitv
     if (task->call == SYS_futex_waitv) {
         const struct fsafe_thread *thread = limit != 0 ? find_thread(task->tid) : NULL;
         return (limit == 0 || (thread != NULL && is_in_slice(thread, word, look->now_ns))) &&
                fsafe_asleep_is_private(word, task->argument[1]);
     }
-#endif
     if (task->call != SYS_futex)
         return false;
     switch (operation & FUTEX_CMD_MASK) {

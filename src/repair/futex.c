@@ -211,7 +211,7 @@ bool fsafe_futex_judge(const long *arguments, uintptr_t site)
         !fsafe_sys_peek(lock, &seen, sizeof seen) || seen != value)
         return false;
     struct fsafe_mapping at[] = {{.address = lock}, {.address = site}};
-    if (!fsafe_maps_find(at, 2) || !at[0].found || !at[0].writable || at[0].shared) {
+    if (!fsafe_maps_find(at, 2) || !fsafe_maps_is_exclusive(&at[0])) {
         pass(lock, value);
         return false;
     }
@@ -246,7 +246,7 @@ bool fsafe_futex_find_lock(uintptr_t word, int operation, uint32_t value, uintpt
 {
     struct fsafe_mapping at[] = {{.address = word}, {.address = site}};
     struct change change;
-    if (!fsafe_maps_find(at, 2) || !at[0].found || !at[0].writable || at[0].shared)
+    if (!fsafe_maps_find(at, 2) || !fsafe_maps_is_exclusive(&at[0]))
         return false;
     const struct algorithm *algorithm = find_algorithm(operation, word, value, &at[1], &change);
     if (algorithm == NULL || algorithm->drained == UNDRAINED || change.word % sizeof(uint32_t) != 0)

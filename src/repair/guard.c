@@ -56,24 +56,32 @@ bool fsafe_guard_is_own(uint64_t word, const struct fsafe_thread *self)
                            : tid_of(word) == self->owner || fsafe_thread_was(self, tid_of(word));
 }
 
+struct question {
+    struct fsafe_question asked;
+    uint64_t word; /* seen in the guard */
+};
+
 /* Under the latch. */
-static enum fsafe_verdict judge(_Atomic uint64_t *guard, uint64_t word, struct fsafe_thread *self,
-                                struct fsafe_event *event)
+static enum fsafe_verdict judge(struct fsafe_question *asked)
 {
+    _Atomic uint64_t *guard = (_Atomic uint64_t *)asked->event.address;
+    uint64_t word = atomic_load(guard);
     int tid = tid_of(word);
-    struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_GUARDS_BEGUN, (uintptr_t)guard, tid);
+    if (((word ^ ((struct question *)asked)->word) & ~FSAFE_GUARD_WAITING) != 0)
+        return FSAFE_UNDECIDED; /* somebody was faster */
+    struct fsafe_claims claims = fsafe_takeover_claims(asked->self, FSAFE_GUARDS_BEGUN, asked->event.address, tid);
     if (fsafe_verdict_of_guard(&claims) == FSAFE_LIVINGS)
         return FSAFE_PROCEED; /* it forked inside its initialiser and is in there still */
     if (claims.vanished != NULL && !fsafe_thread_is_or_was(claims.vanished, tid))
         claims.vanished = NULL; /* somebody who waited for it */
-    event->holder.tid = tid;
-    if (!fsafe_takeover_decide(event, &claims, true))
+    asked->event.holder.tid = tid;
+    if (!fsafe_takeover_decide(&asked->event, &claims, asked->would_wait))
         return FSAFE_PROCEED;
     /* Another thread may be setting the waiting bit; nobody else changes what is ours to judge. */
     uint64_t mine;
     do
         mine = FSAFE_GUARD_RUNNING | (word & FSAFE_GUARD_WAITING) |
-               (uint64_t)fsafe_guard_owner(self) << FSAFE_GUARD_OWNER_SHIFT;
+               (uint64_t)fsafe_guard_owner(asked->self) << FSAFE_GUARD_OWNER_SHIFT;
     while (!atomic_compare_exchange_weak(guard, &word, mine));
     return FSAFE_TAKEN;
 }
@@ -83,20 +91,12 @@ enum fsafe_verdict fsafe_guard_judge(_Atomic uint64_t *guard, uint64_t word, str
     /* Unknown owners are those of somebody else's runtime; ours and the living will come back to it. */
     if (owner_of(word) == 0 || is_of_now(word) || fsafe_guard_is_own(word, self))
         return FSAFE_PROCEED;
-    struct fsafe_event event = {
-        .lock = "guard",
-        .kind = "static local",
-        .address = (uintptr_t)guard,
-        .wanted_at = site,
+    struct question question = {
+        .asked = {.self = self, .would_wait = true,
+                  .event = {.lock = "guard", .kind = "static local", .address = (uintptr_t)guard, .wanted_at = site}},
+        .word = word,
     };
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    uint64_t seen = atomic_load(guard);
-    bool same = ((seen ^ word) & ~FSAFE_GUARD_WAITING) == 0; /* nobody was faster */
-    enum fsafe_verdict verdict = same ? judge(guard, seen, self, &event) : FSAFE_UNDECIDED;
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
-    fsafe_takeover_tell(&event);
-    return verdict;
+    return fsafe_takeover_judge(&question.asked, judge);
 }
 
 bool fsafe_guard_is_stale(uintptr_t lock, void *context)

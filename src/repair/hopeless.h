@@ -1,17 +1,16 @@
 /*
- * repair/hopeless: the waits without a limit in a child, and when nobody is left who could end them.
+ * repair/hopeless: the waits without a limit in a child that no thread can end any more.
  *
- * A thread that vanished cannot post, signal or unlock. Where we know that it had the lock the lock is taken over; but
- * an event, a monitor, a queue is nobody's, and the child that waits for one hangs without a word. So a wait without a
- * limit is made in slices here: the first ends after FORKSAFE_HANG_MS, each later one doubles the whole. When a slice
- * ends and the kernel says that all other threads of the process sleep without a limit, too, in futexes that no other
- * process can reach, nobody but a signal handler can wake any of them: that is said in one line, and the wait goes on as
- * the caller asked for it. Who went to sleep last says it. Mode abort ends such a process, unless it has a signal
- * handler that could still run.
+ * A vanished thread cannot post, signal or unlock. If we know that it had the lock, the lock is taken over; but an
+ * event, a monitor or a queue has no owner, and a child that waits for one would hang without a line. So a child makes
+ * a wait without a limit in slices: the first ends after FORKSAFE_HANG_MS, each later one doubles the whole. If at the
+ * end of a slice the kernel says that all other threads of the process sleep without a limit, too, in futexes that no
+ * other process can reach, only a signal handler can wake one of them: one line says so, and the wait goes on as the
+ * caller asked for it. The thread that went to sleep last writes the line. Mode abort ends such a process, unless it
+ * has a signal handler that could still run.
  *
- * A slice is a wait with a limit that its wrapper chooses, such that it differs from the one that was asked for in
- * nothing that the caller could see. A process that was never forked does none of this, and until a slice ends a
- * child reads the clock once for each wait.
+ * A slice is a wait with a limit. Its wrapper chooses one that the caller cannot tell from the wait that it asked for.
+ * A process that was never forked makes no slices, and until a slice ends a child reads the clock once for each wait.
  */
 #ifndef FSAFE_REPAIR_HOPELESS_H
 #define FSAFE_REPAIR_HOPELESS_H
@@ -70,15 +69,15 @@ bool fsafe_hopeless_goes_on(struct fsafe_slices *slices);
 void fsafe_hopeless_end(struct fsafe_slices *slices);
 
 /*
- * For a wait that cannot be made in slices: called before it. Sleeps for the first slice when nobody else could end the
- * wait, and says so. Then the caller waits and calls fsafe_hopeless_end. errno kept. Context: as begin.
+ * Before a wait that cannot be made in slices: if no other thread could end the wait, sleeps for the first slice and
+ * then writes the line. Then the caller waits and calls fsafe_hopeless_end. errno kept. Context: as begin.
  */
 void fsafe_hopeless_hold_back(struct fsafe_slices *slices);
 
 /*
- * A call that only asks whether the wait would be over has said no. When that has been so for FORKSAFE_HANG_MS, with
- * never as long a pause, in a process with one thread, it is said as of a wait. In mode abort it may not return. errno
- * kept. Context: child, any thread, no latch held.
+ * A call that only asks whether the wait would be over has answered no. If such calls have done so for
+ * FORKSAFE_HANG_MS, without a pause that long, in a process with one thread, a line names them as a wait. In mode abort
+ * this may not return. errno kept. Context: child, any thread, no latch held.
  */
 void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait);
 
@@ -90,14 +89,14 @@ void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait);
 bool fsafe_hopeless_restarts(void);
 
 /*
- * A condition variable is about to be signalled. Between two slices its waiter is not in there, and must yet not miss
- * that. One read of the clock. Context: child, any thread.
+ * A condition variable is about to be signalled. Between two slices its waiter is not in it, and must not miss the
+ * signal. One read of the clock. Context: child, any thread.
  */
 FSAFE_AT_FORK void fsafe_hopeless_note_wake(uintptr_t object);
 
 /*
- * Whether that may have happened since the slice `ended`, or of the one before just after it was asked: then the
- * wait is over. Context: between two slices, with the mutex held.
+ * Whether the condition variable may have been signalled since the slice `ended`, or since this was last asked: then
+ * the wait is over. Context: between two slices, with the mutex held.
  */
 bool fsafe_hopeless_was_woken(struct fsafe_slices *slices, const struct timespec *ended);
 
@@ -108,12 +107,12 @@ bool fsafe_hopeless_was_woken(struct fsafe_slices *slices, const struct timespec
 uintptr_t fsafe_hopeless_futex_in_slices(uintptr_t *site);
 
 /*
- * Whether it has not been said of this place that only a handler can end a wait there; it is taken as said now. Context:
- * any thread.
+ * Whether no line has said yet that only a handler can end a wait at this place; notes that one does now. Context: any
+ * thread.
  */
 bool fsafe_hopeless_is_new_place(uintptr_t site);
 
-/* The thread ends. Context: its thread. */
+/* The calling thread ends. */
 void fsafe_hopeless_leave(struct fsafe_thread *self);
 
 #endif

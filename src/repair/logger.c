@@ -45,11 +45,8 @@ static struct fsafe_latch settings_latch = FSAFE_LATCH_FREE;
 
 static struct settings current(void)
 {
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&settings_latch, &old);
-    struct settings now = settings[atomic_load_explicit(&valid, memory_order_acquire)];
-    fsafe_latch_release(&settings_latch, &old);
-    return now;
+    FSAFE_HOLD(&settings_latch);
+    return settings[atomic_load_explicit(&valid, memory_order_acquire)];
 }
 
 static struct settings *begin_change(struct fsafe_sigset *old)

@@ -24,11 +24,6 @@
 #include "repair/waits.h"
 #include "report/tally.h"
 
-static bool is_own(const struct fsafe_thread *self, int owner)
-{
-    return owner == self->owner || fsafe_thread_was(self, owner);
-}
-
 void fsafe_mutex_rehome(pthread_mutex_t *mutex, const struct fsafe_thread *self)
 {
     enum fsafe_mutex_kind kind = fsafe_layout_mutex_kind(mutex);
@@ -61,20 +56,19 @@ void fsafe_mutex_adopt(struct fsafe_thread *self)
         if (fsafe_ledger_is_of_rwlock(at.lock))
             continue;
         /* The record may be stale and the memory anything by now: touched only where it still is that mutex. */
-        struct fsafe_mapping mapping = {.address = at.lock & ~FSAFE_STAGE_MASK};
-        if (!fsafe_sys_peek(mapping.address, &bytes, sizeof bytes))
+        uintptr_t address = at.lock & ~FSAFE_STAGE_MASK;
+        if (!fsafe_sys_peek(address, &bytes, sizeof bytes))
             continue;
         enum fsafe_mutex_kind kind = fsafe_layout_mutex_kind(&bytes);
         int owner = fsafe_layout_mutex_owner(&bytes);
         bool is_last_chance = owner == forgotten_next && owner != 0;
         if (!fsafe_thread_was(self, owner) || kind == FSAFE_MUTEX_FOREIGN ||
-            !(fsafe_layout_is_by_word(kind) || is_last_chance) || !fsafe_maps_find(&mapping, 1) ||
-            !mapping.found || mapping.shared || !mapping.writable)
+            !(fsafe_layout_is_by_word(kind) || is_last_chance) || !fsafe_maps_find_exclusive(address))
             continue;
         if (fsafe_layout_is_by_word(kind))
-            fsafe_layout_mutex_retake((pthread_mutex_t *)mapping.address);
+            fsafe_layout_mutex_retake((pthread_mutex_t *)address);
         else
-            fsafe_layout_mutex_set_owner((pthread_mutex_t *)mapping.address, self->owner);
+            fsafe_layout_mutex_set_owner((pthread_mutex_t *)address, self->owner);
     }
 }
 
@@ -83,10 +77,8 @@ void fsafe_mutex_born(pthread_mutex_t *mutex)
     fsafe_unnamed_is_over((uintptr_t)mutex);
     if (!fsafe_waits_concern((uintptr_t)mutex))
         return;
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    FSAFE_HOLD(&fsafe_takeover_latch);
     fsafe_waits_forget_mutex(mutex);
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
 bool fsafe_mutex_is_stale(uintptr_t lock, void *context)
@@ -98,7 +90,7 @@ bool fsafe_mutex_is_stale(uintptr_t lock, void *context)
     if (fsafe_ledger_find(fsafe_thread_waits(self), lock) != 0)
         return false; /* it is in pthread_cond_wait and will be back: a signal handler runs */
     return !fsafe_sys_peek(lock & ~FSAFE_STAGE_MASK, &bytes, sizeof bytes) ||
-           !is_own(self, fsafe_layout_mutex_owner(&bytes));
+           !fsafe_thread_is_or_was(self, fsafe_layout_mutex_owner(&bytes));
 }
 
 /* Whether the bytes deny that the thread holds the mutex. */
@@ -108,7 +100,7 @@ static bool is_denied(const struct fsafe_thread *thread, uintptr_t lock)
     if (!fsafe_sys_peek(lock & ~FSAFE_STAGE_MASK, &bytes, sizeof bytes) || !fsafe_layout_mutex_locked(&bytes))
         return true;
     int owner = fsafe_layout_mutex_owner(&bytes);
-    return owner != 0 && !is_own(thread, owner);
+    return owner != 0 && !fsafe_thread_is_or_was(thread, owner);
 }
 
 /*
@@ -128,8 +120,7 @@ static bool is_user_only(struct fsafe_thread *vanished)
 void fsafe_mutex_clear_stale(struct fsafe_thread *vanished)
 {
     struct fsafe_ledger *locks = fsafe_thread_locks(vanished), *waits = fsafe_thread_waits(vanished);
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    FSAFE_HOLD(&fsafe_takeover_latch);
     if (is_user_only(vanished))
         for (struct fsafe_ledger_walk at = fsafe_ledger_walk(waits); fsafe_ledger_next(&at);)
             fsafe_ledger_clear(waits, at.index, at.lock);
@@ -138,7 +129,6 @@ void fsafe_mutex_clear_stale(struct fsafe_thread *vanished)
         if (!fsafe_ledger_is_of_rwlock(at.lock) && !fsafe_ledger_is_of_call(at.lock) &&
             fsafe_ledger_find(waits, at.lock) == 0 && is_denied(vanished, at.lock))
             fsafe_ledger_clear(locks, at.index, at.lock);
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
 static const char *kind_name(enum fsafe_mutex_kind kind)
@@ -213,10 +203,12 @@ static bool is_unnamed_still(const pthread_mutex_t *mutex, struct fsafe_thread *
 }
 
 /* Under the latch. */
-static enum fsafe_verdict judge(pthread_mutex_t *mutex, struct fsafe_thread *self, bool would_wait,
-                                struct fsafe_event *event)
+static enum fsafe_verdict judge(struct fsafe_question *question)
 {
-    uintptr_t lock = (uintptr_t)mutex;
+    struct fsafe_event *event = &question->event;
+    struct fsafe_thread *self = question->self;
+    uintptr_t lock = event->address;
+    pthread_mutex_t *mutex = (pthread_mutex_t *)lock;
     bool alone = !fsafe_unnamed_is_surveyed() && fsafe_takeover_is_alone();
     if (!alone && !fsafe_unnamed_is_surveyed())
         fsafe_unnamed_survey(false); /* libc made that thread, unseen */
@@ -239,7 +231,7 @@ static enum fsafe_verdict judge(pthread_mutex_t *mutex, struct fsafe_thread *sel
     event->holder.tid = owner;
     if (claims.vanished != NULL && owner != 0 && !fsafe_thread_is_or_was(claims.vanished, owner))
         claims.vanished = NULL; /* somebody who waited for it: not the one to name */
-    if (!fsafe_takeover_decide(event, &claims, would_wait))
+    if (!fsafe_takeover_decide(event, &claims, question->would_wait))
         return FSAFE_STUCK;
     /* That took a while. What is reset in the next instruction must still be the same orphan. */
     int owner_now = 0;
@@ -253,7 +245,17 @@ static enum fsafe_verdict judge(pthread_mutex_t *mutex, struct fsafe_thread *sel
     fsafe_waits_forget_mutex(mutex);
     fsafe_layout_mutex_reset(mutex);
     fsafe_unnamed_forget(lock);
-    return FSAFE_TAKEN;
+    return FSAFE_FREED;
+}
+
+static struct fsafe_question question_of(pthread_mutex_t *mutex, enum fsafe_mutex_kind kind, struct fsafe_thread *self,
+                                         uintptr_t site, bool would_wait)
+{
+    return (struct fsafe_question){
+        .self = self,
+        .would_wait = would_wait,
+        .event = {.lock = "mutex", .kind = kind_name(kind), .address = (uintptr_t)mutex, .wanted_at = site},
+    };
 }
 
 enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
@@ -281,21 +283,8 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
         fsafe_unnamed_is_over((uintptr_t)mutex);
         return FSAFE_PROCEED;
     }
-    struct fsafe_event event = {
-        .lock = "mutex",
-        .kind = kind_name(kind),
-        .address = (uintptr_t)mutex,
-        .wanted_at = site,
-    };
-    struct fsafe_sigset old;
-    atomic_store_explicit(&self->asking, (uintptr_t)mutex, memory_order_release);
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    enum fsafe_verdict verdict = judge(mutex, self, would_wait, &event);
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
-    if (verdict == FSAFE_PROCEED || verdict == FSAFE_TAKEN)
-        atomic_store(&self->asking, 0); /* before the real call takes the lock, on any machine */
-    fsafe_takeover_tell(&event);
-    return verdict;
+    struct fsafe_question question = question_of(mutex, kind, self, site, would_wait);
+    return fsafe_takeover_judge(&question, judge);
 }
 
 /* The mutex that was made free for the wait that a signal handler interrupted, and what is to be said of it. */
@@ -315,29 +304,22 @@ void fsafe_mutex_adopt_wait(struct fsafe_thread *self)
 {
     uintptr_t lock = find_wait(self);
     uint32_t record = lock == 0 ? 0 : fsafe_ledger_find(fsafe_thread_locks(self), lock);
-    uintptr_t site;
+    uintptr_t word, site;
     int owner;
-    /* The wait may be long over: a handler may have left it by longjmp. */
-    struct fsafe_mapping mapping = {.address = lock};
     pthread_mutex_t bytes;
+    /* The wait may be long over: a handler may have left it by longjmp. */
     if (record == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR || !fsafe_sys_peek(lock, &bytes, sizeof bytes) ||
         fsafe_layout_mutex_kind(&bytes) == FSAFE_MUTEX_FOREIGN || look(&bytes, self, &owner) != DOUBTFUL ||
-        !fsafe_maps_find(&mapping, 1) || !mapping.found || mapping.shared || !mapping.writable)
+        !fsafe_maps_find_exclusive(lock))
         return;
-    fsafe_ledger_read(fsafe_thread_locks(self), record, &lock, &site);
-    struct fsafe_event event = {
-        .lock = "mutex",
-        .kind = kind_name(fsafe_layout_mutex_kind(&bytes)),
-        .address = mapping.address,
-        .wanted_at = site,
-    };
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    if (judge((pthread_mutex_t *)mapping.address, self, true, &event) == FSAFE_TAKEN) {
-        handed = mapping.address;
-        of_handed = event;
+    fsafe_ledger_read(fsafe_thread_locks(self), record, &word, &site);
+    struct fsafe_question question =
+        question_of((pthread_mutex_t *)lock, fsafe_layout_mutex_kind(&bytes), self, site, true);
+    FSAFE_HOLD(&fsafe_takeover_latch);
+    if (judge(&question) == FSAFE_FREED) {
+        handed = lock;
+        of_handed = question.event;
     }
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
 void fsafe_mutex_end_wait(pthread_mutex_t *mutex, const struct fsafe_thread *self)

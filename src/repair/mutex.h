@@ -13,7 +13,7 @@
 #include <pthread.h>
 
 /*
- * Says what to do with a mutex that the caller is about to lock from `site`. FSAFE_TAKEN: it was a dead
+ * Says what to do with a mutex that the caller is about to lock from `site`. FSAFE_FREED: it was a dead
  * thread's and has been made free. If it is the caller's own from before the fork it is rehomed on the way.
  * Context: child, any thread, no latch held.
  */

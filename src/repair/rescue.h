@@ -1,12 +1,13 @@
 /*
- * repair/rescue: the last net: a lock of which nothing is seen until the only thread of a child sleeps on it.
+ * repair/rescue: for locks that we see only when the only thread of a child sleeps on them.
  *
- * libc's own locks have no symbol, and when a drain has failed a vanished thread may have one. A child with one thread
- * that makes a call of such a region is given a timer for just that call. Its signal handler looks at what it has
- * interrupted: a wait without a limit, on a private word of libc's own data that reads "locked, and somebody waits". Nobody
- * can end that wait, so the lock is made free, and the wait, which the kernel begins anew, ends.
+ * libc's own locks have no symbol, and after a drain that failed a vanished thread may have one. When a child with one
+ * thread makes a call of such a region, it sets a timer for just that call: the call has a *net*. The timer's signal
+ * handler looks at what it has interrupted. If that is a wait without a limit, on a private word of libc's own data
+ * that reads "locked, with a waiter", no thread can end the wait: the handler makes the lock free, and the wait, which
+ * the kernel begins anew, ends.
  *
- * The signal (base/timer.h) is borrowed for the call.
+ * The signal (base/timer.h) is ours only during the call.
  */
 #ifndef FSAFE_REPAIR_RESCUE_H
 #define FSAFE_REPAIR_RESCUE_H
@@ -16,7 +17,7 @@
 
 struct fsafe_rescued {
     enum fsafe_region region;
-    uint32_t regions; /* in which somebody may have a lock that the call needs */
+    uint32_t regions; /* in which a vanished thread may have a lock that the call needs */
     const char *what; /* the call's name */
     uintptr_t site;   /* that makes it */
     uintptr_t frame;  /* of the wrapper */
@@ -26,20 +27,22 @@ struct fsafe_rescued {
 void fsafe_rescue_start(void);
 
 /*
- * A thread is about to make a call. Returns whether it has the net; with FSAFE_NET it has to say when the call is over.
- * There is none in a process with other threads, on a processor that base/arch.h does not know, in other modes than
- * repair. errno kept. Context: child.
+ * A thread is about to make a call. Returns whether the call has a net. FSAFE_NET: the caller calls fsafe_rescue_end
+ * after the call. FSAFE_NET_ABOVE: it has the net of a call around it. There is none in a process with other threads,
+ * on a processor that base/arch.h does not know, in other modes than repair. errno kept. Context: child.
  */
 enum fsafe_net { FSAFE_NO_NET, FSAFE_NET_ABOVE, FSAFE_NET };
 enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call);
 void fsafe_rescue_end(void);
 
-/* Whether a call of that region was rescued in this process or one it descends from: that lock is free. Context: child. */
+/*
+ * Whether a call of that region was rescued in this process or one it descends from: that lock is free. Context: child.
+ */
 bool fsafe_rescue_has_saved(enum fsafe_region region);
 
 /*
- * Makes those locks free that were rescued once in this family of processes, unless `self` is in a call that may have
- * one; with FORKSAFE_RESCUE_MS spreads the net under everything that this child does. Context: child, alone, adopted.
+ * Makes the locks free that a rescue in this family of processes has found, unless `self` is in a call that may have
+ * one; with FORKSAFE_RESCUE_MS all that this child does has a net. Context: child, alone, adopted.
  */
 FSAFE_AT_FORK void fsafe_rescue_adopt(struct fsafe_thread *self);
 

@@ -20,11 +20,6 @@
 #include "repair/rwlock.h"
 #include "repair/verdict.h"
 
-static bool is_own(const struct fsafe_thread *self, int writer)
-{
-    return writer != 0 && (writer == self->owner || fsafe_thread_was(self, writer));
-}
-
 bool fsafe_rwlock_is_written_by(const pthread_rwlock_t *rwlock, const struct fsafe_thread *self)
 {
     int writer = fsafe_layout_rwlock_writer(rwlock);
@@ -55,21 +50,20 @@ static const char *kind_name(const pthread_rwlock_t *rwlock, bool written)
 
 /* What a judge works on. */
 struct question {
+    struct fsafe_question asked;
     pthread_rwlock_t *rwlock;
-    struct fsafe_thread *self;
     enum fsafe_stage stage; /* what the caller asks for */
-    bool would_wait;
     bool forgot;  /* its dead waiting writers */
     bool decided; /* by the settings and the place: it may be taken */
-    struct fsafe_event *event;
 };
 
 static bool decide(struct question *question, const struct fsafe_census *census, const struct fsafe_rwlock_state *state)
 {
-    question->event->kind = kind_name(question->rwlock, state->is_locked && state->is_write_phase);
-    question->event->holder.tid = state->writer;
+    struct fsafe_event *event = &question->asked.event;
+    event->kind = kind_name(question->rwlock, state->is_locked && state->is_write_phase);
+    event->holder.tid = state->writer;
     question->decided = question->decided ||
-                        fsafe_takeover_decide(question->event, &census->claims, question->would_wait);
+                        fsafe_takeover_decide(event, &census->claims, question->asked.would_wait);
     return question->decided;
 }
 
@@ -109,16 +103,14 @@ static void settle(pthread_rwlock_t *rwlock, struct fsafe_thread *self)
 void fsafe_rwlock_settle(pthread_rwlock_t *rwlock, struct fsafe_thread *self)
 {
     struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(rwlock);
-    if (!is_own(self, state.writer))
+    if (!fsafe_thread_is_or_was(self, state.writer))
         return;
     bool surveyed = fsafe_census_is_surveyed();
     if (state.writer == self->owner &&
         (surveyed ? !fsafe_census_may_have((uintptr_t)rwlock) : state.readers == 0 && state.waiting == 0))
         return;
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    FSAFE_HOLD(&fsafe_takeover_latch);
     settle(rwlock, self);
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
 void fsafe_rwlock_adopt(struct fsafe_thread *self)
@@ -154,9 +146,9 @@ static enum fsafe_verdict judge_alone(struct question *question)
 {
     uintptr_t lock = (uintptr_t)question->rwlock;
     struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(question->rwlock);
-    struct fsafe_census census = fsafe_census_take(question->self, lock, state.writer, question->stage);
-    if (holder_of(question->self, &state, &census) == FSAFE_CALLERS) {
-        settle(question->rwlock, question->self);
+    struct fsafe_census census = fsafe_census_take(question->asked.self, lock, state.writer, question->stage);
+    if (holder_of(question->asked.self, &state, &census) == FSAFE_CALLERS) {
+        settle(question->rwlock, question->asked.self);
         return FSAFE_PROCEED;
     }
     if (census.own_writes > 0)
@@ -170,7 +162,7 @@ static enum fsafe_verdict judge_alone(struct question *question)
         return FSAFE_PROCEED;
     fsafe_layout_rwlock_make_free(question->rwlock, state.readers - reads);
     fsafe_census_forget(lock);
-    return FSAFE_TAKEN;
+    return FSAFE_FREED;
 }
 
 /* The verdict on a lock in whose bytes a writer is that the survey did not see there. */
@@ -184,7 +176,7 @@ static enum fsafe_verdict judge_later_writer(struct question *question, const st
         return FSAFE_PROCEED;
     fsafe_layout_rwlock_make_free(question->rwlock, state->readers);
     fsafe_census_forget((uintptr_t)question->rwlock);
-    return FSAFE_TAKEN;
+    return FSAFE_FREED;
 }
 
 /*
@@ -200,10 +192,10 @@ static enum fsafe_verdict judge_surveyed(struct question *question)
         struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(rwlock);
         if (orphan == NULL && state.writer == 0)
             return FSAFE_PROCEED;
-        struct fsafe_census census = fsafe_census_take(question->self, lock, state.writer, question->stage);
-        enum fsafe_held_by holder = holder_of(question->self, &state, &census);
+        struct fsafe_census census = fsafe_census_take(question->asked.self, lock, state.writer, question->stage);
+        enum fsafe_held_by holder = holder_of(question->asked.self, &state, &census);
         if (holder == FSAFE_CALLERS) {
-            settle(rwlock, question->self);
+            settle(rwlock, question->asked.self);
             return FSAFE_PROCEED;
         }
         if (holder == FSAFE_LIVINGS) {
@@ -245,7 +237,7 @@ static enum fsafe_verdict judge_surveyed(struct question *question)
                 continue;
         }
         fsafe_census_forget(lock);
-        return FSAFE_TAKEN;
+        return FSAFE_FREED;
     }
 }
 
@@ -257,60 +249,52 @@ static bool is_ordinary(uintptr_t lock, const struct fsafe_rwlock_state *state, 
     return state->writer == 0 || fsafe_verdict_soon(self, state->writer) != FSAFE_UNSURE;
 }
 
+/* Under the latch. */
+static enum fsafe_verdict judge(struct fsafe_question *asked)
+{
+    struct question *question = (struct question *)asked;
+    if (is_alone())
+        return judge_alone(question);
+    if (!fsafe_census_is_surveyed())
+        fsafe_census_survey(asked->self, asked->event.address, question->stage); /* libc made the second thread, unseen */
+    return judge_surveyed(question);
+}
+
 enum fsafe_verdict fsafe_rwlock_judge(pthread_rwlock_t *rwlock, struct fsafe_thread *self, enum fsafe_stage stage,
                                       uintptr_t site, bool would_wait)
 {
     struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(rwlock);
     if (is_ordinary((uintptr_t)rwlock, &state, self))
         return FSAFE_PROCEED;
-    struct fsafe_event event = {
-        .lock = "rwlock",
-        .address = (uintptr_t)rwlock,
-        .wanted_at = site,
-    };
     struct question question = {
-        .rwlock = rwlock, .self = self, .stage = stage, .would_wait = would_wait, .event = &event};
-    struct fsafe_sigset old;
-    atomic_store_explicit(&self->asking, (uintptr_t)rwlock, memory_order_release);
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    bool alone = is_alone();
-    if (!alone && !fsafe_census_is_surveyed())
-        fsafe_census_survey(self, (uintptr_t)rwlock, stage); /* libc made the second thread, unseen */
-    enum fsafe_verdict verdict = alone ? judge_alone(&question) : judge_surveyed(&question);
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
-    atomic_store(&self->asking, 0); /* before the real call takes the lock, on any machine */
-    if (verdict == FSAFE_UNDECIDED)
-        event.worth_a_line = false; /* it will be asked again */
-    fsafe_takeover_tell(&event);
-    return verdict;
+        .asked = {.self = self, .would_wait = would_wait,
+                  .event = {.lock = "rwlock", .address = (uintptr_t)rwlock, .wanted_at = site}},
+        .rwlock = rwlock,
+        .stage = stage,
+    };
+    return fsafe_takeover_judge(&question.asked, judge);
 }
 
 void fsafe_rwlock_handed_over(pthread_rwlock_t *rwlock, const struct fsafe_thread *self)
 {
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    FSAFE_HOLD(&fsafe_takeover_latch);
     fsafe_census_hand_over(self, (uintptr_t)rwlock);
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
 void fsafe_rwlock_survey(struct fsafe_thread *self)
 {
     if (fsafe_census_is_surveyed())
         return;
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    FSAFE_HOLD(&fsafe_takeover_latch);
     if (!fsafe_census_is_surveyed())
         fsafe_census_survey(self, 0, FSAFE_WANTED);
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
 void fsafe_rwlock_born(pthread_rwlock_t *rwlock)
 {
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    FSAFE_HOLD(&fsafe_takeover_latch);
     if (fsafe_census_records() != 0)
         fsafe_census_forget((uintptr_t)rwlock);
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
 bool fsafe_rwlock_is_stale(uintptr_t lock, void *context)
@@ -320,5 +304,5 @@ bool fsafe_rwlock_is_stale(uintptr_t lock, void *context)
     if (!fsafe_sys_peek(lock & ~FSAFE_STAGE_MASK, &bytes, sizeof bytes) || !fsafe_layout_rwlock_is_private(&bytes))
         return true;
     struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(&bytes);
-    return (lock & FSAFE_STAGE_MASK) == FSAFE_WRITING ? !is_own(self, state.writer) : state.readers == 0;
+    return (lock & FSAFE_STAGE_MASK) == FSAFE_WRITING ? !fsafe_thread_is_or_was(self, state.writer) : state.readers == 0;
 }

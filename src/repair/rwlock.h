@@ -18,7 +18,7 @@
 
 /*
  * Says what to do with an rwlock that the caller, who has recorded that it asks for it (`stage`) from `site`, could not
- * have at once. FSAFE_TAKEN: the dead are out of it; living threads may still keep the caller waiting.
+ * have at once. FSAFE_FREED: the dead are out of it; living threads may still keep the caller waiting.
  * FSAFE_PROCEED as well after the caller's own lock from before the fork was made its own again.
  * Context: child, any thread, no latch held.
  */

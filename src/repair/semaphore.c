@@ -148,10 +148,16 @@ static bool decide(struct fsafe_sem_words *words, const struct fsafe_thread *van
     return false;
 }
 
+struct question {
+    struct fsafe_question asked;
+    const char *why; /* it may not be taken over; NULL: it may */
+};
+
 /* Under the latch. */
-static enum fsafe_verdict judge(sem_t *semaphore, struct fsafe_thread *self, const char *why, bool would_wait,
-                                struct fsafe_event *event)
+static enum fsafe_verdict judge(struct fsafe_question *asked)
 {
+    sem_t *semaphore = (sem_t *)asked->event.address;
+    struct fsafe_thread *self = asked->self;
     struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
     if (!fsafe_semaphore_is_lock(semaphore) || fsafe_semaphore_is_settled(words, semaphore))
         return FSAFE_PROCEED;
@@ -162,10 +168,10 @@ static enum fsafe_verdict judge(sem_t *semaphore, struct fsafe_thread *self, con
         settle(words, semaphore);
         return FSAFE_PROCEED;
     }
-    if (!decide(words, vanished, event, why, would_wait))
+    if (!decide(words, vanished, &asked->event, ((struct question *)asked)->why, asked->would_wait))
         return FSAFE_STUCK;
     forget_owner(words, semaphore);
-    fsafe_semaphore_taken(words, self, fsafe_semaphore_count(words, semaphore, self), event->wanted_at);
+    fsafe_semaphore_taken(words, self, fsafe_semaphore_count(words, semaphore, self), asked->event.wanted_at);
     settle(words, semaphore);
     return FSAFE_TAKEN;
 }
@@ -184,13 +190,9 @@ static struct fsafe_event event_of(sem_t *semaphore, uintptr_t site)
 enum fsafe_verdict fsafe_semaphore_judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, const char *why,
                                          bool would_wait)
 {
-    struct fsafe_event event = event_of(semaphore, site);
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    enum fsafe_verdict verdict = judge(semaphore, self, why, would_wait, &event);
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
-    fsafe_takeover_tell(&event);
-    return verdict;
+    struct question question = {
+        .asked = {.self = self, .would_wait = would_wait, .event = event_of(semaphore, site)}, .why = why};
+    return fsafe_takeover_judge(&question.asked, judge);
 }
 
 bool fsafe_semaphore_is_unproven(sem_t *semaphore)
@@ -238,13 +240,9 @@ bool fsafe_semaphore_is_own(sem_t *semaphore, const struct fsafe_thread *self)
 {
     const struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
     if (!fsafe_semaphore_is_settled(words, semaphore)) {
-        struct fsafe_sigset old;
-        fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-        bool asked = fsafe_semaphore_is_lock(semaphore) && !fsafe_semaphore_is_settled(words, semaphore);
-        bool own = asked && settle_for_post(semaphore, self);
-        fsafe_latch_release(&fsafe_takeover_latch, &old);
-        if (asked)
-            return own;
+        FSAFE_HOLD(&fsafe_takeover_latch);
+        if (fsafe_semaphore_is_lock(semaphore) && !fsafe_semaphore_is_settled(words, semaphore))
+            return settle_for_post(semaphore, self);
     }
     if (fsafe_semaphore_owner(words) == self->ticket)
         return true;

@@ -106,22 +106,23 @@ static bool may_be_orphaned(uintptr_t lock)
  * Under the latch. Whoever of the living takes the lock settles it before releasing it, under the latch: so while
  * a record of the dead stands, either they have it or a living thread's record is there to see.
  */
-static enum fsafe_verdict judge(uintptr_t lock, struct fsafe_thread *self, bool would_wait, struct fsafe_event *event)
+static enum fsafe_verdict judge(struct fsafe_question *question)
 {
+    uintptr_t lock = question->event.address;
     if (!of_this_generation(&vanished.counted))
         thin_out(0, always);
     if (!may_be_orphaned(lock))
         return FSAFE_PROCEED;
-    struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_SPINS, lock, 0);
-    enum fsafe_held_by holder = fsafe_verdict(self, FSAFE_SPINS, 0, &claims, false);
+    struct fsafe_claims claims = fsafe_takeover_claims(question->self, FSAFE_SPINS, lock, 0);
+    enum fsafe_held_by holder = fsafe_verdict(question->self, FSAFE_SPINS, 0, &claims, false);
     if (holder != FSAFE_VANISHEDS)
         return holder == FSAFE_UNSURE ? FSAFE_UNDECIDED : FSAFE_PROCEED;
     if (!is_locked(lock))
         return FSAFE_UNDECIDED; /* it came free meanwhile: to be tried once more */
-    if (!fsafe_takeover_decide(event, &claims, would_wait)) {
-        if (event->deed == FSAFE_REFUSED) {
+    if (!fsafe_takeover_decide(&question->event, &claims, question->would_wait)) {
+        if (question->event.deed == FSAFE_REFUSED) {
             /* Most likely it is meant to be shared, which its bytes do not say: no reason to alarm anybody. */
-            event->worth_a_line = false;
+            question->event.worth_a_line = false;
             thin_out(lock, never);
         }
         return FSAFE_PROCEED;
@@ -133,28 +134,22 @@ static enum fsafe_verdict judge(uintptr_t lock, struct fsafe_thread *self, bool 
 enum fsafe_verdict fsafe_spin_judge(pthread_spinlock_t *spin, struct fsafe_thread *self, uintptr_t site,
                                     bool would_wait)
 {
-    uintptr_t lock = (uintptr_t)spin;
-    if (!may_be_orphaned(lock))
+    if (!may_be_orphaned((uintptr_t)spin))
         return FSAFE_PROCEED;
-    struct fsafe_event event = {.lock = "spin lock", .kind = "private", .address = lock, .wanted_at = site};
-    struct fsafe_sigset old;
-    atomic_store_explicit(&self->asking, lock, memory_order_release);
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    enum fsafe_verdict verdict = judge(lock, self, would_wait, &event);
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
-    atomic_store(&self->asking, 0);
-    fsafe_takeover_tell(&event);
-    return verdict;
+    struct fsafe_question question = {
+        .self = self,
+        .would_wait = would_wait,
+        .event = {.lock = "spin lock", .kind = "private", .address = (uintptr_t)spin, .wanted_at = site},
+    };
+    return fsafe_takeover_judge(&question, judge);
 }
 
 void fsafe_spin_settle(pthread_spinlock_t *spin)
 {
     if (!may_be_orphaned((uintptr_t)spin))
         return;
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    FSAFE_HOLD(&fsafe_takeover_latch);
     thin_out((uintptr_t)spin, never);
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
 void fsafe_spin_handed_over(pthread_spinlock_t *spin)
@@ -172,13 +167,11 @@ void fsafe_spin_survey(void)
 {
     if (of_this_generation(&vanished.surveyed))
         return;
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    FSAFE_HOLD(&fsafe_takeover_latch);
     if (fsafe_takeover_is_alone()) {
         thin_out(0, is_locked);
         atomic_store_explicit(&vanished.surveyed, fsafe_lineage_generation(), memory_order_release);
     }
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
 bool fsafe_spin_is_stale(uintptr_t lock, void *context)

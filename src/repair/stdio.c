@@ -132,11 +132,11 @@ static uint32_t release_it(struct fsafe_thread *of, uint32_t index, void *contex
     (void)context;
     if (!fsafe_ledger_read(fsafe_thread_files(of), index, &word, &site))
         return 0;
-    struct fsafe_mapping mapping = {.address = word & ~FSAFE_STAGE_MASK};
-    if (!fsafe_layout_stream_peek(mapping.address, &lock) || lock.word == 0 || lock.owner != (uintptr_t)of->handle ||
-        !fsafe_maps_find(&mapping, 1) || !mapping.found || mapping.shared || !mapping.writable)
+    uintptr_t address = word & ~FSAFE_STAGE_MASK;
+    if (!fsafe_layout_stream_peek(address, &lock) || lock.word == 0 || lock.owner != (uintptr_t)of->handle ||
+        !fsafe_maps_find_exclusive(address))
         return 0;
-    FILE *stream = (FILE *)mapping.address;
+    FILE *stream = (FILE *)address;
     if (__fsetlocking(stream, FSETLOCKING_QUERY) == FSETLOCKING_BYCALLER)
         return 0;
     fsafe_layout_stream_reset(stream);
@@ -202,20 +202,11 @@ static void settle(uintptr_t stream)
     atomic_fetch_sub_explicit(&orphans.records, cleared, memory_order_relaxed);
 }
 
-/* Whether this thread was at the stream before it asked now: a signal handler came in between. */
-static bool is_interrupted_here(struct fsafe_thread *self, uintptr_t stream)
-{
-    unsigned records = 0;
-    for (uint32_t i = fsafe_ledger_depth(fsafe_thread_files(self)); i > 0; i--)
-        records += (atomic_load_explicit(&fsafe_ledger_record(fsafe_thread_files(self), i)->lock, memory_order_relaxed) &
-                    ~FSAFE_STAGE_MASK) == stream;
-    return records > 1;
-}
-
 /* Under the latch. */
-static enum fsafe_verdict judge(FILE *stream, struct fsafe_thread *self, bool would_wait, struct fsafe_event *event)
+static enum fsafe_verdict judge(struct fsafe_question *question)
 {
-    uintptr_t address = (uintptr_t)stream;
+    uintptr_t address = question->event.address;
+    FILE *stream = (FILE *)address;
     struct fsafe_stream_lock lock = fsafe_layout_stream_lock(stream);
     bool recorded = are_orphans();
     if (lock.word == 0) {
@@ -226,21 +217,21 @@ static enum fsafe_verdict judge(FILE *stream, struct fsafe_thread *self, bool wo
     struct search search = {.owner = lock.owner};
     if (recorded)
         each_orphan(address, find_it, &search);
-    struct fsafe_claims claims = fsafe_takeover_claims(self, FSAFE_FILES, address, 0);
+    struct fsafe_claims claims = fsafe_takeover_claims(question->self, FSAFE_FILES, address, 0);
     if (search.found == NULL) {
         /* Nobody on record: a printf of a vanished thread if there is but one thread, else of a living one. */
-        if (lock.owner == (uintptr_t)self->handle || is_interrupted_here(self, address) || !fsafe_takeover_is_alone())
+        if (lock.owner == (uintptr_t)question->self->handle || claims.own_at_it || !fsafe_takeover_is_alone())
             return FSAFE_PROCEED;
-    } else if (lock.owner == 0 && (claims.living_is_at_it || is_interrupted_here(self, address))) {
+    } else if (lock.owner == 0 && (claims.living_is_at_it || claims.own_at_it)) {
         return claims.living_is_at_it ? FSAFE_UNDECIDED : FSAFE_PROCEED;
     }
     claims.vanished = search.found;
     claims.since = search.since;
-    if (!fsafe_takeover_decide(event, &claims, would_wait))
+    if (!fsafe_takeover_decide(&question->event, &claims, question->would_wait))
         return FSAFE_PROCEED;
     settle(address);
     fsafe_layout_stream_reset(stream);
-    return FSAFE_TAKEN;
+    return FSAFE_FREED;
 }
 
 enum fsafe_verdict fsafe_stdio_judge(FILE *stream, struct fsafe_thread *self, uintptr_t site, bool would_wait)
@@ -248,21 +239,12 @@ enum fsafe_verdict fsafe_stdio_judge(FILE *stream, struct fsafe_thread *self, ui
     struct fsafe_stream_lock lock = fsafe_layout_stream_lock(stream);
     if (are_no_orphans() && (lock.word == 0 || lock.owner == (uintptr_t)self->handle))
         return FSAFE_PROCEED;
-    struct fsafe_event event = {
-        .lock = "stream",
-        .kind = "flockfile",
-        .address = (uintptr_t)stream,
-        .wanted_at = site,
+    struct fsafe_question question = {
+        .self = self,
+        .would_wait = would_wait,
+        .event = {.lock = "stream", .kind = "flockfile", .address = (uintptr_t)stream, .wanted_at = site},
     };
-    struct fsafe_sigset old;
-    atomic_store_explicit(&self->asking, (uintptr_t)stream, memory_order_release);
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    enum fsafe_verdict verdict = judge(stream, self, would_wait, &event);
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
-    if (verdict != FSAFE_UNDECIDED)
-        atomic_store(&self->asking, 0);
-    fsafe_takeover_tell(&event);
-    return verdict;
+    return fsafe_takeover_judge(&question, judge);
 }
 
 /* --- Who flushes all streams ---------------------------------------------------------------------------------- */

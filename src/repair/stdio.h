@@ -40,7 +40,7 @@ bool fsafe_stdio_is_lost(const FILE *stream, struct fsafe_thread *self);
 
 /*
  * Says what to do about a stream that the caller, who has it on record as wanted, is about to lock.
- * FSAFE_TAKEN: it was a vanished thread's and has been made free. Context: child, any thread, no latch held.
+ * FSAFE_FREED: it was a vanished thread's and has been made free. Context: child, any thread, no latch held.
  */
 enum fsafe_verdict fsafe_stdio_judge(FILE *stream, struct fsafe_thread *self, uintptr_t site, bool would_wait);
 

@@ -194,15 +194,21 @@ bool fsafe_takeover_is_shared(uintptr_t lock)
     return shared >= 0 ? shared != 0 : fsafe_maps_probe_shared(lock);
 }
 
-bool fsafe_takeover_be_patient(struct fsafe_patience *patience, clockid_t clock, const struct timespec *until)
+enum fsafe_verdict fsafe_takeover_judge(struct fsafe_question *question, fsafe_takeover_judges *judge)
 {
-    struct timespec now;
-    if (until != NULL && clock_gettime(clock, &now) == 0 &&
-        (now.tv_sec > until->tv_sec || (now.tv_sec == until->tv_sec && now.tv_nsec >= until->tv_nsec)))
-        return false;
-    patience->pause_us = patience->pause_us == 0 ? 10 : patience->pause_us < 500 ? patience->pause_us * 2 : 1000;
-    fsafe_sys_pause_us(patience->pause_us);
-    return true;
+    _Atomic uintptr_t *asking = &question->self->asking;
+    enum fsafe_verdict verdict;
+    atomic_store_explicit(asking, question->event.address, memory_order_release);
+    {
+        FSAFE_HOLD(&fsafe_takeover_latch);
+        verdict = judge(question);
+    }
+    if (verdict != FSAFE_STUCK)
+        atomic_store(asking, 0); /* before the real call takes the lock, on any machine */
+    if (verdict == FSAFE_UNDECIDED)
+        question->event.worth_a_line = false; /* it will be asked again */
+    fsafe_takeover_tell(&question->event);
+    return verdict;
 }
 
 /*

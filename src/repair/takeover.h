@@ -19,7 +19,8 @@
 /* What a repairer says to the wrapper that is about to make the real call. */
 enum fsafe_verdict {
     FSAFE_PROCEED,   /* make the real call: the lock is free, or its holder lives, or it is not ours to take */
-    FSAFE_TAKEN,     /* the lock was a dead thread's: a mutex is free now, a semaphore is the caller's */
+    FSAFE_FREED,     /* make the real call: the lock was a dead thread's and is free now */
+    FSAFE_TAKEN,     /* the lock was a dead thread's and is the caller's now */
     /* It is a dead thread's and may not be taken. The caller goes on to wait, and `asking` keeps saying that it has not
      * got it, so that others need not wonder. */
     FSAFE_STUCK,
@@ -39,9 +40,22 @@ struct fsafe_claims {
     bool living_owner_has_it;      /* and has a record of the lock */
     bool vanished_owner_had_it;    /* one of the vanished was called `owner` and has a record of the lock */
     bool own_at_it;                /* `self` has a record besides the latest, which is this call's */
-    bool was_waiting;              /* who held it was in a wait for a condition, and had it again: nothing is half done */
+    bool was_waiting;              /* who held it had it back from a wait for a condition: nothing is half done */
     bool died_with_it;             /* one of this process ended and never released it */
 };
+
+/* A lock that the calling thread asks for, and what is to be said of that. Each kind appends what it needs to know. */
+struct fsafe_question {
+    struct fsafe_thread *self;
+    bool would_wait; /* the caller is about to wait, and not just to try */
+    struct fsafe_event event; /* its address is the lock's */
+};
+
+/*
+ * Calls the kind's `judge` under the latch and tells what came of it. Context: child, any thread, no latch held.
+ */
+typedef enum fsafe_verdict fsafe_takeover_judges(struct fsafe_question *question);
+enum fsafe_verdict fsafe_takeover_judge(struct fsafe_question *question, fsafe_takeover_judges *judge);
 
 /*
  * Asks all ledgers about `lock`. `owner` is whom the lock's bytes name, 0 if nobody. `self` is left out but for
@@ -69,17 +83,6 @@ bool fsafe_takeover_is_alone(void);
  * live in one of them. Slow. Context: any thread.
  */
 bool fsafe_takeover_is_shared(uintptr_t lock);
-
-/* How long a caller with an undecided lock has been trying. Begins all zero. */
-struct fsafe_patience {
-    unsigned pause_us;
-};
-
-/*
- * Pauses for a moment, longer each time up to a millisecond. Returns false, without a pause, when `until` on
- * `clock` has passed; NULL: it never does. Context: any thread.
- */
-bool fsafe_takeover_be_patient(struct fsafe_patience *patience, clockid_t clock, const struct timespec *until);
 
 /*
  * Decides by FORKSAFE_MODE and by where the lock lies whether it may be taken, and completes the event that tell

@@ -98,19 +98,15 @@ void fsafe_unnamed_note(void)
 {
     if (fsafe_unnamed_is_surveyed())
         return;
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    FSAFE_HOLD(&fsafe_takeover_latch);
     if (!fsafe_unnamed_is_surveyed())
         fsafe_unnamed_survey(fsafe_takeover_is_alone());
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
 void fsafe_unnamed_is_over(uintptr_t lock)
 {
     if (!fsafe_unnamed_is_surveyed() || atomic_load_explicit(&surveyed.count, memory_order_relaxed) == 0)
         return;
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    FSAFE_HOLD(&fsafe_takeover_latch);
     fsafe_unnamed_forget(lock);
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
 }

@@ -169,8 +169,7 @@ static void remember(const struct fsafe_event *event, bool untold)
 bool fsafe_waits_recall(uintptr_t object, struct fsafe_event *event)
 {
     bool found = false;
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    FSAFE_HOLD(&fsafe_takeover_latch);
     for (unsigned i = 0; i < RECALLED; i++) {
         if (!is_recalled(i, object))
             continue;
@@ -179,7 +178,6 @@ bool fsafe_waits_recall(uintptr_t object, struct fsafe_event *event)
         event->holder = recalled[i].event.holder;
         event->fork = recalled[i].event.fork;
     }
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
     return found;
 }
 
@@ -228,7 +226,7 @@ static void settle(const struct fsafe_waited *kind, void *object, enum fsafe_use
     /* Alive and inside before it was settled: a wait of this very thread that a signal handler interrupted. */
     if (in.count == 0 || in.living)
         return;
-    if (fsafe_fresh_is_shared(kind->fresh, object)) {
+    if (fsafe_fresh_is_shared(kind->fresh, object) || (use == FSAFE_USE_DESTROY && !FSAFE_LAYOUT_DESTROY_WAITS)) {
         forget((uintptr_t)object, false);
         return;
     }
@@ -307,10 +305,8 @@ void fsafe_waits_born(void *object)
 {
     if (!fsafe_waits_concern((uintptr_t)object))
         return;
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    FSAFE_HOLD(&fsafe_takeover_latch);
     forget((uintptr_t)object, false);
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
 }
 
 /* --- The mutexes that waiters have left --------------------------------------------------------------------- */
@@ -332,9 +328,7 @@ void fsafe_waits_release_mutex(pthread_mutex_t *mutex)
         fsafe_layout_mutex_kind(mutex) == FSAFE_MUTEX_FOREIGN || fsafe_layout_mutex_locked(mutex) ||
         fsafe_takeover_is_shared((uintptr_t)mutex))
         return;
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
+    FSAFE_HOLD(&fsafe_takeover_latch);
     if (fsafe_filter_ask(&fsafe_waits_filter, FSAFE_WAITS, (uintptr_t)mutex))
         fsafe_layout_mutex_drop_users(mutex, forget((uintptr_t)mutex, true));
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
 }

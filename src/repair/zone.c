@@ -53,21 +53,16 @@ static long libc_offset_at(time_t moment)
 
 static struct zone recall(void)
 {
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&latch, &old);
-    struct zone zone = zones[atomic_load_explicit(&valid, memory_order_acquire)];
-    fsafe_latch_release(&latch, &old);
-    return zone;
+    FSAFE_HOLD(&latch);
+    return zones[atomic_load_explicit(&valid, memory_order_acquire)];
 }
 
 static void keep(const struct zone *zone)
 {
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&latch, &old);
+    FSAFE_HOLD(&latch);
     unsigned other = !atomic_load_explicit(&valid, memory_order_relaxed);
     zones[other] = *zone;
     atomic_store_explicit(&valid, other, memory_order_release);
-    fsafe_latch_release(&latch, &old);
 }
 
 /* The first second in (from, to] that has not the offset of `from`; there is one. */

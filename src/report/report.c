@@ -6,7 +6,7 @@
  * The deepest of our own stack frames: about 5 KiB (a report with a symbol looked up); a thread of PTHREAD_STACK_MIN
  * forks, and its child takes over a mutex, an rwlock and a semaphore.
  *
- * A write beyond RLIMIT_FSIZE raises SIGXFSZ as one into a broken pipe raises SIGPIPE: both are taken back.
+ * A write beyond RLIMIT_FSIZE raises SIGXFSZ, as one into a broken pipe raises SIGPIPE: fsafe_sys_offer removes both.
  */
 #include "config.h"
 
@@ -26,7 +26,9 @@
 
 enum { LINE_BYTES = 1024, EVENT_BYTES = 4096 /* what a pipe takes in one piece */ };
 
-/* Where the program was started: a daemon goes to "/" later, and its relative FORKSAFE_LOG stays. */
+/*
+ * The directory in which the program was started: a daemon goes to "/" later, and a relative FORKSAFE_LOG stays here.
+ */
 static char directory[1024];
 
 /* The file of FORKSAFE_LOG with %p replaced. */
@@ -51,13 +53,13 @@ static bool is_file(void)
     return fsafe_options.log[0] != '\0' && strcmp(fsafe_options.log, "stderr") != 0;
 }
 
-/* What descriptor 2 was when the program started, or was made by it on purpose. */
+/* The file that descriptor 2 was when the program started, or that the program put there by dup2 and the like. */
 static struct stat known_stderr;
 static bool has_stderr, is_terminal;
 
 void fsafe_report_know_stderr(void)
 {
-    enum { TERMINALS = 4, PSEUDO = 136, LAST_PSEUDO = 143 }; /* major numbers that Linux gives to nothing else */
+    enum { TERMINALS = 4, PSEUDO = 136, LAST_PSEUDO = 143 }; /* Linux's major numbers of terminals */
     has_stderr = fsafe_sys_stat_fd(STDERR_FILENO, &known_stderr);
     unsigned kind = has_stderr && S_ISCHR(known_stderr.st_mode) ? known_stderr.st_rdev >> 8 & 0xfff : 0;
     is_terminal = kind == TERMINALS || (kind >= PSEUDO && kind <= LAST_PSEUDO);
@@ -70,8 +72,8 @@ void fsafe_report_start(void)
 }
 
 /*
- * A program that closes descriptor 2, or was started without, gets the number again for a file of its own, and a line
- * of ours would be in its data. So it must still be the very same thing.
+ * A program that closes descriptor 2, or was started without it, gets the number 2 for a file of its own, and a line of
+ * ours would be in its data. So descriptor 2 must still be the very same file.
  */
 static bool is_stderr(void)
 {
@@ -80,7 +82,7 @@ static bool is_stderr(void)
            now.st_ino == known_stderr.st_ino;
 }
 
-/* A line in plain words, in either form; what is put between the two must be clean. */
+/* begin_line and end_text write a line in plain words, in either form; the caller puts clean text between the two. */
 static void begin_line(struct fsafe_text *line, char *buffer)
 {
     bool json = fsafe_options.format == FSAFE_FORMAT_JSON;
@@ -100,7 +102,7 @@ static void end_text(struct fsafe_text *line)
     fsafe_text_end_line(line);
 }
 
-/* What a user or a file system wrote: neither the line nor JSON may break on it. */
+/* Text that a user or a file system wrote, with what would break the line or JSON replaced. */
 static void put_foreign(struct fsafe_text *line, const char *string, size_t most)
 {
     if (fsafe_options.format == FSAFE_FORMAT_JSON)
@@ -109,7 +111,7 @@ static void put_foreign(struct fsafe_text *line, const char *string, size_t most
         fsafe_text_clean(line, string, most);
 }
 
-/* To stderr, once in the process tree: that, and why, lines are lost. */
+/* Says on stderr, once in the process tree, that lines are lost, and why. */
 static void tell_of_log(const char *name, int why)
 {
     char buffer[LINE_BYTES];
@@ -130,8 +132,8 @@ static void tell_of_log(const char *name, int why)
 }
 
 /*
- * The log file is opened for each line: a descriptor kept open would be closed by daemons that close all
- * they do not know, and the number given to a file of theirs.
+ * The log file is opened for each line: a daemon that closes all descriptors it does not know would close ours, and
+ * then give its number to a file of its own.
  */
 void fsafe_report_send(const struct fsafe_text *line)
 {
@@ -168,7 +170,7 @@ const struct fsafe_deed_row fsafe_deed_rows[FSAFE_DEEDS] = {
 #undef FSAFE_DEED
 };
 
-/* What the kernel calls a thread now; "" when it does not tell. */
+/* The kernel's name of a thread now; "" if the kernel does not tell. */
 static void find_thread_name(pid_t pid, pid_t tid, char name[32])
 {
     char path[64];
@@ -189,7 +191,7 @@ static void find_thread_name(pid_t pid, pid_t tid, char name[32])
     fsafe_sys_close(fd);
 }
 
-/* All that a report needs is too much for the stack of a small thread. */
+/* In memory of our own: all that a report needs is too much for the stack of a small thread. */
 struct work {
     char buffer[EVENT_BYTES];
     char paths[FSAFE_PLACES][FSAFE_PATH_BYTES];
@@ -224,7 +226,7 @@ static void find_places(struct work *work)
     };
     for (unsigned i = 0; i < FSAFE_PLACES; i++) {
         struct fsafe_place *place = &work->details.places[i];
-        /* An interpreter's instruction lies where the program can write: its source says all. */
+        /* An interpreter's instruction lies in memory that the program writes: it has a source and no module. */
         if (sources[i] != NULL && mappings[i].found && mappings[i].writable)
             continue;
         fsafe_modules_place(&mappings[i], i != FSAFE_LOCK_PLACE, place);
@@ -238,7 +240,7 @@ static void find_places(struct work *work)
     }
 }
 
-/* One object a line, whole: rather without what is long. */
+/* One whole object a line: if it gets too long it is made again without frames, then modules, then symbols. */
 static void put_json(struct fsafe_text *text, struct work *work)
 {
     fsafe_json_form(text, &work->details);
@@ -317,7 +319,7 @@ void fsafe_report_event(const struct fsafe_event *told)
     struct fsafe_event copy = *told, *event = &copy;
     find_sources(event, &wanted_in, &held_in);
     uint64_t times = fsafe_tally_count(event);
-    /* A child that hangs is named, each. */
+    /* Each child that hangs gets a line, and each event in these modes. */
     bool all = fsafe_options.verbose || fsafe_options.mode == FSAFE_MODE_ABORT ||
                event->deed >= FSAFE_HANGS || event->deed == FSAFE_WOULD_HANG;
     if (!all && !is_power_of_ten(times))
@@ -339,7 +341,7 @@ void fsafe_report_event(const struct fsafe_event *told)
     find_callers(details, event->wanted_in == &wanted_in, event->holder.source == &held_in);
     find_places(work);
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, details->own_name, 0, 0, 0, 0);
-    /* As it is now, if the thread still runs: a program usually names a thread after its first lock. */
+    /* The name of now, if the thread still runs: a program usually names a thread after the thread's first lock. */
     find_thread_name(event->holder.pid, event->holder.tid, details->holder_name);
     if (details->holder_name[0] == '\0')
         memcpy(details->holder_name, event->holder.name, sizeof event->holder.name);

@@ -18,11 +18,11 @@ static const struct {
 #undef FSAFE_TOTAL
 };
 
-/* Kind number `rank` by how often it was, or NULL. */
+/* The kind at `rank` when kinds are sorted by count, or NULL. */
 static const struct fsafe_kind *find_frequent(unsigned rank)
 {
     uint64_t below = UINT64_MAX;
-    size_t last = 0; /* kinds that were as often as `below` and stand up to here have had their turn */
+    size_t last = 0; /* of kinds with the count `below`, those up to this index have a smaller rank */
     const struct fsafe_kind *best = NULL;
     for (unsigned i = 0; i <= rank; i++) {
         best = NULL;

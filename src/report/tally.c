@@ -58,7 +58,7 @@ static uint64_t mix_source(uint64_t hash, const struct fsafe_source *source)
     return mix(mix_string(mix_string(hash, source->file), source->function), source->line);
 }
 
-/* Of its places, which are the same in all of the tree. */
+/* A hash of the event's places, which are the same in all processes of the tree. */
 static uint64_t key_of(const struct fsafe_event *event)
 {
     uint64_t hash = mix(mix(mix(0, event->deed), event->wanted_at), event->holder.since);
@@ -67,8 +67,8 @@ static uint64_t key_of(const struct fsafe_event *event)
 }
 
 /*
- * Looks for `key` in a table whose slots begin with one; free ones are 0. NULL: it is not there, and was not to be
- * added or found no room.
+ * Looks for `key` in a table whose slots begin with a key each; a free slot has 0. With `add` puts the key into a free
+ * slot if it is not there. NULL: the key is not there, and there is no free slot, or `add` is false.
  */
 static void *find(void *table, size_t slots, size_t bytes, uint64_t key, bool add, bool *added)
 {
@@ -88,7 +88,7 @@ static void *find(void *table, size_t slots, size_t bytes, uint64_t key, bool ad
     return NULL;
 }
 
-/* Zeroes follow what is written, also while it is. */
+/* The text ends with a zero at every moment: another process may be reading it. */
 static void put_source(char text[FSAFE_KIND_SOURCE], const struct fsafe_source *source)
 {
     if (source == NULL || source->file[0] == '\0')

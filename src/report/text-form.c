@@ -48,7 +48,7 @@ static void put_source(struct fsafe_text *text, const struct fsafe_source *sourc
     }
 }
 
-/* The shortest that names the place where the lock was wanted. */
+/* The shortest name of the place where the lock was wanted. */
 static void put_briefly(struct fsafe_text *text, const struct fsafe_details *details)
 {
     const struct fsafe_place *place = &details->places[FSAFE_WANTED_PLACE];
@@ -81,7 +81,7 @@ static void put_lock_name(struct fsafe_text *text, const struct fsafe_place *pla
 
 static void put_holder(struct fsafe_text *text, const struct fsafe_details *details)
 {
-    /* Of a wait that has no owner mostly nobody is known. */
+    /* A wait for an object without an owner mostly has no holder to name. */
     if (details->event->deed >= FSAFE_HANGS && details->event->holder.tid == 0)
         return;
     fsafe_text_string(text, details->event->in_use ? " in use at fork by " : " held at fork by ");
@@ -119,7 +119,7 @@ static void put_style(struct fsafe_text *text, const struct fsafe_details *detai
 #define RED "31"
 #define PLAIN "0"
 
-/* What happened, to whom, who had it. The place that wanted it is given what is left of the line. */
+/* The first line: the deed, the lock, its holder. The place that wanted the lock gets the rest of the line. */
 static void put_first_line(struct fsafe_text *text, const struct fsafe_details *details)
 {
     const struct fsafe_event *event = details->event;

@@ -16,11 +16,6 @@ static void drop_left(struct fsafe_ledger *locks, uintptr_t entering)
             fsafe_ledger_drop(locks, at.lock);
 }
 
-static bool is_stale(uintptr_t lock, void *context)
-{
-    return fsafe_thread_is_stale(context, lock);
-}
-
 void fsafe_region_enter_slowly(uintptr_t record, uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
@@ -30,7 +25,7 @@ void fsafe_region_enter_slowly(uintptr_t record, uintptr_t site)
     if (fsafe_ledger_depth(locks) > 0)
         drop_left(locks, record);
     if (!fsafe_gate_push(locks, record, site))
-        fsafe_gate_push_slowly(locks, record, site, is_stale, self); /* without memory it goes unrecorded */
+        fsafe_gate_push_slowly(locks, record, site, fsafe_thread_is_stale, self); /* without memory it goes unrecorded */
 }
 
 void fsafe_region_leave_slowly(uintptr_t record)

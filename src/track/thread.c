@@ -265,7 +265,7 @@ static void empty_ledgers(struct fsafe_thread *self)
                    "a slot's first array is laid out like a grown one");
 }
 
-bool fsafe_thread_is_stale(struct fsafe_thread *self, uintptr_t lock)
+bool fsafe_thread_is_stale(uintptr_t lock, void *self)
 {
     return calls.is_stale(lock, self);
 }

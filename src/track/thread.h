@@ -198,7 +198,7 @@ struct fsafe_thread_calls {
 };
 
 /* Asks calls.is_stale. */
-bool fsafe_thread_is_stale(struct fsafe_thread *self, uintptr_t lock);
+bool fsafe_thread_is_stale(uintptr_t lock, void *self);
 
 /* Makes the registry ready. False without memory or keys: nobody can join then. Context: start-up. */
 bool fsafe_thread_start(const struct fsafe_thread_calls *calls);

@@ -1,6 +1,6 @@
 /*
  * wrap/call: a call of libc's that is made inside a region. Out of line, because there are hundreds of them: a wrapper
- * hands over which call it is, and gets back whom to call.
+ * says which call it is and gets the function to call.
  */
 #ifndef FSAFE_WRAP_CALL_H
 #define FSAFE_WRAP_CALL_H
@@ -16,8 +16,8 @@
     ((unsigned)(offsetof(struct fsafe_next, name) / sizeof(void *)) | (unsigned)FSAFE_REGION_##region << 16)
 
 struct fsafe_call {
-    void *next;   /* whom to call, never NULL */
-    bool rescues; /* there is a net under the call */
+    void *next;   /* the function to call, never NULL */
+    bool rescues; /* a rescue was begun: see repair/rescue.h */
 };
 
 /*
@@ -36,8 +36,8 @@ void fsafe_call_leave(enum fsafe_region region, uintptr_t frame, bool rescues);
 #define FSAFE_INSIDE(call, name) ((__typeof__(name) *)(call).next)
 
 /*
- * Binds every row now, not when its function is first called: where somebody watches all that threads write. Context:
- * start-up.
+ * Binds every row now, not when its function is first called: for programs in which a checker watches all that threads
+ * write. Context: start-up.
  */
 void fsafe_call_bind_all(void);
 

@@ -21,28 +21,21 @@
 #include "repair/mutex.h"
 #include "repair/waits.h"
 #include "track/gate.h"
+#include "wrap/acquire.h"
 #include "wrap/c11.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
 
 #include <time.h>
 
-enum how { WAIT, TIMEDWAIT, CLOCKWAIT };
-
-struct attempt {
-    enum how how;
-    clockid_t clock;
-    const struct timespec *until;
-};
-
 static int ask_libc(pthread_cond_t *condvar, pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
-                    const struct attempt *attempt)
+                    const struct fsafe_attempt *attempt)
 {
     switch (attempt->how) {
-    case TIMEDWAIT:
+    case FSAFE_HOW_UNTIL:
         return FSAFE_NEXT(pthread_cond_timedwait)(condvar, mutex, attempt->until);
 #ifdef HAVE_PTHREAD_COND_CLOCKWAIT
-    case CLOCKWAIT:
+    case FSAFE_HOW_BY_CLOCK:
         return FSAFE_NEXT(pthread_cond_clockwait)(condvar, mutex, attempt->clock, attempt->until);
 #endif
     default:
@@ -50,14 +43,14 @@ static int ask_libc(pthread_cond_t *condvar, pthread_mutex_t *mutex, struct fsaf
     }
 }
 
-static int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t site, const struct attempt *attempt)
+static int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t site, const struct fsafe_attempt *attempt)
 {
     struct fsafe_thread *self = fsafe_thread_join();
     if (self == NULL)
         return ask_libc(condvar, mutex, self, site, attempt);
     fsafe_fork_notice();
     if (fsafe_lineage_is_child() && FSAFE_UNLIKELY(fsafe_python_is_text(site)) &&
-        fsafe_python_gil_ends_wait(condvar, mutex, attempt->how != WAIT, site))
+        fsafe_python_gil_ends_wait(condvar, mutex, attempt->how != FSAFE_HOW_WAIT, site))
         return 0;
     /* libc is about to release it and asks whose it is. */
     if (fsafe_lineage_is_child())
@@ -84,12 +77,13 @@ static int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t si
 
 FSAFE_EXPORT int pthread_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex)
 {
-    return wait_in(condvar, mutex, FSAFE_CALLER(), &(const struct attempt){.how = WAIT});
+    return wait_in(condvar, mutex, FSAFE_CALLER(), &(const struct fsafe_attempt){.how = FSAFE_HOW_WAIT});
 }
 
 FSAFE_EXPORT int pthread_cond_timedwait(pthread_cond_t *condvar, pthread_mutex_t *mutex, const struct timespec *until)
 {
-    return wait_in(condvar, mutex, FSAFE_CALLER(), &(const struct attempt){.how = TIMEDWAIT, .until = until});
+    return wait_in(condvar, mutex, FSAFE_CALLER(),
+                   &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .until = until});
 }
 
 #ifdef HAVE_PTHREAD_COND_CLOCKWAIT
@@ -97,7 +91,7 @@ FSAFE_EXPORT int pthread_cond_clockwait(pthread_cond_t *condvar, pthread_mutex_t
                                         const struct timespec *until)
 {
     return wait_in(condvar, mutex, FSAFE_CALLER(),
-                   &(const struct attempt){.how = CLOCKWAIT, .clock = clock, .until = until});
+                   &(const struct fsafe_attempt){.how = FSAFE_HOW_BY_CLOCK, .clock = clock, .until = until});
 }
 #endif
 
@@ -169,13 +163,13 @@ FSAFE_EXPORT int pthread_cond_destroy(pthread_cond_t *condvar)
 FSAFE_EXPORT int cnd_wait(cnd_t *condvar, mtx_t *mutex)
 {
     return fsafe_c11_result(wait_in(fsafe_c11_condvar(condvar), fsafe_c11_mutex(mutex), FSAFE_CALLER(),
-                                    &(const struct attempt){.how = WAIT}));
+                                    &(const struct fsafe_attempt){.how = FSAFE_HOW_WAIT}));
 }
 
 FSAFE_EXPORT int cnd_timedwait(cnd_t *restrict condvar, mtx_t *restrict mutex, const struct timespec *restrict until)
 {
     return fsafe_c11_result(wait_in(fsafe_c11_condvar(condvar), fsafe_c11_mutex(mutex), FSAFE_CALLER(),
-                                    &(const struct attempt){.how = TIMEDWAIT, .until = until}));
+                                    &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .until = until}));
 }
 
 FSAFE_EXPORT int cnd_signal(cnd_t *condvar)

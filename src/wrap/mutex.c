@@ -11,6 +11,7 @@
 #include "repair/mutex.h"
 #include "repair/waits.h"
 #include "track/gate.h"
+#include "wrap/acquire.h"
 #include "wrap/c11.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
@@ -18,23 +19,15 @@
 #include <errno.h>
 #include <time.h>
 
-enum how { LOCK, TRYLOCK, TIMEDLOCK, CLOCKLOCK };
-
-struct attempt {
-    enum how how;
-    clockid_t clock;
-    const struct timespec *until; /* NULL: no limit */
-};
-
-static int ask_libc(pthread_mutex_t *mutex, const struct attempt *attempt)
+static int ask_libc(pthread_mutex_t *mutex, const struct fsafe_attempt *attempt)
 {
     switch (attempt->how) {
-    case TRYLOCK:
+    case FSAFE_HOW_TRY:
         return FSAFE_NEXT(pthread_mutex_trylock)(mutex);
-    case TIMEDLOCK:
+    case FSAFE_HOW_UNTIL:
         return FSAFE_NEXT(pthread_mutex_timedlock)(mutex, attempt->until);
 #ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
-    case CLOCKLOCK:
+    case FSAFE_HOW_BY_CLOCK:
         return FSAFE_NEXT(pthread_mutex_clocklock)(mutex, attempt->clock, attempt->until);
 #endif
     default:
@@ -42,33 +35,23 @@ static int ask_libc(pthread_mutex_t *mutex, const struct attempt *attempt)
     }
 }
 
-/*
- * In a child, before the real call. Returns whether the mutex was taken meanwhile; *result is then what the
- * caller returns. A mutex that somebody living is just taking or releasing is tried until that is over.
- */
-static bool settled_in_child(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
-                             const struct attempt *attempt, int *result)
+static enum fsafe_verdict judge(void *mutex, struct fsafe_thread *self, uintptr_t site,
+                                const struct fsafe_attempt *attempt)
 {
-    for (struct fsafe_patience patience = {0};;) {
-        if (fsafe_mutex_judge(mutex, self, site, attempt->how != TRYLOCK) != FSAFE_UNDECIDED)
-            return false;
-        atomic_store(&self->asking, 0);
-        *result = FSAFE_NEXT(pthread_mutex_trylock)(mutex);
-        if (*result != EBUSY || attempt->how == TRYLOCK)
-            return true;
-        atomic_store_explicit(&self->asking, (uintptr_t)mutex, memory_order_release);
-        bool more = fsafe_takeover_be_patient(&patience, attempt->clock, attempt->until);
-        atomic_store(&self->asking, 0);
-        if (!more)
-            return false; /* libc words the timeout */
-    }
+    return fsafe_mutex_judge(mutex, self, site, attempt->how != FSAFE_HOW_TRY);
+}
+
+static int try(void *mutex, const struct fsafe_attempt *attempt)
+{
+    (void)attempt;
+    return FSAFE_NEXT(pthread_mutex_trylock)(mutex);
 }
 
 /*
  * Sleeps until the mutex may be free; false: it is attempt's time. The one place where a thread sleeps for a mutex that
  * is locked in place. Not inside meanwhile: no fork waits for those who wait, and whoever is woken looks at the gate.
  */
-static bool sleep_on(pthread_mutex_t *mutex, struct fsafe_thread *self, const struct attempt *attempt)
+static bool sleep_on(pthread_mutex_t *mutex, struct fsafe_thread *self, const struct fsafe_attempt *attempt)
 {
     fsafe_gate_suspend(self, (uintptr_t)mutex);
     bool time_left = fsafe_layout_sleep_queued(mutex, attempt->clock, attempt->until);
@@ -77,7 +60,7 @@ static bool sleep_on(pthread_mutex_t *mutex, struct fsafe_thread *self, const st
 }
 
 /* As libc would, but for the gate. That a waiter was woken is not lost: it asks once more, before it says timed out. */
-static int wait_in_place(pthread_mutex_t *mutex, struct fsafe_thread *self, const struct attempt *attempt)
+static int wait_in_place(pthread_mutex_t *mutex, struct fsafe_thread *self, const struct fsafe_attempt *attempt)
 {
     if (fsafe_layout_spin_for(mutex, fsafe_thread_owner(self)))
         return 0;
@@ -91,29 +74,30 @@ static int wait_in_place(pthread_mutex_t *mutex, struct fsafe_thread *self, cons
 }
 
 /* The others are libc's: what is not locked in place, what does not wait, what is an error. */
-static bool waits_in_place(const pthread_mutex_t *mutex, struct fsafe_thread *self, const struct attempt *attempt)
+static bool waits_in_place(const pthread_mutex_t *mutex, struct fsafe_thread *self, const struct fsafe_attempt *attempt)
 {
-    return attempt->how != TRYLOCK && FSAFE_OUTLASTED != 0 &&
+    return attempt->how != FSAFE_HOW_TRY && FSAFE_OUTLASTED != 0 &&
            fsafe_layout_waits_in_place(mutex, fsafe_thread_owner(self)) &&
            (attempt->until == NULL || (attempt->until->tv_sec >= 0 && attempt->until->tv_nsec >= 0 &&
                                        attempt->until->tv_nsec < 1000000000));
 }
 
-static int wait_for(pthread_mutex_t *mutex, struct fsafe_thread *self, const struct attempt *attempt)
+static int wait_for(pthread_mutex_t *mutex, struct fsafe_thread *self, const struct fsafe_attempt *attempt)
 {
     return waits_in_place(mutex, self, attempt) ? wait_in_place(mutex, self, attempt) : ask_libc(mutex, attempt);
 }
 
 /* A wait without a limit: in a child, see repair/hopeless.h. */
 static int wait_in_slices(pthread_mutex_t *mutex, struct fsafe_thread *self, const char *kind, uintptr_t site,
-                          const struct attempt *attempt)
+                          const struct fsafe_attempt *attempt)
 {
 #ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
     struct fsafe_slices slices;
     const struct fsafe_untimed_wait wait = {.lock = "mutex", .kind = kind, .object = (uintptr_t)mutex,
                                             .bytes = sizeof *mutex, .site = site};
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
-        const struct attempt slice = {.how = CLOCKLOCK, .clock = CLOCK_MONOTONIC, .until = &slices.until};
+        const struct fsafe_attempt slice = {
+            .how = FSAFE_HOW_BY_CLOCK, .clock = CLOCK_MONOTONIC, .until = &slices.until};
         int result;
         do
             result = wait_for(mutex, self, &slice);
@@ -131,25 +115,25 @@ static int wait_in_slices(pthread_mutex_t *mutex, struct fsafe_thread *self, con
 
 /* One that is meant for several processes: nobody's to take, but a child may wait for it as long as for any other. */
 static FSAFE_COLD int ask_for_foreign(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
-                                      const struct attempt *attempt)
+                                      const struct fsafe_attempt *attempt)
 {
-    static const struct attempt try = {.how = TRYLOCK};
     fsafe_fork_notice();
-    if (attempt->how != LOCK || !fsafe_lineage_is_child())
+    if (attempt->how != FSAFE_HOW_WAIT || !fsafe_lineage_is_child())
         return ask_libc(mutex, attempt);
-    int result = ask_libc(mutex, &try);
+    int result = try(mutex, attempt);
     return result != EBUSY ? result : wait_in_slices(mutex, self, "process-shared", site, attempt);
 }
 
 /* The record is made; the mutex was not free, or not one to lock in place. */
 static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
-                             const struct attempt *attempt)
+                             const struct fsafe_attempt *attempt)
 {
-    int result;
+    static const struct fsafe_acquired kind = {judge, try};
     fsafe_fork_notice();
-    if (!fsafe_lineage_is_child() || !settled_in_child(mutex, self, site, attempt, &result)) {
+    int result = fsafe_lineage_is_child() ? fsafe_acquire_in_child(&kind, mutex, self, site, attempt) : FSAFE_ASK_LIBC;
+    if (result == FSAFE_ASK_LIBC) {
         uint32_t wait = fsafe_thread_begin_wait(self, FSAFE_LOCKS, (uintptr_t)mutex);
-        result = attempt->how == LOCK ? wait_in_slices(mutex, self, "private", site, attempt)
+        result = attempt->how == FSAFE_HOW_WAIT ? wait_in_slices(mutex, self, "private", site, attempt)
                                       : wait_for(mutex, self, attempt);
         fsafe_thread_end_wait(self, wait);
         fsafe_mutex_end_wait(mutex, self);
@@ -165,11 +149,6 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
     return result;
 }
 
-static bool is_stale(uintptr_t lock, void *self)
-{
-    return fsafe_thread_is_stale(self, lock);
-}
-
 /*
  * The record is made; the mutex is of a kind that libc locks, in a process that is no child. Free it is had by a try,
  * which does to it what a wait that need not wait does. Returns whether that is so, or it has no owner any more.
@@ -183,7 +162,7 @@ static bool try_for_libc(pthread_mutex_t *mutex, struct fsafe_thread *self, int 
 }
 
 static __attribute__((noinline)) int acquire_slowly(pthread_mutex_t *mutex, uintptr_t site,
-                                                    const struct attempt *attempt)
+                                                    const struct fsafe_attempt *attempt)
 {
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
     bool in_place = fsafe_layout_in_place(mutex);
@@ -199,7 +178,8 @@ static __attribute__((noinline)) int acquire_slowly(pthread_mutex_t *mutex, uint
         fsafe_layout_relock(mutex, owner, fsafe_layout_type(mutex)))
         return 0;
     if (!fsafe_gate_push(fsafe_thread_locks(self), (uintptr_t)mutex, site) &&
-        !fsafe_gate_push_slowly(fsafe_thread_locks(self), (uintptr_t)mutex, site, is_stale, self))
+        !fsafe_gate_push_slowly(fsafe_thread_locks(self), (uintptr_t)mutex, site,
+                                fsafe_thread_is_stale, self))
         return ask_libc(mutex, attempt);
     if (in_place && fsafe_layout_lock_free(mutex, owner, fsafe_layout_type(mutex)))
         return 0;
@@ -210,8 +190,9 @@ static __attribute__((noinline)) int acquire_slowly(pthread_mutex_t *mutex, uint
 }
 
 /* The other types that are locked in place, as far as they differ from the common one. */
-static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t site, const struct attempt *attempt,
-                                             struct fsafe_thread *self, unsigned type)
+static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t site,
+                                             const struct fsafe_attempt *attempt, struct fsafe_thread *self,
+                                             unsigned type)
 {
     int owner = self->sure_owner;
     if (FSAFE_UNLIKELY(owner == 0 || type > FSAFE_MUTEX_ADAPTIVE))
@@ -224,7 +205,7 @@ static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t s
 }
 
 static inline __attribute__((always_inline)) int lock(pthread_mutex_t *mutex, uintptr_t site,
-                                                      const struct attempt *attempt)
+                                                      const struct fsafe_attempt *attempt)
 {
     struct fsafe_thread *self = fsafe_self;
     if (FSAFE_UNLIKELY(self == NULL))
@@ -239,20 +220,20 @@ static inline __attribute__((always_inline)) int lock(pthread_mutex_t *mutex, ui
 
 FSAFE_EXPORT int pthread_mutex_lock(pthread_mutex_t *mutex)
 {
-    static const struct attempt attempt = {.how = LOCK};
+    static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_WAIT};
     return lock(mutex, FSAFE_CALLER(), &attempt);
 }
 
 FSAFE_EXPORT int pthread_mutex_trylock(pthread_mutex_t *mutex)
 {
-    static const struct attempt attempt = {.how = TRYLOCK};
+    static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_TRY};
     return lock(mutex, FSAFE_CALLER(), &attempt);
 }
 
 FSAFE_EXPORT int pthread_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *until)
 {
     return lock(mutex, FSAFE_CALLER(),
-                &(const struct attempt){.how = TIMEDLOCK, .clock = CLOCK_REALTIME, .until = until});
+                &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .clock = CLOCK_REALTIME, .until = until});
 }
 
 #ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
@@ -261,7 +242,7 @@ FSAFE_EXPORT int pthread_mutex_clocklock(pthread_mutex_t *mutex, clockid_t clock
     if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)
         return FSAFE_NEXT(pthread_mutex_clocklock)(mutex, clock, until); /* an error, also when it is free */
     return lock(mutex, FSAFE_CALLER(),
-                &(const struct attempt){.how = CLOCKLOCK, .clock = clock, .until = until});
+                &(const struct fsafe_attempt){.how = FSAFE_HOW_BY_CLOCK, .clock = clock, .until = until});
 }
 #endif
 
@@ -394,20 +375,20 @@ FSAFE_EXPORT int pthread_mutex_destroy(pthread_mutex_t *mutex)
 
 FSAFE_EXPORT int mtx_lock(mtx_t *mutex)
 {
-    static const struct attempt attempt = {.how = LOCK};
+    static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_WAIT};
     return fsafe_c11_result(lock(fsafe_c11_mutex(mutex), FSAFE_CALLER(), &attempt));
 }
 
 FSAFE_EXPORT int mtx_trylock(mtx_t *mutex)
 {
-    static const struct attempt attempt = {.how = TRYLOCK};
+    static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_TRY};
     return fsafe_c11_result(lock(fsafe_c11_mutex(mutex), FSAFE_CALLER(), &attempt));
 }
 
 FSAFE_EXPORT int mtx_timedlock(mtx_t *restrict mutex, const struct timespec *restrict until)
 {
-    return fsafe_c11_result(lock(fsafe_c11_mutex(mutex), FSAFE_CALLER(),
-                                 &(const struct attempt){.how = TIMEDLOCK, .clock = CLOCK_REALTIME, .until = until}));
+    const struct fsafe_attempt attempt = {.how = FSAFE_HOW_UNTIL, .clock = CLOCK_REALTIME, .until = until};
+    return fsafe_c11_result(lock(fsafe_c11_mutex(mutex), FSAFE_CALLER(), &attempt));
 }
 
 FSAFE_EXPORT int mtx_unlock(mtx_t *mutex)

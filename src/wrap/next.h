@@ -1,8 +1,8 @@
 /*
  * wrap/next: the definitions that the program would call without us, one typed pointer for each row of
- * symbols.def. A row is bound when it is first called, from whatever thread, which takes nothing but a look into
- * tables (libc/symbol); with another libc than glibc in the constructor, or by a call that comes earlier. Never a
- * made-up result.
+ * symbols.def. A row is bound when it is first called, by any thread, with nothing but a look into tables
+ * (libc/symbol); with another libc than glibc in the constructor, or by a call that comes earlier. No wrapper makes up
+ * a result.
  */
 #ifndef FSAFE_WRAP_NEXT_H
 #define FSAFE_WRAP_NEXT_H
@@ -54,8 +54,10 @@ extern FSAFE_HIDDEN struct fsafe_next fsafe_next;
 /* Makes binding possible. Returns whether the process has threads of libc's. Context: start-up. */
 bool fsafe_next_start(void);
 
-/* Binds one row and returns it; ends the process when there is no such function to call: no answer we could
- * make up would be right. Context: any thread. */
+/*
+ * Binds one row and returns it; ends the process if there is no such function to call: no answer that we could make up
+ * would be right. Context: any thread.
+ */
 void *fsafe_next_bind(void *row, const char *name);
 
 #define FSAFE_NEXT(name) \

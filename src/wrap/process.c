@@ -235,7 +235,6 @@ static long futex_by_syscall(long number, long a, long b, long c, long d, long e
     return result;
 }
 
-#ifdef SYS_futex_waitv
 /* For one of several words. */
 static long futexes_by_syscall(long number, long a, long b, long c, long d, long e)
 {
@@ -245,7 +244,6 @@ static long futexes_by_syscall(long number, long a, long b, long c, long d, long
                ? fsafe_slices_futexes(arguments, fsafe_thread_join(), FSAFE_CALLER())
                : FSAFE_NEXT(syscall)(number, a, b, c, d, e);
 }
-#endif
 
 #if defined(FSAFE_ARCH_PASS_ON) || defined(FSAFE_ARCH_CHOOSE)
 /* Who does the system call for the caller. */
@@ -253,10 +251,8 @@ static __attribute__((used)) void *choose_syscall(long number, long a, long b)
 {
     if (number == SYS_futex)
         return (void *)futex_by_syscall;
-#ifdef SYS_futex_waitv
     if (number == SYS_futex_waitv)
         return (void *)futexes_by_syscall;
-#endif
     return is_fork(number, a, b) ? (void *)fork_by_syscall : (void *)FSAFE_NEXT(syscall);
 }
 
@@ -283,10 +279,8 @@ FSAFE_EXPORT long syscall(long number, ...)
     va_end(more);
     if (number == SYS_futex)
         return futex_by_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
-#ifdef SYS_futex_waitv
     if (number == SYS_futex_waitv)
         return futexes_by_syscall(number, a[0], a[1], a[2], a[3], a[4]);
-#endif
     if (is_fork(number, a[0], a[1]))
         return fork_by_syscall(number, a[0], a[1], a[2], a[3], a[4]);
     return FSAFE_NEXT(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);

@@ -10,6 +10,7 @@
 #include "repair/mutex.h"
 #include "repair/rwlock.h"
 #include "track/gate.h"
+#include "wrap/acquire.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
 #include "wrap/undeclared.h"
@@ -17,26 +18,18 @@
 #include <errno.h>
 #include <time.h>
 
-enum how { LOCK, TRYLOCK, TIMEDLOCK, CLOCKLOCK };
-
-struct attempt {
-    enum how how;
-    enum fsafe_stage stage; /* FSAFE_READING or FSAFE_WRITING */
-    clockid_t clock;
-    const struct timespec *until; /* NULL: no limit */
-};
-
-static inline __attribute__((always_inline)) int ask_libc_now(pthread_rwlock_t *rwlock, const struct attempt *attempt)
+static inline __attribute__((always_inline)) int ask_libc_now(pthread_rwlock_t *rwlock,
+                                                              const struct fsafe_attempt *attempt)
 {
     bool reads = attempt->stage == FSAFE_READING;
     switch (attempt->how) {
-    case TRYLOCK:
+    case FSAFE_HOW_TRY:
         return reads ? FSAFE_NEXT(pthread_rwlock_tryrdlock)(rwlock) : FSAFE_NEXT(pthread_rwlock_trywrlock)(rwlock);
-    case TIMEDLOCK:
+    case FSAFE_HOW_UNTIL:
         return reads ? FSAFE_NEXT(pthread_rwlock_timedrdlock)(rwlock, attempt->until)
                      : FSAFE_NEXT(pthread_rwlock_timedwrlock)(rwlock, attempt->until);
 #ifdef HAVE_PTHREAD_RWLOCK_CLOCKRDLOCK
-    case CLOCKLOCK:
+    case FSAFE_HOW_BY_CLOCK:
         return reads ? FSAFE_NEXT(pthread_rwlock_clockrdlock)(rwlock, attempt->clock, attempt->until)
                      : FSAFE_NEXT(pthread_rwlock_clockwrlock)(rwlock, attempt->clock, attempt->until);
 #endif
@@ -45,41 +38,44 @@ static inline __attribute__((always_inline)) int ask_libc_now(pthread_rwlock_t *
     }
 }
 
-static __attribute__((noinline)) int ask_libc(pthread_rwlock_t *rwlock, const struct attempt *attempt)
+static __attribute__((noinline)) int ask_libc(pthread_rwlock_t *rwlock, const struct fsafe_attempt *attempt)
 {
     return ask_libc_now(rwlock, attempt);
 }
 
-/* In a child. What cannot be had at once may be a dead thread's; or a living one is just coming or going. */
-static FSAFE_COLD int ask_in_child(pthread_rwlock_t *rwlock, struct fsafe_thread *self, uintptr_t site,
-                                   const struct attempt *attempt)
+static enum fsafe_verdict judge(void *rwlock, struct fsafe_thread *self, uintptr_t site,
+                                const struct fsafe_attempt *attempt)
 {
-    struct attempt try = {.how = TRYLOCK, .stage = attempt->stage};
-    for (struct fsafe_patience patience = {0};;) {
-        int result = ask_libc(rwlock, &try);
-        if (result != EBUSY)
-            return result;
-        enum fsafe_verdict verdict =
-            fsafe_rwlock_judge(rwlock, self, attempt->stage, site, attempt->how != TRYLOCK);
-        if (verdict == FSAFE_PROCEED && attempt->how == TRYLOCK)
-            return result;
-        if (verdict != FSAFE_UNDECIDED)
-            return attempt->how == LOCK
-                       ? fsafe_slices_rwlock_lock(rwlock, attempt->stage == FSAFE_WRITING, self, site)
-                       : ask_libc(rwlock, attempt);
-        if (attempt->how == TRYLOCK)
-            return result;
-        atomic_store_explicit(&self->asking, (uintptr_t)rwlock, memory_order_release);
-        bool more = fsafe_takeover_be_patient(&patience, attempt->clock, attempt->until);
-        atomic_store(&self->asking, 0);
-        if (!more)
-            return ask_libc(rwlock, attempt); /* libc words the timeout */
-    }
+    return fsafe_rwlock_judge(rwlock, self, attempt->stage, site, attempt->how != FSAFE_HOW_TRY);
+}
+
+static int try(void *rwlock, const struct fsafe_attempt *attempt)
+{
+    return ask_libc(rwlock, &(const struct fsafe_attempt){.how = FSAFE_HOW_TRY, .stage = attempt->stage});
+}
+
+static int wait_or_try(pthread_rwlock_t *rwlock, struct fsafe_thread *self, uintptr_t site,
+                       const struct fsafe_attempt *attempt)
+{
+    return attempt->how == FSAFE_HOW_WAIT
+               ? fsafe_slices_rwlock_lock(rwlock, attempt->stage == FSAFE_WRITING, self, site)
+               : ask_libc(rwlock, attempt);
+}
+
+/* In a child. What cannot be had at once may be a dead thread's. */
+static FSAFE_COLD int ask_in_child(pthread_rwlock_t *rwlock, struct fsafe_thread *self, uintptr_t site,
+                                   const struct fsafe_attempt *attempt)
+{
+    static const struct fsafe_acquired kind = {judge, try};
+    int result = try(rwlock, attempt);
+    if (result == EBUSY)
+        result = fsafe_acquire_in_child(&kind, rwlock, self, site, attempt);
+    return result == FSAFE_ASK_LIBC ? wait_or_try(rwlock, self, site, attempt) : result;
 }
 
 /* The record is there. */
 static __attribute__((noinline)) int acquire_recorded(pthread_rwlock_t *rwlock, struct fsafe_thread *self,
-                                                      uintptr_t site, const struct attempt *attempt)
+                                                      uintptr_t site, const struct fsafe_attempt *attempt)
 {
     fsafe_fork_notice();
     bool child = fsafe_lineage_is_child();
@@ -95,30 +91,29 @@ static __attribute__((noinline)) int acquire_recorded(pthread_rwlock_t *rwlock, 
 
 /* One that is meant for several processes: nobody's to take, but a child may wait for it as long as for any other. */
 static FSAFE_COLD int ask_for_foreign(pthread_rwlock_t *rwlock, struct fsafe_thread *self, uintptr_t site,
-                                      const struct attempt *attempt)
+                                      const struct fsafe_attempt *attempt)
 {
-    const struct attempt try = {.how = TRYLOCK, .stage = attempt->stage};
     fsafe_fork_notice();
-    if (attempt->how != LOCK || !fsafe_lineage_is_child())
+    if (attempt->how != FSAFE_HOW_WAIT || !fsafe_lineage_is_child())
         return ask_libc(rwlock, attempt);
-    int result = ask_libc(rwlock, &try);
-    return result != EBUSY ? result : fsafe_slices_rwlock_lock(rwlock, attempt->stage == FSAFE_WRITING, self, site);
+    int result = try(rwlock, attempt);
+    return result != EBUSY ? result : wait_or_try(rwlock, self, site, attempt);
 }
 
-static FSAFE_COLD int acquire_slowly(pthread_rwlock_t *rwlock, uintptr_t site, const struct attempt *attempt)
+static FSAFE_COLD int acquire_slowly(pthread_rwlock_t *rwlock, uintptr_t site, const struct fsafe_attempt *attempt)
 {
     struct fsafe_thread *self = fsafe_thread_join();
     if (self != NULL && !fsafe_layout_rwlock_is_private(rwlock))
         return ask_for_foreign(rwlock, self, site, attempt);
     if (self == NULL ||
         !fsafe_gate_push_slowly(fsafe_thread_locks(self), (uintptr_t)rwlock | attempt->stage, site,
-                                fsafe_mutex_is_stale, self))
+                                fsafe_thread_is_stale, self))
         return ask_libc(rwlock, attempt);
     return acquire_recorded(rwlock, self, site, attempt);
 }
 
 static inline __attribute__((always_inline)) int acquire(pthread_rwlock_t *rwlock, uintptr_t site,
-                                                         const struct attempt *attempt)
+                                                         const struct fsafe_attempt *attempt)
 {
     struct fsafe_thread *self = fsafe_self;
     if (FSAFE_UNLIKELY(self == NULL || !fsafe_layout_rwlock_is_private(rwlock) ||
@@ -138,62 +133,58 @@ static inline __attribute__((always_inline)) int acquire(pthread_rwlock_t *rwloc
 }
 
 /* libc refuses an impossible time or clock even when the lock is free. */
-static bool is_valid(clockid_t clock, const struct timespec *until)
+static int acquire_until(pthread_rwlock_t *rwlock, uintptr_t site, const struct fsafe_attempt *attempt)
 {
-    return (clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC) && until->tv_nsec >= 0 &&
-           until->tv_nsec < 1000000000;
-}
-
-static int acquire_until(pthread_rwlock_t *rwlock, uintptr_t site, const struct attempt *attempt)
-{
-    return is_valid(attempt->clock, attempt->until) ? acquire(rwlock, site, attempt) : ask_libc(rwlock, attempt);
+    return fsafe_acquire_is_valid(attempt) ? acquire(rwlock, site, attempt) : ask_libc(rwlock, attempt);
 }
 
 FSAFE_EXPORT int pthread_rwlock_rdlock(pthread_rwlock_t *rwlock)
 {
-    static const struct attempt attempt = {.how = LOCK, .stage = FSAFE_READING};
+    static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_WAIT, .stage = FSAFE_READING};
     return acquire(rwlock, FSAFE_CALLER(), &attempt);
 }
 
 FSAFE_EXPORT int pthread_rwlock_tryrdlock(pthread_rwlock_t *rwlock)
 {
-    static const struct attempt attempt = {.how = TRYLOCK, .stage = FSAFE_READING};
+    static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_TRY, .stage = FSAFE_READING};
     return acquire(rwlock, FSAFE_CALLER(), &attempt);
 }
 
 FSAFE_EXPORT int pthread_rwlock_timedrdlock(pthread_rwlock_t *rwlock, const struct timespec *until)
 {
     return acquire_until(rwlock, FSAFE_CALLER(),
-                         &(const struct attempt){TIMEDLOCK, FSAFE_READING, CLOCK_REALTIME, until});
+                         &(const struct fsafe_attempt){FSAFE_HOW_UNTIL, FSAFE_READING, CLOCK_REALTIME, until});
 }
 
 FSAFE_EXPORT int pthread_rwlock_wrlock(pthread_rwlock_t *rwlock)
 {
-    static const struct attempt attempt = {.how = LOCK, .stage = FSAFE_WRITING};
+    static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_WAIT, .stage = FSAFE_WRITING};
     return acquire(rwlock, FSAFE_CALLER(), &attempt);
 }
 
 FSAFE_EXPORT int pthread_rwlock_trywrlock(pthread_rwlock_t *rwlock)
 {
-    static const struct attempt attempt = {.how = TRYLOCK, .stage = FSAFE_WRITING};
+    static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_TRY, .stage = FSAFE_WRITING};
     return acquire(rwlock, FSAFE_CALLER(), &attempt);
 }
 
 FSAFE_EXPORT int pthread_rwlock_timedwrlock(pthread_rwlock_t *rwlock, const struct timespec *until)
 {
     return acquire_until(rwlock, FSAFE_CALLER(),
-                         &(const struct attempt){TIMEDLOCK, FSAFE_WRITING, CLOCK_REALTIME, until});
+                         &(const struct fsafe_attempt){FSAFE_HOW_UNTIL, FSAFE_WRITING, CLOCK_REALTIME, until});
 }
 
 #ifdef HAVE_PTHREAD_RWLOCK_CLOCKRDLOCK
 FSAFE_EXPORT int pthread_rwlock_clockrdlock(pthread_rwlock_t *rwlock, clockid_t clock, const struct timespec *until)
 {
-    return acquire_until(rwlock, FSAFE_CALLER(), &(const struct attempt){CLOCKLOCK, FSAFE_READING, clock, until});
+    return acquire_until(rwlock, FSAFE_CALLER(),
+                         &(const struct fsafe_attempt){FSAFE_HOW_BY_CLOCK, FSAFE_READING, clock, until});
 }
 
 FSAFE_EXPORT int pthread_rwlock_clockwrlock(pthread_rwlock_t *rwlock, clockid_t clock, const struct timespec *until)
 {
-    return acquire_until(rwlock, FSAFE_CALLER(), &(const struct attempt){CLOCKLOCK, FSAFE_WRITING, clock, until});
+    return acquire_until(rwlock, FSAFE_CALLER(),
+                         &(const struct fsafe_attempt){FSAFE_HOW_BY_CLOCK, FSAFE_WRITING, clock, until});
 }
 #endif
 

@@ -17,29 +17,22 @@
 #include "python/orphans.h"
 #include "python/places.h"
 #include "repair/semaphore.h"
+#include "wrap/acquire.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
 
 #include <errno.h>
 #include <time.h>
 
-enum how { WAIT, TRYWAIT, TIMEDWAIT, CLOCKWAIT };
-
-struct attempt {
-    enum how how;
-    clockid_t clock;
-    const struct timespec *until; /* NULL: no limit */
-};
-
-static int ask_libc(sem_t *semaphore, uintptr_t site, const struct attempt *attempt)
+static int ask_libc(sem_t *semaphore, uintptr_t site, const struct fsafe_attempt *attempt)
 {
     switch (attempt->how) {
-    case TRYWAIT:
+    case FSAFE_HOW_TRY:
         return FSAFE_NEXT(sem_trywait)(semaphore);
-    case TIMEDWAIT:
+    case FSAFE_HOW_UNTIL:
         return FSAFE_NEXT(sem_timedwait)(semaphore, attempt->until);
 #ifdef HAVE_SEM_CLOCKWAIT
-    case CLOCKWAIT:
+    case FSAFE_HOW_BY_CLOCK:
         return FSAFE_NEXT(sem_clockwait)(semaphore, attempt->clock, attempt->until);
 #endif
     default:
@@ -57,14 +50,14 @@ static int64_t ns_left(clockid_t clock, const struct timespec *until)
 }
 
 /*
- * Signal handlers have until `until`, by CLOCK_MONOTONIC, to post what is waited for. Returns whether that time is over;
- * if not, the wait is, with `result`: a wait with a limit of its own may end before.
+ * Signal handlers have until `until`, by CLOCK_MONOTONIC, to post what is waited for. Returns whether that time is
+ * over; if not, the wait is, with `result`: a wait with a limit of its own may end before.
  */
-static bool gave_time(sem_t *semaphore, uintptr_t site, const struct attempt *attempt, const struct timespec *until,
-                      int (*wait)(sem_t *, uintptr_t, const struct attempt *), int *result)
+static bool gave_time(sem_t *semaphore, uintptr_t site, const struct fsafe_attempt *attempt,
+                      const struct timespec *until, int (*wait)(sem_t *, uintptr_t, const struct fsafe_attempt *), int *result)
 {
     int saved = errno;
-    const struct attempt first = {CLOCKWAIT, CLOCK_MONOTONIC, until};
+    const struct fsafe_attempt first = {.how = FSAFE_HOW_BY_CLOCK, .clock = CLOCK_MONOTONIC, .until = until};
     bool ends_before =
         attempt->until != NULL && ns_left(attempt->clock, attempt->until) <= ns_left(CLOCK_MONOTONIC, until);
     errno = saved;
@@ -77,11 +70,11 @@ static bool gave_time(sem_t *semaphore, uintptr_t site, const struct attempt *at
 #endif
 
 /* One that is no lock: what an interpreter's threads wait for when they wait for a lock of its own kind. */
-static int wait_for_event(sem_t *semaphore, uintptr_t site, const struct attempt *attempt)
+static int wait_for_event(sem_t *semaphore, uintptr_t site, const struct fsafe_attempt *attempt)
 {
     struct timespec until;
-    enum fsafe_python_parking parking =
-        attempt->how == TRYWAIT ? FSAFE_PYTHON_SLEEPS : fsafe_python_parks(semaphore, site, attempt->until == NULL, &until);
+    enum fsafe_python_parking parking = attempt->how == FSAFE_HOW_TRY ? FSAFE_PYTHON_SLEEPS
+                                       : fsafe_python_parks(semaphore, site, attempt->until == NULL, &until);
 #ifdef HAVE_SEM_CLOCKWAIT
     int result;
     if (parking == FSAFE_PYTHON_SLEEPS_UNTIL) {
@@ -123,7 +116,7 @@ static enum fsafe_hope hope_for(sem_t *semaphore)
  * A wait that is cancelled, or left by siglongjmp, leaves the thread at the token: that says something only while the
  * token is gone and nobody is its owner. (A cleanup handler here would outlive its frame under siglongjmp.)
  */
-static int wait_at_token(sem_t *semaphore, uintptr_t site, const struct attempt *attempt)
+static int wait_at_token(sem_t *semaphore, uintptr_t site, const struct fsafe_attempt *attempt)
 {
     struct fsafe_thread *self = fsafe_self;
     uintptr_t outer = fsafe_semaphore_begin(self, semaphore);
@@ -136,24 +129,25 @@ static int wait_at_token(sem_t *semaphore, uintptr_t site, const struct attempt 
 }
 
 /* The lock is not settled. Returns whether its token is the caller's now, or the wait is over with `result`. */
-static bool judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, const struct attempt *attempt, int *result)
+static bool judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, const struct fsafe_attempt *attempt,
+                  int *result)
 {
     enum fsafe_hope hope = hope_for(semaphore);
 #ifdef HAVE_SEM_CLOCKWAIT
     struct timespec until;
-    if (attempt->how != TRYWAIT && fsafe_takeover_gives_time(hope, &until)) {
+    if (attempt->how != FSAFE_HOW_TRY && fsafe_takeover_gives_time(hope, &until)) {
         if (!gave_time(semaphore, site, attempt, &until, wait_at_token, result))
             return true;
         hope = FSAFE_HOPES_FOR_NOBODY;
     }
 #endif
     *result = 0;
-    return fsafe_semaphore_judge(semaphore, self, site, fsafe_takeover_why_not(hope), attempt->how != TRYWAIT) ==
+    return fsafe_semaphore_judge(semaphore, self, site, fsafe_takeover_why_not(hope), attempt->how != FSAFE_HOW_TRY) ==
            FSAFE_TAKEN;
 }
 
 /* There is no token, or the lock is not plain: new, not settled in this child, or none. */
-static FSAFE_COLD int take_slowly(sem_t *semaphore, uintptr_t caller, const struct attempt *attempt)
+static FSAFE_COLD int take_slowly(sem_t *semaphore, uintptr_t caller, const struct fsafe_attempt *attempt)
 {
     struct fsafe_thread *self = fsafe_thread_join();
     struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
@@ -166,7 +160,7 @@ static FSAFE_COLD int take_slowly(sem_t *semaphore, uintptr_t caller, const stru
         return result;
     if (take_in_place(semaphore, words, self, fsafe_semaphore_count(words, semaphore, self), site))
         return 0;
-    if (attempt->how != TRYWAIT && fsafe_semaphore_owner(words) == self->ticket) {
+    if (attempt->how != FSAFE_HOW_TRY && fsafe_semaphore_owner(words) == self->ticket) {
         /* Only another thread's post can end this wait: CPython's Condition parks its waiters so. */
         fsafe_semaphore_is_event(semaphore);
         return ask_libc(semaphore, site, attempt);
@@ -191,15 +185,16 @@ static inline uint32_t note_of(sem_t *semaphore)
 }
 
 /*
- * An event is libc's, by a jump. What is left to the slow paths: a call that may have to be bound first (FSAFE_NEXT), and
- * a wait that may be an interpreter's.
+ * An event is libc's, by a jump. What is left to the slow paths: a call that may have to be bound first (FSAFE_NEXT),
+ * and a wait that may be an interpreter's.
  */
 #define PASSES(note, name) ((note) == 0 && FSAFE_LIKELY(fsafe_next.name != NULL))
 
 /* The real wait acts upon a cancellation even when there is a token, but glibc's sem_clockwait does not. */
-static inline __attribute__((always_inline)) int wait_for(sem_t *semaphore, uintptr_t site, const struct attempt *attempt)
+static inline __attribute__((always_inline)) int wait_for(sem_t *semaphore, uintptr_t site,
+                                                          const struct fsafe_attempt *attempt)
 {
-    if (attempt->how != CLOCKWAIT)
+    if (attempt->how != FSAFE_HOW_BY_CLOCK)
         pthread_testcancel();
     if (FSAFE_LIKELY(take_plain(semaphore, note_of(semaphore), site)))
         return 0;
@@ -208,7 +203,7 @@ static inline __attribute__((always_inline)) int wait_for(sem_t *semaphore, uint
 
 FSAFE_EXPORT int sem_wait(sem_t *semaphore)
 {
-    static const struct attempt attempt = {.how = WAIT};
+    static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_WAIT};
     if (PASSES(note_of(semaphore), sem_wait) && FSAFE_LIKELY(!fsafe_python_is_started() && !fsafe_lineage_is_child()))
         return fsafe_next.sem_wait(semaphore);
     return wait_for(semaphore, FSAFE_CALLER(), &attempt);
@@ -216,7 +211,7 @@ FSAFE_EXPORT int sem_wait(sem_t *semaphore)
 
 FSAFE_EXPORT int sem_trywait(sem_t *semaphore)
 {
-    static const struct attempt attempt = {.how = TRYWAIT};
+    static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_TRY};
     uint32_t note = note_of(semaphore);
     if (FSAFE_LIKELY(take_plain(semaphore, note, FSAFE_CALLER())))
         return 0;
@@ -226,26 +221,22 @@ FSAFE_EXPORT int sem_trywait(sem_t *semaphore)
 }
 
 /* libc refuses an impossible time even when there is a token. */
-static bool is_valid(const struct timespec *until)
+static int wait_until(sem_t *semaphore, uintptr_t site, const struct fsafe_attempt *attempt)
 {
-    return until->tv_nsec >= 0 && until->tv_nsec < 1000000000;
+    return fsafe_acquire_is_valid(attempt) ? wait_for(semaphore, site, attempt) : ask_libc(semaphore, site, attempt);
 }
 
 FSAFE_EXPORT int sem_timedwait(sem_t *semaphore, const struct timespec *until)
 {
-    if (!is_valid(until))
-        return FSAFE_NEXT(sem_timedwait)(semaphore, until);
-    return wait_for(semaphore, FSAFE_CALLER(),
-                    &(const struct attempt){.how = TIMEDWAIT, .clock = CLOCK_REALTIME, .until = until});
+    return wait_until(semaphore, FSAFE_CALLER(),
+                      &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .clock = CLOCK_REALTIME, .until = until});
 }
 
 #ifdef HAVE_SEM_CLOCKWAIT
 FSAFE_EXPORT int sem_clockwait(sem_t *semaphore, clockid_t clock, const struct timespec *until)
 {
-    if (!is_valid(until) || (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC))
-        return FSAFE_NEXT(sem_clockwait)(semaphore, clock, until);
-    return wait_for(semaphore, FSAFE_CALLER(),
-                    &(const struct attempt){.how = CLOCKWAIT, .clock = clock, .until = until});
+    return wait_until(semaphore, FSAFE_CALLER(),
+                      &(const struct fsafe_attempt){.how = FSAFE_HOW_BY_CLOCK, .clock = clock, .until = until});
 }
 #endif
 

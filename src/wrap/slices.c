@@ -272,7 +272,6 @@ long fsafe_slices_futex(const long *a, const char *lock, const char *kind, struc
     return result;
 }
 
-#ifdef SYS_futex_waitv
 long fsafe_slices_futexes(const long *a, struct fsafe_thread *self, uintptr_t site)
 {
     struct fsafe_slices slices;
@@ -297,4 +296,3 @@ long fsafe_slices_futexes(const long *a, struct fsafe_thread *self, uintptr_t si
         fsafe_hopeless_end(&slices);
     return result;
 }
-#endif

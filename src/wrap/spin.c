@@ -8,6 +8,7 @@
 #include "libc/layout.h"
 #include "repair/spin.h"
 #include "track/gate.h"
+#include "wrap/acquire.h"
 #include "wrap/next.h"
 
 #include <errno.h>
@@ -17,20 +18,25 @@ static uintptr_t address_of(pthread_spinlock_t *spin)
     return (uintptr_t)spin;
 }
 
-/* In a child: a lock that is not free may be a dead thread's. EBUSY: it is not, or not to be taken. */
+static enum fsafe_verdict judge(void *spin, struct fsafe_thread *self, uintptr_t site,
+                                const struct fsafe_attempt *attempt)
+{
+    return fsafe_spin_judge(spin, self, site, attempt->how != FSAFE_HOW_TRY);
+}
+
+static int try(void *spin, const struct fsafe_attempt *attempt)
+{
+    (void)attempt;
+    return FSAFE_NEXT(pthread_spin_trylock)(spin);
+}
+
+/* In a child: a lock that is not free may be a dead thread's. */
 static FSAFE_COLD int ask_in_child(pthread_spinlock_t *spin, struct fsafe_thread *self, uintptr_t site, bool waits)
 {
-    for (struct fsafe_patience patience = {0};;) {
-        enum fsafe_verdict verdict = fsafe_spin_judge(spin, self, site, waits);
-        if (verdict == FSAFE_TAKEN)
-            return 0;
-        int result = FSAFE_NEXT(pthread_spin_trylock)(spin);
-        if (verdict != FSAFE_UNDECIDED || result != EBUSY || !waits)
-            return result;
-        atomic_store_explicit(&self->asking, address_of(spin), memory_order_release);
-        fsafe_takeover_be_patient(&patience, CLOCK_MONOTONIC, NULL);
-        atomic_store(&self->asking, 0);
-    }
+    static const struct fsafe_acquired kind = {judge, try};
+    const struct fsafe_attempt attempt = {.how = waits ? FSAFE_HOW_WAIT : FSAFE_HOW_TRY};
+    int result = fsafe_acquire_in_child(&kind, (void *)(uintptr_t)spin, self, site, &attempt);
+    return result == FSAFE_ASK_LIBC ? try((void *)(uintptr_t)spin, &attempt) : result;
 }
 
 /* A signal handler may leave it by longjmp. */

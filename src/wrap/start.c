@@ -7,9 +7,9 @@
  * Measured, on glibc 2.36 and x86-64 where nothing else is said.
  *
  * With initfirst our constructor runs before a sanitizer that is linked into the program is ready: ThreadSanitizer's
- * strcspn, strcmp, strnlen, strcpy and fstat crash then (strlen, strncmp, strchr, strstr do not). So none of them is
- * called (base/string has our own of some); a weak reference to __tsan_init says that it is there, with no call at all. gcc's -static-libtsan does not export
- * it and is not recognised.
+ * strcspn, strcmp, strnlen, strcpy and fstat crash then (strlen, strncmp, strchr, strstr do not). So start-up calls
+ * none of them (base/string has our own of some). A weak reference to __tsan_init shows that ThreadSanitizer is there,
+ * without a call; gcc's -static-libtsan does not export that name and is not recognised.
  *
  * Bare, gcc's LeakSanitizer spins for ever in a child that joins a thread, and ThreadSanitizer ends one that creates
  * a thread, if the parent had threads.
@@ -115,8 +115,8 @@ static void disinherit(char *const *environment)
 }
 
 /*
- * Whether the process that started this program has the library, so that both are of one tree. An exec ends all that the
- * library shares with the tree, and a mark of ours in the environment would be seen by the program.
+ * Whether the process that started this program has the library, so that both are of one tree. An exec ends all that
+ * the library shares with the tree, and a mark of ours in the environment would be seen by the program.
  */
 static bool parent_has_library(void)
 {
@@ -124,7 +124,10 @@ static bool parent_has_library(void)
     return fsafe_tasks_parent_has("maps", library, sizeof library - 1);
 }
 
-/* A value that cannot be used was made empty by the first to complain. An unknown name the parent has named, if it had it. */
+/*
+ * A value that cannot be used was made empty by the first to complain. An unknown name the parent has named, if it had
+ * it.
+ */
 static void complain(const char *variable, const char *value, const char *expected, const char *usual)
 {
     if (expected == NULL) {

@@ -1,5 +1,5 @@
 /*
- * wrap/start: what is left to the time when a process gets its second thread.
+ * wrap/start: the part of the start-up that waits until a process gets its second thread.
  */
 #ifndef FSAFE_WRAP_START_H
 #define FSAFE_WRAP_START_H

@@ -6,10 +6,11 @@
 
 #include "fork/coordinator.h"
 #include "repair/stdio.h"
+#include "wrap/acquire.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
 
-#include <time.h>
+#include <errno.h>
 
 static int ask_libc(FILE *stream, bool would_wait)
 {
@@ -19,20 +20,24 @@ static int ask_libc(FILE *stream, bool would_wait)
     return 0;
 }
 
-/* In a child: as for mutexes, a stream that somebody living is just taking is tried until that is over. */
-static bool settled_in_child(FILE *stream, struct fsafe_thread *self, uintptr_t site, bool would_wait, int *result)
+static enum fsafe_verdict judge(void *stream, struct fsafe_thread *self, uintptr_t site,
+                                const struct fsafe_attempt *attempt)
 {
-    for (struct fsafe_patience patience = {0};;) {
-        if (fsafe_stdio_judge(stream, self, site, would_wait) != FSAFE_UNDECIDED)
-            return false;
-        atomic_store(&self->asking, 0);
-        *result = FSAFE_NEXT(ftrylockfile)(stream);
-        if (*result == 0 || !would_wait)
-            return true;
-        atomic_store_explicit(&self->asking, (uintptr_t)stream, memory_order_release);
-        fsafe_takeover_be_patient(&patience, CLOCK_MONOTONIC, NULL);
-        atomic_store(&self->asking, 0);
-    }
+    return fsafe_stdio_judge(stream, self, site, attempt->how != FSAFE_HOW_TRY);
+}
+
+static int try(void *stream, const struct fsafe_attempt *attempt)
+{
+    (void)attempt;
+    return FSAFE_NEXT(ftrylockfile)(stream) == 0 ? 0 : EBUSY;
+}
+
+static FSAFE_COLD int ask_in_child(FILE *stream, struct fsafe_thread *self, uintptr_t site, bool would_wait)
+{
+    static const struct fsafe_acquired kind = {judge, try};
+    const struct fsafe_attempt attempt = {.how = would_wait ? FSAFE_HOW_WAIT : FSAFE_HOW_TRY};
+    int result = fsafe_acquire_in_child(&kind, stream, self, site, &attempt);
+    return result == FSAFE_ASK_LIBC ? ask_libc(stream, would_wait) : result;
 }
 
 static int acquire(FILE *stream, uintptr_t site, bool would_wait)
@@ -50,9 +55,7 @@ static int acquire(FILE *stream, uintptr_t site, bool would_wait)
     if (!fsafe_ledger_push(fsafe_thread_files(self), lock, site) &&
         !fsafe_ledger_push_full(fsafe_thread_files(self), lock, site, fsafe_stdio_is_stale, self))
         return ask_libc(stream, would_wait);
-    int result;
-    if (!child || !settled_in_child(stream, self, site, would_wait, &result))
-        result = ask_libc(stream, would_wait);
+    int result = child ? ask_in_child(stream, self, site, would_wait) : ask_libc(stream, would_wait);
     /* Inside a printf of this very thread (a callback of fopencookie's) it is that call that lets go last. */
     if (result != 0 || !fsafe_layout_stream_is_once(stream))
         fsafe_ledger_drop(fsafe_thread_files(self), lock);

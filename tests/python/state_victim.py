@@ -329,6 +329,7 @@ def waiters():
 
 def tokens():
     one, two, other = threading.Semaphore(), threading.BoundedSemaphore(2), threading.Semaphore(2)
+    roomy = threading.Semaphore(3)
     inside, finish = threading.Semaphore(0), threading.Event()
 
     def have_both():
@@ -343,7 +344,7 @@ def tokens():
             finish.wait()
             raise KeyError
 
-        with contextlib.suppress(KeyError), two, other:
+        with contextlib.suppress(KeyError), two, other, roomy:
             be_inside()
 
     def have_by_call():
@@ -359,7 +360,7 @@ def tokens():
     assert not other.acquire(False)
 
     def work():
-        with one, two, two, other:
+        with one, two, two, other, roomy, roomy, roomy:
             assert not one.acquire(False) and not two.acquire(False)
             assert not other.acquire(False), "a token that no with statement had"
         two.acquire()

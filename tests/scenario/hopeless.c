@@ -7,7 +7,6 @@
 #include "scenario.h"
 
 #include <limits.h>
-#include <linux/futex.h>
 #include <poll.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -491,7 +490,6 @@ static void helped(const struct scn_case *self)
                 syscall(SYS_futex, shared_word, FUTEX_WAIT, 0, NULL, NULL, 0);
             break;
         case BY_ONE_OF_PARENTS:
-#ifdef SYS_futex_waitv
             while (__atomic_load_n(shared_word, __ATOMIC_ACQUIRE) == 0) {
                 const struct futex_waitv words[] = {
                     {.uaddr = (uintptr_t)&word, .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG},
@@ -501,7 +499,6 @@ static void helped(const struct scn_case *self)
                 const long which = syscall(SYS_futex_waitv, words, 2, 0, NULL, 0);
                 SCN_CHECK((which == 1 && errno == EDOM) || (which == -1 && (errno == EAGAIN || errno == ENOSYS)));
             }
-#endif
             break;
         case BY_PARENTS_MUTEX:
             SCN_IS(pthread_mutex_lock(parents_mutex), 0);

@@ -5,28 +5,44 @@
 #ifndef SCENARIO_LIBC_H
 #define SCENARIO_LIBC_H
 
+#include <linux/futex.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdint.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#if defined(__GLIBC__) && !__GLIBC_PREREQ(2, 34)
-enum { LIBC_HAS_BARE_FORK = 0 };
+/* Headers from before Linux 5.16: the kernel that runs may be younger. */
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
+#ifndef FUTEX_WAITV_MAX
+enum { FUTEX_32 = 2 };
+struct futex_waitv {
+    uint64_t val, uaddr;
+    uint32_t flags, __reserved;
+};
+#endif
+
+#ifdef __GLIBC__
+#include <gnu/libc-version.h>
+enum { LIBC_HAS_ADAPTIVE = 1, LIBC_HAS_PREFERENCES = 1, LIBC_HAS_BARE_FORK = __GLIBC_PREREQ(2, 34) };
+/*
+ * Destroy and broadcast of what is private wait for those inside; call_once knows of a fork; mtx_unlock tells
+ * the wrong owner, which C11 leaves undefined.
+ */
+enum { LIBC_WAITS_INSIDE = 1, LIBC_ONCE_SURVIVES = 1, LIBC_C11_TELLS = 1 };
+#if !__GLIBC_PREREQ(2, 34)
 /* The kernel's own: libc has none without handlers. */
 static inline pid_t _Fork(void)
 {
     return (pid_t)syscall(SYS_fork);
 }
-#else
-enum { LIBC_HAS_BARE_FORK = 1 };
 #endif
-
-#ifdef __GLIBC__
-#include <gnu/libc-version.h>
-enum { LIBC_HAS_ADAPTIVE = 1, LIBC_HAS_PREFERENCES = 1 };
 #else
-enum { LIBC_HAS_ADAPTIVE = 0, LIBC_HAS_PREFERENCES = 0 };
+enum { LIBC_HAS_ADAPTIVE = 0, LIBC_HAS_PREFERENCES = 0, LIBC_HAS_BARE_FORK = 1 };
+enum { LIBC_WAITS_INSIDE = 0, LIBC_ONCE_SURVIVES = 0, LIBC_C11_TELLS = 0 };
 static inline const char *gnu_get_libc_version(void)
 {
     return "none";

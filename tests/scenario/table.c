@@ -3,10 +3,10 @@
  * abort. tests/build/table.py compares the page with what is listed here.
  */
 #include "bare_futex.h"
+#include "libc.h"
 #include "scenario.h"
 
 #include <aio.h>
-#include <linux/futex.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <stdint.h>
@@ -88,7 +88,6 @@ static void want_request(void)
 
 static void ask_for_request(void) { while (aio_error(&request) == EINPROGRESS) usleep(1000); }
 
-#ifdef SYS_futex_waitv
 static void want_futexes(void)
 {
     static uint32_t other;
@@ -99,7 +98,6 @@ static void want_futexes(void)
     while (syscall(SYS_futex_waitv, words, 2, 0, NULL, 0) < 0)
         usleep(1000); /* a kernel before 5.16 */
 }
-#endif
 
 /* As Rust's Mutex. */
 static void want_known_futex(void)
@@ -150,9 +148,7 @@ static const struct row rows[] = {
     {"shared", "hangs", named, named, take_nothing, want_shared},
     {"known-futex", "hangs", saved, named, take_futex, want_known_futex},
     {"futex", "hangs", named, named, take_nothing, want_futex},
-#ifdef SYS_futex_waitv
     {"futexes", "hangs", named, named, take_nothing, want_futexes},
-#endif
     {"aio-suspend", "hangs", named, named, take_request, want_request},
     {"aio-error", "hangs", named, unseen, take_request, ask_for_request},
 #ifdef HAVE_BARE_FUTEX

@@ -11,6 +11,7 @@
 #include "repair/takeover.h"
 #include "track/lineage.h"
 #include "track/thread.h"
+#include "wrap/acquire.h"
 
 /* --- A registry with threads that never were --------------------------------------------------------- */
 
@@ -366,38 +367,91 @@ static struct timespec after_us(clockid_t clock, int64_t us)
     return (struct timespec){.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000};
 }
 
-START_TEST(patience_grows_to_a_millisecond)
+/* A lock about which the judge says what `says` has, and of which a try says what `answers` has, the last for ever. */
+static struct {
+    enum fsafe_verdict says[4];
+    int answers[4];
+    unsigned judged, tried;
+    int64_t latest_us, longest_us; /* between two judgements */
+} asked;
+
+static enum fsafe_verdict judge_asked(void *lock, struct fsafe_thread *asking, uintptr_t site,
+                                      const struct fsafe_attempt *attempt)
 {
-    struct fsafe_patience patience = {0};
-    unsigned before = 0;
-    for (int i = 0; i < 20; i++) {
-        int64_t begun = now_us(CLOCK_MONOTONIC);
-        ck_assert(fsafe_takeover_be_patient(&patience, CLOCK_REALTIME, NULL));
-        ck_assert_int_ge(now_us(CLOCK_MONOTONIC) - begun, patience.pause_us);
-        ck_assert_uint_ge(patience.pause_us, before);
-        ck_assert_uint_le(patience.pause_us, 1000);
-        before = patience.pause_us;
-    }
-    ck_assert_uint_eq(patience.pause_us, 1000);
+    (void)lock, (void)attempt;
+    ck_assert_uint_eq(site, 0x4560);
+    ck_assert_uint_eq(asking->asking, 0);
+    int64_t now = now_us(CLOCK_MONOTONIC), pause = asked.judged == 0 ? 0 : now - asked.latest_us;
+    asked.longest_us = pause > asked.longest_us ? pause : asked.longest_us;
+    asked.latest_us = now;
+    return asked.says[asked.judged < 3 ? asked.judged++ : 3];
+}
+
+static int try_asked(void *lock, const struct fsafe_attempt *attempt)
+{
+    (void)lock, (void)attempt;
+    return asked.answers[asked.tried < 3 ? asked.tried++ : 3];
+}
+
+static int ask_in_child(const struct fsafe_attempt *attempt)
+{
+    static const struct fsafe_acquired kind = {judge_asked, try_asked};
+    static struct fsafe_thread asking;
+    int result = fsafe_acquire_in_child(&kind, &asked, &asking, 0x4560, attempt);
+    ck_assert_uint_eq(asking.asking, 0);
+    return result;
+}
+
+enum { ROWS_OF_ASKED = 11 };
+
+START_TEST(child_asks_until_it_is_decided)
+{
+    static const struct {
+        enum fsafe_how how;
+        enum fsafe_verdict says[4];
+        int answers[4], result;
+        unsigned judged, tried;
+    } rows[] = {
+        {FSAFE_HOW_WAIT, {FSAFE_PROCEED}, {0}, FSAFE_ASK_LIBC, 1, 0},
+        {FSAFE_HOW_WAIT, {FSAFE_FREED}, {0}, FSAFE_ASK_LIBC, 1, 0},
+        {FSAFE_HOW_WAIT, {FSAFE_STUCK}, {0}, FSAFE_ASK_LIBC, 1, 0},
+        {FSAFE_HOW_WAIT, {FSAFE_TAKEN}, {0}, 0, 1, 0},
+        {FSAFE_HOW_WAIT, {FSAFE_UNDECIDED}, {0}, 0, 1, 1},
+        {FSAFE_HOW_WAIT, {FSAFE_UNDECIDED}, {EDEADLK}, EDEADLK, 1, 1},
+        {FSAFE_HOW_WAIT, {FSAFE_UNDECIDED, FSAFE_UNDECIDED}, {EBUSY, 0}, 0, 2, 2},
+        {FSAFE_HOW_WAIT, {FSAFE_UNDECIDED, FSAFE_TAKEN}, {EBUSY}, 0, 2, 1},
+        {FSAFE_HOW_WAIT, {FSAFE_UNDECIDED, FSAFE_PROCEED}, {EBUSY}, FSAFE_ASK_LIBC, 2, 1},
+        {FSAFE_HOW_TRY, {FSAFE_UNDECIDED}, {0}, FSAFE_ASK_LIBC, 1, 0},
+        {FSAFE_HOW_TRY, {FSAFE_TAKEN}, {0}, 0, 1, 0},
+    };
+    ck_assert_uint_eq(ROWS_OF_ASKED, sizeof rows / sizeof *rows);
+    memset(&asked, 0, sizeof asked);
+    memcpy(asked.says, rows[_i].says, sizeof asked.says);
+    memcpy(asked.answers, rows[_i].answers, sizeof asked.answers);
+    ck_assert_int_eq(ask_in_child(&(const struct fsafe_attempt){.how = rows[_i].how}), rows[_i].result);
+    ck_assert_uint_eq(asked.judged, rows[_i].judged);
+    ck_assert_uint_eq(asked.tried, rows[_i].tried);
 }
 END_TEST
 
-START_TEST(patience_ends_in_time)
+START_TEST(child_asks_until_its_time_is_over)
 {
-    clockid_t clock = _i == 0 ? CLOCK_REALTIME : CLOCK_MONOTONIC;
-    struct fsafe_patience patience = {.pause_us = 1000};
-    struct timespec past = after_us(clock, -1), future = after_us(clock, 20000);
-    struct timespec zero = {0, 0};
-    ck_assert(!fsafe_takeover_be_patient(&patience, clock, &past));
-    ck_assert(!fsafe_takeover_be_patient(&patience, clock, &zero));
-    ck_assert_uint_eq(patience.pause_us, 1000);
+    clockid_t clock = _i % 2 == 0 ? CLOCK_REALTIME : CLOCK_MONOTONIC;
+    const struct timespec limits[] = {after_us(clock, 20000), after_us(clock, -1), {0, 0}};
+    const struct fsafe_attempt attempt = {.how = FSAFE_HOW_BY_CLOCK, .clock = clock, .until = &limits[_i / 2]};
+    memset(&asked, 0, sizeof asked);
+    for (unsigned i = 0; i < 4; i++) {
+        asked.says[i] = FSAFE_UNDECIDED;
+        asked.answers[i] = EBUSY;
+    }
     int64_t begun = now_us(CLOCK_MONOTONIC);
-    int pauses = 0;
-    while (fsafe_takeover_be_patient(&patience, clock, &future))
-        pauses++;
-    ck_assert_int_ge(pauses, 1);
-    ck_assert_int_le(pauses, 20);
-    ck_assert_int_ge(now_us(CLOCK_MONOTONIC) - begun, 19000);
+    ck_assert_int_eq(ask_in_child(&attempt), FSAFE_ASK_LIBC);
+    if (_i / 2 == 0) {
+        ck_assert_int_ge(now_us(CLOCK_MONOTONIC) - begun, 19000);
+        ck_assert_int_ge(asked.longest_us, 1000); /* it does not spin for all that time */
+    } else {
+        ck_assert_uint_eq(asked.tried, 1);
+    }
 }
 END_TEST
 
@@ -463,7 +517,7 @@ static void take_over(void *argument)
     char expected[256];
     (void)argument;
     begin_generation();
-    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_TAKEN);
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_FREED);
     ck_assert(!fsafe_layout_mutex_locked(&mutex));
     ck_assert_uint_eq(self->asking, 0);
     ck_assert_int_eq(pthread_mutex_lock(&mutex), 0);
@@ -573,7 +627,7 @@ START_TEST(mutex_torn_by_the_fork_is_taken_over_alone)
     tear();
     record(make_thread(0, 1), FSAFE_LOCKS, &mutex, FSAFE_WANTED, 1);
     record(self, FSAFE_LOCKS, &mutex, FSAFE_WANTED, 2);
-    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_TAKEN);
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_FREED);
     ck_assert(!fsafe_layout_mutex_locked(&mutex));
 
     /* In a handler that interrupted this very thread at it: it may go on. */
@@ -605,7 +659,7 @@ START_TEST(mutex_of_a_vanished_namesake_is_taken_over)
     mutex.__data.__lock = 2;
     mutex.__data.__owner = vanished->owner;
     record(self, FSAFE_LOCKS, &mutex, FSAFE_WANTED, 1); /* the asking */
-    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_TAKEN);
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_FREED);
     ck_assert(!fsafe_layout_mutex_locked(&mutex));
     may_end = true;
     pthread_join(thread, NULL);
@@ -636,7 +690,7 @@ START_TEST(mutex_torn_is_surveyed_among_threads)
     tear();
     record(make_thread(0, 1), FSAFE_LOCKS, &mutex, FSAFE_WANTED, 1);
     unit_start_thread(&thread, live, NULL);
-    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_TAKEN);
+    ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_FREED);
     may_end = true;
     pthread_join(thread, NULL);
 }
@@ -656,7 +710,7 @@ START_TEST(mutex_torn_and_surveyed_is_taken_over_among_threads)
     ck_assert(fsafe_layout_mutex_locked(&mutex));
     living->asking = (uintptr_t)&mutex;
     if (_i == 0) {
-        ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_TAKEN);
+        ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_FREED);
         ck_assert(!fsafe_layout_mutex_locked(&mutex));
     } else {
         fsafe_mutex_born(&mutex); /* initialised anew: whoever is at it now lives */
@@ -1052,8 +1106,8 @@ static void fill(Suite *suite)
     tcase_add_test(takeover, takeover_decides_by_mode_and_memory);
     tcase_add_test(takeover, takeover_tells_what_is_worth_a_line);
     tcase_add_test(takeover, takeover_aborts_in_mode_abort);
-    tcase_add_test(takeover, patience_grows_to_a_millisecond);
-    tcase_add_loop_test(takeover, patience_ends_in_time, 0, 2);
+    tcase_add_loop_test(takeover, child_asks_until_it_is_decided, 0, ROWS_OF_ASKED);
+    tcase_add_loop_test(takeover, child_asks_until_its_time_is_over, 0, 6);
 
     TCase *futexes = add_case(suite, "futex");
     tcase_add_test(futexes, futex_of_a_known_lock_is_taken_over);
