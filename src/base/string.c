@@ -1,6 +1,6 @@
 /*
- * base/string: the small pure functions of <string.h>, hidden in this library. Each that was libc's would be looked up in
- * every program that starts; and a sanitizer's, linked into the program, are not ready when we start. Not memcpy and
+ * base/string: the small pure functions of <string.h>, hidden in this library. Each that was libc's would be looked up
+ * in every program that starts; and a sanitizer's, linked into the program, are not ready when we start. Not memcpy and
  * memset, which the compiler calls for what is long.
  */
 #include "config.h"

@@ -48,7 +48,8 @@ static uint64_t read_number(const char **at, unsigned base)
     }
     for (;; ++*at) {
         char c = **at;
-        unsigned digit = c >= '0' && c <= '9' ? (unsigned)(c - '0') : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10 : 16;
+        unsigned digit = c >= '0' && c <= '9' ? (unsigned)(c - '0')
+                         : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10 : 16;
         if (digit >= base)
             return value;
         value = value * base + digit;

@@ -99,7 +99,8 @@ void fsafe_explain_picture(const struct fsafe_log *log, FILE *to, bool html)
     if (html)
         fputs("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
               "<title>forksafe explain</title></head>\n<body>\n"
-              "<p>Orange: held by a thread that only the parent has. Red: the child waits. Green: it goes on.</p>\n", to);
+              "<p>Orange: held by a thread that only the parent has. Red: the child waits. Green: it goes on.</p>\n",
+              to);
     fprintf(to, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\" "
                 "font-size=\"13\">\n", WIDTH, height);
     for (size_t i = 0; i < log->count; i++)

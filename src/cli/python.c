@@ -309,8 +309,8 @@ static bool see_thread(long tid, void *context)
 }
 
 /*
- * Whether a thread may sleep for it at `futex`: that is its semaphore. Later it has a byte that is odd then: a Lock from
- * 3.13 on, an RLock from 3.14 on.
+ * Whether a thread may sleep for it at `futex`: that is its semaphore. Later it has a byte that is odd then: a Lock
+ * from 3.13 on, an RLock from 3.14 on.
  */
 static bool is_waited_for(const struct interpreter *of, uint64_t lock, const char *kind, uint64_t futex)
 {

@@ -1,10 +1,10 @@
 /*
  * fork/coordinator: what happens to our own state around a fork, in one order.
  *
- *     prepare   last of all prepare handlers but an allocator's: number the fork, note who makes it and which streams that
- *               thread holds; close the gate and drain; take the loader's lock, and those that only sleepers show
- *     child     first of all child handlers: reset latch and gate, begin a generation, move its one thread into it, give
- *               it back its streams and the loader's lock
+ *     prepare   last of all prepare handlers but an allocator's: number the fork, note who makes it and which streams
+ *               that thread holds; close the gate and drain; take the loader's lock, and those that only sleepers show
+ *     child     first of all child handlers: reset latch and gate, begin a generation, move its one thread into it,
+ *               give it back its streams and the loader's lock
  *     parent    first of all parent handlers: release these locks, open the gate, forget the notes
  *
  * The handlers are registered once, when the library is loaded: before everybody else's, because glibc runs

@@ -203,7 +203,8 @@ static void end(struct walk *walk)
 static void end_left(uintptr_t frame)
 {
     struct walk *walk;
-    while (frame != 0 && (walk = current()) != NULL && walk->frame != 0 && fsafe_thread_is_left(walk->frame, 0, frame)) {
+    while (frame != 0 && (walk = current()) != NULL && walk->frame != 0 &&
+           fsafe_thread_is_left(walk->frame, 0, frame)) {
         if (walk->running != NULL)
             atomic_fetch_sub(&walk->running->running, 1);
         walk->running = NULL;
@@ -214,7 +215,7 @@ static void end_left(uintptr_t frame)
 void fsafe_handlers_prepare(uintptr_t frame)
 {
     end_left(frame);
-    /* Without handlers no walk begins. A fork in the middle of one that has some has them, too: they stay till the end. */
+    /* Without handlers no walk begins. A fork in the middle of one that has some has them, too: they stay. */
     if (atomic_load_explicit(&count, memory_order_acquire) == 0)
         return;
     mine.depth++;

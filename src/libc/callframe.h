@@ -1,8 +1,9 @@
 /*
- * libc/callframe: where a function's frame keeps what its caller needs, by the call frame information that compilers put
- * into every module (.eh_frame). The formats are those of DWARF as the System V ABI for x86-64 uses it. What compilers
- * emit for functions is understood; where there is an expression (the PLT, signal frames), there are no rules. x86-64
- * only. Takes no lock of the loader's, reads memory by copies only. Context: any thread, also in a signal handler.
+ * libc/callframe: where a function's frame keeps what its caller needs, by the call frame information that compilers
+ * put into every module (.eh_frame). The formats are those of DWARF as the System V ABI for x86-64 uses it. What
+ * compilers emit for functions is understood; where there is an expression (the PLT, signal frames), there are no
+ * rules. x86-64 only. Takes no lock of the loader's, reads memory by copies only. Context: any thread, also in a signal
+ * handler.
  */
 #ifndef FSAFE_LIBC_CALLFRAME_H
 #define FSAFE_LIBC_CALLFRAME_H

@@ -132,10 +132,10 @@ static inline bool fsafe_layout_rwlock_dismiss(pthread_rwlock_t *rwlock, const s
 }
 
 /*
- * How each of them waits: a reader for the end of a write phase (the phase's word, which says 1 and "somebody sleeps"), a
- * writer for the writer before it (the writers' word, the same), and then for the readers (the phase's word, 0 and
- * "somebody sleeps"). It has counted itself before: as a reader; as a waiting writer, where writers are preferred; as the
- * writer.
+ * How each of them waits: a reader for the end of a write phase (the phase's word, which says 1 and "somebody sleeps"),
+ * a writer for the writer before it (the writers' word, the same), and then for the readers (the phase's word, 0 and
+ * "somebody sleeps"). It has counted itself before: as a reader; as a waiting writer, where writers are preferred; as
+ * the writer.
  */
 static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value)
 {
@@ -144,7 +144,8 @@ static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, 
     pthread_rwlock_t *by_writers = (void *)((char *)word - offsetof(pthread_rwlock_t, __data.__writers_futex));
     if (!fsafe_layout.rwlock_bytes || *word != value)
         return NULL;
-    struct fsafe_rwlock_state phase = fsafe_layout_rwlock_look(by_phase), writers = fsafe_layout_rwlock_look(by_writers);
+    struct fsafe_rwlock_state phase = fsafe_layout_rwlock_look(by_phase);
+    struct fsafe_rwlock_state writers = fsafe_layout_rwlock_look(by_writers);
     if (value == (1 | SOMEBODY_SLEEPS) && phase.is_write_phase && phase.readers > 0 &&
         fsafe_layout_rwlock_is_private(by_phase)) {
         fsafe_layout_rwlock_make_free(by_phase, 1);

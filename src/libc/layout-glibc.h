@@ -1,8 +1,8 @@
 /*
  * libc/layout-glibc: the bytes of glibc's pthread_mutex_t. Included by layout.h only.
  *
- * The mutex is public ABI because of its static initialisers (bits/struct_mutex.h). Measured on 2.36; the self-test asks
- * the libc that runs.
+ * The mutex is public ABI because of its static initialisers (bits/struct_mutex.h). Measured on 2.36; the self-test
+ * asks the libc that runs.
  */
 #ifndef FSAFE_LIBC_LAYOUT_GLIBC_H
 #define FSAFE_LIBC_LAYOUT_GLIBC_H

@@ -85,7 +85,7 @@ struct fsafe_sem_words {
 struct fsafe_layout {
     bool mutex_bytes; /* the mutex questions below are answered as this libc means them */
     bool rwlock_bytes; /* so are those about rwlocks */
-    bool sem_bytes;   /* the semaphore's value and spare bytes are where we think: it may be taken and posted in place */
+    bool sem_bytes;   /* a semaphore's value and spare bytes are where we think: it is taken and posted in place */
     int in_place; /* 0: private mutexes of the ordinary types are locked in place; -1: none is */
     bool spin_in_place; /* a spin lock may be taken and released in place: by these two values */
     int spin_free, spin_taken;

@@ -1,7 +1,7 @@
 /*
  * libc/loader: the two locks of the dynamic loader, which have no symbol. Both are found by observation, as the one
- * recursive mutex in the loader's own data that reads "held once, by me" in a certain moment, "twice" in the same moment
- * within it, and "free" before and after.
+ * recursive mutex in the loader's own data that reads "held once, by me" in a certain moment, "twice" in the same
+ * moment within it, and "free" before and after.
  *
  *   the list's     held while dl_iterate_phdr runs, and while objects are added or removed; the moment is a callback.
  *                  glibc leaves it as it is in a forked child.

@@ -2,10 +2,10 @@
  * libc/symbol: finds the definition that the program would have called without us.
  *
  * glibc: read from the symbol tables of the objects that the program started with, which never go away: without the
- * loader, its locks, an allocation or a system call, so that a function may be bound when it is first called, in a child
- * as well. dlsym is asked elsewhere, and about what only a function of the table knows (an indirect function). Of
- * several versions the default one, to which a program that is linked now would be bound; dlsym(RTLD_NEXT) hands out the
- * oldest before glibc 2.36.
+ * loader, its locks, an allocation or a system call, so that a function may be bound when it is first called, in a
+ * child as well. dlsym is asked elsewhere, and about what only a function of the table knows (an indirect function). Of
+ * several versions the default one, to which a program that is linked now would be bound; dlsym(RTLD_NEXT) hands out
+ * the oldest before glibc 2.36.
  */
 #ifndef FSAFE_LIBC_SYMBOL_H
 #define FSAFE_LIBC_SYMBOL_H

@@ -69,8 +69,8 @@ static bool remember_in_vain(const struct fsafe_thread *self)
 }
 
 /*
- * On a busy machine a pause takes long because nobody gets a processor, and then the others have not had theirs, either:
- * so a pause counts for a few times its length at most, up to a limit for all of them.
+ * On a busy machine a pause takes long because nobody gets a processor, and then the others have not had theirs,
+ * either: so a pause counts for a few times its length at most, up to a limit for all of them.
  */
 static void drain(const struct fsafe_thread *self)
 {

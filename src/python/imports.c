@@ -83,8 +83,8 @@ static bool next_lock(intptr_t *at, object **name, object **lock, uintptr_t *own
 }
 
 /*
- * A lock that nobody owns is there only while threads take it or give it back. A vanished one may have been about to pass
- * on the wake-up, and whoever waits for that sleeps for ever.
+ * A lock that nobody owns is there only while threads take it or give it back. A vanished one may have been about to
+ * pass on the wake-up, and whoever waits for that sleeps for ever.
  */
 static bool is_orphan(uintptr_t owner)
 {
@@ -137,7 +137,7 @@ static bool is_running(object *module)
     return running;
 }
 
-/* Whether the forking thread needs the half module as it is: it runs in there, or is importing a part of that package. */
+/* Whether the forking thread needs the half module as it is: it runs in there, or is importing a part of it. */
 static bool is_needed(object *module)
 {
     object *name, *lock;

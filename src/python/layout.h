@@ -14,7 +14,7 @@ struct fsafe_python_layout {
     uint16_t frame_code, frame_back, frame_instruction, frame_locals;
     uint16_t instruction_unit; /* the instruction is an index of so many bytes; 0: an address */
     uint16_t frame_owner;      /* a byte that is 3 where no Python code runs; 0: there is none */
-    uint16_t frame_stack; /* to 3.10: the address of the stack of values, which else follows the locals; 0: there is none */
+    uint16_t frame_stack; /* to 3.10: the address of the stack of values; 0: it follows the locals */
     uint16_t frame_blocks, frame_block_count; /* to 3.10: the blocks that are open, and how many */
     uint16_t code_file, code_name;
     uint16_t code_first; /* the instructions, or the object of bytes that has them */
@@ -23,15 +23,19 @@ struct fsafe_python_layout {
 
 /* 64-bit machines only: before 3.13 there is nothing that would tell of another. */
 static const struct fsafe_python_layout fsafe_python_rows[] = {
-    [9] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 104, .frame_locals = 360,
+    [9] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 104,
+         .frame_locals = 360,
            .frame_stack = 64, .frame_blocks = 120, .frame_block_count = 112,
            .instruction_unit = 1, .code_file = 104, .code_name = 112, .code_first = 48},
-    [10] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 96, .frame_locals = 352,
+    [10] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 96,
+          .frame_locals = 352,
             .frame_stack = 64, .frame_blocks = 112, .frame_block_count = 104,
             .instruction_unit = 2, .code_file = 104, .code_name = 112, .code_first = 48},
-    [11] = {.state_frame = 56, .indirect = 8, .frame_code = 32, .frame_back = 48, .frame_instruction = 56, .frame_locals = 72,
+    [11] = {.state_frame = 56, .indirect = 8, .frame_code = 32, .frame_back = 48, .frame_instruction = 56,
+          .frame_locals = 72,
             .code_file = 112, .code_name = 120, .code_first = 184},
-    [12] = {.state_frame = 56, .indirect = 0, .frame_code = 0, .frame_back = 8, .frame_instruction = 56, .frame_locals = 72,
+    [12] = {.state_frame = 56, .indirect = 0, .frame_code = 0, .frame_back = 8, .frame_instruction = 56,
+          .frame_locals = 72,
             .frame_owner = 70, .code_file = 112, .code_name = 120, .code_first = 192},
 };
 

@@ -47,8 +47,10 @@ static void disown(struct rlock *lock)
         lock->owner = lock->taken = 0;
 }
 
-/* Whether another thread has it, and nobody has given it back so far. No other lock of Python's is released by its owner
- * alone: of this one that need not show. */
+/*
+ * Whether another thread has it, and nobody has given it back so far. No other lock of Python's is released by its
+ * owner alone: of this one that need not show.
+ */
 static bool is_first_holders(const struct rlock *lock)
 {
     return FSAFE_UNLIKELY(lock->taken != 0) && !looks_like_mine(lock) && fsafe_self != NULL &&

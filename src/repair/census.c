@@ -170,7 +170,8 @@ struct surveyor {
  * One look at bytes and ledgers. In company it has to be of one moment: a thread may be coming or going, so the bytes
  * are looked at again.
  */
-static bool look(const struct surveyor *by, uintptr_t lock, struct fsafe_rwlock_state *state, struct fsafe_census *census)
+static bool look(const struct surveyor *by, uintptr_t lock, struct fsafe_rwlock_state *state,
+                 struct fsafe_census *census)
 {
     enum { LOOKS = 8, APART_US = 50 };
     for (unsigned i = 0; peek(lock, state); i++) {

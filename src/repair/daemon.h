@@ -15,8 +15,8 @@
 #include <stddef.h>
 
 /*
- * Whether libc's own client has a connection, as far as its calls tell: a child that cannot make one of its own sends on
- * that. No cancellation point; errno kept. Context: any thread.
+ * Whether libc's own client has a connection, as far as its calls tell: a child that cannot make one of its own sends
+ * on that. No cancellation point; errno kept. Context: any thread.
  */
 void fsafe_daemon_note_libc(bool connected);
 

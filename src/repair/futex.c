@@ -74,9 +74,9 @@ static bool is_rust_rwlock_of_reader(uintptr_t word, uint32_t value, struct chan
 }
 
 /*
- * Written, and both wait. Or it is a parked thread, whose word has all bits, too. 1 wakes that up, which it has to expect,
- * but once only, or it would never sleep again. A lock has a reader then that never leaves, and the first writer who
- * waits for that makes it free.
+ * Written, and both wait. Or it is a parked thread, whose word has all bits, too. 1 wakes that up, which it has to
+ * expect, but once only, or it would never sleep again. A lock has a reader then that never leaves, and the first
+ * writer who waits for that makes it free.
  */
 static bool is_rust_rwlock_or_parked(uintptr_t word, uint32_t value, struct change *change)
 {
@@ -263,8 +263,10 @@ bool fsafe_futex_try(const struct fsafe_futex_lock *lock)
     if (!fsafe_futex_is_taken(seen))
         return __atomic_compare_exchange_n(lock->word, &seen, waited != 0 ? waited : seen | WRITTEN, false,
                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-    /* The one who is kept was perhaps woken: then the holder would wake nobody. (A word of another kind than a mutex may
-     * read 1, too: it is left alone.) */
+    /*
+     * The one who is kept was perhaps woken: then the holder would wake nobody. (A word of another kind than a mutex
+     * may read 1, too: it is left alone.)
+     */
     if (waited == 0 && (seen & WRITERS_WAIT) == 0)
         __atomic_compare_exchange_n(lock->word, &seen, seen | WRITERS_WAIT, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     return false;

@@ -15,7 +15,8 @@
 #include "repair/takeover.h"
 
 /*
- * Guards are 64 bits wide but on 32-bit ARM; most 32-bit machines have no cheap 64-bit store. There we leave them alone.
+ * Guards are 64 bits wide but on 32-bit ARM; most 32-bit machines have no cheap 64-bit store. There we leave them
+ * alone.
  */
 #if defined(__LP64__) || defined(__i386__)
 #define FSAFE_GUARDS

@@ -206,10 +206,10 @@ static bool is_given(struct fsafe_slices *slices)
 }
 
 /*
- * How long the next slice is, for a wait that began so long ago. Where all that we know of are in such waits one of them
- * was perhaps just looking, at the end of a slice of his own: many go to sleep at the same moment, and then they come to
- * the ends of their slices together. So it is soon looked once more, but not for ever: somebody may sleep in something
- * that we do not see.
+ * How long the next slice is, for a wait that began so long ago. Where all that we know of are in such waits one of
+ * them was perhaps just looking, at the end of a slice of his own: many go to sleep at the same moment, and then they
+ * come to the ends of their slices together. So it is soon looked once more, but not for ever: somebody may sleep in
+ * something that we do not see.
  */
 static uint64_t next_slice(struct fsafe_slices *slices, uint64_t lasted_ns, bool is_ours)
 {
@@ -301,10 +301,10 @@ bool fsafe_hopeless_restarts(void)
  * --- Wake-ups between two slices ------------------------------------------------------------------------------
  *
  * Who waits in a condition variable with a limit leaves it at that time and has the mutex then. A signal that came
- * meanwhile found nobody; one of a thread that has just changed the condition and released the mutex may come yet, before
- * the waiter is in there again. So the time of the latest signal is kept, and the waiter looks at it after each slice: at
- * the second case after the next one. More than a waiter needs, less than it could see: it wakes up for no reason, as it
- * may, when somebody else was signalled at that very moment.
+ * meanwhile found nobody; one of a thread that has just changed the condition and released the mutex may come yet,
+ * before the waiter is in there again. So the time of the latest signal is kept, and the waiter looks at it after each
+ * slice: at the second case after the next one. More than a waiter needs, less than it could see: it wakes up for no
+ * reason, as it may, when somebody else was signalled at that very moment.
  */
 
 enum { OBJECTS = 16, BEFORE_NS = 2 * MS, AFTER_NS = 20 * MS };

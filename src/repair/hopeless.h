@@ -45,7 +45,8 @@ struct fsafe_slices {
     uint64_t looked_ns;          /* when was_woken was asked last; 0: never */
 };
 
-bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thread *self, const struct fsafe_untimed_wait *wait);
+bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thread *self,
+                                   const struct fsafe_untimed_wait *wait);
 
 /*
  * A wait without a limit is about to begin. Returns whether it is to be made in slices: then wait until

@@ -142,7 +142,7 @@ static void look(const struct net *net, const struct fsafe_arch_call *call)
     tell(&net->call, word, call->at);
 }
 
-/* A wait that repair/hopeless has cut in slices does not go on after a handler by itself, but looks at the word again. */
+/* A wait that repair/hopeless cuts in slices does not go on after a handler by itself: it looks at the word again. */
 static void look_at_slices(void)
 {
     uintptr_t site, word = fsafe_hopeless_futex_in_slices(&site);

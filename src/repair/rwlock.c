@@ -256,7 +256,8 @@ static enum fsafe_verdict judge(struct fsafe_question *asked)
     if (is_alone())
         return judge_alone(question);
     if (!fsafe_census_is_surveyed())
-        fsafe_census_survey(asked->self, asked->event.address, question->stage); /* libc made the second thread, unseen */
+        /* libc made the second thread, unseen */
+        fsafe_census_survey(asked->self, asked->event.address, question->stage);
     return judge_surveyed(question);
 }
 
@@ -304,5 +305,6 @@ bool fsafe_rwlock_is_stale(uintptr_t lock, void *context)
     if (!fsafe_sys_peek(lock & ~FSAFE_STAGE_MASK, &bytes, sizeof bytes) || !fsafe_layout_rwlock_is_private(&bytes))
         return true;
     struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(&bytes);
-    return (lock & FSAFE_STAGE_MASK) == FSAFE_WRITING ? !fsafe_thread_is_or_was(self, state.writer) : state.readers == 0;
+    return (lock & FSAFE_STAGE_MASK) == FSAFE_WRITING ? !fsafe_thread_is_or_was(self, state.writer)
+                                                      : state.readers == 0;
 }

@@ -33,8 +33,8 @@ enum fsafe_verdict fsafe_rwlock_judge(pthread_rwlock_t *rwlock, struct fsafe_thr
 void fsafe_rwlock_settle(pthread_rwlock_t *rwlock, struct fsafe_thread *self);
 
 /*
- * The forking thread's latest rwlock, if it has that for writing, is its own under its new id, too: a signal handler that
- * forked may have interrupted libc's unlock before libc compares the ids. Context: child, at adoption.
+ * The forking thread's latest rwlock, if it has that for writing, is its own under its new id, too: a signal handler
+ * that forked may have interrupted libc's unlock before libc compares the ids. Context: child, at adoption.
  */
 void fsafe_rwlock_adopt(struct fsafe_thread *self);
 

@@ -101,7 +101,7 @@ static bool is_at(const struct fsafe_thread *thread, uintptr_t semaphore)
            (at != 0 && atomic_load_explicit(&thread->outer_token, memory_order_relaxed) == semaphore);
 }
 
-/* The latest vanished thread that was taking or posting it; NULL as well if the caller is, whom a signal interrupted. */
+/* The latest vanished thread that was taking or posting it; NULL as well if the caller is: a signal interrupted it. */
 static const struct fsafe_thread *find_at_it(uintptr_t semaphore, const struct fsafe_thread *self)
 {
     const struct fsafe_thread *found = NULL;

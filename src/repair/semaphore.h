@@ -135,7 +135,8 @@ FSAFE_AT_FORK void fsafe_semaphore_goes_back(struct fsafe_sem_words *words, cons
 /*
  * Says what to do with a lock that is not settled and that the caller is about to wait for from `site`; `why`: what
  * speaks against taking it over, NULL: nothing.
- * FSAFE_TAKEN: the dead thread's token is now the caller's; the value stays 0. Context: child, any thread, no latch held.
+ * FSAFE_TAKEN: the dead thread's token is now the caller's; the value stays 0. Context: child, any thread, no latch
+ * held.
  */
 enum fsafe_verdict fsafe_semaphore_judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, const char *why,
                                          bool would_wait);
@@ -144,8 +145,8 @@ enum fsafe_verdict fsafe_semaphore_judge(sem_t *semaphore, struct fsafe_thread *
 bool fsafe_semaphore_is_unproven(sem_t *semaphore);
 
 /*
- * Nobody is left who could post such a lock, and the caller waits for it from `site`: returns whether it is to be posted
- * in a vanished thread's stead. Context: child, any thread, no latch held.
+ * Nobody is left who could post such a lock, and the caller waits for it from `site`: returns whether it is to be
+ * posted in a vanished thread's stead. Context: child, any thread, no latch held.
  */
 bool fsafe_semaphore_gives_up(sem_t *semaphore, uintptr_t site);
 

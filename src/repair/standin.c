@@ -28,7 +28,8 @@ static _Atomic uint32_t told[FSAFE_REGIONS];
 static uint32_t vanished_inside(enum fsafe_region region)
 {
     uint32_t own = FSAFE_REGION_BIT(region);
-    uint32_t asked = needs[region] == 0 || fsafe_options.mode == FSAFE_MODE_REPAIR ? needs[region] | own : needs[region];
+    bool with_own = needs[region] == 0 || fsafe_options.mode == FSAFE_MODE_REPAIR;
+    uint32_t asked = needs[region] | (with_own ? own : 0);
     return fsafe_region_vanished_inside() & asked;
 }
 

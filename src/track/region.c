@@ -25,7 +25,8 @@ void fsafe_region_enter_slowly(uintptr_t record, uintptr_t site)
     if (fsafe_ledger_depth(locks) > 0)
         drop_left(locks, record);
     if (!fsafe_gate_push(locks, record, site))
-        fsafe_gate_push_slowly(locks, record, site, fsafe_thread_is_stale, self); /* without memory it goes unrecorded */
+        /* Without memory it goes unrecorded. */
+        fsafe_gate_push_slowly(locks, record, site, fsafe_thread_is_stale, self);
 }
 
 void fsafe_region_leave_slowly(uintptr_t record)

@@ -29,8 +29,8 @@
 __thread struct fsafe_thread *fsafe_self __attribute__((tls_model("initial-exec")));
 
 /*
- * Slab 0 is one slot, without a system call: most programs need no other. Slab k has FIRST_SLAB << k slots; 19 slabs are
- * as many threads as a machine can have.
+ * Slab 0 is one slot, without a system call: most programs need no other. Slab k has FIRST_SLAB << k slots; 19 slabs
+ * are as many threads as a machine can have.
  *
  * The first slot begins the page in which all of FSAFE_FORK_STATE lies: this file comes before all others that have
  * some, in the list of sources.

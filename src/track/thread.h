@@ -55,7 +55,7 @@ struct fsafe_sleeping {
     uintptr_t site;
 };
 
-/* A wait for a futex, perhaps one that is a lock: see fork/contended. What follows the state stands while it says so. */
+/* A wait for a futex, perhaps one that is a lock: see fork/contended. What follows the state holds while it says so. */
 struct fsafe_contends {
     _Atomic uint32_t state;
     int operation;
@@ -361,8 +361,10 @@ static inline bool fsafe_thread_was(const struct fsafe_thread *self, int owner)
     return false;
 }
 
-/* Whether it is what the thread is called, or was. After a raw SYS_fork libc goes on to write the old id, which no thread
- * has any more. Context: as above. */
+/*
+ * Whether it is what the thread is called, or was. After a raw SYS_fork libc goes on to write the old id, which no
+ * thread has any more. Context: as above.
+ */
 static inline bool fsafe_thread_is_or_was(const struct fsafe_thread *thread, int owner)
 {
     return (owner != 0 && thread->owner == owner) || fsafe_thread_was(thread, owner);

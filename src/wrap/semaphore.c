@@ -54,7 +54,8 @@ static int64_t ns_left(clockid_t clock, const struct timespec *until)
  * over; if not, the wait is, with `result`: a wait with a limit of its own may end before.
  */
 static bool gave_time(sem_t *semaphore, uintptr_t site, const struct fsafe_attempt *attempt,
-                      const struct timespec *until, int (*wait)(sem_t *, uintptr_t, const struct fsafe_attempt *), int *result)
+                      const struct timespec *until,
+                      int (*wait)(sem_t *, uintptr_t, const struct fsafe_attempt *), int *result)
 {
     int saved = errno;
     const struct fsafe_attempt first = {.how = FSAFE_HOW_BY_CLOCK, .clock = CLOCK_MONOTONIC, .until = until};

@@ -60,7 +60,7 @@ static bool is_known_shared(uintptr_t object)
     return true;
 }
 
-/* A lock that a vanished thread took and that nobody else released by now; signal handlers had a slice's time for it. */
+/* A lock that a vanished thread took and that nobody else released by now: signal handlers had a slice's time. */
 static bool post_instead(uintptr_t object, uintptr_t site)
 {
     return fsafe_semaphore_gives_up((sem_t *)object, site) && FSAFE_NEXT(sem_post)((sem_t *)object) == 0;
@@ -152,8 +152,9 @@ int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, stru
         return 0;
 #ifdef HAVE_PTHREAD_COND_CLOCKWAIT
     struct fsafe_slices slices;
-    const struct fsafe_untimed_wait wait = {.lock = "condition variable", .kind = "private", .object = (uintptr_t)condvar,
-                                    .bytes = sizeof *condvar, .mutex = (uintptr_t)mutex, .site = site};
+    const struct fsafe_untimed_wait wait = {.lock = "condition variable", .kind = "private",
+                                            .object = (uintptr_t)condvar, .bytes = sizeof *condvar,
+                                            .mutex = (uintptr_t)mutex, .site = site};
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
         int result;
         for (bool more = true;;) {
@@ -201,7 +202,8 @@ int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self,
 {
 #ifdef HAVE_PTHREAD_CLOCKJOIN_NP
     struct fsafe_slices slices;
-    const struct fsafe_untimed_wait wait = {.lock = "thread", .kind = "to be joined", .object = (uintptr_t)thread, .site = site};
+    const struct fsafe_untimed_wait wait = {.lock = "thread", .kind = "to be joined", .object = (uintptr_t)thread,
+                                            .site = site};
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
         int result;
         do
@@ -240,8 +242,8 @@ static bool is_private(const long *a)
 long fsafe_slices_futex(const long *a, const char *lock, const char *kind, struct fsafe_thread *self, uintptr_t site)
 {
     struct fsafe_slices slices;
-    const struct fsafe_untimed_wait wait = {.lock = lock, .kind = kind, .object = (uintptr_t)a[0], .bytes = sizeof(uint32_t),
-                                    .site = site};
+    const struct fsafe_untimed_wait wait = {.lock = lock, .kind = kind, .object = (uintptr_t)a[0],
+                                            .bytes = sizeof(uint32_t), .site = site};
     long result = -1;
     bool more = fsafe_hopeless_begin(&slices, self, &wait);
     bool sliced = more, over = false;
@@ -250,8 +252,8 @@ long fsafe_slices_futex(const long *a, const char *lock, const char *kind, struc
     int saved = errno;
     struct fsafe_held held;
     uint32_t value;
-    if (more && a[0] % (long)sizeof value == 0 && fsafe_sys_peek((uintptr_t)a[0], &value, sizeof value) && is_private(a) &&
-        fsafe_held_begin(&held, self)) {
+    if (more && a[0] % (long)sizeof value == 0 && fsafe_sys_peek((uintptr_t)a[0], &value, sizeof value) &&
+        is_private(a) && fsafe_held_begin(&held, self)) {
         long answer = wait_held_for_word(a, &slices, &held, &more);
         over = answer == -EAGAIN || answer == -EINTR;
         errno = answer == -EAGAIN ? EAGAIN : EINTR;

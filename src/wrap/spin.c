@@ -1,6 +1,6 @@
 /*
- * wrap/spin: pthread_spin_*. The record is made before the lock is asked for and removed after it is released. The lock is
- * always tried first, in place where the self-test allows it.
+ * wrap/spin: pthread_spin_*. The record is made before the lock is asked for and removed after it is released. The lock
+ * is always tried first, in place where the self-test allows it.
  */
 #include "config.h"
 

@@ -62,7 +62,8 @@ static const char *watched(char *const *environment)
     if (__tsan_init != NULL)
         return "ThreadSanitizer is in this program: it runs unprotected";
     const char *preload = fsafe_options_look_up(environment, "LD_PRELOAD");
-    if (preload != NULL && (strstr(preload, "/vgpreload_helgrind") != NULL || strstr(preload, "/vgpreload_drd") != NULL))
+    if (preload != NULL &&
+        (strstr(preload, "/vgpreload_helgrind") != NULL || strstr(preload, "/vgpreload_drd") != NULL))
         return "Valgrind checks the locks of this program: it runs unprotected";
     return NULL;
 }
@@ -295,8 +296,8 @@ static void start(char *const *environment)
     fsafe_lineage_start(pid);
     fsafe_gate_start();
     fsafe_rescue_start();
-    const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave, .is_stale = is_stale,
-                                               .clear_stale = clear_stale};
+    const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave,
+                                                .is_stale = is_stale, .clear_stale = clear_stale};
     if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start(register_atfork)) {
         fsafe_report_note("cannot start (no memory or no thread key left): this program runs unprotected");
         return;
