@@ -458,8 +458,8 @@ static int post_from_guest(void *unused)
 }
 
 enum helper {
-    BY_PARENT, BY_PARENTS_FUTEX, BY_ONE_OF_PARENTS, BY_PARENTS_MUTEX, BY_PARENTS_RWLOCK, BY_PIPE, BY_THREAD, BY_CONDVAR, BY_SIGWAIT, BY_POLL,
-    BY_GUEST
+    BY_PARENT, BY_PARENTS_FUTEX, BY_ONE_OF_PARENTS, BY_PARENTS_MUTEX, BY_PARENTS_RWLOCK, BY_PIPE, BY_THREAD, BY_CONDVAR,
+    BY_SIGWAIT, BY_POLL, BY_GUEST
 };
 
 static void helped(const struct scn_case *self)
@@ -669,8 +669,8 @@ static void add_ended(void)
         scn_add((struct scn_case){.bare = "fine", .says = "never:child hangs", .env = aborts,
                                   .run = condvar_and_handler, .number = how},
                 "condvar-and-handler%s", how ? "-late" : "");
-    static const char *const helpers[] = {"parent", "parents-futex", "one-of-parents", "parents-mutex", "parents-rwlock", "pipe",
-                                          "thread", "condvar", "sigwait", "poll", "guest"};
+    static const char *const helpers[] = {"parent", "parents-futex", "one-of-parents", "parents-mutex", "parents-rwlock",
+                                          "pipe", "thread", "condvar", "sigwait", "poll", "guest"};
     for (long i = 0; i < (long)(sizeof helpers / sizeof *helpers); i++)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = helped,
                                   .number = i},
@@ -681,8 +681,8 @@ static void add_ended(void)
                               .number = LATE},
             "cancelled-late");
     for (long how = 0; how <= LATE; how++)
-        scn_add((struct scn_case){.bare = "fine", .says = "never:child hangs", .env = aborts, .run = cancelled_by_handler,
-                                  .number = how},
+        scn_add((struct scn_case){.bare = "fine", .says = "never:child hangs", .env = aborts,
+                                  .run = cancelled_by_handler, .number = how},
                 "cancelled-by-handler%s", how ? "-late" : "");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = limited},
             "limited");
