@@ -458,8 +458,8 @@ static int post_from_guest(void *unused)
 }
 
 enum helper {
-    BY_PARENT, BY_PARENTS_FUTEX, BY_ONE_OF_PARENTS, BY_PARENTS_MUTEX, BY_PARENTS_RWLOCK, BY_PIPE, BY_THREAD, BY_CONDVAR, BY_SIGWAIT, BY_POLL,
-    BY_GUEST
+    BY_PARENT, BY_PARENTS_FUTEX, BY_ONE_OF_PARENTS, BY_PARENTS_MUTEX, BY_PARENTS_RWLOCK, BY_PIPE, BY_THREAD, BY_CONDVAR,
+    BY_SIGWAIT, BY_POLL, BY_GUEST
 };
 
 static void helped(const struct scn_case *self)
@@ -595,6 +595,37 @@ static void cancel(const struct scn_case *self)
 }
 
 /* What has a limit of its own keeps it. */
+/* The only thread: a handler cancels it, and sem_wait acts upon that before it could return EINTR. */
+static void cancel_me(int signal)
+{
+    (void)signal;
+    pthread_cancel(pthread_self());
+}
+
+static void end_cancelled(void *unused)
+{
+    sigset_t blocked;
+    (void)unused;
+    pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+    SCN_CHECK(sigismember(&blocked, SIGTERM) == 0);
+    scn_fine();
+}
+
+static void cancelled_by_handler(const struct scn_case *self)
+{
+    const pid_t child = fork_with_thread(scn_fork);
+    if (child == 0) {
+        const struct sigaction action = {.sa_handler = cancel_me};
+        sigaction(SIGUSR1, &action, NULL);
+        signal_from_outside(SIGUSR1, (self->number & LATE) != 0);
+        pthread_cleanup_push(end_cancelled, NULL);
+        sem_wait(&event);
+        pthread_cleanup_pop(0);
+        scn_wrong(SCN_WHERE, "the wait ended without the cancellation");
+    }
+    scn_reap(child);
+}
+
 static void limited(const struct scn_case *self)
 {
     (void)self;
@@ -638,8 +669,8 @@ static void add_ended(void)
         scn_add((struct scn_case){.bare = "fine", .says = "never:child hangs", .env = aborts,
                                   .run = condvar_and_handler, .number = how},
                 "condvar-and-handler%s", how ? "-late" : "");
-    static const char *const helpers[] = {"parent", "parents-futex", "one-of-parents", "parents-mutex", "parents-rwlock", "pipe",
-                                          "thread", "condvar", "sigwait", "poll", "guest"};
+    static const char *const helpers[] = {"parent", "parents-futex", "one-of-parents", "parents-mutex", "parents-rwlock",
+                                          "pipe", "thread", "condvar", "sigwait", "poll", "guest"};
     for (long i = 0; i < (long)(sizeof helpers / sizeof *helpers); i++)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = helped,
                                   .number = i},
@@ -649,6 +680,10 @@ static void add_ended(void)
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = cancel,
                               .number = LATE},
             "cancelled-late");
+    for (long how = 0; how <= LATE; how++)
+        scn_add((struct scn_case){.bare = "fine", .says = "never:child hangs", .env = aborts,
+                                  .run = cancelled_by_handler, .number = how},
+                "cancelled-by-handler%s", how ? "-late" : "");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = limited},
             "limited");
 }
