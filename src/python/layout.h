@@ -24,19 +24,15 @@ struct fsafe_python_layout {
 /* 64-bit machines only: before 3.13 there is nothing that would tell of another. */
 static const struct fsafe_python_layout fsafe_python_rows[] = {
     [9] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 104,
-         .frame_locals = 360,
-           .frame_stack = 64, .frame_blocks = 120, .frame_block_count = 112,
+           .frame_locals = 360, .frame_stack = 64, .frame_blocks = 120, .frame_block_count = 112,
            .instruction_unit = 1, .code_file = 104, .code_name = 112, .code_first = 48},
     [10] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 96,
-          .frame_locals = 352,
-            .frame_stack = 64, .frame_blocks = 112, .frame_block_count = 104,
+            .frame_locals = 352, .frame_stack = 64, .frame_blocks = 112, .frame_block_count = 104,
             .instruction_unit = 2, .code_file = 104, .code_name = 112, .code_first = 48},
     [11] = {.state_frame = 56, .indirect = 8, .frame_code = 32, .frame_back = 48, .frame_instruction = 56,
-          .frame_locals = 72,
-            .code_file = 112, .code_name = 120, .code_first = 184},
+            .frame_locals = 72, .code_file = 112, .code_name = 120, .code_first = 184},
     [12] = {.state_frame = 56, .indirect = 0, .frame_code = 0, .frame_back = 8, .frame_instruction = 56,
-          .frame_locals = 72,
-            .frame_owner = 70, .code_file = 112, .code_name = 120, .code_first = 192},
+            .frame_locals = 72, .frame_owner = 70, .code_file = 112, .code_name = 120, .code_first = 192},
 };
 
 /* A version's table of offsets, by the number of the 64-bit word. */
