@@ -79,8 +79,13 @@ static inline bool fsafe_layout_lock_queued(pthread_mutex_t *m, int owner)
 static inline bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock, const struct timespec *until)
 {
     int how = FUTEX_WAIT_BITSET_PRIVATE | (until != NULL && clock == CLOCK_REALTIME ? FUTEX_CLOCK_REALTIME : 0);
-    return FSAFE_SYS(SYS_futex, &m->__u.__i[FSAFE_MUSL_LOCK], how, EBUSY | FSAFE_MUSL_WAITED, until, 0,
-                     FUTEX_BITSET_MATCH_ANY) != -ETIMEDOUT;
+    int *waiters = &m->__u.__i[FSAFE_MUSL_WAITERS];
+    /* libc's own waiter, back from a condition variable, takes the mutex without the flag: only the number is left. */
+    __atomic_fetch_add(waiters, 1, __ATOMIC_SEQ_CST);
+    long result = FSAFE_SYS(SYS_futex, &m->__u.__i[FSAFE_MUSL_LOCK], how, EBUSY | FSAFE_MUSL_WAITED, until, 0,
+                            FUTEX_BITSET_MATCH_ANY);
+    __atomic_fetch_sub(waiters, 1, __ATOMIC_SEQ_CST);
+    return result != -ETIMEDOUT;
 }
 
 static inline enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner, unsigned type)

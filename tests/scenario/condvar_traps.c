@@ -146,6 +146,24 @@ static void parent_forks_meanwhile(const struct scn_case *self)
     condvar_use_and_destroy(self->kind, &condition, &lock);
 }
 
+/* A waiter that is back, then another thread want the mutex: for the former libc takes it, unseen, and has it first. */
+static void back_before_another(const struct scn_case *self)
+{
+    struct crew crew = make(self->kind, 1);
+    struct scn_waiter another;
+    crew_gather(&crew);
+    SCN_IS(pthread_mutex_lock(&lock), 0);
+    crew.go = true;
+    SCN_IS(pthread_cond_signal(&condition), 0);
+    usleep(50000);
+    scn_await_asleep(atomic_load(&crew.tid), NULL);
+    scn_want(&another, mutex_lock, mutex_unlock, &lock);
+    SCN_IS(pthread_mutex_unlock(&lock), 0);
+    crew_join(&crew);
+    scn_join(another.thread);
+    condvar_use_and_destroy(self->kind, &condition, &lock);
+}
+
 /* A signal handler forks in the middle of a wait: in the child this thread is still inside, beside a vanished one. */
 static volatile pid_t forked_in_handler;
 
@@ -311,6 +329,7 @@ void scn_cases(void)
         {"made-anew", made_anew, 0},
         {"cancelled", cancelled, 0},
         {"gone-again", gone_again, 0},
+        {"back-before-another", back_before_another, 0},
         {"hammer", hammer, 0},
         {"parent-forks-meanwhile", parent_forks_meanwhile, 0},
         {"contract", contract, 0},
