@@ -22,7 +22,7 @@
 #define CHECK(condition) do { if (!(condition)) abort(); } while (0)
 
 /* The file that is open: some of it with each read, which its own bytes decide. */
-static const uint8_t *file;
+static const uint8_t *unread;
 static size_t left;
 
 static int open_given(const char *path, int flags, int mode)
@@ -39,11 +39,11 @@ static void close_given(int fd)
 static ssize_t read_given(int fd, void *into, size_t bytes)
 {
     (void)fd;
-    size_t some = left != 0 && *file % 4 == 0 ? (size_t)(*file % 61) + 1 : bytes;
+    size_t some = left != 0 && *unread % 4 == 0 ? (size_t)(*unread % 61) + 1 : bytes;
     some = some < bytes ? some : bytes;
     some = some < left ? some : left;
-    memcpy(into, file, some);
-    file += some;
+    memcpy(into, unread, some);
+    unread += some;
     left -= some;
     return (ssize_t)some;
 }
@@ -90,7 +90,7 @@ static void read_maps(const uint8_t *data, size_t bytes)
 {
     char path[FSAFE_PATH_BYTES];
     struct fsafe_mapping mapping[] = {{.address = 0x7f0000001000, .path = path}, {.address = 0x400000}};
-    file = data;
+    unread = data;
     left = bytes;
     CHECK(fsafe_maps_find(mapping, 2));
     CHECK(memchr(path, '\0', sizeof path) != NULL && memchr(mapping[1].module, '\0', sizeof mapping[1].module) != NULL);
@@ -99,10 +99,10 @@ static void read_maps(const uint8_t *data, size_t bytes)
 static void read_tasks(const uint8_t *data, size_t bytes)
 {
     struct fsafe_task task;
-    file = data;
+    unread = data;
     left = bytes;
     fsafe_tasks_look(1, &task);
-    file = data;
+    unread = data;
     left = bytes;
     fsafe_tasks_is_fork(1);
     fsafe_tasks_waits_in_vfork(1);
