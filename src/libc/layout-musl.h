@@ -15,6 +15,7 @@
 
 #define FSAFE_LAYOUT_NOTES
 #define FSAFE_LAYOUT_DESTROY_WAITS false
+#define FSAFE_LAYOUT_C11_UNLOCK_MAPS false
 
 /* The mutex: words of 32 bits. Of any kind but the normal one the lock word is a thread id and flags. */
 enum { FSAFE_MUSL_TYPE, FSAFE_MUSL_LOCK, FSAFE_MUSL_WAITERS, FSAFE_MUSL_COUNT = 5 };

@@ -186,6 +186,11 @@ static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned t
 #define FSAFE_LAYOUT_DESTROY_WAITS true
 #endif
 
+/* What C11's mtx_unlock gives for an error of pthread_mutex_unlock: thrd_error, or the error's number as it is. */
+#ifndef FSAFE_LAYOUT_C11_UNLOCK_MAPS
+#define FSAFE_LAYOUT_C11_UNLOCK_MAPS true
+#endif
+
 #ifndef FSAFE_LAYOUT_NOTES
 static inline void fsafe_layout_mutex_note(pthread_mutex_t *m, int owner)
 {

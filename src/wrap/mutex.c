@@ -393,7 +393,8 @@ FSAFE_EXPORT int mtx_timedlock(mtx_t *restrict mutex, const struct timespec *res
 
 FSAFE_EXPORT int mtx_unlock(mtx_t *mutex)
 {
-    return fsafe_c11_result(unlock(fsafe_c11_mutex(mutex)));
+    int result = unlock(fsafe_c11_mutex(mutex));
+    return FSAFE_LAYOUT_C11_UNLOCK_MAPS ? fsafe_c11_result(result) : result;
 }
 
 FSAFE_EXPORT int mtx_init(mtx_t *mutex, int type)

@@ -5,6 +5,7 @@
 #ifndef SCENARIO_LIBC_H
 #define SCENARIO_LIBC_H
 
+#include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -29,10 +30,10 @@ struct futex_waitv {
 #include <gnu/libc-version.h>
 enum { LIBC_HAS_ADAPTIVE = 1, LIBC_HAS_PREFERENCES = 1, LIBC_HAS_BARE_FORK = __GLIBC_PREREQ(2, 34) };
 /*
- * Destroy and broadcast of what is private wait for those inside; call_once knows of a fork; mtx_unlock tells
- * the wrong owner, which C11 leaves undefined.
+ * Destroy and broadcast of what is private wait for those inside; call_once knows of a fork; what mtx_unlock gives the
+ * wrong owner, which C11 leaves undefined, as c11_error reads it: musl gives EPERM as it is, the number of thrd_busy.
  */
-enum { LIBC_WAITS_INSIDE = 1, LIBC_ONCE_SURVIVES = 1, LIBC_C11_TELLS = 1 };
+enum { LIBC_WAITS_INSIDE = 1, LIBC_ONCE_SURVIVES = 1, LIBC_C11_WRONG_OWNER = EPERM };
 #if !__GLIBC_PREREQ(2, 34)
 /* The kernel's own: libc has none without handlers. */
 static inline pid_t _Fork(void)
@@ -42,7 +43,7 @@ static inline pid_t _Fork(void)
 #endif
 #else
 enum { LIBC_HAS_ADAPTIVE = 0, LIBC_HAS_PREFERENCES = 0, LIBC_HAS_BARE_FORK = 1 };
-enum { LIBC_WAITS_INSIDE = 0, LIBC_ONCE_SURVIVES = 0, LIBC_C11_TELLS = 0 };
+enum { LIBC_WAITS_INSIDE = 0, LIBC_ONCE_SURVIVES = 0, LIBC_C11_WRONG_OWNER = EBUSY };
 static inline const char *gnu_get_libc_version(void)
 {
     return "none";
