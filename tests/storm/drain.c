@@ -1000,7 +1000,10 @@ static void fork_in_fork(const struct scn_case *self)
     reap_plainly(last);
     if (child == 0)
         _exit(0);
-    reap_plainly(child);
+    /* The signal may come when the outer fork is just made: then its child is not that of the handler's child. */
+    siginfo_t info;
+    if (!is_in_child || waitid(P_PID, (id_t)child, &info, WEXITED | WNOHANG | WNOWAIT) == 0 || errno != ECHILD)
+        reap_plainly(child);
     if (is_in_child)
         _exit(0);
     if (inner_child > 0)
