@@ -5,6 +5,7 @@ import queue
 import signal
 import sys
 import threading
+import warnings
 
 lock = threading.Lock()
 reentrant = threading.RLock()
@@ -28,6 +29,7 @@ def check(right, what):
 
 
 def main():
+    warnings.simplefilter("ignore", DeprecationWarning)  # since 3.12 os.fork warns of what this program shows
     holder = threading.Thread(target=hold)
     holder.start()
     taken.wait()
