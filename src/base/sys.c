@@ -30,7 +30,8 @@ uint64_t fsafe_sys_now_ns(void)
     struct timespec now = {.tv_sec = 0};
     int saved = errno;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    errno = saved;
+    if (errno != saved)
+        errno = saved; /* not written without need: after a fork that is a page fault */
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 

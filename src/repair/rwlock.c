@@ -113,7 +113,7 @@ void fsafe_rwlock_settle(pthread_rwlock_t *rwlock, struct fsafe_thread *self)
     settle(rwlock, self);
 }
 
-void fsafe_rwlock_adopt(struct fsafe_thread *self)
+FSAFE_AT_FORK void fsafe_rwlock_adopt(struct fsafe_thread *self)
 {
     enum { LATEST = 8 }; /* the handler may hold locks of its own */
     struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(self));
