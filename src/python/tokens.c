@@ -18,12 +18,25 @@ static object *acquire_code, *leave_code, *release_code, *bounded_release_code;
 static int got_index; /* which variable of acquire says that it has the token */
 static object *semaphore_type, *bounded_type, *value_attribute;
 
+/* What a class of the program's that is made from them has to inherit. */
+static const char *const inherited_names[] = {"__enter__", "__exit__", "release"};
+enum { INHERITED = sizeof inherited_names / sizeof *inherited_names };
+static object *inherited[INHERITED];
+
 /* A method that is bound to its object; the C API makes it public, as the head of any object. */
 struct method {
     uintptr_t count;
     void *type;
     object *function, *self;
 };
+
+static bool make_inherited(void)
+{
+    unsigned made = 0;
+    while (made < INHERITED && (inherited[made] = fsafe_python.PyUnicode_FromString(inherited_names[made])) != NULL)
+        made++;
+    return made == INHERITED;
+}
 
 void fsafe_python_tokens_start(void)
 {
@@ -38,7 +51,8 @@ void fsafe_python_tokens_start(void)
     release_code = fsafe_python_code_of(semaphore_type, "release");
     bounded_release_code = fsafe_python_code_of(bounded_type, "release");
     got_index = fsafe_python_variable_of(acquire_code, "rc");
-    if (got_index >= 0 && leave_code != NULL && release_code != NULL && value_attribute != NULL)
+    if (got_index >= 0 && leave_code != NULL && release_code != NULL && bounded_release_code != NULL &&
+        value_attribute != NULL && make_inherited())
         method = fsafe_python.PyObject_GetAttrString(semaphore_type, "__exit__");
     fsafe_python.PyErr_Clear();
     fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
@@ -82,11 +96,24 @@ static unsigned locals_of(object *code)
     return count;
 }
 
+/* Whether the class takes and gives its tokens as a plain semaphore does. None of the program's code is run for it. */
+static bool is_plain(object *type)
+{
+    if (type == semaphore_type || type == bounded_type)
+        return true;
+    object *(*find)(object *, object *) = fsafe_python._PyType_Lookup;
+    bool same = fsafe_python.PyType_IsSubtype(type, semaphore_type) && find(type, value_attribute) == NULL;
+    for (unsigned i = 0; same && i < INHERITED; i++) {
+        const object *method = find(type, inherited[i]);
+        same = method == find(semaphore_type, inherited[i]) || method == find(bounded_type, inherited[i]);
+    }
+    return same;
+}
+
 static bool is_semaphore(const object *one)
 {
     uintptr_t head[2];
-    return one != NULL && fsafe_sys_peek((uintptr_t)one, head, sizeof head) &&
-           (head[1] == (uintptr_t)semaphore_type || head[1] == (uintptr_t)bounded_type);
+    return one != NULL && fsafe_sys_peek((uintptr_t)one, head, sizeof head) && is_plain((object *)head[1]);
 }
 
 /* The semaphore whose method is value `index` of the stack; NULL: it is something else. */

@@ -1,8 +1,9 @@
 /*
  * python/tokens: tokens of a threading.Semaphore that vanished threads had, inside a with statement. The semaphore is a
  * number in Python's data, which names no owner; but as long as a thread is in the body of `with semaphore:` its stack
- * of values has the method that gives the token back. A child gives the token back for a vanished thread. Tokens that
- * threads had in another way cannot be seen.
+ * of values has the method that gives the token back. A child gives the token back for a vanished thread. So it does for
+ * a class made from Semaphore, if the class inherits what a with statement calls. Tokens that threads had in another way
+ * cannot be seen.
  */
 #ifndef FSAFE_PYTHON_TOKENS_H
 #define FSAFE_PYTHON_TOKENS_H

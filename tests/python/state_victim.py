@@ -330,6 +330,29 @@ def waiters():
 def tokens():
     one, two, other = threading.Semaphore(), threading.BoundedSemaphore(2), threading.Semaphore(2)
     roomy = threading.Semaphore(3)
+
+    class Same(threading.Semaphore):
+        pass
+
+    class Limit(threading.BoundedSemaphore):
+        def acquire(self, *arguments):  # not what a with statement calls
+            return super().acquire(*arguments)
+
+        def full(self):
+            return self._value == 0
+
+    class Counts(threading.Semaphore):
+        uses = 0
+
+        def release(self):
+            self.uses += 1
+            super().release()
+
+    class Signal(threading.Semaphore):
+        def __enter__(self):
+            return self
+
+    same, limit, counts, signalled = Same(), Limit(2), Counts(), Signal(0)
     inside, finish = threading.Semaphore(0), threading.Event()
 
     def have_both():
@@ -353,7 +376,12 @@ def tokens():
         finish.wait()
         other.release()
 
-    threads = [threading.Thread(target=body) for body in (have_both, have_one, have_by_call)]
+    def have_derived():
+        with same, limit, counts, signalled:
+            inside.release()
+            finish.wait()
+
+    threads = [threading.Thread(target=body) for body in (have_both, have_one, have_by_call, have_derived)]
     for thread in threads:
         thread.start()
         inside.acquire()
@@ -363,19 +391,24 @@ def tokens():
         with one, two, two, other, roomy, roomy, roomy:
             assert not one.acquire(False) and not two.acquire(False)
             assert not other.acquire(False), "a token that no with statement had"
-        two.acquire()
-        two.release()
-        try:
-            two.release()
-        except ValueError:
-            return
-        raise RuntimeError("a token too many")
+        with same, limit, limit:
+            assert not same.acquire(False) and limit.full()
+        assert not counts.acquire(False), "a token whose giving back is the program's own"
+        assert not signalled.acquire(False), "a token that nobody had"
+        for bounded in two, limit:
+            bounded.acquire()
+            bounded.release()
+            try:
+                bounded.release()
+            except ValueError:
+                continue
+            raise RuntimeError("a token too many")
 
     say(f"child: {in_child(work)}")
     finish.set()
     for thread in threads:
         thread.join()
-    say(f"parent: {one._value} {two._value} {other._value}")
+    say(f"parent: {one._value} {two._value} {other._value} {same._value} {limit._value}")
 
 
 # --- Sub-interpreters -------------------------------------------------------------------------------------------
