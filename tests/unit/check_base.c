@@ -130,8 +130,9 @@ START_TEST(text_times_are_those_of_the_calendar)
 {
     char buffer[64], expected[64];
     struct fsafe_text text;
-    /* Each day from 1970 to 2200, at another second of it. */
-    for (time_t seconds = 0; seconds < (time_t)230 * 365 * 86400; seconds += 86400 + 61) {
+    /* Each day from 1970 to 2200, or as far as 32 bits count, at another second of it. */
+    const time_t end = sizeof end > 4 ? (time_t)(230LL * 365 * 86400) : INT32_MAX - 2 * 86400;
+    for (time_t seconds = 0; seconds < end; seconds += 86400 + 61) {
         struct tm tm;
         gmtime_r(&seconds, &tm);
         strftime(expected, sizeof expected, "%Y-%m-%dT%H:%M:%S.007Z", &tm);
