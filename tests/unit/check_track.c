@@ -25,7 +25,7 @@ static struct fsafe_ledger ledger;
 /* Addresses of locks that do not exist: a ledger never follows them. Each has its own place. */
 static uintptr_t lock_of(unsigned i)
 {
-    return 0x7000000000 + 8 * (uintptr_t)i;
+    return (uintptr_t)(sizeof(uintptr_t) > 4 ? 0x7000000000 : 0x70000000) + 8 * (uintptr_t)i;
 }
 
 static uintptr_t site_of(uintptr_t lock)
@@ -1354,8 +1354,10 @@ static void fill(Suite *suite)
     tcase_add_test(threads, thread_slots_of_long_ago_are_used_again);
 
     TCase *gate = unit_case(suite, "gate");
-    tcase_add_loop_test(gate, gate_drops_a_call_that_was_left, 0, 2);
-    tcase_add_loop_test(gate, gate_keeps_a_call_of_another_coroutine, 0, 2);
+    if (FSAFE_CALL_MARK != 0) { /* else a record has no room for the frame that called */
+        tcase_add_loop_test(gate, gate_drops_a_call_that_was_left, 0, 2);
+        tcase_add_loop_test(gate, gate_keeps_a_call_of_another_coroutine, 0, 2);
+    }
     tcase_add_test(gate, gate_keeps_a_call_below_the_signal_stack);
 
     TCase *lineage = unit_case(suite, "lineage");

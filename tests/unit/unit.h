@@ -97,7 +97,11 @@ static inline void unit_in_child(void (*body)(void *argument), void *argument)
 
 static inline void unit_start_thread(pthread_t *thread, void *(*body)(void *), void *argument)
 {
-    ck_assert_int_eq(pthread_create(thread, NULL, body, argument), 0);
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 256 << 10); /* thousands of them have room in 32 bits, too */
+    ck_assert_int_eq(pthread_create(thread, &attributes, body, argument), 0);
+    pthread_attr_destroy(&attributes);
 }
 
 static inline void unit_run_thread(void *(*body)(void *), void *argument)
