@@ -97,7 +97,7 @@ FSAFE_EXPORT int pthread_cond_clockwait(pthread_cond_t *condvar, pthread_mutex_t
 
 enum whom { ONE, ALL };
 
-static int ask_libc_to_wake(pthread_cond_t *condvar, enum whom whom)
+static inline int ask_libc_to_wake(pthread_cond_t *condvar, enum whom whom)
 {
     return whom == ONE ? FSAFE_NEXT(pthread_cond_signal)(condvar) : FSAFE_NEXT(pthread_cond_broadcast)(condvar);
 }
@@ -116,12 +116,28 @@ static __attribute__((noinline)) int wake_somebody(pthread_cond_t *condvar, uint
     return result;
 }
 
+static FSAFE_AT_FORK __attribute__((noinline)) int wake_in_child(pthread_cond_t *condvar, uintptr_t site,
+                                                                enum whom whom)
+{
+    fsafe_hopeless_note_wake((uintptr_t)condvar);
+    return fsafe_layout_cond_is_idle(condvar) ? 0 : wake_somebody(condvar, site, whom);
+}
+
+/*
+ * What an idle condition variable looks like is learned before the second thread. Until then no fork has anybody to wait
+ * for.
+ */
+static __attribute__((noinline)) int wake_perhaps(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
+{
+    return FSAFE_SINGLE_THREADED() ? ask_libc_to_wake(condvar, whom) : wake_somebody(condvar, site, whom);
+}
+
 /* What is done to nobody needs neither a record nor, in a child, settling. */
 static inline int wake(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
 {
     if (FSAFE_UNLIKELY(fsafe_lineage_is_child()))
-        fsafe_hopeless_note_wake((uintptr_t)condvar);
-    return fsafe_layout_cond_is_idle(condvar) ? 0 : wake_somebody(condvar, site, whom);
+        return wake_in_child(condvar, site, whom);
+    return FSAFE_LIKELY(fsafe_layout_cond_is_idle(condvar)) ? 0 : wake_perhaps(condvar, site, whom);
 }
 
 FSAFE_EXPORT FSAFE_AT_FORK int pthread_cond_signal(pthread_cond_t *condvar)
