@@ -3,19 +3,13 @@
 
 #include "base/maps.h"
 #include "base/sys.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
-
-struct line {
-    uintptr_t start, end;
-    uintptr_t offset;
-    bool writable, executable, shared;
-    const char *path; /* "" when there is none */
-};
 
 /* The file whose segments are being listed. */
 struct module {
@@ -33,28 +27,13 @@ static const char *skip_field(const char *at)
     return at;
 }
 
-static uintptr_t read_hex(const char **at)
+/* Fills in what the line says, and which offset of the file it is. */
+static bool parse_line(const char *at, struct fsafe_maps_line *line, uintptr_t *offset)
 {
-    uintptr_t value = 0;
-    for (;; ++*at) {
-        char c = **at;
-        unsigned digit;
-        if (c >= '0' && c <= '9')
-            digit = (unsigned)(c - '0');
-        else if (c >= 'a' && c <= 'f')
-            digit = (unsigned)(c - 'a') + 10;
-        else
-            return value;
-        value = value << 4 | digit;
-    }
-}
-
-static bool parse_line(const char *at, struct line *line)
-{
-    line->start = read_hex(&at);
+    line->start = (uintptr_t)fsafe_text_read(&at, 16);
     if (*at++ != '-')
         return false;
-    line->end = read_hex(&at);
+    line->end = (uintptr_t)fsafe_text_read(&at, 16);
     at = skip_field(at);
     if (strlen(at) < 4)
         return false;
@@ -62,15 +41,15 @@ static bool parse_line(const char *at, struct line *line)
     line->executable = at[2] == 'x';
     line->shared = at[3] == 's';
     at = skip_field(at);
-    line->offset = read_hex(&at);
+    *offset = (uintptr_t)fsafe_text_read(&at, 16);
     at = skip_field(at);
     at = skip_field(at); /* device */
     line->path = skip_field(at);
     return true;
 }
 
-/* Takes the line into account: does it begin, continue or leave the module? */
-static void follow(struct module *module, const struct line *line)
+/* Makes `module` the one that the line belongs to: the line begins it, continues it or leaves it. */
+static void follow(struct module *module, const struct fsafe_maps_line *line, uintptr_t offset)
 {
     const char *slash = strrchr(line->path, '/');
     if (slash == NULL) {
@@ -84,7 +63,7 @@ static void follow(struct module *module, const struct line *line)
     size_t length = strnlen(slash + 1, sizeof module->name - 1);
     memcpy(module->name, slash + 1, length);
     module->name[length] = '\0';
-    if (line->offset == 0)
+    if (offset == 0)
         module->base = line->start;
     module->end = line->end;
 }
@@ -137,20 +116,13 @@ bool fsafe_maps_each(fsafe_maps_see *see, void *context)
                 break;
             size_t end = newline != NULL ? (size_t)(newline - buffer) : filled;
             buffer[end] = '\0';
-            struct line line;
-            if (!cut && parse_line(buffer + begin, &line)) {
-                follow(&module, &line);
-                const struct fsafe_maps_line shown = {
-                    .start = line.start,
-                    .end = line.end,
-                    .base = module.base,
-                    .writable = line.writable,
-                    .executable = line.executable,
-                    .shared = line.shared,
-                    .path = line.path,
-                    .module = module.name,
-                };
-                past = !see(&shown, context);
+            struct fsafe_maps_line line;
+            uintptr_t offset;
+            if (!cut && parse_line(buffer + begin, &line, &offset)) {
+                follow(&module, &line, offset);
+                line.base = module.base;
+                line.module = module.name;
+                past = !see(&line, context);
             }
             cut = full;
             begin = newline != NULL ? end + 1 : filled;
@@ -203,11 +175,7 @@ bool fsafe_maps_find(struct fsafe_mapping *mappings, size_t count)
     for (size_t i = 0; i < count; i++) {
         if (mappings[i].address > wanted.last)
             wanted.last = mappings[i].address;
-        mappings[i].found = false;
-        mappings[i].writable = false;
-        mappings[i].shared = false;
-        mappings[i].base = 0;
-        mappings[i].module[0] = '\0';
+        mappings[i] = (struct fsafe_mapping){.address = mappings[i].address, .path = mappings[i].path};
         if (mappings[i].path != NULL)
             mappings[i].path[0] = '\0';
     }

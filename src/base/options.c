@@ -14,9 +14,6 @@ struct fsafe_options fsafe_options = {
 #define FSAFE_NUMBER(variable, field, usual, most) .field = usual,
 #define FSAFE_STRING(variable, field, bytes)
 #include "base/options.def"
-#undef FSAFE_CHOICE
-#undef FSAFE_NUMBER
-#undef FSAFE_STRING
 };
 
 const char *fsafe_options_look_up(char *const *environment, const char *variable)
@@ -123,9 +120,6 @@ static const char *const names[] = {
 #define FSAFE_NUMBER(variable, field, usual, most) #variable,
 #define FSAFE_STRING(variable, field, bytes) #variable,
 #include "base/options.def"
-#undef FSAFE_CHOICE
-#undef FSAFE_NUMBER
-#undef FSAFE_STRING
 };
 
 /* How many letters have to be put in, taken out or changed to make one of the other. */
@@ -200,9 +194,6 @@ void fsafe_options_read(char *const *environment, fsafe_options_complain *compla
 #define FSAFE_STRING(variable, field, bytes) \
     read_string(#variable, find_value(environment, #variable), fsafe_options.field, bytes, complain);
 #include "base/options.def"
-#undef FSAFE_CHOICE
-#undef FSAFE_NUMBER
-#undef FSAFE_STRING
     for (char *const *entry = environment; entry != NULL && *entry != NULL; entry++)
         if (is_ours(*entry))
             check_name(*entry, complain);

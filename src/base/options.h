@@ -19,9 +19,6 @@ struct fsafe_options {
 #define FSAFE_NUMBER(variable, field, usual, most) unsigned field;
 #define FSAFE_STRING(variable, field, bytes) char field[bytes];
 #include "base/options.def"
-#undef FSAFE_CHOICE
-#undef FSAFE_NUMBER
-#undef FSAFE_STRING
     bool colors; /* the user's terminal has them, and NO_COLOR does not refuse them */
 };
 

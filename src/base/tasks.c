@@ -36,26 +36,6 @@ static int open_of(pid_t pid, pid_t tid, const char *name, int flags)
     return fsafe_sys_open(path, O_RDONLY | flags, 0);
 }
 
-/* Reads a number in base 10 or 16 and the blanks before it. */
-static uint64_t read_number(const char **at, unsigned base)
-{
-    uint64_t value = 0;
-    while (**at == ' ' || **at == '\t')
-        ++*at;
-    if ((*at)[0] == '0' && (*at)[1] == 'x') {
-        *at += 2;
-        base = 16;
-    }
-    for (;; ++*at) {
-        char c = **at;
-        unsigned digit = c >= '0' && c <= '9' ? (unsigned)(c - '0')
-                         : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10 : 16;
-        if (digit >= base)
-            return value;
-        value = value * base + digit;
-    }
-}
-
 /* "number six arguments, stack, instruction", or "running". */
 static bool look_at_call(pid_t pid, pid_t tid, struct fsafe_task *task)
 {
@@ -71,14 +51,14 @@ static bool look_at_call(pid_t pid, pid_t tid, struct fsafe_task *task)
         return got > 0;
     line[got] = '\0';
     const char *at = line;
-    task->call = (long)read_number(&at, 10);
+    task->call = (long)fsafe_text_read(&at, 10);
     for (unsigned i = 0; i < ARGUMENTS; i++) {
-        unsigned long argument = (unsigned long)read_number(&at, 16);
+        unsigned long argument = (unsigned long)fsafe_text_read(&at, 16);
         if (i < sizeof task->argument / sizeof *task->argument)
             task->argument[i] = argument;
     }
-    read_number(&at, 16);
-    task->at = (uintptr_t)read_number(&at, 16);
+    fsafe_text_read(&at, 16);
+    task->at = (uintptr_t)fsafe_text_read(&at, 16);
     return true;
 }
 
@@ -101,13 +81,13 @@ static void parse(const char *line, struct fsafe_task *task)
     if ((at = value_of(line, "State:\t")) != NULL)
         task->ended = *at == 'Z' || *at == 'X';
     else if ((at = value_of(line, "SigBlk:")) != NULL)
-        task->blocked = read_number(&at, 16);
+        task->blocked = fsafe_text_read(&at, 16);
     else if ((at = value_of(line, "SigCgt:")) != NULL)
-        task->caught = read_number(&at, 16);
+        task->caught = fsafe_text_read(&at, 16);
     else if ((at = value_of(line, "Seccomp:")) != NULL)
-        task->filtered = read_number(&at, 10) != 0;
+        task->filtered = fsafe_text_read(&at, 10) != 0;
     else if ((at = value_of(line, "voluntary_ctxt_switches:")) != NULL)
-        task->switches = read_number(&at, 10);
+        task->switches = fsafe_text_read(&at, 10);
 }
 
 /* Lines that do not fit are cut: those that we want are short. */
@@ -164,7 +144,7 @@ bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, voi
             const char *name = entry->d_name;
             offset += entry->d_reclen;
             if (*name != '.')
-                go_on = look_at(pid, (pid_t)read_number(&name, 10), &task) && each(&task, context);
+                go_on = look_at(pid, (pid_t)fsafe_text_read(&name, 10), &task) && each(&task, context);
         }
     }
     fsafe_sys_close(fd);
@@ -205,8 +185,8 @@ bool fsafe_tasks_is_fork(pid_t child)
     if (at == NULL)
         return false;
     const char *parent = skip(at, STATE_TO_PARENT), *flags = skip(parent, PARENT_TO_FLAGS);
-    return (pid_t)read_number(&parent, 10) == fsafe_sys_getpid() &&
-           (read_number(&flags, 10) & FORKED_WITHOUT_EXEC) != 0;
+    return (pid_t)fsafe_text_read(&parent, 10) == fsafe_sys_getpid() &&
+           (fsafe_text_read(&flags, 10) & FORKED_WITHOUT_EXEC) != 0;
 }
 
 bool fsafe_tasks_waits_in_vfork(pid_t pid)
@@ -217,7 +197,7 @@ bool fsafe_tasks_waits_in_vfork(pid_t pid)
     if (at == NULL || *at != 'D')
         return false;
     at = skip(at, STATE_TO_THREADS);
-    return read_number(&at, 10) == 1;
+    return fsafe_text_read(&at, 10) == 1;
 }
 
 bool fsafe_tasks_parent_has(const char *file, const char *words, size_t bytes)

@@ -120,6 +120,25 @@ void fsafe_text_hex(struct fsafe_text *text, unsigned long value)
     put_digits(text, value, 16);
 }
 
+uint64_t fsafe_text_read(const char **at, unsigned base)
+{
+    uint64_t value = 0;
+    while (**at == ' ' || **at == '\t')
+        ++*at;
+    if ((*at)[0] == '0' && (*at)[1] == 'x') {
+        *at += 2;
+        base = 16;
+    }
+    for (;; ++*at) {
+        char c = **at;
+        unsigned digit = c >= '0' && c <= '9' ? (unsigned)(c - '0')
+                         : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10 : 16;
+        if (digit >= base)
+            return value;
+        value = value * base + digit;
+    }
+}
+
 void fsafe_text_end_line(struct fsafe_text *text)
 {
     if (text->length == text->capacity && text->length > 0)

@@ -37,6 +37,11 @@ void fsafe_text_json(struct fsafe_text *text, const char *string, size_t most);
 /* With the 0x prefix. */
 void fsafe_text_hex(struct fsafe_text *text, unsigned long value);
 
+/*
+ * Reads a number in base 10 or 16, lower-case, after blanks; with 0x before it in base 16. `*at` is behind it then.
+ */
+uint64_t fsafe_text_read(const char **at, unsigned base);
+
 /* Ends the line with a newline, over the last byte where the buffer is full. */
 void fsafe_text_end_line(struct fsafe_text *text);
 

@@ -39,9 +39,6 @@ static const struct {
 #define FSAFE_NUMBER(variable, field, usual, most)
 #define FSAFE_STRING(variable, field, bytes)
 #include "base/options.def"
-#undef FSAFE_CHOICE
-#undef FSAFE_NUMBER
-#undef FSAFE_STRING
 };
 
 _Noreturn void fsafe_cli_fail(const char *format, ...)
@@ -211,9 +208,6 @@ static void set_number(const char *variable, const char *value)
 #define FSAFE_NUMBER(variable, field, usual, most) {#variable, most},
 #define FSAFE_STRING(variable, field, bytes)
 #include "base/options.def"
-#undef FSAFE_CHOICE
-#undef FSAFE_NUMBER
-#undef FSAFE_STRING
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         char *end;

@@ -11,6 +11,7 @@
 #define FSAFE_GLIBC_WRITE_PHASE 0x1u
 #define FSAFE_GLIBC_WRITE_LOCKED 0x2u
 #define FSAFE_GLIBC_READERS_WAIT 0x4u
+#define FSAFE_GLIBC_FLAGS 0x7u
 #define FSAFE_GLIBC_READERS 3
 
 /* __writers: how many wait, and a flag. */
@@ -56,9 +57,8 @@ static inline struct fsafe_rwlock_state fsafe_layout_rwlock_look(const pthread_r
  */
 static inline bool fsafe_layout_rwlock_read(pthread_rwlock_t *rwlock)
 {
-    const unsigned flags = FSAFE_GLIBC_WRITE_PHASE | FSAFE_GLIBC_WRITE_LOCKED | FSAFE_GLIBC_READERS_WAIT;
     unsigned seen = __atomic_load_n(&rwlock->__data.__readers, __ATOMIC_RELAXED);
-    while ((seen & (flags | 1u << 31)) == 0)
+    while ((seen & (FSAFE_GLIBC_FLAGS | 1u << 31)) == 0)
         if (__atomic_compare_exchange_n(&rwlock->__data.__readers, &seen, seen + (1u << FSAFE_GLIBC_READERS), true,
                                         __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
             return true;
@@ -67,9 +67,8 @@ static inline bool fsafe_layout_rwlock_read(pthread_rwlock_t *rwlock)
 
 static inline bool fsafe_layout_rwlock_unread(pthread_rwlock_t *rwlock)
 {
-    const unsigned flags = FSAFE_GLIBC_WRITE_PHASE | FSAFE_GLIBC_WRITE_LOCKED | FSAFE_GLIBC_READERS_WAIT;
     unsigned seen = __atomic_load_n(&rwlock->__data.__readers, __ATOMIC_RELAXED);
-    while ((seen & flags) == 0 && seen != 0)
+    while ((seen & FSAFE_GLIBC_FLAGS) == 0 && seen != 0)
         if (__atomic_compare_exchange_n(&rwlock->__data.__readers, &seen, seen - (1u << FSAFE_GLIBC_READERS), true,
                                         __ATOMIC_RELEASE, __ATOMIC_RELAXED))
             return true;

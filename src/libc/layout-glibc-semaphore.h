@@ -16,6 +16,12 @@ struct fsafe_glibc_sem {
     int pad;
     struct fsafe_sem_words words; /* glibc's struct ends before this; sem_t goes on to 32 bytes */
 };
+enum { FSAFE_GLIBC_SEM_TOKEN = 1, FSAFE_GLIBC_SEM_FUTEX = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0 };
+
+static inline bool fsafe_glibc_sem_is_waited(uint64_t data)
+{
+    return data >> 32 != 0;
+}
 
 static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
 {
@@ -33,49 +39,9 @@ static inline void fsafe_layout_sem_words_end(sem_t *s)
     (void)s;
 }
 
-static inline unsigned fsafe_layout_sem_value(const sem_t *s)
-{
-    return (unsigned)__atomic_load_n(&((const struct fsafe_glibc_sem *)(const void *)s)->data,
-                                     __ATOMIC_RELAXED);
-}
-
-static inline bool fsafe_layout_sem_try(sem_t *s)
-{
-    struct fsafe_glibc_sem *sem = (struct fsafe_glibc_sem *)(void *)s;
-    uint64_t seen = __atomic_load_n(&sem->data, __ATOMIC_RELAXED);
-    while ((uint32_t)seen != 0)
-        if (__atomic_compare_exchange_n(&sem->data, &seen, seen - 1, true, __ATOMIC_ACQUIRE,
-                                        __ATOMIC_RELAXED))
-            return true;
-    return false;
-}
-
-static inline bool fsafe_layout_sem_is_shared(const sem_t *s)
-{
-    return ((const struct fsafe_glibc_sem *)(const void *)s)->private != 0;
-}
-
 static inline void *fsafe_layout_sem_word(sem_t *s)
 {
-    return fsafe_layout.sem_bytes ? (char *)s + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0) : NULL;
-}
-
-static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
-{
-    struct fsafe_glibc_sem *sem = (struct fsafe_glibc_sem *)(void *)s;
-    uint64_t seen = __atomic_load_n(&sem->data, __ATOMIC_RELAXED);
-    do {
-        if ((uint32_t)seen != 0)
-            return FSAFE_POST_LIBC;
-    } while (!__atomic_compare_exchange_n(&sem->data, &seen, seen + 1, true, __ATOMIC_RELEASE,
-                                          __ATOMIC_RELAXED));
-    return seen >> 32 != 0 ? FSAFE_POST_WAKE : FSAFE_POSTED;
-}
-
-static inline void fsafe_layout_sem_wake(sem_t *s)
-{
-    /* The futex word is the value's half. */
-    fsafe_sys_futex_wake((char *)s + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0), 1);
+    return fsafe_layout.sem_bytes ? (char *)s + FSAFE_GLIBC_SEM_FUTEX : NULL;
 }
 
 #else
@@ -86,6 +52,12 @@ struct fsafe_glibc_sem {
     uint32_t row; /* of our table, counted from 1: glibc calls it padding. sem_init clears it, nobody reads it */
     uint32_t waiters;
 };
+enum { FSAFE_GLIBC_SEM_TOKEN = 2, FSAFE_GLIBC_SEM_FUTEX = 0 };
+
+static inline bool fsafe_glibc_sem_is_waited(uint32_t data)
+{
+    return (data & 1) != 0;
+}
 
 /*
  * There is no room for three words, only for one: the words lie in a table, and the row says whose they are, so that
@@ -138,17 +110,34 @@ static inline void fsafe_layout_sem_words_end(sem_t *s)
         atomic_store_explicit(&row->address, 0, memory_order_relaxed);
 }
 
+/* Without a token it may be 0 or 1 here. */
+static inline void *fsafe_layout_sem_word(sem_t *s)
+{
+    (void)s;
+    return NULL;
+}
+
+#endif
+
+/* How many tokens the semaphore has, by a copy of its data. */
+static inline unsigned fsafe_glibc_sem_tokens(__typeof__(((struct fsafe_glibc_sem *)0)->data) data)
+{
+    return (uint32_t)data / FSAFE_GLIBC_SEM_TOKEN;
+}
+
 static inline unsigned fsafe_layout_sem_value(const sem_t *s)
 {
-    return __atomic_load_n(&((const struct fsafe_glibc_sem *)(const void *)s)->data, __ATOMIC_RELAXED) >> 1;
+    return fsafe_glibc_sem_tokens(
+        __atomic_load_n(&((const struct fsafe_glibc_sem *)(const void *)s)->data, __ATOMIC_RELAXED));
 }
 
 static inline bool fsafe_layout_sem_try(sem_t *s)
 {
     struct fsafe_glibc_sem *sem = (struct fsafe_glibc_sem *)(void *)s;
-    uint32_t seen = __atomic_load_n(&sem->data, __ATOMIC_RELAXED);
-    while (seen >> 1 != 0)
-        if (__atomic_compare_exchange_n(&sem->data, &seen, seen - 2, true, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+    __typeof__(sem->data) seen = __atomic_load_n(&sem->data, __ATOMIC_RELAXED);
+    while (fsafe_glibc_sem_tokens(seen) != 0)
+        if (__atomic_compare_exchange_n(&sem->data, &seen, seen - FSAFE_GLIBC_SEM_TOKEN, true, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED))
             return true;
     return false;
 }
@@ -158,29 +147,21 @@ static inline bool fsafe_layout_sem_is_shared(const sem_t *s)
     return ((const struct fsafe_glibc_sem *)(const void *)s)->private != 0;
 }
 
-/* Without a token it may be 0 or 1 here. */
-static inline void *fsafe_layout_sem_word(sem_t *s)
-{
-    (void)s;
-    return NULL;
-}
-
 static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
 {
     struct fsafe_glibc_sem *sem = (struct fsafe_glibc_sem *)(void *)s;
-    uint32_t seen = __atomic_load_n(&sem->data, __ATOMIC_RELAXED);
+    __typeof__(sem->data) seen = __atomic_load_n(&sem->data, __ATOMIC_RELAXED);
     do {
-        if (seen >> 1 != 0)
+        if (fsafe_glibc_sem_tokens(seen) != 0)
             return FSAFE_POST_LIBC;
-    } while (!__atomic_compare_exchange_n(&sem->data, &seen, seen + 2, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
-    return (seen & 1) != 0 ? FSAFE_POST_WAKE : FSAFE_POSTED;
+    } while (!__atomic_compare_exchange_n(&sem->data, &seen, seen + FSAFE_GLIBC_SEM_TOKEN, true, __ATOMIC_RELEASE,
+                                          __ATOMIC_RELAXED));
+    return fsafe_glibc_sem_is_waited(seen) ? FSAFE_POST_WAKE : FSAFE_POSTED;
 }
 
 static inline void fsafe_layout_sem_wake(sem_t *s)
 {
-    fsafe_sys_futex_wake(s, 1);
+    fsafe_sys_futex_wake((char *)s + FSAFE_GLIBC_SEM_FUTEX, 1);
 }
-
-#endif
 
 #endif

@@ -11,9 +11,6 @@
 _Static_assert(offsetof(pthread_mutex_t, __data.__lock) == 0, "lock word first");
 _Static_assert(sizeof(((pthread_mutex_t *)0)->__data.__lock) == 4, "lock word is a futex");
 _Static_assert(sizeof(((pthread_mutex_t *)0)->__data.__owner) == 4, "owner is a thread id");
-_Static_assert(PTHREAD_MUTEX_NORMAL == 0 && PTHREAD_MUTEX_RECURSIVE == 1 && PTHREAD_MUTEX_ERRORCHECK == 2 &&
-                   PTHREAD_MUTEX_ADAPTIVE_NP == 3,
-               "a mutex type is the low two bits of __kind");
 _Static_assert(offsetof(pthread_rwlock_t, __data.__readers) == 0, "readers first");
 _Static_assert(sizeof(((pthread_rwlock_t *)0)->__data.__readers) == 4, "the readers' word is a futex");
 _Static_assert(sizeof(((pthread_rwlock_t *)0)->__data.__cur_writer) == 4, "the writer is a thread id");
@@ -174,11 +171,8 @@ static bool learn_spin(void)
     return libc.spin_trylock(&spin) == 0 && spin == taken && libc.spin_unlock(&spin) == 0;
 }
 
-#ifdef __LP64__
-enum { FSAFE_ONE_TOKEN = 1 };
-#else
+#ifndef __LP64__
 struct fsafe_glibc_sem_row fsafe_glibc_sem_rows[FSAFE_GLIBC_SEM_ROWS];
-enum { FSAFE_ONE_TOKEN = 2 };
 #endif
 
 /* What of it is ours: all of it the same byte. */
@@ -196,12 +190,12 @@ static bool sem_holds(void)
 {
     sem_t s;
     struct fsafe_glibc_sem *sem = (struct fsafe_glibc_sem *)(void *)&s, marked;
-    if (libc.sem_init(&s, 0, 1) != 0 || sem->data != FSAFE_ONE_TOKEN || sem->private != 0)
+    if (libc.sem_init(&s, 0, 1) != 0 || sem->data != FSAFE_GLIBC_SEM_TOKEN || sem->private != 0)
         return false;
     mark(sem); /* AddressSanitizer's sem_init clears all of it */
     if (libc.sem_trywait(&s) != 0 || sem->data != 0 || fsafe_layout_sem_value(&s) != 0)
         return false;
-    if (libc.sem_post(&s) != 0 || sem->data != FSAFE_ONE_TOKEN || libc.sem_destroy(&s) != 0)
+    if (libc.sem_post(&s) != 0 || sem->data != FSAFE_GLIBC_SEM_TOKEN || libc.sem_destroy(&s) != 0)
         return false;
     marked = *sem;
     mark(&marked);

@@ -38,12 +38,23 @@ static inline int fsafe_glibc_type(const pthread_mutex_t *m)
 _Static_assert(PTHREAD_MUTEX_NORMAL == (int)FSAFE_MUTEX_NORMAL &&
                    PTHREAD_MUTEX_RECURSIVE == (int)FSAFE_MUTEX_RECURSIVE &&
                    PTHREAD_MUTEX_ERRORCHECK == (int)FSAFE_MUTEX_ERRORCHECK &&
-                   PTHREAD_MUTEX_ADAPTIVE_NP == (int)FSAFE_MUTEX_ADAPTIVE, "in one order");
+                   PTHREAD_MUTEX_ADAPTIVE_NP == (int)FSAFE_MUTEX_ADAPTIVE, "in one order, from 0 to 3");
 
 /* in_place is all zero, or all one and makes of any type a great number. */
 static inline unsigned fsafe_layout_type(const pthread_mutex_t *m)
 {
     return (unsigned)((m->__data.__kind & ~FSAFE_GLIBC_NO_ELISION) ^ fsafe_layout.in_place);
+}
+
+/* Writes what libc writes after it has taken the lock word. */
+static inline void fsafe_glibc_own(pthread_mutex_t *m, int owner, unsigned type)
+{
+    /* The count first: a signal handler that finds the owner counts on. */
+    if (type == PTHREAD_MUTEX_RECURSIVE)
+        m->__data.__count = 1;
+    FSAFE_ORDER();
+    m->__data.__owner = owner;
+    m->__data.__nusers++;
 }
 
 static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner, unsigned type)
@@ -58,12 +69,7 @@ static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner, unsigne
                                          __ATOMIC_RELAXED))
             return false;
     }
-    /* The count first: a signal handler that finds the owner counts on. */
-    if (type == PTHREAD_MUTEX_RECURSIVE)
-        m->__data.__count = 1;
-    FSAFE_ORDER();
-    m->__data.__owner = owner;
-    m->__data.__nusers++;
+    fsafe_glibc_own(m, owner, type);
     return true;
 }
 
@@ -80,11 +86,7 @@ static inline bool fsafe_layout_lock_queued(pthread_mutex_t *m, int owner)
     if (__atomic_load_n(&m->__data.__lock, __ATOMIC_RELAXED) == 2 ||
         __atomic_exchange_n(&m->__data.__lock, 2, __ATOMIC_ACQUIRE) != 0)
         return false;
-    if (fsafe_glibc_type(m) == PTHREAD_MUTEX_RECURSIVE)
-        m->__data.__count = 1;
-    FSAFE_ORDER();
-    m->__data.__owner = owner;
-    m->__data.__nusers++;
+    fsafe_glibc_own(m, owner, (unsigned)fsafe_glibc_type(m));
     return true;
 }
 
@@ -147,18 +149,12 @@ static inline void fsafe_layout_mutex_wake(pthread_mutex_t *m)
 
 static inline enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_t *m)
 {
-    static const enum fsafe_mutex_kind ordinary[] = {
-        [PTHREAD_MUTEX_NORMAL] = FSAFE_MUTEX_NORMAL,
-        [PTHREAD_MUTEX_RECURSIVE] = FSAFE_MUTEX_RECURSIVE,
-        [PTHREAD_MUTEX_ERRORCHECK] = FSAFE_MUTEX_ERRORCHECK,
-        [PTHREAD_MUTEX_ADAPTIVE_NP] = FSAFE_MUTEX_ADAPTIVE,
-    };
     int kind = m->__data.__kind & ~FSAFE_GLIBC_ELISION;
     if (!fsafe_layout.mutex_bytes)
         return FSAFE_MUTEX_FOREIGN;
     switch (kind & ~FSAFE_GLIBC_TYPE) {
     case 0:
-        return ordinary[kind];
+        return (enum fsafe_mutex_kind)kind;
     case FSAFE_GLIBC_PP:
         return FSAFE_MUTEX_PRIO_PROTECT;
     case FSAFE_GLIBC_PI:

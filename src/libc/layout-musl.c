@@ -9,8 +9,9 @@
 
 _Static_assert(offsetof(pthread_mutex_t, __u) == 0 && sizeof(((pthread_mutex_t *)0)->__u.__i[0]) == 4,
                "a mutex is words, among them a futex");
-_Static_assert(PTHREAD_MUTEX_NORMAL == 0 && PTHREAD_MUTEX_RECURSIVE == 1 && PTHREAD_MUTEX_ERRORCHECK == 2,
-               "a mutex type is the low two bits of the first word");
+_Static_assert(PTHREAD_MUTEX_NORMAL == (int)FSAFE_MUTEX_NORMAL &&
+                   PTHREAD_MUTEX_RECURSIVE == (int)FSAFE_MUTEX_RECURSIVE &&
+                   PTHREAD_MUTEX_ERRORCHECK == (int)FSAFE_MUTEX_ERRORCHECK, "in one order, from 0 to 2");
 
 struct fsafe_layout fsafe_layout = {.in_place = -1};
 

@@ -104,17 +104,12 @@ static inline void fsafe_layout_mutex_wake(pthread_mutex_t *m)
 
 static inline enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_t *m)
 {
-    static const enum fsafe_mutex_kind ordinary[] = {
-        [PTHREAD_MUTEX_NORMAL] = FSAFE_MUTEX_NORMAL,
-        [PTHREAD_MUTEX_RECURSIVE] = FSAFE_MUTEX_RECURSIVE,
-        [PTHREAD_MUTEX_ERRORCHECK] = FSAFE_MUTEX_ERRORCHECK,
-    };
     int type = m->__u.__i[FSAFE_MUSL_TYPE], kind = type & FSAFE_MUSL_KIND;
-    if (!fsafe_layout.mutex_bytes || (size_t)kind >= sizeof ordinary / sizeof *ordinary)
+    if (!fsafe_layout.mutex_bytes || kind > PTHREAD_MUTEX_ERRORCHECK)
         return FSAFE_MUTEX_FOREIGN;
     switch (type & ~FSAFE_MUSL_KIND) {
     case 0:
-        return ordinary[kind];
+        return (enum fsafe_mutex_kind)kind;
     case FSAFE_MUSL_ROBUST:
         return FSAFE_MUTEX_ROBUST;
     case FSAFE_MUSL_PI:

@@ -78,9 +78,6 @@ static void read_options(const uint8_t *data, size_t bytes)
 #define FSAFE_NUMBER(variable, field, usual, most) CHECK(fsafe_options.field <= (most));
 #define FSAFE_STRING(variable, field, size) CHECK(memchr(fsafe_options.field, '\0', size) != NULL);
 #include "base/options.def"
-#undef FSAFE_CHOICE
-#undef FSAFE_NUMBER
-#undef FSAFE_STRING
     if (environment[1] != NULL)
         fsafe_patterns_match(environment[0], environment[1]);
     free(text);

@@ -174,9 +174,6 @@ static void assert_defaults(void)
 #define FSAFE_NUMBER(variable, field, usual, most) ck_assert_msg(fsafe_options.field == usual, "%s", #variable);
 #define FSAFE_STRING(variable, field, bytes) ck_assert_msg(fsafe_options.field[0] == '\0', "%s", #variable);
 #include "base/options.def"
-#undef FSAFE_CHOICE
-#undef FSAFE_NUMBER
-#undef FSAFE_STRING
 }
 
 START_TEST(options_have_defaults)
@@ -327,9 +324,6 @@ START_TEST(options_take_their_words_and_no_other)
 #define FSAFE_NUMBER(variable, field, usual, most) try_number(#variable, &fsafe_options.field, usual, most);
 #define FSAFE_STRING(variable, field, bytes) try_string(#variable, fsafe_options.field, bytes);
 #include "base/options.def"
-#undef FSAFE_CHOICE
-#undef FSAFE_NUMBER
-#undef FSAFE_STRING
 }
 END_TEST
 
