@@ -1,14 +1,10 @@
 /*
  * base/arch: the one file that knows machine instructions: how a system call is made, and handed on.
  * Raw calls leave errno alone and cannot be interposed; both matter inside other people's locks.
- */
-
-/*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
  *
- * syscall() with its arguments by name is no way to hand them on: gcc reads the seventh from the caller's stack and
- * writes it back, and if the caller gave fewer that is some variable of its, which another thread may be changing.
- * Hence the jump.
+ * Measured. syscall() with its arguments by name is no way to hand them on: gcc reads the seventh from the caller's
+ * stack and writes it back, and if the caller gave fewer that is some variable of its, which another thread may be
+ * changing. Hence the jump.
  */
 #ifndef FSAFE_BASE_ARCH_H
 #define FSAFE_BASE_ARCH_H

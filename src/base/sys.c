@@ -1,10 +1,8 @@
-/* base/sys: see sys.h. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * base/sys: see sys.h.
  *
- * A futex wait of no time reads the word first: EFAULT where there is no memory. (So does rt_sigprocmask with a `how`
- * that means nothing, and valgrind tells the user of that.)
+ * Measured. A futex wait of no time reads the word first: EFAULT where there is no memory. (So does rt_sigprocmask with
+ * a `how` that means nothing, and valgrind tells the user of that.)
  */
 #include "config.h"
 

@@ -1,9 +1,7 @@
-/* base/tasks: see tasks.h. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * base/tasks: see tasks.h.
  *
- * `__libc_single_threaded` stays 0 in a forked child, also after it joined its last thread. The link count of
+ * Measured. `__libc_single_threaded` stays 0 in a forked child, also after it joined its last thread. The link count of
  * /proc/self/task (2 + threads), or `unshare(CLONE_THREAD)` where /proc is missing, tell the truth.
  */
 #include "config.h"

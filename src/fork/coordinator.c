@@ -1,16 +1,13 @@
-/* fork/coordinator: see coordinator.h. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * fork/coordinator: see coordinator.h.
  *
- * What a fork costs is page faults, and each of our pages that parent or child writes is one, as is our code and
- * libc's that the child runs. When the gate was a word in each thread's ledger a parent of 100 idle threads had 51
+ * Measured. What a fork costs is page faults, and each of our pages that parent or child writes is one, as is our code
+ * and libc's that the child runs. When the gate was a word in each thread's ledger a parent of 100 idle threads had 51
  * faults more a fork than bare; with one word for all it has 2. Then the variables that a fork writes moved into the
- * page of the first thread's slot (FSAFE_FORK_STATE), and the functions that a child runs side by side
- * (FSAFE_AT_FORK): a parent with a second thread went from 7 faults more than bare to 3, its child from 8 to between 4
- * and 6 (with one thread: 3 to 2, and 7 to 5 or 6): our code, which lies in one or two stretches that the kernel maps
- * at once, the wiped page, the page of the slot. Count with getrusage's ru_minflt; perf record -e page-faults -d names
- * them.
+ * page of the first thread's slot (FSAFE_FORK_STATE), and the functions that a child runs side by side (FSAFE_AT_FORK):
+ * a parent with a second thread went from 7 faults more than bare to 3, its child from 8 to between 4 and 6 (with one
+ * thread: 3 to 2, and 7 to 5 or 6): our code, which lies in one or two stretches that the kernel maps at once, the
+ * wiped page, the page of the slot. Count with getrusage's ru_minflt; perf record -e page-faults -d names them.
  *
  * fork + exit + wait, on a machine where a fault costs much (tests/bench/fork, three runs): bare 0.7 to 1.1 ms, with
  * the library 1.1 to 1.4 in a process with one thread; 1.2 to 1.5 and 1.4 to 2.0 with ten idle threads; 2.6 to 2.7 and

@@ -1,10 +1,8 @@
-/* fork/drain: see drain.h. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * fork/drain: see drain.h.
  *
- * A fork closes the gate in rounds. A closing can be revoked until nobody is inside; then it is made firm by one
- * compare-and-swap, which fails if a thread that was stopped for long has opened the gate meanwhile. Nobody passes
+ * Measured. A fork closes the gate in rounds. A closing can be revoked until nobody is inside; then it is made firm by
+ * one compare-and-swap, which fails if a thread that was stopped for long has opened the gate meanwhile. Nobody passes
  * between that and the clone. Several forks share one closing.
  *
  * tests/bench/stops, two quiet processors, medians of seven alternating rounds. Four forkers without pause beside eight

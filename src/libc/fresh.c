@@ -1,11 +1,9 @@
-/* libc/fresh: see fresh.h. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * libc/fresh: see fresh.h.
  *
- * What a condition variable and a barrier look like when new is learned at start-up (libc/fresh): from objects made
- * with each attribute, over zeroes and over dirt. A reset keeps the bits in which those differ and clears the rest; a
- * wait that ends at once checks that use changes none of the kept ones. Nothing there knows glibc's inside.
+ * Measured. What a condition variable and a barrier look like when new is learned at start-up (libc/fresh): from
+ * objects made with each attribute, over zeroes and over dirt. A reset keeps the bits in which those differ and clears
+ * the rest; a wait that ends at once checks that use changes none of the kept ones. Nothing there knows glibc's inside.
  */
 #include "config.h"
 

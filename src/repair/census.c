@@ -1,10 +1,8 @@
-/* repair/census: see census.h. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * repair/census: see census.h.
  *
- * A mutex that is locked and names no owner is not evidence in a child that has threads: between our look at its
- * bytes and our look at the ledgers a living thread can take it, release it and drop its record. A waiter that was
+ * Measured. A mutex that is locked and names no owner is not evidence in a child that has threads: between our look at
+ * its bytes and our look at the ledgers a living thread can take it, release it and drop its record. A waiter that was
  * asleep in pthread_cond_wait at fork leaves just such a record behind, and a steal showed in one of 26 runs. So the
  * torn mutexes are written down while the child is still alone (fsafe_unnamed_note).
  */

@@ -1,13 +1,11 @@
-/* repair/futex: see futex.h. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * repair/futex: see futex.h.
  *
- * What a wait by syscall(SYS_futex) shows: GLib 2.74's GMutex and GCond and Rust 1.95's Mutex, Condvar, RwLock, Once,
- * all without an owner. A locked and contended GMutex and Mutex is 2 and waited for with 2; GLib by
- * FUTEX_WAIT_PRIVATE from libglib's own text, Rust by FUTEX_WAIT_BITSET_PRIVATE without a limit, which nobody else
- * seen does; libstdc++ by FUTEX_WAIT, not the private kind. A GCond or Condvar whose counter is 2 looks the same: set
- * to 0 it is a wake-up for no reason, which both allow, and the next wait is reported.
+ * Measured. What a wait by syscall(SYS_futex) shows: GLib 2.74's GMutex and GCond and Rust 1.95's Mutex, Condvar,
+ * RwLock, Once, all without an owner. A locked and contended GMutex and Mutex is 2 and waited for with 2; GLib by
+ * FUTEX_WAIT_PRIVATE from libglib's own text, Rust by FUTEX_WAIT_BITSET_PRIVATE without a limit, which nobody else seen
+ * does; libstdc++ by FUTEX_WAIT, not the private kind. A GCond or Condvar whose counter is 2 looks the same: set to 0
+ * it is a wake-up for no reason, which both allow, and the next wait is reported.
  *
  * Rust programs (rustc 1.95, by hand): a child that locks a Mutex, or prints while another thread has stdout locked,
  * hangs bare and goes on with the library.

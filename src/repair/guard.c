@@ -1,13 +1,12 @@
-/* repair/guard: see guard.h. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * repair/guard: see guard.h.
  *
- * libstdc++ 12's guards: the bits are in bytes 0 to 2, its futex is not the private kind, the upper four bytes stay
- * zero. A recursive initialiser throws recursive_init_error while __libc_single_threaded says so (no compiler has a
- * landing pad at that call: the program terminates), in a process with threads it waits for ever. Both are kept. A
- * preloaded definition must be a whole one: in a C program that loads a C++ module RTLD_LOCAL, RTLD_NEXT finds none.
- * acquire + release 19 ns; libstdc++ 2 ns, 13 ns with threads; once for each static local, so it does not matter.
+ * Measured. libstdc++ 12's guards: the bits are in bytes 0 to 2, its futex is not the private kind, the upper four
+ * bytes stay zero. A recursive initialiser throws recursive_init_error while __libc_single_threaded says so (no
+ * compiler has a landing pad at that call: the program terminates), in a process with threads it waits for ever. Both
+ * are kept. A preloaded definition must be a whole one: in a C program that loads a C++ module RTLD_LOCAL, RTLD_NEXT
+ * finds none. acquire + release 19 ns; libstdc++ 2 ns, 13 ns with threads; once for each static local, so it does not
+ * matter.
  *
  * Looking at futex calls instead (libstdc++ waits by syscall(SYS_futex)) sees a guard's word but no owner: it could
  * not tell a vanished initialiser from a living one as soon as the child has a second thread.

@@ -1,13 +1,9 @@
 /*
  * repair/logger: see logger.h. Modelled on the behaviour of glibc 2.36's misc/syslog.c; tests/logger/bytes.c compares
  * the two, call by call.
- */
-
-/*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
  *
- * gmtime_r takes the time zone lock as localtime_r does, and %m those of setlocale and gettext. The client uses
- * neither.
+ * Measured. gmtime_r takes the time zone lock as localtime_r does, and %m those of setlocale and gettext. The client
+ * uses neither.
  *
  * Two real daemons, 1,000 children, 4 threads: 83,000 messages, each arrives once; drained none, not drained 76 to
  * 326 of the children used the client.

@@ -1,9 +1,8 @@
-/* repair/mutex: see mutex.h. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * repair/mutex: see mutex.h.
  *
- * pthread_mutex_destroy of a robust mutex that somebody holds succeeds in glibc; of every other kind it is EBUSY.
+ * Measured. pthread_mutex_destroy of a robust mutex that somebody holds succeeds in glibc; of every other kind it is
+ * EBUSY.
  *
  * The kernel finds the owner of an inheriting mutex by its id in all processes: while the parent lives a wait for the
  * old id is refused (EPERM, glibc aborts); with a dead parent (daemon) glibc waits for ever.

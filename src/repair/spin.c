@@ -1,10 +1,8 @@
-/* repair/spin: see spin.h. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * repair/spin: see spin.h.
  *
- * A spin lock that is taken over is not unlocked: it changes hands. Its record needs no stages, because whoever takes
- * such a lock in the child drops the dead's records before he releases it.
+ * Measured. A spin lock that is taken over is not unlocked: it changes hands. Its record needs no stages, because
+ * whoever takes such a lock in the child drops the dead's records before he releases it.
  */
 #include "config.h"
 

@@ -1,12 +1,10 @@
-/* repair/stdio: see stdio.h. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * repair/stdio: see stdio.h.
  *
- * fork() zeroes the lock of every listed stream when the process has threads. The forking thread's holds are noted in
- * prepare, from the bytes, and put back in the child only where the bytes changed from its own to all zero: nobody
- * else can have done that, so no stale address is written to. glibc to 2.36 counts a stream locked once as 1, glibc
- * 2.37 and later as 0: the start-up test finds out. flockfile + funlockfile 15.7 ns, bare 13.1.
+ * Measured. fork() zeroes the lock of every listed stream when the process has threads. The forking thread's holds are
+ * noted in prepare, from the bytes, and put back in the child only where the bytes changed from its own to all zero:
+ * nobody else can have done that, so no stale address is written to. glibc to 2.36 counts a stream locked once as 1,
+ * glibc 2.37 and later as 0: the start-up test finds out. flockfile + funlockfile 15.7 ns, bare 13.1.
  *
  * A stream's owner is a pthread_self(), and the child's first new thread gets the one of a vanished thread with its
  * stack: such a twin enters a stream that the dead holds as if it were its own, and never frees it.

@@ -1,10 +1,8 @@
-/* repair/verdict: see verdict.h, which has the table. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * repair/verdict: see verdict.h, which has the table.
  *
- * The owner's bytes of a lock that the forking thread holds name a thread that is not in the child. To the child's
- * *other* threads it looks dead; what a thread was called before it forked must be asked too.
+ * Measured. The owner's bytes of a lock that the forking thread holds name a thread that is not in the child. To the
+ * child's *other* threads it looks dead; what a thread was called before it forked must be asked too.
  *
  * After a raw fork libc goes on with the old id. A living rwlock writer under its old id was taken for dead by the
  * child's second thread (mutexes were not): the owner a thread writes now must be asked as well as those it wrote

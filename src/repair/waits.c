@@ -1,11 +1,9 @@
-/* repair/waits: see waits.h. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * repair/waits: see waits.h.
  *
- * A condition variable is settled by whoever uses it first, before it is used and in one piece (under the latch) with
- * the record of going in. So nobody alive can be inside of one that is not settled, except a frame that a forking
- * signal handler interrupted: its record says so, and then nothing is done.
+ * Measured. A condition variable is settled by whoever uses it first, before it is used and in one piece (under the
+ * latch) with the record of going in. So nobody alive can be inside of one that is not settled, except a frame that a
+ * forking signal handler interrupted: its record says so, and then nothing is done.
  *
  * pthread_cond_wait does not release a recursive mutex that is locked more than once: its vanished waiter is a
  * holder.

@@ -1,10 +1,8 @@
-/* report: see report.h. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * report: see report.h.
  *
- * The deepest of our own stack frames: about 5 KiB (a report with a symbol looked up); a thread of PTHREAD_STACK_MIN
- * forks, and its child takes over a mutex, an rwlock and a semaphore.
+ * Measured. The deepest of our own stack frames: about 5 KiB (a report with a symbol looked up); a thread of
+ * PTHREAD_STACK_MIN forks, and its child takes over a mutex, an rwlock and a semaphore.
  *
  * A write beyond RLIMIT_FSIZE raises SIGXFSZ, as one into a broken pipe raises SIGPIPE: fsafe_sys_offer removes both.
  */

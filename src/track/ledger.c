@@ -1,10 +1,8 @@
-/* track/ledger: see ledger.h. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * track/ledger: see ledger.h.
  *
- * A record that a fork need not wait for has a mark in its lock word, not in its site: the site stays behind when a
- * record is popped, and a fork then overlooked the thread that reserved the marked slot anew.
+ * Measured. A record that a fork need not wait for has a mark in its lock word, not in its site: the site stays behind
+ * when a record is popped, and a fork then overlooked the thread that reserved the marked slot anew.
  */
 #include "config.h"
 

@@ -1,9 +1,7 @@
-/* wrap/descriptor: see descriptor.h. freopen is in wide.c. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * wrap/descriptor: see descriptor.h. freopen is in wide.c.
  *
- * forkpty() moves descriptor 2 by a dup2 of libc's own.
+ * Measured. forkpty() moves descriptor 2 by a dup2 of libc's own.
  */
 #include "config.h"
 

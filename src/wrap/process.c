@@ -1,12 +1,10 @@
-/* wrap/process: the doors of fork. What happens behind them is fork/coordinator's. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * wrap/process: the doors of fork. What happens behind them is fork/coordinator's.
  *
- * exit() in a vfork child runs __cxa_finalize for each object in the parent's memory, and that drops the object's
- * fork handlers: no child of the parent was adopted any more. Ours belong to no object. Nor may such a child join: 24
- * threads whose first lock was their vfork child's lost their slots to the next 40, because no thread had the ids in
- * them.
+ * Measured. exit() in a vfork child runs __cxa_finalize for each object in the parent's memory, and that drops the
+ * object's fork handlers: no child of the parent was adopted any more. Ours belong to no object. Nor may such a child
+ * join: 24 threads whose first lock was their vfork child's lost their slots to the next 40, because no thread had the
+ * ids in them.
  */
 #include "config.h"
 

@@ -1,15 +1,11 @@
 /*
  * wrap/semaphore: sem_*. A semaphore that is used as a lock is recorded; an event passes through after one look
  * at its note. After a real wait or post the semaphore is never touched again: it may be gone.
- */
-
-/*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
  *
- * A semaphore as a lock: trywait + post 1.16 to 1.18 of a bare pair, wait + post 1.19 to 1.20 (1.21 to 1.25 while the
- * calls were no leaf functions; 2.0 to 2.9 with a record each), an event 1.05: who has it stands in the sem_t, with
- * no record. glibc 2.36's sem_clockwait takes a token in spite of a pending cancellation; sem_wait and sem_timedwait
- * do not.
+ * Measured. A semaphore as a lock: trywait + post 1.16 to 1.18 of a bare pair, wait + post 1.19 to 1.20 (1.21 to 1.25
+ * while the calls were no leaf functions; 2.0 to 2.9 with a record each), an event 1.05: who has it stands in the
+ * sem_t, with no record. glibc 2.36's sem_clockwait takes a token in spite of a pending cancellation; sem_wait and
+ * sem_timedwait do not.
  */
 #include "config.h"
 

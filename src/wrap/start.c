@@ -1,15 +1,11 @@
 /*
  * wrap/start: the constructor: settings, bindings, self-test, registry, handlers, in that order. With
  * -z initfirst it runs before every other library's, libc's own included, so libc's environ is still empty.
- */
-
-/*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
  *
- * With initfirst our constructor runs before a sanitizer that is linked into the program is ready: ThreadSanitizer's
- * strcspn, strcmp, strnlen, strcpy and fstat crash then (strlen, strncmp, strchr, strstr do not). So start-up calls
- * none of them (base/string has our own of some). A weak reference to __tsan_init shows that ThreadSanitizer is there,
- * without a call; gcc's -static-libtsan does not export that name and is not recognised.
+ * Measured. With initfirst our constructor runs before a sanitizer that is linked into the program is ready:
+ * ThreadSanitizer's strcspn, strcmp, strnlen, strcpy and fstat crash then (strlen, strncmp, strchr, strstr do not). So
+ * start-up calls none of them (base/string has our own of some). A weak reference to __tsan_init shows that
+ * ThreadSanitizer is there, without a call; gcc's -static-libtsan does not export that name and is not recognised.
  *
  * Bare, gcc's LeakSanitizer spins for ever in a child that joins a thread, and ThreadSanitizer ends one that creates
  * a thread, if the parent had threads.

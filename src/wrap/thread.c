@@ -1,10 +1,8 @@
-/* wrap/thread: a process gets another thread, or waits for the end of one. */
-
 /*
- * Measured, on glibc 2.36 and x86-64 where nothing else is said.
+ * wrap/thread: a process gets another thread, or waits for the end of one.
  *
- * pthread_join of a vanished thread returns, but queues a stack that fork() has queued already: from 40 MB on (the
- * third of 8 MB) glibc unmaps the next thread to be joined, and the join reads it: SIGSEGV. And a thread that the
+ * Measured. pthread_join of a vanished thread returns, but queues a stack that fork() has queued already: from 40 MB on
+ * (the third of 8 MB) glibc unmaps the next thread to be joined, and the join reads it: SIGSEGV. And a thread that the
  * child creates may get a vanished thread's pthread_t.
  *
  * pthread_join of a vanished thread of whom no slot tells (it never took a lock): where its handle is no memory any
