@@ -30,15 +30,18 @@ extern struct fsafe_fresh fsafe_fresh_condvar;
 extern struct fsafe_fresh fsafe_fresh_barrier;
 
 /* The calls that teach: the next definitions, never our wrappers. */
+#define FSAFE_FRESH_CALLS(CALL)                  \
+    CALL(mutex_lock, pthread_mutex_lock)         \
+    CALL(mutex_unlock, pthread_mutex_unlock)     \
+    CALL(cond_init, pthread_cond_init)           \
+    CALL(cond_timedwait, pthread_cond_timedwait) \
+    CALL(cond_signal, pthread_cond_signal)       \
+    CALL(cond_broadcast, pthread_cond_broadcast) \
+    CALL(barrier_init, pthread_barrier_init)     \
+    CALL(barrier_wait, pthread_barrier_wait)
+#define FSAFE_CALL_FIELD(name, function) __typeof__(function) *name;
 struct fsafe_fresh_calls {
-    __typeof__(pthread_mutex_lock) *mutex_lock;
-    __typeof__(pthread_mutex_unlock) *mutex_unlock;
-    __typeof__(pthread_cond_init) *cond_init;
-    __typeof__(pthread_cond_timedwait) *cond_timedwait;
-    __typeof__(pthread_cond_signal) *cond_signal;
-    __typeof__(pthread_cond_broadcast) *cond_broadcast;
-    __typeof__(pthread_barrier_init) *barrier_init;
-    __typeof__(pthread_barrier_wait) *barrier_wait;
+    FSAFE_FRESH_CALLS(FSAFE_CALL_FIELD)
 };
 
 /* Fills in both. Context: start-up. */

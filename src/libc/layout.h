@@ -94,29 +94,31 @@ struct fsafe_layout {
 extern FSAFE_HIDDEN struct fsafe_layout fsafe_layout;
 
 /* The calls that the self-test compares with: the next definitions, never our wrappers. */
+#define FSAFE_LAYOUT_CALLS(CALL)                     \
+    CALL(mutex_init, pthread_mutex_init)             \
+    CALL(mutex_destroy, pthread_mutex_destroy)       \
+    CALL(mutex_lock, pthread_mutex_lock)             \
+    CALL(mutex_trylock, pthread_mutex_trylock)       \
+    CALL(mutex_unlock, pthread_mutex_unlock)         \
+    CALL(cond_signal, pthread_cond_signal)           \
+    CALL(cond_broadcast, pthread_cond_broadcast)     \
+    CALL(rwlock_init, pthread_rwlock_init)           \
+    CALL(rwlock_destroy, pthread_rwlock_destroy)     \
+    CALL(rwlock_rdlock, pthread_rwlock_rdlock)       \
+    CALL(rwlock_tryrdlock, pthread_rwlock_tryrdlock) \
+    CALL(rwlock_wrlock, pthread_rwlock_wrlock)       \
+    CALL(rwlock_trywrlock, pthread_rwlock_trywrlock) \
+    CALL(rwlock_unlock, pthread_rwlock_unlock)       \
+    CALL(spin_init, pthread_spin_init)               \
+    CALL(spin_lock, pthread_spin_lock)               \
+    CALL(spin_trylock, pthread_spin_trylock)         \
+    CALL(spin_unlock, pthread_spin_unlock)           \
+    CALL(sem_init, sem_init)                         \
+    CALL(sem_destroy, sem_destroy)                   \
+    CALL(sem_trywait, sem_trywait)                   \
+    CALL(sem_post, sem_post)
 struct fsafe_layout_calls {
-    __typeof__(pthread_mutex_init) *mutex_init;
-    __typeof__(pthread_mutex_destroy) *mutex_destroy;
-    __typeof__(pthread_mutex_lock) *mutex_lock;
-    __typeof__(pthread_mutex_trylock) *mutex_trylock;
-    __typeof__(pthread_mutex_unlock) *mutex_unlock;
-    __typeof__(pthread_cond_signal) *cond_signal;
-    __typeof__(pthread_cond_broadcast) *cond_broadcast;
-    __typeof__(pthread_rwlock_init) *rwlock_init;
-    __typeof__(pthread_rwlock_destroy) *rwlock_destroy;
-    __typeof__(pthread_rwlock_rdlock) *rwlock_rdlock;
-    __typeof__(pthread_rwlock_tryrdlock) *rwlock_tryrdlock;
-    __typeof__(pthread_rwlock_wrlock) *rwlock_wrlock;
-    __typeof__(pthread_rwlock_trywrlock) *rwlock_trywrlock;
-    __typeof__(pthread_rwlock_unlock) *rwlock_unlock;
-    __typeof__(pthread_spin_init) *spin_init;
-    __typeof__(pthread_spin_lock) *spin_lock;
-    __typeof__(pthread_spin_trylock) *spin_trylock;
-    __typeof__(pthread_spin_unlock) *spin_unlock;
-    __typeof__(sem_init) *sem_init;
-    __typeof__(sem_destroy) *sem_destroy;
-    __typeof__(sem_trywait) *sem_trywait;
-    __typeof__(sem_post) *sem_post;
+    FSAFE_LAYOUT_CALLS(FSAFE_CALL_FIELD)
 };
 
 /*

@@ -1,7 +1,6 @@
 /* libc/symbol, of glibc: see symbol.h. */
 #include "config.h"
 
-#include "base/compiler.h"
 #include "libc/symbol.h"
 
 #include <dlfcn.h>
@@ -239,40 +238,4 @@ bool fsafe_symbol_start(void)
     libc = where;
     threads = find_loaded("libpthread.so.0");
     return threads != NULL;
-}
-
-struct library {
-    uintptr_t base; /* as the loader's list and the program headers' both have it */
-    uintptr_t from, to;
-};
-
-static int measure(struct dl_phdr_info *object, size_t bytes, void *context)
-{
-    struct library *library = context;
-    (void)bytes;
-    if (object->dlpi_addr != library->base || object->dlpi_name[0] == '\0') /* the program has no name */
-        return 0;
-    library->from = UINTPTR_MAX;
-    for (unsigned i = 0; i < object->dlpi_phnum; i++) {
-        const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
-        uintptr_t start = object->dlpi_addr + segment->p_vaddr;
-        if (segment->p_type != PT_LOAD)
-            continue;
-        library->from = start < library->from ? start : library->from;
-        library->to = start + segment->p_memsz > library->to ? start + segment->p_memsz : library->to;
-    }
-    return 1;
-}
-
-void fsafe_symbol_library(const char *name, uintptr_t *from, uintptr_t *to)
-{
-    find_self();
-    struct library library = {0};
-    const struct link_map *where = NULL;
-    if (search_from(_r_debug.r_map, name, &where) != NULL) {
-        library.base = where->l_addr;
-        dl_iterate_phdr(measure, &library);
-    }
-    *from = library.from;
-    *to = library.to;
 }

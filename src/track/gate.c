@@ -52,7 +52,6 @@ static _Atomic uint32_t sleepers FSAFE_FORK_STATE;
 /* A turn that somebody waited for in vain: it stops nobody any more. */
 static _Atomic uint32_t expired = UINT32_MAX;
 
-
 /* Where nothing can be marked: how many mutexes the thread has a record of and has left, waiting for a condition. */
 static uint32_t count_left(struct fsafe_thread *thread)
 {

@@ -14,8 +14,6 @@
 #include "base/sys.h"
 #include "track/lineage.h"
 
-#include <string.h>
-
 _Atomic uint32_t fsafe_generation FSAFE_FORK_STATE = 1;
 
 static _Atomic uint32_t not_wiped = FSAFE_ADOPTED;
@@ -81,8 +79,6 @@ void fsafe_lineage_adopted(const struct fsafe_fork *fork)
 
 struct fsafe_fork fsafe_lineage_fork_after(uint32_t generation)
 {
-    struct fsafe_fork unknown;
-    memset(&unknown, 0, sizeof unknown);
     return forks[generation % KEEP_FORKS].generation == generation ? forks[generation % KEEP_FORKS].fork
-                                                                   : unknown;
+                                                                   : (struct fsafe_fork){.number = 0};
 }

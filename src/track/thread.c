@@ -56,7 +56,6 @@ enum { KEEP_GENERATIONS = 1024 };
 
 /* So is the slot of a thread that ended with locks in its hands: a program may do that all day. */
 enum { KEEP_ENDED = 256 };
-static _Atomic bool any_ended;
 
 uint32_t fsafe_thread_joined(void)
 {
@@ -351,7 +350,6 @@ static void leave(void *slot)
     if (calls.leave(self) && atomic_fetch_add(&first.ended, 1) < KEEP_ENDED) {
         /* What it holds is orphaned for the whole process; the record says by whom. */
         self->ended = true;
-        atomic_store_explicit(&any_ended, true, memory_order_relaxed);
         return;
     }
     empty_ledgers(self);
@@ -367,11 +365,6 @@ bool fsafe_thread_start(const struct fsafe_thread_calls *of_rooms)
         return false;
     atomic_store_explicit(&started, true, memory_order_release);
     return true;
-}
-
-bool fsafe_thread_any_ended(void)
-{
-    return atomic_load_explicit(&any_ended, memory_order_relaxed);
 }
 
 bool fsafe_thread_forgot_ended(void)

@@ -152,35 +152,19 @@ struct fsafe_thread {
     FSAFE_RECORDS(12) first_python;
 };
 
-static inline struct fsafe_ledger *fsafe_thread_locks(struct fsafe_thread *thread)
-{
-    return &thread->ledgers[FSAFE_LOCKS];
-}
-
-static inline struct fsafe_ledger *fsafe_thread_spins(struct fsafe_thread *thread)
-{
-    return &thread->ledgers[FSAFE_SPINS];
-}
-
-static inline struct fsafe_ledger *fsafe_thread_waits(struct fsafe_thread *thread)
-{
-    return &thread->ledgers[FSAFE_WAITS];
-}
-
-static inline struct fsafe_ledger *fsafe_thread_guards(struct fsafe_thread *thread)
-{
-    return &thread->ledgers[FSAFE_GUARDS_BEGUN];
-}
-
-static inline struct fsafe_ledger *fsafe_thread_files(struct fsafe_thread *thread)
-{
-    return &thread->ledgers[FSAFE_FILES];
-}
-
-static inline struct fsafe_ledger *fsafe_thread_python(struct fsafe_thread *thread)
-{
-    return &thread->ledgers[FSAFE_PYTHON_LOCKS];
-}
+/* fsafe_thread_locks(thread) and its like: that ledger of the thread's. */
+#define FSAFE_LEDGER(name, of)                                                                \
+    static inline struct fsafe_ledger *fsafe_thread_##name(struct fsafe_thread *thread)      \
+    {                                                                                         \
+        return &thread->ledgers[of];                                                          \
+    }
+FSAFE_LEDGER(locks, FSAFE_LOCKS)
+FSAFE_LEDGER(spins, FSAFE_SPINS)
+FSAFE_LEDGER(waits, FSAFE_WAITS)
+FSAFE_LEDGER(guards, FSAFE_GUARDS_BEGUN)
+FSAFE_LEDGER(files, FSAFE_FILES)
+FSAFE_LEDGER(python, FSAFE_PYTHON_LOCKS)
+#undef FSAFE_LEDGER
 
 /* This thread's slot, or NULL before it joins, after it left, and where we are switched off. */
 extern FSAFE_HIDDEN __thread struct fsafe_thread *fsafe_self __attribute__((tls_model("initial-exec")));
@@ -269,11 +253,9 @@ void fsafe_thread_forget_left(struct fsafe_thread *self, uintptr_t frame);
  */
 bool fsafe_thread_is_left(uintptr_t frame, uintptr_t returns, uintptr_t current);
 
-/* Whether a slot is kept for a thread that ended with locks in its hands, here or before a fork. Context: any. */
-bool fsafe_thread_any_ended(void);
-
 /* Whether threads of this generation ended with mutexes in their hands that no slot was kept of. Context: any. */
 bool fsafe_thread_forgot_ended(void);
+
 /*
  * Whether `handle` is what a vanished thread was called, and no thread of this process is called so: libc gives the
  * vanished threads' stacks, and with them their handles, to new ones. Knows of threads that took a lock once.

@@ -12,22 +12,17 @@
 #include "wrap/call.h"
 
 /* The rows' names, and where each begins: a table of pointers would be written to by the loader in every process. */
-#define FSAFE_ALIAS(name, of)
 static const struct names {
 #define FSAFE_SYMBOL(name) char name[sizeof #name];
 #include "wrap/symbols.def"
-#undef FSAFE_SYMBOL
 } names = {
 #define FSAFE_SYMBOL(name) #name,
 #include "wrap/symbols.def"
-#undef FSAFE_SYMBOL
 };
 static const uint16_t offsets[] = {
 #define FSAFE_SYMBOL(name) offsetof(struct names, name),
 #include "wrap/symbols.def"
-#undef FSAFE_SYMBOL
 };
-#undef FSAFE_ALIAS
 
 static const char *name_of(unsigned row)
 {

@@ -35,6 +35,13 @@ void fsafe_call_leave(enum fsafe_region region, uintptr_t frame, bool rescues);
 /* The row's next definition inside a call that was entered. */
 #define FSAFE_INSIDE(call, name) ((__typeof__(name) *)(call).next)
 
+/* The rest of a wrapper that does no more than make the call, inside the region. */
+#define FSAFE_RETURN_CALL(region, result, name, arguments)         \
+    const struct fsafe_call call = FSAFE_ENTER_CALL(region, name); \
+    result answer = FSAFE_INSIDE(call, name) arguments;            \
+    FSAFE_LEAVE_CALL(region, call);                                \
+    return answer
+
 /*
  * Binds every row now, not when its function is first called: for programs in which a checker watches all that threads
  * write. Context: start-up.

@@ -26,10 +26,7 @@ bool fsafe_next_start(void)
 #define FSAFE_SYMBOL(name) \
     if (fsafe_next.name == NULL) \
         bind_row(&fsafe_next.name, #name);
-#define FSAFE_ALIAS(name, of)
 #include "wrap/symbols.def"
-#undef FSAFE_SYMBOL
-#undef FSAFE_ALIAS
 #endif
     return has_threads;
 }

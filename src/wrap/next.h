@@ -43,10 +43,7 @@ extern void __vsyslog_chk(int priority, int flag, const char *format, va_list ar
 
 struct fsafe_next {
 #define FSAFE_SYMBOL(name) __typeof__(name) *name;
-#define FSAFE_ALIAS(name, of)
 #include "wrap/symbols.def"
-#undef FSAFE_SYMBOL
-#undef FSAFE_ALIAS
 };
 
 extern FSAFE_HIDDEN struct fsafe_next fsafe_next;

@@ -8,13 +8,10 @@
 #include <fcntl.h>
 #include <stdarg.h>
 
-#define FSAFE_CALL(region, result, name, parameters, arguments)        \
-    FSAFE_EXPORT result name parameters                                \
-    {                                                                  \
-        const struct fsafe_call call = FSAFE_ENTER_CALL(region, name); \
-        result answer = FSAFE_INSIDE(call, name) arguments;            \
-        FSAFE_LEAVE_CALL(region, call);                                \
-        return answer;                                                 \
+#define FSAFE_CALL(region, result, name, parameters, arguments) \
+    FSAFE_EXPORT result name parameters                         \
+    {                                                           \
+        FSAFE_RETURN_CALL(region, result, name, arguments);     \
     }
 #define FSAFE_VOID(region, name, parameters, arguments)                \
     FSAFE_EXPORT void name parameters                                  \
@@ -28,8 +25,6 @@
 #define FSAFE_ORIENT(result, name, parameters, arguments)
 #define FSAFE_FIRST(result, name, parameters, arguments)
 #include "wrap/regions.def"
-#undef FSAFE_CALL
-#undef FSAFE_VOID
 
 /* Its declaration says how long the array is, which a row cannot. */
 #if defined(__GNUC__) && __GNUC__ >= 11 && !defined(__clang__)
@@ -37,10 +32,7 @@
 #endif
 FSAFE_EXPORT int regexec(const regex_t *expression, const char *text, size_t count, regmatch_t matches[], int flags)
 {
-    const struct fsafe_call call = FSAFE_ENTER_CALL(REGEX, regexec);
-    int answer = FSAFE_INSIDE(call, regexec)(expression, text, count, matches, flags);
-    FSAFE_LEAVE_CALL(REGEX, call);
-    return answer;
+    FSAFE_RETURN_CALL(REGEX, int, regexec, (expression, text, count, matches, flags));
 }
 
 FSAFE_EXPORT sem_t *sem_open(const char *name, int flags, ...)
@@ -54,10 +46,7 @@ FSAFE_EXPORT sem_t *sem_open(const char *name, int flags, ...)
         value = va_arg(more, unsigned);
         va_end(more);
     }
-    const struct fsafe_call call = FSAFE_ENTER_CALL(NAMED_SEMAPHORE, sem_open);
-    sem_t *answer = FSAFE_INSIDE(call, sem_open)(name, flags, mode, value);
-    FSAFE_LEAVE_CALL(NAMED_SEMAPHORE, call);
-    return answer;
+    FSAFE_RETURN_CALL(NAMED_SEMAPHORE, sem_t *, sem_open, (name, flags, mode, value));
 }
 
 /* An object is unloaded; libc drops its fork handlers then. */

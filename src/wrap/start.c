@@ -199,6 +199,8 @@ static bool note_unknown(const struct part *parts, size_t count)
     return true;
 }
 
+#define CALL(name, function) .name = FSAFE_NEXT(function),
+
 /* What only a process that once had two threads can ever need is learned before the second. */
 static _Atomic bool has_to_learn;
 
@@ -209,16 +211,7 @@ void fsafe_start_second_thread(void)
     atomic_store_explicit(&has_to_learn, false, memory_order_relaxed);
     int saved = errno, state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* pthread_create does not end a cancelled thread */
-    fsafe_fresh_learn(&(const struct fsafe_fresh_calls){
-        .mutex_lock = FSAFE_NEXT(pthread_mutex_lock),
-        .mutex_unlock = FSAFE_NEXT(pthread_mutex_unlock),
-        .cond_init = FSAFE_NEXT(pthread_cond_init),
-        .cond_timedwait = FSAFE_NEXT(pthread_cond_timedwait),
-        .cond_signal = FSAFE_NEXT(pthread_cond_signal),
-        .cond_broadcast = FSAFE_NEXT(pthread_cond_broadcast),
-        .barrier_init = FSAFE_NEXT(pthread_barrier_init),
-        .barrier_wait = FSAFE_NEXT(pthread_barrier_wait),
-    });
+    fsafe_fresh_learn(&(const struct fsafe_fresh_calls){FSAFE_FRESH_CALLS(CALL)});
     fsafe_layout_cond_self_test();
     const struct part parts[] = {{"condition variables", fsafe_fresh_condvar.known},
                                  {"barriers", fsafe_fresh_barrier.known}};
@@ -250,30 +243,7 @@ static void start(char *const *environment)
     uintptr_t from, to;
     fsafe_symbol_library("malloc", &from, &to);
     fsafe_handlers_know_allocator(from, to);
-    fsafe_layout_self_test(&(const struct fsafe_layout_calls){
-        .mutex_init = FSAFE_NEXT(pthread_mutex_init),
-        .mutex_destroy = FSAFE_NEXT(pthread_mutex_destroy),
-        .mutex_lock = FSAFE_NEXT(pthread_mutex_lock),
-        .mutex_trylock = FSAFE_NEXT(pthread_mutex_trylock),
-        .mutex_unlock = FSAFE_NEXT(pthread_mutex_unlock),
-        .cond_signal = FSAFE_NEXT(pthread_cond_signal),
-        .cond_broadcast = FSAFE_NEXT(pthread_cond_broadcast),
-        .rwlock_init = FSAFE_NEXT(pthread_rwlock_init),
-        .rwlock_destroy = FSAFE_NEXT(pthread_rwlock_destroy),
-        .rwlock_rdlock = FSAFE_NEXT(pthread_rwlock_rdlock),
-        .rwlock_tryrdlock = FSAFE_NEXT(pthread_rwlock_tryrdlock),
-        .rwlock_wrlock = FSAFE_NEXT(pthread_rwlock_wrlock),
-        .rwlock_trywrlock = FSAFE_NEXT(pthread_rwlock_trywrlock),
-        .rwlock_unlock = FSAFE_NEXT(pthread_rwlock_unlock),
-        .spin_init = FSAFE_NEXT(pthread_spin_init),
-        .spin_lock = FSAFE_NEXT(pthread_spin_lock),
-        .spin_trylock = FSAFE_NEXT(pthread_spin_trylock),
-        .spin_unlock = FSAFE_NEXT(pthread_spin_unlock),
-        .sem_init = FSAFE_NEXT(sem_init),
-        .sem_destroy = FSAFE_NEXT(sem_destroy),
-        .sem_trywait = FSAFE_NEXT(sem_trywait),
-        .sem_post = FSAFE_NEXT(sem_post),
-    }, pid);
+    fsafe_layout_self_test(&(const struct fsafe_layout_calls){FSAFE_LAYOUT_CALLS(CALL)}, pid);
     (void)FSAFE_NEXT(sem_wait); /* whose fast path, the only one that the test does not use, asks whether it is bound */
     fsafe_layout_stream_self_test(FSAFE_NEXT(flockfile), FSAFE_NEXT(funlockfile));
 #ifdef FSAFE_LIBC_GLIBC

@@ -17,8 +17,6 @@
 #define FSAFE_SYMBOL(name)
 #define FSAFE_ALIAS(name, of) extern __typeof__(of) name;
 #include "wrap/symbols.def"
-#undef FSAFE_SYMBOL
-#undef FSAFE_ALIAS
 
 /* The C++ ABI's; no header of C's has them. A guard is 64 bits, zero at first. */
 #if defined(__LP64__) || defined(__i386__)

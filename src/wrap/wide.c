@@ -34,19 +34,13 @@ FSAFE_EXPORT char *setlocale(int category, const char *locale)
 {
     if (locale != NULL)
         note_change();
-    const struct fsafe_call call = FSAFE_ENTER_CALL(LOCALE, setlocale);
-    char *answer = FSAFE_INSIDE(call, setlocale)(category, locale);
-    FSAFE_LEAVE_CALL(LOCALE, call);
-    return answer;
+    FSAFE_RETURN_CALL(LOCALE, char *, setlocale, (category, locale));
 }
 
 FSAFE_EXPORT locale_t newlocale(int mask, const char *name, locale_t base)
 {
     note_change();
-    const struct fsafe_call call = FSAFE_ENTER_CALL(LOCALE, newlocale);
-    locale_t answer = FSAFE_INSIDE(call, newlocale)(mask, name, base);
-    FSAFE_LEAVE_CALL(LOCALE, call);
-    return answer;
+    FSAFE_RETURN_CALL(LOCALE, locale_t, newlocale, (mask, name, base));
 }
 
 FSAFE_DEFINE_ALIAS(__newlocale, newlocale);
@@ -59,10 +53,7 @@ FSAFE_DEFINE_ALIAS(__newlocale, newlocale);
     {                                                                                 \
         if (FSAFE_LIKELY(!atomic_load_explicit(&locales_move, memory_order_relaxed))) \
             return FSAFE_NEXT(name) arguments;                                        \
-        const struct fsafe_call call = FSAFE_ENTER_CALL(SELDOM, name);               \
-        result answer = FSAFE_INSIDE(call, name) arguments;                           \
-        FSAFE_LEAVE_CALL(SELDOM, call);                                              \
-        return answer;                                                                \
+        FSAFE_RETURN_CALL(SELDOM, result, name, arguments);                           \
     }
 
 /* What fwide says without being told. */
@@ -71,15 +62,12 @@ static bool is_oriented(FILE *stream)
     return FSAFE_NEXT(fwide)(stream, 0) != 0;
 }
 
-#define FSAFE_ORIENT(result, name, parameters, arguments)               \
-    FSAFE_EXPORT result name parameters                                 \
-    {                                                                   \
-        if (FSAFE_LIKELY(is_oriented(stream)))                          \
-            return FSAFE_NEXT(name) arguments;                          \
-        const struct fsafe_call call = FSAFE_ENTER_CALL(SELDOM, name); \
-        result answer = FSAFE_INSIDE(call, name) arguments;             \
-        FSAFE_LEAVE_CALL(SELDOM, call);                                \
-        return answer;                                                  \
+#define FSAFE_ORIENT(result, name, parameters, arguments)   \
+    FSAFE_EXPORT result name parameters                     \
+    {                                                       \
+        if (FSAFE_LIKELY(is_oriented(stream)))              \
+            return FSAFE_NEXT(name) arguments;              \
+        FSAFE_RETURN_CALL(SELDOM, result, name, arguments); \
     }
 
 #define FSAFE_FIRST(result, name, parameters, arguments)                     \
@@ -88,9 +76,9 @@ static bool is_oriented(FILE *stream)
         static _Atomic bool done;                                            \
         if (FSAFE_LIKELY(atomic_load_explicit(&done, memory_order_relaxed))) \
             return FSAFE_NEXT(name) arguments;                               \
-        const struct fsafe_call call = FSAFE_ENTER_CALL(SELDOM, name);      \
+        const struct fsafe_call call = FSAFE_ENTER_CALL(SELDOM, name);       \
         result answer = FSAFE_INSIDE(call, name) arguments;                  \
-        FSAFE_LEAVE_CALL(SELDOM, call);                                     \
+        FSAFE_LEAVE_CALL(SELDOM, call);                                      \
         atomic_store_explicit(&done, true, memory_order_relaxed);            \
         return answer;                                                       \
     }
@@ -102,16 +90,16 @@ FSAFE_DEFINE_ALIAS(__mbrlen, mbrlen);
 
 /* --- Variadic: as their forms with a list, and in the caller's name ----------------------------------------------- */
 
-#define VARIADIC(name, parameters, with, arguments)                     \
-    FSAFE_EXPORT int name parameters                                    \
-    {                                                                   \
-        va_list values;                                                 \
+#define VARIADIC(name, parameters, with, arguments)                    \
+    FSAFE_EXPORT int name parameters                                   \
+    {                                                                  \
+        va_list values;                                                \
         const struct fsafe_call call = FSAFE_ENTER_CALL(SELDOM, with); \
-        va_start(values, format);                                       \
-        int answer = FSAFE_INSIDE(call, with) arguments;                \
-        va_end(values);                                                 \
+        va_start(values, format);                                      \
+        int answer = FSAFE_INSIDE(call, with) arguments;               \
+        va_end(values);                                                \
         FSAFE_LEAVE_CALL(SELDOM, call);                                \
-        return answer;                                                  \
+        return answer;                                                 \
     }
 
 /* Reading may wait for long: only while the stream is new. */
@@ -121,12 +109,12 @@ FSAFE_DEFINE_ALIAS(__mbrlen, mbrlen);
         va_list values;                                                                           \
         struct fsafe_call call = {NULL, false};                                                   \
         if (is_new)                                                                               \
-            call = FSAFE_ENTER_CALL(SELDOM, with);                                               \
+            call = FSAFE_ENTER_CALL(SELDOM, with);                                                \
         va_start(values, format);                                                                 \
         int answer = (call.next != NULL ? FSAFE_INSIDE(call, with) : FSAFE_NEXT(with)) arguments; \
         va_end(values);                                                                           \
         if (call.next != NULL)                                                                    \
-            FSAFE_LEAVE_CALL(SELDOM, call);                                                      \
+            FSAFE_LEAVE_CALL(SELDOM, call);                                                       \
         return answer;                                                                            \
     }
 
@@ -151,15 +139,12 @@ static bool has_charset(const char *mode)
     return strstr(mode, "ccs=") != NULL;
 }
 
-#define OPENING(name)                                                   \
-    FSAFE_EXPORT FILE *name(const char *path, const char *mode)         \
-    {                                                                   \
-        if (FSAFE_LIKELY(!has_charset(mode)))                           \
-            return FSAFE_NEXT(name)(path, mode);                        \
-        const struct fsafe_call call = FSAFE_ENTER_CALL(SELDOM, name); \
-        FILE *answer = FSAFE_INSIDE(call, name)(path, mode);            \
-        FSAFE_LEAVE_CALL(SELDOM, call);                                \
-        return answer;                                                  \
+#define OPENING(name)                                           \
+    FSAFE_EXPORT FILE *name(const char *path, const char *mode) \
+    {                                                           \
+        if (FSAFE_LIKELY(!has_charset(mode)))                   \
+            return FSAFE_NEXT(name)(path, mode);                \
+        FSAFE_RETURN_CALL(SELDOM, FILE *, name, (path, mode));  \
     }
 OPENING(fopen)
 OPENING(fopen64)
@@ -169,10 +154,10 @@ OPENING(fopen64)
     {                                                                                                         \
         struct fsafe_call call = {NULL, false};                                                               \
         if (FSAFE_UNLIKELY(is_oriented(stream) || has_charset(mode)))                                         \
-            call = FSAFE_ENTER_CALL(SELDOM, name);                                                           \
+            call = FSAFE_ENTER_CALL(SELDOM, name);                                                            \
         FILE *answer = (call.next != NULL ? FSAFE_INSIDE(call, name) : FSAFE_NEXT(name))(path, mode, stream); \
         if (call.next != NULL)                                                                                \
-            FSAFE_LEAVE_CALL(SELDOM, call);                                                                  \
+            FSAFE_LEAVE_CALL(SELDOM, call);                                                                   \
         fsafe_descriptor_note(answer != NULL ? fileno(answer) : -1);                                          \
         return answer;                                                                                        \
     }

@@ -12,9 +12,7 @@
 
 /* A row may be one of another release of the C library's. */
 #define FSAFE_SYMBOL(name) extern __typeof__(name) name __attribute__((weak));
-#define FSAFE_ALIAS(name, of)
 #include "wrap/symbols.def"
-#undef FSAFE_SYMBOL
 
 static unsigned count, failed, absent;
 

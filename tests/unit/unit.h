@@ -234,30 +234,9 @@ static inline char *unit_map_island(size_t pages, int flags)
 /* libc's own functions, for the self-test of the layout. */
 static inline struct fsafe_layout_calls unit_libc_calls(void)
 {
-    return (struct fsafe_layout_calls){
-        .mutex_init = pthread_mutex_init,
-        .mutex_destroy = pthread_mutex_destroy,
-        .mutex_lock = pthread_mutex_lock,
-        .mutex_trylock = pthread_mutex_trylock,
-        .mutex_unlock = pthread_mutex_unlock,
-        .cond_signal = pthread_cond_signal,
-        .cond_broadcast = pthread_cond_broadcast,
-        .rwlock_init = pthread_rwlock_init,
-        .rwlock_destroy = pthread_rwlock_destroy,
-        .rwlock_rdlock = pthread_rwlock_rdlock,
-        .rwlock_tryrdlock = pthread_rwlock_tryrdlock,
-        .rwlock_wrlock = pthread_rwlock_wrlock,
-        .rwlock_trywrlock = pthread_rwlock_trywrlock,
-        .rwlock_unlock = pthread_rwlock_unlock,
-        .spin_init = pthread_spin_init,
-        .spin_lock = pthread_spin_lock,
-        .spin_trylock = pthread_spin_trylock,
-        .spin_unlock = pthread_spin_unlock,
-        .sem_init = sem_init,
-        .sem_destroy = sem_destroy,
-        .sem_trywait = sem_trywait,
-        .sem_post = sem_post,
-    };
+#define CALL(name, function) .name = function,
+    return (struct fsafe_layout_calls){FSAFE_LAYOUT_CALLS(CALL)};
+#undef CALL
 }
 
 /* Makes the layout ready, as the start-up code of the library does. */
