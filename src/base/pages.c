@@ -4,7 +4,6 @@
 #include "base/pages.h"
 
 #include <errno.h>
-#include <stdint.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 

@@ -4,7 +4,6 @@
  */
 #include "config.h"
 
-#include "cli/cli.h"
 #include "cli/explain.h"
 
 #include <string.h>

@@ -14,7 +14,6 @@
 #include "base/tasks.h"
 #include "fork/contended.h"
 #include "repair/futex.h"
-#include "track/gate.h"
 
 /* A thread that is kept in its wait, and the lock that it waits for. */
 static struct entry {

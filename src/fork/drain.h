@@ -8,8 +8,6 @@
 
 #include "track/thread.h"
 
-#include <stdbool.h>
-
 /* Closes the gate and waits; fsafe_gate_open ends the drain. Context: parent, before fork. */
 void fsafe_drain_begin(struct fsafe_thread *self);
 

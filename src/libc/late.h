@@ -10,8 +10,6 @@
 
 #include "base/compiler.h"
 
-#include <stdbool.h>
-
 /* Whether the process certainly has one thread; points to libc's own variable, if there is one (2.32). */
 extern FSAFE_HIDDEN const char *fsafe_late_single_threaded;
 #define FSAFE_SINGLE_THREADED() (*fsafe_late_single_threaded != 0)

@@ -13,7 +13,6 @@
 #include "config.h"
 
 #include "base/compiler.h"
-#include "base/sys.h"
 #include "libc/layout.h"
 #include "libc/loader.h"
 #include "libc/symbol.h"

@@ -4,7 +4,6 @@
 #include "libc/symbol.h"
 
 #include <dlfcn.h>
-#include <errno.h>
 #include <link.h>
 #include <stdbool.h>
 #include <stddef.h>

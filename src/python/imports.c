@@ -10,7 +10,6 @@
 #include "track/thread.h"
 
 #include <pthread.h>
-#include <string.h>
 
 typedef struct fsafe_object object;
 

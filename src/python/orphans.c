@@ -27,8 +27,6 @@
 #include "python/orphans.h"
 #include "repair/takeover.h"
 
-#include <string.h>
-
 enum {
     MARKED = FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_ORPHANED,
     WAITED_FOR = FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_PARKED,

@@ -7,8 +7,6 @@
 
 #include "repair/takeover.h"
 
-#include <pthread.h>
-
 /* What the ledgers say about one rwlock. */
 struct fsafe_census {
     unsigned own_reads, own_writes;       /* of the calling thread */

@@ -10,8 +10,6 @@
 #include "repair/takeover.h"
 #include "report/report.h"
 
-#include <string.h>
-
 struct fsafe_latch fsafe_takeover_latch FSAFE_FORK_STATE = FSAFE_LATCH_FREE;
 
 /* One thread's next record of the lock, the latest first. An rwlock that lay there is another lock. */

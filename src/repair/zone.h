@@ -10,8 +10,6 @@
 
 #include "base/compiler.h"
 
-#include <stddef.h>
-
 /*
  * Asks libc, at most once a second. Takes the lock by localtime_r, so only for a caller that is about to let libc do
  * the same. errno kept. Context: any thread.

@@ -2,7 +2,6 @@
 #include "config.h"
 
 #include "base/pages.h"
-#include "base/sys.h"
 #include "base/text.h"
 #include "report/tally.h"
 

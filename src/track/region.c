@@ -1,7 +1,6 @@
 /* track/region: see region.h. */
 #include "config.h"
 
-#include "base/compiler.h"
 #include "track/region.h"
 
 _Static_assert(FSAFE_REGIONS <= 64, "a region fits into its bits");

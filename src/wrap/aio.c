@@ -4,7 +4,6 @@
  */
 #include "config.h"
 
-#include "libc/layout.h"
 #include "repair/hopeless.h"
 #include "wrap/next.h"
 

@@ -10,6 +10,7 @@
 #include "config.h"
 
 #include "fork/coordinator.h"
+#include "libc/late.h"
 #include "libc/layout.h"
 #include "python/gil.h"
 #include "python/interpreter.h"

@@ -7,7 +7,6 @@
 
 #include "fork/coordinator.h"
 #include "libc/layout.h"
-#include "repair/mutex.h"
 #include "repair/rwlock.h"
 #include "track/gate.h"
 #include "wrap/acquire.h"
