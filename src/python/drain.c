@@ -5,6 +5,8 @@
 #include "base/sys.h"
 #include "python/drain.h"
 #include "python/locks.h"
+#include "python/tokens.h"
+#include "python/waiters.h"
 
 #include <stddef.h>
 
@@ -99,6 +101,8 @@ static struct fsafe_object *before_fork(struct fsafe_object *module, struct fsaf
     struct fsafe_thread *self = fsafe_thread_join();
     if (self != NULL && !in_vain && fsafe_python_is_started() && fsafe_python_has_gil())
         drain(self);
+    fsafe_python_waiters_start(); /* the program may have loaded threading since */
+    fsafe_python_tokens_start();
     register_once_more();
     struct fsafe_object *none = fsafe_python._Py_NoneStruct;
     fsafe_python.Py_IncRef(none);
@@ -113,17 +117,19 @@ static struct {
     const char *about;
 } row = {"forksafe_drain", before_fork, 4 /* without arguments */, NULL};
 
-/* os.register_at_fork(before=...) */
+/* os.register_at_fork(before=...), each time with the same object: a fork writes to its count. */
 static bool register_now(struct fsafe_object *os)
 {
+    static struct fsafe_object *function;
+    if (function == NULL)
+        function = fsafe_python.PyCFunction_NewEx(&row, NULL, NULL);
     struct fsafe_object *ask = fsafe_python.PyObject_GetAttrString(os, "register_at_fork");
-    struct fsafe_object *function = fsafe_python.PyCFunction_NewEx(&row, NULL, NULL);
     struct fsafe_object *positional = fsafe_python.PyTuple_New(0), *named = fsafe_python.PyDict_New();
     struct fsafe_object *result = NULL;
     if (ask != NULL && function != NULL && positional != NULL && named != NULL &&
         fsafe_python.PyDict_SetItemString(named, "before", function) == 0)
         result = fsafe_python.PyObject_Call(ask, positional, named);
-    struct fsafe_object *all[] = {ask, function, positional, named, result};
+    struct fsafe_object *all[] = {ask, positional, named, result};
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i] != NULL)
             fsafe_python.Py_DecRef(all[i]);

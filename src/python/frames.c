@@ -83,7 +83,7 @@ static FSAFE_AT_FORK uintptr_t code_of(uintptr_t frame)
 }
 
 /* Where the code's instructions are. */
-static uintptr_t first_instruction(uintptr_t code)
+static FSAFE_AT_FORK uintptr_t first_instruction(uintptr_t code)
 {
     /* The bytes of an object of bytes begin behind its type, length and hash. */
     return layout.instruction_unit == 0 ? code + layout.code_first
@@ -223,16 +223,18 @@ bool fsafe_python_frames_next(const void *state, struct fsafe_python_frame *at)
     return true;
 }
 
-/* From 3.14 on the low bits are marks. */
-static FSAFE_AT_FORK uintptr_t value_at(uintptr_t from, unsigned index)
+#define MARKS ((uintptr_t)7) /* the low bits, from 3.14 on */
+
+static uintptr_t value_at(uintptr_t from, unsigned index)
 {
     uintptr_t value;
-    return fsafe_sys_peek(from + index * sizeof value, &value, sizeof value) ? value & ~(uintptr_t)7 : 0;
+    return fsafe_sys_peek(from + index * sizeof value, &value, sizeof value) ? value & ~MARKS : 0;
 }
 
 struct fsafe_object *fsafe_python_frames_variable(const struct fsafe_python_frame *at, unsigned index)
 {
-    return (struct fsafe_object *)value_at(at->frame + layout.frame_locals, index);
+    const uintptr_t *locals = (const uintptr_t *)(at->frame + layout.frame_locals);
+    return (struct fsafe_object *)(locals[index] & ~MARKS);
 }
 
 uintptr_t fsafe_python_frames_value(const struct fsafe_python_frame *at, unsigned locals, unsigned index)

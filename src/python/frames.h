@@ -52,7 +52,7 @@ struct fsafe_python_frame {
 };
 FSAFE_AT_FORK bool fsafe_python_frames_next(const void *state, struct fsafe_python_frame *at);
 
-/* Local variable `index` of the frame, parameters first; NULL: it has no value. Context: as above. */
+/* Local variable `index` of the frame, whose code has one, parameters first; NULL: no value. Context: as above. */
 FSAFE_AT_FORK struct fsafe_object *fsafe_python_frames_variable(const struct fsafe_python_frame *at, unsigned index);
 
 /* Value `index` of the frame's stack, which has so many locals and cells; 0 where there is none. Context: as above. */

@@ -90,10 +90,13 @@ static bool is_orphan(uintptr_t owner)
     return owner != (uintptr_t)pthread_self();
 }
 
+bool fsafe_python_imports_are_going_on(void)
+{
+    return module_locks != NULL && fsafe_python.PyDict_Size(module_locks) != 0;
+}
+
 bool fsafe_python_imports_are_orphaned(void)
 {
-    if (module_locks == NULL || fsafe_python.PyDict_Size(module_locks) == 0)
-        return false;
     object *error[3], *name, *lock;
     fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
     uintptr_t owner;

@@ -13,11 +13,11 @@
 /* Finds importlib's locks. Context: has the GIL, once. */
 void fsafe_python_imports_start(void);
 
-/*
- * Whether a vanished thread has the lock of a module, or was about to take one. Context: child, alone; the forking
- * thread has the GIL.
- */
-FSAFE_AT_FORK bool fsafe_python_imports_are_orphaned(void);
+/* Whether any thread has the lock of a module, or is about to take one. Context: parent, before fork, has the GIL. */
+bool fsafe_python_imports_are_going_on(void);
+
+/* Whether a vanished thread did so. Context: child, alone; they were going on; the forking thread has the GIL. */
+bool fsafe_python_imports_are_orphaned(void);
 
 /* Drops those imports; in other modes than repair only a line names them. Context: as above; places are noted. */
 void fsafe_python_imports_drop(void);

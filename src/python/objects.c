@@ -28,10 +28,17 @@ int fsafe_python_variable_of(struct fsafe_object *code, const char *name)
     return found;
 }
 
+static void *own FSAFE_FORK_STATE, *interpreter FSAFE_FORK_STATE;
+
+void fsafe_python_know_forker(void)
+{
+    own = fsafe_python.PyGILState_GetThisThreadState();
+    interpreter = fsafe_python.PyInterpreterState_Main();
+}
+
 void *fsafe_python_vanished(void *after)
 {
-    void *own = fsafe_python.PyGILState_GetThisThreadState();
-    void *state = after == NULL ? fsafe_python.PyInterpreterState_ThreadHead(fsafe_python.PyInterpreterState_Main())
+    void *state = after == NULL ? fsafe_python.PyInterpreterState_ThreadHead(interpreter)
                                 : fsafe_python.PyThreadState_Next(after);
     return state == own && state != NULL ? fsafe_python.PyThreadState_Next(state) : state;
 }

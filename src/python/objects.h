@@ -28,10 +28,13 @@ static inline void fsafe_python_drop(struct fsafe_object *object)
         fsafe_python.Py_DecRef(object);
 }
 
+/* Notes whose fork it is, for vanished. Context: parent, before fork; an interpreter is bound. */
+void fsafe_python_know_forker(void);
+
 /*
- * The states of the main interpreter's threads but the caller's:
+ * The states of the main interpreter's threads but the forking thread's:
  *     for (void *state = fsafe_python_vanished(NULL); state != NULL; state = fsafe_python_vanished(state))
- * In a child that is all vanished threads, until PyOS_AfterFork_Child. Context: child, alone.
+ * That is all vanished threads, until PyOS_AfterFork_Child. Context: child, alone.
  */
 FSAFE_AT_FORK void *fsafe_python_vanished(void *after);
 

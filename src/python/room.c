@@ -6,6 +6,7 @@
 #include "python/imports.h"
 #include "python/interpreter.h"
 #include "python/locks.h"
+#include "python/objects.h"
 #include "python/owners.h"
 #include "python/places.h"
 #include "python/room.h"
@@ -57,9 +58,13 @@ static void ask_to_be_called(void)
 void fsafe_python_before_thread(void)
 {
     fsafe_python_find();
-    if (fsafe_python_is_started() && fsafe_lineage_is_child() && fsafe_python_has_gil()) {
-        fsafe_python_owners_start();
-        fsafe_python_waiters_drop();
+    if (fsafe_python_is_started() && fsafe_python_has_gil()) {
+        fsafe_python_waiters_start();
+        fsafe_python_tokens_start();
+        if (fsafe_lineage_is_child()) {
+            fsafe_python_owners_start();
+            fsafe_python_waiters_drop();
+        }
     }
     if (atomic_load_explicit(&fsafe_python_state, memory_order_acquire) != FSAFE_PYTHON_BOUND)
         return;
@@ -69,29 +74,42 @@ void fsafe_python_before_thread(void)
         ask_to_be_called();
 }
 
+/*
+ * What holds for the forking thread, and as long as it has the GIL for the fork: asked in the parent, because each
+ * function of the interpreter's that a child calls is a page fault.
+ */
+static struct {
+    bool has_gil, imports, tokens;
+} before FSAFE_FORK_STATE;
+
 void fsafe_python_prepare(void)
 {
     fsafe_python_find();
+    if (!fsafe_python_is_bound())
+        return;
     fsafe_python_drain_end();
+    fsafe_python_know_forker();
+    before.has_gil = fsafe_python_has_gil();
     /* Not started here: in os.fork the interpreter holds locks of its own by now. */
-    if (atomic_load_explicit(&fsafe_python_state, memory_order_acquire) == FSAFE_PYTHON_BOUND &&
-        !fsafe_python_has_gil())
+    if (!fsafe_python_is_started() && !before.has_gil)
         ask_to_be_called();
+    before.imports = before.has_gil && fsafe_python_imports_are_going_on();
+    before.tokens = before.has_gil && fsafe_python_tokens_are_out();
 }
 
 void fsafe_python_child(void)
 {
     if (!fsafe_python_is_started())
         return;
-    if (!fsafe_python_has_gil()) {
+    if (!before.has_gil) {
         if (fsafe_python_gil_is_free()) /* an embedder's fork: uwsgi's */
             fsafe_python_places_note(false);
         return;
     }
     fsafe_python_waiters_note();
-    bool imports = fsafe_python_imports_are_orphaned(), tokens = fsafe_python_tokens_are_out();
-    fsafe_python_places_note(imports || tokens);
-    if (tokens)
+    bool imports = before.imports && fsafe_python_imports_are_orphaned();
+    fsafe_python_places_note(imports || before.tokens);
+    if (before.tokens)
         fsafe_python_tokens_return();
     if (imports)
         fsafe_python_imports_drop();

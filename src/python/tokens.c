@@ -62,7 +62,6 @@ void fsafe_python_tokens_start(void)
 /* Two references are the type's and ours. Each `with` that is under way has one more. */
 bool fsafe_python_tokens_are_out(void)
 {
-    fsafe_python_tokens_start();
     return leave != NULL && *(const uint32_t *)(const void *)leave > 2;
 }
 
@@ -294,8 +293,10 @@ static void return_of(const void *state)
     uintptr_t thread = fsafe_python_frames_thread(state);
     struct fsafe_python_frame callee = {0};
     for (struct fsafe_python_frame at = {0}; fsafe_python_frames_next(state, &at); callee = at) {
-        struct with found[MOST] = {{fsafe_python_frames_variable(&at, 0), at.now}};
-        unsigned count = has_on_the_way(&at, &callee) && is_semaphore(found[0].semaphore);
+        struct with found[MOST] = {{.since = at.now}};
+        unsigned count = 0;
+        if (has_on_the_way(&at, &callee))
+            count = is_semaphore(found[0].semaphore = fsafe_python_frames_variable(&at, 0));
         if (count == 0)
             count = fsafe_python_version() >= 0x030b ? find_by_table(&at, found, MOST)
                                                      : find_by_blocks(&at, found, MOST);

@@ -13,7 +13,16 @@ static object *wait_code; /* of Condition.wait; NULL: threading is not loaded, o
 static int waiter_index;  /* which of its variables is the lock that it sleeps on */
 static void *lock_type, *queue_type;
 static object *waiters_attribute;
-static object *noted; /* a list: Condition, waiter, Condition, waiter ... */
+
+/*
+ * Who was asleep, in one page for most programs. They stay where they are without a reference of ours, whose count
+ * would be a page more for each: the frame of a vanished thread is never freed, nor what it refers to.
+ */
+enum { MOST = 4096 };
+static struct {
+    object *condition, *waiter;
+} noted[MOST];
+static unsigned count;
 
 void fsafe_python_waiters_start(void)
 {
@@ -25,10 +34,9 @@ void fsafe_python_waiters_start(void)
     lock_type = fsafe_python_borrow("_thread", "LockType");
     queue_type = fsafe_python_borrow("threading", "_deque");
     waiters_attribute = fsafe_python.PyUnicode_FromString("_waiters");
-    noted = fsafe_python.PyList_New(0);
     object *code = fsafe_python_code_of(condition, "wait");
     waiter_index = fsafe_python_variable_of(code, "waiter");
-    if (lock_type != NULL && queue_type != NULL && waiters_attribute != NULL && noted != NULL && waiter_index >= 0)
+    if (lock_type != NULL && queue_type != NULL && waiters_attribute != NULL && waiter_index >= 0)
         wait_code = code;
     fsafe_python.PyErr_Clear();
     fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
@@ -42,20 +50,18 @@ static bool is_a(const object *one, const void *type)
 
 void fsafe_python_waiters_note(void)
 {
-    if (fsafe_options.mode != FSAFE_MODE_REPAIR)
+    if (fsafe_options.mode != FSAFE_MODE_REPAIR || wait_code == NULL)
         return;
-    fsafe_python_waiters_start();
-    if (wait_code == NULL)
-        return;
-    for (void *state = fsafe_python_vanished(NULL); state != NULL; state = fsafe_python_vanished(state)) {
+    for (void *state = fsafe_python_vanished(NULL); state != NULL && count < MOST;
+         state = fsafe_python_vanished(state)) {
         struct fsafe_python_frame at = {0};
         if (!fsafe_python_frames_next(state, &at) || at.code != wait_code)
             continue;
         object *waiter = fsafe_python_frames_variable(&at, (unsigned)waiter_index);
         if (!is_a(waiter, lock_type))
             continue; /* it has not made its lock */
-        fsafe_python.PyList_Append(noted, fsafe_python_frames_variable(&at, 0));
-        fsafe_python.PyList_Append(noted, waiter);
+        noted[count].condition = fsafe_python_frames_variable(&at, 0);
+        noted[count++].waiter = waiter;
     }
 }
 
@@ -71,13 +77,12 @@ static void take_out(object *condition, object *waiter)
 
 void fsafe_python_waiters_drop(void)
 {
-    intptr_t count = noted == NULL ? 0 : fsafe_python.PyList_Size(noted);
     if (count == 0)
         return;
     object *error[3];
     fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
-    for (intptr_t i = 0; i + 1 < count; i += 2)
-        take_out(fsafe_python.PyList_GetItem(noted, i), fsafe_python.PyList_GetItem(noted, i + 1));
-    fsafe_python.PyList_SetSlice(noted, 0, count, NULL);
+    for (unsigned i = 0; i < count; i++)
+        take_out(noted[i].condition, noted[i].waiter);
+    count = 0;
     fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
 }
