@@ -71,6 +71,8 @@ bool fsafe_modules_headers(struct fsafe_window *window, uintptr_t base, struct f
             headers->bias = base - (segment.p_vaddr - segment.p_offset);
             biased = true;
         }
+        if (segment.p_type == PT_LOAD) /* they are in order */
+            headers->end = segment.p_vaddr + segment.p_memsz;
         if (segment.p_type == PT_DYNAMIC)
             headers->dynamic = segment.p_vaddr;
         if (segment.p_type == PT_GNU_EH_FRAME)
@@ -315,9 +317,14 @@ static void look_up(const struct fsafe_mapping *mapping, bool called, struct fsa
     place->address = at.address;
     if (!at.found || at.module[0] == '\0')
         return;
+    bool is_elf = fsafe_modules_headers(&window, at.base, &headers);
+    uintptr_t in_module = at.address - (is_elf ? headers.bias : at.base);
+    /* The kernel's map does not tell a segment's .bss from memory that the program has mapped right behind it. */
+    if (is_elf && in_module >= headers.end)
+        return;
     place->base = at.base;
     memcpy(place->module, at.module, sizeof place->module);
-    place->in_module = at.address - (fsafe_modules_headers(&window, at.base, &headers) ? headers.bias : at.base);
+    place->in_module = in_module;
     if (!fsafe_modules_symbol(&at, place->symbol, sizeof place->symbol, &place->offset))
         place->symbol[0] = '\0';
 }

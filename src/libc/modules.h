@@ -37,6 +37,7 @@ bool fsafe_modules_symbol(const struct fsafe_mapping *mapping, char *name, size_
 /* What the program headers of the file that is mapped at some base say, in the file's own addresses; 0: none. */
 struct fsafe_headers {
     uintptr_t bias;    /* what to add to such an address */
+    uintptr_t end;     /* of its last segment in memory */
     uintptr_t dynamic;
     uintptr_t unwind;  /* .eh_frame_hdr */
     struct {

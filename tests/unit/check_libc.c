@@ -1035,6 +1035,22 @@ START_TEST(modules_place_names_the_call)
 }
 END_TEST
 
+/* The kernel's map shows what a program maps right behind a module's last segment as it shows that segment's .bss. */
+START_TEST(modules_place_ends_with_the_module)
+{
+    extern char _end[];
+    struct fsafe_mapping mapping = find((uintptr_t)_end - 1);
+    struct fsafe_place place;
+    fsafe_modules_place(&mapping, false, &place);
+    ck_assert_str_eq(place.module, mapping.module);
+    ck_assert_str_ne(place.module, "");
+    mapping.address++;
+    fsafe_modules_place(&mapping, false, &place);
+    ck_assert_uint_eq(place.address, (uintptr_t)_end);
+    ck_assert_str_eq(place.module, "");
+}
+END_TEST
+
 /* As many segments of notes as are looked at, and one more. */
 START_TEST(modules_find_the_build_id_in_any_of_four_segments)
 {
@@ -1234,6 +1250,7 @@ static void fill(Suite *suite)
     tcase_add_test(modules, modules_survive_a_module_that_is_gone);
     tcase_add_test(modules, modules_agree_with_the_loader);
     tcase_add_test(modules, modules_place_names_the_call);
+    tcase_add_test(modules, modules_place_ends_with_the_module);
     tcase_add_test(modules, modules_find_the_build_id_in_any_of_four_segments);
 
 #ifdef __x86_64__
