@@ -12,6 +12,7 @@
 
 static struct fsafe_python_layout layout;
 static _Atomic bool works;
+_Atomic uint32_t fsafe_python_frames_offsets;
 
 /* Deeper is not looked; a place outside of the interpreter's own modules is never far. */
 enum { DEEPEST = 64 };
@@ -296,4 +297,6 @@ void fsafe_python_frames_start(void)
     if (theirs != NULL)
         fsafe_python.Py_DecRef(theirs);
     atomic_store_explicit(&works, same, memory_order_release);
+    if (same && fsafe_python.PyThreadState_GetUnchecked != NULL && fsafe_python_version() >= 0x030d)
+        fsafe_python_frames_offsets = layout.state_frame | (uint32_t)layout.frame_instruction << 16;
 }

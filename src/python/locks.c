@@ -2,9 +2,9 @@
 #include "config.h"
 
 #include "base/sys.h"
+#include "python/frames.h"
 #include "python/locks.h"
 #include "python/methods.h"
-#include "python/places.h"
 #include "python/selftest.h"
 #include "repair/semaphore.h"
 
@@ -77,6 +77,13 @@ static bool want(struct fsafe_thread *self, uintptr_t object, uintptr_t site)
            fsafe_ledger_push_full(fsafe_thread_python(self), object | FSAFE_WANTED, site, is_stale, NULL);
 }
 
+/* The Python instruction that calls a method, or the caller where that is unknown. */
+static inline uintptr_t site_of(uintptr_t caller)
+{
+    uintptr_t instruction = fsafe_python_frames_instruction_with_gil();
+    return FSAFE_LIKELY(instruction != 0) ? instruction : caller;
+}
+
 /* The thread's latest record of the lock at stage `from` goes to stage `to`. Returns whether there was one. */
 static bool move_on(struct fsafe_thread *self, uintptr_t from, uintptr_t to)
 {
@@ -119,7 +126,7 @@ static struct fsafe_object *acquire(struct fsafe_object *object, struct fsafe_ob
     struct fsafe_python_lock *lock = lock_of(object);
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
     uintptr_t address = (uintptr_t)object;
-    if (self == NULL || is_event(lock) || !want(self, address, FSAFE_CALLER()))
+    if (self == NULL || is_event(lock) || !want(self, address, site_of(FSAFE_CALLER())))
         return lock_calls.acquire(object, arguments, names);
     if (FSAFE_LIKELY(arguments == no_arguments && names == NULL && swap_byte(lock, 0, FSAFE_PYTHON_LOCKED))) {
         move_on(self, address | FSAFE_WANTED, address | FSAFE_HELD);
@@ -214,7 +221,7 @@ static struct fsafe_object *acquire_rlock(struct fsafe_object *object, struct fs
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
     uintptr_t address = (uintptr_t)object, me = (uintptr_t)pthread_self();
     disown_orphan(lock);
-    if (self == NULL || owner_of(lock) == me || !want(self, address, fsafe_python_site(FSAFE_CALLER())))
+    if (self == NULL || owner_of(lock) == me || !want(self, address, site_of(FSAFE_CALLER())))
         return rlock_calls.acquire(object, arguments, names);
     if (FSAFE_LIKELY(arguments == no_arguments && names == NULL && swap_byte(lock, 0, FSAFE_PYTHON_LOCKED))) {
         set_owner(lock, me);
@@ -269,7 +276,7 @@ static struct fsafe_object *release_save(struct fsafe_object *object, struct fsa
 static struct fsafe_object *acquire_restore(struct fsafe_object *object, struct fsafe_object *arguments)
 {
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
-    bool recorded = self != NULL && want(self, (uintptr_t)object, FSAFE_CALLER());
+    bool recorded = self != NULL && want(self, (uintptr_t)object, site_of(FSAFE_CALLER()));
     struct fsafe_object *result = rlock_acquire_restore(object, arguments);
     if (recorded)
         settle(self, lock_of(object), FSAFE_WANTED);

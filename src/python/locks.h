@@ -6,8 +6,8 @@
  * a record in the calling thread's ledger FSAFE_PYTHON_LOCKS, as wrap/ does for semaphores. The ordinary case, a free
  * lock and no arguments, is done in place; everything else is the interpreter's work, as before.
  *
- * `with lock` costs 76.0 ns where bare costs 75.7 (3.13), 57.3 and 57.1 (3.14), acquire and release 37.1 and 36.4, an
- * RLock 58.7 and 57.9: the record is paid for by arguments that are not parsed. (make bench-python)
+ * `with lock` costs 85.9 ns where bare costs 86.9 (3.13), 66.0 and 66.9 (3.14), acquire and release 39.0 and 38.0, 39.5
+ * and 38.7, an RLock 68.0 and 68.7: the record is paid for by arguments that are not parsed. (make bench-python)
  *
  * What a lock is used for shows in its history, kept in a byte of the object that the interpreter does not use: one
  * that a thread took and another released, or whose taker waits for it, is an event and of no more interest.
