@@ -5,6 +5,7 @@
 #include "base/options.h"
 #include "libc/modules.h"
 #include "python/interpreter.h"
+#include "python/layout.h"
 #include "report/report.h"
 
 #include <string.h>
@@ -161,8 +162,26 @@ bool fsafe_python_has_gil(void)
            fsafe_python.PyThreadState_GetInterpreter(own) == fsafe_python.PyInterpreterState_Main();
 }
 
+/* Of the main interpreter; NULL: unknown. */
+static const int *gil_locked;
+
+void fsafe_python_gil_find(void)
+{
+    unsigned minor = version & 0xff;
+    const uint64_t *table = fsafe_python._PyRuntime;
+    if (minor >= sizeof fsafe_python_published / sizeof *fsafe_python_published || table == NULL ||
+        fsafe_python_published[minor].gil_locked == 0 || memcmp(table, "xdebugpy", 8) != 0)
+        return;
+    uintptr_t interpreter = (uintptr_t)fsafe_python.PyInterpreterState_Main();
+    const int *locked = (const int *)(interpreter + table[fsafe_python_published[minor].gil_locked]);
+    if (*locked == 1)
+        gil_locked = locked;
+}
+
 bool fsafe_python_gil_is_free(void)
 {
+    if (gil_locked != NULL)
+        return fsafe_python_is_running() && *gil_locked == 0;
     return version < 0x030c && fsafe_python_is_running() && fsafe_python._PyThreadState_UncheckedGet != NULL &&
            fsafe_python._PyThreadState_UncheckedGet() == NULL;
 }

@@ -84,9 +84,12 @@ FSAFE_AT_FORK void *fsafe_python_state_with_gil(void);
  */
 FSAFE_AT_FORK bool fsafe_python_has_gil(void);
 
+/* Finds where 3.13 and later have the number that says so. Context: has the GIL. */
+void fsafe_python_gil_find(void);
+
 /*
- * Whether it is known that no thread has the GIL: so no Python code was running when this process was forked. From 3.12
- * on that is never known. Context: child, alone.
+ * Whether it is known that no thread has the GIL: so no Python code was running when this process was forked. Of 3.12
+ * that is never known. Context: child, alone.
  */
 bool fsafe_python_gil_is_free(void);
 

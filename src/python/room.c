@@ -32,6 +32,7 @@ static void start(void)
         fsafe_python_drain_start();
     fsafe_python.PyErr_Restore(type, value, traceback);
     fsafe_python_places_start();
+    fsafe_python_gil_find();
     fsafe_python_imports_start();
     fsafe_python_waiters_start();
     fsafe_python_tokens_start();

@@ -186,6 +186,7 @@ def wakeup():
 
 lock = threading.RLock()
 pending = queue.Queue()
+plain = threading.Lock()
 taken = threading.Event()
 
 
@@ -205,6 +206,16 @@ def hold_queue():
         threading.Event().wait()
 
 
+def hold_plain():
+    with plain:  # the plain one is taken here
+        taken.set()
+        threading.Event().wait()
+
+
+def want_plain():
+    plain.acquire()
+
+
 def want():
     lock.acquire()  # wanted here
 
@@ -219,8 +230,12 @@ def places():
     taken.clear()
     threading.Thread(target=hold_queue, name="queue keeper", daemon=True).start()
     taken.wait()
+    taken.clear()
+    threading.Thread(target=hold_plain, daemon=True).start()
+    taken.wait()
     say(f"child: {in_child(want)}")
     say(f"child: {in_child(want_queue)}")
+    say(f"child: {in_child(want_plain, ctypes.CDLL(None).fork)}")  # as an embedder forks: without the GIL
 
 
 def ending():
