@@ -1,5 +1,5 @@
 /*
- * base/arch: the one file that knows machine instructions: how a system call is made, and handed on.
+ * base/arch: the one file that knows machine instructions: how a system call is made, and passed on.
  * Raw calls leave errno alone and cannot be interposed; both matter inside other people's locks.
  *
  * Measured. syscall() with its arguments by name is no way to hand them on: gcc reads the seventh from the caller's

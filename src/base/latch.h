@@ -1,7 +1,7 @@
 /*
  * base/latch: our own lock for slow paths. pthread locks are what we interpose, so we never use one.
  * A holder blocks all signals: a handler that needs the latch its own thread holds would wait for ever.
- * The owner of a latch re-initialises it in a forked child by storing FSAFE_LATCH_FREE.
+ * In a forked child the room that owns a latch makes it free: see reset.
  */
 #ifndef FSAFE_BASE_LATCH_H
 #define FSAFE_BASE_LATCH_H

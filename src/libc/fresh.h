@@ -3,7 +3,7 @@
  * the objects that libc's own init functions make, with each attribute. No knowledge of their inside is needed, and
  * that is well, because it changes (glibc 2.41 moved the words of a condition variable).
  *
- * An object that is passed in was handed to us by the caller just now. Nothing here waits, allocates or
+ * The program has just passed the object to a wrapper, so its memory is there. Nothing here waits, allocates or
  * changes errno.
  */
 #ifndef FSAFE_LIBC_FRESH_H

@@ -50,7 +50,7 @@ static bool words_hold(int protocol, int robust, enum fsafe_mutex_kind kind, int
     if (fsafe_layout_mutex_kind(&m) != kind || fsafe_layout_mutex_locked(&m) || libc.mutex_lock(&m) != 0 ||
         !fsafe_layout_mutex_locked(&m) || fsafe_layout_mutex_owner(&m) != owner)
         return false;
-    /* What a fork leaves of a dead thread's mutex is its bytes; the list it was on is another process's. */
+    /* What a fork leaves of a vanished thread's mutex is its bytes; the list it was on is another process's. */
     pthread_mutex_t bytes = m;
     if (libc.mutex_unlock(&m) != 0)
         return false;
@@ -270,7 +270,7 @@ void fsafe_layout_mutex_retake(pthread_mutex_t *m)
 {
     unsigned depth = m->__data.__count;
     unsigned users = m->__data.__nusers;
-    /* It was a dead thread's before and its holder has not made it consistent yet. */
+    /* It was a vanished thread's before, and its holder has not made it consistent yet. */
     bool inconsistent = fsafe_layout_is_robust(fsafe_layout_mutex_kind(m)) &&
                         m->__data.__owner != fsafe_layout_mutex_owner(m);
     int waiters = m->__data.__lock & (int)FSAFE_GLIBC_WAITERS;

@@ -67,7 +67,7 @@ static bool named_holds(int type, int robust, enum fsafe_mutex_kind kind, int ow
     pthread_mutex_t bytes = m;
     if (!refused || libc.mutex_unlock(&m) != 0 || fsafe_layout_mutex_locked(&m))
         return false;
-    /* What a fork leaves of a dead thread's mutex is its bytes; the list that it is in is another thread's. */
+    /* What a fork leaves of a vanished thread's mutex is its bytes; the list it is in is another thread's. */
     m = bytes;
     fsafe_layout_mutex_reset(&m);
     int expected = robust == PTHREAD_MUTEX_ROBUST ? EOWNERDEAD : 0;

@@ -2,8 +2,8 @@
  * libc/layout-stream: questions to the lock of a stdio stream, as layout.h has them for mutexes. The lock lies
  * behind the public member _lock of glibc's FILE; on other libraries nothing is known and nothing is asked.
  *
- * A stream that is passed in was handed to us by the caller just now, so its memory is there; an address
- * may be of one that is closed by now. Nothing here waits, allocates or changes errno. Context: any thread.
+ * The program has just passed the stream to a wrapper, so its memory is there; an address may be of a stream that
+ * is closed by now. Nothing here waits, allocates or changes errno. Context: any thread.
  */
 #ifndef FSAFE_LIBC_LAYOUT_STREAM_H
 #define FSAFE_LIBC_LAYOUT_STREAM_H
@@ -93,7 +93,7 @@ bool fsafe_layout_stream_peek(uintptr_t stream, struct fsafe_stream_lock *lock);
 /* Locks a free stream `count` deep for `owner`. Context: child, alone. */
 void fsafe_layout_stream_set(FILE *stream, int count, uintptr_t owner);
 
-/* Makes a stream of the dead free and wakes who waits for it. Context: child, any thread. */
+/* Makes a vanished thread's stream free and wakes who waits for it. Context: child, any thread. */
 void fsafe_layout_stream_reset(FILE *stream);
 
 #endif

@@ -3,7 +3,7 @@
  * pthread_rwlock_t and sem_t; one header per C library (and for glibc one for rwlocks) answers, chosen at build
  * time. The start-up self-test compares each answer with what this very libc does and withdraws what does not hold.
  *
- * A lock that is passed in was handed to us by the caller just now, so its memory is there.
+ * The program has just passed the lock to a wrapper, so its memory is there.
  * Nothing here waits, allocates or changes errno. Context: any thread, unless said otherwise.
  */
 #ifndef FSAFE_LIBC_LAYOUT_H
@@ -210,7 +210,7 @@ static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int
  *
  *   unsigned fsafe_layout_type(const pthread_mutex_t *m)
  *       of one that fsafe_layout_in_place names PTHREAD_MUTEX_NORMAL, _RECURSIVE, _ERRORCHECK or _ADAPTIVE_NP; of any
- *       other a greater number. Asked once and handed to those below, as a constant where the caller knows it.
+ *       other a greater number. Asked once and passed to those below, as a constant where the caller knows it.
  *   bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner, unsigned type)
  *       takes a free mutex for `owner`, as libc would; false, nothing changed, when it is not free.
  *   bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int owner)
@@ -277,8 +277,8 @@ static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int
  *   void fsafe_layout_rwlock_set_writer(pthread_rwlock_t *l, int owner)
  *       for the thread that holds it for writing.
  *   void fsafe_layout_rwlock_make_free(pthread_rwlock_t *l, unsigned readers)
- *       held by so many readers and no writer, nobody waits. Alone, or in a write phase of the dead: nobody can get
- *       in.
+ *       held by so many readers and no writer, nobody waits. Alone, or in a write phase of vanished threads: nobody
+ *       can get in.
  *   void fsafe_layout_rwlock_make_written(pthread_rwlock_t *l, int owner)
  *       held for writing, nobody waits. Alone.
  *   void fsafe_layout_rwlock_forget_waiting(pthread_rwlock_t *l, unsigned waiting)

@@ -28,8 +28,8 @@ bool fsafe_symbol_start(void);
 void *fsafe_symbol_next(const char *name);
 
 /*
- * Where the program's `name`, a variable or a function, is, or NULL, and how long (NULL: not asked; 0: not known, of another libc than
- * glibc). Context: as above.
+ * Where the program's `name`, a variable or a function, is, or NULL, and how long (NULL: not asked; 0: not known, of
+ * another libc than glibc). Context: as above.
  */
 void *fsafe_symbol_variable(const char *name, size_t *bytes);
 

@@ -184,7 +184,7 @@ static bool look(const struct surveyor *by, uintptr_t lock, struct fsafe_rwlock_
     return false;
 }
 
-/* What the dead have in it by the bytes; their readers at most. */
+/* What vanished threads have in it by the bytes; their readers at most. */
 static struct fsafe_orphan assess(const struct surveyor *by, uintptr_t lock)
 {
     struct fsafe_orphan orphan = {.lock = lock, .assessed = true};

@@ -5,7 +5,7 @@
  * EBUSY.
  *
  * The kernel finds the owner of an inheriting mutex by its id in all processes: while the parent lives a wait for the
- * old id is refused (EPERM, glibc aborts); with a dead parent (daemon) glibc waits for ever.
+ * old id is refused (EPERM, glibc aborts); after the parent has ended (daemon) glibc waits for ever.
  *
  * A signal handler may fork while its thread waits for a mutex, and its child goes back to the wait, in libc: made
  * free at adoption, the word wakes it up. A robust mutex gets the parent's thread id then: libc had read it before it
@@ -71,7 +71,7 @@ void fsafe_mutex_adopt(struct fsafe_thread *self)
     }
 }
 
-void fsafe_mutex_born(pthread_mutex_t *mutex)
+void fsafe_mutex_initialised(pthread_mutex_t *mutex)
 {
     fsafe_unnamed_is_over((uintptr_t)mutex);
     if (!fsafe_waits_concern((uintptr_t)mutex))
@@ -287,8 +287,8 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
 }
 
 /* The mutex that was made free for the wait that a signal handler interrupted, and what is to be said of it. */
-static uintptr_t handed;
-static struct fsafe_event of_handed;
+static uintptr_t freed;
+static struct fsafe_event of_freed;
 
 /* The mutex that it waits for and may go back to; 0: none. */
 static uintptr_t find_wait(const struct fsafe_thread *self)
@@ -316,16 +316,16 @@ void fsafe_mutex_adopt_wait(struct fsafe_thread *self)
         question_of((pthread_mutex_t *)lock, fsafe_layout_mutex_kind(&bytes), self, site, true);
     FSAFE_HOLD(&fsafe_takeover_latch);
     if (judge(&question) == FSAFE_FREED) {
-        handed = lock;
-        of_handed = question.event;
+        freed = lock;
+        of_freed = question.event;
     }
 }
 
 void fsafe_mutex_end_wait(pthread_mutex_t *mutex, const struct fsafe_thread *self)
 {
-    if (FSAFE_LIKELY(handed != (uintptr_t)mutex))
+    if (FSAFE_LIKELY(freed != (uintptr_t)mutex))
         return;
-    handed = 0;
+    freed = 0;
     fsafe_mutex_rehome(mutex, self); /* libc had read the id before it began to wait */
-    fsafe_takeover_tell(&of_handed);
+    fsafe_takeover_tell(&of_freed);
 }

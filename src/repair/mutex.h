@@ -13,8 +13,8 @@
 #include <pthread.h>
 
 /*
- * Says what to do with a mutex that the caller is about to lock from `site`. FSAFE_FREED: it was a dead
- * thread's and has been made free. If it is the caller's own from before the fork it is rehomed on the way.
+ * Says what to do with a mutex that the caller is about to lock from `site`. FSAFE_FREED: it was a
+ * vanished thread's and has been made free. If it is the caller's own from before the fork it is rehomed on the way.
  * Context: child, any thread, no latch held.
  */
 enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
@@ -42,11 +42,11 @@ FSAFE_AT_FORK void fsafe_mutex_adopt_wait(struct fsafe_thread *self);
 void fsafe_mutex_end_wait(pthread_mutex_t *mutex, const struct fsafe_thread *self);
 
 /* The mutex was initialised anew: what was noted about its bytes is over. Context: child, any thread. */
-FSAFE_AT_FORK void fsafe_mutex_born(pthread_mutex_t *mutex);
+FSAFE_AT_FORK void fsafe_mutex_initialised(pthread_mutex_t *mutex);
 
 /*
- * For fsafe_ledger_push_full: a record of a mutex whose bytes do not name the thread `context`. Knows the rwlocks
- * in the same ledger, too.
+ * For fsafe_ledger_push_full: a record of a mutex whose bytes do not name the thread `context`, or of an rwlock that
+ * fsafe_rwlock_is_stale says so of.
  */
 bool fsafe_mutex_is_stale(uintptr_t lock, void *context);
 

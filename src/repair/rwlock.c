@@ -1,14 +1,14 @@
 /*
  * repair/rwlock: see rwlock.h.
  *
- * Measured. An rwlock counts its dead readers with the living ones, so it is cleaned of all its dead at once, before
- * the first thread of the child waits in it; what moves in it until then are calls that do not wait. Only so can a
- * waiting writer's bit be told from a living one's, and the word be changed by one compare-and-swap: glibc changes the
- * phase in two steps (the word, then the futex word), and a store to the second while a living thread is between them
- * lets a writer in beside readers.
+ * Measured. An rwlock counts its vanished readers with the living ones, so it is cleaned of all its vanished threads at
+ * once, before the first thread of the child waits in it (see the header). Only so can a waiting writer's bit be told
+ * from a living one's, and the word be changed by one compare-and-swap: glibc changes the phase in two steps (the word,
+ * then the futex word), and a store to the second while a living thread is between them lets a writer in beside
+ * readers.
  *
- * Waiting writers of the dead do harm without holding anything: with the two writer preferences the unlock of the
- * forking thread's own lock hands it over to them. So a child cleans a lock before it releases it, too.
+ * Vanished writers that wait do harm without holding anything: with the two writer preferences the unlock of the
+ * forking thread's own lock gives it to them. So a child cleans a lock before it releases it, too.
  */
 #include "config.h"
 
@@ -51,7 +51,7 @@ struct question {
     struct fsafe_question asked;
     pthread_rwlock_t *rwlock;
     enum fsafe_stage stage; /* what the caller asks for */
-    bool forgot;  /* its dead waiting writers */
+    bool forgot;  /* its vanished writers that wait are not counted any more */
     bool decided; /* by the settings and the place: it may be taken */
 };
 
@@ -74,8 +74,8 @@ static void forget_waiting(struct question *question, const struct fsafe_orphan 
 }
 
 /*
- * Makes a lock that this thread has for writing free of the dead that wait for it, who would be given it when it
- * is released, and its owner this thread. Under the latch.
+ * Takes the vanished threads that wait for it out of a lock that this thread has for writing: they would be given it
+ * when it is released. And makes this thread its owner. Under the latch.
  */
 static void settle(pthread_rwlock_t *rwlock, struct fsafe_thread *self)
 {
@@ -139,7 +139,7 @@ static enum fsafe_held_by holder_of(const struct fsafe_thread *self, const struc
                               : fsafe_verdict(self, FSAFE_LOCKS, state->writer, &census->claims, false);
 }
 
-/* There is nobody but the dead and the caller: what is not its own is theirs. */
+/* The caller is the only thread: every hold that is not the caller's is a vanished thread's. */
 static enum fsafe_verdict judge_alone(struct question *question)
 {
     uintptr_t lock = (uintptr_t)question->rwlock;
@@ -169,7 +169,7 @@ static enum fsafe_verdict judge_later_writer(struct question *question, const st
 {
     if (state->writer == 0)
         return census->living_writes > 0 ? FSAFE_UNDECIDED : FSAFE_PROCEED;
-    /* The bytes name a dead one, which went past us. */
+    /* The bytes name a vanished thread, which took the lock by a call that we do not see. */
     if (!state->is_write_phase || !decide(question, census, state))
         return FSAFE_PROCEED;
     fsafe_layout_rwlock_make_free(question->rwlock, state->readers);
@@ -199,7 +199,7 @@ static enum fsafe_verdict judge_surveyed(struct question *question)
         if (holder == FSAFE_LIVINGS) {
             if (orphan == NULL || fsafe_options.mode != FSAFE_MODE_REPAIR || fsafe_takeover_is_shared(lock))
                 return FSAFE_PROCEED;
-            /* Held by a living one over the fork: its dead waiters must not be counted with the caller. */
+            /* A living thread holds it since before the fork: vanished waiters must not be counted with the caller. */
             forget_waiting(question, orphan);
             if (!fsafe_layout_rwlock_dismiss(rwlock, &state, fewest(orphan->reads, state.readers), false))
                 continue;
@@ -230,7 +230,8 @@ static enum fsafe_verdict judge_surveyed(struct question *question)
             fsafe_layout_rwlock_make_free(rwlock, state.readers - orphan->reads);
         } else {
             forget_waiting(question, orphan);
-            state.is_torn = state.is_torn && orphan->torn && orphan->reads > 0; /* else a living one will mend it */
+            /* Otherwise a living thread completes the change of the phase. */
+            state.is_torn = state.is_torn && orphan->torn && orphan->reads > 0;
             if (!fsafe_layout_rwlock_dismiss(rwlock, &state, orphan->reads, orphan->writer))
                 continue;
         }
@@ -289,7 +290,7 @@ void fsafe_rwlock_survey(struct fsafe_thread *self)
         fsafe_census_survey(self, 0, FSAFE_WANTED);
 }
 
-void fsafe_rwlock_born(pthread_rwlock_t *rwlock)
+void fsafe_rwlock_initialised(pthread_rwlock_t *rwlock)
 {
     FSAFE_HOLD(&fsafe_takeover_latch);
     if (fsafe_census_records() != 0)

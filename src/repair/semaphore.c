@@ -27,7 +27,7 @@ bool fsafe_semaphore_is_lock(sem_t *semaphore)
     return note != 0 && generation - 1 < fsafe_lineage_generation();
 }
 
-void fsafe_semaphore_born(sem_t *semaphore, int process_shared, unsigned value)
+void fsafe_semaphore_initialised(sem_t *semaphore, int process_shared, unsigned value)
 {
     if (!fsafe_layout.sem_bytes)
         return;
@@ -61,7 +61,7 @@ void fsafe_semaphore_is_event(sem_t *semaphore)
     atomic_store_explicit(&words->note, 0, memory_order_relaxed);
 }
 
-void fsafe_semaphore_dies(sem_t *semaphore)
+void fsafe_semaphore_destroyed(sem_t *semaphore)
 {
     if (fsafe_semaphore_is_lock(semaphore))
         fsafe_semaphore_is_event(semaphore);

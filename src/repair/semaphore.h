@@ -67,10 +67,10 @@ static inline bool fsafe_semaphore_is_settled(const struct fsafe_sem_words *word
 FSAFE_AT_FORK bool fsafe_semaphore_is_lock(sem_t *semaphore);
 
 /* After sem_init succeeded: begins its history. Context: any thread. */
-FSAFE_AT_FORK void fsafe_semaphore_born(sem_t *semaphore, int process_shared, unsigned value);
+FSAFE_AT_FORK void fsafe_semaphore_initialised(sem_t *semaphore, int process_shared, unsigned value);
 
 /* Before sem_destroy: ends it. Context: any thread. */
-FSAFE_AT_FORK void fsafe_semaphore_dies(sem_t *semaphore);
+FSAFE_AT_FORK void fsafe_semaphore_destroyed(sem_t *semaphore);
 
 /*
  * From now on it is no lock, and whoever took its token has it no more: another thread is about to post it, or its
@@ -135,8 +135,8 @@ FSAFE_AT_FORK void fsafe_semaphore_goes_back(struct fsafe_sem_words *words, cons
 /*
  * Says what to do with a lock that is not settled and that the caller is about to wait for from `site`; `why`: what
  * speaks against taking it over, NULL: nothing.
- * FSAFE_TAKEN: the dead thread's token is now the caller's; the value stays 0. Context: child, any thread, no latch
- * held.
+ * FSAFE_TAKEN: the vanished thread's token is now the caller's; the value stays 0. Context: child, any thread, no
+ * latch held.
  */
 enum fsafe_verdict fsafe_semaphore_judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, const char *why,
                                          bool would_wait);

@@ -1,8 +1,8 @@
 /*
  * repair/spin: see spin.h.
  *
- * Measured. A spin lock that is taken over is not unlocked: it changes hands. Its record needs no stages, because
- * whoever takes such a lock in the child drops the dead's records before he releases it.
+ * The record of a spin lock needs no stages, because whoever takes such a lock in the child drops the vanished
+ * threads' records before releasing it.
  */
 #include "config.h"
 
@@ -26,7 +26,7 @@ static bool is_locked(uintptr_t lock)
            try_for_real(&copy) == EBUSY;
 }
 
-/* How many records the dead have in this generation, and whether a survey has thinned them out. */
+/* How many records vanished threads have in this generation, and whether a survey has dropped the stale ones. */
 static struct {
     _Atomic uint32_t counted; /* the generation that `count` is about */
     _Atomic uint32_t surveyed;
@@ -46,7 +46,7 @@ static uint32_t note(uintptr_t lock)
     return 1;
 }
 
-/* Calls `keep` for the records of the dead about `lock` (0: all) and drops those it denies; counts the others. */
+/* Calls `keep` for vanished threads' records of `lock` (0: all) and drops those that it denies; counts the others. */
 static uint32_t sift(uintptr_t lock, bool keep(uintptr_t lock))
 {
     uint32_t count = 0;
@@ -90,7 +90,7 @@ static void thin_out(uintptr_t lock, bool keep(uintptr_t lock))
     atomic_store_explicit(&vanished.counted, fsafe_lineage_generation(), memory_order_release);
 }
 
-/* Whether the dead may have recorded this lock; never wrong when it says no. */
+/* Whether vanished threads may have recorded this lock; never wrong when it says no. */
 static bool may_be_orphaned(uintptr_t lock)
 {
     if (!of_this_generation(&vanished.counted))
@@ -101,8 +101,8 @@ static bool may_be_orphaned(uintptr_t lock)
 }
 
 /*
- * Under the latch. Whoever of the living takes the lock settles it before releasing it, under the latch: so while
- * a record of the dead stands, either they have it or a living thread's record is there to see.
+ * Under the latch. A living thread that takes the lock settles it before releasing it, under the latch: so while there
+ * is a vanished thread's record, either that thread has the lock or a living thread's record is there to see.
  */
 static enum fsafe_verdict judge(struct fsafe_question *question)
 {

@@ -2,7 +2,7 @@
  * repair/spin: spin locks after a fork. Their bytes name nobody and do not even say that they are private, so the
  * records alone decide, each made before the lock is asked for, and whether it is locked at all.
  *
- * A taken-over spin lock stays locked: it only changes hands, from the dead thread to the caller.
+ * A taken-over spin lock stays locked: its owner is the caller instead of the vanished thread.
  */
 #ifndef FSAFE_REPAIR_SPIN_H
 #define FSAFE_REPAIR_SPIN_H
@@ -22,13 +22,13 @@ enum fsafe_verdict fsafe_spin_judge(pthread_spinlock_t *spin, struct fsafe_threa
                                     bool would_wait);
 
 /*
- * The caller has just taken it by itself, initialised or destroyed it: what the dead recorded is over. One load
- * where they recorded nothing. Context: child, any thread; before the caller releases it.
+ * The caller has just taken it by itself, initialised or destroyed it: what vanished threads recorded is over.
+ * One load where they recorded nothing. Context: child, any thread; before the caller releases it.
  */
 void fsafe_spin_settle(pthread_spinlock_t *spin);
 
 /*
- * A thread that has no record of it is about to release it: whoever recorded that he has it has not got it any more.
+ * A thread that has no record of it is about to release it: the thread that recorded that it has it has it no more.
  * Looks at all ledgers. Context: any thread.
  */
 void fsafe_spin_handed_over(pthread_spinlock_t *spin);

@@ -5,12 +5,6 @@
  * noted in prepare, from the bytes, and put back in the child only where the bytes changed from its own to all zero:
  * nobody else can have done that, so no stale address is written to. glibc to 2.36 counts a stream locked once as 1,
  * glibc 2.37 and later as 0: the start-up test finds out. flockfile + funlockfile 15.7 ns, bare 13.1.
- *
- * A stream's owner is a pthread_self(), and the child's first new thread gets the one of a vanished thread with its
- * stack: such a twin enters a stream that the dead holds as if it were its own, and never frees it.
- *
- * A locked stream of open_memstream is in no list of glibc's: fork() leaves its lock alone. What its bytes and the
- * vanished thread's record agree on is freed in the child at once, because printing goes past us.
  */
 #include "config.h"
 
@@ -193,7 +187,7 @@ static bool are_no_orphans(void)
            atomic_load_explicit(&orphans.records, memory_order_relaxed) == 0;
 }
 
-/* What was recorded of it by the vanished is over: from now on its bytes speak of the living. */
+/* What vanished threads recorded of the stream is over: from now on its bytes speak of living threads. */
 static void settle(uintptr_t stream)
 {
     uint32_t cleared = each_orphan(stream, clear_it, NULL);

@@ -7,8 +7,8 @@
  * those of open_memstream are made free at once, too; those with FSETLOCKING_BYCALLER, which nothing but flockfile
  * locks, are taken over when the child asks for them.
  *
- * The owner in a stream is a pthread_self(), and the child's new threads get those of the dead ones: the ledgers
- * tell them apart.
+ * The owner in a stream is a pthread_self(), and the child's new threads get those of vanished threads: the
+ * ledgers tell them apart.
  */
 #ifndef FSAFE_REPAIR_STDIO_H
 #define FSAFE_REPAIR_STDIO_H

@@ -1,5 +1,5 @@
 /*
- * repair/takeover: what all kinds of locks have in common when a child finds one that a dead thread holds:
+ * repair/takeover: what all kinds of locks have in common when a child finds one that a vanished thread holds:
  * looking up who held it, deciding by the settings, telling the user.
  *
  * A repairer works in the child, on a lock the caller is asking for at this moment. It judges under the
@@ -19,10 +19,10 @@
 /* What a repairer says to the wrapper that is about to make the real call. */
 enum fsafe_verdict {
     FSAFE_PROCEED,   /* make the real call: the lock is free, or its holder lives, or it is not ours to take */
-    FSAFE_FREED,     /* make the real call: the lock was a dead thread's and is free now */
-    FSAFE_TAKEN,     /* the lock was a dead thread's and is the caller's now */
-    /* It is a dead thread's and may not be taken. The caller goes on to wait, and `asking` keeps saying that it has not
-     * got it, so that others need not wonder. */
+    FSAFE_FREED,     /* make the real call: the lock was a vanished thread's and is free now */
+    FSAFE_TAKEN,     /* the lock was a vanished thread's and is the caller's now */
+    /* It is a vanished thread's and may not be taken. The caller goes on to wait, and `asking` goes on to say that it
+     * has not got the lock, so that others need not ask again. */
     FSAFE_STUCK,
     FSAFE_UNDECIDED, /* a living thread may be taking it this very moment: try it, pause, ask again */
 };
@@ -33,14 +33,14 @@ extern FSAFE_HIDDEN struct fsafe_latch fsafe_takeover_latch;
 /* What the ledgers say about one lock. */
 struct fsafe_claims {
     struct fsafe_thread *vanished; /* who held it at fork, or else was at it; NULL: nobody is recorded */
-    uintptr_t since;               /* where it took it */
+    uintptr_t since;               /* where that thread took it */
     bool vanished_held;            /* one of those records says held */
     bool living_is_at_it;          /* one may be taking or releasing it now */
     bool living_was_owner;         /* one is called `owner`, or was before it forked */
     bool living_owner_has_it;      /* and has a record of the lock */
     bool vanished_owner_had_it;    /* one of the vanished was called `owner` and has a record of the lock */
     bool own_at_it;                /* `self` has a record besides the latest, which is this call's */
-    bool was_waiting;              /* who held it had it back from a wait for a condition: nothing is half done */
+    bool was_waiting;              /* its holder had it back from a wait for a condition: nothing is half done */
     bool died_with_it;             /* one of this process ended and never released it */
 };
 

@@ -2,11 +2,11 @@
  * repair/verdict: see verdict.h, which has the table.
  *
  * Measured. The owner's bytes of a lock that the forking thread holds name a thread that is not in the child. To the
- * child's *other* threads it looks dead; what a thread was called before it forked must be asked too.
+ * child's *other* threads it looks vanished; what a thread was called before it forked must be asked too.
  *
- * After a raw fork libc goes on with the old id. A living rwlock writer under its old id was taken for dead by the
- * child's second thread (mutexes were not): the owner a thread writes now must be asked as well as those it wrote
- * before.
+ * After a raw fork libc goes on with the old id. A living rwlock writer under its old id was taken for a vanished one
+ * by the child's second thread (mutexes were not): the owner a thread writes now must be asked as well as those it
+ * wrote before.
  *
  * Random states, not in the suite: an rwlock of each preference with 0 to 5 vanished readers, writers and waiters
  * (plain, timed, clock) beside 0 to 2 reads or a write of the forking thread, by fork or _Fork, in child or

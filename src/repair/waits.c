@@ -299,7 +299,7 @@ void fsafe_waits_settle(const struct fsafe_waited *kind, void *object, uintptr_t
     fsafe_takeover_tell(&event);
 }
 
-void fsafe_waits_born(void *object)
+void fsafe_waits_initialised(void *object)
 {
     if (!fsafe_waits_concern((uintptr_t)object))
         return;

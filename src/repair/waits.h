@@ -89,7 +89,7 @@ void fsafe_waits_settle(const struct fsafe_waited *kind, void *object, uintptr_t
 bool fsafe_waits_recall(uintptr_t object, struct fsafe_event *event);
 
 /* The object was initialised anew: forgets who was inside the old one. Context: any thread, no latch held. */
-FSAFE_AT_FORK void fsafe_waits_born(void *object);
+FSAFE_AT_FORK void fsafe_waits_initialised(void *object);
 
 /* A waiter is about to leave this mutex. Returns whether there is a record, for leave. Context: any thread. */
 bool fsafe_waits_enter_mutex(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site);

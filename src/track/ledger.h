@@ -6,7 +6,7 @@
  *
  * A record is an index, never proof: it says where to look and whom to name. It may be stale (the lock was
  * released by another thread, or by a call that we do not see), so the address in it is never followed; it is
- * only compared with an address that a caller has just handed to us.
+ * only compared with an address that the program has just passed to a wrapper.
  */
 #ifndef FSAFE_TRACK_LEDGER_H
 #define FSAFE_TRACK_LEDGER_H

@@ -20,7 +20,7 @@ static inline FSAFE_AT_FORK uint32_t fsafe_lineage_generation(void)
     return atomic_load_explicit(&fsafe_generation, memory_order_relaxed);
 }
 
-/* Whether the process is the child of a fork that we know of, so that a lock may be a dead thread's. */
+/* Whether the process is the child of a fork that we know of, so that a lock may be a vanished thread's. */
 static inline bool fsafe_lineage_is_child(void)
 {
     return fsafe_lineage_generation() > 1;

@@ -81,7 +81,7 @@ struct fsafe_thread {
      * The lower half: 0: free. Else the generation (see lineage) in which the thread lives or, when that is over,
      * lived; with FSAFE_JOINING while it is being filled in, which makes it greater than any generation. Written by the
      * thread that joins or leaves, and by the child that it becomes. The upper half counts who joined here, so that
-     * whoever frees the slot of a thread that he found dead frees no later one's.
+     * whoever frees the slot of a thread that was found to have ended frees no later thread's.
      */
     _Atomic uint64_t generation;
     int owner; /* what libc writes as owner into the mutexes this thread takes; see libc/layout.h */

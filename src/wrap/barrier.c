@@ -25,7 +25,7 @@ FSAFE_EXPORT int pthread_barrier_init(pthread_barrier_t *barrier, const pthread_
     int result = FSAFE_NEXT(pthread_barrier_init)(barrier, attributes, count);
     fsafe_fork_notice();
     if (result == 0)
-        fsafe_waits_born(barrier);
+        fsafe_waits_initialised(barrier);
     return result;
 }
 

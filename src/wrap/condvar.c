@@ -3,9 +3,7 @@
  * (repair/waits.h). After the real call neither the condition variable nor, on cancellation, the mutex is touched.
  *
  * Measured. A signal on a condition variable without waiters costs glibc 1.2 ns, a record and a second call 3.4 ns
- * more. It is done in place: the number of waiters sits above the three low bits of the word that holds the flags. The
- * self-test takes a condition variable into which a waiter seems to have gone and sees that signal changes nothing
- * while that number is 0, and something when it is 1.
+ * more: so it is done in place, where the self-test allows that.
  */
 #include "config.h"
 
@@ -66,7 +64,7 @@ static int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t si
     fsafe_layout_mutex_note(mutex, fsafe_thread_owner(self));
     if (in_condvar)
         fsafe_waits_leave(self, condvar, FSAFE_INSIDE_WAIT);
-    fsafe_gate_resume(self, (uintptr_t)mutex); /* it has the mutex again, and no fork has been told */
+    fsafe_gate_resume(self, (uintptr_t)mutex); /* it has the mutex again, which the gate does not know */
     if (in_mutex)
         fsafe_waits_leave(self, mutex, FSAFE_INSIDE_MUTEX);
     return result;
@@ -121,8 +119,8 @@ static FSAFE_AT_FORK __attribute__((noinline)) int wake_in_child(pthread_cond_t 
 }
 
 /*
- * What an idle condition variable looks like is learned before the second thread. Until then no fork has anybody to wait
- * for.
+ * What an idle condition variable looks like is learned before the second thread. Until then a fork has no thread to
+ * wait for.
  */
 static __attribute__((noinline)) int wake_perhaps(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
 {
@@ -154,7 +152,7 @@ FSAFE_EXPORT FSAFE_AT_FORK int pthread_cond_init(pthread_cond_t *condvar, const 
     int result = FSAFE_NEXT(pthread_cond_init)(condvar, attributes);
     fsafe_fork_notice();
     if (result == 0)
-        fsafe_waits_born(condvar);
+        fsafe_waits_initialised(condvar);
     return result;
 }
 

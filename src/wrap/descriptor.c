@@ -1,8 +1,4 @@
-/*
- * wrap/descriptor: see descriptor.h. freopen is in wide.c.
- *
- * Measured. forkpty() moves descriptor 2 by a dup2 of libc's own.
- */
+/* wrap/descriptor: see descriptor.h. freopen is in wide.c; forkpty, which calls libc's own dup2, in process.c. */
 #include "config.h"
 
 #include "base/sys.h"

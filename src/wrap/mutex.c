@@ -316,7 +316,7 @@ static void begin_life(pthread_mutex_t *mutex)
     drop_if_any(fsafe_self, mutex);
     if (fsafe_lineage_is_child()) {
         fsafe_fork_notice();
-        fsafe_mutex_born(mutex);
+        fsafe_mutex_initialised(mutex);
     }
 }
 
@@ -342,7 +342,7 @@ FSAFE_EXPORT int pthread_mutex_setprioceiling(pthread_mutex_t *mutex, int ceilin
 }
 #endif
 
-/* What a dead thread holds is nobody's and may be destroyed; libc would call it busy, but for a robust one. */
+/* A mutex that a vanished thread holds may be destroyed; libc would answer EBUSY for each but a robust one. */
 static FSAFE_COLD void settle_before_end(pthread_mutex_t *mutex, uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_thread_join();

@@ -60,8 +60,8 @@ FSAFE_EXPORT void __cxa_finalize(void *object)
 }
 
 /*
- * The program's handlers run inside; the thread never comes out. A vfork child would leave its parent's inside for
- * ever: that some call exit is wrong, but works.
+ * The program's handlers run inside; the thread never comes out. Some vfork children call exit, which is wrong but
+ * works: such a child would leave its parent's thread inside for ever.
  */
 #define LEAVING(name)                                                                                             \
     FSAFE_EXPORT void name(int status)                                                                            \

@@ -61,7 +61,7 @@ static int wait_or_try(pthread_rwlock_t *rwlock, struct fsafe_thread *self, uint
                : ask_libc(rwlock, attempt);
 }
 
-/* In a child. What cannot be had at once may be a dead thread's. */
+/* In a child. What cannot be had at once may be a vanished thread's. */
 static FSAFE_COLD int ask_in_child(pthread_rwlock_t *rwlock, struct fsafe_thread *self, uintptr_t site,
                                    const struct fsafe_attempt *attempt)
 {
@@ -118,7 +118,7 @@ static inline __attribute__((always_inline)) int acquire(pthread_rwlock_t *rwloc
     if (FSAFE_UNLIKELY(self == NULL || !fsafe_layout_rwlock_is_private(rwlock) ||
                        !fsafe_gate_push(fsafe_thread_locks(self), (uintptr_t)rwlock | attempt->stage, site)))
         return acquire_slowly(rwlock, site, attempt);
-    /* In a child, too: nobody's hold keeps this reader out, and the record tells its own from those of the dead. */
+    /* In a child, too: no hold keeps this reader out, and its record tells its hold from those of vanished threads. */
     if (attempt->stage == FSAFE_READING && FSAFE_LIKELY(fsafe_layout_rwlock_read(rwlock)))
         return 0;
     if (attempt->stage == FSAFE_READING || fsafe_lineage_is_child() || fsafe_lineage_is_unadopted())
@@ -256,7 +256,7 @@ static void forget(pthread_rwlock_t *rwlock)
         ;
     fsafe_fork_notice();
     if (fsafe_lineage_is_child())
-        fsafe_rwlock_born(rwlock);
+        fsafe_rwlock_initialised(rwlock);
 }
 
 FSAFE_EXPORT int pthread_rwlock_init(pthread_rwlock_t *rwlock, const pthread_rwlockattr_t *attributes)

@@ -285,12 +285,12 @@ FSAFE_EXPORT int sem_init(sem_t *semaphore, int process_shared, unsigned value)
 {
     int result = FSAFE_NEXT(sem_init)(semaphore, process_shared, value);
     if (result == 0)
-        fsafe_semaphore_born(semaphore, process_shared, value);
+        fsafe_semaphore_initialised(semaphore, process_shared, value);
     return result;
 }
 
 FSAFE_EXPORT int sem_destroy(sem_t *semaphore)
 {
-    fsafe_semaphore_dies(semaphore);
+    fsafe_semaphore_destroyed(semaphore);
     return FSAFE_NEXT(sem_destroy)(semaphore);
 }

@@ -30,7 +30,7 @@ static int try(void *spin, const struct fsafe_attempt *attempt)
     return FSAFE_NEXT(pthread_spin_trylock)(spin);
 }
 
-/* In a child: a lock that is not free may be a dead thread's. */
+/* In a child: a lock that is not free may be a vanished thread's. */
 static FSAFE_COLD int ask_in_child(pthread_spinlock_t *spin, struct fsafe_thread *self, uintptr_t site, bool waits)
 {
     static const struct fsafe_acquired kind = {judge, try};
@@ -116,7 +116,7 @@ static FSAFE_COLD int unlock_slowly(pthread_spinlock_t *spin)
     struct fsafe_thread *self = fsafe_self;
     if (self != NULL && fsafe_ledger_find(fsafe_thread_spins(self), address_of(spin)) == 0) {
         fsafe_fork_notice();
-        fsafe_spin_handed_over(spin); /* another thread's: it has it no more */
+        fsafe_spin_handed_over(spin); /* the thread that took it has it no more */
     }
     int result = FSAFE_NEXT(pthread_spin_unlock)(spin);
     if (self != NULL)

@@ -48,9 +48,7 @@ FSAFE_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attribu
 }
 
 /*
- * Joining a vanished thread works in glibc as long as its memory is there. But glibc has already put its stack up for
- * reuse and does so once more: from 40 MB on it unmaps what the next join is about to read. Of threads that never took
- * a lock we know no more than that.
+ * See the head of this file. Of a thread that never took a lock we know no more than that its memory is gone.
  */
 static bool has_vanished(pthread_t thread)
 {

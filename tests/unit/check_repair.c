@@ -713,7 +713,7 @@ START_TEST(mutex_torn_and_surveyed_is_taken_over_among_threads)
         ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_FREED);
         ck_assert(!fsafe_layout_mutex_locked(&mutex));
     } else {
-        fsafe_mutex_born(&mutex); /* initialised anew: whoever is at it now lives */
+        fsafe_mutex_initialised(&mutex); /* initialised anew: whoever is at it now lives */
     }
     tear();
     ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_PROCEED);
@@ -777,7 +777,7 @@ static void take(sem_t *s, struct fsafe_thread *thread, uintptr_t site)
 static void make_lock(sem_t *s)
 {
     ck_assert_int_eq(sem_init(s, 0, 1), 0);
-    fsafe_semaphore_born(s, 0, 1);
+    fsafe_semaphore_initialised(s, 0, 1);
     ck_assert(fsafe_semaphore_is_lock(s));
 }
 
@@ -795,7 +795,7 @@ START_TEST(semaphore_is_a_lock_by_its_birth)
     for (size_t i = 0; i < 3; i++) {
         make_lock(&memory);
         sem_init(&memory, 0, values[i]);
-        fsafe_semaphore_born(&memory, 0, values[i]);
+        fsafe_semaphore_initialised(&memory, 0, values[i]);
         ck_assert(!fsafe_semaphore_is_lock(&memory));
     }
     make_lock(&memory);
@@ -829,7 +829,7 @@ START_TEST(semaphore_event_stays_an_event)
         ck_assert(!fsafe_semaphore_is_own(&semaphore, self));
         ck_assert(!fsafe_semaphore_is_lock(&semaphore));
     }
-    fsafe_semaphore_dies(&semaphore);
+    fsafe_semaphore_destroyed(&semaphore);
     ck_assert(!fsafe_semaphore_is_lock(&semaphore));
     make_lock(&semaphore); /* another one */
 }
@@ -838,12 +838,12 @@ END_TEST
 START_TEST(semaphore_dies)
 {
     make_lock(&semaphore);
-    fsafe_semaphore_dies(&semaphore);
+    fsafe_semaphore_destroyed(&semaphore);
     ck_assert(!fsafe_semaphore_is_lock(&semaphore));
 #ifdef __LP64__
     ck_assert_uint_eq(words()->note, 0);
     words()->note = 0x1234; /* not ours */
-    fsafe_semaphore_dies(&semaphore);
+    fsafe_semaphore_destroyed(&semaphore);
     ck_assert_uint_eq(words()->note, 0x1234);
 #endif
 }
@@ -852,7 +852,7 @@ END_TEST
 START_TEST(semaphore_shared_is_never_a_lock)
 {
     sem_init(&semaphore, 1, 1);
-    fsafe_semaphore_born(&semaphore, 1, 1);
+    fsafe_semaphore_initialised(&semaphore, 1, 1);
     ck_assert(!fsafe_semaphore_is_lock(&semaphore));
 }
 END_TEST
@@ -862,7 +862,7 @@ START_TEST(semaphore_shared_is_never_a_lock_where_one_was)
 {
     make_lock(&semaphore);
     sem_init(&semaphore, 1, 1);
-    fsafe_semaphore_born(&semaphore, 1, 1);
+    fsafe_semaphore_initialised(&semaphore, 1, 1);
     ck_assert(!fsafe_semaphore_is_lock(&semaphore));
 }
 END_TEST
