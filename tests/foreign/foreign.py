@@ -3,6 +3,7 @@
 here, where the compiler and the library are, and run bare, where they must hang, and under the library: saved, or named
 and, in mode abort, ended. Speaks TAP."""
 
+import concurrent.futures
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIBRARY = os.environ["FORKSAFE_LIB"]
+AT_ONCE = 4
 RUST = ("mutex", "read", "read-waiting", "write", "write-read", "once", "cell", "print")
 
 
@@ -115,15 +117,10 @@ def check(victim, kind, says):
 
 
 def main():
-    count, failed = 0, False
+    cases = []  # name, why it cannot be run, a call that returns what is wrong
 
-    def tell(name, missing, wrong):
-        nonlocal count, failed
-        count += 1
-        failed |= wrong is not None
-        print(f"{'not ok' if wrong else 'ok'} {count} - {name}" + (f" # SKIP {missing}" if missing else ""), flush=True)
-        for line in (wrong or "").splitlines():
-            print(f"# {line}")
+    def case(name, missing, check, *arguments):
+        cases.append((name, missing, (lambda: check(*arguments)) if not missing else lambda: None))
 
     with tempfile.TemporaryDirectory() as folder:
         rows = [(f"qt{version}", *built_qt(version, folder), ("mutex", "recursive"), r"took over futex 0x\w+ \(Qt\)")
@@ -131,24 +128,32 @@ def main():
         rows.append(("rust", *built_rust(folder), RUST, r"took over futex 0x\w+ \(Rust std"))
         for name, victim, missing, kinds, says in rows:
             for kind in kinds:
-                tell(f"{name} {kind}", missing, None if missing else check(victim, kind, says))
+                case(f"{name} {kind}", missing, check, victim, kind, says)
         for name, needs in (NAMED | MONITORS).items():
             victim, missing = built_named(name, needs, folder)
             if missing:
-                tell(name, missing, None)
+                case(name, missing, None)
                 continue
             ends = SAVED_ENDS if name in MONITORS else NAMED_ENDS
             for kind in subprocess.run([victim], capture_output=True, text=True, check=True).stdout.splitlines():
-                tell(f"{kind} is {'saved' if name in MONITORS else 'named'}", None, check_ends([victim, kind], ends))
+                case(f"{kind} is {'saved' if name in MONITORS else 'named'}", None, check_ends, [victim, kind], ends)
         perl, ruby = shutil.which("perl"), shutil.which("ruby")
         missing = None if perl and subprocess.run([perl, "-Mthreads", "-e1"], capture_output=True).returncode == 0 \
             else "no perl with threads"
         for kind in ("lock", "cond_wait"):
-            tell(f"Perl's {kind} is named", missing,
-                 missing and None or check_ends([perl, os.path.join(HERE, "locks.pl"), kind], NAMED_ENDS))
+            case(f"Perl's {kind} is named", missing, check_ends, [perl, os.path.join(HERE, "locks.pl"), kind], NAMED_ENDS)
         for kind in ("mutex", "queue"):
-            tell(f"Ruby's {kind}", None if ruby else "no ruby", check_ruby(ruby, kind) if ruby else None)
-    print(f"1..{count}")
+            case(f"Ruby's {kind}", None if ruby else "no ruby", check_ruby, ruby, kind)
+        # They sleep until their alarms ring, nearly all of the time.
+        print(f"1..{len(cases)}", flush=True)
+        failed = False
+        with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+            found = pool.map(lambda one: one[2](), cases)
+            for number, ((name, missing, _), wrong) in enumerate(zip(cases, found), 1):
+                failed |= wrong is not None
+                print(f"{'not ok' if wrong else 'ok'} {number} - {name}" + (f" # SKIP {missing}" if missing else ""), flush=True)
+                for line in (wrong or "").splitlines():
+                    print(f"# {line}")
     return failed
 
 
