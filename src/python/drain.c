@@ -101,8 +101,8 @@ static struct fsafe_object *before_fork(struct fsafe_object *module, struct fsaf
     struct fsafe_thread *self = fsafe_thread_join();
     if (self != NULL && !in_vain && fsafe_python_is_started() && fsafe_python_has_gil())
         drain(self);
-    fsafe_python_waiters_start(); /* the program may have loaded threading since */
-    fsafe_python_tokens_start();
+    fsafe_python_waiters_find(); /* the program may have loaded threading since */
+    fsafe_python_tokens_find();
     register_once_more();
     struct fsafe_object *none = fsafe_python._Py_NoneStruct;
     fsafe_python.Py_IncRef(none);
@@ -117,10 +117,12 @@ static struct {
     const char *about;
 } row = {"forksafe_drain", before_fork, 4 /* without arguments */, NULL};
 
-/* os.register_at_fork(before=...), each time with the same object: a fork writes to its count. */
+static struct fsafe_object *function; /* before_fork, one object however often it is registered: a fork writes to it */
+static bool registered_twice;
+
+/* os.register_at_fork(before=...) */
 static bool register_now(struct fsafe_object *os)
 {
-    static struct fsafe_object *function;
     if (function == NULL)
         function = fsafe_python.PyCFunction_NewEx(&row, NULL, NULL);
     struct fsafe_object *ask = fsafe_python.PyObject_GetAttrString(os, "register_at_fork");
@@ -159,15 +161,16 @@ static bool register_drain(void)
  */
 static void register_once_more(void)
 {
-    static bool done;
-    if (!done) {
-        done = true;
+    if (!registered_twice) {
+        registered_twice = true;
         register_drain();
     }
 }
 
 void fsafe_python_drain_start(void)
 {
+    function = NULL;
+    registered_twice = false;
     if (fsafe_options.drain_ms != 0 && fsafe_options.mode == FSAFE_MODE_REPAIR && !register_drain())
         fsafe_python_off("Python: this CPython takes no function to call before a fork: it is not looked after");
 }

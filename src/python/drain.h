@@ -18,7 +18,7 @@
 
 #include "python/interpreter.h"
 
-/* Registers the drain. Context: under the GIL, where any Python code may run. */
+/* Registers the drain. Context: under the GIL, where any Python code may run, once in an interpreter's life. */
 void fsafe_python_drain_start(void);
 
 /* The fork comes now. Context: parent, before fork; mostly under the GIL. */

@@ -21,6 +21,7 @@ static object *kept;
 
 void fsafe_python_imports_start(void)
 {
+    module_locks = NULL;
     object *importlib =
         fsafe_python.PyDict_GetItemString(fsafe_python.PyImport_GetModuleDict(), "_frozen_importlib");
     object *names = importlib == NULL ? NULL : fsafe_python.PyModule_GetDict(importlib);

@@ -10,7 +10,7 @@
 
 #include <stdbool.h>
 
-/* Finds importlib's locks. Context: has the GIL, once. */
+/* Finds importlib's locks. Context: has the GIL, once in the life of an interpreter. */
 void fsafe_python_imports_start(void);
 
 /* Whether any thread has the lock of a module, or is about to take one. Context: parent, before fork, has the GIL. */

@@ -328,7 +328,10 @@ static bool start_with(struct fsafe_object *module)
     void *recursive = fsafe_python_version() < 0x030e ? NULL : fsafe_python.PyObject_GetAttrString(module, "RLock");
     rlock_type = recursive;
     no_arguments = fsafe_python.PyTuple_New(0);
-    return lock_type != NULL && no_arguments != NULL && fsafe_python_selftest_passes(lock_type, rlock_type) &&
+    /* The test is of the interpreter's own methods; in a later life of it they lead through ours from the beginning. */
+    bool is_known = lock_calls.acquire != NULL;
+    return lock_type != NULL && no_arguments != NULL &&
+           (is_known || fsafe_python_selftest_passes(lock_type, rlock_type)) &&
            fsafe_python_methods_lead(methods, sizeof methods / sizeof *methods);
 }
 

@@ -33,7 +33,7 @@ static struct method *find_method(void *type, const char *name, int flags)
                   fsafe_sys_peek((uintptr_t)descriptor.method, &method, sizeof method) && method.flags == flags &&
                   fsafe_sys_peek((uintptr_t)method.name, called, strlen(name) + 1);
     fsafe_python.Py_DecRef(found); /* the type keeps it */
-    if (!peeked || memcmp(called, name, strlen(name) + 1) != 0 || !fsafe_python_is_text((uintptr_t)method.function))
+    if (!peeked || memcmp(called, name, strlen(name) + 1) != 0)
         return NULL;
     return fsafe_sys_may_write((uintptr_t)descriptor.method, sizeof method) ? descriptor.method : NULL;
 }
@@ -52,7 +52,11 @@ bool fsafe_python_methods_lead(const struct fsafe_python_method *methods, unsign
         found[i] = find_method(*method->type, method->name, method->flags);
         void *before = NULL;
         memcpy(&before, method->theirs, sizeof before);
-        if (found[i] == NULL || (before != NULL && before != found[i]->function))
+        /* An interpreter that was begun anew has the table of before. */
+        if (found[i] != NULL && found[i]->function == method->ours)
+            continue;
+        if (found[i] == NULL || !fsafe_python_is_text((uintptr_t)found[i]->function) ||
+            (before != NULL && before != found[i]->function))
             return false;
         memcpy(method->theirs, &found[i]->function, sizeof before);
     }

@@ -9,7 +9,7 @@
 #include "python/interpreter.h"
 #include "report/event.h"
 
-/* Lets report ask for places. Context: has the GIL, once. */
+/* Lets report ask for places. Context: has the GIL, once in the life of an interpreter. */
 void fsafe_python_places_start(void);
 
 /*

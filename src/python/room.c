@@ -17,6 +17,19 @@
 
 #include <stddef.h>
 
+static _Atomic bool asked; /* to be called by the interpreter */
+
+/*
+ * The interpreter has been finalized. A host may begin it anew, with other objects: then the room starts once more.
+ * What the parts know is of no use to anybody until then.
+ */
+static void end(void)
+{
+    int started = FSAFE_PYTHON_STARTED;
+    atomic_compare_exchange_strong(&fsafe_python_state, &started, FSAFE_PYTHON_BOUND);
+    atomic_store(&asked, false);
+}
+
 /*
  * Under the GIL, where any Python code may run. What runs meanwhile may make a thread: it finds the room started. The
  * parts that have yet to begin know of no locks then, and that is all.
@@ -36,6 +49,7 @@ static void start(void)
     fsafe_python_imports_start();
     fsafe_python_waiters_start();
     fsafe_python_tokens_start();
+    fsafe_python.Py_AtExit(end);
     if (fsafe_options.verbose && fsafe_python_is_started())
         fsafe_report_note_number("Python: looking after the locks of CPython 3.", fsafe_python_version() & 0xff);
 }
@@ -50,7 +64,6 @@ static int start_when_called(void *unused)
 
 static void ask_to_be_called(void)
 {
-    static _Atomic bool asked;
     if (fsafe_python.Py_IsInitialized() && !atomic_exchange(&asked, true) &&
         fsafe_python.Py_AddPendingCall(start_when_called, NULL) != 0)
         atomic_store(&asked, false); /* there is no room for it now */
@@ -60,8 +73,8 @@ void fsafe_python_before_thread(void)
 {
     fsafe_python_find();
     if (fsafe_python_is_started() && fsafe_python_has_gil()) {
-        fsafe_python_waiters_start();
-        fsafe_python_tokens_start();
+        fsafe_python_waiters_find();
+        fsafe_python_tokens_find();
         if (fsafe_lineage_is_child()) {
             fsafe_python_owners_start();
             fsafe_python_waiters_drop();

@@ -38,7 +38,7 @@ static bool make_inherited(void)
     return made == INHERITED;
 }
 
-void fsafe_python_tokens_start(void)
+void fsafe_python_tokens_find(void)
 {
     if (leave != NULL || (semaphore_type = fsafe_python_borrow("threading", "Semaphore")) == NULL)
         return;
@@ -57,6 +57,12 @@ void fsafe_python_tokens_start(void)
     fsafe_python.PyErr_Clear();
     fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
     leave = method;
+}
+
+void fsafe_python_tokens_start(void)
+{
+    leave = NULL;
+    fsafe_python_tokens_find();
 }
 
 /* Two references are the type's and ours. Each `with` that is under way has one more. */

@@ -12,8 +12,11 @@
 
 #include <stdbool.h>
 
-/* Finds what threading's Semaphore is made of, if that is loaded. Context: has the GIL. */
+/* Finds what threading's Semaphore is made of, if that is loaded. Context: has the GIL, once in its life. */
 void fsafe_python_tokens_start(void);
+
+/* Finds it, if it was not found so far. Context: has the GIL. */
+void fsafe_python_tokens_find(void);
 
 /* Whether some thread may have such a token, by one look. Context: parent, before fork, has the GIL. */
 bool fsafe_python_tokens_are_out(void);

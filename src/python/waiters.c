@@ -24,7 +24,7 @@ static struct {
 } noted[MOST];
 static unsigned count;
 
-void fsafe_python_waiters_start(void)
+void fsafe_python_waiters_find(void)
 {
     object *condition = wait_code != NULL ? NULL : fsafe_python_borrow("threading", "Condition");
     if (condition == NULL)
@@ -40,6 +40,13 @@ void fsafe_python_waiters_start(void)
         wait_code = code;
     fsafe_python.PyErr_Clear();
     fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
+}
+
+void fsafe_python_waiters_start(void)
+{
+    wait_code = NULL;
+    count = 0;
+    fsafe_python_waiters_find();
 }
 
 static bool is_a(const object *one, const void *type)

@@ -9,8 +9,11 @@
 
 #include "base/compiler.h"
 
-/* Finds what threading's Condition is made of, if that is loaded. Context: has the GIL. */
+/* Finds what threading's Condition is made of, if that is loaded. Context: has the GIL, once in its life. */
 void fsafe_python_waiters_start(void);
+
+/* Finds it, if it was not found so far. Context: has the GIL. */
+void fsafe_python_waiters_find(void);
 
 /* Notes which thread was asleep in which Condition. Context: child, alone; the forking thread has the GIL. */
 FSAFE_AT_FORK void fsafe_python_waiters_note(void);

@@ -1,13 +1,15 @@
 /*
  * A C program that becomes a host of Python late, when it has threads already:
  *
- *     host LIBPYTHON CODE
+ *     host LIBPYTHON CODE [LIVES]
  *
- * loads the library as a plugin (its names are nobody else's) and runs the code in it.
+ * loads the library as a plugin (its names are nobody else's) and runs the code in it; LIVES: so often, each time in an
+ * interpreter that is begun anew and finalized.
  */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -29,7 +31,7 @@ static void *find(void *library, const char *name)
 int main(int count, char **arguments)
 {
     pthread_t thread;
-    if (count != 3 || pthread_create(&thread, NULL, idle, NULL) != 0)
+    if (count < 3 || pthread_create(&thread, NULL, idle, NULL) != 0)
         return 2;
     void *library = dlopen(arguments[1], RTLD_NOW | RTLD_LOCAL);
     if (library == NULL) {
@@ -38,11 +40,20 @@ int main(int count, char **arguments)
     }
     void (*initialize)(int);
     int (*run)(const char *, void *);
-    void *found[] = {find(library, "Py_InitializeEx"), find(library, "PyRun_SimpleStringFlags")};
-    if (found[0] == NULL || found[1] == NULL)
+    int (*finalize)(void);
+    void *found[] = {find(library, "Py_InitializeEx"), find(library, "PyRun_SimpleStringFlags"),
+                     find(library, "Py_FinalizeEx")};
+    if (found[0] == NULL || found[1] == NULL || found[2] == NULL)
         return 77;
     memcpy(&initialize, &found[0], sizeof initialize);
     memcpy(&run, &found[1], sizeof run);
-    initialize(0);
-    return run(arguments[2], NULL) != 0;
+    memcpy(&finalize, &found[2], sizeof finalize);
+    int failed = 0;
+    for (int lives = count > 3 ? atoi(arguments[3]) : 1; lives > 0; lives--) {
+        initialize(0);
+        failed |= run(arguments[2], NULL);
+        if (count > 3)
+            failed |= finalize();
+    }
+    return failed != 0;
 }

@@ -28,6 +28,48 @@ def found(command, **settings):
     return (lines[0].partition(FOUND)[2] if lines else ""), done.returncode
 
 
+# In each life of an interpreter: what a vanished thread has, and what it sleeps in, is the child's.
+LIFE = """
+import os, queue, signal, threading, time
+lock, again, token, queued = threading.Lock(), threading.RLock(), threading.Semaphore(), queue.Queue()
+held, stop = threading.Event(), threading.Event()
+def hold():
+    with lock, again, token:
+        held.set()
+        stop.wait()
+def take():
+    with lock, again, token:
+        asleep = threading.Thread(target=queued.get)
+        asleep.start()
+        time.sleep(0.05)
+        queued.put(1)
+        asleep.join()
+threads = [threading.Thread(target=body) for body in (hold, queued.get)]
+[thread.start() for thread in threads]
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(%d)
+    take()
+    os._exit(0)
+print("child:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+stop.set()
+queued.put(1)
+[thread.join() for thread in threads]
+"""
+
+
+def lives(host, library):
+    """An interpreter that a host finalizes and begins anew has other objects, and is looked after as the first."""
+    command = [host, library, LIFE % harness.HANG_SECONDS, "3"]
+    bare = harness.run(command, False, 60)
+    saved = harness.run([*command[:2], LIFE % 30, "3"], True, 120)
+    if not harness.ok(bare.out == 3 * "child: -14\n" and saved.out == 3 * "child: 0\n",
+                      "and in each of its lives a child gets the locks of vanished threads"):
+        harness.note_tail("bare", bare.out + bare.err)
+        harness.note_tail("library", saved.out + saved.err, 40)
+
+
 def free_threaded():
     """It steps aside, with one line. A child is as bare, but for what C functions show, and what it waits for is named."""
     meanings = ("a free-threaded one is left alone, in one line", "there a child hangs on a Lock as bare, by name",
@@ -49,7 +91,7 @@ def free_threaded():
             harness.note_tail(kind, child.out + child.err)
 
 
-harness.begin(10)
+harness.begin(11)
 library = harness.libpython()
 minor = subprocess.run([harness.PYTHON3, "-c", "import sys; print(sys.version_info[1])"], capture_output=True, text=True,
                        check=True).stdout.strip()
@@ -65,7 +107,9 @@ else:
     harness.ok(found([*hide_proc, harness.PYTHON3, "-c", THREAD]) == (minor, 0), "without /proc it is found")
 if not BUILT or not library:
     harness.skip("one that a C program loads late is found", "no libpython or no host here")
+    harness.skip("and in each of its lives a child gets the locks of vanished threads", "no libpython or no host here")
 else:
-    harness.ok(found([os.path.join(BUILT, "python", "host"), library, THREAD]) == (minor, 0),
-               "one that a C program loads late is found")
+    host = os.path.join(BUILT, "python", "host")
+    harness.ok(found([host, library, THREAD]) == (minor, 0), "one that a C program loads late is found")
+    lives(host, library)
 free_threaded()
