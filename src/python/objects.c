@@ -28,7 +28,9 @@ int fsafe_python_variable_of(struct fsafe_object *code, const char *name)
     return found;
 }
 
-static void *own FSAFE_FORK_STATE, *interpreter FSAFE_FORK_STATE;
+/* Of the thread that forks: another one may be about to fork, too. */
+static __thread void *own __attribute__((tls_model("initial-exec")));
+static void *interpreter FSAFE_FORK_STATE;
 
 void fsafe_python_know_forker(void)
 {

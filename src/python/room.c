@@ -90,11 +90,12 @@ void fsafe_python_before_thread(void)
 
 /*
  * What holds for the forking thread, and as long as it has the GIL for the fork: asked in the parent, because each
- * function of the interpreter's that a child calls is a page fault.
+ * function of the interpreter's that a child calls is a page fault. Another thread may be about to fork, too, without
+ * the GIL.
  */
-static struct {
+static __thread struct {
     bool has_gil, imports, tokens;
-} before FSAFE_FORK_STATE;
+} before __attribute__((tls_model("initial-exec")));
 
 void fsafe_python_prepare(void)
 {
