@@ -37,9 +37,16 @@ for how, meaning in WAYS.items():
     bare, counts = run(how, False, BARE_FORKS, harness.HANG_SECONDS)
     if not harness.ok(counts and counts[0] > 0, f"{meaning}: bare children hang"):
         harness.note_tail(f"{counts}", bare.err)
-    saved, counts = run(how, True, FORKS, harness.PATIENT_HANG_SECONDS)
     # Only where the interpreter is told are the threads let out of their locks before. Without the GIL the interpreter
     # itself may be in the middle of something: 1 of 20 children crashed once, on 3.11.
-    if not harness.ok(counts and counts[0] == counts[3] == 0 and (counts[1] == 0 or how == "free")
-                      and (how != "told" or counts[2] == 0), f"{meaning}: under the library none does"):
+    def is_right():
+        return (counts and counts[0] == counts[3] == 0 and (counts[1] == 0 or how == "free")
+                and (how != "told" or counts[2] == 0))
+
+    saved, counts = run(how, True, FORKS, harness.PATIENT_HANG_SECONDS)
+    if not is_right():
+        # On a busy machine a thread may not get out in the time that a fork gives it: 1 of 12 half changed, once.
+        harness.note_tail(f"{meaning}, first try: {counts}", saved.err)
+        saved, counts = run(how, True, FORKS, harness.PATIENT_HANG_SECONDS)
+    if not harness.ok(is_right(), f"{meaning}: under the library none does"):
         harness.note_tail(f"{counts}", saved.err)
