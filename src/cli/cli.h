@@ -37,6 +37,11 @@ typedef bool fsafe_cli_see_source(const char *function, const char *file, int li
 bool fsafe_cli_each_source(const char *path, uint64_t address, fsafe_cli_see_source *see, void *context);
 
 /*
+ * The variable at an address of a module's own tables, and how far inside it the address lies; NULL: unknown.
+ */
+const char *fsafe_cli_variable(const char *path, uint64_t address, uint64_t *offset);
+
+/*
  * The line of the function at `address` that calls the one at `inner`, itself or by way of the system's own functions.
  * Returns false where there is no such line, or several.
  */

@@ -74,7 +74,9 @@ static struct json_object *make_event(const struct fsafe_log *log, const struct 
     put_number(object, "threads", event->threads);
     put_string(lock, "type", event->lock);
     put_string(lock, "kind", event->kind);
-    put_string(lock, "symbol", event->lock_place.symbol);
+    if (event->lock_place.symbol != NULL)
+        put_string(lock, "symbol", fsafe_cli_demangle(event->lock_place.symbol));
+    put_number(lock, "offset", event->lock_place.offset);
     json_object_object_add(object, "lock", lock);
     put_side(object, "culprit", log, &event->since, fsafe_explain_find_holder(log, event));
     put_side(object, "wanted", log, &event->wanted, fsafe_explain_find(log, &event->wanted));

@@ -128,6 +128,20 @@ struct fsafe_position fsafe_explain_find_holder(const struct fsafe_log *log, con
     return position;
 }
 
+/* The library knows the names of exported variables alone. */
+static void name_locks(struct fsafe_log *log)
+{
+    for (size_t i = 0; i < log->count; i++) {
+        struct fsafe_log_place *place = &log->events[i].lock_place;
+        const char *path = fsafe_explain_file(log, place->module);
+        const char *name = place->symbol != NULL || path == NULL
+                               ? NULL
+                               : fsafe_cli_variable(path, place->in_module, &place->offset);
+        if (name != NULL)
+            place->symbol = strdup(name);
+    }
+}
+
 /* --- The form for people -------------------------------------------------------------------------------- */
 
 /* What begins and ends a part that stands out: empty, except on a terminal. */
@@ -204,7 +218,11 @@ static void print_first_line(const struct fsafe_log_event *event)
     if (event->lock_place.address != 0)
         printf(" 0x%llx", (unsigned long long)event->lock_place.address);
     if (event->lock_place.symbol != NULL)
-        printf(" <%s>", fsafe_cli_demangle(event->lock_place.symbol));
+        printf(" <%s", fsafe_cli_demangle(event->lock_place.symbol));
+    if (event->lock_place.offset != 0)
+        printf("+0x%llx", (unsigned long long)event->lock_place.offset);
+    if (event->lock_place.symbol != NULL)
+        putchar('>');
     printf(" (%s)", event->kind != NULL ? event->kind : "?");
     /* The program's path, by which the user knows it. */
     if (event->lock != NULL && strcmp(event->lock, "semaphore") == 0 && event->wanted.source.file != NULL)
@@ -327,6 +345,7 @@ int fsafe_cli_explain(int argc, char **argv)
             fclose(file);
     }
     fsafe_log_group(&log);
+    name_locks(&log);
     choose_colors();
     if (form == TEXT)
         print_text(&log);

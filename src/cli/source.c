@@ -126,6 +126,20 @@ bool fsafe_cli_each_source(const char *path, uint64_t address, fsafe_cli_see_sou
            fsafe_cli_each_source_in(module, address + bias, see, context);
 }
 
+const char *fsafe_cli_variable(const char *path, uint64_t address, uint64_t *offset)
+{
+    Dwfl_Module *module = fsafe_cli_open_module(path);
+    GElf_Addr bias, within;
+    GElf_Sym symbol;
+    if (module == NULL || dwfl_module_getelf(module, &bias) == NULL)
+        return NULL;
+    const char *name = dwfl_module_addrinfo(module, address + bias, &within, &symbol, NULL, NULL, NULL);
+    if (name == NULL || GELF_ST_TYPE(symbol.st_info) != STT_OBJECT || within >= symbol.st_size)
+        return NULL;
+    *offset = within;
+    return name;
+}
+
 static bool read_build_id(const char *path, char text[FSAFE_CLI_BUILD_ID])
 {
     Dwfl_Module *module = fsafe_cli_open_module(path);
@@ -146,6 +160,12 @@ bool fsafe_cli_is_module(const char *path, const char *build_id)
 }
 
 #else
+
+const char *fsafe_cli_variable(const char *path, uint64_t address, uint64_t *offset)
+{
+    (void)path, (void)address, (void)offset;
+    return NULL;
+}
 
 bool fsafe_cli_each_source(const char *path, uint64_t address, fsafe_cli_see_source *see, void *context)
 {
