@@ -14,9 +14,6 @@ static struct fsafe_python_layout layout;
 static _Atomic bool works;
 _Atomic uint32_t fsafe_python_frames_offsets;
 
-/* Deeper is not looked; a place outside of the interpreter's own modules is never far. */
-enum { DEEPEST = 64 };
-
 static uintptr_t word_at(uintptr_t object, size_t offset)
 {
     return *(const uintptr_t *)(object + offset);
@@ -158,41 +155,79 @@ static bool is_left_out(const char *file)
     return false;
 }
 
-unsigned fsafe_python_frames_read(const void *state, struct fsafe_python_function *functions, unsigned most)
+/* What is chosen so far of functions that come one by one, the innermost first. */
+struct choice {
+    struct fsafe_python_function *functions;
+    unsigned count, most;
+    bool first_left_out; /* it gives way to whoever called it */
+};
+
+/* Returns whether another one would be of use. */
+static bool choose(struct choice *choice, struct fsafe_python_function function)
 {
-    if (!atomic_load_explicit(&works, memory_order_acquire))
-        return 0;
-    unsigned count = 0;
-    bool first_left_out = false;
-    uintptr_t frame = first_frame((uintptr_t)state);
-    for (unsigned i = 0; frame != 0 && i < DEEPEST; i++, frame = word_at(frame, layout.frame_back)) {
-        if (count == most && !first_left_out)
-            break;
-        uintptr_t code = code_of(frame);
-        if (code == 0)
-            continue;
-        char file[sizeof ((struct fsafe_source *)NULL)->file];
-        fsafe_python_frames_string((void *)word_at(code, layout.code_file), file, sizeof file);
-        bool left_out = is_left_out(file);
-        if (left_out && count > 0)
-            continue;
-        if (first_left_out)
-            count = 0; /* it gives way to whoever called it */
-        first_left_out = left_out;
-        functions[count++] = (struct fsafe_python_function){
-            .code = code,
-            .first = first_instruction(code),
-            .bytes = instructions_size(code),
-            .now = instruction_of(frame, code),
-        };
+    char file[sizeof ((struct fsafe_source *)NULL)->file];
+    fsafe_python_frames_string((void *)word_at(function.code, layout.code_file), file, sizeof file);
+    bool left_out = is_left_out(file);
+    if (!left_out || choice->count == 0) {
+        if (choice->first_left_out)
+            choice->count = 0;
+        choice->first_left_out = left_out;
+        choice->functions[choice->count++] = function;
     }
-    return count;
+    return choice->count < choice->most || choice->first_left_out;
 }
 
-void fsafe_python_frames_place(const struct fsafe_python_function *function, uintptr_t instruction,
-                               struct fsafe_source *place)
+/* Each function that the thread runs, until one is of no use. */
+static void each_function(const void *state, bool (*see)(struct choice *, struct fsafe_python_function),
+                          struct choice *choice)
 {
-    int line = line_of(function->code, instruction);
+    if (!atomic_load_explicit(&works, memory_order_acquire))
+        return;
+    uintptr_t frame = first_frame((uintptr_t)state);
+    for (unsigned i = 0; frame != 0 && i < FSAFE_PYTHON_DEEPEST; i++, frame = word_at(frame, layout.frame_back)) {
+        uintptr_t code = code_of(frame);
+        if (code != 0 && !see(choice, (struct fsafe_python_function){code, instruction_of(frame, code)}))
+            break;
+    }
+}
+
+unsigned fsafe_python_frames_read(const void *state, struct fsafe_python_function *functions, unsigned most)
+{
+    struct choice choice = {.functions = functions, .most = most};
+    each_function(state, choose, &choice);
+    return choice.count;
+}
+
+unsigned fsafe_python_frames_choose(const struct fsafe_python_function *from, unsigned count,
+                                    struct fsafe_python_function *functions, unsigned most)
+{
+    struct choice choice = {.functions = functions, .most = most};
+    while (count-- > 0 && choose(&choice, *from++))
+        ;
+    return choice.count;
+}
+
+static bool take(struct choice *choice, struct fsafe_python_function function)
+{
+    choice->functions[choice->count++] = function;
+    return true;
+}
+
+unsigned fsafe_python_frames_copy(const void *state, struct fsafe_python_function functions[FSAFE_PYTHON_DEEPEST])
+{
+    struct choice choice = {.functions = functions};
+    each_function(state, take, &choice);
+    return choice.count;
+}
+
+bool fsafe_python_frames_has(const struct fsafe_python_function *function, uintptr_t instruction)
+{
+    return instruction - first_instruction(function->code) < instructions_size(function->code);
+}
+
+void fsafe_python_frames_place(const struct fsafe_python_function *function, struct fsafe_source *place)
+{
+    int line = line_of(function->code, function->now);
     place->line = line > 0 ? (unsigned)line : 0;
     fsafe_python_frames_string((void *)word_at(function->code, layout.code_file), place->file, sizeof place->file);
     fsafe_python_frames_string((void *)word_at(function->code, layout.code_name), place->function,
@@ -215,7 +250,7 @@ bool fsafe_python_frames_next(const void *state, struct fsafe_python_frame *at)
     uintptr_t code = 0;
     do
         at->frame = at->depth == 0 ? first_frame((uintptr_t)state) : word_at(at->frame, layout.frame_back);
-    while (at->depth++ < DEEPEST && at->frame != 0 && (code = code_of(at->frame)) == 0);
+    while (at->depth++ < FSAFE_PYTHON_DEEPEST && at->frame != 0 && (code = code_of(at->frame)) == 0);
     if (code == 0)
         return false;
     at->code = (struct fsafe_object *)code;
@@ -284,7 +319,7 @@ void fsafe_python_frames_start(void)
         return; /* no Python code is running that could be compared */
     bool same = find_layout(state) && word_at((uintptr_t)state, layout.state_thread) == (uintptr_t)pthread_self();
     uintptr_t frame = same ? first_frame((uintptr_t)state) : 0;
-    for (unsigned i = 0; theirs != NULL && i < DEEPEST; i++) {
+    for (unsigned i = 0; theirs != NULL && i < FSAFE_PYTHON_DEEPEST; i++) {
         while (same && frame != 0 && code_of(frame) == 0)
             frame = word_at(frame, layout.frame_back);
         same = same && frame != 0 && agrees(frame, theirs);

@@ -24,10 +24,21 @@ uintptr_t fsafe_python_frames_thread(const void *state);
 /* A function that a thread runs: what is needed to find a line of it later. */
 struct fsafe_python_function {
     uintptr_t code;
-    uintptr_t first; /* its instructions: from here on ... */
-    size_t bytes;    /* ... so many bytes */
-    uintptr_t now;   /* the one that it is at */
+    uintptr_t now; /* the instruction that it is at */
 };
+
+/* Deeper is not looked. */
+enum { FSAFE_PYTHON_DEEPEST = 64 };
+
+/* All functions that the thread of `state` runs, the innermost first. Returns how many. Context: as frames_read. */
+unsigned fsafe_python_frames_copy(const void *state, struct fsafe_python_function functions[FSAFE_PYTHON_DEEPEST]);
+
+/* Whether the instruction is one of the function's. Context: the function's code stays where it is. */
+bool fsafe_python_frames_has(const struct fsafe_python_function *function, uintptr_t instruction);
+
+/* Of `count` functions, the innermost first, those that frames_read would give. Context: as above. */
+unsigned fsafe_python_frames_choose(const struct fsafe_python_function *from, unsigned count,
+                                    struct fsafe_python_function *functions, unsigned most);
 
 /*
  * The innermost `most` functions that the thread of `state` runs, without those of the interpreter's own modules for
@@ -36,9 +47,8 @@ struct fsafe_python_function {
  */
 unsigned fsafe_python_frames_read(const void *state, struct fsafe_python_function *functions, unsigned most);
 
-/* File, line and name of the function at one of its instructions. Context: the function's code stays where it is. */
-void fsafe_python_frames_place(const struct fsafe_python_function *function, uintptr_t instruction,
-                               struct fsafe_source *place);
+/* File, line and name of the function at the instruction that it is at. Context: its code stays where it is. */
+void fsafe_python_frames_place(const struct fsafe_python_function *function, struct fsafe_source *place);
 
 /*
  * Walks all frames of a thread that runs no code, the innermost first:

@@ -11,14 +11,17 @@
 #include <string.h>
 
 /* The latest notes, in a ring. More threads than that hold something at a fork in hardly any program. */
-enum { NOTES = 64, FUNCTIONS = 4 };
+enum { NOTES = 64 };
 static struct note {
     pid_t pid, tid;
     unsigned count; /* of functions, the innermost first */
-    struct fsafe_python_function functions[FUNCTIONS];
+    struct fsafe_python_function functions[FSAFE_PYTHON_DEEPEST];
     char name[sizeof ((struct fsafe_source *)NULL)->thread]; /* what threading calls the thread */
 } notes[NOTES];
 static uint32_t next_note;
+
+/* A place and its callers: more are never asked for. */
+enum { MOST = 4 };
 
 /* "_name", to ask threads for; NULL: nothing is noted. */
 static struct fsafe_object *name_attribute;
@@ -38,18 +41,25 @@ uintptr_t fsafe_python_places_instruction(uintptr_t site)
     return instruction != 0 ? instruction : site;
 }
 
+static void write_places(const struct fsafe_python_function *functions, unsigned count, bool at_fork, const char *thread,
+                         struct fsafe_source *places)
+{
+    for (unsigned i = 0; i < count; i++) {
+        fsafe_python_frames_place(&functions[i], &places[i]);
+        places[i].thread[0] = '\0';
+        places[i].at_fork = at_fork;
+    }
+    if (count > 0)
+        memcpy(places[0].thread, thread, strlen(thread) + 1);
+}
+
 /* Where the calling thread is. */
 static unsigned find_here(struct fsafe_source *places, unsigned most)
 {
-    struct fsafe_python_function functions[FUNCTIONS];
+    struct fsafe_python_function functions[MOST];
     const void *state = own_state();
-    unsigned count =
-        state == NULL ? 0 : fsafe_python_frames_read(state, functions, most < FUNCTIONS ? most : FUNCTIONS);
-    for (unsigned i = 0; i < count; i++) {
-        fsafe_python_frames_place(&functions[i], functions[i].now, &places[i]);
-        places[i].thread[0] = '\0';
-        places[i].at_fork = false;
-    }
+    unsigned count = state == NULL ? 0 : fsafe_python_frames_read(state, functions, most < MOST ? most : MOST);
+    write_places(functions, count, false, "", places);
     return count;
 }
 
@@ -65,17 +75,16 @@ static unsigned find_held(const struct fsafe_holder *holder, struct fsafe_source
     if (note == NULL || !fsafe_python_is_running())
         return 0;
     unsigned took = 0; /* which function took it */
-    while (took < note->count && holder->since - note->functions[took].first >= note->functions[took].bytes)
+    while (took < note->count && !fsafe_python_frames_has(&note->functions[took], holder->since))
         took++;
     bool at_fork = took == note->count;
-    unsigned from = at_fork ? 0 : took, count = note->count - from < most ? note->count - from : most;
-    for (unsigned i = 0; i < count; i++) {
-        const struct fsafe_python_function *function = &note->functions[from + i];
-        places[i].at_fork = at_fork;
-        fsafe_python_frames_place(function, i == 0 && !at_fork ? holder->since : function->now, &places[i]);
-        places[i].thread[0] = '\0';
-    }
-    memcpy(places[0].thread, note->name, sizeof places[0].thread);
+    unsigned from = at_fork ? 0 : took;
+    struct fsafe_python_function functions[MOST];
+    unsigned count = fsafe_python_frames_choose(&note->functions[from], note->count - from, functions,
+                                                most < MOST ? most : MOST);
+    if (!at_fork && count > 0 && fsafe_python_frames_has(&functions[0], holder->since))
+        functions[0].now = holder->since;
+    write_places(functions, count, at_fork, note->name, places);
     return count;
 }
 
@@ -110,7 +119,7 @@ static void find_name(struct fsafe_object *active, uintptr_t thread, char *name,
 static void note_thread(const struct fsafe_thread *thread, const void *state, struct fsafe_object *active)
 {
     struct note *note = &notes[next_note % NOTES];
-    note->count = fsafe_python_frames_read(state, note->functions, FUNCTIONS);
+    note->count = fsafe_python_frames_copy(state, note->functions);
     if (note->count == 0)
         return;
     note->pid = thread->pid;

@@ -207,9 +207,14 @@ def hold_queue():
 
 
 def hold_plain():
-    with plain:  # the plain one is taken here
+    def go_deep(left):
+        if left > 0:
+            go_deep(left - 1)
         taken.set()
         threading.Event().wait()
+
+    with plain:  # the plain one is taken here
+        go_deep(20)
 
 
 def want_plain():
