@@ -124,6 +124,13 @@ void fsafe_sys_pause_us(unsigned us);
 /* CLOCK_MONOTONIC, in nanoseconds. errno kept. Context: any thread. */
 FSAFE_AT_FORK uint64_t fsafe_sys_now_ns(void);
 
+/* So many nanoseconds: a span, or a moment by CLOCK_MONOTONIC. */
+static inline struct timespec fsafe_sys_timespec(uint64_t ns)
+{
+    enum { SECOND = 1000000000 };
+    return (struct timespec){.tv_sec = (time_t)(ns / SECOND), .tv_nsec = (long)(ns % SECOND)};
+}
+
 /* Copies memory that may be unmapped by now, a page at most. Returns whether all `bytes` arrived: never faults. */
 bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes);
 

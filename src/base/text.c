@@ -96,18 +96,25 @@ static void put_field(struct fsafe_text *text, unsigned long value, unsigned lon
 }
 
 /* libc's way takes the lock of time zones. Years begin in March: so the leap day is the last one. */
-void fsafe_text_time(struct fsafe_text *text, unsigned long seconds, unsigned ms)
+struct fsafe_date fsafe_text_date(long days)
 {
-    enum { DAY = 24 * 60 * 60, FOUR_CENTURIES = 146097, CENTURY = 36524, FOUR_YEARS = 1461, YEAR = 365 };
-    unsigned long day = seconds / DAY + 719468 /* from March 1 of the year 0 to 1970 */, era = day / FOUR_CENTURIES;
+    enum { FOUR_CENTURIES = 146097, CENTURY = 36524, FOUR_YEARS = 1461, YEAR = 365 };
+    unsigned long day = (unsigned long)(days + 719468) /* from March 1 of the year 0 */, era = day / FOUR_CENTURIES;
     day %= FOUR_CENTURIES;
     unsigned long year = (day - day / (FOUR_YEARS - 1) + day / CENTURY - day / (FOUR_CENTURIES - 1)) / YEAR;
     day -= YEAR * year + year / 4 - year / 100;
     unsigned long month = (5 * day + 2) / 153;
     day -= (153 * month + 2) / 5;
-    put_field(text, era * 400 + year + (month >= 10), 1000, '-');
-    put_field(text, month < 10 ? month + 3 : month - 9, 10, '-');
-    put_field(text, day + 1, 10, 'T');
+    return (struct fsafe_date){.year = era * 400 + year + (month >= 10),
+                               .month = (unsigned)(month < 10 ? month + 3 : month - 9), .day = (unsigned)day + 1};
+}
+
+void fsafe_text_time(struct fsafe_text *text, unsigned long seconds, unsigned ms)
+{
+    const struct fsafe_date date = fsafe_text_date((long)(seconds / (24 * 60 * 60)));
+    put_field(text, date.year, 1000, '-');
+    put_field(text, date.month, 10, '-');
+    put_field(text, date.day, 10, 'T');
     put_field(text, seconds / 3600 % 24, 10, ':');
     put_field(text, seconds / 60 % 60, 10, ':');
     put_field(text, seconds % 60, 10, '.');

@@ -25,6 +25,13 @@ void fsafe_text_clean(struct fsafe_text *text, const char *string, size_t most);
 
 void fsafe_text_decimal(struct fsafe_text *text, unsigned long value);
 
+/* The day so many days after 1 January 1970; months count from 1. */
+struct fsafe_date {
+    unsigned long year;
+    unsigned month, day;
+};
+struct fsafe_date fsafe_text_date(long days);
+
 /* Seconds since 1970 and milliseconds as 2026-11-26T18:30:02.007Z. */
 void fsafe_text_time(struct fsafe_text *text, unsigned long seconds, unsigned ms);
 

@@ -11,7 +11,7 @@
 FSAFE_ARCH_DEFINE_RESTORER;
 
 /* libc's SIGSETXID, whose handler is of use to processes with several threads only. */
-enum { SIGNAL = 33, SECOND = 1000000000 };
+enum { SIGNAL = 33 };
 
 /* As the kernel takes it. */
 struct action {
@@ -96,7 +96,7 @@ bool fsafe_timer_make(int *timer, void *value)
 
 void fsafe_timer_set(int timer, uint64_t ns)
 {
-    const struct itimerspec span = {.it_value = {.tv_sec = (time_t)(ns / SECOND), .tv_nsec = (long)(ns % SECOND)}};
+    const struct itimerspec span = {.it_value = fsafe_sys_timespec(ns)};
     FSAFE_SYS(SYS_timer_settime, timer, 0, &span, 0, 0, 0);
 }
 

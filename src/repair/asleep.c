@@ -17,7 +17,7 @@
 struct look {
     const struct fsafe_thread *self;
     uint64_t now_ns;
-    uint64_t mark;      /* equal in two looks: nobody has left his sleep in between */
+    uint64_t mark;      /* equal in two looks: no thread has woken in between */
     uint64_t unblocked; /* the signals that some thread would take */
 };
 
@@ -125,7 +125,7 @@ void fsafe_asleep_lend_memory(void)
 }
 
 /*
- * At one moment: that between two looks in which nobody had left his sleep. Without /proc nothing is known of others.
+ * At one moment: that between two looks between which no thread woke. Without /proc nothing is known of others.
  */
 bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
 {

@@ -1,11 +1,4 @@
-/*
- * repair/census: see census.h.
- *
- * Measured. A mutex that is locked and names no owner is not evidence in a child that has threads: between our look at
- * its bytes and our look at the ledgers a living thread can take it, release it and drop its record. A waiter that was
- * asleep in pthread_cond_wait at fork leaves just such a record behind, and a steal showed in one of 26 runs. So the
- * torn mutexes are written down while the child is still alone (fsafe_unnamed_note).
- */
+/* repair/census: see census.h. */
 #include "config.h"
 
 #include "base/pages.h"
@@ -15,14 +8,11 @@
 
 #include <string.h>
 
-/* The libc calls that a thread is inside of stand in the same ledger, under numbers that are no addresses. */
-enum { LOWEST_ADDRESS = 4096 };
-
 /* The next record of an rwlock; fsafe_ledger_walk begins. */
 static bool next_record(struct fsafe_ledger_walk *at)
 {
     while (fsafe_ledger_next(at))
-        if (fsafe_ledger_is_of_rwlock(at->lock) && at->lock >= LOWEST_ADDRESS)
+        if (fsafe_ledger_is_of_rwlock(at->lock))
             return true;
     return false;
 }
@@ -254,7 +244,7 @@ void fsafe_census_forget(uintptr_t lock)
                 fsafe_ledger_clear(fsafe_thread_locks(of.thread), at.index, at.lock);
 }
 
-/* One of the vanished or of the living threads' records, but not `self`'s. */
+/* Drops one record of a vanished thread, or of a thread of this process that is not `self`. */
 static bool drop_one(const struct fsafe_thread *self, uintptr_t word, bool vanished)
 {
     unsigned whom = vanished ? FSAFE_VANISHED : FSAFE_LIVING | FSAFE_ENDED;

@@ -102,7 +102,7 @@ static void strike(pid_t child, pid_t me)
 
 /* What one look at all threads of a child found. */
 struct look {
-    uint64_t mark;      /* equal in two looks: nobody has left his sleep in between */
+    uint64_t mark;      /* equal in two looks: no thread has woken in between */
     uint64_t unblocked; /* the signals that some thread would take */
     struct fsafe_task first;
     bool any;

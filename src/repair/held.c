@@ -59,7 +59,7 @@ static long await_signal(const struct fsafe_sigset *handled, const struct fsafe_
         const int64_t second = 1000000000;
         int64_t left = until->tv_sec * second + until->tv_nsec - (int64_t)fsafe_sys_now_ns();
         if (left > 0)
-            span = (struct timespec){.tv_sec = (time_t)(left / second), .tv_nsec = (long)(left % second)};
+            span = fsafe_sys_timespec((uint64_t)left);
     }
     struct pollfd ready = {.events = POLLIN};
     ready.fd = (int)FSAFE_SYS(SYS_signalfd4, -1, handled, FSAFE_SIGSET_BYTES, SFD_CLOEXEC, 0, 0);

@@ -9,16 +9,13 @@
 #include "repair/waits.h"
 #include "report/report.h"
 
-#include <string.h>
-
 enum { MS = 1000000, SECOND = 1000000000 };
 
 /* --- What a thread says of itself --------------------------------------------------------------------------- */
 
 static void end_slice_at(struct fsafe_slices *slices, uint64_t until_ns)
 {
-    slices->until.tv_sec = (time_t)(until_ns / SECOND);
-    slices->until.tv_nsec = (long)(until_ns % SECOND);
+    slices->until = fsafe_sys_timespec(until_ns);
     atomic_store_explicit(&slices->self->sleeping.until_ns, until_ns, memory_order_relaxed);
 }
 
@@ -111,34 +108,30 @@ bool fsafe_hopeless_is_new_place(uintptr_t site)
     return false;
 }
 
-/* The latest record of `object` in the ledgers of a vanished thread. */
+/* The place of the latest record of `object` in the ledgers of a vanished thread; false: there is none. */
 static bool find_record(const struct fsafe_thread *vanished, uintptr_t object, uintptr_t *since)
 {
-    for (unsigned of = 0; of < FSAFE_LEDGERS; of++) {
-        const struct fsafe_ledger *ledger = &vanished->ledgers[of];
-        uintptr_t word;
-        for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
-            if (fsafe_ledger_read(ledger, i, &word, since) && (word & ~FSAFE_STAGE_MASK) == object)
+    for (unsigned of = 0; of < FSAFE_LEDGERS; of++)
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(&vanished->ledgers[of]); fsafe_ledger_next(&at);)
+            if ((at.lock & ~FSAFE_STAGE_MASK) == object) {
+                *since = at.site;
                 return true;
-    }
+            }
     return false;
 }
 
 /* Who vanished in the latest fork, and who of the youngest generation that knows it was at this object. */
 static bool name_vanished(struct fsafe_event *event, uintptr_t object)
 {
-    uint32_t now = fsafe_lineage_generation(), youngest = 0;
-    for (uint32_t i = fsafe_thread_slots(); i-- > 0;) {
-        const struct fsafe_thread *thread = fsafe_thread_slot(i);
-        uint32_t generation = fsafe_thread_generation(thread);
-        uintptr_t since;
-        if (generation == 0 || generation >= now || generation < youngest || object == 0 ||
-            !find_record(thread, object, &since))
+    uint32_t youngest = 0;
+    uintptr_t since;
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); object != 0 && fsafe_thread_next(&at);) {
+        if (at.generation < youngest || !find_record(at.thread, object, &since))
             continue;
-        youngest = generation;
-        event->holder = (struct fsafe_holder){.tid = thread->tid, .pid = thread->pid, .since = since};
-        memcpy(event->holder.name, thread->name, sizeof event->holder.name);
-        event->fork = fsafe_lineage_fork_after(generation);
+        youngest = at.generation;
+        event->holder = fsafe_thread_as_holder(at.thread, since);
+        event->holder.stack = 0; /* where the thread came from says nothing of this wait */
+        event->fork = fsafe_lineage_fork_after(youngest);
     }
     return youngest != 0;
 }
@@ -207,7 +200,7 @@ static bool is_given(struct fsafe_slices *slices)
 
 /*
  * How long the next slice is, for a wait that began so long ago. Where all that we know of are in such waits one of
- * them was perhaps just looking, at the end of a slice of his own: many go to sleep at the same moment, and then they
+ * them was perhaps just looking, at the end of a slice of its own: many go to sleep at the same moment, and then they
  * come to the ends of their slices together. So it is soon looked once more, but not for ever: somebody may sleep in
  * something that we do not see.
  */
@@ -284,7 +277,7 @@ void fsafe_hopeless_hold_back(struct fsafe_slices *slices)
             break;
         }
         uint64_t until = begun + span / LOOKS * i;
-        const struct timespec next = {.tv_sec = (time_t)(until / SECOND), .tv_nsec = (long)(until % SECOND)};
+        const struct timespec next = fsafe_sys_timespec(until);
         while (FSAFE_SYS(SYS_clock_nanosleep, CLOCK_MONOTONIC, TIMER_ABSTIME, &next, 0, 0, 0) == -EINTR)
             ;
     }

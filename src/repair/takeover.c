@@ -276,15 +276,7 @@ bool fsafe_takeover_gives_time(enum fsafe_hope hope, struct timespec *until)
 {
     if (hope != FSAFE_HOPES_FOR_HANDLER || fsafe_options.hang_ms == 0)
         return false;
-    int saved = errno;
-    clock_gettime(CLOCK_MONOTONIC, until);
-    errno = saved;
-    until->tv_sec += (time_t)(fsafe_options.hang_ms / 1000);
-    until->tv_nsec += (long)(fsafe_options.hang_ms % 1000) * 1000000;
-    if (until->tv_nsec >= 1000000000) {
-        until->tv_nsec -= 1000000000;
-        until->tv_sec++;
-    }
+    *until = fsafe_sys_timespec(fsafe_sys_now_ns() + (uint64_t)fsafe_options.hang_ms * 1000000);
     return true;
 }
 

@@ -182,18 +182,18 @@ bool fsafe_waits_recall(uintptr_t object, struct fsafe_event *event)
 void fsafe_waits_tell(uintptr_t object)
 {
     struct fsafe_event event = {.worth_a_line = false};
-    struct fsafe_sigset old;
-    fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    for (unsigned i = 0; i < RECALLED; i++) {
-        bool of_parent = recalled[i].generation != fsafe_lineage_generation();
-        if (!recalled[i].untold || (!of_parent && !is_recalled(i, object)))
-            continue;
-        if (!of_parent)
-            event = recalled[i].event;
-        recalled[i].untold = false;
-        fsafe_waits_untold--;
+    {
+        FSAFE_HOLD(&fsafe_takeover_latch);
+        for (unsigned i = 0; i < RECALLED; i++) {
+            bool of_parent = recalled[i].generation != fsafe_lineage_generation();
+            if (!recalled[i].untold || (!of_parent && !is_recalled(i, object)))
+                continue;
+            if (!of_parent)
+                event = recalled[i].event;
+            recalled[i].untold = false;
+            fsafe_waits_untold--;
+        }
     }
-    fsafe_latch_release(&fsafe_takeover_latch, &old);
     fsafe_takeover_tell(&event);
 }
 

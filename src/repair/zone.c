@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "base/latch.h"
+#include "base/text.h"
 #include "repair/zone.h"
 
 #include <errno.h>
@@ -124,19 +125,13 @@ void fsafe_zone_stamp(char stamp[FSAFE_STAMP_BYTES])
     struct zone zone = recall();
     /* libc's standard time, if it ever read the zone, is better than nothing. */
     long offset = zone.known ? offset_at(&zone, moment) : -timezone;
-    /* From 1 March 1600 on: 400 years are 146097 days, and the leap day is a year's last. 1970 is 135080 days away. */
-    long long local = (long long)moment + offset + 135080LL * DAY;
-    long second = (long)(local % DAY);
-    long day = (long)(local / DAY % 146097);
-    day -= (day / 36524 == 4 ? 3 : day / 36524) * 36524; /* the fourth century has a day more */
-    day %= 1461;
-    day -= (day / 365 == 4 ? 3 : day / 365) * 365; /* and so has the fourth year */
-    long month = (5 * day + 2) / 153;
-    long of_month = day - (153 * month + 2) / 5 + 1;
-    memcpy(stamp, &"MarAprMayJunJulAugSepOctNovDecJanFeb"[3 * month], 3);
+    long long local = (long long)moment + offset;
+    long second = (long)((local % DAY + DAY) % DAY); /* a clock that was never set may be before 1970 here */
+    const struct fsafe_date date = fsafe_text_date((long)((local - second) / DAY));
+    memcpy(stamp, &"JanFebMarAprMayJunJulAugSepOctNovDec"[3 * (date.month - 1)], 3);
     char *at = stamp + 3;
     *at++ = ' ';
-    at = put_two(at, of_month, ' ');
+    at = put_two(at, (long)date.day, ' ');
     *at++ = ' ';
     at = put_two(at, second / 3600, '0');
     *at++ = ':';

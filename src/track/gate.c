@@ -137,7 +137,7 @@ static bool is_closed(void)
 
 static void wake_sleepers(void)
 {
-    /* After the word was changed; who reads the turn before he reads the word does not miss it: NO_WAKE. */
+    /* After the word was changed; who reads the turn before the word does not miss it: NO_WAKE. */
     atomic_fetch_add(&turns, 1);
     if (atomic_load(&sleepers) != 0)
         fsafe_sys_futex_wake(&turns, INT32_MAX);
@@ -264,8 +264,7 @@ static bool sleep_a_turn(uint32_t turn, uint64_t until_ns)
     uint64_t now = fsafe_sys_now_ns();
     if (now >= until_ns)
         return false;
-    struct timespec left = {.tv_sec = (time_t)((until_ns - now) / 1000000000),
-                            .tv_nsec = (long)((until_ns - now) % 1000000000)};
+    const struct timespec left = fsafe_sys_timespec(until_ns - now);
     atomic_fetch_add(&sleepers, 1); /* more than sleep, in a child whose fork a signal handler made here, is no harm */
     fsafe_sys_futex_wait(&turns, turn, &left);
     atomic_fetch_sub(&sleepers, 1);

@@ -4,7 +4,7 @@
  * A thread is *inside* while its ledger of locks or of spin locks has a record. Closing the gate stops a thread at its
  * next outermost entry; one that is inside goes on and gets out. Entering costs no fence and no shared write: a record
  * is reserved before the gate's word is looked at, and who closes the gate makes a barrier in all threads at once
- * between his store to that word and his look at the records, so that one of the two sees the other.
+ * between the store to that word and the look at the records, so that one of the two sees the other.
  *
  * Who waits for a lock, or for a condition, is not inside: see suspend. So a fork lasts as long as the locks that are
  * held at the moment, not as long as the queues for them.

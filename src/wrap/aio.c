@@ -12,8 +12,7 @@ static struct timespec span_until(const struct timespec *until)
 {
     enum { SECOND = 1000000000 };
     uint64_t until_ns = (uint64_t)until->tv_sec * SECOND + (uint64_t)until->tv_nsec, now_ns = fsafe_sys_now_ns();
-    uint64_t ns = until_ns > now_ns ? until_ns - now_ns : 0;
-    return (struct timespec){.tv_sec = (time_t)(ns / SECOND), .tv_nsec = (long)(ns % SECOND)};
+    return fsafe_sys_timespec(until_ns > now_ns ? until_ns - now_ns : 0);
 }
 
 /* libc's two names are one function, for requests of either size. */
