@@ -119,6 +119,56 @@ static void in_callback(const struct scn_case *self)
     scn_fine();
 }
 
+/*
+ * A thread that vanishes in a callback of dl_iterate_phdr, in which it took more rwlocks than its first records have
+ * room for: that it is in that call is still known.
+ */
+static int iterating, stops;
+static int take_many(struct dl_phdr_info *info, size_t bytes, void *unused)
+{
+    static pthread_rwlock_t many[100];
+    const int locks = (int)(sizeof many / sizeof *many);
+    (void)info, (void)bytes, (void)unused;
+    for (int i = 0; i < locks; i++) {
+        SCN_IS(pthread_rwlock_init(&many[i], NULL), 0);
+        SCN_IS(pthread_rwlock_wrlock(&many[i]), 0);
+    }
+    scn_ring(iterating);
+    scn_await(stops);
+    for (int i = 0; i < locks; i++)
+        SCN_IS(pthread_rwlock_unlock(&many[i]), 0);
+    return 1;
+}
+
+static void *iterate(void *unused)
+{
+    SCN_CHECK(dl_iterate_phdr(take_many, NULL) == 1);
+    return unused;
+}
+
+static int look_at_one(struct dl_phdr_info *info, size_t bytes, void *unused)
+{
+    (void)info, (void)bytes, (void)unused;
+    return 1;
+}
+
+static void callback_with_rwlocks(const struct scn_case *self)
+{
+    (void)self;
+    iterating = scn_bell();
+    stops = scn_bell();
+    const pthread_t thread = scn_start(iterate, NULL);
+    scn_await(iterating);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_CHECK(dl_iterate_phdr(look_at_one, NULL) == 1);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_ring(stops);
+    scn_join(thread);
+}
+
 /* --- A constructor that takes its time --------------------------------------------------------------------------- */
 
 static int inside, leave;
@@ -266,6 +316,9 @@ void scn_cases(void)
                                   .says = SCN_SILENT},
                 "in-callback-%s", doors[door]);
     }
+    scn_add((struct scn_case){.bare = "hangs", .run = callback_with_rwlocks, .says = SCN_SILENT,
+                              .env = "FORKSAFE_DRAIN_MS=20"},
+            "in-callback-with-rwlocks");
     scn_add((struct scn_case){.bare = "fine", .run = slow_constructor, .says = SCN_SILENT}, "slow-constructor");
     scn_add((struct scn_case){.bare = "fine", .run = bystander, .says = SCN_SILENT, .env = "FORKSAFE_DRAIN_MS=60000"},
             "bystander-of-constructor");
