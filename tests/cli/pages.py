@@ -3,6 +3,7 @@
 
 In a folder that has what they name; where a page has a name of its own (PID, /tmp, a server) the table below says what
 stands for it here. A server has to be up and running, all else to end with a status that says that it was understood.
+What forksafe-fix(7) tells a user to write in Python is written into a program whose child hangs without it.
 """
 import os
 import re
@@ -23,6 +24,68 @@ FORKSAFE = os.path.abspath(os.environ["FORKSAFE"])
 NOT_UNDERSTOOD = {125, 126, 127}
 READY = {"gunicorn": "Booting worker", "celery": "celery@", "uwsgi": "spawned uWSGI worker 1",
          "puma": "- Worker 1 (PID"}
+
+
+CURED = """
+import multiprocessing, os, sys, threading, time
+
+lock = threading.Lock()
+held = threading.Event()
+
+
+def hold():
+    with lock:
+        held.set()
+        time.sleep(float(sys.argv[1]))
+
+
+def want():
+    with lock:
+        pass
+
+
+def renew():
+    global lock
+    lock = threading.Lock()
+
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("fork")
+    CURE
+    threading.Thread(target=hold, daemon=True).start()
+    held.wait()
+    child = multiprocessing.Process(target=want)
+    child.start()
+    child.join(float(sys.argv[2]))
+    if child.exitcode is None:
+        child.kill()
+    os._exit(child.exitcode != 0)
+"""
+
+
+def cures():
+    """(what, code): what forksafe-fix(7) tells a user to write in Python."""
+    with open(os.path.join(TOP, "man", "forksafe-fix.7")) as page:
+        text = page.read()
+    method = re.search(r"^\.Dl (multiprocessing\.set_start_method\(.*\))$", text, re.MULTILINE)[1]
+    yield "another start method", method.replace(")", ", force=True)")
+    yield "a lock made anew", re.search(r"^\.Li (os\.register_at_fork\(after_in_child.*\))", text, re.MULTILINE)[1]
+    waits = re.search(r"^(os\.register_at_fork\(before.*?\n.*\))$", text, re.MULTILINE)
+    yield "a fork that waits for the lock", waits[1]
+
+
+def check_cure(what, code, folder):
+    """Bare, without the library: the cure is the program's own."""
+    program = os.path.join(folder, "cured.py")
+
+    def is_right(code, holds, waits):
+        with open(program, "w") as file:
+            file.write(CURED.replace("CURE", code))
+        return harness.run([harness.PYTHON3, "-W", "ignore", program, str(holds), str(waits)], False, 120).status == 0
+
+    holds = 2 if "before=" in code else 600
+    harness.ok(not is_right("pass", 600, harness.HANG_SECONDS) and is_right(code, holds, 60 * harness.SLOWNESS),
+               f"forksafe-fix.7: {what}: the child hangs without it, and not with it")
 
 
 def commands():
@@ -108,7 +171,7 @@ def check(where, command, folder, sleeper):
 
 shown = [(where, command) for command, where in dict((command, where) for where, command in commands()).items()]
 pages = ("forksafe.1", "forksafe-fix.7", "libforksafe.7")
-harness.begin(len(shown) + len(pages))
+harness.begin(len(shown) + len(pages) + 3)
 for page in pages:
     if shutil.which("mandoc") is None:
         harness.skip(f"{page}: mandoc -T lint", "there is no mandoc")
@@ -120,6 +183,8 @@ for page in pages:
         harness.note("\n".join(said) + lint.stderr)
 with tempfile.TemporaryDirectory() as folder:
     prepare(folder)
+    for what, code in cures():
+        check_cure(what, code, folder)
     for where, command in shown:
         sleeper = harness.start(["/bin/sleep", "600"], False)
         check(where, command, folder, sleeper.pid)
