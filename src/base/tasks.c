@@ -13,8 +13,7 @@
 #include <dirent.h>
 #include <string.h>
 
-/* A file of process `pid` (0: this one), or of its thread `tid` (0: of none). */
-static int open_of(pid_t pid, pid_t tid, const char *name, int flags)
+int fsafe_tasks_open(pid_t pid, pid_t tid, const char *name, int flags)
 {
     char path[64];
     struct fsafe_text text;
@@ -39,7 +38,7 @@ static bool look_at_call(pid_t pid, pid_t tid, struct fsafe_task *task)
 {
     enum { ARGUMENTS = 6 };
     char line[256];
-    int fd = open_of(pid, tid, "syscall", 0);
+    int fd = fsafe_tasks_open(pid, tid, "syscall", 0);
     if (fd < 0)
         return false;
     ssize_t got = fsafe_sys_read(fd, line, sizeof line - 1);
@@ -95,7 +94,7 @@ static bool look_at_status(pid_t pid, pid_t tid, struct fsafe_task *task)
     size_t length = 0;
     ssize_t got;
     bool any = false;
-    int fd = open_of(pid, tid, "status", 0);
+    int fd = fsafe_tasks_open(pid, tid, "status", 0);
     if (fd < 0)
         return false;
     task->filtered = false; /* a kernel without seccomp has no such line */
@@ -132,7 +131,7 @@ bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, voi
     _Alignas(struct dirent64) char buffer[1024];
     long got = -1;
     bool go_on = true;
-    int fd = open_of(pid, 0, "task", O_DIRECTORY);
+    int fd = fsafe_tasks_open(pid, 0, "task", O_DIRECTORY);
     if (fd < 0)
         return false;
     while (go_on && (got = FSAFE_SYS(SYS_getdents64, fd, buffer, sizeof buffer, 0, 0, 0)) > 0) {
@@ -156,7 +155,7 @@ bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, voi
 enum { LINE_BYTES = 512 };
 static const char *read_state(pid_t pid, char *line)
 {
-    int fd = open_of(pid, 0, "stat", 0);
+    int fd = fsafe_tasks_open(pid, 0, "stat", 0);
     if (fd < 0)
         return NULL;
     ssize_t got = fsafe_sys_read(fd, line, LINE_BYTES - 1);
@@ -204,7 +203,7 @@ bool fsafe_tasks_parent_has(const char *file, const char *words, size_t bytes)
     ssize_t got;
     size_t matched = *words == '\0';
     pid_t parent = (pid_t)FSAFE_SYS(SYS_getppid, 0, 0, 0, 0, 0, 0);
-    int fd = parent != 0 ? open_of(parent, 0, file, 0) : -1; /* 0: it is outside of our namespace */
+    int fd = parent != 0 ? fsafe_tasks_open(parent, 0, file, 0) : -1; /* 0: it is outside of our namespace */
     if (fd < 0)
         return false;
     while (matched < bytes && (got = fsafe_sys_read(fd, buffer, sizeof buffer)) > 0)

@@ -23,6 +23,12 @@ struct fsafe_task {
     uint64_t caught;          /* those for which the process has a handler */
 };
 
+/*
+ * Opens /proc/PID/`name` of process `pid` (0: this one), or that of its thread `tid` (0: of none), for reading. Returns
+ * the descriptor, or -errno.
+ */
+int fsafe_tasks_open(pid_t pid, pid_t tid, const char *name, int flags);
+
 /* Asks about thread `tid` of this process. False when the kernel does not tell, or there is no such thread. */
 bool fsafe_tasks_look(pid_t tid, struct fsafe_task *task);
 

@@ -1,11 +1,11 @@
-/* fork/contended: see contended.h. */
-
 /*
- * Measured, on glibc 2.36 and x86-64, two quiet processors, two runs each, two threads that have the lock nine tenths
- * of the time: of 100 children of Rust's Mutex 3 and 4 saw half-changed data, of its RwLock none, of 150 of Qt's
- * QMutex 13 and 18; without this 82, 98 and 147. A child whose new thread takes the Mutex hung in 10 and 15 of 100,
- * and was named (100). At a load of 5 to 8 it was two to five times as many. With FORKSAFE_DRAIN_LOCKS_MS=40 at that
- * load: 0 to 9, 7 to 13, 1 to 16, and 0 to 5. The drain took 0.4 to 10 ms on average there.
+ * fork/contended: see contended.h.
+ *
+ * Measured. Two quiet processors, two runs each, two threads that have the lock nine tenths of the time: of 100
+ * children of Rust's Mutex 3 and 4 saw half-changed data, of its RwLock none, of 150 of Qt's QMutex 13 and 18; without
+ * this 82, 98 and 147. A child whose new thread takes the Mutex hung in 10 and 15 of 100, and was named (100). At a
+ * load of 5 to 8 it was two to five times as many. With FORKSAFE_DRAIN_LOCKS_MS=40 at that load: 0 to 9, 7 to 13, 1 to
+ * 16, and 0 to 5. The drain took 0.4 to 10 ms on average there.
  */
 #include "config.h"
 

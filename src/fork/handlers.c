@@ -20,9 +20,11 @@
 #include <stddef.h>
 
 struct handler {
-    fsafe_handler *prepare, *parent, *child;
-    void *object;
-    bool of_allocator;
+    struct {
+        fsafe_handler *prepare, *parent, *child;
+        void *object;
+        bool of_allocator;
+    } is;
     _Atomic uint32_t running; /* how many forks are in one of the three */
     _Atomic bool gone;
 };
@@ -92,11 +94,7 @@ static void close_gaps(void)
         kept++;
         if (from == to)
             continue;
-        to->prepare = from->prepare;
-        to->parent = from->parent;
-        to->child = from->child;
-        to->object = from->object;
-        to->of_allocator = from->of_allocator;
+        to->is = from->is;
         atomic_store_explicit(&from->gone, true, memory_order_release);
         atomic_store_explicit(&to->gone, false, memory_order_release);
     }
@@ -116,11 +114,8 @@ int fsafe_handlers_add(fsafe_handler *prepare, fsafe_handler *parent, fsafe_hand
     }
     if (fits) {
         struct handler *added = at(index);
-        added->prepare = prepare;
-        added->parent = parent;
-        added->child = child;
-        added->object = object;
-        added->of_allocator = (uintptr_t)object - allocator_from < allocator_to - allocator_from;
+        added->is = (__typeof__(added->is)){
+            prepare, parent, child, object, (uintptr_t)object - allocator_from < allocator_to - allocator_from};
         atomic_store_explicit(&added->running, 0, memory_order_relaxed);
         atomic_store_explicit(&added->gone, false, memory_order_relaxed);
         /* Last: it is in the list of a fork that comes now, or not at all. */
@@ -145,7 +140,7 @@ static bool mark(const void *object)
     FSAFE_HOLD(&latch);
     for (uint32_t i = 0; i < atomic_load_explicit(&count, memory_order_relaxed); i++) {
         struct handler *handler = at(i);
-        if (handler->object != object)
+        if (handler->is.object != object)
             continue;
         atomic_store(&handler->gone, true);
         gaps = true;
@@ -227,16 +222,16 @@ void fsafe_handlers_prepare(uintptr_t frame)
     walkers += walk->count != 0;
     fsafe_latch_release(&latch, &old);
     for (uint32_t i = walk->count; i-- > 0;)
-        if (!at(i)->of_allocator)
-            call(walk, at(i), at(i)->prepare);
+        if (!at(i)->is.of_allocator)
+            call(walk, at(i), at(i)->is.prepare);
 }
 
 void fsafe_handlers_prepare_allocator(void)
 {
     struct walk *walk = current();
     for (uint32_t i = walk == NULL ? 0 : walk->count; i-- > 0;)
-        if (at(i)->of_allocator)
-            call(walk, at(i), at(i)->prepare);
+        if (at(i)->is.of_allocator)
+            call(walk, at(i), at(i)->is.prepare);
 }
 
 /* Those after the fork, in the parent or in the child. */
@@ -244,8 +239,8 @@ static FSAFE_AT_FORK struct walk *call_all(bool of_allocator, bool in_child)
 {
     struct walk *walk = current();
     for (uint32_t i = 0; walk != NULL && i < walk->count; i++)
-        if (at(i)->of_allocator == of_allocator)
-            call(walk, at(i), in_child ? at(i)->child : at(i)->parent);
+        if (at(i)->is.of_allocator == of_allocator)
+            call(walk, at(i), in_child ? at(i)->is.child : at(i)->is.parent);
     return walk;
 }
 

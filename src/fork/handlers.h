@@ -7,9 +7,8 @@
  * the others first registered first, a handler registered during a fork is not for that fork, none is called under a
  * lock.
  *
- * This also makes the order certain: our own child handler runs first and our prepare handler last, whenever others are
- * registered. Only the allocator's prepare handlers come after ours, as libc's own do: a thread that waits for malloc
- * inside a lock could no longer leave that lock.
+ * So the order is certain, whenever others are registered: our own child handler runs first and our prepare handler
+ * last but for the allocator's (fork/coordinator says why).
  */
 #ifndef FSAFE_FORK_HANDLERS_H
 #define FSAFE_FORK_HANDLERS_H

@@ -126,6 +126,22 @@ uintptr_t fsafe_callframe_entry(struct fsafe_unwind *unwind, uintptr_t pc)
 
 /* --- The rules at a place -------------------------------------------------------------------------------- */
 
+/* Begins a record (CIE or FDE), behind its length. */
+static bool begin_record(struct fsafe_unwind *unwind, uintptr_t at, struct reader *reader)
+{
+    *reader = (struct reader){.unwind = unwind, .at = at, .end = at + 4};
+    uintptr_t length = (uint32_t)take(reader, 4);
+    reader->end = reader->at + length;
+    return !reader->bad && length != 0 && length != 0xffffffff;
+}
+
+/* Passes the augmentation data. */
+static void skip_augmentation(struct reader *reader)
+{
+    uint64_t more = take_leb(reader, false);
+    reader->at += more;
+}
+
 struct common {
     uint64_t code_factor;
     int64_t data_factor;
@@ -136,11 +152,9 @@ struct common {
 /* The CIE at `at`: what entries have in common. */
 static bool read_common(struct fsafe_unwind *unwind, uintptr_t at, struct common *common)
 {
-    struct reader reader = {.unwind = unwind, .at = at, .end = at + 4};
-    uintptr_t length = (uint32_t)take(&reader, 4);
-    if (reader.bad || length == 0 || length == 0xffffffff)
+    struct reader reader;
+    if (!begin_record(unwind, at, &reader))
         return false;
-    reader.end = reader.at + length;
     take(&reader, 4);
     uint64_t version = take(&reader, 1);
     bool simple = true;
@@ -152,10 +166,8 @@ static bool read_common(struct fsafe_unwind *unwind, uintptr_t at, struct common
     common->code_factor = take_leb(&reader, false);
     common->data_factor = (int64_t)take_leb(&reader, true);
     uint64_t return_register = version == 1 ? take(&reader, 1) : take_leb(&reader, false);
-    if (common->augmented) {
-        uint64_t more = take_leb(&reader, false);
-        reader.at += more;
-    }
+    if (common->augmented)
+        skip_augmentation(&reader);
     common->program = reader;
     return !reader.bad && simple && return_register == FSAFE_CALLFRAME_RIP && (version == 1 || version == 3);
 }
@@ -258,11 +270,9 @@ bool fsafe_callframe_rules(struct fsafe_unwind *unwind, uintptr_t pc, struct fsa
     uintptr_t at = fsafe_callframe_entry(unwind, pc - 1);
     if (at == 0)
         return false;
-    struct reader reader = {.unwind = unwind, .at = at, .end = at + 4};
-    uintptr_t length = (uint32_t)take(&reader, 4);
-    if (reader.bad || length == 0 || length == 0xffffffff)
+    struct reader reader;
+    if (!begin_record(unwind, at, &reader))
         return false;
-    reader.end = reader.at + length;
     uintptr_t here = reader.at;
     uintptr_t back = (uint32_t)take(&reader, 4);
     uintptr_t field = reader.at; /* what the function's address is relative to */
@@ -276,10 +286,8 @@ bool fsafe_callframe_rules(struct fsafe_unwind *unwind, uintptr_t pc, struct fsa
         return false;
     row->begin = begin;
     initial = *row;
-    if (common.augmented) {
-        uint64_t more = take_leb(&reader, false);
-        reader.at += more;
-    }
+    if (common.augmented)
+        skip_augmentation(&reader);
     return run(&reader, &common, row, &initial, pc - 1 - begin);
 }
 

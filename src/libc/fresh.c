@@ -1,9 +1,6 @@
 /*
- * libc/fresh: see fresh.h.
- *
- * Measured. What a condition variable and a barrier look like when new is learned at start-up (libc/fresh): from
- * objects made with each attribute, over zeroes and over dirt. A reset keeps the bits in which those differ and clears
- * the rest; a wait that ends at once checks that use changes none of the kept ones. Nothing there knows glibc's inside.
+ * libc/fresh: see fresh.h. Objects are made over zeroes and over dirt. A reset keeps the bits in which objects with
+ * other attributes differ and clears the rest; a wait that ends at once checks that use changes none of the kept ones.
  */
 #include "config.h"
 

@@ -1,14 +1,11 @@
 /*
  * libc/loader: see loader.h.
  *
- * Measured. The loader's lock is found in the loader's data by observation: the one recursive mutex that reads "once,
- * by me" in a callback of dl_iterate_phdr, "twice" in a nested one, and free before and after. In a child it is made
- * free if the vanished owner was in dl_iterate_phdr, which only reads, or if it names nobody: then it was just taken or
- * about to be free. The lock of dlopen is found likewise, while dlsym has an indirect function chosen. fork() renews
- * that in the child, and holding it over the fork is the cure: 0 of 600 children hung or crashed, 60 to 107 of 300
- * without, at a load of 14 on two processors. Taking it is not enough there: a thread that loads without end had it
- * again before the forking one was awake, 3 forks of 300 waited a second in vain and the average 37 ms. So dlopen stops
- * at the gate.
+ * Measured. In a child the list's lock is made free if the vanished owner was in dl_iterate_phdr, which only reads, or
+ * if the lock names nobody: then it was just taken or about to be free. fork() renews the loading's lock in the child,
+ * and holding it over the fork is the cure: 0 of 600 children hung or crashed, 60 to 107 of 300 without, at a load of
+ * 14 on two processors. Taking it is not enough there: a thread that loads without end had it again before the forking
+ * one was awake, 3 forks of 300 waited a second in vain and the average 37 ms. So dlopen stops at the gate.
  */
 #include "config.h"
 

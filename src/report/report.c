@@ -11,6 +11,7 @@
 #include "base/options.h"
 #include "base/pages.h"
 #include "base/sys.h"
+#include "base/tasks.h"
 #include "libc/unwind.h"
 #include "report/details.h"
 #include "report/report.h"
@@ -171,17 +172,8 @@ const struct fsafe_deed_row fsafe_deed_rows[FSAFE_DEEDS] = {
 /* The kernel's name of a thread now; "" if the kernel does not tell. */
 static void find_thread_name(pid_t pid, pid_t tid, char name[32])
 {
-    char path[64];
-    struct fsafe_text text;
-    fsafe_text_begin(&text, path, sizeof path - 1);
-    fsafe_text_string(&text, "/proc/");
-    fsafe_text_decimal(&text, (unsigned long)pid);
-    fsafe_text_string(&text, "/task/");
-    fsafe_text_decimal(&text, (unsigned long)tid);
-    fsafe_text_string(&text, "/comm");
-    path[text.length] = '\0';
     name[0] = '\0';
-    int fd = pid != 0 ? fsafe_sys_open(path, O_RDONLY, 0) : -1;
+    int fd = pid != 0 ? fsafe_tasks_open(pid, tid, "comm", 0) : -1;
     if (fd < 0)
         return;
     ssize_t got = fsafe_sys_read(fd, name, 31);
@@ -238,6 +230,12 @@ static void find_places(struct work *work)
     }
 }
 
+static void put_json_again(struct fsafe_text *text, struct work *work)
+{
+    fsafe_text_begin(text, work->buffer, EVENT_BYTES - 1);
+    fsafe_json_form(text, &work->details);
+}
+
 /* One whole object a line: if it gets too long it is made again without frames, then modules, then symbols. */
 static void put_json(struct fsafe_text *text, struct work *work)
 {
@@ -246,19 +244,16 @@ static void put_json(struct fsafe_text *text, struct work *work)
         for (unsigned i = FSAFE_FORK_PLACE + 1; i < FSAFE_PLACES; i++)
             work->details.places[i].address = 0;
         work->details.wanted_in[1].file[0] = work->details.held_in[1].file[0] = '\0';
-        fsafe_text_begin(text, work->buffer, EVENT_BYTES - 1);
-        fsafe_json_form(text, &work->details);
+        put_json_again(text, work);
     }
     if (text->cut) {
         work->details.new_module_count = 0;
-        fsafe_text_begin(text, work->buffer, EVENT_BYTES - 1);
-        fsafe_json_form(text, &work->details);
+        put_json_again(text, work);
     }
     if (text->cut) {
         for (unsigned i = 0; i < FSAFE_PLACES; i++)
             work->details.places[i].symbol[0] = '\0';
-        fsafe_text_begin(text, work->buffer, EVENT_BYTES - 1);
-        fsafe_json_form(text, &work->details);
+        put_json_again(text, work);
     }
     text->capacity++; /* for the newline */
 }
