@@ -147,6 +147,17 @@ static inline void fsafe_layout_mutex_wake(pthread_mutex_t *m)
     fsafe_sys_futex_wake(&m->__data.__lock, 1);
 }
 
+#define FSAFE_LAYOUT_UNTRY
+
+/* The word of a robust mutex is a futex for all processes. */
+static inline void fsafe_layout_mutex_untry(pthread_mutex_t *m, int owner)
+{
+    if ((__atomic_load_n(&m->__data.__lock, __ATOMIC_RELAXED) & FSAFE_GLIBC_TID) != owner)
+        return;
+    if ((__atomic_exchange_n(&m->__data.__lock, 0, __ATOMIC_RELEASE) & (int)FSAFE_GLIBC_WAITERS) != 0)
+        FSAFE_SYS(SYS_futex, &m->__data.__lock, FUTEX_WAKE, 1, 0, 0, 0);
+}
+
 static inline enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_t *m)
 {
     int kind = m->__data.__kind & ~FSAFE_GLIBC_ELISION;

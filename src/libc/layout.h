@@ -193,6 +193,13 @@ static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned t
 #define FSAFE_LAYOUT_C11_UNLOCK_MAPS true
 #endif
 
+#ifndef FSAFE_LAYOUT_UNTRY
+static inline void fsafe_layout_mutex_untry(pthread_mutex_t *m, int owner)
+{
+    (void)m, (void)owner;
+}
+#endif
+
 #ifndef FSAFE_LAYOUT_NOTES
 static inline void fsafe_layout_mutex_note(pthread_mutex_t *m, int owner)
 {
@@ -240,6 +247,10 @@ static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int
  *   void fsafe_layout_mutex_note(pthread_mutex_t *m, int owner)
  *       after libc locked it for `owner`, and before libc unlocks it for whoever calls (0): writes the owner of a kind
  *       for which this libc writes none. A header that does not define FSAFE_LAYOUT_NOTES has nothing to write.
+ *   void fsafe_layout_mutex_untry(pthread_mutex_t *m, int owner)
+ *       after a trylock by the thread `owner` that failed with ENOTRECOVERABLE: makes the mutex free again where this
+ *       libc's trylock, unlike its lock, leaves it locked by that thread. A header that does not define
+ *       FSAFE_LAYOUT_UNTRY has nothing to do.
  *   void fsafe_layout_mutex_set_owner(pthread_mutex_t *m, int owner)
  *       for the thread that holds it.
  *   void fsafe_layout_mutex_reset(pthread_mutex_t *m)

@@ -41,10 +41,19 @@ static enum fsafe_verdict judge(void *mutex, struct fsafe_thread *self, uintptr_
     return fsafe_mutex_judge(mutex, self, site, attempt->how != FSAFE_HOW_TRY);
 }
 
+/* For a call that may wait. */
+static int try_for(pthread_mutex_t *mutex, struct fsafe_thread *self)
+{
+    int result = FSAFE_NEXT(pthread_mutex_trylock)(mutex);
+    if (result == ENOTRECOVERABLE && self != NULL)
+        fsafe_layout_mutex_untry(mutex, fsafe_thread_owner(self));
+    return result;
+}
+
 static int try(void *mutex, const struct fsafe_attempt *attempt)
 {
     (void)attempt;
-    return FSAFE_NEXT(pthread_mutex_trylock)(mutex);
+    return try_for(mutex, fsafe_self);
 }
 
 /*
@@ -155,7 +164,7 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
  */
 static bool try_for_libc(pthread_mutex_t *mutex, struct fsafe_thread *self, int *result)
 {
-    *result = FSAFE_NEXT(pthread_mutex_trylock)(mutex);
+    *result = try_for(mutex, self);
     if (*result == 0 && fsafe_layout_mutex_depth(mutex) > 1)
         fsafe_ledger_drop(fsafe_thread_locks(self), (uintptr_t)mutex);
     return *result == 0 || *result == EOWNERDEAD;

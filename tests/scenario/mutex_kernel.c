@@ -101,6 +101,44 @@ static const struct scn_entry entries[] = {
 
 static pthread_mutex_t guarded, many[MANY];
 
+static int lock_and_leave(void *mutex)
+{
+    SCN_IS(pthread_mutex_lock(mutex), 0);
+    return 0;
+}
+
+static int is_lost(void *mutex)
+{
+    return entries[0].take(mutex);
+}
+
+/*
+ * No fork is needed: nobody gets a mutex any more that was given back without being made consistent, and everybody is
+ * told so at once. In glibc a trylock that says so leaves the mutex locked by its caller; a lock does not.
+ */
+static void lost(const struct scn_case *self)
+{
+    const struct scn_entry *entry = self->entry;
+    make(self->kind, &guarded);
+    SCN_IS(scn_elsewhere(lock_and_leave, &guarded), 0);
+    SCN_IS(pthread_mutex_lock(&guarded), EOWNERDEAD);
+    SCN_IS(pthread_mutex_unlock(&guarded), 0);
+    SCN_IS(entry->take(&guarded), ENOTRECOVERABLE);
+    if (entry->take == trylock)
+        scn_fine();
+    SCN_IS(scn_elsewhere(is_lost, &guarded), ENOTRECOVERABLE);
+    SCN_IS(entry->take(&guarded), ENOTRECOVERABLE);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(entry->take(&guarded), ENOTRECOVERABLE);
+        SCN_IS(entry->take(&guarded), ENOTRECOVERABLE);
+        scn_fine();
+    }
+    scn_reap(child);
+    SCN_IS(pthread_mutex_destroy(&guarded), 0);
+}
+
+
 /* Takes over what a vanished thread held. */
 static void inherit_from_the_dead(const struct kind *kind, scn_call *take, pthread_mutex_t *mutex)
 {
@@ -359,6 +397,10 @@ void scn_cases(void)
                                   .says = is_robust(kind) ? SCN_SILENT : says[i], .run = destroyed, .kind = kind},
                 "destroyed-%s", kind->name);
         if (is_robust(kind)) {
+            for (size_t e = 0; e < sizeof entries / sizeof *entries; e++)
+                scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = lost, .kind = kind,
+                                          .entry = &entries[e]},
+                        "lost-%s-%s", kind->name, entries[e].name);
             scn_add((struct scn_case){.bare = "hangs", .says = says[i], .run = not_recovered, .kind = kind},
                     "not-recovered-%s", kind->name);
             scn_add((struct scn_case){.bare = "hangs", .says = SCN_SILENT, .run = forkers_end, .kind = kind},
