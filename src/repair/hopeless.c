@@ -311,7 +311,9 @@ _Static_assert(OBJECTS == 1 << (32 - 28), "a number for each hash");
 
 void fsafe_hopeless_note_wake(uintptr_t object)
 {
-    atomic_store(woken(object), fsafe_sys_now_ns());
+    /* Whoever may read no clock is not heard by a waiter between two slices; one that sleeps it cannot wake either. */
+    if (!fsafe_thread_is_withdrawn())
+        atomic_store(woken(object), fsafe_sys_now_ns());
 }
 
 bool fsafe_hopeless_was_woken(struct fsafe_slices *slices, const struct timespec *ended)

@@ -48,6 +48,9 @@ static _Atomic bool started;
 /* Past its last destructor: it may still take locks, and nobody would remove its slot again. */
 static __thread bool left __attribute__((tls_model("initial-exec")));
 
+/* Left before its end: see fsafe_thread_withdraw. */
+static __thread bool withdrawn __attribute__((tls_model("initial-exec")));
+
 /*
  * A vanished thread's slot is kept while it has records that a lock bears out, but not for ever: generations may go on
  * and on, and each may leave some.
@@ -331,6 +334,25 @@ struct fsafe_thread *fsafe_thread_join(void)
     join(owner, tid);
     fsafe_sys_restore_signals(&old);
     return fsafe_self;
+}
+
+struct fsafe_thread *fsafe_thread_withdraw(void)
+{
+    struct fsafe_thread *self = fsafe_self;
+    withdrawn = left = true;
+    fsafe_self = NULL;
+    return self;
+}
+
+void fsafe_thread_return(struct fsafe_thread *self)
+{
+    fsafe_self = self;
+    withdrawn = left = false;
+}
+
+bool fsafe_thread_is_withdrawn(void)
+{
+    return withdrawn;
 }
 
 /*

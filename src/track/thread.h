@@ -195,6 +195,15 @@ bool fsafe_thread_start(const struct fsafe_thread_calls *calls);
 FSAFE_AT_FORK struct fsafe_thread *fsafe_thread_join(void);
 
 /*
+ * From here on the calling thread has no slot and joins none, as one that is past its last destructor: what it may do
+ * does not let us be about. Its slot stays, with what it holds now. Returns that slot, for return, which takes this
+ * back. Context: any thread.
+ */
+struct fsafe_thread *fsafe_thread_withdraw(void);
+void fsafe_thread_return(struct fsafe_thread *self);
+bool fsafe_thread_is_withdrawn(void);
+
+/*
  * The same for the thread that starts us, in fewer system calls. Context: start-up: no handler of the program's can run
  * yet.
  */

@@ -21,10 +21,12 @@
 #include "wrap/slices.h"
 #include "wrap/undeclared.h"
 
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 /* --- Doors at which libc runs the handlers: they see everything but who called -------------------------- */
@@ -243,6 +245,37 @@ static long futexes_by_syscall(long number, long a, long b, long c, long d, long
                : FSAFE_NEXT(syscall)(number, a, b, c, d, e);
 }
 
+/* --- Threads that seccomp's strict mode kills at their next system call -------------------------------------- */
+
+static bool is_into_strict_mode(long number, long a, long b)
+{
+    return (number == SYS_prctl && a == PR_SET_SECCOMP && b == SECCOMP_MODE_STRICT) ||
+           (number == SYS_seccomp && a == SECCOMP_SET_MODE_STRICT);
+}
+
+/* From there on the thread's locks are libc's alone: the gate must not stop it, nor may it read a clock. */
+static long enter_strict_mode(long number, long a, long b, long c, long d, long e)
+{
+    struct fsafe_thread *self = fsafe_thread_withdraw();
+    long result = FSAFE_NEXT(syscall)(number, a, b, c, d, e, 0L);
+    if (result != 0)
+        fsafe_thread_return(self);
+    return result;
+}
+
+FSAFE_EXPORT int prctl(int option, ...)
+{
+    unsigned long a[4];
+    va_list more;
+    va_start(more, option);
+    for (unsigned i = 0; i < 4; i++)
+        a[i] = va_arg(more, unsigned long);
+    va_end(more);
+    if (is_into_strict_mode(SYS_prctl, option, (long)a[0]))
+        return (int)enter_strict_mode(SYS_prctl, option, (long)a[0], (long)a[1], (long)a[2], (long)a[3]);
+    return FSAFE_NEXT(prctl)(option, a[0], a[1], a[2], a[3]);
+}
+
 #if defined(FSAFE_ARCH_PASS_ON) || defined(FSAFE_ARCH_CHOOSE)
 /* Who does the system call for the caller. */
 static __attribute__((used)) void *choose_syscall(long number, long a, long b)
@@ -251,6 +284,8 @@ static __attribute__((used)) void *choose_syscall(long number, long a, long b)
         return (void *)futex_by_syscall;
     if (number == SYS_futex_waitv)
         return (void *)futexes_by_syscall;
+    if (is_into_strict_mode(number, a, b))
+        return (void *)enter_strict_mode;
     return is_fork(number, a, b) ? (void *)fork_by_syscall : (void *)FSAFE_NEXT(syscall);
 }
 
@@ -279,6 +314,8 @@ FSAFE_EXPORT long syscall(long number, ...)
         return futex_by_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (number == SYS_futex_waitv)
         return futexes_by_syscall(number, a[0], a[1], a[2], a[3], a[4]);
+    if (is_into_strict_mode(number, a[0], a[1]))
+        return enter_strict_mode(number, a[0], a[1], a[2], a[3], a[4]);
     if (is_fork(number, a[0], a[1]))
         return fork_by_syscall(number, a[0], a[1], a[2], a[3], a[4]);
     return FSAFE_NEXT(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
