@@ -30,7 +30,8 @@ static bool is_once(void)
 
 bool fsafe_loading_try(struct fsafe_thread *self)
 {
-    if (fsafe_loader_loading_lock == NULL || FSAFE_SINGLE_THREADED())
+    /* Asked again, because something else kept the fork: the lock counts its holds, and one is given back. */
+    if (fsafe_loader_loading_lock == NULL || FSAFE_SINGLE_THREADED() || self->holds_loader)
         return true;
     fsafe_latch_acquire_open(&latch);
     bool holds = fsafe_loader_try() || (find_another(self) != NULL && is_once());

@@ -17,8 +17,8 @@
 #include "track/thread.h"
 
 /*
- * Takes the lock for the fork that `self` is about to make. False: a thread is in the loader. Context: parent, before
- * fork, gate closed, nobody inside.
+ * Takes the lock for the fork that `self` is about to make, unless it has it. False: a thread is in the loader.
+ * Context: parent, before fork, gate closed, nobody inside.
  */
 bool fsafe_loading_try(struct fsafe_thread *self);
 

@@ -4,6 +4,7 @@
  */
 #include "futex_kind.h"
 
+#include <dlfcn.h>
 #include <limits.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -43,6 +44,16 @@ static void change_in_thread(struct changer *changer, const struct kind *kind)
     scn_await(changer->begun);
 }
 
+/* The fork has the loader's lock, too, and asks for it each time that it finds a lock not free yet. */
+static int load(void *unused)
+{
+    (void)unused;
+    void *const object = dlopen("libm.so.6", RTLD_NOW);
+    SCN_CHECK(object != NULL);
+    SCN_IS(dlclose(object), 0);
+    return 0;
+}
+
 enum { IN_THREAD = 1, BY_CLONE = 2 };
 
 static int look(void *kind)
@@ -77,6 +88,7 @@ static void in_order(const struct scn_case *self)
     scn_join(changer.thread);
     for (int i = 0; i < 3; i++)
         scn_join(waiter[i].thread);
+    scn_elsewhere(load, NULL);
     look((void *)(uintptr_t)kind);
     scn_exclusion(kind->take, kind->give, &lock, 4, 2000);
 }
@@ -113,6 +125,7 @@ static void two_forks(const struct scn_case *self)
     const pthread_t other = scn_start(fork_there, NULL);
     fork_and_look(NULL);
     scn_join(other);
+    scn_elsewhere(load, NULL);
     scn_join(changer.thread);
     scn_join(waiter.thread);
 }
