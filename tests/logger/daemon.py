@@ -43,7 +43,10 @@ def rsyslogd(folder, log):
 
 
 def busybox(folder, log):
-    return [find("busybox"), "syslogd", "-n", "-O", log]
+    # From 1.37 on it begins a new file, and in the end throws the oldest away, unless it is told not to.
+    told = subprocess.run([find("busybox"), "syslogd", "--help"], capture_output=True, text=True)
+    keep_all = ["-s", "0"] if "-s SIZE" in told.stdout + told.stderr else []
+    return [find("busybox"), "syslogd", "-n", "-O", log, *keep_all]
 
 
 DAEMONS = {"rsyslogd": rsyslogd, "busybox": busybox}
