@@ -54,6 +54,7 @@ LATE(int, pthread_barrierattr_destroy, (pthread_barrierattr_t *a), (a))
 LATE(void, pthread_testcancel, (void), ())
 LATE(int, pthread_setcancelstate, (int state, int *old), (state, old))
 LATE(int, pthread_setcanceltype, (int type, int *old), (type, old))
+LATE(int, pthread_getcpuclockid, (pthread_t thread, clockid_t *clock), (thread, clock))
 /* What stand-ins call: bound by the loader they would be looked up in every program that starts. */
 LATE(int, socket, (int domain, int type, int protocol), (domain, type, protocol))
 LATE(ssize_t, send, (int fd, const void *from, size_t bytes, int flags), (fd, from, bytes, flags))

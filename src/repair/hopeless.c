@@ -61,6 +61,7 @@ bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thr
     slices->looked_ns = 0;
     slices->second_looks = 0;
     slices->give = wait->give;
+    slices->given = false;
     slices->outer = *sleeping;
     sleeping->held_back = 0;
     atomic_store_explicit(&sleeping->object, 0, memory_order_release);
@@ -195,7 +196,9 @@ static bool is_given(struct fsafe_slices *slices)
         fsafe_asleep_is_anybody_awake(self) || !fsafe_asleep_all(self, &unblocked))
         return false;
     atomic_store_explicit(&self->sleeping.may_be_given, false, memory_order_relaxed);
-    return slices->give(atomic_load_explicit(&self->sleeping.object, memory_order_relaxed), self->sleeping.site);
+    slices->given =
+        slices->give(atomic_load_explicit(&self->sleeping.object, memory_order_relaxed), self->sleeping.site);
+    return slices->given;
 }
 
 /*

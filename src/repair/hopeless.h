@@ -41,6 +41,7 @@ struct fsafe_slices {
     struct fsafe_sleeping outer; /* the wait that a signal handler interrupted in order to make this one */
     struct timespec until;       /* when the present slice ends, by CLOCK_MONOTONIC */
     bool (*give)(uintptr_t object, uintptr_t site);
+    bool given;                  /* what give returned */
     unsigned second_looks;       /* how often its end was moved up */
     uint64_t looked_ns;          /* when was_woken was asked last; 0: never */
 };

@@ -198,19 +198,50 @@ int fsafe_slices_barrier_wait(pthread_barrier_t *barrier, struct fsafe_thread *s
 
 /* --- Threads ---------------------------------------------------------------------------------------------------- */
 
+#ifdef HAVE_PTHREAD_CLOCKJOIN_NP
+/*
+ * Whether the thread has no id any more: it is about to end, or fork() has taken the id of a vanished one. Before 2.43
+ * glibc's join waits for just that; since then it waits for a word that only the thread's own end changes. A clock has
+ * the complement of the thread's id above its lowest three bits.
+ */
+static bool has_no_id(uintptr_t thread, uintptr_t site)
+{
+    clockid_t clock;
+    (void)site;
+    return pthread_getcpuclockid((pthread_t)thread, &clock) == 0 && (clock | 7) == ~0;
+}
+
+/* 0 as of a thread that returned NULL: nobody knows what a vanished one would have returned. */
+static int joined(void **value)
+{
+    if (value != NULL)
+        *value = NULL;
+    return 0;
+}
+#endif
+
+/*
+ * A thread without an id that cannot be joined has certainly vanished if the child has one thread, or if all others
+ * sleep without a limit; else it may be in its last instructions.
+ */
 int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self, uintptr_t site)
 {
 #ifdef HAVE_PTHREAD_CLOCKJOIN_NP
+    const bool may_be_given = fsafe_lineage_is_child() && fsafe_options.mode == FSAFE_MODE_REPAIR;
+    if (may_be_given && has_no_id((uintptr_t)thread, site) && fsafe_takeover_is_alone()) {
+        int result = FSAFE_NEXT(pthread_tryjoin_np)(thread, value);
+        return result == EBUSY ? joined(value) : result;
+    }
     struct fsafe_slices slices;
     const struct fsafe_untimed_wait wait = {.lock = "thread", .kind = "to be joined", .object = (uintptr_t)thread,
-                                            .site = site};
+                                            .site = site, .give = may_be_given ? has_no_id : NULL};
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
         int result;
         do
             result = FSAFE_NEXT(pthread_clockjoin_np)(thread, value, CLOCK_MONOTONIC, &slices.until);
-        while (result == ETIMEDOUT && fsafe_hopeless_goes_on(&slices));
+        while (result == ETIMEDOUT && fsafe_hopeless_goes_on(&slices) && !slices.given);
         if (result == ETIMEDOUT)
-            result = FSAFE_NEXT(pthread_join)(thread, value);
+            result = slices.given ? joined(value) : FSAFE_NEXT(pthread_join)(thread, value);
         fsafe_hopeless_end(&slices);
         return result;
     }

@@ -185,7 +185,9 @@ extern "C" void scn_cases(void)
 {
     add<std::condition_variable>("condition_variable");
     add<std::condition_variable_any>("condition_variable_any");
-    scn_add({.bare = "fine", .says = SCN_SILENT, .run = joins, .number = 1}, "thread-join");
-    scn_add({.bare = "dies SIGSEGV", .says = SCN_SILENT, .run = joins, .number = 12}, "thread-join-many");
-    scn_add({.bare = "dies SIGSEGV", .says = SCN_SILENT, .run = joins, .number = -12}, "thread-join-many-lockless");
+    const bool waits = scn_glibc_since(43); /* see join_vanished.c */
+    const char *const many = waits ? "hangs" : "dies SIGSEGV";
+    scn_add({.bare = waits ? "hangs" : "fine", .says = SCN_SILENT, .run = joins, .number = 1}, "thread-join");
+    scn_add({.bare = many, .says = SCN_SILENT, .run = joins, .number = 12}, "thread-join-many");
+    scn_add({.bare = many, .says = SCN_SILENT, .run = joins, .number = -12}, "thread-join-many-lockless");
 }

@@ -34,6 +34,11 @@ enum { LIBC_HAS_ADAPTIVE = 1, LIBC_HAS_PREFERENCES = 1, LIBC_HAS_BARE_FORK = __G
  * wrong owner, which C11 leaves undefined, as c11_error reads it: musl gives EPERM as it is, the number of thrd_busy.
  */
 enum { LIBC_WAITS_INSIDE = 1, LIBC_ONCE_SURVIVES = 1, LIBC_C11_WRONG_OWNER = EPERM };
+/*
+ * What destroy says of a mutex in use, and a wait with a limit by a clock that it does not know; a child forked by a
+ * handler in the middle of a condition variable's wait may go on with that wait.
+ */
+enum { LIBC_DESTROY_IN_USE = EBUSY, LIBC_OTHER_CLOCK = EINVAL, LIBC_WAIT_SURVIVES = 1 };
 #if !__GLIBC_PREREQ(2, 34)
 /* The kernel's own: libc has none without handlers. */
 static inline pid_t _Fork(void)
@@ -44,6 +49,7 @@ static inline pid_t _Fork(void)
 #else
 enum { LIBC_HAS_ADAPTIVE = 0, LIBC_HAS_PREFERENCES = 0, LIBC_HAS_BARE_FORK = 1 };
 enum { LIBC_WAITS_INSIDE = 0, LIBC_ONCE_SURVIVES = 0, LIBC_C11_WRONG_OWNER = EBUSY };
+enum { LIBC_DESTROY_IN_USE = 0, LIBC_OTHER_CLOCK = ETIMEDOUT, LIBC_WAIT_SURVIVES = 0 };
 static inline const char *gnu_get_libc_version(void)
 {
     return "none";

@@ -186,7 +186,7 @@ static void check_contract(const struct mutex_kind *kind)
             SCN_IS(scn_elsewhere(foreign_unlock, &lock), EPERM);
         SCN_IS(scn_elsewhere(foreign_badly_timed, &lock), EINVAL);
         SCN_IS(scn_elsewhere(foreign_overdue, &lock), ETIMEDOUT);
-        SCN_IS(pthread_mutex_destroy(&lock), EBUSY);
+        SCN_IS(pthread_mutex_destroy(&lock), LIBC_DESTROY_IN_USE);
         SCN_IS(pthread_mutex_unlock(&lock), 0);
         if (kind->owned)
             SCN_IS(pthread_mutex_unlock(&lock), EPERM);

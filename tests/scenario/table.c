@@ -233,11 +233,12 @@ static void add(const struct row *row, const char *becomes, long how)
         added.says = SCN_SILENT;
     } else if (becomes == saved && !aborts) {
         added.says = "never:child hangs in";
-    } else if (becomes == saved && row->want == join_vanished) {
-        added.says = SCN_SILENT; /* there is nothing to take over */
+    } else if (row->want == join_vanished && !scn_glibc_since(43)) {
+        added.says = SCN_SILENT; /* libc's own join returns */
     } else {
         added.preloaded = aborts ? "dies SIGABRT" : "hangs";
-        added.says = becomes == saved ? "once:child would hang on " : "once:child hangs in ";
+        const bool is_lock = becomes == saved && row->want != join_vanished;
+        added.says = is_lock ? "once:child would hang on " : "once:child hangs in ";
     }
     scn_add(added, "%s-%s%s", row->name, how & THREADS ? "threads" : "alone", aborts ? "-abort" : "");
 }
