@@ -222,58 +222,46 @@ static void set_number(const char *variable, const char *value)
 
 static void parse_options(int argc, char **argv)
 {
-    enum {
-        OPT_MODE = UCHAR_MAX + 1, OPT_LOG, OPT_FORMAT, OPT_DRAIN, OPT_HANG, OPT_FRAMES, OPT_SUMMARY, OPT_VERBOSE,
-        OPT_VERSION,
+    enum { OPT_VERSION = UCHAR_MAX + 1, FIRST };
+    /* One option each, in the same order; `value`: what it stands for, NULL: its argument. */
+    static const struct {
+        void (*set)(const char *variable, const char *value);
+        const char *variable, *value;
+    } settings[] = {
+        {set_choice, "FORKSAFE_MODE", NULL},
+        {set_variable, "FORKSAFE_LOG", NULL},
+        {set_choice, "FORKSAFE_FORMAT", NULL},
+        {set_number, "FORKSAFE_DRAIN_MS", NULL},
+        {set_number, "FORKSAFE_HANG_MS", NULL},
+        {set_number, "FORKSAFE_FRAMES", NULL},
+        {set_choice, "FORKSAFE_SUMMARY", "1"},
+        {set_choice, "FORKSAFE_VERBOSE", "1"},
     };
     static const struct option options[] = {
-        {"mode", required_argument, NULL, OPT_MODE},
-        {"log", required_argument, NULL, OPT_LOG},
-        {"format", required_argument, NULL, OPT_FORMAT},
-        {"drain-ms", required_argument, NULL, OPT_DRAIN},
-        {"hang-ms", required_argument, NULL, OPT_HANG},
-        {"frames", required_argument, NULL, OPT_FRAMES},
-        {"summary", no_argument, NULL, OPT_SUMMARY},
-        {"verbose", no_argument, NULL, OPT_VERBOSE},
+        {"mode", required_argument, NULL, FIRST},
+        {"log", required_argument, NULL, FIRST + 1},
+        {"format", required_argument, NULL, FIRST + 2},
+        {"drain-ms", required_argument, NULL, FIRST + 3},
+        {"hang-ms", required_argument, NULL, FIRST + 4},
+        {"frames", required_argument, NULL, FIRST + 5},
+        {"summary", no_argument, NULL, FIRST + 6},
+        {"verbose", no_argument, NULL, FIRST + 7},
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, OPT_VERSION},
         {NULL, 0, NULL, 0},
     };
     int option;
     while ((option = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
-        switch (option) {
-        case OPT_MODE:
-            set_choice("FORKSAFE_MODE", optarg);
-            break;
-        case OPT_LOG:
-            set_variable("FORKSAFE_LOG", optarg);
-            break;
-        case OPT_FORMAT:
-            set_choice("FORKSAFE_FORMAT", optarg);
-            break;
-        case OPT_DRAIN:
-            set_number("FORKSAFE_DRAIN_MS", optarg);
-            break;
-        case OPT_HANG:
-            set_number("FORKSAFE_HANG_MS", optarg);
-            break;
-        case OPT_FRAMES:
-            set_number("FORKSAFE_FRAMES", optarg);
-            break;
-        case OPT_SUMMARY:
-            set_choice("FORKSAFE_SUMMARY", "1");
-            break;
-        case OPT_VERBOSE:
-            set_choice("FORKSAFE_VERBOSE", "1");
-            break;
-        case 'h':
+        if (option == 'h')
             fsafe_cli_print_and_exit(help);
-        case OPT_VERSION:
+        if (option == OPT_VERSION)
             fsafe_cli_print_and_exit("forksafe (" PACKAGE_NAME ") " PACKAGE_VERSION "\n");
-        default:
+        if (option < FIRST) {
             fputs("Try 'forksafe --help' for more information.\n", stderr);
             exit(EXIT_OURS);
         }
+        const char *value = settings[option - FIRST].value;
+        settings[option - FIRST].set(settings[option - FIRST].variable, value != NULL ? value : optarg);
     }
     if (optind == argc)
         fsafe_cli_fail_usage("", "which command?");
