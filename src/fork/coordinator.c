@@ -130,14 +130,14 @@ static void forget_fork(struct fsafe_thread *self)
 static void in_parent(void)
 {
     struct fsafe_thread *self = fsafe_self;
-    fsafe_handlers_parent_allocator();
+    fsafe_handlers_after(FSAFE_OF_ALLOCATOR, false);
     if (self != NULL) {
         end_fork(self);
         if (self->forks == 0)
             forget_fork(self);
         fsafe_stdio_parent(self);
     }
-    fsafe_handlers_parent();
+    fsafe_handlers_after(FSAFE_OF_PROGRAM, false);
 }
 
 /*
@@ -197,10 +197,10 @@ void fsafe_fork_in_child(bool by_libc)
 static FSAFE_AT_FORK void in_child(void)
 {
     be_child(true);
-    fsafe_handlers_child_allocator();
+    fsafe_handlers_after(FSAFE_OF_ALLOCATOR, true);
     fsafe_gate_restore_signals(fsafe_self); /* a signal handler of the program's may allocate */
     fsafe_python_child();
-    fsafe_handlers_child();
+    fsafe_handlers_after(FSAFE_OF_PROGRAM, true);
 }
 
 bool fsafe_fork_start(fsafe_register_atfork *register_atfork)

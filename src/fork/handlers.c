@@ -234,37 +234,13 @@ void fsafe_handlers_prepare_allocator(void)
             call(walk, at(i), at(i)->is.prepare);
 }
 
-/* Those after the fork, in the parent or in the child. */
-static FSAFE_AT_FORK struct walk *call_all(bool of_allocator, bool in_child)
+void fsafe_handlers_after(enum fsafe_handlers_of of, bool in_child)
 {
     struct walk *walk = current();
     for (uint32_t i = 0; walk != NULL && i < walk->count; i++)
-        if (at(i)->is.of_allocator == of_allocator)
+        if (at(i)->is.of_allocator == (of == FSAFE_OF_ALLOCATOR))
             call(walk, at(i), in_child ? at(i)->is.child : at(i)->is.parent);
-    return walk;
-}
-
-void fsafe_handlers_parent_allocator(void)
-{
-    call_all(true, false);
-}
-
-void fsafe_handlers_child_allocator(void)
-{
-    call_all(true, true);
-}
-
-void fsafe_handlers_parent(void)
-{
-    struct walk *walk = call_all(false, false);
-    if (walk != NULL)
-        end(walk);
-}
-
-void fsafe_handlers_child(void)
-{
-    struct walk *walk = call_all(false, true);
-    if (walk != NULL)
+    if (walk != NULL && of == FSAFE_OF_PROGRAM)
         end(walk);
 }
 

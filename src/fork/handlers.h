@@ -41,14 +41,12 @@ void fsafe_handlers_remove(const void *object);
  * the allocator's parent or child and then the program's. `frame`: of the function that was called to fork, 0: not
  * known. Context: the forking thread.
  */
+enum fsafe_handlers_of { FSAFE_OF_PROGRAM, FSAFE_OF_ALLOCATOR };
 void fsafe_handlers_prepare(uintptr_t frame);
 void fsafe_handlers_prepare_allocator(void);
-void fsafe_handlers_parent_allocator(void);
-FSAFE_AT_FORK void fsafe_handlers_child_allocator(void);
-void fsafe_handlers_parent(void);
-FSAFE_AT_FORK void fsafe_handlers_child(void);
+FSAFE_AT_FORK void fsafe_handlers_after(enum fsafe_handlers_of of, bool in_child);
 
-/* Forgets what vanished threads were doing in this file. Context: child, alone, before fsafe_handlers_child. */
+/* Forgets what vanished threads were doing in this file. Context: child, alone, before fsafe_handlers_after. */
 FSAFE_AT_FORK void fsafe_handlers_adopt(void);
 
 #endif
