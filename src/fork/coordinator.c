@@ -11,8 +11,9 @@
  *
  * fork + exit + wait, on a machine where a fault costs much (tests/bench/fork, three runs): bare 0.7 to 1.1 ms, with
  * the library 1.1 to 1.4 in a process with one thread; 1.2 to 1.5 and 1.4 to 2.0 with ten idle threads; 2.6 to 2.7 and
- * 3.1 to 4.3 with a hundred. Python 3.13 and 3.14, fork and wait with a second thread: 1.10 and 1.09 times; with 1,000
- * locks and 500,000 objects 1.07 and 1.10 (before: 1.16 and 1.12, 1.11 and 1.23).
+ * 3.1 to 4.3 with a hundred. Python, fork and wait with a second thread, alone on its processor (the median of five
+ * runs' first deciles): 3.11 1.04 to 1.06 times, 3.13 1.06 to 1.08, 3.14 1.07 to 1.08 (before the child asked the
+ * interpreter for less: 1.08, 1.10, 1.08); with 1,000 locks and 500,000 objects 1.04, 1.02, 1.02.
  *
  * A signal handler that _Fork()s while its thread drains leaves a child that goes on with the rest of that fork: it
  * opened a gate that adoption had opened already, and the count of closers went below zero. All its later threads
