@@ -88,8 +88,9 @@ void fsafe_contended_leave(void)
 
 static void let_go(struct fsafe_thread *sleeper)
 {
-    atomic_store(&sleeper->contends.state, ASLEEP);
-    fsafe_sys_futex_wake(&sleeper->contends.state, 1);
+    uint32_t kept = KEPT; /* else it was cancelled in its sleep, and the slot may be another thread's by now */
+    if (atomic_compare_exchange_strong(&sleeper->contends.state, &kept, ASLEEP))
+        fsafe_sys_futex_wake(&sleeper->contends.state, 1);
 }
 
 /*

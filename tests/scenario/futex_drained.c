@@ -93,6 +93,62 @@ static void in_order(const struct scn_case *self)
     scn_exclusion(kind->take, kind->give, &lock, 4, 2000);
 }
 
+/*
+ * A thread that sleeps on the lock is cancelled, and ends, while a fork that wants the lock keeps it asleep; another
+ * one may have its slot by the time that the fork lets it go.
+ */
+struct ending {
+    const struct kind *kind;
+    struct changer changer;
+    struct scn_waiter next;
+    atomic_int tid;
+    pthread_t sleeper;
+};
+
+static void *sleep_for_it(void *raw)
+{
+    struct ending *ending = raw;
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+    atomic_store(&ending->tid, (int)gettid());
+    ending->kind->take(&lock);
+    scn_wrong(SCN_WHERE, "the thread was not cancelled");
+}
+
+static void *end_it(void *raw)
+{
+    struct ending *ending = raw;
+    usleep(50000); /* until the fork is under way */
+    SCN_IS(pthread_cancel(ending->sleeper), 0);
+    scn_join(ending->sleeper);
+    scn_want(&ending->next, ending->kind->take, ending->kind->give, &lock);
+    scn_ring(ending->changer.go_on);
+    return NULL;
+}
+
+static void ends_kept(const struct scn_case *self)
+{
+    struct ending ending = {.kind = self->kind};
+    change_in_thread(&ending.changer, ending.kind);
+    ending.sleeper = scn_start(sleep_for_it, &ending);
+    while (atomic_load(&ending.tid) == 0)
+        usleep(1000);
+    scn_await_asleep(atomic_load(&ending.tid), NULL);
+    const pthread_t canceller = scn_start(end_it, &ending);
+    const pid_t child = fork();
+    if (child == 0) {
+        scn_arm();
+        SCN_IS(ending.kind->take(&lock), 0); /* on a busy machine the fork may have seen nobody asleep */
+        SCN_IS(ending.kind->give(&lock), 0);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_join(canceller);
+    scn_join(ending.changer.thread);
+    scn_join(ending.next.thread);
+    look((void *)(uintptr_t)ending.kind);
+    scn_exclusion(ending.kind->take, ending.kind->give, &lock, 4, 2000);
+}
+
 /* Two locks, and two threads that fork at once. */
 static struct kind const *of_both;
 
@@ -396,6 +452,9 @@ void scn_cases(void)
                     "%s-in-order%s%s", kind->name, how & IN_THREAD ? "-thread" : "", how & BY_CLONE ? "-clone" : "");
         scn_add((struct scn_case){.bare = "hangs", .says = SCN_SILENT, .env = PATIENT, .run = two_forks, .kind = kind},
                 "%s-two-forks", kind->name);
+        if (kind->take != glib_lock)
+            scn_add((struct scn_case){.bare = "hangs", .env = PATIENT, .run = ends_kept, .kind = kind}, "%s-ends-kept",
+                    kind->name);
         scn_add((struct scn_case){.bare = "hangs|fine", .env = PATIENT, .run = storm, .kind = kind}, "%s-storm",
                 kind->name);
     }

@@ -398,10 +398,9 @@ static void *read_late(void *unused)
     return unused;
 }
 
-/* The pipe is full, and read after a while: then fork() goes on. */
-static void flusher(const struct scn_case *self)
+/* A thread that flushes all streams, and sleeps because a pipe is full. */
+static pthread_t start_flusher(void)
 {
-    (void)self;
     static char bytes[1 << 17], buffer[1 << 18]; /* more than a pipe holds, and room for it */
     SCN_CHECK(pipe(pipe_ends) == 0);
     FILE *full = fdopen(pipe_ends[1], "w");
@@ -411,6 +410,34 @@ static void flusher(const struct scn_case *self)
     while (atomic_load(&flusher_tid) == 0)
         sched_yield();
     scn_await_asleep(atomic_load(&flusher_tid), NULL);
+    return thread;
+}
+
+/* It is cancelled there, and has ended: no fork waits for it any more, nor does its child. */
+static void cancelled_flusher(const struct scn_case *self)
+{
+    (void)self;
+    const pthread_t thread = start_flusher();
+    SCN_IS(pthread_cancel(thread), 0);
+    scn_join(thread);
+    for (int i = 0; i < 3; i++) {
+        const pid_t child = scn_fork();
+        if (child == 0) {
+            const pid_t grandchild = scn_fork(); /* which takes the list of streams */
+            if (grandchild == 0)
+                scn_fine();
+            scn_reap(grandchild);
+            scn_fine();
+        }
+        scn_reap(child);
+    }
+}
+
+/* The pipe is read after a while: then fork() goes on. */
+static void flusher(const struct scn_case *self)
+{
+    (void)self;
+    const pthread_t thread = start_flusher();
     const pthread_t reader = scn_start(read_late, NULL);
     const pid_t child = fork();
     if (child == 0)
@@ -509,5 +536,6 @@ void scn_cases(void)
             "flusher");
     scn_add((struct scn_case){.bare = "fine", .env = "FORKSAFE_HANG_MS=10000", .run = flusher, .says = SCN_SILENT},
             "flusher-in-time");
+    scn_add((struct scn_case){.bare = "fine", .run = cancelled_flusher, .says = SCN_SILENT}, "flusher-cancelled");
     scn_add((struct scn_case){.bare = "fine", .run = flushers, .says = SCN_SILENT}, "flushers");
 }
