@@ -41,8 +41,8 @@ uintptr_t fsafe_python_places_instruction(uintptr_t site)
     return instruction != 0 ? instruction : site;
 }
 
-static void write_places(const struct fsafe_python_function *functions, unsigned count, bool at_fork, const char *thread,
-                         struct fsafe_source *places)
+static void write_places(const struct fsafe_python_function *functions, unsigned count, bool at_fork,
+                         const char *thread, struct fsafe_source *places)
 {
     for (unsigned i = 0; i < count; i++) {
         fsafe_python_frames_place(&functions[i], &places[i]);

@@ -40,8 +40,10 @@ static bool make_inherited(void)
 
 void fsafe_python_tokens_find(void)
 {
-    if (leave != NULL || (semaphore_type = fsafe_python_borrow("threading", "Semaphore")) == NULL)
+    object *type = leave != NULL ? NULL : fsafe_python_borrow("threading", "Semaphore");
+    if (type == NULL || type == semaphore_type) /* or it has been looked at, and is not what we know */
         return;
+    semaphore_type = type;
     object *error[3], *method = NULL;
     fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
     bounded_type = fsafe_python_borrow("threading", "BoundedSemaphore");
@@ -61,7 +63,7 @@ void fsafe_python_tokens_find(void)
 
 void fsafe_python_tokens_start(void)
 {
-    leave = NULL;
+    leave = semaphore_type = NULL;
     fsafe_python_tokens_find();
 }
 

@@ -10,6 +10,7 @@
 typedef struct fsafe_object object;
 
 static object *wait_code; /* of Condition.wait; NULL: threading is not loaded, or is not what we know */
+static object *looked_at; /* the Condition that was looked at */
 static int waiter_index;  /* which of its variables is the lock that it sleeps on */
 static void *lock_type, *queue_type;
 static object *waiters_attribute;
@@ -27,8 +28,9 @@ static unsigned count;
 void fsafe_python_waiters_find(void)
 {
     object *condition = wait_code != NULL ? NULL : fsafe_python_borrow("threading", "Condition");
-    if (condition == NULL)
+    if (condition == NULL || condition == looked_at)
         return;
+    looked_at = condition;
     object *error[3];
     fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
     lock_type = fsafe_python_borrow("_thread", "LockType");
@@ -44,7 +46,7 @@ void fsafe_python_waiters_find(void)
 
 void fsafe_python_waiters_start(void)
 {
-    wait_code = NULL;
+    wait_code = looked_at = NULL;
     count = 0;
     fsafe_python_waiters_find();
 }

@@ -39,7 +39,7 @@ def check(part, bare_says, saved_says, meaning):
     return saved.err
 
 
-harness.begin(20)
+harness.begin(21)
 err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
 harness.ok(all(re.search(rf"child runs again Python import \w+ \({name}\)", err)
                for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
@@ -59,6 +59,7 @@ if not harness.ok(len(re.findall(r"took over Python semaphore", err)) == 4 and
                   (names(err, "  # the token is had here") or names(err, "  # or here at the fork")),
                   "and named, with the place, where the child had found none"):
     harness.note_tail("lines", err, 40)
+check("replaced", "grown: False\n", "grown: False\n", "a program with classes of its own in threading does not grow with its threads")
 check("ended", "child: -14\n", "child: 0\n", "beside sub-interpreters that have run, and ended, a lock is taken over")
 bare, saved = run("beside", False), run("beside", True, hangs=True)
 hangs = bare.out == "child: -9\n"

@@ -1,6 +1,8 @@
 """Victims of state.py: state that only the interpreter knows, left behind by threads that vanish in a fork.
 
-    state_victim.py imports|own_import|body|wakeup|places|ending|owners|first|waiters|tokens|ended|beside|inner|gil SECONDS
+    state_victim.py PART SECONDS
+
+PART is a function of this file's: imports, own_import, body, wakeup, places, ending, owners, first, waiters, tokens ...
 
 A child that runs for SECONDS ends by its alarm. The parent says how each child ended.
 """
@@ -12,6 +14,7 @@ import importlib
 import mmap
 import os
 import queue
+import resource
 import signal
 import sys
 import tempfile
@@ -429,6 +432,23 @@ def tokens():
     for thread in threads:
         thread.join()
     say(f"parent: {one._value} {two._value} {other._value} {same._value} {limit._value}")
+
+
+def replaced():
+    """Many threads, in a program that has put classes of its own in the place of threading's."""
+    threading.Semaphore = threading.Condition = type("Own", (), {})
+    start = sys.modules["_thread"].start_new_thread
+    ended = sys.modules["_thread"].allocate_lock()
+
+    def make(count):
+        for _ in range(count):
+            ended.acquire()
+            start(ended.release, ())
+        with ended:
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    before = make(2000)
+    say(f"grown: {make(40000) - before > 3000}")
 
 
 # --- Sub-interpreters -------------------------------------------------------------------------------------------
