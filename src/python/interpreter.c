@@ -173,7 +173,7 @@ void fsafe_python_gil_find(void)
         fsafe_python_published[minor].gil_locked == 0 || memcmp(table, "xdebugpy", 8) != 0)
         return;
     uintptr_t interpreter = (uintptr_t)fsafe_python.PyInterpreterState_Main();
-    const int *locked = (const int *)(interpreter + table[fsafe_python_published[minor].gil_locked]);
+    const int *locked = (const int *)(interpreter + (uintptr_t)table[fsafe_python_published[minor].gil_locked]);
     if (*locked == 1)
         gil_locked = locked;
 }
