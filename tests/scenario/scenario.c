@@ -339,9 +339,13 @@ void scn_must_wait(scn_call *take, scn_call *give, void *lock, void (*release)(v
 
 void *scn_libc(const char *name)
 {
-    void *libc = dlopen("libc.so.6", RTLD_NOLOAD | RTLD_NOW);
-    must(libc != NULL, "libc.so.6");
-    void *function = dlsym(libc, name);
+    static const char *const parts[] = {"libc.so.6", "libpthread.so.0", "libresolv.so.2"}; /* one from 2.34 on */
+    void *function = NULL;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && function == NULL; i++) {
+        void *part = dlopen(parts[i], RTLD_NOLOAD | RTLD_NOW);
+        must(part != NULL || i > 0, parts[i]);
+        function = part != NULL ? dlsym(part, name) : NULL;
+    }
     must(function != NULL, name);
     return function;
 }
