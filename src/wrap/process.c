@@ -253,9 +253,14 @@ static bool is_into_strict_mode(long number, long a, long b)
            (number == SYS_seccomp && a == SECCOMP_SET_MODE_STRICT);
 }
 
-/* From there on the thread's locks are libc's alone: the gate must not stop it, nor may it read a clock. */
+/*
+ * From there on the thread's locks are libc's alone: the gate must not stop it, nor may it read a clock. A vfork child
+ * runs as its parent's thread, which enters nothing.
+ */
 static long enter_strict_mode(long number, long a, long b, long c, long d, long e)
 {
+    if (fsafe_lineage_is_guest())
+        return FSAFE_NEXT(syscall)(number, a, b, c, d, e, 0L);
     struct fsafe_thread *self = fsafe_thread_withdraw();
     long result = FSAFE_NEXT(syscall)(number, a, b, c, d, e, 0L);
     if (result != 0)

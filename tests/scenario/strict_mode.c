@@ -144,6 +144,32 @@ static void refused(const struct scn_case *self)
     scn_let_go(&worker);
 }
 
+static void *fork_and_want(void *unused)
+{
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(pthread_rwlock_wrlock(&rwlock), 0);
+        scn_fine();
+    }
+    scn_reap(child);
+    return unused;
+}
+
+/* A vfork child that becomes strict runs as its parent's thread, whose locks are known as before. */
+static void child_of_vfork(const struct scn_case *self)
+{
+    pthread_t forker;
+    const pid_t child = vfork();
+    if (child == 0) {
+        ((const struct door *)self->kind)->enter();
+        syscall(SYS_exit, 0);
+    }
+    scn_reap(child);
+    SCN_IS(pthread_rwlock_rdlock(&rwlock), 0);
+    SCN_IS(pthread_create(&forker, NULL, fork_and_want, NULL), 0);
+    SCN_IS(pthread_join(forker, NULL), 0);
+}
+
 void scn_cases(void)
 {
     for (size_t d = 0; d < sizeof doors / sizeof *doors; d++)
@@ -154,5 +180,8 @@ void scn_cases(void)
             scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = child_of_many, .kind = &doors[d],
                                       .number = before}, "child-%s-%s", doors[d].name, when);
         }
+    for (size_t d = 0; d < sizeof doors / sizeof *doors; d++)
+        scn_add((struct scn_case){.bare = "hangs", .says = "took over rwlock", .run = child_of_vfork, .kind = &doors[d]},
+                "vfork-child-%s", doors[d].name);
     scn_add((struct scn_case){.bare = "hangs", .says = "took over rwlock", .run = refused}, "refused");
 }
