@@ -16,12 +16,12 @@ _Static_assert(sizeof(pthread_barrier_t) % 4 == 0 && sizeof(pthread_barrier_t) <
 struct fsafe_fresh fsafe_fresh_condvar;
 struct fsafe_fresh fsafe_fresh_barrier;
 
+/* musl's say nothing after a wait that ends at once: those are in layout-musl.c. */
+#ifndef FSAFE_LIBC_MUSL
+
 /* A barrier's words: how many came, how many of them had come when its latest round was complete, how many make one. */
 enum { IN, ROUND, COUNT };
 static bool knows_rounds;
-
-/* musl's say nothing after a wait that ends at once: those are in layout-musl.c. */
-#ifndef FSAFE_LIBC_MUSL
 
 /* An object under study, as its type or as words. */
 union specimen {
@@ -166,13 +166,13 @@ void fsafe_fresh_learn(const struct fsafe_fresh_calls *calls)
     fsafe_fresh_barrier.known = learn_barrier(calls);
 }
 
-#endif
-
 bool fsafe_fresh_barrier_completes(const void *barrier)
 {
     return !knows_rounds || fsafe_fresh_word(barrier, IN) - fsafe_fresh_word(barrier, ROUND) + 1 >=
                                 fsafe_fresh_word(barrier, COUNT);
 }
+
+#endif
 
 void fsafe_fresh_reset(const struct fsafe_fresh *fresh, void *object)
 {

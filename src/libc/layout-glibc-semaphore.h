@@ -39,11 +39,6 @@ static inline void fsafe_layout_sem_words_end(sem_t *s)
     (void)s;
 }
 
-static inline void *fsafe_layout_sem_word(sem_t *s)
-{
-    return fsafe_layout.sem_bytes ? (char *)s + FSAFE_GLIBC_SEM_FUTEX : NULL;
-}
-
 #else
 
 struct fsafe_glibc_sem {
@@ -108,13 +103,6 @@ static inline void fsafe_layout_sem_words_end(sem_t *s)
     struct fsafe_glibc_sem_row *row = fsafe_glibc_sem_row(s);
     if (row != NULL)
         atomic_store_explicit(&row->address, 0, memory_order_relaxed);
-}
-
-/* Without a token it may be 0 or 1 here. */
-static inline void *fsafe_layout_sem_word(sem_t *s)
-{
-    (void)s;
-    return NULL;
 }
 
 #endif

@@ -236,6 +236,9 @@ static inline void fsafe_layout_mutex_drop_users(pthread_mutex_t *m, unsigned us
     m->__data.__nusers -= users < m->__data.__nusers ? users : m->__data.__nusers;
 }
 
+/* A thread sleeps for it on one of its words. */
+#define FSAFE_LAYOUT_COND_BYTES sizeof(pthread_cond_t)
+
 /*
  * The flags of a condition variable share a word with the number of its waiters; the word before has the inner lock.
  * So it is in 2.25 to 2.40 and in 2.41, where both words moved.

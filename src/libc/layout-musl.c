@@ -158,9 +158,29 @@ static bool learn_condvar(const struct fsafe_fresh_calls *calls, struct fsafe_fr
     return true;
 }
 
+/*
+ * The barrier: how many threads a round needs besides one, and a flag of a shared one, where a round's threads are
+ * counted in the next word. Of a private one they are counted by the round's first thread, on the stack of that thread.
+ */
+enum { BARRIER_LIMIT = 2, BARRIER_COUNT = 3, BARRIER_FIRST = 3 /* pointer */ };
+
+bool fsafe_fresh_barrier_completes(const void *barrier)
+{
+    uint32_t limit = fsafe_fresh_word(barrier, BARRIER_LIMIT), came = 0;
+    if (!fsafe_fresh_barrier.known)
+        return true;
+    if ((limit & fsafe_fresh_barrier.shared) != 0)
+        return fsafe_fresh_word(barrier, BARRIER_COUNT) >= (limit & ~fsafe_fresh_barrier.shared);
+    const void *first = __atomic_load_n((void *const *)barrier + BARRIER_FIRST, __ATOMIC_ACQUIRE);
+    if (first == NULL)
+        return limit == 0;
+    /* It counts the others. */
+    return !fsafe_sys_peek((uintptr_t)first, &came, sizeof came) || came + 1 >= limit;
+}
+
 static bool learn_barrier(const struct fsafe_fresh_calls *calls, struct fsafe_fresh *fresh)
 {
-    enum { LIMIT = 2, THREADS = 7, WORDS = sizeof(pthread_barrier_t) / 4 };
+    enum { LIMIT = BARRIER_LIMIT, THREADS = 7, WORDS = sizeof(pthread_barrier_t) / 4 };
     pthread_barrierattr_t attributes;
     pthread_barrier_t barrier;
     if (pthread_barrierattr_init(&attributes) != 0 ||

@@ -185,11 +185,17 @@ static inline void fsafe_layout_mutex_drop_users(pthread_mutex_t *m, unsigned us
 #define FSAFE_MUSL_COND_CLOCK 4
 #define FSAFE_MUSL_COND_LOCK 8
 #define FSAFE_MUSL_COND_HEAD 1 /* pointer */
+#define FSAFE_LAYOUT_COND_BYTES 0 /* a thread sleeps for it on a word of that thread's stack */
 
 static inline bool fsafe_layout_cond_has_waiters(const struct fsafe_fresh *fresh, const void *condvar)
 {
     (void)fresh;
     return __atomic_load_n((void *const *)condvar + FSAFE_MUSL_COND_HEAD, __ATOMIC_RELAXED) != NULL;
+}
+
+static inline clockid_t fsafe_layout_cond_clock(const pthread_cond_t *condvar)
+{
+    return (clockid_t)fsafe_fresh_word(condvar, FSAFE_MUSL_COND_CLOCK);
 }
 
 /* Its inner lock is taken even if nobody waits. */
@@ -374,13 +380,6 @@ static inline bool fsafe_layout_sem_try(sem_t *s)
 static inline bool fsafe_layout_sem_is_shared(const sem_t *s)
 {
     return s->__val[FSAFE_MUSL_SEM_PRIVATE] == 0;
-}
-
-/* Without a token it may say several things. */
-static inline void *fsafe_layout_sem_word(sem_t *s)
-{
-    (void)s;
-    return NULL;
 }
 
 /* The flag stays as long as a second one waits. */

@@ -31,6 +31,7 @@ static inline void fsafe_layout_mutex_set_owner(pthread_mutex_t *m, int owner) {
 static inline void fsafe_layout_mutex_reset(pthread_mutex_t *m) { }
 static inline void fsafe_layout_mutex_drop_users(pthread_mutex_t *m, unsigned users) { }
 
+#define FSAFE_LAYOUT_COND_BYTES 0
 static inline bool fsafe_layout_cond_has_waiters(const struct fsafe_fresh *fresh, const void *condvar) { return true; }
 static inline bool fsafe_layout_cond_is_idle(const pthread_cond_t *condvar) { return false; }
 static inline bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, const void *condvar) { return false; }
@@ -68,7 +69,6 @@ static inline void fsafe_layout_sem_words_end(sem_t *s) { }
 static inline unsigned fsafe_layout_sem_value(const sem_t *s) { return 1; }
 static inline bool fsafe_layout_sem_try(sem_t *s) { return false; }
 static inline bool fsafe_layout_sem_is_shared(const sem_t *s) { return false; }
-static inline void *fsafe_layout_sem_word(sem_t *s) { return NULL; }
 static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s) { return FSAFE_POST_LIBC; }
 static inline void fsafe_layout_sem_wake(sem_t *s) { }
 

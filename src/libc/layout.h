@@ -317,8 +317,6 @@ static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int
  *       takes a token as libc would; false when there is none.
  *   bool fsafe_layout_sem_is_shared(const sem_t *s)
  *       whether it was initialised to be shared between processes; false as well when that is not known.
- *   void *fsafe_layout_sem_word(sem_t *s)
- *       what libc sleeps on while there is no token: 0 then. NULL: not known.
  *   enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
  *       gives a semaphore that has no token one, as libc would.
  *   void fsafe_layout_sem_wake(sem_t *s)

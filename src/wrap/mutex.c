@@ -14,6 +14,7 @@
 #include "wrap/acquire.h"
 #include "wrap/c11.h"
 #include "wrap/next.h"
+#include "wrap/slices.h"
 #include "wrap/undeclared.h"
 
 #include <errno.h>
@@ -26,10 +27,14 @@ static int ask_libc(pthread_mutex_t *mutex, const struct fsafe_attempt *attempt)
         return FSAFE_NEXT(pthread_mutex_trylock)(mutex);
     case FSAFE_HOW_UNTIL:
         return FSAFE_NEXT(pthread_mutex_timedlock)(mutex, attempt->until);
+    case FSAFE_HOW_BY_CLOCK: {
 #ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
-    case FSAFE_HOW_BY_CLOCK:
         return FSAFE_NEXT(pthread_mutex_clocklock)(mutex, attempt->clock, attempt->until);
+#else
+        const struct timespec by = fsafe_slices_by(CLOCK_REALTIME, attempt->until);
+        return FSAFE_NEXT(pthread_mutex_timedlock)(mutex, &by);
 #endif
+    }
     default:
         return FSAFE_NEXT(pthread_mutex_lock)(mutex);
     }
@@ -100,7 +105,6 @@ static int wait_for(pthread_mutex_t *mutex, struct fsafe_thread *self, const str
 static int wait_in_slices(pthread_mutex_t *mutex, struct fsafe_thread *self, const char *kind, uintptr_t site,
                           const struct fsafe_attempt *attempt)
 {
-#ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
     struct fsafe_slices slices;
     const struct fsafe_untimed_wait wait = {.lock = "mutex", .kind = kind, .object = (uintptr_t)mutex,
                                             .bytes = sizeof *mutex, .site = site};
@@ -117,8 +121,6 @@ static int wait_in_slices(pthread_mutex_t *mutex, struct fsafe_thread *self, con
         fsafe_hopeless_end(&slices);
         return result;
     }
-#endif
-    (void)site, (void)kind;
     return wait_for(mutex, self, attempt);
 }
 

@@ -17,6 +17,67 @@
 
 #include <errno.h>
 
+/* --- Until a time by CLOCK_MONOTONIC ---------------------------------------------------------------------------- */
+
+struct timespec fsafe_slices_by(clockid_t clock, const struct timespec *until)
+{
+    const int64_t second = 1000000000;
+    struct timespec now = {0};
+    clock_gettime(clock, &now);
+    int64_t left = until->tv_sec * second + until->tv_nsec - (int64_t)fsafe_sys_now_ns();
+    int64_t then = now.tv_sec * second + now.tv_nsec + left;
+    return fsafe_sys_timespec(then > 0 ? (uint64_t)then : 0);
+}
+
+/* Each as libc's function without a limit, but for the limit. */
+
+static int sem_wait_until(sem_t *semaphore, const struct timespec *until)
+{
+#ifdef HAVE_SEM_CLOCKWAIT
+    return FSAFE_NEXT(sem_clockwait)(semaphore, CLOCK_MONOTONIC, until);
+#else
+    const struct timespec by = fsafe_slices_by(CLOCK_REALTIME, until);
+    return FSAFE_NEXT(sem_timedwait)(semaphore, &by);
+#endif
+}
+
+static int rwlock_lock_until(pthread_rwlock_t *rwlock, bool writes, const struct timespec *until)
+{
+#ifdef HAVE_PTHREAD_RWLOCK_CLOCKRDLOCK
+    return writes ? FSAFE_NEXT(pthread_rwlock_clockwrlock)(rwlock, CLOCK_MONOTONIC, until)
+                  : FSAFE_NEXT(pthread_rwlock_clockrdlock)(rwlock, CLOCK_MONOTONIC, until);
+#else
+    const struct timespec by = fsafe_slices_by(CLOCK_REALTIME, until);
+    return writes ? FSAFE_NEXT(pthread_rwlock_timedwrlock)(rwlock, &by)
+                  : FSAFE_NEXT(pthread_rwlock_timedrdlock)(rwlock, &by);
+#endif
+}
+
+static int cond_wait_until(pthread_cond_t *condvar, pthread_mutex_t *mutex, const struct timespec *until)
+{
+#ifdef HAVE_PTHREAD_COND_CLOCKWAIT
+    return FSAFE_NEXT(pthread_cond_clockwait)(condvar, mutex, CLOCK_MONOTONIC, until);
+#elif defined(FSAFE_LIBC_MUSL)
+    const struct timespec by = fsafe_slices_by(fsafe_layout_cond_clock(condvar), until);
+    return FSAFE_NEXT(pthread_cond_timedwait)(condvar, mutex, &by);
+#else /* by a clock that nothing here knows */
+    (void)until;
+    return FSAFE_NEXT(pthread_cond_wait)(condvar, mutex);
+#endif
+}
+
+#ifdef HAVE_PTHREAD_TRYJOIN_NP
+static int join_until(pthread_t thread, void **value, const struct timespec *until)
+{
+#ifdef HAVE_PTHREAD_CLOCKJOIN_NP
+    return FSAFE_NEXT(pthread_clockjoin_np)(thread, value, CLOCK_MONOTONIC, until);
+#else
+    const struct timespec by = fsafe_slices_by(CLOCK_REALTIME, until);
+    return FSAFE_NEXT(pthread_timedjoin_np)(thread, value, &by);
+#endif
+}
+#endif
+
 /* --- Waits that a signal handler ends with EINTR: semaphores and futexes ---------------------------------------- */
 
 /*
@@ -32,7 +93,6 @@ static long sleep_held(struct fsafe_slices *slices, struct fsafe_held *held, boo
     return 0;
 }
 
-#ifdef HAVE_SEM_CLOCKWAIT
 /* Only a handler can post while the thread is alone. As sem_wait it acts upon a cancellation at once. */
 static long wait_held(sem_t *semaphore, struct fsafe_slices *slices, struct fsafe_held *held, bool *more)
 {
@@ -86,21 +146,21 @@ int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t
     if (FSAFE_LIKELY(!fsafe_lineage_is_child()) || (shared && is_known_shared((uintptr_t)semaphore)))
         return FSAFE_NEXT(sem_wait)(semaphore);
     pthread_testcancel(); /* the real wait acts upon a cancellation even when there is a token */
-    if (fsafe_layout_sem_word(semaphore) != NULL && fsafe_layout_sem_try(semaphore))
+    if (fsafe_layout.sem_bytes && fsafe_layout_sem_try(semaphore))
         return 0;
     if (!fsafe_hopeless_begin(&slices, self, &wait))
         return FSAFE_NEXT(sem_wait)(semaphore);
     int result = -1, saved = errno;
     bool more = true, over = false;
     struct fsafe_held held;
-    if (!shared && fsafe_layout_sem_word(semaphore) != NULL && fsafe_held_begin(&held, self)) {
+    if (!shared && fsafe_layout.sem_bytes && fsafe_held_begin(&held, self)) {
         long answer = wait_held(semaphore, &slices, &held, &more);
         over = answer == 0 || answer == -EINTR;
         result = answer == 0 ? 0 : -1;
         errno = EINTR;
     }
     while (more && !over) {
-        result = FSAFE_NEXT(sem_clockwait)(semaphore, CLOCK_MONOTONIC, &slices.until);
+        result = sem_wait_until(semaphore, &slices.until);
         over = result == 0 || (errno != ETIMEDOUT && (errno != EINTR || !fsafe_hopeless_restarts()));
         if (!over && errno == ETIMEDOUT)
             more = fsafe_hopeless_goes_on(&slices);
@@ -112,35 +172,24 @@ int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t
     fsafe_hopeless_end(&slices);
     return result;
 }
-#else
-int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site)
-{
-    (void)self, (void)site;
-    return FSAFE_NEXT(sem_wait)(semaphore);
-}
-#endif
 
 /* --- Locks: each try that fails leaves nothing behind --------------------------------------------------------- */
 
 int fsafe_slices_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, struct fsafe_thread *self, uintptr_t site)
 {
-#ifdef HAVE_PTHREAD_RWLOCK_CLOCKRDLOCK
     struct fsafe_slices slices;
     const struct fsafe_untimed_wait wait = {.lock = "rwlock", .kind = writes ? "for writing" : "for reading",
                                     .object = (uintptr_t)rwlock, .bytes = sizeof *rwlock, .site = site};
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
         int result;
         do
-            result = writes ? FSAFE_NEXT(pthread_rwlock_clockwrlock)(rwlock, CLOCK_MONOTONIC, &slices.until)
-                            : FSAFE_NEXT(pthread_rwlock_clockrdlock)(rwlock, CLOCK_MONOTONIC, &slices.until);
+            result = rwlock_lock_until(rwlock, writes, &slices.until);
         while (result == ETIMEDOUT && fsafe_hopeless_goes_on(&slices));
         if (result == ETIMEDOUT)
             result = writes ? FSAFE_NEXT(pthread_rwlock_wrlock)(rwlock) : FSAFE_NEXT(pthread_rwlock_rdlock)(rwlock);
         fsafe_hopeless_end(&slices);
         return result;
     }
-#endif
-    (void)self, (void)site;
     return writes ? FSAFE_NEXT(pthread_rwlock_wrlock)(rwlock) : FSAFE_NEXT(pthread_rwlock_rdlock)(rwlock);
 }
 
@@ -150,15 +199,14 @@ int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, stru
 {
     if (FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_monitor_judge(condvar, mutex, site))
         return 0;
-#ifdef HAVE_PTHREAD_COND_CLOCKWAIT
     struct fsafe_slices slices;
     const struct fsafe_untimed_wait wait = {.lock = "condition variable", .kind = "private",
-                                            .object = (uintptr_t)condvar, .bytes = sizeof *condvar,
+                                            .object = (uintptr_t)condvar, .bytes = FSAFE_LAYOUT_COND_BYTES,
                                             .mutex = (uintptr_t)mutex, .site = site};
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
         int result;
         for (bool more = true;;) {
-            result = more ? FSAFE_NEXT(pthread_cond_clockwait)(condvar, mutex, CLOCK_MONOTONIC, &slices.until)
+            result = more ? cond_wait_until(condvar, mutex, &slices.until)
                           : FSAFE_NEXT(pthread_cond_wait)(condvar, mutex);
             if (!more || result != ETIMEDOUT)
                 break;
@@ -175,8 +223,6 @@ int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, stru
         fsafe_hopeless_end(&slices);
         return result;
     }
-#endif
-    (void)self, (void)site;
     return FSAFE_NEXT(pthread_cond_wait)(condvar, mutex);
 }
 
@@ -198,7 +244,7 @@ int fsafe_slices_barrier_wait(pthread_barrier_t *barrier, struct fsafe_thread *s
 
 /* --- Threads ---------------------------------------------------------------------------------------------------- */
 
-#ifdef HAVE_PTHREAD_CLOCKJOIN_NP
+#ifdef HAVE_PTHREAD_TRYJOIN_NP
 /*
  * Whether the thread has no id any more: it is about to end, or fork() has taken the id of a vanished one. Before 2.43
  * glibc's join waits for just that; since then it waits for a word that only the thread's own end changes. A clock has
@@ -226,7 +272,7 @@ static int joined(void **value)
  */
 int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self, uintptr_t site)
 {
-#ifdef HAVE_PTHREAD_CLOCKJOIN_NP
+#ifdef HAVE_PTHREAD_TRYJOIN_NP
     const bool may_be_given = fsafe_lineage_is_child() && fsafe_options.mode == FSAFE_MODE_REPAIR;
     if (may_be_given && has_no_id((uintptr_t)thread, site) && fsafe_takeover_is_alone()) {
         int result = FSAFE_NEXT(pthread_tryjoin_np)(thread, value);
@@ -238,7 +284,7 @@ int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self,
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
         int result;
         do
-            result = FSAFE_NEXT(pthread_clockjoin_np)(thread, value, CLOCK_MONOTONIC, &slices.until);
+            result = join_until(thread, value, &slices.until);
         while (result == ETIMEDOUT && fsafe_hopeless_goes_on(&slices) && !slices.given);
         if (result == ETIMEDOUT)
             result = slices.given ? joined(value) : FSAFE_NEXT(pthread_join)(thread, value);

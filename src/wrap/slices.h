@@ -10,6 +10,13 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <time.h>
+
+/*
+ * What time it will be by `clock` at `until`, which is by CLOCK_MONOTONIC, for a libc whose waits take no clock (musl).
+ * Who sets the clock meanwhile moves the end of the slice, which may end at any time. errno kept.
+ */
+struct timespec fsafe_slices_by(clockid_t clock, const struct timespec *until);
 
 int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site);
 int fsafe_slices_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, struct fsafe_thread *self, uintptr_t site);

@@ -1,5 +1,6 @@
 /* Threads that only the parent has, joined or detached by the child. glibc lets it join a few; from 40 MB of stacks on
  * it unmaps what the next join reads. */
+#include "libc.h"
 #include "scenario.h"
 
 #include <string.h>

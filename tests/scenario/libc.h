@@ -1,6 +1,6 @@
 /*
- * What scenarios ask of a C library beyond POSIX, by glibc's names, where that is another one (musl): a clock is another
- * limit by the only clock there is, and a kind that it lacks has no row.
+ * What scenarios ask of a C library beyond POSIX, by glibc's names, where that is another one (musl): a clock is
+ * another limit by the only clock there is, and a kind that it lacks has no row.
  */
 #ifndef SCENARIO_LIBC_H
 #define SCENARIO_LIBC_H
@@ -36,9 +36,9 @@ enum { LIBC_HAS_ADAPTIVE = 1, LIBC_HAS_PREFERENCES = 1, LIBC_HAS_BARE_FORK = __G
 enum { LIBC_WAITS_INSIDE = 1, LIBC_ONCE_SURVIVES = 1, LIBC_C11_WRONG_OWNER = EPERM };
 /*
  * What destroy says of a mutex in use, and a wait with a limit by a clock that it does not know; a child forked by a
- * handler in the middle of a condition variable's wait may go on with that wait.
+ * handler in the middle of a condition variable's wait may go on with that wait; sem_wait that succeeds keeps errno.
  */
-enum { LIBC_DESTROY_IN_USE = EBUSY, LIBC_OTHER_CLOCK = EINVAL, LIBC_WAIT_SURVIVES = 1 };
+enum { LIBC_DESTROY_IN_USE = EBUSY, LIBC_OTHER_CLOCK = EINVAL, LIBC_WAIT_SURVIVES = 1, LIBC_KEEPS_ERRNO = 1 };
 #if !__GLIBC_PREREQ(2, 34)
 /* The kernel's own: libc has none without handlers. */
 static inline pid_t _Fork(void)
@@ -49,7 +49,7 @@ static inline pid_t _Fork(void)
 #else
 enum { LIBC_HAS_ADAPTIVE = 0, LIBC_HAS_PREFERENCES = 0, LIBC_HAS_BARE_FORK = 1 };
 enum { LIBC_WAITS_INSIDE = 0, LIBC_ONCE_SURVIVES = 0, LIBC_C11_WRONG_OWNER = EBUSY };
-enum { LIBC_DESTROY_IN_USE = 0, LIBC_OTHER_CLOCK = ETIMEDOUT, LIBC_WAIT_SURVIVES = 0 };
+enum { LIBC_DESTROY_IN_USE = 0, LIBC_OTHER_CLOCK = ETIMEDOUT, LIBC_WAIT_SURVIVES = 0, LIBC_KEEPS_ERRNO = 0 };
 static inline const char *gnu_get_libc_version(void)
 {
     return "none";
@@ -108,6 +108,12 @@ static inline int pthread_cond_clockwait(pthread_cond_t *condvar, pthread_mutex_
 {
     const struct timespec moment = libc_by_realtime(clock, until);
     return pthread_cond_timedwait(condvar, mutex, &moment);
+}
+
+static inline int pthread_clockjoin_np(pthread_t thread, void **value, clockid_t clock, const struct timespec *until)
+{
+    const struct timespec moment = libc_by_realtime(clock, until);
+    return pthread_timedjoin_np(thread, value, &moment);
 }
 #endif
 
