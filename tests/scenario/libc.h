@@ -1,6 +1,6 @@
 /*
  * What scenarios ask of a C library beyond POSIX, by glibc's names, where that is another one (musl): a clock is
- * another limit by the only clock there is, and a kind that it lacks has no row.
+ * another limit by the only clock there is (a condition variable's own), and a kind that it lacks has no row.
  */
 #ifndef SCENARIO_LIBC_H
 #define SCENARIO_LIBC_H
@@ -73,12 +73,12 @@ static inline int pthread_rwlockattr_setkind_np(pthread_rwlockattr_t *attributes
     return 0;
 }
 
-/* The same moment by CLOCK_REALTIME. */
-static inline struct timespec libc_by_realtime(clockid_t clock, const struct timespec *until)
+/* The same moment by another clock. */
+static inline struct timespec libc_by(clockid_t other, clockid_t clock, const struct timespec *until)
 {
     struct timespec now, there;
     clock_gettime(clock, &there);
-    clock_gettime(CLOCK_REALTIME, &now);
+    clock_gettime(other, &now);
     now.tv_sec += until->tv_sec - there.tv_sec;
     now.tv_nsec += until->tv_nsec - there.tv_nsec;
     if (now.tv_nsec < 0) {
@@ -95,7 +95,7 @@ static inline struct timespec libc_by_realtime(clockid_t clock, const struct tim
 #define LIBC_CLOCKED(name, timed, type)                                                    \
     static inline int name(type *object, clockid_t clock, const struct timespec *until)    \
     {                                                                                      \
-        const struct timespec moment = libc_by_realtime(clock, until);                     \
+        const struct timespec moment = libc_by(CLOCK_REALTIME, clock, until);              \
         return timed(object, &moment);                                                     \
     }
 LIBC_CLOCKED(pthread_mutex_clocklock, pthread_mutex_timedlock, pthread_mutex_t)
@@ -106,13 +106,14 @@ LIBC_CLOCKED(sem_clockwait, sem_timedwait, sem_t)
 static inline int pthread_cond_clockwait(pthread_cond_t *condvar, pthread_mutex_t *mutex, clockid_t clock,
                                          const struct timespec *until)
 {
-    const struct timespec moment = libc_by_realtime(clock, until);
+    const clockid_t own = condvar->__u.__i[4];
+    const struct timespec moment = libc_by(own, clock, until);
     return pthread_cond_timedwait(condvar, mutex, &moment);
 }
 
 static inline int pthread_clockjoin_np(pthread_t thread, void **value, clockid_t clock, const struct timespec *until)
 {
-    const struct timespec moment = libc_by_realtime(clock, until);
+    const struct timespec moment = libc_by(CLOCK_REALTIME, clock, until);
     return pthread_timedjoin_np(thread, value, &moment);
 }
 #endif
