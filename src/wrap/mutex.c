@@ -47,10 +47,10 @@ static enum fsafe_verdict judge(void *mutex, struct fsafe_thread *self, uintptr_
 }
 
 /* For a call that may wait. */
-static int try_for(pthread_mutex_t *mutex, struct fsafe_thread *self)
+static inline int try_for(pthread_mutex_t *mutex, struct fsafe_thread *self)
 {
     int result = FSAFE_NEXT(pthread_mutex_trylock)(mutex);
-    if (result == ENOTRECOVERABLE && self != NULL)
+    if (FSAFE_UNLIKELY(result == ENOTRECOVERABLE) && self != NULL)
         fsafe_layout_mutex_untry(mutex, fsafe_thread_owner(self));
     return result;
 }
