@@ -490,7 +490,8 @@ void scn_cases(void)
 {
     static const char *const modes[] = {"repair", "report", "abort"};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        for (int mode = 0; mode < 3; mode++) {
+        /* musl's child forgets what the parent had asked for, and reads by itself. */
+        for (int mode = kinds[i].before == read_ahead && !scn_glibc_since(0) ? 3 : 0; mode < 3; mode++) {
             static const char *const settings[] = {LIMIT, LIMIT " FORKSAFE_MODE=report", LIMIT " FORKSAFE_MODE=abort"};
             scn_add((struct scn_case){.bare = "hangs", .preloaded = mode == 2 ? "dies SIGABRT" : "hangs", .says = kinds[i].says,
                                       .env = settings[mode], .run = hang, .kind = &kinds[i]},

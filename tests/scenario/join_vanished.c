@@ -180,8 +180,8 @@ static void pool_closed(const struct scn_case *self)
 void scn_cases(void)
 {
     static const struct scn_entry many = {.name = "many"};
-    /* glibc 2.43 waits for a word that only the ended thread itself would have set, not for one that fork() sets, too. */
-    bool waits = scn_glibc_since(43);
+    /* glibc 2.43 and musl wait for a word that only the ended thread itself would have set, which no fork() sets. */
+    bool waits = scn_glibc_since(43) || !scn_glibc_since(0);
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
         bool joins = strstr(ways[i].name, "detach") == NULL;
         bool tries = strstr(ways[i].name, "tryjoin") != NULL;
@@ -195,5 +195,6 @@ void scn_cases(void)
                 "%s-many", ways[i].name);
     }
     scn_add((struct scn_case){.bare = waits ? "hangs" : "dies SIGSEGV", .run = pool_closed}, "pool-closed");
-    scn_add((struct scn_case){.bare = waits ? "hangs" : "fine", .says = SCN_SILENT, .run = joiner_vanished}, "joiner-vanished");
+    scn_add((struct scn_case){.bare = waits ? "hangs" : "fine", .says = SCN_SILENT, .run = joiner_vanished},
+            "joiner-vanished");
 }

@@ -144,7 +144,7 @@ static void becomes_other_lock(const struct scn_case *self)
     scn_hold(&worker, mutex_lock, mutex_unlock, lock, 1);
     const pid_t child = scn_fork();
     if (child == 0) {
-        for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        for (size_t i = 0; i < sizeof others / sizeof others[0] && others[i] < MUTEX_KINDS; i++) {
             struct scn_holder alive;
             memset(lock, 0, sizeof *lock);
             mutex_make(&mutex_kinds[others[i]], lock);
@@ -241,7 +241,9 @@ void scn_cases(void)
                 "stack-reused-%s", kind->name);
         if (!mutex_is_plain(kind))
             continue;
-        for (size_t m = 0; m < sizeof moments / sizeof moments[0]; m++)
+        /* musl has each mutex with an owner in a list of that thread's, which an unmapped one breaks. */
+        const size_t first = kind->owned && !scn_glibc_since(0) ? 1 : 0;
+        for (size_t m = first; m < sizeof moments / sizeof moments[0]; m++)
             for (size_t f = 0; f < sizeof fates / sizeof fates[0]; f++)
                 scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = moments[m].run, .kind = kind,
                                           .number = fates[f].fate},
