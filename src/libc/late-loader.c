@@ -8,6 +8,11 @@
 static const char not_known;
 const char *fsafe_late_single_threaded = &not_known;
 
+bool fsafe_late_knows_threads(void)
+{
+    return false;
+}
+
 void fsafe_late_start(void)
 {
 }

@@ -87,6 +87,11 @@ void *dlsym(void *object, const char *name)
 static const char not_known;
 const char *fsafe_late_single_threaded = &not_known;
 
+bool fsafe_late_knows_threads(void)
+{
+    return fsafe_late_single_threaded != &not_known;
+}
+
 void fsafe_late_start(void)
 {
     const char *variable = fsafe_symbol_variable("__libc_single_threaded", NULL);

@@ -10,9 +10,14 @@
 
 #include "base/compiler.h"
 
+#include <stdbool.h>
+
 /* Whether the process certainly has one thread; points to libc's own variable, if there is one (2.32). */
 extern FSAFE_HIDDEN const char *fsafe_late_single_threaded;
 #define FSAFE_SINGLE_THREADED() (*fsafe_late_single_threaded != 0)
+
+/* Whether there is such a variable. Context: any thread. */
+bool fsafe_late_knows_threads(void);
 
 /* Context: start-up. */
 void fsafe_late_start(void);

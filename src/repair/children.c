@@ -10,6 +10,7 @@
 #include "report/report.h"
 #include "report/tally.h"
 #include "track/lineage.h"
+#include "track/thread.h"
 
 #include <time.h>
 
@@ -42,10 +43,16 @@ static struct fsafe_forked *find(pid_t child)
     return NULL;
 }
 
+/* Whether no thread vanished. A libc that does not say so may have threads of its own, but the program made none. */
+static bool had_one_thread(void)
+{
+    return FSAFE_SINGLE_THREADED() || (!fsafe_late_knows_threads() && !fsafe_thread_was_any_created());
+}
+
 void fsafe_children_forked(pid_t child)
 {
     struct fsafe_forked *at = place_of(child, 0);
-    if (child <= 0 || (FSAFE_SINGLE_THREADED() && !fsafe_lineage_is_child()))
+    if (child <= 0 || (had_one_thread() && !fsafe_lineage_is_child()))
         return;
     for (unsigned i = 0; i < PROBES; i++) {
         struct fsafe_forked *forked = place_of(child, i);

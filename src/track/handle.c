@@ -43,8 +43,16 @@ bool fsafe_thread_has_vanished(pthread_t handle)
     return called.vanished && !called.living;
 }
 
+static _Atomic bool was_any_created;
+
+bool fsafe_thread_was_any_created(void)
+{
+    return atomic_load_explicit(&was_any_created, memory_order_relaxed);
+}
+
 void fsafe_thread_begin_creation(void)
 {
+    atomic_store_explicit(&was_any_created, true, memory_order_relaxed);
     atomic_fetch_add(&fsafe_thread_creations, 1);
 }
 

@@ -282,6 +282,9 @@ extern FSAFE_HIDDEN _Atomic unsigned fsafe_thread_creations;
 void fsafe_thread_begin_creation(void);
 void fsafe_thread_end_creation(const pthread_t *handle);
 
+/* Whether this process, or one that it was forked from, ever created a thread. Context: any thread. */
+bool fsafe_thread_was_any_created(void);
+
 /* How many threads of this generation have joined so far, whether or not they left. Context: any thread. */
 uint32_t fsafe_thread_joined(void);
 
