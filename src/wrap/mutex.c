@@ -101,6 +101,13 @@ static int wait_for(pthread_mutex_t *mutex, struct fsafe_thread *self, const str
     return waits_in_place(mutex, self, attempt) ? wait_in_place(mutex, self, attempt) : ask_libc(mutex, attempt);
 }
 
+#ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
+static bool is_past(const struct timespec *until)
+{
+    return fsafe_sys_now_ns() >= (uint64_t)until->tv_sec * 1000000000 + (uint64_t)until->tv_nsec;
+}
+#endif
+
 /* A wait without a limit: in a child, see repair/hopeless.h. */
 static int wait_in_slices(pthread_mutex_t *mutex, struct fsafe_thread *self, const char *kind, uintptr_t site,
                           const struct fsafe_attempt *attempt)
@@ -114,8 +121,11 @@ static int wait_in_slices(pthread_mutex_t *mutex, struct fsafe_thread *self, con
         int result;
         do
             result = wait_for(mutex, self, &slice);
-        while (result == ETIMEDOUT && fsafe_hopeless_goes_on(&slices));
-        /* A mutex with priority inheritance knows this clock since Linux 5.14. */
+        while (result == ETIMEDOUT && is_past(&slices.until) && fsafe_hopeless_goes_on(&slices));
+        /*
+         * A mutex with priority inheritance knows this clock since Linux 5.14. glibc before 2.34 takes the time for one
+         * of the real-time clock, which is past: slice after slice would end at once.
+         */
         if (result == ETIMEDOUT || result == EINVAL)
             result = wait_for(mutex, self, attempt);
         fsafe_hopeless_end(&slices);
