@@ -695,7 +695,7 @@ void scn_cases(void)
         const char *name;
         pid_t (*forks)(void);
     } doors[] = {{"fork", fork}, {"_Fork", _Fork}};
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < (LIBC_HAS_BARE_FORK ? 2 : 1); i++)
         for (int k = 0; k < 2; k++)
             scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = fails, .env = NEVER_WAITS,
                                       .entry = (void *)doors[i].forks, .number = k ? EAGAIN : ENOMEM},
@@ -708,8 +708,9 @@ void scn_cases(void)
     for (int i = 0; i < 3; i++) {
         scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = in_thread_end, .number = i},
                 "thread-end-%s", ends[i]);
-        scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = in_atfork, .number = i}, "atfork-%s",
-                phases[i]);
+        if (scn_handlers_may_fork())
+            scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = in_atfork, .number = i}, "atfork-%s",
+                    phases[i]);
         scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = in_callback, .number = i}, "callback-%s",
                 callbacks[i]);
     }

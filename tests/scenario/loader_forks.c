@@ -303,9 +303,10 @@ void scn_cases(void)
         scn_add((struct scn_case){.bare = breaks, .run = storm, .number = threads, .says = SCN_SILENT}, "storm-%ld",
                 threads);
     scn_add((struct scn_case){.bare = breaks, .run = storm_of_locks, .number = 2}, "storm-of-locks");
-    scn_add((struct scn_case){.bare = "fine|hangs|dies SIGSEGV|dies SIGABRT|fails ENOEXEC|wrong", .run = in_handlers,
-                              .number = 1},
-            "in-handlers");
+    if (scn_handlers_may_fork())
+        scn_add((struct scn_case){.bare = "fine|hangs|dies SIGSEGV|dies SIGABRT|fails ENOEXEC|wrong",
+                                  .run = in_handlers, .number = 1},
+                "in-handlers");
     for (long door = 0; door < 3; door++) {
         if (door == 1 && !LIBC_HAS_BARE_FORK)
             continue;

@@ -356,6 +356,11 @@ bool scn_glibc_since(int minor)
     return strncmp(version, "2.", 2) == 0 && atoi(version + 2) >= minor;
 }
 
+bool scn_handlers_may_fork(void)
+{
+    return strncmp(gnu_get_libc_version(), "2.", 2) != 0 || scn_glibc_since(36);
+}
+
 struct timespec scn_in_ms(clockid_t clock, long ms)
 {
     struct timespec then;

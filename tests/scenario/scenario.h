@@ -160,6 +160,8 @@ void scn_must_wait(scn_call *take, scn_call *give, void *lock, void (*release)(v
 void *scn_libc(const char *name);
 /* Whether this is glibc 2.MINOR or later, which decides over some of what happens bare. */
 bool scn_glibc_since(int minor);
+/* Whether an atfork handler may fork, load and register: glibc before 2.36 runs it with the lock that these need. */
+bool scn_handlers_may_fork(void);
 /* Now plus MS milliseconds. */
 struct timespec scn_in_ms(clockid_t clock, long ms);
 /* Resident memory of this process. */
