@@ -264,7 +264,7 @@ void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait)
     errno = saved;
 }
 
-void fsafe_hopeless_hold_back(struct fsafe_slices *slices)
+void fsafe_hopeless_hold_back(struct fsafe_slices *slices, bool (*needs_nobody)(const void *object))
 {
     enum { LOOKS = 10 };
     uint64_t unblocked;
@@ -272,7 +272,10 @@ void fsafe_hopeless_hold_back(struct fsafe_slices *slices)
     int saved = errno;
     uint64_t begun = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
     uint64_t span = (uint64_t)fsafe_options.hang_ms * MS;
-    for (uint64_t i = 1; !fsafe_asleep_is_anybody_awake(self) && fsafe_asleep_all(self, &unblocked); i++) {
+    const void *object = (const void *)atomic_load_explicit(&self->sleeping.object, memory_order_relaxed);
+    /* Asked once all the others sleep: until then one of them may come and be the one that was missing. */
+    for (uint64_t i = 1; !fsafe_asleep_is_anybody_awake(self) && fsafe_asleep_all(self, &unblocked) &&
+                         !needs_nobody(object); i++) {
         if (i > LOOKS) {
             if (!fsafe_asleep_is_left_to_another(self) &&
                 !fsafe_takeover_is_shared(atomic_load_explicit(&self->sleeping.object, memory_order_relaxed)))

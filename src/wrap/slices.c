@@ -236,7 +236,7 @@ int fsafe_slices_barrier_wait(pthread_barrier_t *barrier, struct fsafe_thread *s
     if (FSAFE_LIKELY(!fsafe_lineage_is_child()) || fsafe_fresh_barrier_completes(barrier) ||
         !fsafe_hopeless_begin(&slices, self, &wait))
         return FSAFE_NEXT(pthread_barrier_wait)(barrier);
-    fsafe_hopeless_hold_back(&slices);
+    fsafe_hopeless_hold_back(&slices, fsafe_fresh_barrier_completes);
     int result = FSAFE_NEXT(pthread_barrier_wait)(barrier);
     fsafe_hopeless_end(&slices);
     return result;
