@@ -72,7 +72,8 @@ void fsafe_hopeless_end(struct fsafe_slices *slices);
 
 /*
  * Before a wait that cannot be made in slices: if no other thread could end the wait, sleeps for the first slice and
- * then writes the line. `needs_nobody`: whether the call would not wait at all. Then the caller waits and calls fsafe_hopeless_end. errno kept. Context: as begin.
+ * then writes the line. Then the caller waits and calls fsafe_hopeless_end. `needs_nobody`: whether the call would not
+ * wait at all. errno kept. Context: as begin.
  */
 void fsafe_hopeless_hold_back(struct fsafe_slices *slices, bool (*needs_nobody)(const void *object));
 
