@@ -81,8 +81,8 @@ def celery(folder, preload, patience):
     with open(said, "wb") as log:
         worker = harness.start(
             ["env", *settings, "WORKER=1", harness.PYTHON3, "-m", "celery", "-A", "celery_app", "worker", "--pool", "prefork",
-             "--concurrency", str(WORKERS), "--max-tasks-per-child", "1", "--without-gossip", "--without-mingle",
-             "--without-heartbeat"], preload, stdout=log, stderr=log, cwd=folder)
+             "--concurrency", str(WORKERS), "--max-tasks-per-child", "1", "--without-gossip", "--without-mingle"],
+            preload, stdout=log, stderr=log, cwd=folder)
     try:
         client = harness.subprocess.run(
             ["env", *settings, harness.PYTHON3, "-c", CLIENT, str(TASKS), str(patience * harness.SLOWNESS)],

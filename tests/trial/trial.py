@@ -217,7 +217,7 @@ def services(folder):
                                            "--timeout", "600", "--worker-tmp-dir", "FOLDER", "web"],
                   needs="gunicorn.app.wsgiapp", web=True)
     yield Service("celery", "stock.py", [python, "-m", "celery", "-A", "tasks", "worker", "--pool=prefork", "-c", "1",
-                                         "--without-gossip", "--without-mingle", "--without-heartbeat"],
+                                         "--without-gossip", "--without-mingle"],
                   needs="celery")
     yield Service("uwsgi", "stock.py", ["/usr/bin/uwsgi", "--plugin", "python3", "--master", "--enable-threads",
                                         "--http-socket", "fd://LISTENER", "--wsgi", "web"],
