@@ -106,13 +106,13 @@ static void want_known_futex(void)
         syscall(SYS_futex, &futex_lock, FUTEX_WAIT_BITSET_PRIVATE, 2, NULL, NULL, ~0u);
 }
 
+#ifdef HAVE_BARE_FUTEX
 static void want_unseen(void)
 {
-#ifdef HAVE_BARE_FUTEX
     for (;;)
         bare_futex(&word, FUTEX_WAIT_PRIVATE, 0);
-#endif
 }
+#endif
 
 static void loop(void)
 {
@@ -207,12 +207,10 @@ static void cell(const struct scn_case *self)
     if (child == 0) {
         if ((self->number & THREADS) != 0) {
             /* One that sleeps for good, the wait itself in another, and this one waits for that. */
-#ifdef HAVE_BARE_FUTEX
             if (row->alone == parent) {
                 start_large(want_there, (void *)(uintptr_t)row);
                 row->want();
             }
-#endif
             start_large(sleeper, NULL);
             scn_join(start_large(want_there, (void *)(uintptr_t)row));
         } else {
