@@ -86,7 +86,7 @@ static void read_options(const uint8_t *data, size_t bytes)
 static void read_maps(const uint8_t *data, size_t bytes)
 {
     char path[FSAFE_PATH_BYTES];
-    struct fsafe_mapping mapping[] = {{.address = 0x7f0000001000, .path = path}, {.address = 0x400000}};
+    struct fsafe_mapping mapping[] = {{.address = (uintptr_t)0x7f0000001000, .path = path}, {.address = 0x400000}};
     unread = data;
     left = bytes;
     CHECK(fsafe_maps_find(mapping, 2));

@@ -26,12 +26,12 @@
 #include <string.h>
 
 struct dice {
-    unsigned long state;
+    uint64_t state;
 };
 
 static unsigned roll(struct dice *dice, unsigned sides)
 {
-    dice->state = dice->state * 6364136223846793005UL + 1442695040888963407UL;
+    dice->state = dice->state * 6364136223846793005U + 1442695040888963407U;
     return (unsigned)(dice->state >> 33) % sides;
 }
 

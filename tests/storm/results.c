@@ -66,8 +66,8 @@ static void times(const struct scn_case *self)
     BOTH(struct tm *, gmtime, &moment);
     BOTH(bool, localtime_r, &moment, (struct tm *)(void *)to);
     BOTH(bool, gmtime_r, &moment, (struct tm *)(void *)to);
-    const time_t never = (time_t)1 << 62;
-    BOTH(struct tm *, localtime, &never); /* EOVERFLOW */
+    const time_t never = (time_t)((uint64_t)1 << (sizeof(time_t) * 8 - 2)); /* EOVERFLOW, where a time has 64 bits */
+    BOTH(struct tm *, localtime, &never);
     BOTH(char *, ctime, &moment);
     BOTH(bool, ctime_r, &moment, to);
     BOTH(time_t, mktime, &tm);
