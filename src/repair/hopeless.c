@@ -317,7 +317,10 @@ _Static_assert(OBJECTS == 1 << (32 - 28), "a number for each hash");
 
 void fsafe_hopeless_note_wake(uintptr_t object)
 {
-    /* Whoever may read no clock is not heard by a waiter between two slices; one that sleeps it cannot wake either. */
+    /*
+     * A thread in strict mode may read no clock. A waiter that is between two slices then does not learn of the wake; a
+     * waiter that sleeps cannot be woken by such a thread in any case.
+     */
     if (!fsafe_thread_is_withdrawn())
         atomic_store(woken(object), fsafe_sys_now_ns());
 }

@@ -105,7 +105,7 @@ static bool is_past(const struct timespec *until)
 {
 #ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
     return fsafe_sys_now_ns() >= (uint64_t)until->tv_sec * 1000000000 + (uint64_t)until->tv_nsec;
-#else /* by the real-time clock, which runs a little faster, perhaps: see fsafe_slices_by */
+#else /* the slice ended by the real-time clock, which may run a little faster: see fsafe_slices_by */
     (void)until;
     return true;
 #endif
