@@ -11,6 +11,7 @@
 #include "base/text.h"
 
 #include <dirent.h>
+#include <limits.h>
 #include <string.h>
 
 int fsafe_tasks_open(pid_t pid, pid_t tid, const char *name, int flags)
@@ -124,6 +125,27 @@ static bool look_at(pid_t pid, pid_t tid, struct fsafe_task *task)
 bool fsafe_tasks_look(pid_t tid, struct fsafe_task *task)
 {
     return look_at(0, tid, task);
+}
+
+bool fsafe_tasks_waits_for_futex(const struct fsafe_task *task)
+{
+    switch (task->call == SYS_futex ? task->argument[1] & FUTEX_CMD_MASK : ULONG_MAX) {
+    case FUTEX_WAIT:
+    case FUTEX_WAIT_BITSET:
+    case FUTEX_LOCK_PI:
+    case FUTEX_WAIT_REQUEUE_PI:
+#ifdef FUTEX_LOCK_PI2
+    case FUTEX_LOCK_PI2:
+#endif
+        return true;
+    default:
+        return false;
+    }
+}
+
+uint64_t fsafe_tasks_mark(uint64_t mark, const struct fsafe_task *task)
+{
+    return (mark ^ (uint64_t)task->tid ^ task->switches << 32) * 0x9e3779b97f4a7c15u;
 }
 
 bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, void *context), void *context)

@@ -23,6 +23,12 @@ struct fsafe_task {
     uint64_t caught;          /* those for which the process has a handler */
 };
 
+/* Whether the call that it sleeps in is a wait for a futex. */
+bool fsafe_tasks_waits_for_futex(const struct fsafe_task *task);
+
+/* `mark`, with this task mixed in: equal in two looks at all threads if none has woken in between. */
+uint64_t fsafe_tasks_mark(uint64_t mark, const struct fsafe_task *task);
+
 /*
  * Opens /proc/PID/`name` of process `pid` (0: this one), or that of its thread `tid` (0: of none), for reading. Returns
  * the descriptor, or -errno.

@@ -48,6 +48,14 @@ static size_t utf8_length(const unsigned char *at, size_t most)
     return length;
 }
 
+void fsafe_text_bytes(struct fsafe_text *text, const unsigned char *bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        fsafe_text_char(text, "0123456789abcdef"[bytes[i] >> 4]);
+        fsafe_text_char(text, "0123456789abcdef"[bytes[i] & 15]);
+    }
+}
+
 void fsafe_text_json(struct fsafe_text *text, const char *string, size_t most)
 {
     while (most > 0 && *string) {
@@ -60,8 +68,7 @@ void fsafe_text_json(struct fsafe_text *text, const char *string, size_t most)
             fsafe_text_char(text, *string);
         } else if ((unsigned char)*string < ' ' || *string == 0x7f) {
             fsafe_text_string(text, "\\u00");
-            fsafe_text_char(text, "0123456789abcdef"[*string >> 4]);
-            fsafe_text_char(text, "0123456789abcdef"[*string & 15]);
+            fsafe_text_bytes(text, (const unsigned char *)string, 1);
         } else {
             for (size_t i = 0; i < length; i++)
                 fsafe_text_char(text, string[i]);

@@ -44,6 +44,9 @@ void fsafe_text_json(struct fsafe_text *text, const char *string, size_t most);
 /* With the 0x prefix. */
 void fsafe_text_hex(struct fsafe_text *text, unsigned long value);
 
+/* Two digits of base 16 for each byte. */
+void fsafe_text_bytes(struct fsafe_text *text, const unsigned char *bytes, size_t count);
+
 /*
  * Reads a number in base 10 or 16, lower-case, after blanks; with 0x before it in base 16. `*at` is behind it then.
  */

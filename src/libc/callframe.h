@@ -8,7 +8,22 @@
 #ifndef FSAFE_LIBC_CALLFRAME_H
 #define FSAFE_LIBC_CALLFRAME_H
 
-#include "libc/unwind.h"
+#include "base/window.h"
+
+enum { FSAFE_UNWIND_RANGES = 256 };
+
+/* A search in a module's tables is back at the same few places for each frame. A power of two. */
+enum { FSAFE_UNWIND_WINDOWS = 16 };
+
+/* Working memory of libc/unwind and of this file: too much for a small stack. Begins all zero. */
+struct fsafe_unwind {
+    struct fsafe_window code[FSAFE_UNWIND_WINDOWS], stack;
+    struct {
+        uintptr_t start, end, base;
+        uintptr_t bias, table; /* of its module; table 0: not looked for yet, 1: it has none */
+    } ranges[FSAFE_UNWIND_RANGES]; /* of the executable memory */
+    unsigned count;
+};
 
 enum { FSAFE_CALLFRAME_RIP = 16, FSAFE_CALLFRAME_REGISTERS = 17 };
 

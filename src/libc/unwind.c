@@ -1,7 +1,7 @@
 /* libc/unwind: see unwind.h. */
 #include "config.h"
 
-#include "libc/callframe.h"
+#include "libc/unwind.h"
 
 #ifdef __x86_64__
 

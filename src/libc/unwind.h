@@ -6,22 +6,7 @@
 #ifndef FSAFE_LIBC_UNWIND_H
 #define FSAFE_LIBC_UNWIND_H
 
-#include "base/window.h"
-
-enum { FSAFE_UNWIND_RANGES = 256 };
-
-/* A search in a module's tables is back at the same few places for each frame. A power of two. */
-enum { FSAFE_UNWIND_WINDOWS = 16 };
-
-/* Working memory: too much for a small stack. Begins all zero. */
-struct fsafe_unwind {
-    struct fsafe_window code[FSAFE_UNWIND_WINDOWS], stack;
-    struct {
-        uintptr_t start, end, base;
-        uintptr_t bias, table; /* of its module; table 0: not looked for yet, 1: it has none */
-    } ranges[FSAFE_UNWIND_RANGES]; /* of the executable memory */
-    unsigned count;
-};
+#include "libc/callframe.h"
 
 /*
  * The callers of the place that `site` returns to, on the calling thread's stack: the nearest first. Returns how many

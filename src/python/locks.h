@@ -16,29 +16,8 @@
 #define FSAFE_PYTHON_LOCKS_H
 
 #include "python/interpreter.h"
+#include "python/layout.h"
 #include "track/thread.h"
-
-/* The byte's bits. The interpreter knows the first two and leaves the third alone until the lock is released. */
-enum { FSAFE_PYTHON_LOCKED = 1, FSAFE_PYTHON_PARKED = 2, FSAFE_PYTHON_ORPHANED = 4 };
-
-/* The history's. */
-enum {
-    FSAFE_PYTHON_EVENT = 1,   /* released by another thread than its taker, or waited for by it */
-    FSAFE_PYTHON_MUTUAL = 2,  /* released by its taker before, and never otherwise */
-    FSAFE_PYTHON_RELEASED = 4 /* released by somebody: whoever has it now came through us */
-};
-
-/* An object of one of the two types, as far as it is of interest. */
-struct fsafe_python_lock {
-    uintptr_t count;
-    void *type;
-    uint8_t byte, history, spare[6];
-    uintptr_t owner; /* RLock's: its thread's pthread_t, */
-    uintptr_t level; /* and how often that thread has it beyond once */
-};
-
-/* Where a type has its base: PyTypeObject's tp_base, which the C API makes public. */
-enum { FSAFE_PYTHON_TYPE_BASE = 32 * sizeof(uintptr_t) };
 
 enum fsafe_python_kind { FSAFE_PYTHON_NO_LOCK, FSAFE_PYTHON_LOCK, FSAFE_PYTHON_RLOCK };
 

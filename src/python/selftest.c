@@ -1,9 +1,11 @@
 /* python/selftest: see selftest.h. */
 #include "config.h"
 
-#include "python/locks.h"
+#include "python/layout.h"
 #include "python/selftest.h"
 
+#include <pthread.h>
+#include <stddef.h>
 #include <string.h>
 
 /* Calls the method; 1 true, 0 another result, -1 an error. */

@@ -64,33 +64,20 @@ bool fsafe_asleep_is_private(uintptr_t waiters, unsigned long count)
 static bool is_asleep(const struct fsafe_task *task, const struct look *look)
 {
     uintptr_t word = task->argument[0], limit = task->argument[3];
-    unsigned operation = (unsigned)task->argument[1];
     if (task->call == SYS_futex_waitv) {
         const struct fsafe_thread *thread = limit != 0 ? find_thread(task->tid) : NULL;
         return (limit == 0 || (thread != NULL && is_in_slice(thread, word, look->now_ns))) &&
                fsafe_asleep_is_private(word, task->argument[1]);
     }
-    if (task->call != SYS_futex)
+    if (!fsafe_tasks_waits_for_futex(task))
         return false;
-    switch (operation & FUTEX_CMD_MASK) {
-    case FUTEX_WAIT:
-    case FUTEX_WAIT_BITSET:
-    case FUTEX_LOCK_PI:
-    case FUTEX_WAIT_REQUEUE_PI:
-#ifdef FUTEX_LOCK_PI2
-    case FUTEX_LOCK_PI2:
-#endif
-        break;
-    default:
-        return false;
-    }
     if (limit != 0) {
         const struct fsafe_thread *thread = find_thread(task->tid);
         if (thread == NULL || !is_in_slice(thread, word, look->now_ns))
             return false;
     }
     /* libc waits for the end of a thread as the kernel announces it: by the kind of futex that processes may share. */
-    return (operation & FUTEX_PRIVATE_FLAG) != 0 || !fsafe_takeover_is_shared(word);
+    return (task->argument[1] & FUTEX_PRIVATE_FLAG) != 0 || !fsafe_takeover_is_shared(word);
 }
 
 static bool look_at(const struct fsafe_task *task, void *context)
@@ -101,7 +88,7 @@ static bool look_at(const struct fsafe_task *task, void *context)
     look->unblocked |= ~task->blocked;
     if (task->tid == look->self->tid)
         return true;
-    look->mark = (look->mark ^ (uint64_t)task->tid ^ task->switches << 32) * 0x9e3779b97f4a7c15u;
+    look->mark = fsafe_tasks_mark(look->mark, task);
     return is_asleep(task, look);
 }
 
@@ -179,14 +166,6 @@ bool fsafe_asleep_will_another_be_given(const struct fsafe_thread *self)
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);)
         if (at.thread != self && atomic_load_explicit(&at.thread->sleeping.object, memory_order_acquire) != 0 &&
             atomic_load_explicit(&at.thread->sleeping.may_be_given, memory_order_relaxed))
-            return true;
-    return false;
-}
-
-bool fsafe_asleep_has_company(const struct fsafe_thread *self)
-{
-    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);)
-        if (at.thread != self)
             return true;
     return false;
 }

@@ -38,7 +38,4 @@ bool fsafe_asleep_is_anybody_awake(const struct fsafe_thread *self);
 /* Whether another thread waits for a lock that it gets as soon as it looks: it may end this wait then. */
 bool fsafe_asleep_will_another_be_given(const struct fsafe_thread *self);
 
-/* Whether the ledgers know of another thread of this process: that costs no system call. */
-bool fsafe_asleep_has_company(const struct fsafe_thread *self);
-
 #endif

@@ -6,7 +6,6 @@
 #include "base/timer.h"
 #include "libc/late.h"
 #include "repair/children.h"
-#include "repair/hopeless.h"
 #include "report/report.h"
 #include "report/tally.h"
 #include "track/lineage.h"
@@ -120,23 +119,20 @@ static bool look_at(const struct fsafe_task *task, void *context)
     struct look *look = context;
     if (task->ended)
         return true;
-    unsigned operation = (unsigned)task->argument[1], command = operation & FUTEX_CMD_MASK;
-    if (task->call != SYS_futex || (operation & FUTEX_PRIVATE_FLAG) == 0 || task->argument[3] != 0 ||
-        (command != FUTEX_WAIT && command != FUTEX_WAIT_BITSET && command != FUTEX_LOCK_PI &&
-         command != FUTEX_WAIT_REQUEUE_PI))
+    if (!fsafe_tasks_waits_for_futex(task) || (task->argument[1] & FUTEX_PRIVATE_FLAG) == 0 || task->argument[3] != 0)
         return false;
     if (!look->any)
         look->first = *task;
     look->any = true;
     look->unblocked |= ~task->blocked;
-    look->mark = (look->mark ^ (uint64_t)task->tid ^ task->switches << 32) * 0x9e3779b97f4a7c15u;
+    look->mark = fsafe_tasks_mark(look->mark, task);
     return true;
 }
 
 static void say(pid_t child, const struct look *look)
 {
     bool by_handler = (fsafe_tasks_of_others(look->first.caught) & look->unblocked) != 0;
-    if (by_handler && !fsafe_hopeless_is_new_place(look->first.at))
+    if (by_handler && !fsafe_report_is_new_place(look->first.at))
         return;
     const struct fsafe_event event = {
         .deed = by_handler ? FSAFE_WAITS_FOR_HANDLER : FSAFE_HANGS,

@@ -1,7 +1,6 @@
 /* repair/held: see held.h. */
 #include "config.h"
 
-#include "repair/asleep.h"
 #include "repair/held.h"
 #include "repair/takeover.h"
 
@@ -47,7 +46,7 @@ static bool hold(struct fsafe_held *held)
 bool fsafe_held_begin(struct fsafe_held *held, struct fsafe_thread *self)
 {
     held->self = self;
-    return !fsafe_asleep_has_company(self) && hold(held);
+    return !fsafe_thread_has_company(self) && hold(held);
 }
 
 /* A signal that the program handles makes the descriptor ready and stays pending. */

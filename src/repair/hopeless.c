@@ -91,24 +91,6 @@ void fsafe_hopeless_end(struct fsafe_slices *slices)
 
 /* --- What is said ------------------------------------------------------------------------------------------- */
 
-/* The places of which was said that only a handler can end a wait there: a daemon comes back to its own all day. */
-enum { PLACES = 32 };
-static _Atomic uintptr_t places[PLACES];
-
-bool fsafe_hopeless_is_new_place(uintptr_t site)
-{
-    for (unsigned i = 0; i < PLACES; i++) {
-        uintptr_t none = 0;
-        if (atomic_load_explicit(&places[i], memory_order_relaxed) == site)
-            return false;
-        if (atomic_compare_exchange_strong(&places[i], &none, site))
-            return true;
-        if (none == site)
-            return false;
-    }
-    return false;
-}
-
 /* The place of the latest record of `object` in the ledgers of a vanished thread; false: there is none. */
 static bool find_record(const struct fsafe_thread *vanished, uintptr_t object, uintptr_t *since)
 {
@@ -147,7 +129,7 @@ static void say(struct fsafe_thread *self, bool by_handler)
     uintptr_t object = atomic_load_explicit(&sleeping->object, memory_order_relaxed);
     atomic_store_explicit(&sleeping->said, true, memory_order_relaxed);
     fsafe_children_said(true);
-    if (self->told_of == object || (by_handler && !fsafe_hopeless_is_new_place(sleeping->site)))
+    if (self->told_of == object || (by_handler && !fsafe_report_is_new_place(sleeping->site)))
         return;
     struct fsafe_event event = {
         .deed = by_handler ? FSAFE_WAITS_FOR_HANDLER : FSAFE_HANGS,
@@ -243,7 +225,7 @@ void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait)
     } asked;
     struct fsafe_thread *self = fsafe_thread_join();
     uint64_t span = (uint64_t)fsafe_options.hang_ms * MS, now = fsafe_sys_now_ns();
-    if (self == NULL || span == 0 || self->told_of == wait->object || fsafe_asleep_has_company(self))
+    if (self == NULL || span == 0 || self->told_of == wait->object || fsafe_thread_has_company(self))
         return;
     uint32_t generation = fsafe_lineage_generation();
     bool is_new = atomic_exchange(&asked.object, wait->object) != wait->object;

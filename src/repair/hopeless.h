@@ -109,12 +109,6 @@ bool fsafe_hopeless_was_woken(struct fsafe_slices *slices, const struct timespec
  */
 uintptr_t fsafe_hopeless_futex_in_slices(uintptr_t *site);
 
-/*
- * Whether no line has said yet that only a handler can end a wait at this place; notes that one does now. Context: any
- * thread.
- */
-bool fsafe_hopeless_is_new_place(uintptr_t site);
-
 /* The calling thread ends. */
 void fsafe_hopeless_leave(struct fsafe_thread *self);
 

@@ -61,6 +61,16 @@ void fsafe_json_form(struct fsafe_text *text, const struct fsafe_details *detail
 /* symbol+0xoffset in module+0xaddress, as far as it is known. */
 void fsafe_text_place(struct fsafe_text *text, const struct fsafe_place *place);
 
+/*
+ * Around a line in plain words, in either form: the caller puts clean text between the two. Context: any thread.
+ */
+enum { FSAFE_NOTE_BYTES = 1024 };
+void fsafe_report_begin_note(struct fsafe_text *line, char buffer[FSAFE_NOTE_BYTES]);
+void fsafe_report_end_note(struct fsafe_text *line);
+
+/* Whether lines go to a terminal. Context: any thread. */
+bool fsafe_report_is_on_terminal(void);
+
 /* Writes a text that is complete, with its newline, to where FORKSAFE_LOG says. Context: any thread. */
 void fsafe_report_send(const struct fsafe_text *text);
 

@@ -119,10 +119,7 @@ static void put_module(struct fsafe_text *text, const struct fsafe_new_module *m
     if (module->build_id_bytes != 0) {
         begin_member(text, "build_id");
         fsafe_text_char(text, '"');
-        for (size_t i = 0; i < module->build_id_bytes; i++) {
-            fsafe_text_char(text, "0123456789abcdef"[module->build_id[i] >> 4]);
-            fsafe_text_char(text, "0123456789abcdef"[module->build_id[i] & 15]);
-        }
+        fsafe_text_bytes(text, module->build_id, module->build_id_bytes);
         fsafe_text_char(text, '"');
     }
     fsafe_text_char(text, '}');

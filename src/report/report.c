@@ -1,10 +1,8 @@
 /*
- * report: see report.h.
+ * report: what is known of an event, looked up and put into one of the two forms. See report.h.
  *
  * Measured. The deepest of our own stack frames: about 5 KiB (a report with a symbol looked up); a thread of
  * PTHREAD_STACK_MIN forks, and its child takes over a mutex, an rwlock and a semaphore.
- *
- * A write beyond RLIMIT_FSIZE raises SIGXFSZ, as one into a broken pipe raises SIGPIPE: fsafe_sys_offer removes both.
  */
 #include "config.h"
 
@@ -20,148 +18,8 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-enum { LINE_BYTES = 1024, EVENT_BYTES = 4096 /* what a pipe takes in one piece */ };
-
-/*
- * The directory in which the program was started: a daemon goes to "/" later, and a relative FORKSAFE_LOG stays here.
- */
-static char directory[1024];
-
-/* The file of FORKSAFE_LOG with %p replaced. */
-static void put_log_path(struct fsafe_text *path)
-{
-    if (fsafe_options.log[0] != '/' && directory[0] == '/') {
-        fsafe_text_string(path, directory);
-        fsafe_text_char(path, '/');
-    }
-    for (const char *at = fsafe_options.log; *at != '\0'; at++) {
-        if (at[0] == '%' && at[1] == 'p') {
-            fsafe_text_decimal(path, (unsigned long)fsafe_sys_getpid());
-            at++;
-        } else {
-            fsafe_text_char(path, *at);
-        }
-    }
-}
-
-static bool is_file(void)
-{
-    return fsafe_options.log[0] != '\0' && strcmp(fsafe_options.log, "stderr") != 0;
-}
-
-/* The file that descriptor 2 was when the program started, or that the program put there by dup2 and the like. */
-static struct stat known_stderr;
-static bool has_stderr, is_terminal;
-
-void fsafe_report_know_stderr(void)
-{
-    enum { TERMINALS = 4, PSEUDO = 136, LAST_PSEUDO = 143 }; /* Linux's major numbers of terminals */
-    has_stderr = fsafe_sys_stat_fd(STDERR_FILENO, &known_stderr);
-    unsigned kind = has_stderr && S_ISCHR(known_stderr.st_mode) ? known_stderr.st_rdev >> 8 & 0xfff : 0;
-    is_terminal = kind == TERMINALS || (kind >= PSEUDO && kind <= LAST_PSEUDO);
-}
-
-void fsafe_report_start(void)
-{
-    if (fsafe_options.log[0] != '/' && is_file() && FSAFE_SYS(SYS_getcwd, directory, sizeof directory, 0, 0, 0, 0) <= 0)
-        directory[0] = '\0';
-}
-
-/*
- * A program that closes descriptor 2, or was started without it, gets the number 2 for a file of its own, and a line of
- * ours would be in its data. So descriptor 2 must still be the very same file.
- */
-static bool is_stderr(void)
-{
-    struct stat now;
-    return has_stderr && fsafe_sys_stat_fd(STDERR_FILENO, &now) && now.st_dev == known_stderr.st_dev &&
-           now.st_ino == known_stderr.st_ino;
-}
-
-/* begin_line and end_text write a line in plain words, in either form; the caller puts clean text between the two. */
-static void begin_line(struct fsafe_text *line, char *buffer)
-{
-    bool json = fsafe_options.format == FSAFE_FORMAT_JSON;
-    fsafe_text_begin(line, buffer, LINE_BYTES - sizeof "\"}");
-    fsafe_text_string(line, json ? "{\"event\":\"note\",\"pid\":" : "forksafe[");
-    fsafe_text_decimal(line, (unsigned long)fsafe_sys_getpid());
-    fsafe_text_string(line, json ? ",\"tid\":" : ".");
-    fsafe_text_decimal(line, (unsigned long)fsafe_sys_gettid());
-    fsafe_text_string(line, json ? ",\"text\":\"" : "] ");
-}
-
-static void end_text(struct fsafe_text *line)
-{
-    line->capacity = LINE_BYTES;
-    if (fsafe_options.format == FSAFE_FORMAT_JSON)
-        fsafe_text_string(line, "\"}");
-    fsafe_text_end_line(line);
-}
-
-/* Text that a user or a file system wrote, with what would break the line or JSON replaced. */
-static void put_foreign(struct fsafe_text *line, const char *string, size_t most)
-{
-    if (fsafe_options.format == FSAFE_FORMAT_JSON)
-        fsafe_text_json(line, string, most);
-    else
-        fsafe_text_clean(line, string, most);
-}
-
-/* Says on stderr, once in the process tree, that lines are lost, and why. */
-static void tell_of_log(const char *name, int why)
-{
-    char buffer[LINE_BYTES];
-    struct fsafe_text line;
-    if (atomic_exchange_explicit(&fsafe_tally->log_refused, 1, memory_order_relaxed) != 0 || !is_stderr())
-        return;
-    begin_line(&line, buffer);
-    fsafe_text_string(&line, "FORKSAFE_LOG: cannot open ");
-    put_foreign(&line, name, 300);
-    fsafe_text_string(&line, why == ENOENT   ? ": there is no such directory"
-                             : why == EACCES ? ": that is not permitted"
-                             : why == EISDIR ? ": it is a directory"
-                             : why == ENXIO  ? ": it is a FIFO that nobody reads"
-                                             : ": the kernel refuses");
-    fsafe_text_string(&line, "; what belongs there is lost");
-    end_text(&line);
-    fsafe_sys_offer(STDERR_FILENO, line.buffer, line.length);
-}
-
-/*
- * The log file is opened for each line: a daemon that closes all descriptors it does not know would close ours, and
- * then give its number to a file of its own.
- */
-void fsafe_report_send(const struct fsafe_text *line)
-{
-    int fd = STDERR_FILENO;
-    bool own = is_file();
-    if (own) {
-        char name[sizeof directory + sizeof fsafe_options.log + 32];
-        struct fsafe_text path;
-        fsafe_text_begin(&path, name, sizeof name - 1);
-        put_log_path(&path);
-        name[path.length] = '\0';
-        fd = fsafe_sys_open(name, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0640);
-        if (fd < 0) {
-            tell_of_log(name, -fd);
-            return;
-        }
-    } else if (!is_stderr()) {
-        return;
-    }
-    fsafe_sys_offer(fd, line->buffer, line->length);
-    if (own)
-        fsafe_sys_close(fd);
-}
-
-static void end_line(struct fsafe_text *line)
-{
-    end_text(line);
-    fsafe_report_send(line);
-}
+enum { EVENT_BYTES = 4096 /* what a pipe takes in one piece */ };
 
 const struct fsafe_deed_row fsafe_deed_rows[FSAFE_DEEDS] = {
 #define FSAFE_DEED(name, key, words, advice) {key, words, advice},
@@ -267,15 +125,15 @@ static bool is_power_of_ten(uint64_t number)
 
 static void tell_without_memory(const struct fsafe_event *event)
 {
-    char buffer[LINE_BYTES];
+    char buffer[FSAFE_NOTE_BYTES];
     struct fsafe_text line;
-    begin_line(&line, buffer);
+    fsafe_report_begin_note(&line, buffer);
     fsafe_text_string(&line, fsafe_deed_rows[event->deed].words);
     fsafe_text_string(&line, event->lock);
     fsafe_text_char(&line, ' ');
     fsafe_text_hex(&line, event->address);
     fsafe_text_string(&line, " (there is no memory to say more)");
-    end_line(&line);
+    fsafe_report_end_note(&line);
 }
 
 static const struct fsafe_report_sources *_Atomic known_sources;
@@ -306,6 +164,22 @@ static void find_callers(struct fsafe_details *details, bool here, bool held)
         known->held(&details->event->holder, details->held_in, most);
 }
 
+bool fsafe_report_is_new_place(uintptr_t site)
+{
+    enum { PLACES = 32 }; /* a daemon comes back to its own all day */
+    static _Atomic uintptr_t places[PLACES];
+    for (unsigned i = 0; i < PLACES; i++) {
+        uintptr_t none = 0;
+        if (atomic_load_explicit(&places[i], memory_order_relaxed) == site)
+            return false;
+        if (atomic_compare_exchange_strong(&places[i], &none, site))
+            return true;
+        if (none == site)
+            return false;
+    }
+    return false;
+}
+
 void fsafe_report_event(const struct fsafe_event *told)
 {
     struct fsafe_source wanted_in, held_in;
@@ -330,7 +204,7 @@ void fsafe_report_event(const struct fsafe_event *told)
     details->tid = event->pid != 0 ? event->tid : fsafe_sys_gettid();
     clock_gettime(CLOCK_REALTIME, &details->when);
     details->fork_age_ms = (uint32_t)(fsafe_sys_now_ns() / 1000000) - event->fork.when_ms;
-    details->colored = !is_file() && fsafe_options.colors && is_terminal;
+    details->colored = fsafe_options.colors && fsafe_report_is_on_terminal();
     find_callers(details, event->wanted_in == &wanted_in, event->holder.source == &held_in);
     find_places(work);
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, details->own_name, 0, 0, 0, 0);
@@ -347,43 +221,4 @@ void fsafe_report_event(const struct fsafe_event *told)
     fsafe_text_end_line(&text);
     fsafe_report_send(&text);
     fsafe_pages_unmap(work, sizeof *work);
-}
-
-void fsafe_report_bad_option(const char *variable, const char *value, const char *expected, const char *usual)
-{
-    char buffer[LINE_BYTES];
-    struct fsafe_text line;
-    begin_line(&line, buffer);
-    put_foreign(&line, variable, 64);
-    if (expected == NULL) {
-        fsafe_text_string(&line, " is no setting, the nearest is ");
-        fsafe_text_string(&line, usual);
-    } else {
-        fsafe_text_char(&line, '=');
-        put_foreign(&line, value, 64);
-        fsafe_text_string(&line, " is not ");
-        fsafe_text_string(&line, expected);
-        fsafe_text_string(&line, ": the default is used, ");
-        fsafe_text_string(&line, usual);
-    }
-    end_line(&line);
-}
-
-void fsafe_report_note(const char *words)
-{
-    char buffer[LINE_BYTES];
-    struct fsafe_text line;
-    begin_line(&line, buffer);
-    fsafe_text_string(&line, words);
-    end_line(&line);
-}
-
-void fsafe_report_note_number(const char *words, unsigned long number)
-{
-    char buffer[LINE_BYTES];
-    struct fsafe_text line;
-    begin_line(&line, buffer);
-    fsafe_text_string(&line, words);
-    fsafe_text_decimal(&line, number);
-    end_line(&line);
 }

@@ -34,6 +34,9 @@ void fsafe_report_know_sources(const struct fsafe_report_sources *sources);
 /* One line about a lock. */
 void fsafe_report_event(const struct fsafe_event *event);
 
+/* Whether no line has said yet that only a signal handler can end a wait at this place; notes that one does now. */
+bool fsafe_report_is_new_place(uintptr_t site);
+
 /* One line about a setting that cannot be used; see fsafe_options_complain. */
 void fsafe_report_bad_option(const char *variable, const char *value, const char *expected, const char *usual);
 

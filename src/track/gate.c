@@ -122,14 +122,6 @@ static void barrier_everywhere(void)
     }
 }
 
-static bool has_others(const struct fsafe_thread *self)
-{
-    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);)
-        if (at.thread != self)
-            return true;
-    return false;
-}
-
 static bool is_closed(void)
 {
     return (atomic_load(&fsafe_gate_word) & ~(uint32_t)USERS) != 0;
@@ -173,7 +165,7 @@ bool fsafe_gate_close(struct fsafe_thread *self, bool firm)
     self->signals_blocked = true;
     self->gate_share = firm ? FIRM : USER;
     atomic_store(&self->forking, FSAFE_FORKING_NOW);
-    if (has_others(self))
+    if (fsafe_thread_has_company(self))
         barrier_everywhere(); /* from here on a thread is seen inside, or sees the gate: NO_BARRIER */
     return true;
 }

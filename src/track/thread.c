@@ -99,6 +99,14 @@ bool fsafe_thread_next(struct fsafe_thread_walk *at)
     return false;
 }
 
+bool fsafe_thread_has_company(const struct fsafe_thread *self)
+{
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);)
+        if (at.thread != self)
+            return true;
+    return false;
+}
+
 /*
  * Adds one to the `count` slabs that the caller found full. Many threads may find so at once, and each slab is as large
  * as all before it: only the first of them adds one.

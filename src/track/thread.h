@@ -316,6 +316,9 @@ static inline struct fsafe_thread_walk fsafe_thread_walk(unsigned whom)
 
 FSAFE_AT_FORK bool fsafe_thread_next(struct fsafe_thread_walk *at);
 
+/* Whether another thread of this process has a slot. Costs no system call. Context: any thread. */
+bool fsafe_thread_has_company(const struct fsafe_thread *self);
+
 /* What a report says of a thread that took a lock at `since`. Context: any thread. */
 struct fsafe_holder fsafe_thread_as_holder(const struct fsafe_thread *thread, uintptr_t since);
 

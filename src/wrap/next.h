@@ -11,7 +11,7 @@
 
 #include "repair/names.h"
 #ifdef FSAFE_LIBC_GLIBC
-#include "wrap/regions.h"
+#include "wrap/prototypes.h"
 #include <aio.h>
 #endif
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #ifdef FSAFE_LIBC_GLIBC
-#include "wrap/regions.h"
+#include "wrap/prototypes.h"
 #endif
 
 /* Names from before 2.34 and fork's second name: each is defined as the alias of our wrapper. */

@@ -266,16 +266,6 @@ START_TEST(hopeless_hears_a_wake_between_two_slices)
 }
 END_TEST
 
-START_TEST(hopeless_says_of_a_place_once_that_a_handler_can_end_it)
-{
-    ck_assert(fsafe_hopeless_is_new_place(0x10));
-    ck_assert(!fsafe_hopeless_is_new_place(0x10));
-    ck_assert(fsafe_hopeless_is_new_place(0x20));
-    ck_assert(!fsafe_hopeless_is_new_place(0x20));
-    ck_assert(!fsafe_hopeless_is_new_place(0x10));
-}
-END_TEST
-
 static void ask_after(useconds_t us)
 {
     usleep(us);
@@ -349,7 +339,6 @@ static void fill(Suite *suite)
     tcase_add_test(hopeless, hopeless_names_the_last_thread_awake_once);
     tcase_add_test(hopeless, hopeless_leaves_alone_what_somebody_may_end);
     tcase_add_test(hopeless, hopeless_hears_a_wake_between_two_slices);
-    tcase_add_test(hopeless, hopeless_says_of_a_place_once_that_a_handler_can_end_it);
     tcase_add_test(hopeless, hopeless_times_a_loop_of_questions_anew_in_each_child);
     tcase_add_test(hopeless, children_are_looked_at_a_limit_apart);
 }

@@ -860,6 +860,16 @@ START_TEST(bad_option_is_told)
 }
 END_TEST
 
+START_TEST(place_is_new_once)
+{
+    ck_assert(fsafe_report_is_new_place(0x10));
+    ck_assert(!fsafe_report_is_new_place(0x10));
+    ck_assert(fsafe_report_is_new_place(0x20));
+    ck_assert(!fsafe_report_is_new_place(0x20));
+    ck_assert(!fsafe_report_is_new_place(0x10));
+}
+END_TEST
+
 static void fill(Suite *suite)
 {
     TCase *lines = unit_case(suite, "where lines go");
@@ -896,6 +906,7 @@ static void fill(Suite *suite)
     tcase_add_test(event, event_is_one_json_object);
     tcase_add_test(event, json_is_whole_when_it_is_long);
     tcase_add_test(event, events_stay_whole);
+    tcase_add_test(event, place_is_new_once);
 
     TCase *option = unit_case(suite, "option");
     tcase_add_checked_fixture(option, set_up, tear_down);

@@ -1,8 +1,8 @@
 /*
- * wrap/regions: the headers that declare what regions.def names, and prototypes that none of them has.
+ * wrap/prototypes: the headers that declare what regions.def names, and prototypes that none of them has.
  */
-#ifndef FSAFE_WRAP_REGIONS_H
-#define FSAFE_WRAP_REGIONS_H
+#ifndef FSAFE_WRAP_PROTOTYPES_H
+#define FSAFE_WRAP_PROTOTYPES_H
 
 #include <aliases.h>
 #include <dirent.h>
