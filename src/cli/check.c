@@ -9,7 +9,6 @@
 #include "cli/target.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <linux/futex.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,23 +37,28 @@ static const char help[] =
 
 enum verdict { BECAUSE_OF_FORK, NOT_BECAUSE, CANNOT_TELL };
 
-/* Which kind of lock the innermost functions wait for. */
-static const char *find_call(const struct fsafe_stack *stack, const char *const *parts)
+/* Whether one of the innermost functions has one of these in its name. */
+static bool is_in(const struct fsafe_stack *stack, const char *const *parts)
 {
     for (size_t i = 0; i < stack->count && i < 8; i++)
         for (const char *const *part = parts; *part != NULL; part++)
             if (strstr(fsafe_stack_symbol(stack, i), *part) != NULL)
-                return fsafe_stack_symbol(stack, i);
-    return NULL;
+                return true;
+    return false;
 }
 
 /* The functions that a thread runs; in an interpreter the interpreted ones, which say more. */
+static void print_functions(const struct fsafe_stack *stack, long pid, long tid)
+{
+    if (fsafe_python_print(stack, pid, tid, "        ") == 0)
+        fsafe_stack_print(stack, "        ");
+}
+
 static void print_thread(long pid, long tid)
 {
     struct fsafe_stack stack;
     fsafe_stack_read(&stack, pid, tid);
-    if (fsafe_python_print(&stack, pid, tid, "        ") == 0)
-        fsafe_stack_print(&stack, "        ");
+    print_functions(&stack, pid, tid);
     fsafe_stack_end(&stack);
 }
 
@@ -175,7 +179,7 @@ static enum verdict judge_semaphore(long pid, long tid, const struct fsafe_stack
 {
     const char *kind = NULL;
     uint32_t value;
-    bool pythons = find_call(stack, (const char *const[]){"PyThread_acquire_lock", "PySemaphore_Wait", NULL}) != NULL;
+    bool pythons = is_in(stack, (const char *const[]){"PyThread_acquire_lock", "PySemaphore_Wait", NULL});
     long owner = pythons ? fsafe_python_owner(stack, pid, tid, fsafe_process_status(pid, "PPid"), word, &kind) : 0;
     if (pythons)
         printf("    waits for semaphore 0x%lx: Python's %s\n", (unsigned long)word, kind != NULL ? kind : "own lock");
@@ -208,15 +212,15 @@ static enum verdict judge_wait(long pid, long tid, const struct fsafe_stack *sta
     static const char *const semaphores[] = {"sem_wait", "sem_timedwait", "sem_clockwait", NULL};
     static const char *const kinds[] = {"normal", "recursive", "errorcheck", "adaptive"};
     uint32_t bytes[5];
-    if (find_call(stack, conditions) != NULL) {
+    if (is_in(stack, conditions)) {
         printf("    waits for a signal on the condition variable of word 0x%lx\n", (unsigned long)word);
         return CANNOT_TELL;
     }
-    if (find_call(stack, rwlocks) != NULL)
+    if (is_in(stack, rwlocks))
         return judge_rwlock(pid, word);
-    if (find_call(stack, semaphores) != NULL)
+    if (is_in(stack, semaphores))
         return judge_semaphore(pid, tid, stack, word);
-    if (find_call(stack, mutexes) != NULL && fsafe_process_peek(pid, word, bytes, sizeof bytes)) {
+    if (is_in(stack, mutexes) && fsafe_process_peek(pid, word, bytes, sizeof bytes)) {
         printf("    waits for mutex 0x%lx (%s%s%s)\n", (unsigned long)word, kinds[bytes[4] & 3],
                (bytes[4] & 0x10) != 0 ? ", robust" : "", (bytes[4] & 0x20) != 0 ? ", priority inheritance" : "");
         return bytes[2] != 0 ? judge_owner(pid, bytes[2], "held") : judge_nameless(pid, word, bytes[0]);
@@ -248,8 +252,7 @@ static enum verdict check_thread(long pid, long tid)
     struct fsafe_stack stack;
     printf("thread %ld \"%s\" sleeps in:\n", tid, name);
     fsafe_stack_read(&stack, pid, tid);
-    if (fsafe_python_print(&stack, pid, tid, "        ") == 0)
-        fsafe_stack_print(&stack, "        ");
+    print_functions(&stack, pid, tid);
     enum verdict verdict = judge_wait(pid, tid, &stack, &call);
     fsafe_stack_end(&stack);
     return verdict;
@@ -327,23 +330,18 @@ static long read_pid(const char *word)
 
 int fsafe_cli_check(int argc, char **argv)
 {
-    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
-    for (int option; (option = getopt_long(argc, argv, "+h", options, NULL)) != -1;) {
-        if (option == 'h')
-            fsafe_cli_print_and_exit(help);
-        fsafe_cli_fail_usage("check", "see above");
-    }
-    if (argc == optind)
+    int at = fsafe_cli_skip_help(argc, argv, help);
+    if (at == argc)
         fsafe_cli_fail_usage("check", "which process, or which program?");
-    if (read_pid(argv[optind]) == 0)
-        return fsafe_target_check(argv[optind]);
+    if (read_pid(argv[at]) == 0)
+        return fsafe_target_check(argv[at]);
     enum verdict best = NOT_BECAUSE;
-    for (bool several = optind + 1 < argc; optind < argc; optind++) {
-        if (read_pid(argv[optind]) == 0)
-            fsafe_cli_fail_usage("check", "'%s' is no process id", argv[optind]);
+    for (bool several = at + 1 < argc; at < argc; at++) {
+        if (read_pid(argv[at]) == 0)
+            fsafe_cli_fail_usage("check", "'%s' is no process id", argv[at]);
         if (several)
-            printf("process %s:\n", argv[optind]);
-        enum verdict one = check_process(read_pid(argv[optind]));
+            printf("process %s:\n", argv[at]);
+        enum verdict one = check_process(read_pid(argv[at]));
         if (one == BECAUSE_OF_FORK || best == NOT_BECAUSE)
             best = one;
     }

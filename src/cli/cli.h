@@ -13,8 +13,14 @@ _Noreturn void fsafe_cli_fail(const char *format, ...) __attribute__((format(pri
 /* The same, and points to --help. `verb` "" for forksafe itself. */
 _Noreturn void fsafe_cli_fail_usage(const char *verb, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The same where getopt_long() has said what is wrong. */
+_Noreturn void fsafe_cli_fail_option(const char *verb);
+
 /* Prints to stdout and ends: a --help into a full disk has failed. */
 _Noreturn void fsafe_cli_print_and_exit(const char *text);
+
+/* For a verb whose one option is --help. Returns the index of its first argument, or ends. */
+int fsafe_cli_skip_help(int argc, char **argv, const char *help);
 
 /*
  * The library that belongs to this launcher: the build tree's, then the one of the tree the launcher was installed

@@ -51,13 +51,13 @@ const char *fsafe_explain_file(const struct fsafe_log *log, const char *name)
 
 struct search {
     struct fsafe_position found, first;
-    bool own; /* the place is in a module of the system: the function that called it is the culprit */
+    bool of_system; /* the place is in a library of the system: the function that called that is the culprit */
 };
 
 static bool see_candidate(const char *function, const char *file, int line, void *context)
 {
     struct search *search = context;
-    bool meant = file != NULL && !search->own && !fsafe_cli_is_system_file(file);
+    bool meant = file != NULL && !search->of_system && !fsafe_cli_is_system_file(file);
     struct fsafe_position *to = meant ? &search->found : search->first.function == NULL ? &search->first : NULL;
     if (to != NULL) {
         to->function = strdup(fsafe_cli_demangle(function));
@@ -94,10 +94,10 @@ struct fsafe_position fsafe_explain_find(const struct fsafe_log *log, const stru
     for (unsigned i = 0; i <= stack->frame_count && search.found.file == NULL; i++) {
         const struct fsafe_log_place *place = i == 0 ? &stack->at : &stack->frames[i - 1];
         const char *path = fsafe_explain_file(log, place->module);
-        search.own = fsafe_cli_is_system_module(path);
+        search.of_system = fsafe_cli_is_system_module(path);
         search.found.at = place;
         bool known = path != NULL && fsafe_cli_each_source(path, place->in_module, see_candidate, &search);
-        if (unknown == NULL && !search.own && (place->module != NULL || place->address != 0) &&
+        if (unknown == NULL && !search.of_system && (place->module != NULL || place->address != 0) &&
             (!known || search.first.file == NULL))
             unknown = place;
     }
@@ -224,7 +224,7 @@ static void print_first_line(const struct fsafe_log_event *event)
     if (event->lock_place.symbol != NULL)
         putchar('>');
     printf(" (%s)", event->kind != NULL ? event->kind : "?");
-    /* The program's path, by which the user knows it. */
+    /* A user of Python knows of no semaphore. */
     if (event->lock != NULL && strcmp(event->lock, "semaphore") == 0 && event->wanted.source.file != NULL)
         fputs(": a lock of Python's", stdout);
     if (event->times > 1)
@@ -328,7 +328,7 @@ int fsafe_cli_explain(int argc, char **argv)
         if (option == 'h')
             fsafe_cli_print_and_exit(help);
         if (option == '?')
-            fsafe_cli_fail_usage("explain", "see above");
+            fsafe_cli_fail_option("explain");
         if (option != DEBUG_FILE)
             form = option;
         else if (debug_file_count < DEBUG_FILES)

@@ -52,6 +52,12 @@ _Noreturn void fsafe_cli_fail(const char *format, ...)
     exit(EXIT_OURS);
 }
 
+_Noreturn void fsafe_cli_fail_option(const char *verb)
+{
+    fprintf(stderr, "Try 'forksafe%s%s --help' for more information.\n", *verb == '\0' ? "" : " ", verb);
+    exit(EXIT_OURS);
+}
+
 _Noreturn void fsafe_cli_fail_usage(const char *verb, const char *format, ...)
 {
     va_list args;
@@ -59,8 +65,8 @@ _Noreturn void fsafe_cli_fail_usage(const char *verb, const char *format, ...)
     va_start(args, format);
     vfprintf(stderr, format, args);
     va_end(args);
-    fprintf(stderr, "\nTry 'forksafe%s%s --help' for more information.\n", *verb == '\0' ? "" : " ", verb);
-    exit(EXIT_OURS);
+    fputc('\n', stderr);
+    fsafe_cli_fail_option(verb);
 }
 
 _Noreturn void fsafe_cli_print_and_exit(const char *text)
@@ -68,6 +74,17 @@ _Noreturn void fsafe_cli_print_and_exit(const char *text)
     if (fputs(text, stdout) == EOF || fflush(stdout) == EOF)
         fsafe_cli_fail("cannot write: %s", strerror(errno));
     exit(EXIT_SUCCESS);
+}
+
+int fsafe_cli_skip_help(int argc, char **argv, const char *text)
+{
+    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    int option = getopt_long(argc, argv, "+h", options, NULL);
+    if (option == 'h')
+        fsafe_cli_print_and_exit(text);
+    if (option != -1)
+        fsafe_cli_fail_option(argv[0]);
+    return optind;
 }
 
 static const char help[] =
@@ -223,43 +240,36 @@ static void set_number(const char *variable, const char *value)
 static void parse_options(int argc, char **argv)
 {
     enum { OPT_VERSION = UCHAR_MAX + 1, FIRST };
-    /* One option each, in the same order; `value`: what it stands for, NULL: its argument. */
+    /* `value`: what the option stands for; NULL: its argument. */
     static const struct {
+        const char *option;
         void (*set)(const char *variable, const char *value);
         const char *variable, *value;
     } settings[] = {
-        {set_choice, "FORKSAFE_MODE", NULL},
-        {set_variable, "FORKSAFE_LOG", NULL},
-        {set_choice, "FORKSAFE_FORMAT", NULL},
-        {set_number, "FORKSAFE_DRAIN_MS", NULL},
-        {set_number, "FORKSAFE_HANG_MS", NULL},
-        {set_number, "FORKSAFE_FRAMES", NULL},
-        {set_choice, "FORKSAFE_SUMMARY", "1"},
-        {set_choice, "FORKSAFE_VERBOSE", "1"},
+        {"mode", set_choice, "FORKSAFE_MODE", NULL},
+        {"log", set_variable, "FORKSAFE_LOG", NULL},
+        {"format", set_choice, "FORKSAFE_FORMAT", NULL},
+        {"drain-ms", set_number, "FORKSAFE_DRAIN_MS", NULL},
+        {"hang-ms", set_number, "FORKSAFE_HANG_MS", NULL},
+        {"frames", set_number, "FORKSAFE_FRAMES", NULL},
+        {"summary", set_choice, "FORKSAFE_SUMMARY", "1"},
+        {"verbose", set_choice, "FORKSAFE_VERBOSE", "1"},
     };
-    static const struct option options[] = {
-        {"mode", required_argument, NULL, FIRST},
-        {"log", required_argument, NULL, FIRST + 1},
-        {"format", required_argument, NULL, FIRST + 2},
-        {"drain-ms", required_argument, NULL, FIRST + 3},
-        {"hang-ms", required_argument, NULL, FIRST + 4},
-        {"frames", required_argument, NULL, FIRST + 5},
-        {"summary", no_argument, NULL, FIRST + 6},
-        {"verbose", no_argument, NULL, FIRST + 7},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, OPT_VERSION},
-        {NULL, 0, NULL, 0},
+    enum { SETTINGS = sizeof settings / sizeof *settings };
+    struct option options[SETTINGS + 3] = {
+        [SETTINGS] = {"help", no_argument, NULL, 'h'},
+        [SETTINGS + 1] = {"version", no_argument, NULL, OPT_VERSION},
     };
+    for (int i = 0; i < SETTINGS; i++)
+        options[i] = (struct option){settings[i].option, settings[i].value == NULL, NULL, FIRST + i};
     int option;
     while ((option = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
         if (option == 'h')
             fsafe_cli_print_and_exit(help);
         if (option == OPT_VERSION)
             fsafe_cli_print_and_exit("forksafe (" PACKAGE_NAME ") " PACKAGE_VERSION "\n");
-        if (option < FIRST) {
-            fputs("Try 'forksafe --help' for more information.\n", stderr);
-            exit(EXIT_OURS);
-        }
+        if (option < FIRST)
+            fsafe_cli_fail_option("");
         const char *value = settings[option - FIRST].value;
         settings[option - FIRST].set(settings[option - FIRST].variable, value != NULL ? value : optarg);
     }

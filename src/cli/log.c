@@ -147,7 +147,7 @@ static void begin_event(struct fsafe_log_event *event, const char *text)
         read_holder(event, behind);
 }
 
-/* Whether the line, less what begins it, begins so; then `rest` is behind that. */
+/* Whether the line begins with those words; `rest` is behind them. */
 static bool begins(const char *line, const char *with, const char **rest)
 {
     size_t length = strlen(with);

@@ -23,11 +23,8 @@ struct fsafe_log_source {
     bool at_fork;
 };
 
-/* What called an interpreter's function. */
-enum { FSAFE_LOG_CALLERS = 16 };
-
 /* Where a thread was: the place, its callers, and the same in an interpreter's program. */
-enum { FSAFE_LOG_FRAMES = 16 };
+enum { FSAFE_LOG_FRAMES = 16, FSAFE_LOG_CALLERS = 16 };
 struct fsafe_log_stack {
     struct fsafe_log_place at, frames[FSAFE_LOG_FRAMES];
     unsigned frame_count;

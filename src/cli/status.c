@@ -6,7 +6,6 @@
 #include "cli/process.h"
 #include "report/tally.h"
 
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,13 +98,7 @@ static void show(long pid, void *any)
 
 int fsafe_cli_status(int argc, char **argv)
 {
-    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
-    for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
-        if (option == 'h')
-            fsafe_cli_print_and_exit(help);
-        fsafe_cli_fail_usage("status", "see above");
-    }
-    if (optind != argc)
+    if (fsafe_cli_skip_help(argc, argv, help) != argc)
         fsafe_cli_fail_usage("status", "it takes no arguments");
     bool any = false;
     fsafe_process_each(show, &any);

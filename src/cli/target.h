@@ -23,7 +23,10 @@ struct fsafe_target {
  */
 void fsafe_target_look(struct fsafe_target *target, const char *command, char library[PATH_MAX]);
 
-/* forksafe check COMMAND: prints all of it. Returns the exit status: 0 protected, 1 not, 2 but for some locks. */
+/*
+ * forksafe check COMMAND: prints all of it. Returns the exit status: 0 the library can be in it, 1 it cannot, 2 it can,
+ * and does not see some of the locks.
+ */
 int fsafe_target_check(const char *command);
 
 /* What forksafe run says before it starts the command, on stderr. */
