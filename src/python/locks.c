@@ -301,7 +301,7 @@ bool fsafe_python_lock_is_held(const struct fsafe_thread *thread, uintptr_t obje
 
 bool fsafe_python_lock_has_tokens(const struct fsafe_thread *thread)
 {
-    return fsafe_semaphore_thread_has_one(thread, fsafe_python_version() < 0x030d ? 1 : 0);
+    return fsafe_thread_tokens(thread) > (fsafe_python_version() < 0x030d);
 }
 
 /* --- At the start ------------------------------------------------------------------------------------------- */

@@ -247,16 +247,3 @@ bool fsafe_semaphore_is_own(sem_t *semaphore, const struct fsafe_thread *self)
     fsafe_semaphore_is_event(semaphore);
     return false;
 }
-
-/* Of its tokens; none where more are gone than it took: it may be giving one back just now. */
-static uint32_t count_held(uint32_t taken, const _Atomic uint32_t *gone)
-{
-    uint32_t held = taken - atomic_load_explicit(gone, memory_order_relaxed);
-    return held <= INT32_MAX ? held : 0;
-}
-
-bool fsafe_semaphore_thread_has_one(const struct fsafe_thread *thread, uint32_t kept)
-{
-    return count_held(thread->tokens, &thread->tokens_gone) +
-               count_held(thread->first_tokens, &thread->first_tokens_gone) > kept;
-}

@@ -157,10 +157,4 @@ bool fsafe_semaphore_gives_up(sem_t *semaphore, uintptr_t site);
  */
 FSAFE_AT_FORK bool fsafe_semaphore_is_own(sem_t *semaphore, const struct fsafe_thread *self);
 
-/*
- * Whether the thread has tokens of locks, more than `kept`: CPython's threads up to 3.12 keep one for all their life.
- * Context: any thread.
- */
-FSAFE_AT_FORK bool fsafe_semaphore_thread_has_one(const struct fsafe_thread *thread, uint32_t kept);
-
 #endif

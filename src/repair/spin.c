@@ -6,6 +6,7 @@
  */
 #include "config.h"
 
+#include "repair/filter.h"
 #include "repair/spin.h"
 #include "repair/verdict.h"
 
@@ -26,78 +27,28 @@ static bool is_locked(uintptr_t lock)
            try_for_real(&copy) == EBUSY;
 }
 
-/* How many records vanished threads have in this generation, and whether a survey has dropped the stale ones. */
-static struct {
-    _Atomic uint32_t counted; /* the generation that `count` is about */
-    _Atomic uint32_t surveyed;
-    _Atomic uint32_t count;
-    _Atomic uint64_t filter[8]; /* of the recorded addresses, by hash */
-} vanished;
+/* Of the addresses that vanished threads recorded. */
+static _Atomic uint64_t filter_words[FSAFE_FILTER_WORDS];
+static struct fsafe_filter recorded = {.words = filter_words};
 
-static unsigned filter_bit(uintptr_t lock)
+/* Drops vanished threads' records of `lock` (0: of all), but for those that `keep` keeps. Under the latch. */
+static void thin_out(uintptr_t lock, bool keep(uintptr_t lock))
 {
-    return (unsigned)((uint32_t)(lock >> 2) * 0x9e3779b1u >> (32 - 9));
-}
-
-static uint32_t note(uintptr_t lock)
-{
-    unsigned bit = filter_bit(lock);
-    atomic_fetch_or_explicit(&vanished.filter[bit / 64], (uint64_t)1 << bit % 64, memory_order_relaxed);
-    return 1;
-}
-
-/* Calls `keep` for vanished threads' records of `lock` (0: all) and drops those that it denies; counts the others. */
-static uint32_t sift(uintptr_t lock, bool keep(uintptr_t lock))
-{
-    uint32_t count = 0;
     for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
         struct fsafe_ledger *spins = fsafe_thread_spins(of.thread);
         for (struct fsafe_ledger_walk at = fsafe_ledger_walk(spins); fsafe_ledger_next(&at);) {
             uintptr_t address = at.lock & ~FSAFE_STAGE_MASK;
             if ((lock == 0 || lock == address) && !keep(address))
                 fsafe_ledger_clear(spins, at.index, at.lock);
-            else
-                count += note(address);
         }
     }
-    return count;
-}
-
-static bool always(uintptr_t lock)
-{
-    (void)lock;
-    return true;
+    fsafe_filter_fill(&recorded, FSAFE_SPINS);
 }
 
 static bool never(uintptr_t lock)
 {
     (void)lock;
     return false;
-}
-
-static bool of_this_generation(const _Atomic uint32_t *generation)
-{
-    return atomic_load_explicit(generation, memory_order_acquire) == fsafe_lineage_generation();
-}
-
-/* Drops what `keep` denies and counts what is left. Under the latch. */
-static void thin_out(uintptr_t lock, bool keep(uintptr_t lock))
-{
-    if (!of_this_generation(&vanished.counted))
-        for (unsigned i = 0; i < sizeof vanished.filter / sizeof *vanished.filter; i++)
-            atomic_store_explicit(&vanished.filter[i], 0, memory_order_relaxed);
-    atomic_store_explicit(&vanished.count, sift(lock, keep), memory_order_relaxed);
-    atomic_store_explicit(&vanished.counted, fsafe_lineage_generation(), memory_order_release);
-}
-
-/* Whether vanished threads may have recorded this lock; never wrong when it says no. */
-static bool may_be_orphaned(uintptr_t lock)
-{
-    if (!of_this_generation(&vanished.counted))
-        return true;
-    unsigned bit = filter_bit(lock);
-    return atomic_load_explicit(&vanished.count, memory_order_relaxed) != 0 &&
-           (atomic_load_explicit(&vanished.filter[bit / 64], memory_order_relaxed) >> bit % 64 & 1) != 0;
 }
 
 /*
@@ -107,9 +58,7 @@ static bool may_be_orphaned(uintptr_t lock)
 static enum fsafe_verdict judge(struct fsafe_question *question)
 {
     uintptr_t lock = question->event.address;
-    if (!of_this_generation(&vanished.counted))
-        thin_out(0, always);
-    if (!may_be_orphaned(lock))
+    if (!fsafe_filter_ask(&recorded, FSAFE_SPINS, lock))
         return FSAFE_PROCEED;
     struct fsafe_claims claims = fsafe_takeover_claims(question->self, FSAFE_SPINS, lock, 0);
     enum fsafe_held_by holder = fsafe_verdict(question->self, FSAFE_SPINS, 0, &claims, false);
@@ -132,7 +81,7 @@ static enum fsafe_verdict judge(struct fsafe_question *question)
 enum fsafe_verdict fsafe_spin_judge(pthread_spinlock_t *spin, struct fsafe_thread *self, uintptr_t site,
                                     bool would_wait)
 {
-    if (!may_be_orphaned((uintptr_t)spin))
+    if (!fsafe_filter_may_have(&recorded, (uintptr_t)spin))
         return FSAFE_PROCEED;
     struct fsafe_question question = {
         .self = self,
@@ -144,7 +93,7 @@ enum fsafe_verdict fsafe_spin_judge(pthread_spinlock_t *spin, struct fsafe_threa
 
 void fsafe_spin_settle(pthread_spinlock_t *spin)
 {
-    if (!may_be_orphaned((uintptr_t)spin))
+    if (!fsafe_filter_may_have(&recorded, (uintptr_t)spin))
         return;
     FSAFE_HOLD(&fsafe_takeover_latch);
     thin_out((uintptr_t)spin, never);
@@ -163,12 +112,13 @@ void fsafe_spin_handed_over(pthread_spinlock_t *spin)
 
 void fsafe_spin_survey(void)
 {
-    if (of_this_generation(&vanished.surveyed))
+    static _Atomic uint32_t surveyed; /* the latest generation that was */
+    if (atomic_load_explicit(&surveyed, memory_order_acquire) == fsafe_lineage_generation())
         return;
     FSAFE_HOLD(&fsafe_takeover_latch);
     if (fsafe_takeover_is_alone()) {
         thin_out(0, is_locked);
-        atomic_store_explicit(&vanished.surveyed, fsafe_lineage_generation(), memory_order_release);
+        atomic_store_explicit(&surveyed, fsafe_lineage_generation(), memory_order_release);
     }
 }
 

@@ -85,18 +85,13 @@ static void for_each(uintptr_t object, each_record *each, void *context)
                 break;
 }
 
-static bool is_vanished(const struct fsafe_thread *thread)
-{
-    return fsafe_thread_generation(thread) < fsafe_lineage_generation();
-}
-
 static bool count_in(struct fsafe_thread *thread, uint32_t index, uintptr_t word, uintptr_t site, void *context)
 {
     struct occupants *in = context;
     (void)index;
     if ((word & FSAFE_STAGE_MASK) == FSAFE_INSIDE_MUTEX)
         return true;
-    if (!is_vanished(thread)) {
+    if (!fsafe_thread_is_vanished(thread)) {
         in->living |= !thread->ended;
         return false;
     }
@@ -120,7 +115,7 @@ static bool rewrite_in(struct fsafe_thread *thread, uint32_t index, uintptr_t wo
 {
     struct rewrite *rewrite = context;
     (void)site;
-    if (!is_vanished(thread) || ((word & FSAFE_STAGE_MASK) == FSAFE_INSIDE_MUTEX) != rewrite->of_mutex)
+    if (!fsafe_thread_is_vanished(thread) || ((word & FSAFE_STAGE_MASK) == FSAFE_INSIDE_MUTEX) != rewrite->of_mutex)
         return true;
     rewrite->count++;
     atomic_store_explicit(&fsafe_ledger_record(fsafe_thread_waits(thread), index)->lock,

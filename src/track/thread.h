@@ -328,11 +328,15 @@ struct fsafe_holder fsafe_thread_as_holder(const struct fsafe_thread *thread, ui
  */
 struct fsafe_thread *fsafe_thread_of_ticket(uint32_t ticket);
 
-/* Whether it has tokens, as far as is known. Context: any thread. */
-static inline bool fsafe_thread_has_tokens(const struct fsafe_thread *thread)
+/*
+ * How many tokens it has, of either kind, as far as is known; none where more are gone than it took: it may be giving
+ * one back just now. Context: any thread.
+ */
+static inline uint32_t fsafe_thread_tokens(const struct fsafe_thread *thread)
 {
-    return (int32_t)(thread->tokens - thread->tokens_gone) > 0 ||
-           (int32_t)(thread->first_tokens - thread->first_tokens_gone) > 0;
+    int32_t proven = (int32_t)(thread->tokens - thread->tokens_gone);
+    int32_t first = (int32_t)(thread->first_tokens - thread->first_tokens_gone);
+    return (uint32_t)(proven > 0 ? proven : 0) + (uint32_t)(first > 0 ? first : 0);
 }
 
 /* The generation of the slot's thread; 0: free, or nothing in it is worth reading yet. Context: any thread. */

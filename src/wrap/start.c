@@ -160,7 +160,7 @@ static bool leave(struct fsafe_thread *self)
     fsafe_hopeless_leave(self);
     bool locks = fsafe_ledger_tidy(fsafe_thread_locks(self), is_stale_at_end, self) > 0;
     bool spins = fsafe_ledger_tidy(fsafe_thread_spins(self), fsafe_spin_is_stale, self) > 0;
-    return locks || spins || fsafe_thread_has_tokens(self);
+    return locks || spins || fsafe_thread_tokens(self) != 0;
 }
 
 static void clear_stale(struct fsafe_thread *vanished)
