@@ -109,15 +109,8 @@ static void tell(const struct fsafe_rescued *called, uintptr_t word, uintptr_t a
         .wanted_at = known_call ? called->site : at,
         .fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1),
     };
-    uintptr_t since = 0;
-    struct fsafe_thread *inside = known_call ? fsafe_region_find_vanished(called->regions, &since) : NULL;
-    if (inside != NULL) {
-        event.holder.tid = inside->tid;
-        event.holder.pid = inside->pid;
-        event.holder.since = since;
-        memcpy(event.holder.name, inside->name, sizeof event.holder.name);
-        event.fork = fsafe_lineage_fork_after(fsafe_thread_generation(inside));
-    }
+    if (known_call)
+        fsafe_region_name_vanished(called->regions, &event);
     fsafe_takeover_tell(&event);
 }
 

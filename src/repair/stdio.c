@@ -11,6 +11,7 @@
 #include "base/maps.h"
 #include "base/options.h"
 #include "base/pages.h"
+#include "repair/filter.h"
 #include "repair/stdio.h"
 #include "report/report.h"
 
@@ -80,36 +81,25 @@ bool fsafe_stdio_is_stale(uintptr_t stream, void *context)
     return !fsafe_layout_stream_peek(stream & ~FSAFE_STAGE_MASK, &lock) || lock.owner != (uintptr_t)self->handle;
 }
 
-/* How many records of streams vanished threads left in this generation; counted at the first question. */
-static struct {
-    _Atomic uint32_t generation;
-    _Atomic uint32_t records;
-} orphans;
+/* Of the streams that vanished threads left records of. */
+static _Atomic uint64_t filter_words[FSAFE_FILTER_WORDS];
+static struct fsafe_filter orphans = {.words = filter_words};
 
-/* Calls `visit` for each vanished thread's record of `stream` (0: of any) and adds up what it returns. */
-static FSAFE_AT_FORK uint32_t each_orphan(uintptr_t stream,
-                                          uint32_t visit(struct fsafe_thread *of, uint32_t index, void *context),
-                                          void *context)
+/* Calls `visit` for each vanished thread's record of `stream` (0: of any). */
+static FSAFE_AT_FORK void each_orphan(uintptr_t stream,
+                                      void visit(struct fsafe_thread *of, uint32_t index, void *context),
+                                      void *context)
 {
-    uint32_t sum = 0;
     for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);)
         for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_files(of.thread)); fsafe_ledger_next(&at);)
             if (stream == 0 || (at.lock & ~FSAFE_STAGE_MASK) == stream)
-                sum += visit(of.thread, at.index, context);
-    return sum;
+                visit(of.thread, at.index, context);
 }
 
-static uint32_t count_it(struct fsafe_thread *of, uint32_t index, void *context)
-{
-    (void)of, (void)index, (void)context;
-    return 1;
-}
-
-static uint32_t clear_it(struct fsafe_thread *of, uint32_t index, void *context)
+static void clear_it(struct fsafe_thread *of, uint32_t index, void *context)
 {
     (void)context;
     atomic_store_explicit(&fsafe_ledger_record(fsafe_thread_files(of), index)->lock, 0, memory_order_relaxed);
-    return 1;
 }
 
 /*
@@ -117,22 +107,22 @@ static uint32_t clear_it(struct fsafe_thread *of, uint32_t index, void *context)
  * us first. The record may speak of one that is closed: its lock names the vanished thread no more, or is no memory of
  * anybody's.
  */
-static uint32_t release_it(struct fsafe_thread *of, uint32_t index, void *context)
+static void release_it(struct fsafe_thread *of, uint32_t index, void *context)
 {
     uintptr_t word, site;
     struct fsafe_stream_lock lock;
     (void)context;
     if (!fsafe_ledger_read(fsafe_thread_files(of), index, &word, &site))
-        return 0;
+        return;
     uintptr_t address = word & ~FSAFE_STAGE_MASK;
     if (!fsafe_layout_stream_peek(address, &lock) || lock.word == 0 || lock.owner != (uintptr_t)of->handle ||
         !fsafe_maps_find_exclusive(address))
-        return 0;
+        return;
     FILE *stream = (FILE *)address;
     if (__fsetlocking(stream, FSETLOCKING_QUERY) == FSETLOCKING_BYCALLER)
-        return 0;
+        return;
     fsafe_layout_stream_reset(stream);
-    return clear_it(of, index, NULL);
+    clear_it(of, index, NULL);
 }
 
 void fsafe_stdio_child(struct fsafe_thread *self)
@@ -159,39 +149,21 @@ struct search {
     uintptr_t since;
 };
 
-static uint32_t find_it(struct fsafe_thread *of, uint32_t index, void *context)
+static void find_it(struct fsafe_thread *of, uint32_t index, void *context)
 {
     struct search *search = context;
     if (search->owner != 0 && (uintptr_t)of->handle != search->owner)
-        return 0;
+        return;
     search->found = of;
     search->since = atomic_load_explicit(&fsafe_ledger_record(fsafe_thread_files(of), index)->site,
                                          memory_order_relaxed);
-    return 1;
-}
-
-/* Under the latch. */
-static bool are_orphans(void)
-{
-    uint32_t now = fsafe_lineage_generation();
-    if (atomic_load_explicit(&orphans.generation, memory_order_relaxed) != now) {
-        atomic_store_explicit(&orphans.records, each_orphan(0, count_it, NULL), memory_order_relaxed);
-        atomic_store_explicit(&orphans.generation, now, memory_order_release);
-    }
-    return atomic_load_explicit(&orphans.records, memory_order_relaxed) != 0;
-}
-
-static bool are_no_orphans(void)
-{
-    return atomic_load_explicit(&orphans.generation, memory_order_acquire) == fsafe_lineage_generation() &&
-           atomic_load_explicit(&orphans.records, memory_order_relaxed) == 0;
 }
 
 /* What vanished threads recorded of the stream is over: from now on its bytes speak of living threads. */
 static void settle(uintptr_t stream)
 {
-    uint32_t cleared = each_orphan(stream, clear_it, NULL);
-    atomic_fetch_sub_explicit(&orphans.records, cleared, memory_order_relaxed);
+    each_orphan(stream, clear_it, NULL);
+    fsafe_filter_fill(&orphans, FSAFE_FILES);
 }
 
 /* Under the latch. */
@@ -200,7 +172,7 @@ static enum fsafe_verdict judge(struct fsafe_question *question)
     uintptr_t address = question->event.address;
     FILE *stream = (FILE *)address;
     struct fsafe_stream_lock lock = fsafe_layout_stream_lock(stream);
-    bool recorded = are_orphans();
+    bool recorded = fsafe_filter_ask(&orphans, FSAFE_FILES, address);
     if (lock.word == 0) {
         if (recorded)
             settle(address);
@@ -229,7 +201,7 @@ static enum fsafe_verdict judge(struct fsafe_question *question)
 enum fsafe_verdict fsafe_stdio_judge(FILE *stream, struct fsafe_thread *self, uintptr_t site, bool would_wait)
 {
     struct fsafe_stream_lock lock = fsafe_layout_stream_lock(stream);
-    if (are_no_orphans() && (lock.word == 0 || lock.owner == (uintptr_t)self->handle))
+    if (!fsafe_filter_may_have(&orphans, (uintptr_t)stream) && (lock.word == 0 || lock.owner == (uintptr_t)self->handle))
         return FSAFE_PROCEED;
     struct fsafe_question question = {
         .self = self,

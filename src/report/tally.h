@@ -46,7 +46,7 @@ enum { FSAFE_KINDS = 128, FSAFE_TOLD_MODULES = 64, FSAFE_FORKED = 256 };
 struct fsafe_tally {
     uint64_t mark;
     pid_t first; /* the process that the library started in */
-    _Atomic uint32_t warned;      /* for repair/standin: the regions of libc that a line has warned of */
+    _Atomic uint32_t warned;      /* for standin/standin: the regions of libc that a line has warned of */
     _Atomic uint32_t log_refused; /* whether a line has said that the log cannot be written */
     _Atomic uint64_t totals[FSAFE_TOTALS];
     _Atomic uint64_t deeds[FSAFE_DEEDS];

@@ -65,15 +65,15 @@ uint32_t fsafe_region_vanished_inside(void)
     return atomic_load_explicit(&found, memory_order_relaxed);
 }
 
-struct fsafe_thread *fsafe_region_find_vanished(uint32_t regions, uintptr_t *site)
+void fsafe_region_name_vanished(uint32_t regions, struct fsafe_event *event)
 {
-    struct fsafe_thread *latest = NULL;
     uint32_t youngest = 0;
+    uintptr_t site;
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);) {
-        if (at.generation <= youngest || inside_of(at.thread, regions, site) == 0)
+        if (at.generation <= youngest || inside_of(at.thread, regions, &site) == 0)
             continue;
-        latest = at.thread;
         youngest = at.generation;
+        event->holder = fsafe_thread_as_holder(at.thread, site);
+        event->fork = fsafe_lineage_fork_after(youngest);
     }
-    return latest;
 }

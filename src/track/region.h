@@ -125,9 +125,9 @@ static inline __attribute__((always_inline)) void fsafe_region_leave(enum fsafe_
 uint32_t fsafe_region_vanished_inside(void);
 
 /*
- * Of the vanished threads that were inside one of `regions` the latest to vanish, and the place it had called from;
- * NULL: there is none. Context: child.
+ * Names in the event, if there is one, the latest to vanish of the threads that were inside one of `regions`, and the
+ * fork in which it did. Context: child.
  */
-struct fsafe_thread *fsafe_region_find_vanished(uint32_t regions, uintptr_t *site);
+void fsafe_region_name_vanished(uint32_t regions, struct fsafe_event *event);
 
 #endif

@@ -8,7 +8,7 @@
 
 #include "libc/symbol.h"
 #include "repair/rescue.h"
-#include "repair/standin.h"
+#include "standin/standin.h"
 #include "wrap/call.h"
 
 /* The rows' names, and where each begins: a table of pointers would be written to by the loader in every process. */

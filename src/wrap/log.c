@@ -4,8 +4,8 @@
 #include "config.h"
 
 #include "fork/coordinator.h"
-#include "repair/logger.h"
-#include "repair/standin.h"
+#include "standin/logger.h"
+#include "standin/standin.h"
 #include "wrap/next.h"
 
 static bool is_ours(const char *what, uintptr_t site)

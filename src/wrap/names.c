@@ -5,8 +5,8 @@
 #include "config.h"
 
 #include "fork/coordinator.h"
-#include "repair/names.h"
-#include "repair/standin.h"
+#include "standin/names.h"
+#include "standin/standin.h"
 #include "wrap/next.h"
 
 #define NAMES(type, function, parameters, ...)                                   \

@@ -9,7 +9,7 @@
 
 #include "base/compiler.h"
 
-#include "repair/names.h"
+#include "standin/names.h"
 #ifdef FSAFE_LIBC_GLIBC
 #include "wrap/prototypes.h"
 #include <aio.h>

@@ -2,7 +2,7 @@
  * through the client; what the daemon, stderr and the console get, and what setlogmask answers, must be the same to
  * the byte. Links core, interposes nothing. Speaks TAP. */
 #include "private_dev.h"
-#include "repair/logger.h"
+#include "standin/logger.h"
 
 #include <locale.h>
 #include <pthread.h>

@@ -1,6 +1,6 @@
 /* The stamp of our syslog client against libc's local time, for a year after libc was last asked. Links core; the
  * clock is ours. Speaks TAP. */
-#include "repair/zone.h"
+#include "standin/zone.h"
 
 #include <errno.h>
 #include <stdbool.h>

@@ -1,13 +1,13 @@
 /*
- * repair/logger: a syslog client of our own, for a child in which a vanished thread may hold the lock of libc's.
+ * standin/logger: a syslog client of our own, for a child in which a vanished thread may hold the lock of libc's.
  *
  * The client sends the same bytes as glibc to the same socket, by the same rules. Every process notes the arguments of
  * openlog, closelog and setlogmask, so that the client has them when it is needed. Like libc it keeps the pointer to
  * the ident, no copy. The client holds its own lock while it sends a message, as libc does; adopt makes free what a
  * fork in that moment copied locked.
  */
-#ifndef FSAFE_REPAIR_LOGGER_H
-#define FSAFE_REPAIR_LOGGER_H
+#ifndef FSAFE_STANDIN_LOGGER_H
+#define FSAFE_STANDIN_LOGGER_H
 
 #include "base/compiler.h"
 

@@ -1,10 +1,10 @@
-/* repair/standin: see standin.h. */
+/* standin/standin: see standin.h. */
 #include "config.h"
 
 #include "base/options.h"
 #include "base/sys.h"
 #include "repair/loader.h"
-#include "repair/standin.h"
+#include "standin/standin.h"
 #include "report/report.h"
 #include "report/tally.h"
 #include "track/thread.h"
@@ -37,12 +37,7 @@ static void tell(enum fsafe_deed deed, uint32_t regions, const char *what, uintp
 {
     struct fsafe_event event = {
         .deed = deed, .lock = "the C library's lock", .kind = what, .in_use = true, .wanted_at = site};
-    uintptr_t since = 0;
-    struct fsafe_thread *inside = fsafe_region_find_vanished(regions, &since);
-    if (inside != NULL) {
-        event.holder = fsafe_thread_as_holder(inside, since);
-        event.fork = fsafe_lineage_fork_after(fsafe_thread_generation(inside));
-    }
+    fsafe_region_name_vanished(regions, &event);
     fsafe_report_event(&event);
 }
 

@@ -1,9 +1,9 @@
-/* repair/names: see names.h. One row for each function. */
+/* standin/names: see names.h. One row for each function. */
 #include "config.h"
 
 #include "base/latch.h"
 #include "base/pages.h"
-#include "repair/names.h"
+#include "standin/names.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -1,9 +1,9 @@
 /*
- * repair/message: one line for the syslog daemon, in the bytes that glibc would send. Waits for nobody and allocates
- * from pages of our own. Part of repair/logger; see there.
+ * standin/message: one line for the syslog daemon, in the bytes that glibc would send. Waits for nobody and allocates
+ * from pages of our own. Part of standin/logger; see there.
  */
-#ifndef FSAFE_REPAIR_MESSAGE_H
-#define FSAFE_REPAIR_MESSAGE_H
+#ifndef FSAFE_STANDIN_MESSAGE_H
+#define FSAFE_STANDIN_MESSAGE_H
 
 #include <stdarg.h>
 #include <stdbool.h>

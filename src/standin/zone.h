@@ -1,12 +1,12 @@
 /*
- * repair/zone: the local time of day without libc's time zone lock, which a vanished thread may hold.
+ * standin/zone: the local time of day without libc's time zone lock, which a vanished thread may hold.
  *
  * While the lock is still ours to take, libc is asked once for the offset from UTC and its changes in the year to
  * come; a child that must not ask any more computes from that. Approximate where nobody asked in time: UTC if never,
  * the last known offset beyond that year, and the zone as it was if the child sets TZ anew.
  */
-#ifndef FSAFE_REPAIR_ZONE_H
-#define FSAFE_REPAIR_ZONE_H
+#ifndef FSAFE_STANDIN_ZONE_H
+#define FSAFE_STANDIN_ZONE_H
 
 #include "base/compiler.h"
 

@@ -1,12 +1,12 @@
 /*
- * repair/names: getpwnam & co without the lock that glibc keeps for each of them, for a child in which a vanished
+ * standin/names: getpwnam & co without the lock that glibc keeps for each of them, for a child in which a vanished
  * thread may hold it: through the function's _r form, into memory of ours that the next such call overwrites.
  *
  * Results, errno and h_errno are those of the real functions. Each function has its own lock, held while it asks (a
  * slow server, perhaps); adopt makes free what a fork in that moment copied locked. Context: child.
  */
-#ifndef FSAFE_REPAIR_NAMES_H
-#define FSAFE_REPAIR_NAMES_H
+#ifndef FSAFE_STANDIN_NAMES_H
+#define FSAFE_STANDIN_NAMES_H
 
 #include "base/compiler.h"
 

@@ -1,9 +1,9 @@
-/* repair/zone: see zone.h. */
+/* standin/zone: see zone.h. */
 #include "config.h"
 
 #include "base/latch.h"
 #include "base/text.h"
-#include "repair/zone.h"
+#include "standin/zone.h"
 
 #include <errno.h>
 #include <string.h>

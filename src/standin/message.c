@@ -1,5 +1,5 @@
 /*
- * repair/message: see message.h.
+ * standin/message: see message.h.
  *
  * Measured. glibc's syslog sends the first message after a change from datagrams to a stream without the zero behind
  * it: the daemon gets it and the second as one. Our client does not copy that; all else is the same to the byte
@@ -10,8 +10,8 @@
 #include "base/pages.h"
 #include "base/sys.h"
 #include "libc/late.h"
-#include "repair/message.h"
-#include "repair/zone.h"
+#include "standin/message.h"
+#include "standin/zone.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,13 +1,13 @@
 /*
- * repair/daemon: the connection to the syslog daemon at /dev/log, by glibc's rules: datagrams first, then a stream;
- * kept from one message to the next; made anew once if sending fails. Part of repair/logger; see there.
+ * standin/daemon: the connection to the syslog daemon at /dev/log, by glibc's rules: datagrams first, then a stream;
+ * kept from one message to the next; made anew once if sending fails. Part of standin/logger; see there.
  *
  * Its lock is held while a message is sent, so that the threads' messages do not mix; a holder may sleep as long as
  * the daemon does not read. Where nothing else is said a function is a cancellation point, may change errno, and its
  * context is: child.
  */
-#ifndef FSAFE_REPAIR_DAEMON_H
-#define FSAFE_REPAIR_DAEMON_H
+#ifndef FSAFE_STANDIN_DAEMON_H
+#define FSAFE_STANDIN_DAEMON_H
 
 #include "base/compiler.h"
 

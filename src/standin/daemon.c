@@ -1,8 +1,8 @@
-/* repair/daemon: see daemon.h. */
+/* standin/daemon: see daemon.h. */
 #include "config.h"
 
 #include "base/latch.h"
-#include "repair/daemon.h"
+#include "standin/daemon.h"
 
 #include <errno.h>
 #include <fcntl.h>

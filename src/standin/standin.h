@@ -1,9 +1,9 @@
 /*
- * repair/standin: what a child does about a call inside which a vanished thread may hold libc's lock for ever: have its
+ * standin/standin: what a child does about a call inside which a vanished thread may hold libc's lock for ever: have its
  * work done by a stand-in, or, where there is none, say that the call may hang, who was inside and since where.
  */
-#ifndef FSAFE_REPAIR_STANDIN_H
-#define FSAFE_REPAIR_STANDIN_H
+#ifndef FSAFE_STANDIN_STANDIN_H
+#define FSAFE_STANDIN_STANDIN_H
 
 #include "base/compiler.h"
 #include "repair/rescue.h"

@@ -1,5 +1,5 @@
 /*
- * repair/logger: see logger.h. Modelled on the behaviour of glibc 2.36's misc/syslog.c; tests/logger/bytes.c compares
+ * standin/logger: see logger.h. Modelled on the behaviour of glibc 2.36's misc/syslog.c; tests/logger/bytes.c compares
  * the two, call by call.
  *
  * Measured. gmtime_r takes the time zone lock as localtime_r does, and %m those of setlocale and gettext. The client
@@ -12,10 +12,10 @@
 
 #include "base/latch.h"
 #include "base/pages.h"
-#include "repair/daemon.h"
-#include "repair/logger.h"
-#include "repair/message.h"
-#include "repair/zone.h"
+#include "standin/daemon.h"
+#include "standin/logger.h"
+#include "standin/message.h"
+#include "standin/zone.h"
 
 #include <errno.h>
 #include <fcntl.h>
