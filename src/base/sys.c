@@ -30,7 +30,13 @@ uint64_t fsafe_sys_now_ns(void)
     clock_gettime(CLOCK_MONOTONIC, &now);
     if (errno != saved)
         errno = saved; /* not written without need: after a fork that is a page fault */
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+    return fsafe_sys_ns(&now);
+}
+
+struct timespec fsafe_sys_span_until(const struct timespec *until)
+{
+    uint64_t until_ns = fsafe_sys_ns(until), now_ns = fsafe_sys_now_ns();
+    return fsafe_sys_timespec(until_ns > now_ns ? until_ns - now_ns : 0);
 }
 
 void fsafe_sys_pause_us(unsigned us)

@@ -131,6 +131,15 @@ static inline struct timespec fsafe_sys_timespec(uint64_t ns)
     return (struct timespec){.tv_sec = (time_t)(ns / SECOND), .tv_nsec = (long)(ns % SECOND)};
 }
 
+/* And back. */
+static inline uint64_t fsafe_sys_ns(const struct timespec *time)
+{
+    return (uint64_t)time->tv_sec * 1000000000 + (uint64_t)time->tv_nsec;
+}
+
+/* How long it is until then, by CLOCK_MONOTONIC; nothing if that is past. */
+struct timespec fsafe_sys_span_until(const struct timespec *until);
+
 /* Copies memory that may be unmapped by now, a page at most. Returns whether all `bytes` arrived: never faults. */
 bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes);
 

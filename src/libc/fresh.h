@@ -1,7 +1,7 @@
 /*
- * libc/fresh: what a condition variable and a barrier look like when they are new: learned at start-up from
- * the objects that libc's own init functions make, with each attribute. No knowledge of their inside is needed, and
- * that is well, because it changes (glibc 2.41 moved the words of a condition variable).
+ * libc/fresh: what a condition variable and a barrier look like when they are new: learned, before a process gets
+ * its second thread, from the objects that libc's own init functions make, with each attribute. Hardly any knowledge of
+ * their inside is needed, and that is well, because it changes (glibc 2.41 moved the words of a condition variable).
  *
  * The program has just passed the object to a wrapper, so its memory is there. Nothing here waits, allocates or
  * changes errno.
@@ -24,7 +24,7 @@ struct fsafe_fresh {
     uint32_t keep[FSAFE_FRESH_WORDS];  /* bits that say how it was initialised, and those libc never writes */
 };
 
-/* Written at start-up only. */
+/* Written by fsafe_fresh_learn only. */
 extern struct fsafe_fresh fsafe_fresh_condvar;
 extern struct fsafe_fresh fsafe_fresh_barrier;
 
@@ -43,7 +43,7 @@ struct fsafe_fresh_calls {
     FSAFE_FRESH_CALLS(FSAFE_CALL_FIELD)
 };
 
-/* Fills in both. Context: start-up. */
+/* Fills in both. Context: a thread about to make another. */
 void fsafe_fresh_learn(const struct fsafe_fresh_calls *calls);
 
 /* The word `index` of an object of either kind. */

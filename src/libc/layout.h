@@ -1,7 +1,7 @@
 /*
  * libc/layout: questions to an opaque lock. The only room that knows the bytes of pthread_mutex_t,
- * pthread_rwlock_t and sem_t; one header per C library (and for glibc one for rwlocks) answers, chosen at build
- * time. The start-up self-test compares each answer with what this very libc does and withdraws what does not hold.
+ * pthread_rwlock_t and sem_t; one header per C library (and for glibc one each for rwlocks and semaphores) answers,
+ * chosen at build time. The start-up self-test compares each answer with what this very libc does and withdraws what does not hold.
  *
  * The program has just passed the lock to a wrapper, so its memory is there.
  * Nothing here waits, allocates or changes errno. Context: any thread, unless said otherwise.
@@ -81,7 +81,7 @@ struct fsafe_sem_words {
     _Atomic uintptr_t site;
 };
 
-/* What the self-test found; all false until it ran. Written at start-up only. */
+/* What the self-test found; all false until it ran. Written at start-up, and before the second thread. */
 struct fsafe_layout {
     bool mutex_bytes; /* the mutex questions below are answered as this libc means them */
     bool rwlock_bytes; /* so are those about rwlocks */
@@ -122,14 +122,13 @@ struct fsafe_layout_calls {
 };
 
 /*
- * Fills in fsafe_layout, after fsafe_fresh_learn, and keeps the calls. `pid`: this process. Context: start-up (uses
- * locks of its own).
+ * Fills in fsafe_layout and keeps the calls. `pid`: this process. Context: start-up (uses locks of its own).
  */
 void fsafe_layout_self_test(const struct fsafe_layout_calls *calls, int pid);
 
 /*
- * The part about condition variables, once more when libc/fresh has learned what one looks like. Context: a thread
- * about to make another.
+ * The part about condition variables, which says nothing before libc/fresh has learned what one looks like. Context: a
+ * thread about to make another.
  */
 void fsafe_layout_cond_self_test(void);
 

@@ -53,13 +53,7 @@ bool fsafe_held_begin(struct fsafe_held *held, struct fsafe_thread *self)
 static long await_signal(const struct fsafe_sigset *handled, const struct fsafe_sigset *mask,
                          const struct timespec *until)
 {
-    struct timespec span = {0};
-    if (until != NULL) {
-        const int64_t second = 1000000000;
-        int64_t left = until->tv_sec * second + until->tv_nsec - (int64_t)fsafe_sys_now_ns();
-        if (left > 0)
-            span = fsafe_sys_timespec((uint64_t)left);
-    }
+    struct timespec span = until != NULL ? fsafe_sys_span_until(until) : (struct timespec){0};
     struct pollfd ready = {.events = POLLIN};
     ready.fd = (int)FSAFE_SYS(SYS_signalfd4, -1, handled, FSAFE_SIGSET_BYTES, SFD_CLOEXEC, 0, 0);
     if (ready.fd < 0)

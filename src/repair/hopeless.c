@@ -9,7 +9,7 @@
 #include "repair/waits.h"
 #include "report/report.h"
 
-enum { MS = 1000000, SECOND = 1000000000 };
+enum { MS = 1000000 };
 
 /* --- What a thread says of itself --------------------------------------------------------------------------- */
 
@@ -311,7 +311,7 @@ bool fsafe_hopeless_was_woken(struct fsafe_slices *slices, const struct timespec
 {
     struct fsafe_sleeping *sleeping = &slices->self->sleeping;
     uint64_t at = atomic_load(woken(atomic_load_explicit(&sleeping->object, memory_order_relaxed)));
-    uint64_t ended_ns = (uint64_t)ended->tv_sec * SECOND + (uint64_t)ended->tv_nsec;
+    uint64_t ended_ns = fsafe_sys_ns(ended);
     uint64_t before = slices->looked_ns;
     slices->looked_ns = fsafe_sys_now_ns();
     return at + BEFORE_NS >= ended_ns || (before != 0 && at + BEFORE_NS >= before && at <= before + AFTER_NS);

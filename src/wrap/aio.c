@@ -7,14 +7,6 @@
 #include "repair/hopeless.h"
 #include "wrap/next.h"
 
-/* Until then, as a span. */
-static struct timespec span_until(const struct timespec *until)
-{
-    enum { SECOND = 1000000000 };
-    uint64_t until_ns = (uint64_t)until->tv_sec * SECOND + (uint64_t)until->tv_nsec, now_ns = fsafe_sys_now_ns();
-    return fsafe_sys_timespec(until_ns > now_ns ? until_ns - now_ns : 0);
-}
-
 /* libc's two names are one function, for requests of either size. */
 static int suspend(const void *list, int count, const struct timespec *limit, uintptr_t site)
 {
@@ -28,7 +20,7 @@ static int suspend(const void *list, int count, const struct timespec *limit, ui
     int result, saved = errno;
     bool more = true;
     do {
-        const struct timespec span = span_until(&slices.until);
+        const struct timespec span = fsafe_sys_span_until(&slices.until);
         result = FSAFE_NEXT(aio_suspend)(list, count, &span);
         if (result == 0 || (errno != EAGAIN && (errno != EINTR || !fsafe_hopeless_restarts())))
             break;

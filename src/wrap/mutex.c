@@ -104,7 +104,7 @@ static int wait_for(pthread_mutex_t *mutex, struct fsafe_thread *self, const str
 static bool is_past(const struct timespec *until)
 {
 #ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
-    return fsafe_sys_now_ns() >= (uint64_t)until->tv_sec * 1000000000 + (uint64_t)until->tv_nsec;
+    return fsafe_sys_now_ns() >= fsafe_sys_ns(until);
 #else /* the slice ended by the real-time clock, which may run a little faster: see fsafe_slices_by */
     (void)until;
     return true;

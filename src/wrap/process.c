@@ -67,6 +67,21 @@ FSAFE_EXPORT int forkpty(int *master, char *name, const struct termios *terminal
 }
 #endif
 
+#ifdef FSAFE_LIBC_GLIBC
+/* What each object's own copy of pthread_atfork calls. */
+FSAFE_EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object)
+{
+    return fsafe_handlers_are_ours() ? fsafe_handlers_add(prepare, parent, child, object)
+                                     : FSAFE_NEXT(__register_atfork)(prepare, parent, child, object);
+}
+#else
+FSAFE_EXPORT int pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
+{
+    return fsafe_handlers_are_ours() ? fsafe_handlers_add(prepare, parent, child, NULL)
+                                     : FSAFE_NEXT(pthread_atfork)(prepare, parent, child);
+}
+#endif
+
 /* --- Doors without handlers --------------------------------------------------------------------------------- */
 
 #ifdef HAVE__FORK
@@ -82,23 +97,6 @@ FSAFE_EXPORT pid_t _Fork(void)
         fsafe_fork_end(&fork);
     fsafe_children_forked(pid);
     return pid;
-}
-#endif
-
-#ifdef FSAFE_LIBC_GLIBC
-/* What each object's own copy of pthread_atfork calls. */
-FSAFE_EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object)
-{
-    return fsafe_handlers_are_ours() ? fsafe_handlers_add(prepare, parent, child, object)
-                                     : FSAFE_NEXT(__register_atfork)(prepare, parent, child, object);
-}
-#endif
-
-#ifndef FSAFE_LIBC_GLIBC
-FSAFE_EXPORT int pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
-{
-    return fsafe_handlers_are_ours() ? fsafe_handlers_add(prepare, parent, child, NULL)
-                                     : FSAFE_NEXT(pthread_atfork)(prepare, parent, child);
 }
 #endif
 

@@ -21,11 +21,9 @@
 
 struct timespec fsafe_slices_by(clockid_t clock, const struct timespec *until)
 {
-    const int64_t second = 1000000000;
     struct timespec now = {0};
     clock_gettime(clock, &now);
-    int64_t left = until->tv_sec * second + until->tv_nsec - (int64_t)fsafe_sys_now_ns();
-    int64_t then = now.tv_sec * second + now.tv_nsec + left;
+    int64_t then = (int64_t)(fsafe_sys_ns(&now) + fsafe_sys_ns(until) - fsafe_sys_now_ns());
     return fsafe_sys_timespec(then > 0 ? (uint64_t)then : 0);
 }
 
@@ -256,15 +254,14 @@ static bool has_no_id(uintptr_t thread, uintptr_t site)
     (void)site;
     return pthread_getcpuclockid((pthread_t)thread, &clock) == 0 && (clock | 7) == ~0;
 }
+#endif
 
-/* 0 as of a thread that returned NULL: nobody knows what a vanished one would have returned. */
-static int joined(void **value)
+int fsafe_slices_joined(void **value)
 {
     if (value != NULL)
         *value = NULL;
     return 0;
 }
-#endif
 
 /*
  * A thread without an id that cannot be joined has certainly vanished if the child has one thread, or if all others
@@ -276,7 +273,7 @@ int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self,
     const bool may_be_given = fsafe_lineage_is_child() && fsafe_options.mode == FSAFE_MODE_REPAIR;
     if (may_be_given && has_no_id((uintptr_t)thread, site) && fsafe_takeover_is_alone()) {
         int result = FSAFE_NEXT(pthread_tryjoin_np)(thread, value);
-        return result == EBUSY ? joined(value) : result;
+        return result == EBUSY ? fsafe_slices_joined(value) : result;
     }
     struct fsafe_slices slices;
     const struct fsafe_untimed_wait wait = {.lock = "thread", .kind = "to be joined", .object = (uintptr_t)thread,
@@ -287,7 +284,7 @@ int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self,
             result = join_until(thread, value, &slices.until);
         while (result == ETIMEDOUT && fsafe_hopeless_goes_on(&slices) && !slices.given);
         if (result == ETIMEDOUT)
-            result = slices.given ? joined(value) : FSAFE_NEXT(pthread_join)(thread, value);
+            result = slices.given ? fsafe_slices_joined(value) : FSAFE_NEXT(pthread_join)(thread, value);
         fsafe_hopeless_end(&slices);
         return result;
     }

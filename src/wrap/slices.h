@@ -24,6 +24,9 @@ int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, stru
 int fsafe_slices_barrier_wait(pthread_barrier_t *barrier, struct fsafe_thread *self, uintptr_t site);
 int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self, uintptr_t site);
 
+/* A vanished thread was joined: 0 as of one that returned NULL, because nobody knows what it would have returned. */
+int fsafe_slices_joined(void **value);
+
 /* The system call futex with these six arguments, a wait without a limit; `lock` and `kind` for reports. */
 long fsafe_slices_futex(const long *arguments, const char *lock, const char *kind, struct fsafe_thread *self,
                         uintptr_t site);

@@ -122,8 +122,8 @@ static bool parent_has_library(void)
 }
 
 /*
- * A value that cannot be used was made empty by the first to complain. An unknown name the parent has named, if it had
- * it.
+ * Who complains of a value makes it empty, so no program started from there complains again. Of a name that is unknown
+ * the parent process has complained if the name was in its environment, too, and it has the library.
  */
 static void complain(const char *variable, const char *value, const char *expected, const char *usual)
 {

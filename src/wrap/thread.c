@@ -57,16 +57,9 @@ static bool has_vanished(pthread_t thread)
            (fsafe_thread_has_vanished(thread) || !fsafe_layout_thread_may_be(thread));
 }
 
-static int joined(void **value)
-{
-    if (value != NULL)
-        *value = NULL;
-    return 0;
-}
-
 FSAFE_EXPORT int pthread_join(pthread_t thread, void **value)
 {
-    return has_vanished(thread) ? joined(value)
+    return has_vanished(thread) ? fsafe_slices_joined(value)
                                 : fsafe_slices_join(thread, value, fsafe_thread_join(), FSAFE_CALLER());
 }
 
@@ -78,19 +71,19 @@ FSAFE_EXPORT int pthread_detach(pthread_t thread)
 #ifdef HAVE_PTHREAD_TRYJOIN_NP
 FSAFE_EXPORT int pthread_tryjoin_np(pthread_t thread, void **value)
 {
-    return has_vanished(thread) ? joined(value) : FSAFE_NEXT(pthread_tryjoin_np)(thread, value);
+    return has_vanished(thread) ? fsafe_slices_joined(value) : FSAFE_NEXT(pthread_tryjoin_np)(thread, value);
 }
 
 FSAFE_EXPORT int pthread_timedjoin_np(pthread_t thread, void **value, const struct timespec *until)
 {
-    return has_vanished(thread) ? joined(value) : FSAFE_NEXT(pthread_timedjoin_np)(thread, value, until);
+    return has_vanished(thread) ? fsafe_slices_joined(value) : FSAFE_NEXT(pthread_timedjoin_np)(thread, value, until);
 }
 #endif
 
 #ifdef HAVE_PTHREAD_CLOCKJOIN_NP
 FSAFE_EXPORT int pthread_clockjoin_np(pthread_t thread, void **value, clockid_t clock, const struct timespec *until)
 {
-    return has_vanished(thread) ? joined(value) : FSAFE_NEXT(pthread_clockjoin_np)(thread, value, clock, until);
+    return has_vanished(thread) ? fsafe_slices_joined(value) : FSAFE_NEXT(pthread_clockjoin_np)(thread, value, clock, until);
 }
 #endif
 
