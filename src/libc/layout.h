@@ -1,7 +1,7 @@
 /*
- * libc/layout: questions to an opaque lock. The only room that knows the bytes of pthread_mutex_t,
- * pthread_rwlock_t and sem_t; one header per C library (and for glibc one each for rwlocks and semaphores) answers,
- * chosen at build time. The start-up self-test compares each answer with what this very libc does and withdraws what does not hold.
+ * libc/layout: questions to an opaque lock. The only room that knows the bytes of pthread_mutex_t, pthread_rwlock_t and
+ * sem_t; one header per C library (and for glibc one each for rwlocks and semaphores) answers, chosen at build time.
+ * The start-up self-test compares each answer with what this very libc does and withdraws what does not hold.
  *
  * The program has just passed the lock to a wrapper, so its memory is there.
  * Nothing here waits, allocates or changes errno. Context: any thread, unless said otherwise.

@@ -201,7 +201,8 @@ static enum fsafe_verdict judge(struct fsafe_question *question)
 enum fsafe_verdict fsafe_stdio_judge(FILE *stream, struct fsafe_thread *self, uintptr_t site, bool would_wait)
 {
     struct fsafe_stream_lock lock = fsafe_layout_stream_lock(stream);
-    if (!fsafe_filter_may_have(&orphans, (uintptr_t)stream) && (lock.word == 0 || lock.owner == (uintptr_t)self->handle))
+    if (!fsafe_filter_may_have(&orphans, (uintptr_t)stream) &&
+        (lock.word == 0 || lock.owner == (uintptr_t)self->handle))
         return FSAFE_PROCEED;
     struct fsafe_question question = {
         .self = self,

@@ -1,6 +1,6 @@
 /*
- * standin/standin: what a child does about a call inside which a vanished thread may hold libc's lock for ever: have its
- * work done by a stand-in, or, where there is none, say that the call may hang, who was inside and since where.
+ * standin/standin: what a child does about a call inside which a vanished thread may hold libc's lock for ever: has its
+ * work done by a stand-in, or, where there is none, says that the call may hang, who was inside and since where.
  */
 #ifndef FSAFE_STANDIN_STANDIN_H
 #define FSAFE_STANDIN_STANDIN_H

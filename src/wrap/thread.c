@@ -83,7 +83,8 @@ FSAFE_EXPORT int pthread_timedjoin_np(pthread_t thread, void **value, const stru
 #ifdef HAVE_PTHREAD_CLOCKJOIN_NP
 FSAFE_EXPORT int pthread_clockjoin_np(pthread_t thread, void **value, clockid_t clock, const struct timespec *until)
 {
-    return has_vanished(thread) ? fsafe_slices_joined(value) : FSAFE_NEXT(pthread_clockjoin_np)(thread, value, clock, until);
+    return has_vanished(thread) ? fsafe_slices_joined(value)
+                                : FSAFE_NEXT(pthread_clockjoin_np)(thread, value, clock, until);
 }
 #endif
 
