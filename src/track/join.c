@@ -1,5 +1,5 @@
 /*
- * track/thread: threads join, leave and are adopted: see thread.h. Nothing here waits for anything.
+ * track/join: threads join, leave and are adopted: see thread.h. Nothing here waits for anything.
  *
  * Measured. A fork is an instant, though it copies page by page: it withdraws the right to write from every page,
  * flushes the address translations of all processors at the end, and who writes in between either still writes to the
