@@ -146,11 +146,8 @@ static bool next_inside(const struct drain *drain, enum fsafe_where where, struc
     return false;
 }
 
-/*
- * How many are inside, and the worst of what they are in. When there are none this fork has the loader's lock, and
- * those that only their sleepers show.
- */
-static unsigned count_inside(struct drain *drain, enum fsafe_where *worst)
+/* How many threads are inside, and the worst of what they are in. */
+static unsigned count_inside(const struct drain *drain, enum fsafe_where *worst)
 {
     unsigned inside = 0;
     *worst = FSAFE_OUTSIDE;
@@ -160,11 +157,21 @@ static unsigned count_inside(struct drain *drain, enum fsafe_where *worst)
         inside += where != FSAFE_OUTSIDE;
         *worst = where > *worst ? where : *worst;
     }
+    return inside;
+}
+
+/*
+ * How many the fork has to wait for. Once nobody is inside it takes the loader's lock and then those that only their
+ * sleepers show, and waits for who has one that it does not get.
+ */
+static unsigned count_in_the_way(struct drain *drain, enum fsafe_where *worst)
+{
+    unsigned inside = count_inside(drain, worst);
     drain->is_loading = inside == 0 && !fsafe_loading_try(drain->self);
+    drain->contended = inside == 0 && !drain->is_loading ? fsafe_contended_try(drain->self) : 0;
     if (drain->is_loading)
         *worst = FSAFE_CALLING;
-    drain->contended = inside == 0 && !drain->is_loading ? fsafe_contended_try(drain->self) : 0;
-    if (drain->contended > 0)
+    else if (drain->contended > 0)
         *worst = FSAFE_HOLDING;
     return inside + drain->is_loading + drain->contended;
 }
@@ -261,7 +268,7 @@ static bool wait_until_empty(struct drain *drain)
     uint64_t begin = now_us() - drain->begun_us, slice_end = begin + SLICE_US, last_end = begin + STARVED_SLICE_US;
     enum fsafe_where worst;
     unsigned inside;
-    for (unsigned round = 0; (inside = count_inside(drain, &worst)) != 0; round++) {
+    for (unsigned round = 0; (inside = count_in_the_way(drain, &worst)) != 0; round++) {
         uint64_t waited = now_us() - drain->begun_us;
         drain->most = inside > drain->most ? inside : drain->most;
         if (inside < drain->fewest) {

@@ -186,6 +186,17 @@ static void set_rule(struct fsafe_callframe *row, uint64_t number, int how, int6
     }
 }
 
+/* By the standard's names. The first three have an operand in their lowest six bits. */
+enum {
+    DW_CFA_advance_loc = 0x40, DW_CFA_offset = 0x80, DW_CFA_restore = 0xc0, DW_CFA_restore_extended = 0x06,
+    DW_CFA_nop = 0x00, DW_CFA_advance_loc1 = 0x02, DW_CFA_advance_loc2 = 0x03, DW_CFA_advance_loc4 = 0x04,
+    DW_CFA_offset_extended = 0x05, DW_CFA_undefined = 0x07, DW_CFA_same_value = 0x08, DW_CFA_register = 0x09,
+    DW_CFA_remember_state = 0x0a, DW_CFA_restore_state = 0x0b, DW_CFA_def_cfa = 0x0c, DW_CFA_def_cfa_register = 0x0d,
+    DW_CFA_def_cfa_offset = 0x0e, DW_CFA_def_cfa_expression = 0x0f, DW_CFA_expression = 0x10,
+    DW_CFA_val_expression = 0x16, DW_CFA_offset_extended_sf = 0x11, DW_CFA_def_cfa_sf = 0x12,
+    DW_CFA_def_cfa_offset_sf = 0x13, DW_CFA_GNU_args_size = 0x2e,
+};
+
 /*
  * Runs call frame instructions up to `stop`, an offset in the function. `initial`: the rules that restore goes back to;
  * NULL while these are being made.
@@ -201,61 +212,64 @@ static bool run(struct reader *reader, const struct common *common, struct fsafe
         unsigned code = (unsigned)take(reader, 1), low = code & 0x3f;
         uint64_t step = 0;
         switch (code & 0xc0 ? code & 0xc0 : code) {
-        case 0x40: step = low; break;
-        case 0x80:
+        case DW_CFA_advance_loc: step = low; break;
+        case DW_CFA_offset:
             set_rule(row, low, FSAFE_ROW_AT_OFFSET, take_scaled(reader, false, common));
             break;
-        case 0xc0: case 0x06:
+        case DW_CFA_restore: case DW_CFA_restore_extended:
             number = (code & 0xc0) != 0 ? low : take_leb(reader, false);
             if (initial == NULL)
                 return false;
             if (number < FSAFE_CALLFRAME_REGISTERS)
                 set_rule(row, number, initial->how[number], initial->offset[number]);
             break;
-        case 0x00: break;
-        case 0x02: step = take(reader, 1); break;
-        case 0x03: step = take(reader, 2); break;
-        case 0x04: step = take(reader, 4); break;
-        case 0x05:
+        case DW_CFA_nop: break;
+        case DW_CFA_advance_loc1: step = take(reader, 1); break;
+        case DW_CFA_advance_loc2: step = take(reader, 2); break;
+        case DW_CFA_advance_loc4: step = take(reader, 4); break;
+        case DW_CFA_offset_extended:
             number = take_leb(reader, false);
             set_rule(row, number, FSAFE_ROW_AT_OFFSET, take_scaled(reader, false, common));
             break;
-        case 0x07: set_rule(row, take_leb(reader, false), FSAFE_ROW_UNDEFINED, 0); break;
-        case 0x08: set_rule(row, take_leb(reader, false), FSAFE_ROW_SAME, 0); break;
-        case 0x09: set_rule(row, take_leb(reader, false), FSAFE_ROW_UNKNOWN, 0); take_leb(reader, false); break;
-        case 0x0a:
+        case DW_CFA_undefined: set_rule(row, take_leb(reader, false), FSAFE_ROW_UNDEFINED, 0); break;
+        case DW_CFA_same_value: set_rule(row, take_leb(reader, false), FSAFE_ROW_SAME, 0); break;
+        case DW_CFA_register:
+            set_rule(row, take_leb(reader, false), FSAFE_ROW_UNKNOWN, 0);
+            take_leb(reader, false);
+            break;
+        case DW_CFA_remember_state:
             if (depth == KEPT)
                 return false;
             kept[depth++] = *row;
             break;
-        case 0x0b:
+        case DW_CFA_restore_state:
             if (depth == 0)
                 return false;
             *row = kept[--depth];
             break;
-        case 0x0c:
+        case DW_CFA_def_cfa:
             row->cfa_register = take_leb(reader, false);
             row->cfa_offset = (int64_t)take_leb(reader, false);
             break;
-        case 0x0d: row->cfa_register = take_leb(reader, false); break;
-        case 0x0e: row->cfa_offset = (int64_t)take_leb(reader, false); break;
-        case 0x10: case 0x16:
+        case DW_CFA_def_cfa_register: row->cfa_register = take_leb(reader, false); break;
+        case DW_CFA_def_cfa_offset: row->cfa_offset = (int64_t)take_leb(reader, false); break;
+        case DW_CFA_expression: case DW_CFA_val_expression:
             set_rule(row, take_leb(reader, false), FSAFE_ROW_UNKNOWN, 0);
             number = take_leb(reader, false);
             reader->at += number;
             break;
-        case 0x0f: /* an expression, which a later row may take back: no function does */
+        case DW_CFA_def_cfa_expression: /* an expression, which a later row may take back: no function does */
             return false;
-        case 0x11:
+        case DW_CFA_offset_extended_sf:
             number = take_leb(reader, false);
             set_rule(row, number, FSAFE_ROW_AT_OFFSET, take_scaled(reader, true, common));
             break;
-        case 0x12:
+        case DW_CFA_def_cfa_sf:
             row->cfa_register = take_leb(reader, false);
             row->cfa_offset = take_scaled(reader, true, common);
             break;
-        case 0x13: row->cfa_offset = take_scaled(reader, true, common); break;
-        case 0x2e: take_leb(reader, false); break;
+        case DW_CFA_def_cfa_offset_sf: row->cfa_offset = take_scaled(reader, true, common); break;
+        case DW_CFA_GNU_args_size: take_leb(reader, false); break;
         default: return false;
         }
         location += step * common->code_factor;
