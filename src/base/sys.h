@@ -30,6 +30,19 @@ struct futex_waitv {
 };
 #endif
 
+/*
+ * On 32 bits the kernel has two futex calls, one for each size of a time. We call the earlier one, as every struct
+ * timespec of ours has that size; programs and libc call either.
+ */
+static inline bool fsafe_sys_is_futex(long number)
+{
+#ifdef SYS_futex_time64
+    return number == SYS_futex || number == SYS_futex_time64;
+#else
+    return number == SYS_futex;
+#endif
+}
+
 #define FSAFE_SYS(n, a, b, c, d, e, f) \
     fsafe_arch_syscall((n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 

@@ -129,7 +129,7 @@ bool fsafe_tasks_look(pid_t tid, struct fsafe_task *task)
 
 bool fsafe_tasks_waits_for_futex(const struct fsafe_task *task)
 {
-    switch (task->call == SYS_futex ? task->argument[1] & FUTEX_CMD_MASK : ULONG_MAX) {
+    switch (fsafe_sys_is_futex(task->call) ? task->argument[1] & FUTEX_CMD_MASK : ULONG_MAX) {
     case FUTEX_WAIT:
     case FUTEX_WAIT_BITSET:
     case FUTEX_LOCK_PI:

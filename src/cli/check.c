@@ -12,7 +12,6 @@
 #include <linux/futex.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 
 static const char help[] =
     "Usage: forksafe check PID...\n"
@@ -95,17 +94,21 @@ struct suspects {
 static bool mentions(long pid, long tid, uint64_t address)
 {
     enum { WORDS = 2048 };
-    static uint64_t words[WORDS];
+    static union {
+        uint64_t words[WORDS];
+        uint32_t halves[2 * WORDS];
+    } stack;
     struct fsafe_process_call call;
     size_t many = WORDS;
+    bool narrow = fsafe_process_address_bytes(pid) == 4;
     if (!fsafe_process_call(pid, tid, &call) || call.number < 0)
         return false;
-    while (many > 1 && !fsafe_process_peek(pid, call.stack, words, many * sizeof *words))
+    while (many > 1 && !fsafe_process_peek(pid, call.stack, &stack, many * sizeof *stack.words))
         many /= 2;
     /* A thread that waits for the same lock does not hold it. */
-    bool waits = call.number == SYS_futex && call.arguments[0] - address < 64;
-    for (size_t i = 0; i < many && !waits; i++)
-        if (words[i] == address)
+    bool waits = fsafe_process_is_futex(pid, &call) && call.arguments[0] - address < 64;
+    for (size_t i = 0; i < many * (narrow ? 2 : 1) && !waits; i++)
+        if ((narrow ? stack.halves[i] : stack.words[i]) == address)
             return true;
     return false;
 }
@@ -161,18 +164,22 @@ static enum verdict judge_nameless(long pid, uint64_t address, uint32_t value)
     return BECAUSE_OF_FORK;
 }
 
-static enum verdict judge_rwlock(long pid, uint64_t word)
+/*
+ * It sleeps on one of two words, each with a bit that says so: until the phase is its own, or, a writer, until it is
+ * the first of the writers. The present writer's id follows behind both.
+ */
+static enum verdict judge_rwlock(long pid, const struct fsafe_stack *stack, const struct fsafe_process_call *call)
 {
-    uint32_t bytes[14];
-    /* It sleeps on one of two words; the writer's id follows behind both. */
-    for (uint64_t lock = word - 12; lock <= word - 8; lock += 4) {
-        if (lock % 8 != 0 || !fsafe_process_peek(pid, lock, bytes, sizeof bytes))
-            continue;
-        printf("    waits for rwlock 0x%lx (%u readers%s)\n", (unsigned long)lock, bytes[0] >> 3,
-               (bytes[0] & 3) == 3 ? ", written" : "");
-        return bytes[6] != 0 ? judge_owner(pid, bytes[6], "held") : judge_nameless(pid, lock, bytes[0]);
-    }
-    return CANNOT_TELL;
+    enum { SOMEBODY_SLEEPS = 2, NOT_FIRST = SOMEBODY_SLEEPS | 1, PHASE = 8, WRITERS = 12 };
+    uint32_t bytes[8];
+    bool writes = is_in(stack, (const char *const[]){"wrlock", NULL});
+    uint64_t lock = call->arguments[0] - (writes && call->arguments[2] == NOT_FIRST ? WRITERS : PHASE);
+    if (!fsafe_process_peek(pid, lock, bytes, sizeof bytes))
+        return CANNOT_TELL;
+    uint32_t writer = bytes[fsafe_process_address_bytes(pid) == 4 ? 7 : 6];
+    printf("    waits for rwlock 0x%lx (%u readers%s)\n", (unsigned long)lock, bytes[0] >> 3,
+           (bytes[0] & 3) == 3 ? ", written" : "");
+    return writer != 0 ? judge_owner(pid, writer, "held") : judge_nameless(pid, lock, bytes[0]);
 }
 
 static enum verdict judge_semaphore(long pid, long tid, const struct fsafe_stack *stack, uint64_t word)
@@ -193,14 +200,18 @@ static enum verdict judge_semaphore(long pid, long tid, const struct fsafe_stack
 /*
  * Where libc's symbols are stripped sem_wait() leaves no name in the stack: it goes on to another function by a jump.
  * But a thread that waits for a semaphore sleeps on a word that is 0, the value, beside the number of waiters and a
- * word that says whether the semaphore is shared.
+ * word that says whether the semaphore is shared. Of 4 bytes an address the value has a bit for waiters, which are
+ * counted last.
  */
 static bool is_semaphore(long pid, const struct fsafe_process_call *call)
 {
     enum { WAITERS_MOST = 100000, SHARED = 0x80 };
-    uint32_t words[3];
-    return call->arguments[2] == 0 && fsafe_process_peek(pid, call->arguments[0], words, sizeof words) &&
-           words[0] == 0 && words[1] != 0 && words[1] < WAITERS_MOST && (words[2] == 0 || words[2] == SHARED);
+    uint32_t words[4];
+    bool narrow = fsafe_process_address_bytes(pid) == 4;
+    unsigned value = narrow ? 1 : 0, waiters = narrow ? 3 : 1, shared = narrow ? 1 : 2;
+    return call->arguments[2] == value && fsafe_process_peek(pid, call->arguments[0], words, sizeof words) &&
+           words[0] == value && words[waiters] != 0 && words[waiters] < WAITERS_MOST &&
+           (words[shared] == 0 || words[shared] == SHARED);
 }
 
 static enum verdict judge_wait(long pid, long tid, const struct fsafe_stack *stack,
@@ -217,24 +228,25 @@ static enum verdict judge_wait(long pid, long tid, const struct fsafe_stack *sta
         return CANNOT_TELL;
     }
     if (is_in(stack, rwlocks))
-        return judge_rwlock(pid, word);
+        return judge_rwlock(pid, stack, call);
     if (is_in(stack, semaphores))
         return judge_semaphore(pid, tid, stack, word);
     if (is_in(stack, mutexes) && fsafe_process_peek(pid, word, bytes, sizeof bytes)) {
-        printf("    waits for mutex 0x%lx (%s%s%s)\n", (unsigned long)word, kinds[bytes[4] & 3],
-               (bytes[4] & 0x10) != 0 ? ", robust" : "", (bytes[4] & 0x20) != 0 ? ", priority inheritance" : "");
+        uint32_t kind = bytes[fsafe_process_address_bytes(pid) == 4 ? 3 : 4];
+        printf("    waits for mutex 0x%lx (%s%s%s)\n", (unsigned long)word, kinds[kind & 3],
+               (kind & 0x10) != 0 ? ", robust" : "", (kind & 0x20) != 0 ? ", priority inheritance" : "");
         return bytes[2] != 0 ? judge_owner(pid, bytes[2], "held") : judge_nameless(pid, word, bytes[0]);
     }
-    if (sizeof(long) == 8 && is_semaphore(pid, call))
+    if (is_semaphore(pid, call))
         return judge_semaphore(pid, tid, stack, word);
     printf("    sleeps on a futex at 0x%lx that no known call waits for\n", (unsigned long)word);
     return fsafe_process_peek(pid, word, bytes, 4) ? judge_nameless(pid, word, bytes[0]) : CANNOT_TELL;
 }
 
-static bool is_in_lock(const struct fsafe_process_call *call)
+static bool is_in_lock(long pid, const struct fsafe_process_call *call)
 {
     unsigned long operation = call->arguments[1] & 0x7f;
-    return call->number == SYS_futex &&
+    return fsafe_process_is_futex(pid, call) &&
            (operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET || operation == FUTEX_LOCK_PI);
 }
 
@@ -245,7 +257,7 @@ static enum verdict check_thread(long pid, long tid)
     struct fsafe_process_call call;
     bool known = fsafe_process_call(pid, tid, &call);
     fsafe_process_thread_name(pid, tid, name);
-    if (!known || !is_in_lock(&call)) {
+    if (!known || !is_in_lock(pid, &call)) {
         printf("thread %ld \"%s\": waits for no lock\n", tid, name);
         return known ? NOT_BECAUSE : CANNOT_TELL;
     }
@@ -285,7 +297,7 @@ static bool see_lock(long tid, void *context)
 {
     struct whole *whole = context;
     struct fsafe_process_call call;
-    whole->waits |= fsafe_process_call(whole->pid, tid, &call) && is_in_lock(&call);
+    whole->waits |= fsafe_process_call(whole->pid, tid, &call) && is_in_lock(whole->pid, &call);
     return true;
 }
 

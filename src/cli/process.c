@@ -5,8 +5,10 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <elf.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -89,4 +91,31 @@ bool fsafe_process_call(long pid, long tid, struct fsafe_process_call *call)
     if (fields < 8)
         call->number = -1; /* it runs */
     return true;
+}
+
+unsigned fsafe_process_address_bytes(long pid)
+{
+    char path[64];
+    unsigned char head[EI_NIDENT] = {0};
+    snprintf(path, sizeof path, "/proc/%ld/exe", pid);
+    FILE *file = fopen(path, "re");
+    bool known = file != NULL && fread(head, sizeof head, 1, file) == 1;
+    if (file != NULL)
+        fclose(file);
+    return !known ? sizeof(void *) : head[EI_CLASS] == ELFCLASS32 ? 4 : 8;
+}
+
+bool fsafe_process_is_futex(long pid, const struct fsafe_process_call *call)
+{
+#if (defined(__x86_64__) && defined(__LP64__)) || defined(__aarch64__)
+    enum { FUTEX_32 = 240, FUTEX_TIME64_32 = 422 }; /* i386 and arm */
+    if ((call->number == FUTEX_32 || call->number == FUTEX_TIME64_32) && fsafe_process_address_bytes(pid) == 4)
+        return true;
+#endif
+#ifdef SYS_futex_time64
+    if (call->number == SYS_futex_time64)
+        return true;
+#endif
+    (void)pid;
+    return call->number == SYS_futex;
 }

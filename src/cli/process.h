@@ -25,12 +25,18 @@ bool fsafe_process_each_thread(long pid, bool (*see)(long tid, void *context), v
 /* Copies memory of the process. Returns whether all of it could be read. */
 bool fsafe_process_peek(long pid, uint64_t from, void *into, size_t bytes);
 
+/* How many bytes an address has in the process: 4 or 8. */
+unsigned fsafe_process_address_bytes(long pid);
+
 /* The system call that a thread sleeps in: its number, its first arguments, the stack pointer. */
 struct fsafe_process_call {
     long number;
     unsigned long arguments[6], stack;
 };
 bool fsafe_process_call(long pid, long tid, struct fsafe_process_call *call);
+
+/* Whether that is a call for a futex, by the numbers that the process makes its calls with. */
+bool fsafe_process_is_futex(long pid, const struct fsafe_process_call *call);
 
 /* --- Stacks --------------------------------------------------------------------------------------------- */
 

@@ -20,20 +20,29 @@ struct outside {
     uint16_t lines;       /* in code: the table of lines */
     uint16_t line;        /* in code: its first line */
 };
-static const struct outside outsides[] = {
+static const struct outside outsides[] = { /* by the bytes of an address: 8, and 4 */
     [9] = {32, 8, 176, 120, 40},
     [10] = {32, 8, 176, 120, 40},
     [11] = {40, 16, 152, 136, 72},
     [12] = {40, 72, 136, 136, 68},
 };
+#if defined(__arm__) || defined(__aarch64__) /* a number of 64 bits lies at a multiple of 8 */
+static const struct outside outsides_4[] = {[11] = {28, 16, 88, 92, 48}};
+#else
+static const struct outside outsides_4[] = {[11] = {28, 12, 88, 92, 48}};
+#endif
 
 /* In the published table: numbers of 64-bit words. */
 enum { WORD_INTERPRETER = 5, WORD_STATE = 9, WORD_LINES_13 = 38, WORD_LINES_14 = 43, PUBLISHED_WORDS = 56 };
 
-enum { STATE_NEXT = 8, OBJECT_TYPE = 8, TYPE_NAME = 24, BYTES_LENGTH = 16, BYTES_DATA = 32, DEEPEST = 64 };
+/* In an object: numbers of words, each as long as an address. */
+enum { STATE_NEXT = 1, OBJECT_TYPE = 1, TYPE_NAME = 3, BYTES_LENGTH = 2, BYTES_DATA = 4 };
+
+enum { DEEPEST = 64 };
 
 struct interpreter {
     long pid;
+    unsigned address; /* how many bytes one has */
     uint64_t runtime;
     unsigned minor;
     struct fsafe_python_layout layout;
@@ -48,13 +57,29 @@ struct function {
 static uint64_t word(const struct interpreter *of, uint64_t at)
 {
     uint64_t value;
+    uint32_t half;
+    if (of->address == sizeof half)
+        return at != 0 && fsafe_process_peek(of->pid, at, &half, sizeof half) ? half : 0;
     return at != 0 && fsafe_process_peek(of->pid, at, &value, sizeof value) ? value : 0;
+}
+
+static uint64_t member(const struct interpreter *of, uint64_t object, unsigned index)
+{
+    return word(of, object + index * of->address);
+}
+
+static const struct outside *find_outside(const struct interpreter *of)
+{
+    const struct outside *rows = of->address == 8 ? outsides : outsides_4;
+    unsigned count = of->address == 8 ? sizeof outsides / sizeof *outsides : sizeof outsides_4 / sizeof *outsides_4;
+    return of->minor < count && rows[of->minor].interpreter != 0 ? &rows[of->minor] : NULL;
 }
 
 static bool open_interpreter(struct interpreter *of, const struct fsafe_stack *stack, long pid)
 {
     const char *path, *number;
     of->pid = pid;
+    of->address = fsafe_process_address_bytes(pid);
     of->runtime = fsafe_stack_find_symbol(stack, "python", "_PyRuntime", &path);
     if (of->runtime == 0)
         return false;
@@ -63,10 +88,12 @@ static bool open_interpreter(struct interpreter *of, const struct fsafe_stack *s
     bool published = of->minor < sizeof fsafe_python_published / sizeof *fsafe_python_published &&
                      fsafe_python_published[of->minor].state_frame != 0;
     if (!published) {
-        if (of->minor >= sizeof outsides / sizeof *outsides || outsides[of->minor].interpreter == 0)
+        const struct fsafe_python_layout *layout = fsafe_python_row(of->minor, of->address);
+        const struct outside *outside = find_outside(of);
+        if (layout == NULL || outside == NULL)
             return false;
-        of->layout = fsafe_python_rows[of->minor];
-        of->outside = outsides[of->minor];
+        of->layout = *layout;
+        of->outside = *outside;
         return true;
     }
     uint64_t table[PUBLISHED_WORDS];
@@ -89,9 +116,11 @@ static bool open_interpreter(struct interpreter *of, const struct fsafe_stack *s
 /* --- Which state is whose ------------------------------------------------------------------------------- */
 
 /* Where libc notes a thread's id, from pthread_self() on: seen in our own. */
-static size_t find_id_offset(void)
+static size_t find_id_offset(const struct interpreter *of)
 {
-    enum { MOST = 2048 };
+    enum { MOST = 2048, OF_4_BYTES = 104 };
+    if (of->address != sizeof(void *))
+        return OF_4_BYTES;
     int32_t own = (int32_t)gettid();
     for (size_t at = 0; at < MOST; at += sizeof own)
         if (memcmp((const char *)pthread_self() + at, &own, sizeof own) == 0)
@@ -102,14 +131,14 @@ static size_t find_id_offset(void)
 static long id_of(const struct interpreter *of, uint64_t thread)
 {
     int32_t id = 0;
-    size_t offset = find_id_offset();
+    size_t offset = find_id_offset(of);
     return offset != 0 && thread != 0 && fsafe_process_peek(of->pid, thread + offset, &id, sizeof id) ? id : 0;
 }
 
 static uint64_t find_state(const struct interpreter *of, long tid)
 {
     uint64_t state = word(of, word(of, of->runtime + of->outside.interpreter) + of->outside.state);
-    for (unsigned i = 0; state != 0 && i < 100000; i++, state = word(of, state + STATE_NEXT))
+    for (unsigned i = 0; state != 0 && i < 100000; i++, state = member(of, state, STATE_NEXT))
         if (id_of(of, word(of, state + of->outside.thread)) == tid)
             return state;
     return 0;
@@ -124,7 +153,7 @@ static uint64_t first_frame(const struct interpreter *of, uint64_t state)
 static bool has_type(const struct interpreter *of, uint64_t object, const char *wanted)
 {
     char name[32] = "";
-    uint64_t at = word(of, word(of, object + OBJECT_TYPE) + TYPE_NAME);
+    uint64_t at = member(of, member(of, object, OBJECT_TYPE), TYPE_NAME);
     return at != 0 && fsafe_process_peek(of->pid, at, name, sizeof name - 1) && strcmp(name, wanted) == 0;
 }
 
@@ -199,11 +228,11 @@ static int line_of(const struct interpreter *of, uint64_t code, uint64_t frame)
     const struct fsafe_python_layout *layout = &of->layout;
     unsigned char table[16384];
     int32_t first = 0, index = 0;
-    uint64_t object = word(of, code + of->outside.lines), bytes = word(of, object + BYTES_LENGTH);
+    uint64_t object = word(of, code + of->outside.lines), bytes = member(of, object, BYTES_LENGTH);
     if (bytes > sizeof table)
         bytes = sizeof table;
     if (!fsafe_process_peek(of->pid, code + of->outside.line, &first, sizeof first) ||
-        !fsafe_process_peek(of->pid, object + BYTES_DATA, table, bytes))
+        !fsafe_process_peek(of->pid, object + BYTES_DATA * of->address, table, bytes))
         return 0;
     if (layout->instruction_unit == 0)
         return find_line(table, bytes, first, word(of, frame + layout->frame_instruction) - code - layout->code_first);
@@ -217,7 +246,7 @@ static int line_of(const struct interpreter *of, uint64_t code, uint64_t frame)
 /* A str of ASCII; other bytes become question marks. */
 static void read_string(const struct interpreter *of, uint64_t string, char *text, size_t bytes)
 {
-    uint64_t length = word(of, string + BYTES_LENGTH), data = string + (of->minor < 12 ? 48 : 40);
+    uint64_t length = member(of, string, BYTES_LENGTH), data = string + (of->minor < 12 ? 6 : 5) * of->address;
     uint64_t skipped = length >= bytes ? length - (bytes - 1) : 0; /* the end says more */
     memset(text, 0, bytes);
     if (!fsafe_process_peek(of->pid, data + skipped, text, length - skipped))
@@ -250,12 +279,15 @@ unsigned fsafe_python_print(const struct fsafe_stack *stack, long pid, long tid,
 
 /* --- Locks ---------------------------------------------------------------------------------------------- */
 
-enum { FRAME_WORDS = 96, LOCKS = 8, METHOD_SELF = 24, LOCK_ITSELF = 16, RLOCK_OWNER = 24 };
+enum { FRAME_WORDS = 96, LOCKS = 8 };
+
+/* As above, in a method that is bound, and in a lock. */
+enum { METHOD_SELF = 3, LOCK_ITSELF = 2, RLOCK_OWNER = 3 };
 
 /* The object itself, or the one that a method is bound to, if it is a lock. */
 static uint64_t find_lock(const struct interpreter *of, uint64_t object, const char **kind)
 {
-    const uint64_t candidates[] = {object, word(of, object + METHOD_SELF)};
+    const uint64_t candidates[] = {object, member(of, object, METHOD_SELF)};
     for (unsigned i = 0; i < 2; i++) {
         *kind = has_type(of, candidates[i], "_thread.lock")    ? "Lock"
                 : has_type(of, candidates[i], "_thread.RLock") ? "RLock"
@@ -269,15 +301,19 @@ static uint64_t find_lock(const struct interpreter *of, uint64_t object, const c
 /* The locks that a frame's variables and values are, or are bound to. */
 static unsigned find_locks(const struct interpreter *of, uint64_t frame, uint64_t *locks, const char **kinds)
 {
-    uint64_t words[FRAME_WORDS];
+    union {
+        uint64_t words[FRAME_WORDS];
+        uint32_t halves[FRAME_WORDS];
+    } values;
     unsigned count = 0;
     size_t many = FRAME_WORDS;
-    while (many > 8 && !fsafe_process_peek(of->pid, frame, words, many * sizeof *words))
+    while (many > 8 && !fsafe_process_peek(of->pid, frame, &values, many * of->address))
         many /= 2;
     for (size_t i = 0; i < many && count < LOCKS; i++) {
-        uint64_t object = of->minor >= 14 ? words[i] & ~(uint64_t)3 : words[i];
+        uint64_t value = of->address == 4 ? values.halves[i] : values.words[i];
+        uint64_t object = of->minor >= 14 ? value & ~(uint64_t)3 : value;
         const char *kind;
-        uint64_t lock = object % 8 == 0 && object > 65536 ? find_lock(of, object, &kind) : 0;
+        uint64_t lock = object % of->address == 0 && object > 65536 ? find_lock(of, object, &kind) : 0;
         if (lock == 0)
             continue;
         locks[count] = lock;
@@ -314,7 +350,7 @@ static bool see_thread(long tid, void *context)
  */
 static bool is_waited_for(const struct interpreter *of, uint64_t lock, const char *kind, uint64_t futex)
 {
-    uint64_t value = word(of, lock + LOCK_ITSELF);
+    uint64_t value = member(of, lock, LOCK_ITSELF);
     unsigned byte_since = strcmp(kind, "RLock") == 0 ? 14 : 13;
     return of->minor < byte_since ? value == futex : (value & 1) != 0;
 }
@@ -337,7 +373,7 @@ long fsafe_python_owner(const struct fsafe_stack *stack, long pid, long tid, lon
             if (!is_waited_for(&of, locks[i], kinds[i], futex))
                 continue;
             *kind = kinds[i];
-            uint64_t owner = strcmp(kinds[i], "RLock") == 0 ? word(&of, locks[i] + RLOCK_OWNER) : 0;
+            uint64_t owner = strcmp(kinds[i], "RLock") == 0 ? member(&of, locks[i], RLOCK_OWNER) : 0;
             long id = owner != 0 ? id_of(&there, owner) : 0;
             if (id != 0)
                 return id;

@@ -102,7 +102,7 @@ static bool is_confirmed(struct entry *entry)
     enum { LOOKS = 8 };
     struct fsafe_contends *contends = &entry->sleeper->contends;
     struct fsafe_task task;
-    if (entry->lock.word == NULL && fsafe_tasks_look(entry->sleeper->tid, &task) && task.call == SYS_futex &&
+    if (entry->lock.word == NULL && fsafe_tasks_look(entry->sleeper->tid, &task) && fsafe_sys_is_futex(task.call) &&
         (task.argument[0] == contends->word || task.argument[0] == (uintptr_t)&contends->state)) {
         /* Between two holders a lock may look like nothing. */
         if (fsafe_futex_find_lock(contends->word, contends->operation, contends->value, contends->site, &entry->lock))

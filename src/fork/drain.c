@@ -111,7 +111,7 @@ static enum state state_of(pid_t tid)
     long number = fsafe_tasks_call(tid);
     if (number == -1 || number == SYS_clone || IS_NEWER_CALL(number))
         return RUNNING;
-    return number == SYS_futex || number == SYS_wait4 || number == SYS_waitid ? IN_WAIT : IN_CALL;
+    return fsafe_sys_is_futex(number) || number == SYS_wait4 || number == SYS_waitid ? IN_WAIT : IN_CALL;
 }
 
 /* Gives up on a thread: not before it has let go of what it holds now will a fork wait for it again. */

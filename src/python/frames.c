@@ -53,12 +53,13 @@ static bool find_layout(const void *state)
     if (minor < sizeof fsafe_python_published / sizeof *fsafe_python_published &&
         fsafe_python_published[minor].state_frame != 0)
         return read_published(minor);
-    if (sizeof(uintptr_t) != 8 || minor >= sizeof fsafe_python_rows / sizeof *fsafe_python_rows ||
-        fsafe_python_rows[minor].state_frame == 0)
+    const struct fsafe_python_layout *row = fsafe_python_row(minor, sizeof(uintptr_t));
+    if (row == NULL)
         return false;
-    layout = fsafe_python_rows[minor];
+    layout = *row;
     /* The rows do not say where the thread is: the member's place differs, and its value is known here. */
-    for (uint16_t at = 64; at < 256 && layout.state_thread == 0; at += 8)
+    enum { WORD = sizeof(uintptr_t) };
+    for (uint16_t at = 8 * WORD; at < 32 * WORD && layout.state_thread == 0; at += WORD)
         if (word_at((uintptr_t)state, at) == (uintptr_t)pthread_self())
             layout.state_thread = at;
     return layout.state_thread != 0;
@@ -259,7 +260,7 @@ bool fsafe_python_frames_next(const void *state, struct fsafe_python_frame *at)
     return true;
 }
 
-#define MARKS ((uintptr_t)7) /* the low bits, from 3.14 on */
+#define MARKS (sizeof(uintptr_t) - 1) /* the low bits, from 3.14 on */
 
 static uintptr_t value_at(uintptr_t from, unsigned index)
 {

@@ -5,6 +5,7 @@
 #ifndef FSAFE_PYTHON_LAYOUT_H
 #define FSAFE_PYTHON_LAYOUT_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* --- Locks of 3.13 and later: see python/locks.h -------------------------------------------------------------- */
@@ -47,7 +48,7 @@ struct fsafe_python_layout {
     uint16_t state_thread;
 };
 
-/* 64-bit machines only: before 3.13 there is nothing that would tell of another. */
+/* Before 3.13 nothing in the interpreter tells them. By the bytes of an address: 8, and 4. */
 static const struct fsafe_python_layout fsafe_python_rows[] = {
     [9] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 104,
            .frame_locals = 360, .frame_stack = 64, .frame_blocks = 120, .frame_block_count = 112,
@@ -60,6 +61,19 @@ static const struct fsafe_python_layout fsafe_python_rows[] = {
     [12] = {.state_frame = 56, .indirect = 0, .frame_code = 0, .frame_back = 8, .frame_instruction = 56,
             .frame_locals = 72, .frame_owner = 70, .code_file = 112, .code_name = 120, .code_first = 192},
 };
+static const struct fsafe_python_layout fsafe_python_rows_4[] = {
+    [11] = {.state_frame = 40, .indirect = 4, .frame_code = 16, .frame_back = 24, .frame_instruction = 28,
+            .frame_locals = 40, .code_file = 80, .code_name = 84, .code_first = 116},
+};
+
+/* The row of a version; NULL: there is none. */
+static inline const struct fsafe_python_layout *fsafe_python_row(unsigned minor, unsigned address_bytes)
+{
+    const struct fsafe_python_layout *rows = address_bytes == 8 ? fsafe_python_rows : fsafe_python_rows_4;
+    unsigned count = address_bytes == 8 ? sizeof fsafe_python_rows / sizeof *fsafe_python_rows
+                                        : sizeof fsafe_python_rows_4 / sizeof *fsafe_python_rows_4;
+    return minor < count && rows[minor].state_frame != 0 ? &rows[minor] : NULL;
+}
 
 /* A version's table of offsets, by the number of the 64-bit word. */
 struct fsafe_python_published {

@@ -46,18 +46,13 @@ enum { WORDS = 128 };
 
 bool fsafe_asleep_is_private(uintptr_t waiters, unsigned long count)
 {
-#ifdef __LP64__
     struct futex_waitv all[WORDS];
     if (count == 0 || count > WORDS || !fsafe_sys_peek(waiters, all, count * sizeof *all))
         return false;
     for (const struct futex_waitv *one = all; one < all + count; one++)
-        if ((one->flags & FUTEX_PRIVATE_FLAG) == 0 && fsafe_takeover_is_shared(one->uaddr))
+        if ((one->flags & FUTEX_PRIVATE_FLAG) == 0 && fsafe_takeover_is_shared((uintptr_t)one->uaddr))
             return false;
     return true;
-#else
-    (void)waiters, (void)count;
-    return false;
-#endif
 }
 
 /* Whether a futex call waits without a limit, or for us. What the kernel takes as a limit lies at `limit`; 0: none. */

@@ -122,7 +122,7 @@ static void look(const struct net *net, const struct fsafe_arch_call *call)
     bool of_libc = is_in_libc(word);
     /* The files that users, groups and services are read from have a lock in memory that libc allocates. */
     bool reads_files = net->call.region == FSAFE_REGION_NSS_LIST && is_in_libc(call->at);
-    if (call->number != SYS_futex || call->arguments[3] != 0 || word % 4 != 0 ||
+    if (!fsafe_sys_is_futex(call->number) || call->arguments[3] != 0 || word % 4 != 0 ||
         (net->call.frame != 0 && !of_libc && !reads_files) ||
         (operation != FUTEX_WAIT_PRIVATE && ((operation & ~FUTEX_CLOCK_REALTIME) != FUTEX_WAIT_BITSET_PRIVATE ||
                                              (uint32_t)call->arguments[5] != FUTEX_BITSET_MATCH_ANY)))

@@ -52,17 +52,7 @@ static _Atomic uint32_t sleepers FSAFE_FORK_STATE;
 /* A turn that somebody waited for in vain: it stops nobody any more. */
 static _Atomic uint32_t expired = UINT32_MAX;
 
-/* Where nothing can be marked: how many mutexes the thread has a record of and has left, waiting for a condition. */
-static uint32_t count_left(struct fsafe_thread *thread)
-{
-    uint32_t left = 0;
-    for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_waits(thread)); fsafe_ledger_next(&at);)
-        left += (at.lock & FSAFE_STAGE_MASK) == FSAFE_INSIDE_MUTEX;
-    return left;
-}
-
-/* `left`: so many of the locks do not count. */
-static enum fsafe_where worst_of(const struct fsafe_ledger *ledger, bool calls_count, uint32_t below, uint32_t *left)
+static enum fsafe_where worst_of(const struct fsafe_ledger *ledger, bool calls_count, uint32_t below)
 {
     const struct fsafe_records *records = atomic_load_explicit(&ledger->records, memory_order_acquire);
     uint32_t depth = atomic_load_explicit(&ledger->depth, memory_order_acquire);
@@ -70,15 +60,12 @@ static enum fsafe_where worst_of(const struct fsafe_ledger *ledger, bool calls_c
     uint32_t from = below == 0 || calls_count ? 1 : below;
     for (uint32_t i = from; records != NULL && i <= depth && i < records->capacity; i++) {
         uintptr_t word = atomic_load_explicit(&records->record[i].lock, memory_order_relaxed);
-        if ((word & FSAFE_OUTLASTED) != 0 || (i < below && !fsafe_ledger_is_of_call(word)))
+        if (fsafe_ledger_is_outlasted(&records->record[i], word) || (i < below && !fsafe_ledger_is_of_call(word)))
             continue;
         /* Reserved and not filled in yet: on the way in. */
         if (word == 0 || fsafe_ledger_is_of_call(word))
             return FSAFE_CALLING;
-        if (*left > 0)
-            --*left;
-        else
-            where = FSAFE_HOLDING;
+        where = FSAFE_HOLDING;
     }
     return where;
 }
@@ -86,9 +73,8 @@ static enum fsafe_where worst_of(const struct fsafe_ledger *ledger, bool calls_c
 enum fsafe_where fsafe_gate_where(struct fsafe_thread *thread, bool calls_count)
 {
     uint32_t below = atomic_load(&thread->forking); /* what it forks with is nobody's business */
-    uint32_t left = FSAFE_OUTLASTED == 0 ? count_left(thread) : 0;
-    enum fsafe_where where = worst_of(fsafe_thread_locks(thread), calls_count, below, &left);
-    return where == FSAFE_OUTSIDE && below == 0 ? worst_of(fsafe_thread_spins(thread), false, 0, &left) : where;
+    enum fsafe_where where = worst_of(fsafe_thread_locks(thread), calls_count, below);
+    return where == FSAFE_OUTSIDE && below == 0 ? worst_of(fsafe_thread_spins(thread), false, 0) : where;
 }
 
 /* --- The gate ---------------------------------------------------------------------------------------- */
@@ -344,19 +330,14 @@ bool fsafe_gate_push_slowly(struct fsafe_ledger *ledger, uintptr_t lock, uintptr
 }
 
 /* Sets the mark of the latest record of `lock`, or takes it away. Found anew each time: a signal handler may have made
- * room; and by compare-and-swap: another thread may be emptying the record. */
+ * room. */
 static void mark(struct fsafe_thread *self, uintptr_t lock, bool waits)
 {
     struct fsafe_ledger *locks = fsafe_thread_locks(self);
     uint32_t depth = fsafe_ledger_depth(locks);
     uint32_t index = FSAFE_LIKELY(fsafe_ledger_word(locks, depth) == lock) ? depth : fsafe_ledger_find(locks, lock);
-    if (index == 0)
-        return;
-    _Atomic uintptr_t *word = &fsafe_ledger_record(locks, index)->lock;
-    uintptr_t seen = atomic_load_explicit(word, memory_order_relaxed);
-    while ((seen & ~FSAFE_OUTLASTED) == lock &&
-           !atomic_compare_exchange_weak(word, &seen, waits ? lock | FSAFE_OUTLASTED : lock))
-        ;
+    if (index != 0)
+        fsafe_ledger_mark(fsafe_ledger_record(locks, index), lock, waits);
 }
 
 void fsafe_gate_suspend(struct fsafe_thread *self, uintptr_t lock)
@@ -371,7 +352,7 @@ void fsafe_gate_resume(struct fsafe_thread *self, uintptr_t lock)
     for (;;) {
         /* Before it is unmarked: its own record would say that it is inside. */
         stops = stops && (atomic_load_explicit(&fsafe_gate_word, memory_order_relaxed) == 0 || may_be_stopped(self));
-        mark(self, lock, false); /* Unmarked first, then the gate: the compare-and-swap is a barrier. NO_LOOK */
+        mark(self, lock, false); /* First this, then a fence, then the gate: NO_LOOK. */
         atomic_thread_fence(memory_order_seq_cst);
         if (!stops || !is_closed())
             return;

@@ -19,13 +19,17 @@ static uintptr_t address_of(uintptr_t lock)
 
 static uintptr_t load_lock(const struct fsafe_record *record)
 {
-    return atomic_load_explicit(&record->lock, memory_order_relaxed) & ~FSAFE_OUTLASTED;
+    return fsafe_ledger_unmarked(atomic_load_explicit(&record->lock, memory_order_relaxed));
 }
 
 static void copy_record(struct fsafe_record *to, const struct fsafe_record *from)
 {
     /* Empty while its site changes: a record never names another lock's place. */
     atomic_store_explicit(&to->lock, 0, memory_order_release);
+#ifdef FSAFE_OUTLASTED_BESIDE
+    atomic_store_explicit(&to->outlasted, atomic_load_explicit(&from->outlasted, memory_order_relaxed),
+                          memory_order_release);
+#endif
     atomic_store_explicit(&to->site, atomic_load_explicit(&from->site, memory_order_relaxed),
                           memory_order_release);
     atomic_store_explicit(&to->lock, atomic_load_explicit(&from->lock, memory_order_relaxed), memory_order_release);
@@ -187,7 +191,7 @@ bool fsafe_ledger_read(const struct fsafe_ledger *ledger, uint32_t index, uintpt
     if (records == NULL || index == 0 || index >= records->capacity ||
         index > atomic_load_explicit(&ledger->depth, memory_order_acquire))
         return false;
-    *lock = atomic_load_explicit(&records->record[index].lock, memory_order_acquire) & ~FSAFE_OUTLASTED;
+    *lock = fsafe_ledger_unmarked(atomic_load_explicit(&records->record[index].lock, memory_order_acquire));
     *site = atomic_load_explicit(&records->record[index].site, memory_order_relaxed);
     return *lock != 0;
 }
@@ -195,11 +199,13 @@ bool fsafe_ledger_read(const struct fsafe_ledger *ledger, uint32_t index, uintpt
 void fsafe_ledger_clear(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock)
 {
     struct fsafe_records *records = atomic_load_explicit(&ledger->records, memory_order_acquire);
-    uintptr_t marked = lock | FSAFE_OUTLASTED;
+    if (records == NULL || index >= records->capacity)
+        return;
     /* Empty, and marked, or the slot would look as if a thread had reserved it. */
-    if (records != NULL && index < records->capacity &&
-        !atomic_compare_exchange_strong(&records->record[index].lock, &lock, FSAFE_OUTLASTED))
-        atomic_compare_exchange_strong(&records->record[index].lock, &marked, FSAFE_OUTLASTED);
+    uintptr_t seen = lock;
+    if (!atomic_compare_exchange_strong(&records->record[index].lock, &seen, FSAFE_EMPTIED) &&
+        fsafe_ledger_unmarked(seen) == lock)
+        atomic_compare_exchange_strong(&records->record[index].lock, &seen, FSAFE_EMPTIED);
 }
 
 /*
@@ -338,12 +344,11 @@ void fsafe_ledger_mark_outlasted(struct fsafe_ledger *ledger)
         if (i >= records->capacity)
             continue;
         /*
-         * The thread may be on to another lock by now: then the word has changed, or changes after this. A slot that is
-         * reserved stays empty: a mark would stay behind when it is given back, and hide the thread that reserves it
-         * next.
+         * A slot that is reserved stays empty: a mark would stay behind when it is given back, and hide the thread that
+         * reserves it next.
          */
-        uintptr_t word = atomic_load_explicit(&records->record[i].lock, memory_order_relaxed);
-        if (word != 0)
-            atomic_compare_exchange_strong(&records->record[i].lock, &word, word | FSAFE_OUTLASTED);
+        uintptr_t lock = load_lock(&records->record[i]);
+        if (lock != 0)
+            fsafe_ledger_mark(&records->record[i], lock, true);
     }
 }

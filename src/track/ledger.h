@@ -53,19 +53,64 @@ static inline bool fsafe_ledger_is_of_call(uintptr_t lock)
 }
 
 /*
- * In a record's lock word: no fork waits for it. A fork has done so in vain, or another thread has emptied the record.
- * No lock lies in the upper half of the address space; where that is not so nothing is marked.
+ * A mark of a record: no fork waits for it. A fork has done so in vain, or another thread has emptied the record. It is
+ * a bit of the lock word where no lock lies in the upper half of the address space; elsewhere a word of its own, which
+ * says what lock it is meant for. (A mark that comes while another record moves there takes that one's mark away: one
+ * more fork waits then.)
  */
 #if UINTPTR_MAX > UINT32_MAX
 #define FSAFE_OUTLASTED ((uintptr_t)1 << 63)
+#define FSAFE_EMPTIED FSAFE_OUTLASTED
 #else
-#define FSAFE_OUTLASTED ((uintptr_t)0)
+#define FSAFE_OUTLASTED_BESIDE
+#define FSAFE_EMPTIED ((uintptr_t)4092) /* no lock's and no call's */
 #endif
 
 struct fsafe_record {
     _Atomic uintptr_t lock; /* address | stage | outlasted; 0: reserved, not filled in yet, or given back */
     _Atomic uintptr_t site; /* the place that took it */
+#ifdef FSAFE_OUTLASTED_BESIDE
+    _Atomic uintptr_t outlasted; /* the lock word that is marked; 0: none */
+#endif
 };
+
+/* What a lock word says without the mark: address | stage, or 0. */
+static inline uintptr_t fsafe_ledger_unmarked(uintptr_t word)
+{
+#ifdef FSAFE_OUTLASTED_BESIDE
+    return word != FSAFE_EMPTIED ? word : 0;
+#else
+    return word & ~FSAFE_OUTLASTED;
+#endif
+}
+
+/* Whether a record whose lock word is `word` is marked. */
+static inline bool fsafe_ledger_is_outlasted(const struct fsafe_record *record, uintptr_t word)
+{
+#ifdef FSAFE_OUTLASTED_BESIDE
+    return word != 0 &&
+           (word == FSAFE_EMPTIED || word == atomic_load_explicit(&record->outlasted, memory_order_relaxed));
+#else
+    (void)record;
+    return (word & FSAFE_OUTLASTED) != 0;
+#endif
+}
+
+/*
+ * Sets the mark of a record of `lock` (address | stage), or takes it away, if it still is one: its thread may be on to
+ * another lock, and another thread may be emptying it.
+ */
+static inline void fsafe_ledger_mark(struct fsafe_record *record, uintptr_t lock, bool outlasted)
+{
+#ifdef FSAFE_OUTLASTED_BESIDE
+    atomic_store(&record->outlasted, outlasted ? lock : 0);
+#else
+    uintptr_t seen = atomic_load_explicit(&record->lock, memory_order_relaxed);
+    while ((seen & ~FSAFE_OUTLASTED) == lock &&
+           !atomic_compare_exchange_weak(&record->lock, &seen, outlasted ? lock | FSAFE_OUTLASTED : lock))
+        ;
+#endif
+}
 
 /* The array carries its own length: a reader gets both with one load. record[0] is never used. */
 struct fsafe_records {
@@ -176,7 +221,8 @@ static inline struct fsafe_record *fsafe_ledger_record(const struct fsafe_ledger
 /* What the record says: address | stage, or 0. */
 static inline uintptr_t fsafe_ledger_word(const struct fsafe_ledger *ledger, uint32_t index)
 {
-    return atomic_load_explicit(&fsafe_ledger_record(ledger, index)->lock, memory_order_relaxed) & ~FSAFE_OUTLASTED;
+    return fsafe_ledger_unmarked(
+        atomic_load_explicit(&fsafe_ledger_record(ledger, index)->lock, memory_order_relaxed));
 }
 
 static inline uint32_t fsafe_ledger_depth(const struct fsafe_ledger *ledger)
@@ -189,6 +235,9 @@ static inline __attribute__((always_inline)) void fsafe_ledger_fill(struct fsafe
                                                                     uintptr_t lock, uintptr_t site)
 {
     struct fsafe_record *record = fsafe_ledger_record(ledger, index);
+#ifdef FSAFE_OUTLASTED_BESIDE
+    atomic_store_explicit(&record->outlasted, 0, memory_order_relaxed);
+#endif
     atomic_store_explicit(&record->site, site, memory_order_relaxed);
     atomic_store_explicit(&record->lock, lock, memory_order_release);
     FSAFE_ORDER();

@@ -90,8 +90,7 @@ static int wait_in_place(pthread_mutex_t *mutex, struct fsafe_thread *self, cons
 /* The others are libc's: what is not locked in place, what does not wait, what is an error. */
 static bool waits_in_place(const pthread_mutex_t *mutex, struct fsafe_thread *self, const struct fsafe_attempt *attempt)
 {
-    return attempt->how != FSAFE_HOW_TRY && FSAFE_OUTLASTED != 0 &&
-           fsafe_layout_waits_in_place(mutex, fsafe_thread_owner(self)) &&
+    return attempt->how != FSAFE_HOW_TRY && fsafe_layout_waits_in_place(mutex, fsafe_thread_owner(self)) &&
            (attempt->until == NULL || (attempt->until->tv_sec >= 0 && attempt->until->tv_nsec >= 0 &&
                                        attempt->until->tv_nsec < 1000000000));
 }

@@ -283,7 +283,7 @@ FSAFE_EXPORT int prctl(int option, ...)
 /* Who does the system call for the caller. */
 static __attribute__((used)) void *choose_syscall(long number, long a, long b)
 {
-    if (number == SYS_futex)
+    if (fsafe_sys_is_futex(number))
         return (void *)futex_by_syscall;
     if (number == SYS_futex_waitv)
         return (void *)futexes_by_syscall;
@@ -313,7 +313,7 @@ FSAFE_EXPORT long syscall(long number, ...)
     for (unsigned i = 0; i < 6; i++)
         a[i] = va_arg(more, long);
     va_end(more);
-    if (number == SYS_futex)
+    if (fsafe_sys_is_futex(number))
         return futex_by_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (number == SYS_futex_waitv)
         return futexes_by_syscall(number, a[0], a[1], a[2], a[3], a[4]);

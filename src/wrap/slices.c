@@ -359,8 +359,9 @@ long fsafe_slices_futexes(const long *a, struct fsafe_thread *self, uintptr_t si
     bool sliced = more;
     int saved = errno;
     while (more) {
+        const int64_t until[] = {slices.until.tv_sec, slices.until.tv_nsec}; /* this call's time is the same anywhere */
         /* With a limit and without one it goes on after the same signal handlers. */
-        result = FSAFE_NEXT(syscall)(SYS_futex_waitv, a[0], a[1], a[2], &slices.until, (long)CLOCK_MONOTONIC);
+        result = FSAFE_NEXT(syscall)(SYS_futex_waitv, a[0], a[1], a[2], until, (long)CLOCK_MONOTONIC);
         if (result >= 0 || errno != ETIMEDOUT)
             break;
         more = fsafe_hopeless_goes_on(&slices);

@@ -104,12 +104,12 @@ PYTHON_KINDS = {"Lock": r"waits for semaphore 0x[0-9a-f]+: Python's Lock",
 def sleeps_in_futex(pid):
     try:
         with open(f"/proc/{pid}/syscall") as call:
-            return call.read().startswith(f"{FUTEX} ")
+            return call.read().split(None, 1)[0] in (FUTEX, "240", "422")  # those of 32-bit programs
     except OSError:
         return False
 
 
-FUTEX = {"x86_64": 202, "aarch64": 98}.get(os.uname().machine)
+FUTEX = {"x86_64": "202", "aarch64": "98", "i686": "240", "armv7l": "240"}.get(os.uname().machine)
 
 
 def check(victim, kind, lock, at):

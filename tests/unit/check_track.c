@@ -420,18 +420,40 @@ START_TEST(ledger_reads_nothing_past_its_depth)
 }
 END_TEST
 
+static bool is_outlasted(uint32_t index)
+{
+    return fsafe_ledger_is_outlasted(&first.records.record[index], first.records.record[index].lock);
+}
+
 /* A thread between the two halves of a push is on its way in: it must not look like one that no fork waits for. */
 START_TEST(ledger_marks_no_slot_that_is_reserved)
 {
-    if (FSAFE_OUTLASTED == 0)
-        return;
     begin();
     push(lock_of(1), never_stale);
     atomic_store(&ledger.depth, 2);
     fsafe_ledger_mark_outlasted(&ledger);
-    ck_assert_uint_eq(first.records.record[1].lock, lock_of(1) | FSAFE_OUTLASTED);
-    ck_assert_uint_eq(first.records.record[2].lock, 0); /* also when the push found the gate closed, and comes again */
+    ck_assert(is_outlasted(1));
+    ck_assert(!is_outlasted(2)); /* also when the push found the gate closed, and comes again */
     assert_recorded(lock_of(1)); /* the mark is no part of what it says */
+}
+END_TEST
+
+START_TEST(ledger_marks_go_with_the_record_and_end_with_it)
+{
+    begin();
+    push(lock_of(1), never_stale);
+    push(lock_of(2), never_stale);
+    fsafe_ledger_mark_outlasted(&ledger);
+    push(lock_of(3), never_stale);
+    ck_assert(is_outlasted(1) && is_outlasted(2) && !is_outlasted(3));
+    ck_assert(fsafe_ledger_drop(&ledger, lock_of(1)));
+    ck_assert(!is_outlasted(1) && is_outlasted(2)); /* the latest has moved there */
+    ck_assert(fsafe_ledger_drop(&ledger, lock_of(2)));
+    push(lock_of(2), never_stale);
+    ck_assert(!is_outlasted(2));
+    fsafe_ledger_clear(&ledger, 2, lock_of(2));
+    ck_assert(is_outlasted(2));
+    assert_recorded(lock_of(3));
 }
 END_TEST
 
@@ -1338,6 +1360,7 @@ static void fill(Suite *suite)
     tcase_add_test(ledgers, ledger_reads_nothing_past_its_end);
     tcase_add_test(ledgers, ledger_reads_nothing_past_its_depth);
     tcase_add_test(ledgers, ledger_marks_no_slot_that_is_reserved);
+    tcase_add_test(ledgers, ledger_marks_go_with_the_record_and_end_with_it);
     tcase_add_test(ledgers, ledger_is_cleared_by_another_thread);
     tcase_add_test(ledgers, ledger_is_cleared_while_it_is_written);
     tcase_add_loop_test(ledgers, ledger_bears_a_push_cut_short_when_full, 0, 4);
