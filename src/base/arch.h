@@ -159,16 +159,42 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
 
 #elif defined(__i386__)
 
-/* The sixth argument goes into the frame pointer, which the compiler may be using for what it addresses. */
+/*
+ * The sixth argument goes into the frame pointer, by which the compiler may say how its function is unwound: and a
+ * signal handler that interrupts the call may cancel the thread. So this is a function whose every instruction says so.
+ */
+extern long fsafe_arch_call(const long *number_and_arguments)
+    __attribute__((regparm(1), visibility("hidden")));
+
 static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, long e, long f)
 {
-    const long first_and_last[] = {a, f}, *at = first_and_last;
-    long answer;
-    __asm__ volatile("push %%ebp\n\tmov 4(%%ebx), %%ebp\n\tmov (%%ebx), %%ebx\n\tint $0x80\n\tpop %%ebp"
-                     : "=a"(answer), "+b"(at)
-                     : "a"(n), "c"(b), "d"(c), "S"(d), "D"(e)
-                     : "memory");
-    return answer;
+    const long all[] = {n, a, b, c, d, e, f};
+    return fsafe_arch_call(all);
+}
+
+/* Once, in base/sys.c. */
+#define FSAFE_ARCH_SAVE(register) \
+    "push " register "\n\t.cfi_adjust_cfa_offset 4\n\t.cfi_rel_offset " register ", 0\n\t"
+#define FSAFE_ARCH_RESTORE(register) \
+    "pop " register "\n\t.cfi_adjust_cfa_offset -4\n\t.cfi_restore " register "\n\t"
+#define FSAFE_ARCH_DEFINE_CALL                                                                               \
+    __asm__(".text\n\t.p2align 4\n\t.hidden fsafe_arch_call\n\t.globl fsafe_arch_call\n\t"                \
+            ".type fsafe_arch_call, @function\nfsafe_arch_call:\n\t.cfi_startproc\n\t"                     \
+            FSAFE_ARCH_SAVE("%ebp") FSAFE_ARCH_SAVE("%edi") FSAFE_ARCH_SAVE("%esi") FSAFE_ARCH_SAVE("%ebx")  \
+            "mov 24(%eax), %ebp\n\tmov 20(%eax), %edi\n\tmov 16(%eax), %esi\n\tmov 12(%eax), %edx\n\t"     \
+            "mov 8(%eax), %ecx\n\tmov 4(%eax), %ebx\n\tmov (%eax), %eax\n\tint $0x80\n\t"                \
+            FSAFE_ARCH_RESTORE("%ebx") FSAFE_ARCH_RESTORE("%esi") FSAFE_ARCH_RESTORE("%edi")                 \
+            FSAFE_ARCH_RESTORE("%ebp") "ret\n\t.cfi_endproc\n\t.size fsafe_arch_call, . - fsafe_arch_call")
+
+/*
+ * libc makes its calls in a page of the kernel's. Whether `code`, behind the instruction, is that page's: it takes
+ * three words from the stack and returns to libc.
+ */
+#define FSAFE_ARCH_GATE_BYTES 4
+enum { FSAFE_ARCH_GATE_CALLER = 3 * sizeof(long) };
+static inline bool fsafe_arch_is_gate(const unsigned char code[FSAFE_ARCH_GATE_BYTES])
+{
+    return code[0] == 0x5d && code[1] == 0x5a && code[2] == 0x59 && code[3] == 0xc3; /* pop %ebp, %edx, %ecx; ret */
 }
 
 #define FSAFE_ARCH_INTERRUPTED
@@ -182,7 +208,11 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
         .at = (uintptr_t)at,
         .stack = (uintptr_t)r[REG_ESP],
     };
-    return at[0] == 0xcd && at[1] == 0x80; /* also after sysenter: the kernel sets it back to this */
+    if (at[0] != 0xcd || at[1] != 0x80) /* also after sysenter: the kernel sets it back to this */
+        return false;
+    if (fsafe_arch_is_gate(at + 2))
+        call->at = *(const uintptr_t *)(call->stack + FSAFE_ARCH_GATE_CALLER);
+    return true;
 }
 
 /* The kernel's own is in the vDSO, which may be switched off; qemu-user 7.2 jumps past its own. */

@@ -15,6 +15,10 @@
 #include <sys/uio.h>
 #include <time.h>
 
+#ifdef FSAFE_ARCH_DEFINE_CALL
+FSAFE_ARCH_DEFINE_CALL;
+#endif
+
 bool fsafe_sys_thread_alive(pid_t pid, pid_t tid)
 {
     long answer = FSAFE_SYS(SYS_tgkill, pid, tid, 0, 0, 0, 0);
@@ -97,6 +101,12 @@ bool fsafe_sys_stat_fd(int fd, struct stat *status)
 #if defined(__x86_64__) || defined(__aarch64__)
     /* A sanitizer's fstat, or fakeroot's, is not for us. */
     return FSAFE_SYS(SYS_fstat, fd, status, 0, 0, 0, 0) == 0;
+#elif defined(__i386__) && defined(FSAFE_LIBC_GLIBC)
+    struct stat64 wide;
+    if (FSAFE_SYS(SYS_fstat64, fd, &wide, 0, 0, 0, 0) != 0)
+        return false;
+    *status = (struct stat){.st_dev = wide.st_dev, .st_ino = (ino_t)wide.st_ino, .st_mode = wide.st_mode};
+    return true;
 #else
     int saved = errno;
     bool open = fstat(fd, status) == 0; /* libc's: how a struct stat is filled in differs by machine */

@@ -13,6 +13,7 @@
 #include <dirent.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/uio.h>
 
 int fsafe_tasks_open(pid_t pid, pid_t tid, const char *name, int flags)
 {
@@ -55,9 +56,31 @@ static bool look_at_call(pid_t pid, pid_t tid, struct fsafe_task *task)
         if (i < sizeof task->argument / sizeof *task->argument)
             task->argument[i] = argument;
     }
-    fsafe_text_read(&at, 16);
+    task->stack = (uintptr_t)fsafe_text_read(&at, 16);
     task->at = (uintptr_t)fsafe_text_read(&at, 16);
     return true;
+}
+
+#ifdef FSAFE_ARCH_GATE_BYTES
+static bool peek(pid_t pid, uintptr_t from, void *into, size_t bytes)
+{
+    struct iovec local = {.iov_base = into, .iov_len = bytes};
+    struct iovec remote = {.iov_base = (void *)from, .iov_len = bytes};
+    return FSAFE_SYS(SYS_process_vm_readv, pid, &local, 1, &remote, 1, 0) == (long)bytes;
+}
+#endif
+
+uintptr_t fsafe_tasks_place(pid_t pid, const struct fsafe_task *task)
+{
+#ifdef FSAFE_ARCH_GATE_BYTES
+    unsigned char code[FSAFE_ARCH_GATE_BYTES];
+    uintptr_t caller;
+    if (peek(pid, task->at, code, sizeof code) && fsafe_arch_is_gate(code) &&
+        peek(pid, task->stack + FSAFE_ARCH_GATE_CALLER, &caller, sizeof caller))
+        return caller;
+#endif
+    (void)pid;
+    return task->at;
 }
 
 long fsafe_tasks_call(pid_t tid)

@@ -17,7 +17,8 @@ struct fsafe_task {
     bool filtered;            /* a sandbox (seccomp) looks at its system calls; true as well when that is not known */
     long call;                /* the system call it sleeps in; -1: it runs, or nothing is known */
     unsigned long argument[4]; /* the first ones of that call */
-    uintptr_t at;             /* the instruction that makes it */
+    uintptr_t at;             /* the instruction behind the one that makes it */
+    uintptr_t stack;          /* its stack pointer there */
     uint64_t switches;        /* how often it has gone to sleep */
     uint64_t blocked;         /* the signals that it blocks: bit 0 is signal 1 */
     uint64_t caught;          /* those for which the process has a handler */
@@ -37,6 +38,9 @@ int fsafe_tasks_open(pid_t pid, pid_t tid, const char *name, int flags);
 
 /* Asks about thread `tid` of this process. False when the kernel does not tell, or there is no such thread. */
 bool fsafe_tasks_look(pid_t tid, struct fsafe_task *task);
+
+/* Where a thread of process `pid` makes its call, also where libc has code of the kernel's do that. */
+uintptr_t fsafe_tasks_place(pid_t pid, const struct fsafe_task *task);
 
 /* The system call in which thread `tid` of this process sleeps; -1: it runs, or the kernel does not tell. */
 long fsafe_tasks_call(pid_t tid);

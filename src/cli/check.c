@@ -321,6 +321,8 @@ static enum verdict check_process(long pid)
 {
     static const char *const words[] = {"yes", "no", "cannot tell"};
     struct whole whole = {.pid = pid, .verdict = NOT_BECAUSE, .culprit = pid};
+    if (fsafe_process_address_bytes(pid) > sizeof(void *))
+        fsafe_cli_fail("process %ld has 64 bits, this forksafe 32: only one for 64 bits can look at it", pid);
     if (!fsafe_process_each_thread(pid, see_thread, &whole))
         fsafe_cli_fail("process %ld: %s", pid, strerror(errno));
     if (whole.verdict != BECAUSE_OF_FORK)

@@ -3,6 +3,7 @@
 function of who has it."""
 import os
 import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -57,6 +58,8 @@ int main(int count, char **arguments)
     pthread_t thread;
     char byte;
     kind = arguments[count - 1];
+    if (strcmp(kind, "exit") == 0)
+        return 7;
     sem_init(&semaphore, 0, 1);
     if (pipe(held) != 0 || pipe(never) != 0 || pthread_create(&thread, NULL, hold_for_long, NULL) != 0 ||
         read(held[0], &byte, 1) != 1)
@@ -134,12 +137,29 @@ def check(victim, kind, lock, at):
         harness.end_strays()
 
 
-harness.begin(5 * (len(KINDS) + len(PYTHON_KINDS)))
+def build(folder, name, *flags):
+    compiler = (os.environ.get("CC") or "cc").split()
+    command = [*compiler, "-g", "-O1", "-pthread", *flags, "victim.c", "-o", name]
+    return subprocess.run(command, cwd=folder, capture_output=True).returncode == 0
+
+
+def has_small(folder):
+    """Whether 32-bit programs can be built and run here, among others."""
+    small = os.path.join(folder, "small")
+    try:
+        return (struct.calcsize("P") == 8 and FUTEX is not None and build(folder, "small", "-m32") and
+                subprocess.run([small, "exit"]).returncode == 7)
+    except OSError:
+        return False
+
+
 with tempfile.TemporaryDirectory() as folder:
     with open(os.path.join(folder, "victim.c"), "w") as source:
         source.write(PROGRAM)
-    compiler = (os.environ.get("CC") or "cc").split()
-    subprocess.run([*compiler, "-g", "-O1", "-pthread", "victim.c", "-o", "victim"], cwd=folder, check=True)
+    small = has_small(folder)
+    harness.begin(5 * (len(KINDS) + len(PYTHON_KINDS)) + (5 * len(KINDS) if small else 1))
+    if not build(folder, "victim"):
+        raise SystemExit("the victim could not be built")
     with open(os.path.join(folder, "victim.py"), "w") as source:
         source.write(PYTHON)
     for kind, lock in (KINDS | PYTHON_KINDS).items():
@@ -151,3 +171,7 @@ with tempfile.TemporaryDirectory() as folder:
         else:
             python = [harness.PYTHON3, "-W", "ignore", os.path.join(folder, "victim.py"), kind]
             check(harness.start(python, False), kind, lock, "() at ")
+    for kind, lock in KINDS.items() if small else ():
+        check(harness.start([os.path.join(folder, "small"), kind], False), f"32 bits, {kind}", lock, " at ")
+    if not small:
+        harness.skip("32-bit processes", "such programs cannot be built or do not run here, or all are")

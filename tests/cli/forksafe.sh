@@ -61,6 +61,8 @@ patched() { # FROM TO: a copy of a program, with the bytes FROM, as many as TO, 
 program = open("/bin/true", "rb").read().replace(sys.argv[1].encode("latin1"), sys.argv[2].encode("latin1"), 1)
 open("patched", "wb").write(program)' "$1" "$2" && chmod +x patched
 }
+small= # what stands in the names of libraries for 32 bits
+[ "$(od -An -tu1 -j4 -N1 "$library" | tr -d ' ')" -eq 2 ] || small=32
 if head -c 4096 /bin/true | grep -q ld-linux; then
     patched ld-linux ld-musl-
     "$launcher" ./patched 2>err
@@ -75,7 +77,7 @@ if head -c 4096 /bin/true | grep -q ld-linux; then
     cp "$launcher" beside/bin/forksafe
     cp "$library" beside/lib/libforksafe.so
     is "no library for it beside" 1 "$(status beside/bin/forksafe check ./patched)"
-    cp "$library" beside/lib/libforksafe-musl.so
+    cp "$library" "beside/lib/libforksafe-musl$small.so"
     is "a library for it beside is taken" 0 "$(status beside/bin/forksafe check ./patched)"
     is "... and one for programs that have one is left" "$PWD/beside/lib/libforksafe.so" \
         "$(beside/bin/forksafe env LD_PRELOAD=/nowhere/libforksafe-musl.so beside/bin/forksafe env |
@@ -290,7 +292,7 @@ if built openmp -fopenmp -Wl,--no-as-needed; then
     is "OpenMP" 2 "$(status "$launcher" check ./openmp)"
     is "... says what is not seen" "forksafe: './openmp' may use the locks of OpenMP (libgomp), which are not seen" "$(cat out)"
 fi
-if built small -m32; then
+if [ -z "$small" ] && built small -m32; then
     is "a 32-bit program" 1 "$(status "$launcher" check ./small)"
 fi
 if built privileged && chmod u+s privileged && [ "$(id -u)" -eq 0 ] && chown 1:1 privileged && chmod 4755 privileged; then

@@ -19,6 +19,18 @@ static inline long bare_futex(uint32_t *word, int operation, uint32_t value)
     return answer;
 }
 #define HAVE_BARE_FUTEX 1
+#elif defined(__i386__)
+static inline long bare_futex(uint32_t *word, int operation, uint32_t value)
+{
+    const struct timespec *limit = NULL;
+    long answer;
+    __asm__ volatile("int $0x80"
+                     : "=a"(answer)
+                     : "a"(SYS_futex), "b"(word), "c"(operation), "d"(value), "S"(limit)
+                     : "memory");
+    return answer;
+}
+#define HAVE_BARE_FUTEX 1
 #elif defined(__aarch64__)
 static inline long bare_futex(uint32_t *word, int operation, uint32_t value)
 {
