@@ -91,7 +91,7 @@ static void close_gate(struct fsafe_thread *self)
         fsafe_tally_add(FSAFE_TOTAL_DRAINED, 1);
         fsafe_tally_raise(FSAFE_TOTAL_DRAIN_US, took_us);
     }
-    self->gate_closed_by = self->gate_share != 0 ? self->forks : 0;
+    self->gate_closed_by = self->gated.share != 0 ? self->forks : 0;
 }
 
 static void end_fork(struct fsafe_thread *self)

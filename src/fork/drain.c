@@ -84,12 +84,12 @@ static uint64_t processor_us(pid_t tid)
 static bool has_worked_long(struct fsafe_thread *thread, uint64_t begun_us, uint64_t budget_us)
 {
     uint64_t now = processor_us(thread->tid);
-    if (atomic_load_explicit(&thread->drain_begun_us, memory_order_relaxed) != begun_us) {
-        atomic_store_explicit(&thread->drain_processor_us, now, memory_order_relaxed);
-        atomic_store_explicit(&thread->drain_begun_us, begun_us, memory_order_relaxed);
+    if (atomic_load_explicit(&thread->drained.begun_us, memory_order_relaxed) != begun_us) {
+        atomic_store_explicit(&thread->drained.processor_us, now, memory_order_relaxed);
+        atomic_store_explicit(&thread->drained.begun_us, begun_us, memory_order_relaxed);
         return false;
     }
-    return now - atomic_load_explicit(&thread->drain_processor_us, memory_order_relaxed) >= budget_us / WORKERS_SHARE;
+    return now - atomic_load_explicit(&thread->drained.processor_us, memory_order_relaxed) >= budget_us / WORKERS_SHARE;
 }
 
 /*
@@ -198,7 +198,7 @@ static enum state look_at_all(struct drain *drain, enum fsafe_where where, bool 
         enum state state = state_of(at.thread->tid);
         if (state == RUNNING) {
             uint64_t now = processor_us(at.thread->tid);
-            *starved |= now - atomic_exchange(&at.thread->drain_seen_us, now) < LOOK_US / 4;
+            *starved |= now - atomic_exchange(&at.thread->drained.seen_us, now) < LOOK_US / 4;
             if (!has_worked_long(at.thread, drain->begun_us, drain->budget_us))
                 running = true;
             else
@@ -299,7 +299,7 @@ static bool wait_until_empty(struct drain *drain)
 
 void fsafe_drain_begin(struct fsafe_thread *self)
 {
-    if (fsafe_options.drain_ms == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR || self->gate_share != 0)
+    if (fsafe_options.drain_ms == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR || self->gated.share != 0)
         return;
     struct drain drain = {
         .self = self,

@@ -49,8 +49,8 @@ static FSAFE_AT_FORK void forget_owner(struct fsafe_sem_words *words, const sem_
     struct fsafe_thread *owner =
         fsafe_thread_of_ticket(atomic_exchange_explicit(&words->owner, 0, memory_order_relaxed));
     if (owner != NULL)
-        atomic_fetch_add_explicit(fsafe_semaphore_is_first(words, semaphore) ? &owner->first_tokens_gone
-                                                                             : &owner->tokens_gone,
+        atomic_fetch_add_explicit(fsafe_semaphore_is_first(words, semaphore) ? &owner->tokens.first_gone
+                                                                             : &owner->tokens.proven_gone,
                                   1, memory_order_relaxed);
 }
 
@@ -94,9 +94,9 @@ static bool is_vanished(const struct fsafe_thread *thread)
 
 static bool is_at(const struct fsafe_thread *thread, uintptr_t semaphore)
 {
-    uintptr_t at = atomic_load_explicit(&thread->at_token, memory_order_relaxed);
+    uintptr_t at = atomic_load_explicit(&thread->tokens.at, memory_order_relaxed);
     return at == semaphore ||
-           (at != 0 && atomic_load_explicit(&thread->outer_token, memory_order_relaxed) == semaphore);
+           (at != 0 && atomic_load_explicit(&thread->tokens.outer, memory_order_relaxed) == semaphore);
 }
 
 /* The latest vanished thread that was taking or posting it; NULL as well if the caller is: a signal interrupted it. */

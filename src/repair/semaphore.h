@@ -8,7 +8,7 @@
  *   note   tied to the address: the generation in which the semaphore was initialised, or *settled*: no token that a
  *          thread took in an earlier generation counts any more. 0: not a lock, or none of ours.
  *   owner  the ticket of the thread that has the token; 0: nobody, or a thread that is just taking or posting it and
- *          says so by `at_token`.
+ *          says so by `tokens.at`.
  *   site   the place that took it.
  *
  * A thread writes site and then owner after it took the token, and clears owner before it posts: so of a vanished
@@ -87,19 +87,19 @@ static inline bool fsafe_semaphore_is_first(const struct fsafe_sem_words *words,
 static inline uint32_t *fsafe_semaphore_count(const struct fsafe_sem_words *words, const sem_t *semaphore,
                                               struct fsafe_thread *self)
 {
-    return fsafe_semaphore_is_first(words, semaphore) ? &self->first_tokens : &self->tokens;
+    return fsafe_semaphore_is_first(words, semaphore) ? &self->tokens.first : &self->tokens.proven;
 }
 
 /*
  * Around taking or posting a lock: returns what to end with. A signal handler's may lie inside another. What the outer
- * one is at stays written when it has ended, and says nothing then, because at_token is 0: one store less.
+ * one is at stays written when it has ended, and says nothing then, because tokens.at is 0: one store less.
  */
 static inline uintptr_t fsafe_semaphore_begin(struct fsafe_thread *self, sem_t *semaphore)
 {
-    uintptr_t outer = atomic_load_explicit(&self->at_token, memory_order_relaxed);
-    atomic_store_explicit(&self->outer_token, outer, memory_order_relaxed);
+    uintptr_t outer = atomic_load_explicit(&self->tokens.at, memory_order_relaxed);
+    atomic_store_explicit(&self->tokens.outer, outer, memory_order_relaxed);
     FSAFE_ORDER();
-    atomic_store_explicit(&self->at_token, (uintptr_t)semaphore, memory_order_relaxed);
+    atomic_store_explicit(&self->tokens.at, (uintptr_t)semaphore, memory_order_relaxed);
     FSAFE_ORDER();
     return outer;
 }
@@ -107,7 +107,7 @@ static inline uintptr_t fsafe_semaphore_begin(struct fsafe_thread *self, sem_t *
 static inline void fsafe_semaphore_end(struct fsafe_thread *self, uintptr_t outer)
 {
     FSAFE_ORDER();
-    atomic_store_explicit(&self->at_token, outer, memory_order_release);
+    atomic_store_explicit(&self->tokens.at, outer, memory_order_release);
 }
 
 /* In between: `count`, one of self's, counts the token before the words say who has it, because it keeps the slot. */

@@ -147,9 +147,9 @@ bool fsafe_gate_close(struct fsafe_thread *self, bool firm)
     }
     if ((seen & ~(uint32_t)USERS) == 0)
         atomic_store(&closed_ns, now);
-    self->fork_signals = old;
-    self->signals_blocked = true;
-    self->gate_share = firm ? FIRM : USER;
+    self->gated.signals = old;
+    self->gated.signals_blocked = true;
+    self->gated.share = firm ? FIRM : USER;
     atomic_store(&self->forking, FSAFE_FORKING_NOW);
     if (fsafe_thread_has_company(self))
         barrier_everywhere(); /* from here on a thread is seen inside, or sees the gate: NO_BARRIER */
@@ -158,7 +158,7 @@ bool fsafe_gate_close(struct fsafe_thread *self, bool firm)
 
 bool fsafe_gate_is_ours(const struct fsafe_thread *self)
 {
-    return self->gate_share >= FIRM || (atomic_load(&fsafe_gate_word) & CLOSED) != 0;
+    return self->gated.share >= FIRM || (atomic_load(&fsafe_gate_word) & CLOSED) != 0;
 }
 
 void fsafe_gate_insist(uint64_t until_ns)
@@ -170,10 +170,10 @@ bool fsafe_gate_commit(struct fsafe_thread *self)
 {
     uint32_t seen = atomic_load(&fsafe_gate_word);
     /* Only while it is the same closing: NO_COMMIT. */
-    while (self->gate_share < FIRM && (seen & CLOSED) != 0)
+    while (self->gated.share < FIRM && (seen & CLOSED) != 0)
         if (atomic_compare_exchange_weak(&fsafe_gate_word, &seen, seen + FIRM))
-            self->gate_share += FIRM;
-    return self->gate_share >= FIRM;
+            self->gated.share += FIRM;
+    return self->gated.share >= FIRM;
 }
 
 /*
@@ -193,31 +193,31 @@ static void open_for_all(void)
 
 void fsafe_gate_restore_signals(struct fsafe_thread *self)
 {
-    if (self == NULL || !self->signals_blocked)
+    if (self == NULL || !self->gated.signals_blocked)
         return;
-    struct fsafe_sigset old = self->fork_signals;
-    self->signals_blocked = false;
+    struct fsafe_sigset old = self->gated.signals;
+    self->gated.signals_blocked = false;
     fsafe_sys_restore_signals(&old);
 }
 
 void fsafe_gate_open(struct fsafe_thread *self, uint32_t forking)
 {
-    if (self->gate_share == 0)
+    if (self->gated.share == 0)
         return;
     /* First: a fork that finds the gate closed no more has to see that this thread may be inside something. */
     atomic_store(&self->forking, forking);
     uint32_t seen = atomic_load(&fsafe_gate_word), next;
     do {
-        next = seen - self->gate_share;
+        next = seen - self->gated.share;
         if ((next & USERS) == 0)
             next &= ~(uint32_t)CLOSED;
         if (next == 0 && atomic_load(&sleepers) != 0) {
             uint64_t now = fsafe_sys_now_ns(), for_ns = now - atomic_load(&closed_ns);
-            uint64_t most_ns = self->gate_share >= FIRM ? OPEN_NS : BREATH_NS;
+            uint64_t most_ns = self->gated.share >= FIRM ? OPEN_NS : BREATH_NS;
             atomic_store(&open_until_ns, now + (for_ns < most_ns ? for_ns : most_ns));
         }
     } while (!atomic_compare_exchange_weak(&fsafe_gate_word, &seen, next));
-    self->gate_share = 0;
+    self->gated.share = 0;
     if ((next & ~(uint32_t)USERS) == 0) /* else they would go to sleep again */
         wake_sleepers();
     fsafe_gate_restore_signals(self);
@@ -233,7 +233,7 @@ void fsafe_gate_reset(struct fsafe_thread *self)
     if (atomic_load_explicit(&sleepers, memory_order_relaxed) != 0)
         atomic_store_explicit(&sleepers, 0, memory_order_relaxed);
     if (self != NULL)
-        self->gate_share = 0;
+        self->gated.share = 0;
 }
 
 /* Sleeps until `turns` is not `turn`, it is `until_ns`, or a signal came. Returns whether there is time left. */
@@ -298,7 +298,7 @@ static bool wait_until_open(struct stay *stay)
 /* One who is inside has to get out, whichever of the ledgers says so; and who closed it may not be in this process. */
 static bool may_be_stopped(struct fsafe_thread *self)
 {
-    return self != NULL && self->gate_share == 0 && fsafe_gate_where(self, false) == FSAFE_OUTSIDE &&
+    return self != NULL && self->gated.share == 0 && fsafe_gate_where(self, false) == FSAFE_OUTSIDE &&
            fsafe_loader_owner() != self->owner && !fsafe_lineage_is_unadopted();
 }
 

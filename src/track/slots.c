@@ -114,7 +114,7 @@ struct fsafe_thread *fsafe_thread_of_ticket(uint32_t ticket)
 
 static bool is_empty(const struct fsafe_thread *thread)
 {
-    if (fsafe_thread_tokens(thread) != 0 || atomic_load_explicit(&thread->at_token, memory_order_relaxed) != 0)
+    if (fsafe_thread_tokens(thread) != 0 || atomic_load_explicit(&thread->tokens.at, memory_order_relaxed) != 0)
         return false;
     for (unsigned i = 0; i < FSAFE_LEDGERS; i++)
         if (fsafe_ledger_depth(&thread->ledgers[i]) != 0)

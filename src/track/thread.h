@@ -76,6 +76,29 @@ struct fsafe_wait {
     uintptr_t frame, returns; /* of the function that waits: its frame, and where it returns to, which lies beside it */
 };
 
+/* Of semaphores used as locks: kept by repair/semaphore. */
+struct fsafe_tokens {
+    uint32_t proven;         /* taken and not given back, of semaphores that were given back before */
+    uint32_t first;          /* the same, of those that never were */
+    _Atomic uint32_t proven_gone, first_gone; /* of these: others have given them back, or they are no locks */
+    _Atomic uintptr_t at;    /* the semaphore that the thread is taking or posting right now; 0: none */
+    _Atomic uintptr_t outer; /* that of the call which a signal handler interrupted to make this one; 0: none */
+};
+
+/* What a fork that drains has seen of the thread: fork/drain's. */
+struct fsafe_drained {
+    _Atomic uint64_t begun_us;     /* when the drain began that first looked */
+    _Atomic uint64_t processor_us; /* how long the thread had run by then, */
+    _Atomic uint64_t seen_us;      /* and by the latest look */
+};
+
+/* What the thread has to undo when it opens the gate that it has closed: track/gate's. */
+struct fsafe_gated {
+    uint32_t share;       /* what of the gate's word is this thread's; 0: nothing */
+    bool signals_blocked; /* since it has closed the gate; `signals` is the mask to go back to */
+    struct fsafe_sigset signals;
+};
+
 struct fsafe_thread {
     /*
      * The lower half: 0: free. Else the generation (see lineage) in which the thread lives or, when that is over,
@@ -96,15 +119,8 @@ struct fsafe_thread {
      * with. 0: it is not forking.
      */
     _Atomic uint32_t forking;
-    /* fork/drain's: when it began, how long the thread had run by then, and by the latest look. */
-    _Atomic uint64_t drain_begun_us, drain_processor_us, drain_seen_us;
-
-    /* Kept by repair/semaphore. */
-    uint32_t tokens;             /* taken and not given back, of semaphores that were given back before */
-    uint32_t first_tokens;       /* the same, of those that never were */
-    _Atomic uint32_t tokens_gone, first_tokens_gone; /* of these: others have given them back, or they are no locks */
-    _Atomic uintptr_t at_token;  /* the semaphore that it is taking or posting right now; 0: none */
-    _Atomic uintptr_t outer_token; /* that of the call which a signal handler interrupted to make this one; 0: none */
+    struct fsafe_drained drained;
+    struct fsafe_tokens tokens;
 
     /* A lock it asks for and certainly does not have yet: see repair/takeover.h. 0: none. */
     _Atomic uintptr_t asking;
@@ -136,9 +152,7 @@ struct fsafe_thread {
     uintptr_t fork_site, fork_frame; /* where it was called from, and the frame of our function that was */
     uint32_t forks; /* how many it is in the middle of: a handler, the program's or a signal's, may make another */
     uint32_t gate_closed_by;         /* which of them has to open the gate again; 0: none */
-    uint32_t gate_share;             /* what of the gate's word is this thread's; 0: nothing */
-    bool signals_blocked;            /* since it has closed the gate; fork_signals is the mask to go back to */
-    struct fsafe_sigset fork_signals;
+    struct fsafe_gated gated;
     bool holds_loader;               /* its lock, for a fork: see fork/loading */
     uint8_t python_outlasted; /* how often in a row the drain for Python's locks waited for it in vain */
     struct fsafe_stdio_holds *fork_files; /* see repair/stdio.h; NULL: none */
@@ -334,8 +348,9 @@ struct fsafe_thread *fsafe_thread_of_ticket(uint32_t ticket);
  */
 static inline uint32_t fsafe_thread_tokens(const struct fsafe_thread *thread)
 {
-    int32_t proven = (int32_t)(thread->tokens - thread->tokens_gone);
-    int32_t first = (int32_t)(thread->first_tokens - thread->first_tokens_gone);
+    const struct fsafe_tokens *tokens = &thread->tokens;
+    int32_t proven = (int32_t)(tokens->proven - tokens->proven_gone);
+    int32_t first = (int32_t)(tokens->first - tokens->first_gone);
     return (uint32_t)(proven > 0 ? proven : 0) + (uint32_t)(first > 0 ? first : 0);
 }
 

@@ -171,7 +171,8 @@ static inline __attribute__((always_inline)) bool take_plain(sem_t *semaphore, u
     struct fsafe_thread *self = fsafe_self;
     if (FSAFE_UNLIKELY(!fsafe_semaphore_is_plain(note, semaphore, self)))
         return false;
-    return take_in_place(semaphore, fsafe_layout_sem_words(semaphore), self, &self->tokens, fsafe_python_site(site));
+    return take_in_place(semaphore, fsafe_layout_sem_words(semaphore), self, &self->tokens.proven,
+                         fsafe_python_site(site));
 }
 
 /* What a lock's note says; 0: this is none. */
@@ -277,7 +278,7 @@ FSAFE_EXPORT int sem_post(sem_t *semaphore)
     uint32_t note = note_of(semaphore);
     if (FSAFE_LIKELY(fsafe_semaphore_is_plain(note, semaphore, self) &&
                      fsafe_semaphore_owner(fsafe_layout_sem_words(semaphore)) == self->ticket))
-        return post_own(semaphore, self, &self->tokens);
+        return post_own(semaphore, self, &self->tokens.proven);
     return PASSES(note, sem_post) ? fsafe_next.sem_post(semaphore) : post_slowly(semaphore);
 }
 

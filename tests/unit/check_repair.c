@@ -883,10 +883,10 @@ START_TEST(semaphore_is_plain_when_a_token_went_back)
     ck_assert(!fsafe_semaphore_is_plain(words()->note, &semaphore, self));
     take(&semaphore, self, 2);
     ck_assert(fsafe_semaphore_is_own(&semaphore, self));
-    ck_assert_ptr_eq(fsafe_semaphore_count(words(), &semaphore, self), &self->first_tokens);
+    ck_assert_ptr_eq(fsafe_semaphore_count(words(), &semaphore, self), &self->tokens.first);
     fsafe_semaphore_goes_back(words(), &semaphore);
     ck_assert(fsafe_semaphore_is_plain(words()->note, &semaphore, self));
-    ck_assert_ptr_eq(fsafe_semaphore_count(words(), &semaphore, self), &self->tokens);
+    ck_assert_ptr_eq(fsafe_semaphore_count(words(), &semaphore, self), &self->tokens.proven);
     fsafe_semaphore_goes_back(words(), &semaphore); /* again */
     ck_assert(fsafe_semaphore_is_plain(words()->note, &semaphore, self));
     ck_assert(!fsafe_semaphore_is_plain(words()->note, &semaphore, NULL));
@@ -935,11 +935,11 @@ START_TEST(semaphore_of_a_thread_that_vanished_in_the_middle)
     struct fsafe_thread *vanished = make_thread(0, 1);
     make_lock(&semaphore);
     ck_assert(fsafe_layout_sem_try(&semaphore));
-    vanished->at_token = _i == 6 ? 0 : _i == 2 || _i == 5 ? (uintptr_t)other_lock : (uintptr_t)&semaphore;
+    vanished->tokens.at = _i == 6 ? 0 : _i == 2 || _i == 5 ? (uintptr_t)other_lock : (uintptr_t)&semaphore;
     if (_i >= 5) /* a signal handler takes another; it is over and so is the call that it interrupted */
-        vanished->outer_token = (uintptr_t)&semaphore;
+        vanished->tokens.outer = (uintptr_t)&semaphore;
     if (_i == 3) /* its own take, which the signal handler interrupted that forked */
-        self->at_token = (uintptr_t)&semaphore;
+        self->tokens.at = (uintptr_t)&semaphore;
     if (_i == 4)
         vanished->ended = true;
     begin_generation();
@@ -1000,13 +1000,13 @@ START_TEST(semaphores_of_a_drain)
 {
     struct fsafe_thread *other = make_thread(0, 1);
     ck_assert_uint_eq(fsafe_thread_tokens(other), 0);
-    other->first_tokens = 1; /* CPython's, for the thread's life */
+    other->tokens.first = 1; /* CPython's, for the thread's life */
     ck_assert_uint_eq(fsafe_thread_tokens(other), 1);
-    other->tokens = 1;
+    other->tokens.proven = 1;
     ck_assert_uint_eq(fsafe_thread_tokens(other), 2);
-    other->tokens_gone = 1;
+    other->tokens.proven_gone = 1;
     ck_assert_uint_eq(fsafe_thread_tokens(other), 1);
-    other->tokens = 0; /* posted by two threads at a time */
+    other->tokens.proven = 0; /* posted by two threads at a time */
     ck_assert_uint_eq(fsafe_thread_tokens(other), 1);
 }
 END_TEST

@@ -871,19 +871,19 @@ START_TEST(thread_with_tokens_keeps_its_slot)
     unit_run_thread(join_and_leave, &vanished);
     vanished->generation = fsafe_lineage_generation();
     if (_i == 0)
-        vanished->tokens = 1;
+        vanished->tokens.proven = 1;
     else if (_i == 1)
-        vanished->first_tokens = 1;
+        vanished->tokens.first = 1;
     else
-        vanished->at_token = lock_of(1);
+        vanished->tokens.at = lock_of(1);
     uint32_t ticket = vanished->ticket;
     fsafe_thread_adopt(self, false);
     for (int i = 0; i < 40; i++)
         unit_run_thread(join_and_leave, NULL);
     ck_assert_ptr_eq(fsafe_thread_of_ticket(ticket), vanished);
-    vanished->tokens_gone = vanished->tokens;
-    vanished->first_tokens_gone = vanished->first_tokens;
-    vanished->at_token = 0;
+    vanished->tokens.proven_gone = vanished->tokens.proven;
+    vanished->tokens.first_gone = vanished->tokens.first;
+    vanished->tokens.at = 0;
     for (int i = 0; i < 40; i++)
         unit_run_thread(join_and_leave, NULL);
     ck_assert_ptr_null(fsafe_thread_of_ticket(ticket));
