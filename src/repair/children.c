@@ -247,7 +247,7 @@ static bool on_timer(siginfo_t *info, void *context)
     struct watch *watch = info->si_value.sival_ptr;
     struct fsafe_arch_call call;
     if (!((watch >= first_watches && watch < first_watches + FIRST) ||
-          (watch >= more_watches && watch < more_watches + WATCHES - FIRST)))
+          (watch >= more_watches && watch < more_watches + (WATCHES - FIRST))))
         return false;
     if (atomic_load_explicit(&watch->tid, memory_order_acquire) != fsafe_sys_gettid())
         return true;
