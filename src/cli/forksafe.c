@@ -41,14 +41,19 @@ static const struct {
 #include "base/options.def"
 };
 
+static void complain(const char *format, va_list args)
+{
+    fputs("forksafe: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+}
+
 _Noreturn void fsafe_cli_fail(const char *format, ...)
 {
     va_list args;
-    fputs("forksafe: ", stderr);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    complain(format, args);
     va_end(args);
-    fputc('\n', stderr);
     exit(EXIT_OURS);
 }
 
@@ -61,11 +66,9 @@ _Noreturn void fsafe_cli_fail_option(const char *verb)
 _Noreturn void fsafe_cli_fail_usage(const char *verb, const char *format, ...)
 {
     va_list args;
-    fputs("forksafe: ", stderr);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    complain(format, args);
     va_end(args);
-    fputc('\n', stderr);
     fsafe_cli_fail_option(verb);
 }
 

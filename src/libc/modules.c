@@ -7,6 +7,7 @@
 #include "base/pages.h"
 #include "base/sys.h"
 #include "base/window.h"
+#include "libc/gnuhash.h"
 #include "libc/modules.h"
 
 #include <elf.h>
@@ -173,25 +174,12 @@ bool fsafe_modules_symbol(const struct fsafe_mapping *mapping, char *name, size_
     return false;
 }
 
-/* Which symbol is called so; 0: none. The module is the caller's, so its tables are there and are read in place. */
-static uint32_t find_in_gnu_hash(const struct tables *tables, const char *name)
+/* The module is the caller's, so its tables are there and are read in place. */
+static bool is_definition(const void *context, size_t index, const char *name)
 {
-    const uint32_t *header = (const uint32_t *)tables->gnu_hash;
-    uint32_t buckets = header[0], first = header[1];
-    const uint32_t *bucket = (const uint32_t *)((const ElfW(Addr) *)(header + 4) + header[2]);
-    const uint32_t *chain = bucket + buckets;
-    const ElfW(Sym) *symbols = (const ElfW(Sym) *)tables->symbols;
-    uint32_t hash = 5381;
-    for (const char *at = name; *at != '\0'; at++)
-        hash = hash * 33 + (unsigned char)*at;
-    for (uint32_t i = buckets == 0 ? 0 : bucket[hash % buckets]; i >= first && i != 0; i++) {
-        if ((chain[i - first] | 1) == (hash | 1) && symbols[i].st_shndx != SHN_UNDEF &&
-            strcmp((const char *)tables->strings + symbols[i].st_name, name) == 0)
-            return i;
-        if (chain[i - first] & 1)
-            break;
-    }
-    return 0;
+    const struct tables *tables = context;
+    const ElfW(Sym) *symbol = (const ElfW(Sym) *)tables->symbols + index;
+    return symbol->st_shndx != SHN_UNDEF && strcmp((const char *)tables->strings + symbol->st_name, name) == 0;
 }
 
 bool fsafe_modules_find(const struct fsafe_mapping *mapping, const char *const *names, size_t count, uintptr_t *found)
@@ -202,7 +190,8 @@ bool fsafe_modules_find(const struct fsafe_mapping *mapping, const char *const *
     if (!find_tables(&window, mapping->base, &bias, &tables) || tables.gnu_hash == 0)
         return false;
     for (size_t i = 0; i < count; i++) {
-        uint32_t index = find_in_gnu_hash(&tables, names[i]);
+        uint32_t index = fsafe_gnuhash_find((const uint32_t *)tables.gnu_hash, fsafe_gnuhash_of(names[i]),
+                                            is_definition, &tables, names[i]);
         found[i] = index == 0 ? 0 : bias + ((const ElfW(Sym) *)tables.symbols)[index].st_value;
     }
     return true;

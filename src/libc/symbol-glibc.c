@@ -1,6 +1,7 @@
 /* libc/symbol, of glibc: see symbol.h. */
 #include "config.h"
 
+#include "libc/gnuhash.h"
 #include "libc/symbol.h"
 
 #include <dlfcn.h>
@@ -65,45 +66,15 @@ static struct tables tables_of(const struct link_map *object)
     return tables;
 }
 
-static bool is_definition(const struct tables *tables, size_t index, const char *name)
+static bool is_definition(const void *context, size_t index, const char *name)
 {
+    const struct tables *tables = context;
     const ElfW(Sym) *symbol = &tables->symbols[index];
     if (symbol->st_shndx == SHN_UNDEF || symbol->st_value == 0 ||
         (tables->versions != NULL &&
          ((tables->versions[index] & HIDDEN) != 0 || tables->versions[index] == LOCAL)))
         return false;
     return strcmp(tables->names + symbol->st_name, name) == 0;
-}
-
-static uint32_t gnu_hash_of(const char *name)
-{
-    uint32_t hash = 5381;
-    for (; *name != '\0'; name++)
-        hash = hash * 33 + (unsigned char)*name;
-    return hash;
-}
-
-/* Buckets, a filter that says who is certainly not here, and chains that are sorted by bucket. */
-static const ElfW(Sym) *search_gnu(const struct tables *tables, const char *name, uint32_t hash)
-{
-    enum { BITS = 8 * sizeof(ElfW(Addr)) };
-    const uint32_t *head = tables->gnu_hash;
-    uint32_t buckets = head[0], first = head[1], words = head[2], shift = head[3];
-    const ElfW(Addr) *filter = (const ElfW(Addr) *)(head + 4);
-    const uint32_t *bucket = (const uint32_t *)(filter + words), *chain = bucket + buckets;
-    ElfW(Addr) word = filter[hash / BITS % words];
-    if ((word >> hash % BITS & word >> (hash >> shift) % BITS & 1) == 0 || buckets == 0)
-        return NULL;
-    uint32_t index = bucket[hash % buckets];
-    if (index < first)
-        return NULL;
-    for (;; index++) {
-        uint32_t other = chain[index - first];
-        if ((other | 1) == (hash | 1) && is_definition(tables, index, name))
-            return &tables->symbols[index];
-        if ((other & 1) != 0)
-            return NULL;
-    }
 }
 
 /* An object from long ago, without the above: all of its symbols. */
@@ -119,7 +90,10 @@ static const ElfW(Sym) *search_in(const struct tables *tables, const char *name,
 {
     if (tables->symbols == NULL || tables->names == NULL)
         return NULL;
-    return tables->gnu_hash != NULL ? search_gnu(tables, name, hash) : search_all(tables, name);
+    if (tables->gnu_hash == NULL)
+        return search_all(tables, name);
+    uint32_t index = fsafe_gnuhash_find(tables->gnu_hash, hash, is_definition, tables, name);
+    return index != 0 ? &tables->symbols[index] : NULL;
 }
 
 static const ElfW(Sym) *search(const struct link_map *object, const char *name, uint32_t hash)
@@ -149,7 +123,7 @@ static void find_self(void)
 /* From `object` on; sets *where to who has it. */
 static const ElfW(Sym) *search_from(const struct link_map *object, const char *name, const struct link_map **where)
 {
-    uint32_t hash = gnu_hash_of(name);
+    uint32_t hash = fsafe_gnuhash_of(name);
     unsigned place = object == own ? own_place : object == _r_debug.r_map ? 0 : known_count;
     for (; object != NULL; object = object->l_next, place++) {
         const ElfW(Sym) *found = NULL;
@@ -190,7 +164,7 @@ static const ElfW(Sym) *search_parts(const char *name, const struct link_map **w
     const ElfW(Sym) *found = NULL;
     for (unsigned i = 0; found == NULL && libc != NULL && i < sizeof parts / sizeof parts[0]; i++) {
         *where = find_loaded(parts[i]);
-        found = *where != NULL ? search(*where, name, gnu_hash_of(name)) : NULL;
+        found = *where != NULL ? search(*where, name, fsafe_gnuhash_of(name)) : NULL;
     }
     return found;
 }
@@ -203,7 +177,7 @@ void *fsafe_symbol_next(const char *name)
     if (found == NULL) /* we may have been loaded later than all of them */
         found = search_from(_r_debug.r_map, name, &where);
     if (threads != NULL && (found == NULL || where == libc)) {
-        const ElfW(Sym) *other = search(threads, name, gnu_hash_of(name));
+        const ElfW(Sym) *other = search(threads, name, fsafe_gnuhash_of(name));
         where = other != NULL ? threads : where;
         found = other != NULL ? other : found;
     }

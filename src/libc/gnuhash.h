@@ -1,0 +1,45 @@
+/*
+ * libc/gnuhash: a module's GNU hash table (DT_GNU_HASH): buckets, a filter that says who is certainly not in it, and
+ * chains of hashes that are sorted by bucket. Owns nothing. The table is there. Context: any thread.
+ */
+#ifndef FSAFE_LIBC_GNUHASH_H
+#define FSAFE_LIBC_GNUHASH_H
+
+#include <link.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+static inline uint32_t fsafe_gnuhash_of(const char *name)
+{
+    uint32_t hash = 5381;
+    for (; *name != '\0'; name++)
+        hash = hash * 33 + (unsigned char)*name;
+    return hash;
+}
+
+/* The index of the symbol with that hash of which `is_it` says yes; 0: there is none. */
+static inline __attribute__((always_inline)) uint32_t
+fsafe_gnuhash_find(const uint32_t *table, uint32_t hash,
+                   bool (*is_it)(const void *context, size_t index, const char *name), const void *context,
+                   const char *name)
+{
+    enum { BITS = 8 * sizeof(ElfW(Addr)) };
+    uint32_t buckets = table[0], first = table[1], words = table[2], shift = table[3];
+    const ElfW(Addr) *filter = (const ElfW(Addr) *)(table + 4);
+    const uint32_t *bucket = (const uint32_t *)(filter + words), *chain = bucket + buckets;
+    ElfW(Addr) word = filter[hash / BITS % words];
+    if ((word >> hash % BITS & word >> (hash >> shift) % BITS & 1) == 0 || buckets == 0)
+        return 0;
+    uint32_t index = bucket[hash % buckets];
+    if (index < first)
+        return 0;
+    for (;; index++) {
+        uint32_t other = chain[index - first];
+        if ((other | 1) == (hash | 1) && is_it(context, index, name))
+            return index;
+        if ((other & 1) != 0)
+            return 0;
+    }
+}
+
+#endif
