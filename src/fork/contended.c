@@ -1,11 +1,16 @@
 /*
  * fork/contended: see contended.h.
  *
- * Measured. Two quiet processors, two runs each, two threads that have the lock nine tenths of the time: of 100
- * children of Rust's Mutex 3 and 4 saw half-changed data, of its RwLock none, of 150 of Qt's QMutex 13 and 18; without
- * this 82, 98 and 147. A child whose new thread takes the Mutex hung in 10 and 15 of 100, and was named (100). At a
- * load of 5 to 8 it was two to five times as many. With FORKSAFE_DRAIN_LOCKS_MS=40 at that load: 0 to 9, 7 to 13, 1 to
- * 16, and 0 to 5. The drain took 0.4 to 10 ms on average there.
+ * Measured. Two threads that have the lock nine tenths of the time; children that saw half-changed data, two runs on two
+ * quiet processors. At a load of 5 to 8 they were two to five times as many; the last column is of that load, with
+ * FORKSAFE_DRAIN_LOCKS_MS=40. The drain took 0.4 to 10 ms on average there.
+ *
+ *                                            of    without this    with it    with it, 40 ms
+ *     Rust's Mutex                          100         82          3,  4         0 to  9
+ *     Rust's RwLock                         100         98          0,  0         7 to 13
+ *     Qt's QMutex                           150        147         13, 18         1 to 16
+ *     hung, and was named: a new thread     100        100         10, 15         0 to  5
+ *     of the child's takes the Mutex
  */
 #include "config.h"
 

@@ -5,21 +5,32 @@
  * one compare-and-swap, which fails if a thread that was stopped for long has opened the gate meanwhile. Nobody passes
  * between that and the clone. Several forks share one closing.
  *
- * tests/bench/stops, two quiet processors, medians of seven alternating rounds. Four forkers without pause beside eight
- * threads that lock without pause: 117 forks a second (bare 155; a gate that is not opened before a fork, 200, because
- * the forkers then have the processors for themselves), and 0.79 of bare's locks (that gate 0.49). One forker beside
- * two: 241 forks (bare 210, that gate 236), 0.78 of the locks (0.84); beside eight: 44 (78, 46), 0.94 (0.97).
+ * tests/bench/stops, two quiet processors, medians of seven alternating rounds of forkers beside threads that lock, both
+ * without pause. "Kept shut": a gate that is not opened before a fork; there the forkers have the processors for
+ * themselves.
  *
- * A fork beside 50 threads that queue for one lock held asleep for 10 ms: 2.8 ms on average (bare 1.5), 5.9 at most
- * (6.7); a thread that has nothing to do with it is stopped for 9.1 ms at most. Held for 1 ms: 3.0 (1.9), 5.4 (5.3),
- * 4.5 ms; for 100 ms: 1.7 (1.4), 4.2 (2.8), 5.7 ms; 200 threads, 10 ms: 3.7 (2.5), 10.5 (7.0), 9.7 ms. The clone is in
- * that, during which the others are stopped. The gate before it: 580 ms, 613 ms.
+ *     forkers  threads    forks a second: bare  kept shut  rounds    locks, of bare's: kept shut  rounds
+ *        4        8                        155        200     117                           0.49    0.79
+ *        1        2                        210        236     241                           0.84    0.78
+ *        1        8                         78         46      44                           0.97    0.94
  *
- * Drain budget, mktime storm on two processors with some fifty running processes: with 20 ms 38 of 90 children hang,
- * with 100 ms 7 of 500, with 300 and with 1,000 ms none of 500: a holder that was preempted needs that long to get
- * its turn. So the budget is 1,000 ms for one that gets no processor, and 100 ms of its own processor time for one
- * that does. One who sleeps in a system call is given 40 ms, one who sleeps in a futex or waits for a process
- * nothing.
+ * A fork beside threads that queue for one lock, whose holder sleeps, and how long a thread that has nothing to do with
+ * it is stopped at most, in ms; the clone, during which all others are stopped, is in that. (The gate before it: a fork
+ * took 580 ms, 613 at most.)
+ *
+ *     threads  held for    fork on average (bare)   at most (bare)    bystander at most
+ *       50         1              3.0 (1.9)            5.4 (5.3)             4.5
+ *       50        10              2.8 (1.5)            5.9 (6.7)             9.1
+ *       50       100              1.7 (1.4)            4.2 (2.8)             5.7
+ *      200        10              3.7 (2.5)           10.5 (7.0)             9.7
+ *
+ * Drain budget, mktime storm on two processors with some fifty running processes: a holder that was preempted needs so
+ * long to get its turn. So the budget is 1,000 ms for a thread that gets no processor, and 100 ms of its own processor
+ * time for one that does. One that sleeps in a system call is given 40 ms, one that sleeps in a futex or waits for a
+ * process nothing.
+ *
+ *     budget, ms            20          100        300     1,000
+ *     children that hang    38 of 90    7 of 500   0       0 of 500
  */
 #include "config.h"
 
