@@ -5,7 +5,7 @@
  * one compare-and-swap, which fails if a thread that was stopped for long has opened the gate meanwhile. Nobody passes
  * between that and the clone. Several forks share one closing.
  *
- * tests/bench/stops, two quiet processors, medians of seven alternating rounds of forkers beside threads that lock, both
+ * tests/bench/stops, two quiet processors, medians of seven alternating rounds: forkers beside threads that lock, both
  * without pause. "Kept shut": a gate that is not opened before a fork; there the forkers have the processors for
  * themselves.
  *
