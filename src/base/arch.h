@@ -92,7 +92,7 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
 
 /*
  * Defines a function of up to three arguments that calls `first`() and then jumps to what that returned, with the
- * arguments as they were: who is jumped to sees its caller's caller.
+ * arguments as they were: the function that is jumped to sees its caller's caller.
  */
 #define FSAFE_ARCH_FIRST(name, first)                                                                  \
     __asm__(".text\n\t.p2align 4\n\t.globl " #name "\n\t.type " #name ", @function\n" #name ":\n\t" \

@@ -121,7 +121,7 @@ bool fsafe_sys_single_threaded(void)
      * A process may unshare CLONE_THREAD only while nobody shares its memory, and then it changes
      * nothing: the kernel's own answer, and no /proc needed. Container runtimes forbid unshare, so
      * the task directory, which has two links and one more a thread, is asked first. A sandbox that refuses
-     * even that may end who asks for unshare, as Chromium's does.
+     * even that may end a process that asks for unshare, as Chromium's does.
      */
 #ifdef SYS_fstatat64
     struct stat64 tasks;

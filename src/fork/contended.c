@@ -43,7 +43,7 @@ static _Atomic bool any;
 
 /* --- The sleeper ------------------------------------------------------------------------------------------------ */
 
-/* Who has slept on a lock so short a time ago may be back soon. */
+/* A thread that slept on a lock so short a time ago may be back soon. */
 enum { LONG_NS = 20000000 };
 
 /* What a sleeper is: of no interest; asleep, and may go when it likes; kept until a fork has been made. */
@@ -234,8 +234,8 @@ unsigned fsafe_contended_try(struct fsafe_thread *self)
 }
 
 /*
- * Who has just released a lock takes it for the fork, which would have to ask in the moment before the next one does:
- * and that is often the same thread.
+ * The thread that has just released a lock takes it for the fork. The fork itself would have to ask in the moment
+ * before the next thread does, and that is often the same one.
  */
 void fsafe_contended_hand_over(uintptr_t word)
 {

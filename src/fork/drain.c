@@ -52,9 +52,9 @@
  * A thread that runs is out in no time; after LOOK_US, and as often, it is worth a look at what the others do.
  *
  * Inside a call of libc's: nothing can mend that in a child, so it is worth the whole of FORKSAFE_DRAIN_MS. That is for
- * a thread that cannot run because a busy machine does not give it a processor: who has had one for a tenth of it and
- * is still inside works there for long. One that sleeps in a system call may take as long as a name server does: when
- * nobody has got out for a twenty-fifth of it that is enough.
+ * a thread that cannot run because a busy machine does not give it a processor: one that has had one for a tenth of it
+ * and is still inside works there for long. One that sleeps in a system call may take as long as a name server does:
+ * when nobody has got out for a twenty-fifth of it that is enough.
  *
  * With locks only: a child can take them over. It is worth FORKSAFE_DRAIN_LOCKS_MS; a tenth of it, and two looks, when
  * all their holders sleep; six times as much as long as one of them would run but had no processor since the last look.
@@ -105,8 +105,8 @@ static bool has_worked_long(struct fsafe_thread *thread, uint64_t begun_us, uint
 
 /*
  * What keeps a thread that is inside. IN_WAIT: another thread or process, which may take for ever and may be us. (One
- * that waits for a process in system or pclose holds no lock of libc's meanwhile. Who starts one, in popen, waits for
- * its exec: that runs.)
+ * that waits for a process in system or pclose holds no lock of libc's meanwhile. One that starts a process, in popen,
+ * waits for its exec: that runs.)
  */
 enum state { RUNNING, IN_WAIT, IN_CALL };
 
@@ -173,7 +173,7 @@ static unsigned count_inside(const struct drain *drain, enum fsafe_where *worst)
 
 /*
  * How many the fork has to wait for. Once nobody is inside it takes the loader's lock and then those that only their
- * sleepers show, and waits for who has one that it does not get.
+ * sleepers show, and waits for the thread that has one which the fork does not get.
  */
 static unsigned count_in_the_way(struct drain *drain, enum fsafe_where *worst)
 {
@@ -203,7 +203,7 @@ static enum state look_at_all(struct drain *drain, enum fsafe_where where, bool 
         *starved = running && now - drain->loader_seen_us < LOOK_US / 4;
         drain->loader_seen_us = now;
     }
-    /* Who has a lock that only its sleepers show may be anybody. */
+    /* Of a lock that only its sleepers show any thread may be the owner. */
     enum fsafe_where least = drain->contended > 0 ? FSAFE_OUTSIDE : where;
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); next_inside(drain, least, &at);) {
         enum state state = state_of(at.thread->tid);

@@ -172,7 +172,7 @@ static void call(struct walk *walk, struct handler *handler, fsafe_handler *func
         return;
     walk->running = handler;
     FSAFE_ORDER();
-    /* Who marks it gone looks at this afterwards. */
+    /* The thread that marks it gone looks at this afterwards. */
     atomic_fetch_add(&handler->running, 1);
     if (!atomic_load(&handler->gone))
         function();

@@ -98,7 +98,7 @@ static inline bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock
 
 static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
 {
-    /* Seldom, and not all at the same moments: each look takes the line from who has the lock. */
+    /* Seldom, and not all at the same moments: each look takes the line from the owner. */
     enum { MOST = 100, LONGEST = 16 };
     if (fsafe_glibc_type(m) != PTHREAD_MUTEX_ADAPTIVE_NP)
         return false;

@@ -213,7 +213,7 @@ static inline bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, 
 
 /*
  * The rwlock: the number of readers, or the largest number for a writer, and a flag; the number of waiters; whether it
- * is shared. The next word is nobody's: ours, for the writer. Who waits is not counted in the lock, and preferred is
+ * is shared. The next word is nobody's: ours, for the writer. Waiters are not counted in the lock, and preferred is
  * nobody.
  */
 enum { FSAFE_MUSL_RW_LOCK, FSAFE_MUSL_RW_WAITERS, FSAFE_MUSL_RW_SHARED, FSAFE_MUSL_RW_WRITER };

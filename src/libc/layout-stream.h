@@ -93,7 +93,7 @@ bool fsafe_layout_stream_peek(uintptr_t stream, struct fsafe_stream_lock *lock);
 /* Locks a free stream `count` deep for `owner`. Context: child, alone. */
 void fsafe_layout_stream_set(FILE *stream, int count, uintptr_t owner);
 
-/* Makes a vanished thread's stream free and wakes who waits for it. Context: child, any thread. */
+/* Makes a vanished thread's stream free and wakes a waiter. Context: child, any thread. */
 void fsafe_layout_stream_reset(FILE *stream);
 
 #endif

@@ -22,7 +22,7 @@ static struct fsafe_ledger_walk records_of(struct fsafe_thread *thread)
     return fsafe_ledger_walk(fsafe_thread_locks(thread));
 }
 
-/* How likely a record is the one to name: the younger generation knows better, then the holder than who waits. */
+/* How likely a record is the one to name: the younger generation knows better, then the holder than a waiter. */
 static uint64_t rank(const struct fsafe_thread *thread, enum fsafe_stage stage, int writer)
 {
     bool is_writer = fsafe_thread_is_or_was(thread, writer);

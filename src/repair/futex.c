@@ -32,7 +32,7 @@ struct change {
 /* Whether the waiter's word and value prove a lock that is held. Fills in what frees it. */
 typedef bool proof(uintptr_t word, uint32_t value, struct change *change);
 
-/* 0 free, 1 locked, 2 locked and somebody may sleep; who sleeps looks again when it is woken. */
+/* 0 free, 1 locked, 2 locked and somebody may sleep; a sleeper looks again when it is woken. */
 static bool is_mutex(uintptr_t word, uint32_t value, struct change *change)
 {
     enum { CONTENDED = 2 };

@@ -39,7 +39,7 @@ bool fsafe_futex_may_be_lock(const long *arguments);
 bool fsafe_futex_find_lock(uintptr_t word, int operation, uint32_t value, uintptr_t site,
                            struct fsafe_futex_lock *lock);
 
-/* Whether who waits for that lock may wait in `word`. */
+/* Whether a thread that waits for that lock may wait in `word`. */
 static inline bool fsafe_futex_is_of_lock(uintptr_t word, const struct fsafe_futex_lock *lock)
 {
     return (uintptr_t)lock->word == word || (lock->contended == 0 && (uintptr_t)(lock->word + 1) == word);
@@ -52,8 +52,8 @@ static inline bool fsafe_futex_is_taken(uint32_t value)
 }
 
 /*
- * Takes it, if it is free, else says that somebody waits; gives it back and wakes who waits. Context: any thread, while
- * somebody waits for it.
+ * Takes it, if it is free, else says that somebody waits; gives it back and wakes those who wait. Context: any thread,
+ * while somebody waits for it.
  */
 bool fsafe_futex_try(const struct fsafe_futex_lock *lock);
 void fsafe_futex_give(const struct fsafe_futex_lock *lock);

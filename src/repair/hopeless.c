@@ -281,8 +281,8 @@ bool fsafe_hopeless_restarts(void)
 /*
  * --- Wake-ups between two slices ------------------------------------------------------------------------------
  *
- * Who waits in a condition variable with a limit leaves it at that time and has the mutex then. A signal that came
- * meanwhile found nobody; one of a thread that has just changed the condition and released the mutex may come yet,
+ * A thread that waits in a condition variable with a limit leaves it at that time and has the mutex then. A signal that
+ * came meanwhile found nobody; one of a thread that has just changed the condition and released the mutex may come yet,
  * before the waiter is in there again. So the time of the latest signal is kept, and the waiter looks at it after each
  * slice: at the second case after the next one. More than a waiter needs, less than it could see: it wakes up for no
  * reason, as it may, when somebody else was signalled at that very moment.

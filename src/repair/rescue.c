@@ -14,7 +14,7 @@
 
 #ifdef FSAFE_ARCH_INTERRUPTED
 
-/* Soon: who makes a call that hangs waits so long. Then twice as long each time, up to a second. */
+/* Soon: a call that hangs waits so long. Then twice as long each time, up to a second. */
 enum { FIRST_NS = 10000000, LONGEST_NS = 1000000000 };
 
 struct net {

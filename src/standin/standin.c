@@ -11,8 +11,9 @@
 
 /*
  * Who may have a lock that a call of the region needs, where that is not simply who is inside the same. syslog is
- * stamped with the local time and may translate a %m. Who reads messages is in the way of who changes the locale, not
- * of others who read, unless a catalogue takes long to load; after a drain nobody but such a one is left.
+ * stamped with the local time and may translate a %m. A thread that reads messages is in the way of one that changes
+ * the locale, not of others who read, unless a catalogue takes long to load; after a drain nobody but such a one is
+ * left.
  */
 static const uint32_t needs[FSAFE_REGIONS] = {
     [FSAFE_REGION_SYSLOG] = FSAFE_REGION_BIT(FSAFE_REGION_SYSLOG) | FSAFE_REGION_BIT(FSAFE_REGION_TIME_ZONE) |

@@ -31,9 +31,9 @@ enum { CLOSED = 1, USER = 2, USERS = 0xfe, FIRM = 0x100 };
 _Atomic uint32_t fsafe_gate_word FSAFE_FORK_STATE;
 
 /*
- * A closing may be entered by so many, while it is so young. Who has been stopped for STOPPED_NS opens it. After a
- * closing that stopped somebody it stays open for as long, because the stopped have to pass: for BREATH_NS at most, and
- * after a fork for OPEN_NS at most, so that forks that come meanwhile share the next closing.
+ * A closing may be entered by so many, while it is so young. A thread that has been stopped for STOPPED_NS opens it.
+ * After a closing that stopped somebody it stays open for as long, because the stopped have to pass: for BREATH_NS at
+ * most, and after a fork for OPEN_NS at most, so that forks that come meanwhile share the next closing.
  */
 enum { SHARERS = 16, SHARE_NS = 2000000, STOPPED_NS = 3000000, BREATH_NS = 2000000, OPEN_NS = 8000000 };
 _Static_assert((uint32_t)SHARERS * USER <= USERS, "the users have room in the word");
@@ -115,7 +115,7 @@ static bool is_closed(void)
 
 static void wake_sleepers(void)
 {
-    /* After the word was changed; who reads the turn before the word does not miss it: NO_WAKE. */
+    /* After the word was changed; a thread that reads the turn before the word does not miss it: NO_WAKE. */
     atomic_fetch_add(&turns, 1);
     if (atomic_load(&sleepers) != 0)
         fsafe_sys_futex_wake(&turns, INT32_MAX);
@@ -295,7 +295,7 @@ static bool wait_until_open(struct stay *stay)
     }
 }
 
-/* One who is inside has to get out, whichever of the ledgers says so; and who closed it may not be in this process. */
+/* A thread that is inside has to get out, whichever ledger says so; and in a new child nobody is there to open it. */
 static bool may_be_stopped(struct fsafe_thread *self)
 {
     return self != NULL && self->gated.share == 0 && fsafe_gate_where(self, false) == FSAFE_OUTSIDE &&
@@ -322,7 +322,7 @@ bool fsafe_gate_push_slowly(struct fsafe_ledger *ledger, uintptr_t lock, uintptr
                             fsafe_ledger_is_stale *is_stale, void *context)
 {
     uint32_t next = fsafe_ledger_depth(ledger) + 1;
-    if (next > ledger->room) /* who has so many records is inside */
+    if (next > ledger->room) /* a thread with so many records is inside */
         return fsafe_ledger_push_full(ledger, lock, site, is_stale, context);
     pass(ledger, next);
     fsafe_ledger_fill(ledger, next, lock, site);

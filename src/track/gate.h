@@ -3,11 +3,11 @@
  *
  * A thread is *inside* while its ledger of locks or of spin locks has a record. Closing the gate stops a thread at its
  * next outermost entry; one that is inside goes on and gets out. Entering costs no fence and no shared write: a record
- * is reserved before the gate's word is looked at, and who closes the gate makes a barrier in all threads at once
- * between the store to that word and the look at the records, so that one of the two sees the other.
+ * is reserved before the gate's word is looked at, and the thread that closes the gate makes a barrier in all threads
+ * at once, between its store to that word and its look at the records: so one of the two sees the other.
  *
- * Who waits for a lock, or for a condition, is not inside: see suspend. So a fork lasts as long as the locks that are
- * held at the moment, not as long as the queues for them.
+ * A thread that waits for a lock, or for a condition, is not inside: see suspend. So a fork lasts as long as the locks
+ * that are held at the moment, not as long as the queues for them.
  */
 #ifndef FSAFE_TRACK_GATE_H
 #define FSAFE_TRACK_GATE_H
@@ -25,7 +25,7 @@ void fsafe_gate_start(void);
  * Closes the gate, or joins those who have just closed it, with all signals blocked from then on. Every other thread is
  * either seen inside or stopped then. False: another fork has it closed for too long
  * already, or those it stopped have to pass first; await_turn, then ask again. The closing is revocable, so that nobody
- * is stopped for long, but not for `firm`: that is for who has been overruled, or has waited in vain.
+ * is stopped for long, but not for `firm`: that is for a fork that was overruled, or has waited in vain.
  * Context: `self`, forking, which has not closed it.
  */
 bool fsafe_gate_close(struct fsafe_thread *self, bool firm);

@@ -2,11 +2,12 @@
  * track/join: threads join, leave and are adopted: see thread.h. Nothing here waits for anything.
  *
  * Measured. A fork is an instant, though it copies page by page: it withdraws the right to write from every page,
- * flushes the address translations of all processors at the end, and who writes in between either still writes to the
- * page that the child gets or waits for the end. Pairs of counters 64 MiB apart, written in either order and from
- * thread to thread: 0 of 16,000 torn. So a semaphore and the ledgers go together. What did hang (a semaphore taken and
- * posted by a vfork child, 3 of 8 runs of 100 forks; nearly every fork when nobody else takes it) had no record at all:
- * a vfork child whose parent's thread had never locked could not join. It joins for that thread now: 0 of 1,200.
+ * flushes the address translations of all processors at the end, and a thread that writes in between either still
+ * writes to the page that the child gets or waits for the end. Pairs of counters 64 MiB apart, written in either order
+ * and from thread to thread: 0 of 16,000 torn. So a semaphore and the ledgers go together. What did hang (a semaphore
+ * taken and posted by a vfork child, 3 of 8 runs of 100 forks; nearly every fork when nobody else takes it) had no
+ * record at all: a vfork child whose parent's thread had never locked could not join. It joins for that thread now: 0
+ * of 1,200.
  */
 #include "config.h"
 
@@ -80,7 +81,7 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     atomic_fetch_add(&joined, 1);
     /* Last: from here on others believe what the slot says. */
     fsafe_slots_set_generation(self, fsafe_lineage_generation());
-    /* Either we see that the gate is closed, or who closes it sees us. */
+    /* Either we see that the gate is closed, or the thread that closes it sees us. */
     atomic_thread_fence(memory_order_seq_cst);
 }
 

@@ -18,8 +18,8 @@ enum fsafe_region {
     FSAFE_REGION_TIME_ZONE,
     FSAFE_REGION_ENVIRONMENT,
     FSAFE_REGION_RANDOM,
-    FSAFE_REGION_LOCALE,  /* who changes it, or where messages come from */
-    FSAFE_REGION_GETTEXT, /* who reads a message */
+    FSAFE_REGION_LOCALE,  /* calls that change it, or where messages come from */
+    FSAFE_REGION_GETTEXT, /* calls that read a message */
     FSAFE_REGION_LOADER,
     FSAFE_REGION_ICONV,
     FSAFE_REGION_NSS,      /* one entry, by name or number */

@@ -109,7 +109,7 @@ static bool is_forked(unsigned long flags)
     return (flags & (CLONE_VM | CLONE_SETTLS)) == 0 && fsafe_options.mode != FSAFE_MODE_OFF;
 }
 
-/* Threads are known, and who makes a vfork child sleeps in that call. */
+/* Threads are known, and the thread that makes a vfork child sleeps in that call. */
 static void note_lending(unsigned long flags)
 {
     if ((flags & (CLONE_VM | CLONE_THREAD | CLONE_VFORK)) == CLONE_VM)
@@ -280,7 +280,7 @@ FSAFE_EXPORT int prctl(int option, ...)
 }
 
 #if defined(FSAFE_ARCH_PASS_ON) || defined(FSAFE_ARCH_CHOOSE)
-/* Who does the system call for the caller. */
+/* The function that does the system call for the caller. */
 static __attribute__((used)) void *choose_syscall(long number, long a, long b)
 {
     if (fsafe_sys_is_futex(number))

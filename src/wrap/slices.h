@@ -14,7 +14,7 @@
 
 /*
  * What time it will be by `clock` at `until`, which is by CLOCK_MONOTONIC, for a libc whose waits take no clock (musl).
- * Who sets the clock meanwhile moves the end of the slice, which may end at any time. errno kept.
+ * If somebody sets the clock meanwhile the slice ends earlier or later, which it may. errno kept.
  */
 struct timespec fsafe_slices_by(clockid_t clock, const struct timespec *until);
 

@@ -122,8 +122,8 @@ static bool parent_has_library(void)
 }
 
 /*
- * Who complains of a value makes it empty, so no program started from there complains again. Of a name that is unknown
- * the parent process has complained if the name was in its environment, too, and it has the library.
+ * The process that complains of a value makes it empty, so no program started from there complains again. Of a name
+ * that is unknown the parent process has complained if the name was in its environment, too, and it has the library.
  */
 static void complain(const char *variable, const char *value, const char *expected, const char *usual)
 {
