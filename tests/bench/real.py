@@ -79,27 +79,28 @@ NGINX = ("daemon off; pid DIR/pid; worker_processes 2; events {} http { access_l
 PSQL = "-h DIR -U bench postgres"
 ROWS = "create table t(a int primary key, b int); insert into t select seq, seq from seq_1_to_10000"
 
-# name, what makes its files, the server, its socket, what drives it; DIR is the directory of the row
+# name, programs that the row needs besides the server, what makes its files, the server, its socket, what drives it;
+# DIR is the directory of the row
 SERVERS = [
-    ("memcached, set and get",
+    ("memcached, set and get", "",
      "",
      "memcached -s DIR/s", "s",
      ASK + r' 20000 "$(printf "set k 0 0 3\r\nabc\r\nget k\r\n_")"'),
-    ("redis, SET, GET, BGSAVE",
+    ("redis, SET, GET, BGSAVE", "redis-cli redis-benchmark",
      "",
      "redis-server --port 0 --unixsocket DIR/s --dir DIR --save ''", "s",
      "for i in 1 2 3 4 5; do redis-benchmark -s DIR/s -q -n 20000 -r 10000 -c 8 -t set,get && "
      "redis-cli -s DIR/s bgsave; done; redis-benchmark -s DIR/s -q -n 20000 -c 8 -t get"),
-    ("nginx, small file",
+    ("nginx, small file", "",
      f"echo {shlex.quote(NGINX)} >DIR/conf; printf 'END\\r\\n' >DIR/page",
      "nginx -e DIR/errors -c DIR/conf", "s",
      ASK + r' 15000 "$(printf "GET /page HTTP/1.1\r\nHost: a\r\n\r\n_")"'),
-    ("PostgreSQL, pgbench -S",
+    ("PostgreSQL, pgbench -S", "initdb pg_ctl pgbench",
      "initdb -U bench -A trust -N DIR/data && pg_ctl -D DIR/data -l DIR/log -o \"-k DIR -h ''\" -w start && "
      f"pgbench -i -q {PSQL}; pg_ctl -D DIR/data -w stop",
      "postgres -D DIR/data -k DIR -h ''", ".s.PGSQL.5432",
      f"pgbench -n -S -c 4 -t 6000 {PSQL}"),
-    ("MariaDB, point selects, 16 threads",
+    ("MariaDB, point selects, 16 threads", "mariadb-install-db mariadb-slap",
      "mariadb-install-db --no-defaults --datadir=DIR/data --auth-root-authentication-method=normal",
      "mariadbd --no-defaults --datadir=DIR/data --socket=DIR/s --pid-file=DIR/pid --skip-networking", "s",
      f"mariadb-slap --no-defaults -S DIR/s -u root -c 16 --number-of-queries=48000 --create-schema=b --create='{ROWS}' "
@@ -168,11 +169,14 @@ def main():
         if not any(word in name for word in words):
             continue
         with tempfile.TemporaryDirectory() as scratch:
+            needs = ["git"] if name.startswith("git") else []
             if server:
-                made, command, path, client = (text.replace("DIR", scratch) for text in (command, *server))
+                needs = command.split()
+                made, command, path, client = (text.replace("DIR", scratch) for text in server)
                 command, server = shlex.split(command), (os.path.join(scratch, path), client)
-            if shutil.which(command[0]) is None or (name.startswith("git") and shutil.which("git") is None):
-                print(f"{name:34} not installed")
+            missing = [program for program in (command[0], *needs) if shutil.which(program) is None]
+            if missing:
+                print(f"{name:34} not installed: {', '.join(missing)}")
                 continue
             if server:
                 if OTHER:
