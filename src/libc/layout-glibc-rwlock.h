@@ -131,10 +131,12 @@ static inline bool fsafe_layout_rwlock_dismiss(pthread_rwlock_t *rwlock, const s
 }
 
 /*
- * How each of them waits: a reader for the end of a write phase (the phase's word, which says 1 and "somebody sleeps"),
- * a writer for the writer before it (the writers' word, the same), and then for the readers (the phase's word, 0 and
- * "somebody sleeps"). It has counted itself before: as a reader; as a waiting writer, where writers are preferred; as
- * the writer.
+ * How each of them waits, on a word that says "somebody sleeps" and a bit besides:
+ *
+ *                for                        on which word    the bit    has counted itself before as
+ *     a reader   the end of a write phase   the phase's        1        a reader
+ *     a writer   the writer before it       the writers'       1        a waiting writer, where writers are preferred
+ *     a writer   the readers                the phase's        0        the writer
  */
 static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value)
 {

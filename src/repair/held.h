@@ -3,10 +3,10 @@
  *
  * A wait without a limit that is made in slices (see repair/hopeless.h) has moments at which its thread is not in the
  * kernel: a signal that comes then runs its handler and interrupts nothing, but the wait that the program asked for
- * would have ended with EINTR. So where only a handler can end a wait, all signals are blocked from the beginning of
- * the wait to its end, except for one instruction, and the thread sleeps not in a futex but in a poll for such a
- * signal. The thread reads which signal came; then the handlers run, with the mask that the caller had; and the wait
- * ends or goes on as the signal's flags say.
+ * would have ended with EINTR. So where only a handler can end a wait, the thread sleeps not in a futex but in a poll
+ * for a signal, and all signals are blocked from the beginning of the wait to its end, except for one instruction. The
+ * thread reads which signal came; then the handlers run, with the mask that the caller had; and the wait ends or goes
+ * on as the signal's flags say.
  *
  * A process with several threads cannot do so: another thread may wake the futex. There a signal that comes as a slice
  * ends still interrupts nothing.

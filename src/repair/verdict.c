@@ -8,15 +8,19 @@
  * by the child's second thread (mutexes were not): the owner a thread writes now must be asked as well as those it
  * wrote before.
  *
- * Random states, not in the suite: an rwlock of each preference with 0 to 5 vanished readers, writers and waiters
- * (plain, timed, clock) beside 0 to 2 reads or a write of the forking thread, by fork or _Fork, in child or
- * grandchild: bare 14 of 20 children hung and 5 were wrong, with the library 0 of 1,000. Six mutexes of random type,
- * protocol and robustness with 0 to 12 vanished holders and waiters: bare 4 and 6 of 10, 0 of 950. A condition
- * variable with 0 to 5 waiters, woken, cancelled or back, with a mutex of each kind: bare 10 of 15 hung, with the
- * library 0 of 200 (6 ended wrong, at least 4 of them in the parent, with a cancelled waiter: not reproduced since,
- * in 4,900 such programs, children and parents both, over all kinds of mutexes. Bare as well as with the library a
- * program ends wrong in its first process, most of all in waiters, if it does not ask again when glibc refuses a
- * thread's first locks of a mutex with a ceiling, EINVAL).
+ * Random states, not in the suite, by fork or _Fork, in child or grandchild; children that hung:
+ *
+ *                                                                              bare        with the library
+ *     an rwlock of each preference, 0 to 5 vanished readers, writers and       14 of 20    0 of 1,000
+ *     waiters, 0 to 2 reads or a write of the forking thread                   (5 wrong)
+ *     six mutexes of random type, protocol and robustness, 0 to 12 vanished    4 of 10,    0 of 950
+ *     holders and waiters                                                      6 of 10
+ *     a condition variable, a mutex of each kind, 0 to 5 waiters, woken,       10 of 15    0 of 200
+ *     cancelled or back                                                                    (6 wrong)
+ *
+ * Of those 6 at least 4 were wrong in the parent, with a cancelled waiter; not seen again in 4,900 such programs. A
+ * program that does not ask again when glibc refuses a thread's first locks of a mutex with a ceiling (EINVAL) ends
+ * wrong in its first process, bare as well as with the library.
  */
 #include "config.h"
 
