@@ -6,8 +6,8 @@
  * a wait without a limit in slices: the first ends after FORKSAFE_HANG_MS, each later one doubles the whole. At the end
  * of a slice the kernel may say that all other threads of the process sleep without a limit, too, in futexes that no
  * other process can reach. Then only a signal handler can wake one of them: one line says so, and the wait goes on as
- * the caller asked for it. The thread that went to sleep last writes the line. Mode abort ends such a process, unless it
- * has a signal handler that could still run.
+ * the caller asked for it. The thread that went to sleep last writes the line. Mode abort ends such a process, unless
+ * it has a signal handler that could still run.
  *
  * A slice is a wait with a limit. Its wrapper chooses one that the caller cannot tell from the wait that it asked for.
  * A process that was never forked makes no slices, and until a slice ends a child reads the clock once for each wait.
