@@ -114,16 +114,25 @@ static void tell(const struct fsafe_rescued *called, uintptr_t word, uintptr_t a
     fsafe_takeover_tell(&event);
 }
 
+/*
+ * Whether calls of the region wait for locks outside libc's data: in the memory of open database files, of a DIR, a
+ * regex_t, a thread.
+ */
+static bool has_locks_elsewhere(enum fsafe_region region)
+{
+    return region == FSAFE_REGION_NSS_LIST || region == FSAFE_REGION_DIRECTORY || region == FSAFE_REGION_REGEX ||
+           region == FSAFE_REGION_THREAD;
+}
+
 /* What the only thread was about: a wait that nobody will end? */
 static void look(const struct net *net, const struct fsafe_arch_call *call)
 {
     uintptr_t word = (uintptr_t)call->arguments[0];
     int operation = (int)call->arguments[1];
     bool of_libc = is_in_libc(word);
-    /* The files that users, groups and services are read from have a lock in memory that libc allocates. */
-    bool reads_files = net->call.region == FSAFE_REGION_NSS_LIST && is_in_libc(call->at);
+    bool may_lie_elsewhere = net->call.frame == 0 || (has_locks_elsewhere(net->call.region) && is_in_libc(call->at));
     if (!fsafe_sys_is_futex(call->number) || call->arguments[3] != 0 || word % 4 != 0 ||
-        (net->call.frame != 0 && !of_libc && !reads_files) ||
+        (!of_libc && !may_lie_elsewhere) ||
         (operation != FUTEX_WAIT_PRIVATE && ((operation & ~FUTEX_CLOCK_REALTIME) != FUTEX_WAIT_BITSET_PRIVATE ||
                                              (uint32_t)call->arguments[5] != FUTEX_BITSET_MATCH_ANY)))
         return;
@@ -189,7 +198,7 @@ static bool spread(struct net *net)
 enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call)
 {
     if (fsafe_options.mode != FSAFE_MODE_REPAIR || libc_from == libc_to || call->region == FSAFE_REGION_LOADER ||
-        call->region == FSAFE_REGION_DIRECTORY || call->region == FSAFE_REGION_REGEX || !fsafe_takeover_is_alone())
+        !fsafe_takeover_is_alone())
         return FSAFE_NO_NET;
     if (of_call.generation == fsafe_lineage_generation()) {
         if (of_call.call.frame > call->frame)
