@@ -248,7 +248,8 @@ static const struct row {
     {"regexec", open_objects, call_regexec_stuck, call_regexec, "regexec"},
 };
 
-enum { LOADER = 6, VAGUE = 11, UNWARNED = 15 }; /* rows; from the last on no line says that a child with threads may hang */
+/* Rows. From the last on no line says that a child with threads may hang. */
+enum { LOADER = 6, VAGUE = 11, UNWARNED = 15 };
 
 static atomic_int worker_tid;
 
