@@ -37,6 +37,7 @@ struct futex_waitv {
 static inline bool fsafe_sys_is_futex(long number)
 {
 #ifdef SYS_futex_time64
+    _Static_assert(sizeof(time_t) == sizeof(long), "a time of another size than the system calls here take");
     return number == SYS_futex || number == SYS_futex_time64;
 #else
     return number == SYS_futex;

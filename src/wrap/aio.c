@@ -52,6 +52,14 @@ FSAFE_EXPORT int aio_suspend64(const struct aiocb64 *const list[], int count, co
     return suspend(list, count, limit, FSAFE_CALLER());
 }
 
+#ifdef FSAFE_TIME64
+FSAFE_EXPORT int __aio_suspend_time64(const void *list, int count, const struct fsafe_timespec64 *limit)
+{
+    return limit != NULL ? FSAFE_NEXT(__aio_suspend_time64)(list, count, limit)
+                         : suspend(list, count, NULL, FSAFE_CALLER());
+}
+#endif
+
 FSAFE_EXPORT int aio_error(const struct aiocb *request)
 {
     return note(FSAFE_NEXT(aio_error)(request), request, FSAFE_CALLER());

@@ -75,19 +75,16 @@ FSAFE_EXPORT int pthread_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mut
     return wait_in(condvar, mutex, FSAFE_CALLER(), &(const struct fsafe_attempt){.how = FSAFE_HOW_WAIT});
 }
 
-FSAFE_EXPORT int pthread_cond_timedwait(pthread_cond_t *condvar, pthread_mutex_t *mutex, const struct timespec *until)
-{
-    return wait_in(condvar, mutex, FSAFE_CALLER(),
-                   &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .until = until});
-}
+FSAFE_TIMED(pthread_cond_timedwait, __pthread_cond_timedwait64, (pthread_cond_t *condvar, pthread_mutex_t *mutex),
+            (condvar, mutex),
+            wait_in(condvar, mutex, FSAFE_CALLER(),
+                    &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .until = until}))
 
 #ifdef HAVE_PTHREAD_COND_CLOCKWAIT
-FSAFE_EXPORT int pthread_cond_clockwait(pthread_cond_t *condvar, pthread_mutex_t *mutex, clockid_t clock,
-                                        const struct timespec *until)
-{
-    return wait_in(condvar, mutex, FSAFE_CALLER(),
-                   &(const struct fsafe_attempt){.how = FSAFE_HOW_BY_CLOCK, .clock = clock, .until = until});
-}
+FSAFE_TIMED(pthread_cond_clockwait, __pthread_cond_clockwait64,
+            (pthread_cond_t *condvar, pthread_mutex_t *mutex, clockid_t clock), (condvar, mutex, clock),
+            wait_in(condvar, mutex, FSAFE_CALLER(),
+                    &(const struct fsafe_attempt){.how = FSAFE_HOW_BY_CLOCK, .clock = clock, .until = until}))
 #endif
 
 enum whom { ONE, ALL };
@@ -177,11 +174,9 @@ FSAFE_EXPORT int cnd_wait(cnd_t *condvar, mtx_t *mutex)
                                     &(const struct fsafe_attempt){.how = FSAFE_HOW_WAIT}));
 }
 
-FSAFE_EXPORT int cnd_timedwait(cnd_t *restrict condvar, mtx_t *restrict mutex, const struct timespec *restrict until)
-{
-    return fsafe_c11_result(wait_in(fsafe_c11_condvar(condvar), fsafe_c11_mutex(mutex), FSAFE_CALLER(),
-                                    &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .until = until}));
-}
+FSAFE_TIMED(cnd_timedwait, __cnd_timedwait64, (cnd_t *condvar, mtx_t *mutex), (condvar, mutex),
+            fsafe_c11_result(wait_in(fsafe_c11_condvar(condvar), fsafe_c11_mutex(mutex), FSAFE_CALLER(),
+                                     &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .until = until})))
 
 FSAFE_EXPORT int cnd_signal(cnd_t *condvar)
 {

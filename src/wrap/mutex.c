@@ -253,20 +253,18 @@ FSAFE_EXPORT int pthread_mutex_trylock(pthread_mutex_t *mutex)
     return lock(mutex, FSAFE_CALLER(), &attempt);
 }
 
-FSAFE_EXPORT int pthread_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *until)
-{
-    return lock(mutex, FSAFE_CALLER(),
-                &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .clock = CLOCK_REALTIME, .until = until});
-}
+FSAFE_TIMED(pthread_mutex_timedlock, __pthread_mutex_timedlock64, (pthread_mutex_t *mutex), (mutex),
+            lock(mutex, FSAFE_CALLER(),
+                 &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .clock = CLOCK_REALTIME, .until = until}))
 
 #ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
-FSAFE_EXPORT int pthread_mutex_clocklock(pthread_mutex_t *mutex, clockid_t clock, const struct timespec *until)
-{
-    if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)
-        return FSAFE_NEXT(pthread_mutex_clocklock)(mutex, clock, until); /* an error, also when it is free */
-    return lock(mutex, FSAFE_CALLER(),
-                &(const struct fsafe_attempt){.how = FSAFE_HOW_BY_CLOCK, .clock = clock, .until = until});
-}
+/* With another clock it is an error, also when the mutex is free. */
+FSAFE_TIMED(pthread_mutex_clocklock, __pthread_mutex_clocklock64, (pthread_mutex_t *mutex, clockid_t clock),
+            (mutex, clock),
+            FSAFE_UNLIKELY(clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)
+                ? FSAFE_NEXT(pthread_mutex_clocklock)(mutex, clock, until)
+                : lock(mutex, FSAFE_CALLER(),
+                       &(const struct fsafe_attempt){.how = FSAFE_HOW_BY_CLOCK, .clock = clock, .until = until}))
 #endif
 
 /* What cannot be done in place. */
@@ -408,11 +406,10 @@ FSAFE_EXPORT int mtx_trylock(mtx_t *mutex)
     return fsafe_c11_result(lock(fsafe_c11_mutex(mutex), FSAFE_CALLER(), &attempt));
 }
 
-FSAFE_EXPORT int mtx_timedlock(mtx_t *restrict mutex, const struct timespec *restrict until)
-{
-    const struct fsafe_attempt attempt = {.how = FSAFE_HOW_UNTIL, .clock = CLOCK_REALTIME, .until = until};
-    return fsafe_c11_result(lock(fsafe_c11_mutex(mutex), FSAFE_CALLER(), &attempt));
-}
+FSAFE_TIMED(mtx_timedlock, __mtx_timedlock64, (mtx_t *mutex), (mutex),
+            fsafe_c11_result(lock(
+                fsafe_c11_mutex(mutex), FSAFE_CALLER(),
+                &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .clock = CLOCK_REALTIME, .until = until})))
 
 FSAFE_EXPORT int mtx_unlock(mtx_t *mutex)
 {

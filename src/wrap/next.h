@@ -9,6 +9,8 @@
 
 #include "base/compiler.h"
 
+#include "wrap/time64.h"
+
 #include "standin/names.h"
 #ifdef FSAFE_LIBC_GLIBC
 #include "wrap/prototypes.h"

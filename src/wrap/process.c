@@ -279,6 +279,10 @@ FSAFE_EXPORT int prctl(int option, ...)
     return FSAFE_NEXT(prctl)(option, a[0], a[1], a[2], a[3]);
 }
 
+#ifdef FSAFE_TIME64
+FSAFE_DEFINE_ALIAS(__prctl_time64, prctl);
+#endif
+
 #if defined(FSAFE_ARCH_PASS_ON) || defined(FSAFE_ARCH_CHOOSE)
 /* The function that does the system call for the caller. */
 static __attribute__((used)) void *choose_syscall(long number, long a, long b)

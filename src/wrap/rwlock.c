@@ -149,11 +149,9 @@ FSAFE_EXPORT int pthread_rwlock_tryrdlock(pthread_rwlock_t *rwlock)
     return acquire(rwlock, FSAFE_CALLER(), &attempt);
 }
 
-FSAFE_EXPORT int pthread_rwlock_timedrdlock(pthread_rwlock_t *rwlock, const struct timespec *until)
-{
-    return acquire_until(rwlock, FSAFE_CALLER(),
-                         &(const struct fsafe_attempt){FSAFE_HOW_UNTIL, FSAFE_READING, CLOCK_REALTIME, until});
-}
+FSAFE_TIMED(pthread_rwlock_timedrdlock, __pthread_rwlock_timedrdlock64, (pthread_rwlock_t *rwlock), (rwlock),
+            acquire_until(rwlock, FSAFE_CALLER(),
+                          &(const struct fsafe_attempt){FSAFE_HOW_UNTIL, FSAFE_READING, CLOCK_REALTIME, until}))
 
 FSAFE_EXPORT int pthread_rwlock_wrlock(pthread_rwlock_t *rwlock)
 {
@@ -167,24 +165,20 @@ FSAFE_EXPORT int pthread_rwlock_trywrlock(pthread_rwlock_t *rwlock)
     return acquire(rwlock, FSAFE_CALLER(), &attempt);
 }
 
-FSAFE_EXPORT int pthread_rwlock_timedwrlock(pthread_rwlock_t *rwlock, const struct timespec *until)
-{
-    return acquire_until(rwlock, FSAFE_CALLER(),
-                         &(const struct fsafe_attempt){FSAFE_HOW_UNTIL, FSAFE_WRITING, CLOCK_REALTIME, until});
-}
+FSAFE_TIMED(pthread_rwlock_timedwrlock, __pthread_rwlock_timedwrlock64, (pthread_rwlock_t *rwlock), (rwlock),
+            acquire_until(rwlock, FSAFE_CALLER(),
+                          &(const struct fsafe_attempt){FSAFE_HOW_UNTIL, FSAFE_WRITING, CLOCK_REALTIME, until}))
 
 #ifdef HAVE_PTHREAD_RWLOCK_CLOCKRDLOCK
-FSAFE_EXPORT int pthread_rwlock_clockrdlock(pthread_rwlock_t *rwlock, clockid_t clock, const struct timespec *until)
-{
-    return acquire_until(rwlock, FSAFE_CALLER(),
-                         &(const struct fsafe_attempt){FSAFE_HOW_BY_CLOCK, FSAFE_READING, clock, until});
-}
+FSAFE_TIMED(pthread_rwlock_clockrdlock, __pthread_rwlock_clockrdlock64, (pthread_rwlock_t *rwlock, clockid_t clock),
+            (rwlock, clock),
+            acquire_until(rwlock, FSAFE_CALLER(),
+                          &(const struct fsafe_attempt){FSAFE_HOW_BY_CLOCK, FSAFE_READING, clock, until}))
 
-FSAFE_EXPORT int pthread_rwlock_clockwrlock(pthread_rwlock_t *rwlock, clockid_t clock, const struct timespec *until)
-{
-    return acquire_until(rwlock, FSAFE_CALLER(),
-                         &(const struct fsafe_attempt){FSAFE_HOW_BY_CLOCK, FSAFE_WRITING, clock, until});
-}
+FSAFE_TIMED(pthread_rwlock_clockwrlock, __pthread_rwlock_clockwrlock64, (pthread_rwlock_t *rwlock, clockid_t clock),
+            (rwlock, clock),
+            acquire_until(rwlock, FSAFE_CALLER(),
+                          &(const struct fsafe_attempt){FSAFE_HOW_BY_CLOCK, FSAFE_WRITING, clock, until}))
 #endif
 
 static bool has_record(struct fsafe_thread *self, uintptr_t record)

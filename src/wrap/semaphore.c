@@ -224,18 +224,14 @@ static int wait_until(sem_t *semaphore, uintptr_t site, const struct fsafe_attem
     return fsafe_acquire_is_valid(attempt) ? wait_for(semaphore, site, attempt) : ask_libc(semaphore, site, attempt);
 }
 
-FSAFE_EXPORT int sem_timedwait(sem_t *semaphore, const struct timespec *until)
-{
-    return wait_until(semaphore, FSAFE_CALLER(),
-                      &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .clock = CLOCK_REALTIME, .until = until});
-}
+FSAFE_TIMED(sem_timedwait, __sem_timedwait64, (sem_t *semaphore), (semaphore),
+            wait_until(semaphore, FSAFE_CALLER(),
+                       &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .clock = CLOCK_REALTIME, .until = until}))
 
 #ifdef HAVE_SEM_CLOCKWAIT
-FSAFE_EXPORT int sem_clockwait(sem_t *semaphore, clockid_t clock, const struct timespec *until)
-{
-    return wait_until(semaphore, FSAFE_CALLER(),
-                      &(const struct fsafe_attempt){.how = FSAFE_HOW_BY_CLOCK, .clock = clock, .until = until});
-}
+FSAFE_TIMED(sem_clockwait, __sem_clockwait64, (sem_t *semaphore, clockid_t clock), (semaphore, clock),
+            wait_until(semaphore, FSAFE_CALLER(),
+                       &(const struct fsafe_attempt){.how = FSAFE_HOW_BY_CLOCK, .clock = clock, .until = until}))
 #endif
 
 static FSAFE_COLD int finish_post(sem_t *semaphore, enum fsafe_posted posted)

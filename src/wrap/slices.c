@@ -76,6 +76,25 @@ static int join_until(pthread_t thread, void **value, const struct timespec *unt
 }
 #endif
 
+#ifdef FSAFE_TIME64
+bool fsafe_time64_narrow(const struct fsafe_timespec64 *wide, struct timespec *by, const struct timespec **until)
+{
+    enum { YEAR = 365 * 24 * 60 * 60 };
+    *until = wide != NULL ? by : NULL;
+    if (wide == NULL)
+        return true;
+    *by = (struct timespec){.tv_sec = (time_t)wide->tv_sec, .tv_nsec = wide->tv_nsec};
+    if (FSAFE_LIKELY(by->tv_sec == wide->tv_sec))
+        return true;
+    by->tv_sec = INT32_MAX;
+    struct timespec now;
+    int saved = errno;
+    bool is_far = clock_gettime(CLOCK_REALTIME, &now) == 0 && now.tv_sec < INT32_MAX - YEAR;
+    errno = saved;
+    return is_far && wide->tv_sec > 0;
+}
+#endif
+
 /* --- Waits that a signal handler ends with EINTR: semaphores and futexes ---------------------------------------- */
 
 /*

@@ -88,6 +88,21 @@ FSAFE_EXPORT int pthread_clockjoin_np(pthread_t thread, void **value, clockid_t 
 }
 #endif
 
+#ifdef FSAFE_TIME64
+FSAFE_EXPORT int __pthread_timedjoin_np64(pthread_t thread, void **value, const struct fsafe_timespec64 *until)
+{
+    return has_vanished(thread) ? fsafe_slices_joined(value)
+                                : FSAFE_NEXT(__pthread_timedjoin_np64)(thread, value, until);
+}
+
+FSAFE_EXPORT int __pthread_clockjoin_np64(pthread_t thread, void **value, clockid_t clock,
+                                          const struct fsafe_timespec64 *until)
+{
+    return has_vanished(thread) ? fsafe_slices_joined(value)
+                                : FSAFE_NEXT(__pthread_clockjoin_np64)(thread, value, clock, until);
+}
+#endif
+
 #ifdef HAVE_THREADS_H
 FSAFE_EXPORT int thrd_join(thrd_t thread, int *value)
 {

@@ -38,6 +38,18 @@ FSAFE_EXPORT pid_t wait3(int *status, int options, struct rusage *usage)
     WAIT_FOR(-1, options, FSAFE_NEXT(wait3)(status, options, usage));
 }
 
+#ifdef FSAFE_TIME64
+FSAFE_EXPORT pid_t __wait3_time64(int *status, int options, void *usage)
+{
+    WAIT_FOR(-1, options, FSAFE_NEXT(__wait3_time64)(status, options, usage));
+}
+
+FSAFE_EXPORT pid_t __wait4_time64(pid_t pid, int *status, int options, void *usage)
+{
+    WAIT_FOR(pid, options, FSAFE_NEXT(__wait4_time64)(pid, status, options, usage));
+}
+#endif
+
 /* What it answers does not say whether anybody ended. */
 FSAFE_EXPORT int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
 {

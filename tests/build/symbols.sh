@@ -101,4 +101,20 @@ while read -r status name; do
     result "$status" "$name"
 done <"$scratch/results"
 
+# On 32 bits a program with 64-bit times calls a function of another name: __NAME64, __NAME_time64 or __NAME64_r.
+# shellcheck disable=SC2086
+file=$(${CC:-cc} -print-file-name=libc.so.6)
+missing=
+if [ -f "$file" ]; then
+    # shellcheck disable=SC2086
+    missing=$(${NM:-nm} -D --defined-only "$file" | awk 'NR == FNR { row[$1]; next }
+        { sub(/@.*/, "", $3); name = $3 }
+        sub(/^__/, "", name) && (sub(/64_r$/, "_r", name) || sub(/(_time)?64$/, "", name)) && name in row && !($3 in row) {
+            print $3
+        }' "$scratch/expected" -)
+fi
+[ -z "$missing" ]
+result $? "what has a row has one for 64-bit times, too"
+[ -z "$missing" ] || printf '%s\n' "$missing" | sed 's/^/# /'
+
 echo "1..$count"

@@ -1,0 +1,98 @@
+/*
+ * wrap/time64: 32-bit programs that are built with 64-bit times (_TIME_BITS=64) call functions of other names. The
+ * library itself has times of this machine's size, whatever its compiler says; what is given to one of those functions
+ * is made one of them.
+ */
+#ifndef FSAFE_WRAP_TIME64_H
+#define FSAFE_WRAP_TIME64_H
+
+#include "base/compiler.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+/* NAME of such parameters and a limit, which `until` is in what it returns. */
+#define FSAFE_TIMED_PLAIN(name, parameters, ...)                                         \
+    FSAFE_EXPORT int name(FSAFE_TIMED_UNPACK parameters, const struct timespec *until) \
+    {                                                                                    \
+        return __VA_ARGS__;                                                              \
+    }
+#define FSAFE_TIMED_UNPACK(...) __VA_ARGS__
+
+#ifdef HAVE___PTHREAD_MUTEX_TIMEDLOCK64
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <sys/types.h>
+#ifdef HAVE_THREADS_H
+#include <threads.h>
+#endif
+
+#define FSAFE_TIME64
+
+struct fsafe_timespec64 {
+    int64_t tv_sec;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    int32_t : 32;
+#endif
+    int32_t tv_nsec;
+#if __BYTE_ORDER__ != __ORDER_BIG_ENDIAN__
+    int32_t : 32;
+#endif
+};
+
+/* libc's, which no header declares to a library with times of this machine's size. */
+int __pthread_mutex_timedlock64(pthread_mutex_t *mutex, const struct fsafe_timespec64 *until);
+int __pthread_mutex_clocklock64(pthread_mutex_t *mutex, clockid_t clock, const struct fsafe_timespec64 *until);
+int __pthread_rwlock_timedrdlock64(pthread_rwlock_t *rwlock, const struct fsafe_timespec64 *until);
+int __pthread_rwlock_timedwrlock64(pthread_rwlock_t *rwlock, const struct fsafe_timespec64 *until);
+int __pthread_rwlock_clockrdlock64(pthread_rwlock_t *rwlock, clockid_t clock, const struct fsafe_timespec64 *until);
+int __pthread_rwlock_clockwrlock64(pthread_rwlock_t *rwlock, clockid_t clock, const struct fsafe_timespec64 *until);
+int __sem_timedwait64(sem_t *semaphore, const struct fsafe_timespec64 *until);
+int __sem_clockwait64(sem_t *semaphore, clockid_t clock, const struct fsafe_timespec64 *until);
+int __pthread_cond_timedwait64(pthread_cond_t *condvar, pthread_mutex_t *mutex, const struct fsafe_timespec64 *until);
+int __pthread_cond_clockwait64(pthread_cond_t *condvar, pthread_mutex_t *mutex, clockid_t clock,
+                               const struct fsafe_timespec64 *until);
+int __mtx_timedlock64(mtx_t *mutex, const struct fsafe_timespec64 *until);
+int __cnd_timedwait64(cnd_t *condvar, mtx_t *mutex, const struct fsafe_timespec64 *until);
+int __pthread_timedjoin_np64(pthread_t thread, void **value, const struct fsafe_timespec64 *until);
+int __pthread_clockjoin_np64(pthread_t thread, void **value, clockid_t clock, const struct fsafe_timespec64 *until);
+int __aio_suspend_time64(const void *list, int count, const struct fsafe_timespec64 *limit);
+pid_t __wait3_time64(int *status, int options, void *usage);
+pid_t __wait4_time64(pid_t pid, int *status, int options, void *usage);
+struct tm *__localtime64(const int64_t *t);
+struct tm *__localtime64_r(const int64_t *t, struct tm *tm);
+struct tm *__gmtime64(const int64_t *t);
+struct tm *__gmtime64_r(const int64_t *t, struct tm *tm);
+int64_t __mktime64(struct tm *tm);
+int64_t __timegm64(struct tm *tm);
+char *__ctime64(const int64_t *t);
+char *__ctime64_r(const int64_t *t, char *to);
+
+/*
+ * The limit in this machine's size: `*by`, or NULL for NULL, goes to `*until`. A later one is the latest that there is
+ * (2038), while that is far away. Returns false where there is none: such a call is libc's affair. errno kept.
+ */
+bool fsafe_time64_narrow(const struct fsafe_timespec64 *wide, struct timespec *by, const struct timespec **until);
+
+/* The same, and of the other name `name64`; `arguments` are the parameters' names. */
+#define FSAFE_TIMED(name, name64, parameters, arguments, ...)                                       \
+    FSAFE_TIMED_PLAIN(name, parameters, __VA_ARGS__)                                                \
+    FSAFE_EXPORT int name64(FSAFE_TIMED_UNPACK parameters, const struct fsafe_timespec64 *wide)   \
+    {                                                                                               \
+        struct timespec by;                                                                         \
+        const struct timespec *until;                                                               \
+        if (!fsafe_time64_narrow(wide, &by, &until))                                                \
+            return FSAFE_NEXT(name64)(FSAFE_TIMED_UNPACK arguments, wide);                          \
+        return __VA_ARGS__;                                                                         \
+    }
+
+#else
+
+#define FSAFE_TIMED(name, name64, parameters, arguments, ...) FSAFE_TIMED_PLAIN(name, parameters, __VA_ARGS__)
+
+#endif
+
+#endif
