@@ -23,19 +23,24 @@ static const char help[] =
     "\n"
     "Exit status: 0 if there is one, 1 if there is none.\n";
 
-/* The shared memory of the counts, or false. `loaded`: whether the library is there at all. */
+/*
+ * The counts: in memory that the process shares with its children, or before its first fork among the library's own
+ * variables, whose last part has no name and comes right after a part that has. `loaded`: whether the library is there.
+ */
 static bool find_tally(long pid, struct fsafe_tally *tally, bool *loaded)
 {
     char path[64], line[4096];
-    bool found = false;
+    bool found = false, named = false;
     *loaded = false;
     snprintf(path, sizeof path, "/proc/%ld/maps", pid);
     FILE *file = fopen(path, "re");
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
         unsigned long from, to;
-        *loaded |= strstr(line, "/libforksafe.so") != NULL;
-        if (found || strstr(line, " rw-s ") == NULL || sscanf(line, "%lx-%lx", &from, &to) != 2 ||
-            to - from < sizeof *tally)
+        bool follows = named;
+        named = strstr(line, "/libforksafe.so") != NULL;
+        *loaded |= named;
+        if (found || sscanf(line, "%lx-%lx", &from, &to) != 2 || to - from < sizeof *tally ||
+            (strstr(line, " rw-s ") == NULL && !((named || follows) && strstr(line, " rw-p ") != NULL)))
             continue;
         /* The kernel may have put another such memory beside it. */
         for (unsigned long at = from; !found && to - at >= sizeof *tally; at += 4096)

@@ -54,6 +54,7 @@ static _Atomic unsigned long fork_count FSAFE_FORK_STATE;
 /* A thread that is in a fork may make another: one of the program's handlers does, or a signal's. */
 static struct fsafe_thread *enter_fork(void)
 {
+    fsafe_tally_share();
     struct fsafe_thread *self = fsafe_thread_join();
     if (self != NULL) {
         fsafe_thread_forget_left(self, self->fork_frame);

@@ -1,6 +1,6 @@
 /*
  * report/tally: counts what happened in the whole process tree, in memory that the process in which the library started
- * shares with all its children, until they execute another program.
+ * shares with all its children from its first fork on, until they execute another program.
  * Owns that memory. Nothing here waits, and a child may be killed at any moment. Context, if nothing else is said: any
  * thread.
  */
@@ -56,11 +56,14 @@ struct fsafe_tally {
     struct fsafe_forked forked[FSAFE_FORKED];
 };
 
-/* Never NULL: until start, and where the memory cannot be had, each process counts for itself. */
-extern struct fsafe_tally *fsafe_tally;
+/* Never NULL: until the first fork, and where the memory cannot be had, each process counts for itself. */
+extern struct fsafe_tally *_Atomic fsafe_tally;
 
 /* `pid`: this process, the first of its tree. Context: start-up. */
 void fsafe_tally_start(pid_t pid);
+
+/* Before the process has a child: from now on it counts in shared memory. Async-signal-safe; errno kept. */
+void fsafe_tally_share(void);
 
 /* Adds to a total. */
 static inline void fsafe_tally_add(enum fsafe_total total, uint64_t more)

@@ -129,21 +129,22 @@ def check(folder):
 
     environment = harness.victim_environment(True)
     environment["FORKSAFE_MODE"] = "report"
-    sleeper = subprocess.Popen(["/bin/sh", "-c", "echo; read line"], env=environment, stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE)
-    sleeper.stdout.readline()
-    listed = subprocess.run([FORKSAFE, "status"], capture_output=True, text=True, timeout=60)
-    lines = [line.split("\t") for line in listed.stdout.splitlines()]
-    mine = [line for line in lines if line[0] == str(sleeper.pid)]
-    harness.ok(listed.returncode == 0 and len(mine) == 1, "status lists a process that has the library")
-    harness.ok(mine and mine[0][1] == "report" and mine[0][2].startswith("0 forks, 0 waited") and mine[0][3] == "sh",
-               "... its mode, totals, command")
-    sleeper.stdin.close()
-    sleeper.wait()
+    for script, forks in (("echo; read line", "0 forks"), ("(exit); echo; read line", "1 forks")):
+        sleeper = subprocess.Popen(["/bin/sh", "-c", script], env=environment, stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE)
+        sleeper.stdout.readline()
+        listed = subprocess.run([FORKSAFE, "status"], capture_output=True, text=True, timeout=60)
+        lines = [line.split("\t") for line in listed.stdout.splitlines()]
+        mine = [line for line in lines if line[0] == str(sleeper.pid)]
+        harness.ok(listed.returncode == 0 and len(mine) == 1, "status lists a process that has the library")
+        harness.ok(mine and mine[0][1] == "report" and mine[0][2].startswith(f"{forks}, 0 waited") and
+                   mine[0][3] == "sh", f"... its mode, totals ({forks}), command")
+        sleeper.stdin.close()
+        sleeper.wait()
     listed = subprocess.run([FORKSAFE, "status"], capture_output=True, text=True, timeout=60)
     harness.ok(f"{sleeper.pid}\t" not in listed.stdout, "... and not when it is gone")
 
 
-harness.begin(26)
+harness.begin(28)
 with tempfile.TemporaryDirectory() as folder:
     check(folder)
