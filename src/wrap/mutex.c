@@ -322,11 +322,10 @@ FSAFE_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex)
     return unlock(mutex);
 }
 
-/* Mostly there is none at all, and nothing to look through. */
-static inline void drop_if_any(struct fsafe_thread *self, const pthread_mutex_t *mutex)
+/* Mostly a thread that begins or ends a mutex has no record of any. */
+static inline bool has_records(struct fsafe_thread *self)
 {
-    if (fsafe_ledger_depth(fsafe_thread_locks(self)) != 0)
-        fsafe_ledger_drop(fsafe_thread_locks(self), (uintptr_t)mutex);
+    return self != NULL && fsafe_ledger_depth(fsafe_thread_locks(self)) != 0;
 }
 
 /* A child may re-initialise a lock that it holds: it does not hold the new one. */
@@ -334,19 +333,26 @@ static void begin_life(pthread_mutex_t *mutex)
 {
     if (fsafe_self == NULL)
         return;
-    drop_if_any(fsafe_self, mutex);
+    fsafe_ledger_drop(fsafe_thread_locks(fsafe_self), (uintptr_t)mutex);
     if (fsafe_lineage_is_child()) {
         fsafe_fork_notice();
         fsafe_mutex_initialised(mutex);
     }
 }
 
-FSAFE_EXPORT int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
+static __attribute__((noinline)) int init_slowly(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
 {
     int result = FSAFE_NEXT(pthread_mutex_init)(mutex, attributes);
     if (result == 0)
         begin_life(mutex);
     return result;
+}
+
+FSAFE_EXPORT int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
+{
+    if (FSAFE_UNLIKELY(has_records(fsafe_self) || fsafe_lineage_is_child() || fsafe_next.pthread_mutex_init == NULL))
+        return init_slowly(mutex, attributes);
+    return fsafe_next.pthread_mutex_init(mutex, attributes);
 }
 
 #ifdef HAVE_PTHREAD_MUTEX_SETPRIOCEILING
@@ -376,14 +382,22 @@ static FSAFE_COLD void settle_before_end(pthread_mutex_t *mutex, uintptr_t site)
     atomic_store(&self->asking, 0);
 }
 
-static int destroy(pthread_mutex_t *mutex, uintptr_t site)
+static __attribute__((noinline)) int destroy_slowly(pthread_mutex_t *mutex, uintptr_t site)
 {
-    if (FSAFE_UNLIKELY(fsafe_lineage_is_child() || fsafe_lineage_is_unadopted()))
+    if (fsafe_lineage_is_child() || fsafe_lineage_is_unadopted())
         settle_before_end(mutex, site);
     int result = FSAFE_NEXT(pthread_mutex_destroy)(mutex);
     if (result == 0 && fsafe_self != NULL)
-        drop_if_any(fsafe_self, mutex);
+        fsafe_ledger_drop(fsafe_thread_locks(fsafe_self), (uintptr_t)mutex);
     return result;
+}
+
+static inline int destroy(pthread_mutex_t *mutex, uintptr_t site)
+{
+    if (FSAFE_UNLIKELY(has_records(fsafe_self) || fsafe_lineage_is_child() || fsafe_lineage_is_unadopted() ||
+                       fsafe_next.pthread_mutex_destroy == NULL))
+        return destroy_slowly(mutex, site);
+    return fsafe_next.pthread_mutex_destroy(mutex);
 }
 
 FSAFE_EXPORT int pthread_mutex_destroy(pthread_mutex_t *mutex)
