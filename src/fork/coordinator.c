@@ -51,6 +51,9 @@
 
 static _Atomic unsigned long fork_count FSAFE_FORK_STATE;
 
+/* Whether libc holds the lock of its handlers while it runs them. */
+static bool is_locked_in_handlers FSAFE_FORK_STATE;
+
 /* A thread that is in a fork may make another: one of the program's handlers does, or a signal's. */
 static struct fsafe_thread *enter_fork(void)
 {
@@ -107,8 +110,15 @@ static void end_fork(struct fsafe_thread *self)
     fsafe_gate_open(self, 0);
 }
 
+static FSAFE_AT_FORK bool is_prepared(void)
+{
+    return fsafe_self != NULL && fsafe_self->prepared != 0;
+}
+
 static void prepare(void)
 {
+    if (is_prepared())
+        return;
     fsafe_handlers_prepare(fsafe_self == NULL ? 0 : fsafe_self->fork_frame);
     fsafe_fork_notice(); /* or the drain would wait for threads that vanished long ago */
     fsafe_python_prepare();
@@ -131,6 +141,8 @@ static void forget_fork(struct fsafe_thread *self)
 
 static void in_parent(void)
 {
+    if (is_prepared())
+        return;
     struct fsafe_thread *self = fsafe_self;
     fsafe_handlers_after(FSAFE_OF_ALLOCATOR, false);
     if (self != NULL) {
@@ -196,17 +208,43 @@ void fsafe_fork_in_child(bool by_libc)
     fsafe_gate_restore_signals(fsafe_self);
 }
 
-static FSAFE_AT_FORK void in_child(void)
+static FSAFE_AT_FORK void after_in_child(void)
 {
-    be_child(true);
     fsafe_handlers_after(FSAFE_OF_ALLOCATOR, true);
     fsafe_gate_restore_signals(fsafe_self); /* a signal handler of the program's may allocate */
     fsafe_python_child();
     fsafe_handlers_after(FSAFE_OF_PROGRAM, true);
 }
 
-bool fsafe_fork_start(fsafe_register_atfork *register_atfork)
+static FSAFE_AT_FORK void in_child(void)
 {
+    be_child(true);
+    if (!is_prepared())
+        after_in_child();
+}
+
+bool fsafe_fork_prepare(void)
+{
+    struct fsafe_thread *self = fsafe_self;
+    if (!is_locked_in_handlers || self == NULL)
+        return false;
+    prepare();
+    self->prepared++;
+    return true;
+}
+
+FSAFE_AT_FORK void fsafe_fork_finish(pid_t pid)
+{
+    fsafe_self->prepared--;
+    if (pid == 0)
+        after_in_child();
+    else
+        in_parent();
+}
+
+bool fsafe_fork_start(fsafe_register_atfork *register_atfork, bool locked)
+{
+    is_locked_in_handlers = locked;
     /* Without an object, or our end would unregister them: the program's destructors may fork after that. */
     if (register_atfork(prepare, in_parent, in_child, NULL) != 0)
         return false;

@@ -9,7 +9,8 @@
  *
  * The handlers are registered once, when the library is loaded: before everybody else's, because glibc runs
  * prepare handlers last registered first and the others first registered first. Our handlers call everybody else's
- * (fork/handlers), so that the order does not depend on when the others are registered.
+ * (fork/handlers), so that the order does not depend on when the others are registered. Where libc holds a lock while
+ * it runs handlers our fork() does all that before and after libc's, but for the adoption.
  */
 #ifndef FSAFE_FORK_COORDINATOR_H
 #define FSAFE_FORK_COORDINATOR_H
@@ -22,8 +23,11 @@
 /* As __register_atfork of the C++ ABI: the last argument is the object that the handlers belong to; NULL: none. */
 typedef int fsafe_register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object);
 
-/* Registers the handlers. Returns whether libc took them. Context: start-up. */
-bool fsafe_fork_start(fsafe_register_atfork *register_atfork);
+/*
+ * Registers the handlers. Returns whether libc took them. `locked`: libc holds the lock of its handlers while it runs
+ * them. Context: start-up.
+ */
+bool fsafe_fork_start(fsafe_register_atfork *register_atfork, bool locked);
 
 /*
  * A fork is about to be made from `site`, which the handlers cannot see. Returns what was announced before: if that was
@@ -34,6 +38,13 @@ static inline __attribute__((always_inline)) uintptr_t fsafe_fork_announce(uintp
 {
     return fsafe_fork_announce_at(site, (uintptr_t)__builtin_frame_address(0));
 }
+
+/*
+ * Around libc's fork, between two announcements. Prepare returns whether finish has to follow; pid: what libc's fork
+ * returned. Context: the forking thread.
+ */
+bool fsafe_fork_prepare(void);
+void fsafe_fork_finish(pid_t pid);
 
 /* A fork that runs no handlers. It may come, in a signal handler, in the middle of another fork of its thread. */
 struct fsafe_bare_fork {

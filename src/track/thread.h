@@ -151,6 +151,7 @@ struct fsafe_thread {
     uint64_t fork_ns; /* when, by CLOCK_MONOTONIC */
     uintptr_t fork_site, fork_frame; /* where it was called from, and the frame of our function that was */
     uint32_t forks; /* how many it is in the middle of: a handler, the program's or a signal's, may make another */
+    uint32_t prepared; /* of these, in libc's fork, for which fork/coordinator does what the handlers do elsewhere */
     uint32_t gate_closed_by;         /* which of them has to open the gate again; 0: none */
     struct fsafe_gated gated;
     bool holds_loader;               /* its lock, for a fork: see fork/loading */

@@ -34,7 +34,10 @@
 FSAFE_EXPORT FSAFE_AT_FORK pid_t fork(void)
 {
     uintptr_t before = fsafe_fork_announce(FSAFE_CALLER());
+    bool prepared = fsafe_fork_prepare();
     pid_t pid = FSAFE_NEXT(fork)();
+    if (prepared)
+        fsafe_fork_finish(pid);
     fsafe_fork_announce(before);
     fsafe_children_forked(pid);
     return pid;

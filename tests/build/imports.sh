@@ -13,6 +13,7 @@ trap 'rm -rf "$scratch"' EXIT
 # "stand-in": what is done for a program that called the function which a stand-in stands for (syslog, getpwnam ...).
 cat >"$scratch/allowed" <<'END'
 getauxval                   start-up
+gnu_get_libc_version        start-up
 __register_atfork           start-up
 pthread_atfork              start-up
 pthread_mutexattr_destroy   start-up

@@ -708,7 +708,8 @@ void scn_cases(void)
     for (int i = 0; i < 3; i++) {
         scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = in_thread_end, .number = i},
                 "thread-end-%s", ends[i]);
-        if (scn_handlers_may_fork())
+        /* Before glibc 2.36 the first two hang in the parent, bare, which has no alarm. */
+        if (i == 2 || scn_handlers_may_fork())
             scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = in_atfork, .number = i}, "atfork-%s",
                     phases[i]);
         scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = in_callback, .number = i}, "callback-%s",

@@ -236,8 +236,7 @@ void scn_cases(void)
     for (long i = 0; i < WAITS; i++)
         snprintf(says[i], sizeof says[i], "once:child hangs in (%s) 0x[0-9a-f]+ ;; never:took over|went on", waits[i].says);
     for (long i = 0; i < WAITS * DOORS; i++)
-        if (doors[i / WAITS].make != in_atfork || scn_handlers_may_fork())
-            scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = says[i % WAITS],
-                                      .env = "FORKSAFE_HANG_MS=150 FORKSAFE_MODE=abort", .run = through, .number = i},
-                    "%s-%s", doors[i / WAITS].name, waits[i % WAITS].name);
+        scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = says[i % WAITS],
+                                  .env = "FORKSAFE_HANG_MS=150 FORKSAFE_MODE=abort", .run = through, .number = i},
+                "%s-%s", doors[i / WAITS].name, waits[i % WAITS].name);
 }
