@@ -104,21 +104,10 @@ PYTHON_KINDS = {"Lock": r"waits for semaphore 0x[0-9a-f]+: Python's Lock",
                 "RLock": r"waits for semaphore 0x[0-9a-f]+: Python's RLock"}
 
 
-def sleeps_in_futex(pid):
-    try:
-        with open(f"/proc/{pid}/syscall") as call:
-            return call.read().split(None, 1)[0] in (FUTEX, "240", "422")  # those of 32-bit programs
-    except OSError:
-        return False
-
-
-FUTEX = {"x86_64": "202", "aarch64": "98", "i686": "240", "armv7l": "240"}.get(os.uname().machine)
-
-
 def check(victim, kind, lock, at):
     """`at`: what stands between a function's name and its place."""
     try:
-        harness.wait_until(lambda: any(sleeps_in_futex(pid) for pid in harness.children_of(victim.pid)), 30)
+        harness.wait_until(lambda: any(harness.sleeps_in_futex(pid) for pid in harness.children_of(victim.pid)), 30)
         child = harness.children_of(victim.pid)[0]
         said = subprocess.run([FORKSAFE, "check", str(child)], capture_output=True, text=True, timeout=120)
         passed = harness.ok(re.search(lock, said.stdout) is not None, f"{kind}: the lock")
@@ -147,7 +136,7 @@ def has_small(folder):
     """Whether 32-bit programs can be built and run here, among others."""
     small = os.path.join(folder, "small")
     try:
-        return (struct.calcsize("P") == 8 and FUTEX is not None and build(folder, "small", "-m32") and
+        return (struct.calcsize("P") == 8 and harness.FUTEX is not None and build(folder, "small", "-m32") and
                 subprocess.run([small, "exit"]).returncode == 7)
     except OSError:
         return False
@@ -163,7 +152,7 @@ with tempfile.TemporaryDirectory() as folder:
     with open(os.path.join(folder, "victim.py"), "w") as source:
         source.write(PYTHON)
     for kind, lock in (KINDS | PYTHON_KINDS).items():
-        if FUTEX is None:
+        if harness.FUTEX is None:
             for part in ("lock", "child", "holder", "cause", "parent"):
                 harness.skip(f"{kind}: {part}", "the number of futex(2) is not known here")
         elif kind in KINDS:

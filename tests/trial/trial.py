@@ -110,22 +110,14 @@ def ask(*argv, **variables):
                           errors="replace", timeout=120)
 
 
-def waits_for_a_lock(pid):
-    try:
-        with open(f"/proc/{pid}/syscall") as call:
-            return call.read().startswith("202 ")
-    except OSError:
-        return False
-
-
 def check_bare(service, folder, culprit):
     """The service hangs, and `check` says why."""
     run = Run(service, folder, [])
     try:
-        hanging = harness.wait_until(lambda: [pid for pid in run.descendants() if waits_for_a_lock(pid)], 60)
+        hanging = harness.wait_until(lambda: [pid for pid in run.descendants() if harness.sleeps_in_futex(pid)], 60)
         time.sleep(0.5 * harness.SLOWNESS)  # one that is only on its way would have gone on
         passed = harness.ok(hanging and not run.has_served(), f"{service.name}: bare it hangs")
-        said = [ask("check", str(pid)) for pid in run.descendants() if waits_for_a_lock(pid)]
+        said = [ask("check", str(pid)) for pid in run.descendants() if harness.sleeps_in_futex(pid)]
         told = [one for one in said if one.returncode == 0 and has_one(one.stdout, culprit)]
         if not harness.ok(told, f"{service.name}: bare, check shows the culprit at {culprit[0]}") or not passed:
             for one in said:
