@@ -3,7 +3,7 @@
 
 #include "libc/callframe.h"
 
-#ifdef __x86_64__
+#ifdef FSAFE_CALLFRAME
 
 #include "base/maps.h"
 #include "libc/modules.h"

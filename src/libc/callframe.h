@@ -1,9 +1,9 @@
 /*
  * libc/callframe: where a function's frame keeps what its caller needs, by the call frame information that compilers
- * put into every module (.eh_frame). The formats are those of DWARF as the System V ABI for x86-64 uses it. What
- * compilers emit for functions is understood; where there is an expression (the PLT, signal frames), there are no
- * rules. x86-64 only. Takes no lock of the loader's, reads memory by copies only. Context: any thread, also in a signal
- * handler.
+ * put into every module (.eh_frame). The formats are those of DWARF as the System V ABIs for x86-64 and i386 use it.
+ * What compilers emit for functions is understood; where there is an expression (the PLT, signal frames, i386's main),
+ * there are no rules. These processors only. Takes no lock of the loader's, reads memory by copies only. Context: any
+ * thread, also in a signal handler.
  */
 #ifndef FSAFE_LIBC_CALLFRAME_H
 #define FSAFE_LIBC_CALLFRAME_H
@@ -25,7 +25,17 @@ struct fsafe_unwind {
     unsigned count;
 };
 
-enum { FSAFE_CALLFRAME_RIP = 16, FSAFE_CALLFRAME_REGISTERS = 17 };
+/* By the names of 64 bits; the last one counts as the return address. */
+#ifdef __x86_64__
+#define FSAFE_CALLFRAME 1
+enum { FSAFE_CALLFRAME_RBP = 6, FSAFE_CALLFRAME_RSP = 7, FSAFE_CALLFRAME_RIP = 16 };
+#else
+#ifdef __i386__
+#define FSAFE_CALLFRAME 1
+#endif
+enum { FSAFE_CALLFRAME_RBP = 5, FSAFE_CALLFRAME_RSP = 4, FSAFE_CALLFRAME_RIP = 8 };
+#endif
+enum { FSAFE_CALLFRAME_REGISTERS = FSAFE_CALLFRAME_RIP + 1 };
 
 /* The frame's address (CFA) is a register's value plus an offset; a register was saved at an offset from that. */
 struct fsafe_callframe {

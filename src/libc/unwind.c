@@ -3,11 +3,12 @@
 
 #include "libc/unwind.h"
 
-#ifdef __x86_64__
+#ifdef FSAFE_CALLFRAME
 
 #include <string.h>
 
-enum { RBX = 3, RBP = 6, RSP = 7, R12 = 12, RIP = FSAFE_CALLFRAME_RIP, REGISTERS = FSAFE_CALLFRAME_REGISTERS };
+enum { RBP = FSAFE_CALLFRAME_RBP, RSP = FSAFE_CALLFRAME_RSP, RIP = FSAFE_CALLFRAME_RIP,
+       REGISTERS = FSAFE_CALLFRAME_REGISTERS };
 enum { MOST_FRAMES = 64 };
 
 /* What a walk knows of the machine at one frame. */
@@ -42,6 +43,18 @@ static enum step apply(struct fsafe_unwind *unwind, struct machine *machine, con
 enum fit { NO_CALL = -2, OTHER_FUNCTION, ANY_FUNCTION, THE_FUNCTION };
 enum { FIRST_COUNTS = 1000 };
 
+/* The PLT's: endbr, perhaps, and a jump through a pointer. */
+static bool is_stub(const unsigned char code[7])
+{
+#ifdef __x86_64__
+    return memcmp(code, "\xff\x25", 2) == 0 || memcmp(code, "\xf3\x0f\x1e\xfa\xff\x25", 6) == 0 ||
+           memcmp(code, "\xf3\x0f\x1e\xfa\xf2\xff\x25", 7) == 0;
+#else
+    code += memcmp(code, "\xf3\x0f\x1e\xfb", 4) == 0 ? 4 : 0;
+    return memcmp(code, "\xff\x25", 2) == 0 || memcmp(code, "\xff\xa3", 2) == 0;
+#endif
+}
+
 /* What lies before `address` is a call of that function, of another (it may jump there), or one through a pointer. */
 static enum fit judge_call(struct fsafe_unwind *unwind, uintptr_t address, uintptr_t function)
 {
@@ -55,12 +68,7 @@ static enum fit judge_call(struct fsafe_unwind *unwind, uintptr_t address, uintp
     uintptr_t target = address + (uintptr_t)(intptr_t)far;
     if (target == function)
         return THE_FUNCTION;
-    /* The PLT's stubs: endbr64, perhaps, and a jump through a pointer. */
-    if (fsafe_callframe_read(unwind, target, code, sizeof code) &&
-        (memcmp(code, "\xff\x25", 2) == 0 || memcmp(code, "\xf3\x0f\x1e\xfa\xff\x25", 6) == 0 ||
-         memcmp(code, "\xf3\x0f\x1e\xfa\xf2\xff\x25", 7) == 0))
-        return ANY_FUNCTION;
-    return OTHER_FUNCTION;
+    return fsafe_callframe_read(unwind, target, code, sizeof code) && is_stub(code) ? ANY_FUNCTION : OTHER_FUNCTION;
 }
 
 /*
@@ -87,10 +95,10 @@ static enum step step(struct fsafe_unwind *unwind, struct machine *machine, uint
             return LOST;
         memset(&row, 0, sizeof row);
         row.cfa_register = RBP;
-        row.cfa_offset = 16;
+        row.cfa_offset = 2 * sizeof(uintptr_t);
         row.how[RIP] = row.how[RBP] = FSAFE_ROW_AT_OFFSET;
-        row.offset[RIP] = -8;
-        row.offset[RBP] = -16;
+        row.offset[RIP] = -(int)sizeof(uintptr_t);
+        row.offset[RBP] = -2 * (int)sizeof(uintptr_t);
     }
     *begin = row.begin;
     if (row.how[RIP] == FSAFE_ROW_UNDEFINED)
@@ -107,6 +115,8 @@ static enum step step(struct fsafe_unwind *unwind, struct machine *machine, uint
 __attribute__((noinline)) unsigned fsafe_unwind_here(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t *frames,
                                                      unsigned most)
 {
+#ifdef __x86_64__
+    enum { RBX = 3, R12 = 12 };
     struct machine machine = {.known = {[RBX] = true, [RBP] = true, [RSP] = true, [R12] = true, [R12 + 1] = true,
                                         [R12 + 2] = true, [R12 + 3] = true, [RIP] = true}};
     __asm__ volatile("movq %%rbx, 24(%0)\n\tmovq %%rbp, 48(%0)\n\tmovq %%rsp, 56(%0)\n\tmovq %%r12, 96(%0)\n\t"
@@ -115,6 +125,16 @@ __attribute__((noinline)) unsigned fsafe_unwind_here(struct fsafe_unwind *unwind
                      :
                      : "r"(machine.value)
                      : "rdx", "memory");
+#else
+    enum { EBX = 3, ESI = 6, EDI = 7 };
+    struct machine machine = {.known = {[EBX] = true, [RSP] = true, [RBP] = true, [ESI] = true, [EDI] = true,
+                                        [RIP] = true}};
+    __asm__ volatile("movl %%ebx, 12(%0)\n\tmovl %%esp, 16(%0)\n\tmovl %%ebp, 20(%0)\n\tmovl %%esi, 24(%0)\n\t"
+                     "movl %%edi, 28(%0)\n\tcall 1f\n1:\tpopl 32(%0)"
+                     :
+                     : "r"(machine.value)
+                     : "memory");
+#endif
     unsigned found = 0;
     bool past = false;
     uintptr_t begin;

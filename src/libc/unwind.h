@@ -1,7 +1,7 @@
 /*
  * libc/unwind: who called whom: return addresses, by the call frame information that compilers put into every module
  * (.eh_frame), or by frame pointers where a place has none. Takes no lock of the loader's, reads memory by copies only,
- * and takes a bounded time. x86-64; elsewhere it finds nothing. Context: any thread, also in a signal handler.
+ * and takes a bounded time. x86-64 and i386; elsewhere it finds nothing. Context: any thread, also in a signal handler.
  */
 #ifndef FSAFE_LIBC_UNWIND_H
 #define FSAFE_LIBC_UNWIND_H

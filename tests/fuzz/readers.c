@@ -118,7 +118,7 @@ static void read_module(const uint8_t *data, size_t bytes)
 
 static void read_callframe(const uint8_t *data, size_t bytes)
 {
-#ifdef __x86_64__
+#ifdef FSAFE_CALLFRAME
     static struct fsafe_unwind unwind;
     struct fsafe_callframe row;
     memset(&unwind, 0, sizeof unwind);

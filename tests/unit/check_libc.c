@@ -1086,7 +1086,7 @@ END_TEST
 
 /* --- unwind ----------------------------------------------------------------------------------------- */
 
-#ifdef __x86_64__
+#ifdef FSAFE_CALLFRAME
 
 static struct fsafe_unwind unwind;
 static uintptr_t frames[4];
@@ -1253,7 +1253,7 @@ static void fill(Suite *suite)
     tcase_add_test(modules, modules_place_ends_with_the_module);
     tcase_add_test(modules, modules_find_the_build_id_in_any_of_four_segments);
 
-#ifdef __x86_64__
+#ifdef FSAFE_CALLFRAME
     TCase *unwinding = unit_case(suite, "unwind");
     tcase_add_test(unwinding, unwind_names_the_callers);
 #ifdef __GLIBC__
