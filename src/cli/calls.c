@@ -3,8 +3,8 @@
  * of functions that have returned when the process forks. Of the function that called them the stack has only the place
  * where it was at the fork. But the call is still in that function's code.
  *
- * Only direct calls of x86-64 are known. A call may begin at any byte; bytes count as a call if they lead to the
- * beginning of a function, which other bytes do not.
+ * Only direct calls of x86-64 and i386 are known, which look the same. A call may begin at any byte; bytes count as a
+ * call if they lead to the beginning of a function, which other bytes do not.
  */
 #include "config.h"
 
@@ -34,7 +34,8 @@ static bool read_code(struct code *code, uint64_t address)
 {
     Elf *elf = dwfl_module_getelf(code->module, &code->bias);
     GElf_Ehdr header;
-    if (elf == NULL || gelf_getehdr(elf, &header) == NULL || header.e_machine != EM_X86_64)
+    if (elf == NULL || gelf_getehdr(elf, &header) == NULL ||
+        (header.e_machine != EM_X86_64 && header.e_machine != EM_386))
         return false;
     for (Elf_Scn *section = NULL; (section = elf_nextscn(elf, section)) != NULL;) {
         GElf_Shdr shape;

@@ -24,8 +24,8 @@ enum {
 struct fsafe_python_lock {
     uintptr_t count;
     void *type;
-    uint8_t byte, history, spare[6];
-    uintptr_t owner; /* RLock's: its thread's pthread_t, */
+    uint8_t byte, history, spare[sizeof(uintptr_t) - 2];
+    unsigned long long owner; /* RLock's: its thread's pthread_t, */
     uintptr_t level; /* and how often that thread has it beyond once */
 };
 

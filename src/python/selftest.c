@@ -44,8 +44,9 @@ static bool has_base(void *type)
 static bool lock_is_as_told(struct fsafe_object *object, const void *type)
 {
     struct fsafe_python_lock *lock = (struct fsafe_python_lock *)(void *)object;
-    static const uint8_t nothing[6];
-    if (lock->type != type || lock->byte != 0 || lock->history != 0 || memcmp(lock->spare, nothing, 6) != 0)
+    static const uint8_t nothing[sizeof lock->spare];
+    if (lock->type != type || lock->byte != 0 || lock->history != 0 ||
+        memcmp(lock->spare, nothing, sizeof nothing) != 0)
         return false;
     lock->history = FSAFE_PYTHON_RELEASED;
     if (call(object, "acquire", -1) != 1 || lock->byte != FSAFE_PYTHON_LOCKED)
@@ -82,7 +83,7 @@ static struct fsafe_object *make(void *type)
 
 bool fsafe_python_selftest_passes(void *lock_type, void *rlock_type)
 {
-    if (!has_size(lock_type, offsetof(struct fsafe_python_lock, owner)) ||
+    if (!has_size(lock_type, 3 * sizeof(uintptr_t)) ||
         (rlock_type != NULL && (!has_size(rlock_type, sizeof(struct fsafe_python_lock)) || !has_base(rlock_type))))
         return false;
     struct fsafe_object *lock = make(lock_type), *rlock = rlock_type == NULL ? NULL : make(rlock_type);
