@@ -82,8 +82,8 @@ void fsafe_python_frames_string(const void *string, char *text, size_t bytes);
 FSAFE_AT_FORK uintptr_t fsafe_python_frames_instruction(const void *state);
 
 /*
- * The same from 3.13 on, for the methods of locks, which may cost hardly anything: a short call and three loads. Offsets
- * of a thread's frame and a frame's instruction, one in each half; 0 unknown. Context: has the GIL.
+ * The same from 3.13 on, for the methods of locks, which may cost hardly anything: a short call and three loads. The
+ * offsets of a thread's frame and a frame's instruction, one in each half; 0 unknown. Context: has the GIL.
  */
 extern FSAFE_HIDDEN _Atomic uint32_t fsafe_python_frames_offsets;
 static inline uintptr_t fsafe_python_frames_instruction_with_gil(void)

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "base/options.h"
+#include "base/sys.h"
 #include "python/frames.h"
 #include "python/gil.h"
 #include "python/interpreter.h"
@@ -9,7 +10,7 @@
 
 #include <string.h>
 
-/* Both pairs of condition variable and mutex lie side by side, after the words. The same from 3.9 on to 3.14. */
+/* Both pairs of condition variable and mutex lie side by side, after the words. The same from 3.9 on to 3.15. */
 struct gil {
     unsigned long interval_us;
     _Atomic uintptr_t last_holder; /* a thread's state */
@@ -26,6 +27,22 @@ static bool looks_like_one(const struct gil *gil)
 {
     return gil->interval_us >= 1 && gil->interval_us <= 1000000 && (gil->locked == 0 || gil->locked == 1) &&
            gil->last_holder != 0 && gil->last_holder % sizeof(uintptr_t) == 0;
+}
+
+static const struct gil *main_gil; /* NULL: unknown */
+
+void fsafe_python_gil_find(void)
+{
+    const struct gil *gil = (const struct gil *)((uintptr_t)fsafe_python_first_condvar - offsetof(struct gil, wanted));
+    struct gil copy;
+    bool found = fsafe_sys_peek((uintptr_t)gil, &copy, sizeof copy) && looks_like_one(&copy) && copy.locked == 1 &&
+                 copy.last_holder == (uintptr_t)fsafe_python.PyGILState_GetThisThreadState();
+    main_gil = found ? gil : NULL;
+}
+
+bool fsafe_python_gil_is_free(void)
+{
+    return main_gil != NULL && fsafe_python_is_running() && main_gil->locked == 0;
 }
 
 /*

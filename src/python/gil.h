@@ -14,6 +14,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Finds the main interpreter's. Context: has the GIL, once in the life of an interpreter. */
+void fsafe_python_gil_find(void);
+
+/*
+ * Whether it is known that no thread has the GIL: so no Python code was running when this process was forked.
+ * Context: child, alone.
+ */
+FSAFE_AT_FORK bool fsafe_python_gil_is_free(void);
+
 /*
  * Whether a wait of the interpreter's own code should end at once, as if it had been woken: the caller wants a GIL
  * whose owner vanished, which this call makes free; or waits for a vanished thread to take the GIL. `site`: the place

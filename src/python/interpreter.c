@@ -5,7 +5,6 @@
 #include "base/options.h"
 #include "libc/modules.h"
 #include "python/interpreter.h"
-#include "python/layout.h"
 #include "report/report.h"
 
 #include <string.h>
@@ -15,10 +14,14 @@ _Atomic int fsafe_python_state;
 
 /* Who may be an interpreter. More than a few make such condition variables in no process seen so far. */
 enum { MOST_MET = 8 };
-static _Atomic uintptr_t met[MOST_MET];
+static struct {
+    _Atomic uintptr_t site;
+    const void *condvar; /* the first that it made */
+} met[MOST_MET];
 static _Atomic uint32_t met_count, looked_at;
 
 uintptr_t fsafe_python_text, fsafe_python_text_bytes;
+const void *fsafe_python_first_condvar;
 static unsigned version;
 
 static const char *const names[] = {
@@ -49,17 +52,19 @@ void fsafe_python_off(const char *why)
         fsafe_report_note(why);
 }
 
-void fsafe_python_meet(uintptr_t site)
+void fsafe_python_meet(const pthread_cond_t *condvar, uintptr_t site)
 {
     if (fsafe_options.python_off || fsafe_options.mode == FSAFE_MODE_OFF ||
         atomic_load_explicit(&fsafe_python_state, memory_order_relaxed) != FSAFE_PYTHON_NONE)
         return;
     uint32_t count = atomic_load_explicit(&met_count, memory_order_acquire);
     for (uint32_t i = 0; i < count && i < MOST_MET; i++)
-        if (atomic_load_explicit(&met[i], memory_order_relaxed) == site)
+        if (atomic_load_explicit(&met[i].site, memory_order_relaxed) == site)
             return;
-    if (count < MOST_MET && atomic_compare_exchange_strong(&met_count, &count, count + 1))
-        atomic_store_explicit(&met[count], site, memory_order_release);
+    if (count < MOST_MET && atomic_compare_exchange_strong(&met_count, &count, count + 1)) {
+        met[count].condvar = condvar;
+        atomic_store_explicit(&met[count].site, site, memory_order_release);
+    }
 }
 
 /* "3.13.5 (main, ..." */
@@ -74,7 +79,7 @@ static unsigned read_version(const char *text)
     return major << 8 | minor;
 }
 
-static void bind(const struct fsafe_mapping *mapping)
+static void bind(const struct fsafe_mapping *mapping, const void *condvar)
 {
     uintptr_t found[ROWS];
     if (!fsafe_modules_find(mapping, names, ROWS, found))
@@ -83,7 +88,7 @@ static void bind(const struct fsafe_mapping *mapping)
     if (fsafe_python.Py_IsInitialized == NULL || fsafe_python.Py_GetVersion == NULL)
         return; /* another module */
     version = read_version(fsafe_python.Py_GetVersion());
-    if (version < 0x0309 || version > 0x030e) {
+    if (version < 0x0309 || version > 0x030f) {
         fsafe_python_off("Python: this version of CPython is not known: its locks are not looked after");
         return;
     }
@@ -102,6 +107,7 @@ static void bind(const struct fsafe_mapping *mapping)
         return;
     fsafe_python_text = from;
     fsafe_python_text_bytes = to - from;
+    fsafe_python_first_condvar = condvar;
     atomic_store_explicit(&fsafe_python_state, FSAFE_PYTHON_BOUND, memory_order_release);
 }
 
@@ -112,17 +118,17 @@ void fsafe_python_find(void)
     if (FSAFE_LIKELY(next == count))
         return;
     /* One thread at a time, each of them once. */
-    while (next < count && atomic_load_explicit(&met[next], memory_order_acquire) != 0 &&
+    while (next < count && atomic_load_explicit(&met[next].site, memory_order_acquire) != 0 &&
            atomic_compare_exchange_strong(&looked_at, &next, next + 1)) {
-        struct fsafe_mapping mapping = {.address = atomic_load_explicit(&met[next], memory_order_acquire)};
-        next++;
+        struct fsafe_mapping mapping = {.address = atomic_load_explicit(&met[next].site, memory_order_acquire)};
+        const void *condvar = met[next++].condvar;
         if (!fsafe_maps_find(&mapping, 1)) {
             mapping.base = fsafe_modules_base(mapping.address); /* there is no /proc */
             mapping.found = true;
         }
         if (mapping.found && mapping.base != 0 &&
             atomic_load_explicit(&fsafe_python_state, memory_order_relaxed) == FSAFE_PYTHON_NONE)
-            bind(&mapping);
+            bind(&mapping, condvar);
     }
 }
 
@@ -160,28 +166,4 @@ bool fsafe_python_has_gil(void)
     void *own = fsafe_python_is_running() ? fsafe_python_state_with_gil() : NULL;
     return own != NULL && own == fsafe_python.PyGILState_GetThisThreadState() &&
            fsafe_python.PyThreadState_GetInterpreter(own) == fsafe_python.PyInterpreterState_Main();
-}
-
-/* Of the main interpreter; NULL: unknown. */
-static const int *gil_locked;
-
-void fsafe_python_gil_find(void)
-{
-    unsigned minor = version & 0xff;
-    const uint64_t *table = fsafe_python._PyRuntime;
-    if (minor >= sizeof fsafe_python_published / sizeof *fsafe_python_published || table == NULL ||
-        fsafe_python_published[minor].gil_locked == 0 || memcmp(table, "xdebugpy", 8) != 0)
-        return;
-    uintptr_t interpreter = (uintptr_t)fsafe_python.PyInterpreterState_Main();
-    const int *locked = (const int *)(interpreter + (uintptr_t)table[fsafe_python_published[minor].gil_locked]);
-    if (*locked == 1)
-        gil_locked = locked;
-}
-
-bool fsafe_python_gil_is_free(void)
-{
-    if (gil_locked != NULL)
-        return fsafe_python_is_running() && *gil_locked == 0;
-    return version < 0x030c && fsafe_python_is_running() && fsafe_python._PyThreadState_UncheckedGet != NULL &&
-           fsafe_python._PyThreadState_UncheckedGet() == NULL;
 }

@@ -14,6 +14,7 @@
 
 #include "base/compiler.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -53,10 +54,13 @@ static inline bool fsafe_python_is_started(void)
 }
 
 /*
- * The caller at `site` makes a condition variable as an interpreter does: notes the site, for find to look at.
- * Context: any thread.
+ * The caller at `site` makes a condition variable as an interpreter does: notes the site, for find to look at, with the
+ * first that it makes. Context: any thread.
  */
-FSAFE_AT_FORK void fsafe_python_meet(uintptr_t site);
+FSAFE_AT_FORK void fsafe_python_meet(const pthread_cond_t *condvar, uintptr_t site);
+
+/* The first that the interpreter made, which is its GIL's; NULL before it is bound. It is only compared with. */
+extern const void *fsafe_python_first_condvar;
 
 /* Looks at those noted; binds the interpreter if one of them is. Slow at the first call after a note, else two loads.
  * Context: any thread, with no lock of ours. */
@@ -83,15 +87,6 @@ FSAFE_AT_FORK void *fsafe_python_state_with_gil(void);
  * functions may be called. False in a thread of a sub-interpreter. Context: any thread, also in a child.
  */
 FSAFE_AT_FORK bool fsafe_python_has_gil(void);
-
-/* Finds where 3.13 and later have the number that says so. Context: has the GIL. */
-void fsafe_python_gil_find(void);
-
-/*
- * Whether it is known that no thread has the GIL: so no Python code was running when this process was forked. Of 3.12
- * that is never known. Context: child, alone.
- */
-bool fsafe_python_gil_is_free(void);
 
 /* Switches the room off; `why` says in one line what it cannot cope with. Context: any thread. */
 void fsafe_python_off(const char *why);

@@ -79,11 +79,11 @@ static inline const struct fsafe_python_layout *fsafe_python_row(unsigned minor,
 struct fsafe_python_published {
     uint8_t state_frame, state_thread, frame_back, frame_code, frame_instruction, frame_locals, code_file, code_name,
         code_first;
-    uint8_t gil_locked; /* in an interpreter's state; the others are in a thread's state, a frame and a code */
 };
 static const struct fsafe_python_published fsafe_python_published[] = {
-    [13] = {23, 24, 29, 30, 31, 32, 35, 36, 43, 17},
-    [14] = {26, 27, 32, 33, 34, 35, 40, 41, 48, 18},
+    [13] = {23, 24, 29, 30, 31, 32, 35, 36, 43},
+    [14] = {26, 27, 32, 33, 34, 35, 40, 41, 48},
+    [15] = {26, 30, 40, 41, 42, 43, 48, 49, 56},
 };
 
 #endif

@@ -8,16 +8,25 @@
 #include "python/selftest.h"
 #include "repair/semaphore.h"
 
-/* The interpreter's conventions: CPython's PyCFunctionWithKeywords and PyCFunction, which the C API makes public. */
+/*
+ * The interpreter's conventions, which the C API makes public: to 3.14 CPython's PyCFunctionWithKeywords and
+ * PyCFunction, from 3.15 on PyCFunctionFastWithKeywords, PyCFunctionFast and PyCFunction.
+ */
 typedef struct fsafe_object *with_names(struct fsafe_object *, struct fsafe_object *, struct fsafe_object *);
 typedef struct fsafe_object *without_names(struct fsafe_object *, struct fsafe_object *);
+typedef struct fsafe_object *array_with_names(struct fsafe_object *, struct fsafe_object *const *, intptr_t,
+                                              struct fsafe_object *);
+typedef struct fsafe_object *array_without_names(struct fsafe_object *, struct fsafe_object *const *, intptr_t);
 
 static void *lock_type, *rlock_type; /* the second is NULL where an RLock is a semaphore */
 static struct fsafe_object *no_arguments;
 
+/* The interpreter's own. From 3.15 on each name of a method has a function of its own. */
 static struct {
     with_names *acquire;
-    without_names *release;
+    array_with_names *acquire_array, *acquire_lock_array;
+    without_names *enter, *release, *release_lock;
+    array_without_names *leave;
 } lock_calls, rlock_calls;
 static without_names *rlock_release_save, *rlock_acquire_restore, *rlock_is_owned;
 
@@ -120,24 +129,58 @@ static void note(struct fsafe_python_lock *lock, uint8_t what)
     __atomic_or_fetch(&lock->history, what, __ATOMIC_RELAXED);
 }
 
+/* How far a method has come here, before the interpreter's own function for it: that may not be needed. */
+enum progress { DONE, RECORDED, NOT_RECORDED };
+
+static inline enum progress begin_acquire(struct fsafe_python_lock *lock, bool has_arguments, uintptr_t caller)
+{
+    struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
+    uintptr_t address = (uintptr_t)lock;
+    if (self == NULL || is_event(lock) || !want(self, address, site_of(caller)))
+        return NOT_RECORDED;
+    if (FSAFE_UNLIKELY(has_arguments || !swap_byte(lock, 0, FSAFE_PYTHON_LOCKED)))
+        return RECORDED;
+    move_on(self, address | FSAFE_WANTED, address | FSAFE_HELD);
+    return DONE;
+}
+
+static struct fsafe_object *end_acquire(enum progress progress, const struct fsafe_python_lock *lock,
+                                        struct fsafe_object *result)
+{
+    uintptr_t address = (uintptr_t)lock;
+    if (progress == RECORDED && result == true_object() && !is_event(lock))
+        move_on(fsafe_self, address | FSAFE_WANTED, address | FSAFE_HELD);
+    else if (progress == RECORDED)
+        forget(fsafe_self, address | FSAFE_WANTED);
+    return result;
+}
+
 static struct fsafe_object *acquire(struct fsafe_object *object, struct fsafe_object *arguments,
                                     struct fsafe_object *names)
 {
     struct fsafe_python_lock *lock = lock_of(object);
-    struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
-    uintptr_t address = (uintptr_t)object;
-    if (self == NULL || is_event(lock) || !want(self, address, site_of(FSAFE_CALLER())))
-        return lock_calls.acquire(object, arguments, names);
-    if (FSAFE_LIKELY(arguments == no_arguments && names == NULL && swap_byte(lock, 0, FSAFE_PYTHON_LOCKED))) {
-        move_on(self, address | FSAFE_WANTED, address | FSAFE_HELD);
-        return true_object();
-    }
-    struct fsafe_object *result = lock_calls.acquire(object, arguments, names);
-    if (result == true_object() && !is_event(lock))
-        move_on(self, address | FSAFE_WANTED, address | FSAFE_HELD);
-    else
-        forget(self, address | FSAFE_WANTED);
-    return result;
+    enum progress progress = begin_acquire(lock, arguments != no_arguments || names != NULL, FSAFE_CALLER());
+    return FSAFE_LIKELY(progress == DONE)
+               ? true_object()
+               : end_acquire(progress, lock, lock_calls.acquire(object, arguments, names));
+}
+
+static struct fsafe_object *acquire_array(struct fsafe_object *object, struct fsafe_object *const *arguments,
+                                          intptr_t count, struct fsafe_object *names)
+{
+    struct fsafe_python_lock *lock = lock_of(object);
+    enum progress progress = begin_acquire(lock, count != 0 || names != NULL, FSAFE_CALLER());
+    return FSAFE_LIKELY(progress == DONE)
+               ? true_object()
+               : end_acquire(progress, lock, lock_calls.acquire_array(object, arguments, count, names));
+}
+
+static struct fsafe_object *enter(struct fsafe_object *object, struct fsafe_object *nothing)
+{
+    struct fsafe_python_lock *lock = lock_of(object);
+    enum progress progress = begin_acquire(lock, false, FSAFE_CALLER());
+    return FSAFE_LIKELY(progress == DONE) ? true_object()
+                                          : end_acquire(progress, lock, lock_calls.enter(object, nothing));
 }
 
 /* Somebody else releases it, or its taker has ended. */
@@ -157,25 +200,48 @@ static FSAFE_COLD void released_by_another(struct fsafe_python_lock *lock)
     note(lock, had_taker ? FSAFE_PYTHON_EVENT : FSAFE_PYTHON_RELEASED);
 }
 
-static struct fsafe_object *release(struct fsafe_object *object, struct fsafe_object *arguments)
+static inline enum progress begin_release(struct fsafe_python_lock *lock)
 {
-    struct fsafe_python_lock *lock = lock_of(object);
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
-    uintptr_t address = (uintptr_t)object;
+    uintptr_t address = (uintptr_t)lock;
     if (self == NULL || is_event(lock) || (lock->byte & FSAFE_PYTHON_LOCKED) == 0)
-        return lock_calls.release(object, arguments);
+        return NOT_RECORDED;
     if (FSAFE_UNLIKELY(!move_on(self, address | FSAFE_HELD, address | FSAFE_LEAVING))) {
         released_by_another(lock);
-        return lock_calls.release(object, arguments);
+        return NOT_RECORDED;
     }
     if (FSAFE_UNLIKELY((lock->history & FSAFE_PYTHON_MUTUAL) == 0))
         note(lock, FSAFE_PYTHON_MUTUAL | FSAFE_PYTHON_RELEASED);
-    /* After the byte is free the object may be gone: it is only compared with. */
-    struct fsafe_object *result = none_object();
     if (FSAFE_UNLIKELY(!swap_byte(lock, FSAFE_PYTHON_LOCKED, 0)))
-        result = lock_calls.release(object, arguments);
+        return RECORDED;
     forget(self, address | FSAFE_LEAVING);
+    return DONE;
+}
+
+/* The lock is free and the object may be gone: it is only compared with. */
+static struct fsafe_object *end_release(enum progress progress, const struct fsafe_python_lock *lock,
+                                        struct fsafe_object *result)
+{
+    if (progress == RECORDED)
+        forget(fsafe_self, (uintptr_t)lock | FSAFE_LEAVING);
     return result;
+}
+
+static struct fsafe_object *release(struct fsafe_object *object, struct fsafe_object *arguments)
+{
+    struct fsafe_python_lock *lock = lock_of(object);
+    enum progress progress = begin_release(lock);
+    return FSAFE_LIKELY(progress == DONE) ? none_object()
+                                          : end_release(progress, lock, lock_calls.release(object, arguments));
+}
+
+/* What leaves a with statement passes three arguments. */
+static struct fsafe_object *leave(struct fsafe_object *object, struct fsafe_object *const *arguments, intptr_t count)
+{
+    struct fsafe_python_lock *lock = lock_of(object);
+    enum progress progress = count == 3 ? begin_release(lock) : NOT_RECORDED;
+    return FSAFE_LIKELY(progress == DONE) ? none_object()
+                                          : end_release(progress, lock, lock_calls.leave(object, arguments, count));
 }
 
 /* --- RLock: its own words say who has it ----------------------------------------------------------------- */
@@ -214,43 +280,88 @@ static void disown_orphan(struct fsafe_python_lock *lock)
     }
 }
 
+static inline enum progress begin_acquire_rlock(struct fsafe_python_lock *lock, bool has_arguments, uintptr_t caller)
+{
+    struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
+    uintptr_t address = (uintptr_t)lock, me = (uintptr_t)pthread_self();
+    disown_orphan(lock);
+    if (self == NULL || owner_of(lock) == me || !want(self, address, site_of(caller)))
+        return NOT_RECORDED;
+    if (FSAFE_UNLIKELY(has_arguments || !swap_byte(lock, 0, FSAFE_PYTHON_LOCKED)))
+        return RECORDED;
+    set_owner(lock, me);
+    move_on(self, address | FSAFE_WANTED, address | FSAFE_HELD);
+    return DONE;
+}
+
+static struct fsafe_object *end_acquire_rlock(enum progress progress, const struct fsafe_python_lock *lock,
+                                              struct fsafe_object *result)
+{
+    if (progress == RECORDED)
+        settle(fsafe_self, lock, FSAFE_WANTED);
+    return result;
+}
+
 static struct fsafe_object *acquire_rlock(struct fsafe_object *object, struct fsafe_object *arguments,
                                           struct fsafe_object *names)
 {
     struct fsafe_python_lock *lock = lock_of(object);
-    struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
-    uintptr_t address = (uintptr_t)object, me = (uintptr_t)pthread_self();
+    enum progress progress = begin_acquire_rlock(lock, arguments != no_arguments || names != NULL, FSAFE_CALLER());
+    return FSAFE_LIKELY(progress == DONE)
+               ? true_object()
+               : end_acquire_rlock(progress, lock, rlock_calls.acquire(object, arguments, names));
+}
+
+static struct fsafe_object *acquire_rlock_array(struct fsafe_object *object, struct fsafe_object *const *arguments,
+                                                intptr_t count, struct fsafe_object *names)
+{
+    struct fsafe_python_lock *lock = lock_of(object);
+    enum progress progress = begin_acquire_rlock(lock, count != 0 || names != NULL, FSAFE_CALLER());
+    return FSAFE_LIKELY(progress == DONE)
+               ? true_object()
+               : end_acquire_rlock(progress, lock, rlock_calls.acquire_array(object, arguments, count, names));
+}
+
+static struct fsafe_object *enter_rlock(struct fsafe_object *object, struct fsafe_object *nothing)
+{
+    struct fsafe_python_lock *lock = lock_of(object);
+    enum progress progress = begin_acquire_rlock(lock, false, FSAFE_CALLER());
+    return FSAFE_LIKELY(progress == DONE) ? true_object()
+                                          : end_acquire_rlock(progress, lock, rlock_calls.enter(object, nothing));
+}
+
+static inline enum progress begin_release_rlock(struct fsafe_python_lock *lock)
+{
+    struct fsafe_thread *self = fsafe_self;
+    uintptr_t address = (uintptr_t)lock, me = (uintptr_t)pthread_self();
     disown_orphan(lock);
-    if (self == NULL || owner_of(lock) == me || !want(self, address, site_of(FSAFE_CALLER())))
-        return rlock_calls.acquire(object, arguments, names);
-    if (FSAFE_LIKELY(arguments == no_arguments && names == NULL && swap_byte(lock, 0, FSAFE_PYTHON_LOCKED))) {
+    if (self == NULL || owner_of(lock) != me || lock->level != 0 ||
+        FSAFE_UNLIKELY(!move_on(self, address | FSAFE_HELD, address | FSAFE_LEAVING)))
+        return NOT_RECORDED;
+    set_owner(lock, 0); /* before the byte is free: then the next one writes there */
+    if (FSAFE_UNLIKELY(!swap_byte(lock, FSAFE_PYTHON_LOCKED, 0))) {
         set_owner(lock, me);
-        move_on(self, address | FSAFE_WANTED, address | FSAFE_HELD);
-        return true_object();
+        return RECORDED;
     }
-    struct fsafe_object *result = rlock_calls.acquire(object, arguments, names);
-    settle(self, lock, FSAFE_WANTED);
-    return result;
+    forget(self, address | FSAFE_LEAVING);
+    return DONE;
 }
 
 static struct fsafe_object *release_rlock(struct fsafe_object *object, struct fsafe_object *arguments)
 {
     struct fsafe_python_lock *lock = lock_of(object);
-    struct fsafe_thread *self = fsafe_self;
-    uintptr_t address = (uintptr_t)object;
-    uintptr_t me = (uintptr_t)pthread_self();
-    disown_orphan(lock);
-    if (self == NULL || owner_of(lock) != me || lock->level != 0 ||
-        FSAFE_UNLIKELY(!move_on(self, address | FSAFE_HELD, address | FSAFE_LEAVING)))
-        return rlock_calls.release(object, arguments);
-    struct fsafe_object *result = none_object();
-    set_owner(lock, 0); /* before the byte is free: then the next one writes there */
-    if (FSAFE_UNLIKELY(!swap_byte(lock, FSAFE_PYTHON_LOCKED, 0))) {
-        set_owner(lock, me);
-        result = rlock_calls.release(object, arguments);
-    }
-    forget(self, address | FSAFE_LEAVING);
-    return result;
+    enum progress progress = begin_release_rlock(lock);
+    return FSAFE_LIKELY(progress == DONE) ? none_object()
+                                          : end_release(progress, lock, rlock_calls.release(object, arguments));
+}
+
+static struct fsafe_object *leave_rlock(struct fsafe_object *object, struct fsafe_object *const *arguments,
+                                        intptr_t count)
+{
+    struct fsafe_python_lock *lock = lock_of(object);
+    enum progress progress = count == 3 ? begin_release_rlock(lock) : NOT_RECORDED;
+    return FSAFE_LIKELY(progress == DONE) ? none_object()
+                                          : end_release(progress, lock, rlock_calls.leave(object, arguments, count));
 }
 
 /* Condition asks before it waits. */
@@ -306,21 +417,44 @@ bool fsafe_python_lock_has_tokens(const struct fsafe_thread *thread)
 
 /* --- At the start ------------------------------------------------------------------------------------------- */
 
+#define TUPLE (FSAFE_PYTHON_POSITIONAL | FSAFE_PYTHON_NAMED)
+#define ARRAY (FSAFE_PYTHON_ARRAY | FSAFE_PYTHON_NAMED)
+
+/* To 3.14. */
 static const struct fsafe_python_method methods[] = {
-    {&lock_type, "acquire", FSAFE_PYTHON_POSITIONAL | FSAFE_PYTHON_NAMED, acquire, &lock_calls.acquire},
-    {&lock_type, "acquire_lock", FSAFE_PYTHON_POSITIONAL | FSAFE_PYTHON_NAMED, acquire, &lock_calls.acquire},
-    {&lock_type, "__enter__", FSAFE_PYTHON_POSITIONAL | FSAFE_PYTHON_NAMED, acquire, &lock_calls.acquire},
+    {&lock_type, "acquire", TUPLE, acquire, &lock_calls.acquire},
+    {&lock_type, "acquire_lock", TUPLE, acquire, &lock_calls.acquire},
+    {&lock_type, "__enter__", TUPLE, acquire, &lock_calls.acquire},
     {&lock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, release, &lock_calls.release},
     {&lock_type, "release_lock", FSAFE_PYTHON_NO_ARGUMENTS, release, &lock_calls.release},
     {&lock_type, "__exit__", FSAFE_PYTHON_POSITIONAL, release, &lock_calls.release},
-    {&rlock_type, "acquire", FSAFE_PYTHON_POSITIONAL | FSAFE_PYTHON_NAMED, acquire_rlock, &rlock_calls.acquire},
-    {&rlock_type, "__enter__", FSAFE_PYTHON_POSITIONAL | FSAFE_PYTHON_NAMED, acquire_rlock, &rlock_calls.acquire},
+    {&rlock_type, "acquire", TUPLE, acquire_rlock, &rlock_calls.acquire},
+    {&rlock_type, "__enter__", TUPLE, acquire_rlock, &rlock_calls.acquire},
     {&rlock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, release_rlock, &rlock_calls.release},
     {&rlock_type, "__exit__", FSAFE_PYTHON_POSITIONAL, release_rlock, &rlock_calls.release},
     {&rlock_type, "_is_owned", FSAFE_PYTHON_NO_ARGUMENTS, is_owned, &rlock_is_owned},
     {&rlock_type, "_release_save", FSAFE_PYTHON_NO_ARGUMENTS, release_save, &rlock_release_save},
     {&rlock_type, "_acquire_restore", FSAFE_PYTHON_POSITIONAL, acquire_restore, &rlock_acquire_restore},
 };
+
+/* From 3.15 on. The names with _lock are deprecated, and are the others to us. */
+static const struct fsafe_python_method methods_by_array[] = {
+    {&lock_type, "acquire", ARRAY, acquire_array, &lock_calls.acquire_array},
+    {&lock_type, "acquire_lock", ARRAY, acquire_array, &lock_calls.acquire_lock_array},
+    {&lock_type, "__enter__", FSAFE_PYTHON_NO_ARGUMENTS, enter, &lock_calls.enter},
+    {&lock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, release, &lock_calls.release},
+    {&lock_type, "release_lock", FSAFE_PYTHON_NO_ARGUMENTS, release, &lock_calls.release_lock},
+    {&lock_type, "__exit__", FSAFE_PYTHON_ARRAY, leave, &lock_calls.leave},
+    {&rlock_type, "acquire", ARRAY, acquire_rlock_array, &rlock_calls.acquire_array},
+    {&rlock_type, "__enter__", FSAFE_PYTHON_NO_ARGUMENTS, enter_rlock, &rlock_calls.enter},
+    {&rlock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, release_rlock, &rlock_calls.release},
+    {&rlock_type, "__exit__", FSAFE_PYTHON_ARRAY, leave_rlock, &rlock_calls.leave},
+    {&rlock_type, "_is_owned", FSAFE_PYTHON_NO_ARGUMENTS, is_owned, &rlock_is_owned},
+    {&rlock_type, "_release_save", FSAFE_PYTHON_NO_ARGUMENTS, release_save, &rlock_release_save},
+    {&rlock_type, "_acquire_restore", FSAFE_PYTHON_ONE_ARGUMENT, acquire_restore, &rlock_acquire_restore},
+};
+enum { METHODS = sizeof methods / sizeof *methods };
+_Static_assert(sizeof methods == sizeof methods_by_array, "the same methods");
 
 static bool start_with(struct fsafe_object *module)
 {
@@ -329,10 +463,10 @@ static bool start_with(struct fsafe_object *module)
     rlock_type = recursive;
     no_arguments = fsafe_python.PyTuple_New(0);
     /* The test is of the interpreter's own methods; in a later life of it they lead through ours from the beginning. */
-    bool is_known = lock_calls.acquire != NULL;
+    bool is_known = lock_calls.release != NULL;
     return lock_type != NULL && no_arguments != NULL &&
            (is_known || fsafe_python_selftest_passes(lock_type, rlock_type)) &&
-           fsafe_python_methods_lead(methods, sizeof methods / sizeof *methods);
+           fsafe_python_methods_lead(fsafe_python_version() < 0x030f ? methods : methods_by_array, METHODS);
 }
 
 bool fsafe_python_locks_start(void)

@@ -8,7 +8,13 @@
 #include "python/interpreter.h"
 
 /* How a method is called: METH_VARARGS and so on. */
-enum { FSAFE_PYTHON_POSITIONAL = 1, FSAFE_PYTHON_NAMED = 2, FSAFE_PYTHON_NO_ARGUMENTS = 4 };
+enum {
+    FSAFE_PYTHON_POSITIONAL = 1, /* one tuple */
+    FSAFE_PYTHON_NAMED = 2,
+    FSAFE_PYTHON_NO_ARGUMENTS = 4,
+    FSAFE_PYTHON_ONE_ARGUMENT = 8,
+    FSAFE_PYTHON_ARRAY = 128 /* an array and its length */
+};
 
 struct fsafe_python_method {
     void *const *type; /* where the type is noted; NULL there: this interpreter has no such type */

@@ -1,14 +1,14 @@
 /* python/orphans: see orphans.h. */
 
 /*
- * CPython's own locks, by the sources of 3.9.2, 3.11.2 and 3.13.5 and the headers of 3.14. A vanished thread has one
- * only if it takes it without the GIL or lets the GIL go meanwhile. Who heals it in a child, and what shows that:
+ * CPython's own locks, by the sources of 3.9.2, 3.11.2 and 3.13.5 and the headers of 3.14 and 3.15. A vanished thread
+ * has one only if it takes it without the GIL or lets the GIL go meanwhile. Who heals it in a child, what shows that:
  *
  *   the GIL                             PyOS_AfterFork_Child; past os.fork python/gil     state.py gil, forks_in_c.py
  *   list of threads, registry of data across interpreters, unicode ids, pending calls; from 3.13 on types, code, audit
  *     hooks, extensions, allocators     PyOS_AfterFork_Child; past os.fork to 3.12 repair/semaphore, later frees_mutex
  *                                                                                         state.py inner
- *   queues of sleepers (3.13, 3.14)     PyOS_AfterFork_Child; past os.fork empty_queues   forks_in_c.py
+ *   queues of sleepers (from 3.13)      PyOS_AfterFork_Child; past os.fork empty_queues   forks_in_c.py
  *   the import lock                     PyOS_BeforeFork has it; to 3.12 repair/semaphore  state.py imports
  *   modules' locks                      python/imports                                    state.py imports, wakeup
  *   Lock; RLock from 3.14 on            this file; before: repair/semaphore               locks.py, traps.py

@@ -3,6 +3,7 @@
 
 #include "base/options.h"
 #include "python/drain.h"
+#include "python/gil.h"
 #include "python/imports.h"
 #include "python/interpreter.h"
 #include "python/locks.h"

@@ -145,7 +145,7 @@ FSAFE_EXPORT int pthread_cond_broadcast(pthread_cond_t *condvar)
 FSAFE_EXPORT FSAFE_AT_FORK int pthread_cond_init(pthread_cond_t *condvar, const pthread_condattr_t *attributes)
 {
     if (FSAFE_UNLIKELY(attributes != NULL))
-        fsafe_python_meet(FSAFE_CALLER());
+        fsafe_python_meet(condvar, FSAFE_CALLER());
     int result = FSAFE_NEXT(pthread_cond_init)(condvar, attributes);
     fsafe_fork_notice();
     if (result == 0)

@@ -62,8 +62,9 @@ if not harness.ok(len(re.findall(r"took over Python semaphore", err)) == 4 and
 check("replaced", "grown: False\n", "grown: False\n", "a program with classes of its own in threading does not grow with its threads")
 check("ended", "child: -14\n", "child: 0\n", "beside sub-interpreters that have run, and ended, a lock is taken over")
 bare, saved = run("beside", False), run("beside", True, hangs=True)
-hangs = bare.out == "child: -9\n"
-if not harness.ok(bare.out.startswith("child: -") and saved.out == bare.out and (not hangs or "the child's wait" in saved.err),
+hangs = saved.out == "child: -9\n"  # 3.12 does either
+if not harness.ok(bare.out.startswith("child: -") and saved.out.startswith("child: -") and
+                  (not hangs or "the child's wait" in saved.err),
                   "beside those that live the interpreter ends the child, or hangs in it by name, as bare"):
     harness.note_tail("bare", bare.out + bare.err)
     harness.note_tail("library", saved.out + saved.err)
