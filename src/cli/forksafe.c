@@ -299,7 +299,7 @@ int main(int argc, char **argv)
         fsafe_cli_fail("LD_PRELOAD cannot name '%s': it has a space or colon in it", library);
     struct fsafe_target target;
     fsafe_target_look(&target, argv[optind], library);
-    fsafe_target_warn(&target, argv[optind]);
+    fsafe_target_print(stderr, &target, argv[optind]);
     if (!target.refuses) /* also where the program itself cannot have it: those that it starts may */
         set_preload(library);
 

@@ -279,17 +279,12 @@ void fsafe_target_look(struct fsafe_target *target, const char *command, char li
     close_image(&own);
 }
 
-static void put(FILE *to, const struct fsafe_target *target, const char *command)
+void fsafe_target_print(FILE *to, const struct fsafe_target *target, const char *command)
 {
     if (target->objection != NULL)
         fprintf(to, "forksafe: '%s' %s: it runs unprotected\n", command, target->objection);
     for (unsigned i = 0; i < target->unseen_count && target->objection == NULL; i++)
         fprintf(to, "forksafe: '%s' may use %s, which are not seen\n", command, target->unseen[i]);
-}
-
-void fsafe_target_warn(const struct fsafe_target *target, const char *command)
-{
-    put(stderr, target, command);
 }
 
 int fsafe_target_check(const char *command)
@@ -302,7 +297,7 @@ int fsafe_target_check(const char *command)
         fsafe_cli_fail("no process and no program: '%s'", command);
     close_image(&image);
     fsafe_target_look(&target, command, library);
-    put(stdout, &target, command);
+    fsafe_target_print(stdout, &target, command);
     if (target.objection == NULL && target.unseen_count == 0)
         printf("forksafe: '%s' can be protected\n", command);
     if (fflush(stdout) == EOF)

@@ -6,6 +6,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 /* What is to be said of a program. */
 struct fsafe_target {
@@ -29,7 +30,7 @@ void fsafe_target_look(struct fsafe_target *target, const char *command, char li
  */
 int fsafe_target_check(const char *command);
 
-/* What forksafe run says before it starts the command, on stderr. */
-void fsafe_target_warn(const struct fsafe_target *target, const char *command);
+/* What is to be said of the command, one line each; nothing if all is well. */
+void fsafe_target_print(FILE *to, const struct fsafe_target *target, const char *command);
 
 #endif

@@ -103,11 +103,6 @@ int fsafe_logger_mask(int mask)
     return before;
 }
 
-void fsafe_logger_note_mask(int mask)
-{
-    fsafe_logger_mask(mask);
-}
-
 void fsafe_logger_note_message(int priority)
 {
     /* A masked message does not make libc read the time zone, which may yet be set, nor connect. */

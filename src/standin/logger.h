@@ -16,14 +16,15 @@
 /* Before the real call, note_close after it: notes the arguments. errno kept. Context: any thread. */
 void fsafe_logger_note_open(const char *ident, int option, int facility);
 void fsafe_logger_note_close(void);
-void fsafe_logger_note_mask(int mask);
 
 /* libc is about to log at this priority: a good moment to learn the time zone. errno kept. Context: any thread. */
 void fsafe_logger_note_message(int priority);
 
-/* openlog, closelog, setlogmask of our client. errno kept. Context: child. */
+/* openlog and closelog of our client. errno kept. Context: child. */
 void fsafe_logger_open(const char *ident, int option, int facility);
 void fsafe_logger_close(void);
+
+/* setlogmask of our client; elsewhere notes the argument. errno kept. Context: any thread. */
 int fsafe_logger_mask(int mask);
 
 /* vsyslog, or __vsyslog_chk where `flag` is above 0. A cancellation point; errno kept. Context: child. */

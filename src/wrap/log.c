@@ -91,13 +91,9 @@ FSAFE_EXPORT int setlogmask(int mask)
 {
     uintptr_t site = FSAFE_CALLER();
     fsafe_region_enter(FSAFE_REGION_SYSLOG, site);
-    int before;
-    if (is_ours("setlogmask", site)) {
-        before = fsafe_logger_mask(mask);
-    } else {
-        fsafe_logger_note_mask(mask);
+    int before = fsafe_logger_mask(mask);
+    if (!is_ours("setlogmask", site))
         before = FSAFE_NEXT(setlogmask)(mask);
-    }
     fsafe_region_leave(FSAFE_REGION_SYSLOG);
     return before;
 }
