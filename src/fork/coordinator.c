@@ -2,18 +2,31 @@
  * fork/coordinator: see coordinator.h.
  *
  * Measured. What a fork costs is page faults, and each of our pages that parent or child writes is one, as is our code
- * and libc's that the child runs. When the gate was a word in each thread's ledger a parent of 100 idle threads had 51
- * faults more a fork than bare; with one word for all it has 2. Then the variables that a fork writes moved into the
- * page of the first thread's slot (FSAFE_FORK_STATE), and the functions that a child runs side by side (FSAFE_AT_FORK):
- * a parent with a second thread went from 7 faults more than bare to 3, its child from 8 to between 4 and 6 (with one
- * thread: 3 to 2, and 7 to 5 or 6): our code, which lies in one or two stretches that the kernel maps at once, the
- * wiped page, the page of the slot. Count with getrusage's ru_minflt; perf record -e page-faults -d names them.
+ * and libc's that the child runs: our code lies in one or two stretches that the kernel maps at once, then come the
+ * wiped page and the page of the slot. Faults more a fork than bare (getrusage's ru_minflt; perf record -e page-faults
+ * -d names them):
  *
- * fork + exit + wait, on a machine where a fault costs much (tests/bench/fork, three runs): bare 0.7 to 1.1 ms, with
- * the library 1.1 to 1.4 in a process with one thread; 1.2 to 1.5 and 1.4 to 2.0 with ten idle threads; 2.6 to 2.7 and
- * 3.1 to 4.3 with a hundred. Python, fork and wait with a second thread, alone on its processor (the median of five
- * runs' first deciles): 3.11 1.04 to 1.06 times, 3.13 1.06 to 1.08, 3.14 1.07 to 1.08 (before the child asked the
- * interpreter for less: 1.08, 1.10, 1.08); with 1,000 locks and 500,000 objects 1.04, 1.02, 1.02.
+ *                                                               parent    its child
+ *     a word of the gate's in each ledger, 100 idle threads       51
+ *     one word for all, 100 idle threads                           2
+ *     one word for all, one thread                                 3         7
+ *     the same, with FSAFE_FORK_STATE and FSAFE_AT_FORK            2         5 or 6
+ *     one word for all, two threads                                7         8
+ *     the same, with FSAFE_FORK_STATE and FSAFE_AT_FORK            3         4 to 6
+ *
+ * fork + exit + wait, in ms, on a machine where a fault costs much (tests/bench/fork, three runs):
+ *
+ *     idle threads    0             10            100
+ *     bare            0.7 to 1.1    1.2 to 1.5    2.6 to 2.7
+ *     the library     1.1 to 1.4    1.4 to 2.0    3.1 to 4.3
+ *
+ * Python, fork and wait with a second thread, alone on its processor, times bare (the median of five runs' first
+ * deciles); "before": the child asked the interpreter for more; "large": with 1,000 locks and 500,000 objects:
+ *
+ *                             before  large
+ *     3.11    1.04 to 1.06    1.08    1.04
+ *     3.13    1.06 to 1.08    1.10    1.02
+ *     3.14    1.07 to 1.08    1.08    1.02
  *
  * A signal handler that _Fork()s while its thread drains leaves a child that goes on with the rest of that fork: it
  * opened a gate that adoption had opened already, and the count of closers went below zero. All its later threads
@@ -34,19 +47,19 @@
 #include "fork/coordinator.h"
 #include "fork/drain.h"
 #include "fork/handlers.h"
+#include "fork/loading.h"
 #include "python/orphans.h"
 #include "python/room.h"
-#include "fork/loading.h"
 #include "repair/loader.h"
-#include "standin/logger.h"
 #include "repair/mutex.h"
-#include "standin/names.h"
 #include "repair/rescue.h"
 #include "repair/rwlock.h"
 #include "repair/stdio.h"
 #include "repair/takeover.h"
 #include "report/report.h"
 #include "report/tally.h"
+#include "standin/logger.h"
+#include "standin/names.h"
 #include "track/gate.h"
 
 static _Atomic unsigned long fork_count FSAFE_FORK_STATE;
@@ -60,18 +73,18 @@ static struct fsafe_thread *enter_fork(void)
     fsafe_tally_share();
     struct fsafe_thread *self = fsafe_thread_join();
     if (self != NULL) {
-        fsafe_thread_forget_left(self, self->fork_frame);
-        self->forks++;
+        fsafe_thread_forget_left(self, self->forks.frame);
+        self->forks.count++;
         fsafe_tally_add(FSAFE_TOTAL_FORKS, 1);
-        self->fork_number = atomic_fetch_add_explicit(&fork_count, 1, memory_order_relaxed) + 1;
+        self->forks.number = atomic_fetch_add_explicit(&fork_count, 1, memory_order_relaxed) + 1;
     }
     return self;
 }
 
 static void leave_fork(struct fsafe_thread *self)
 {
-    if (self->forks > 0)
-        self->forks--;
+    if (self->forks.count > 0)
+        self->forks.count--;
 }
 
 /* A drain that finds nobody inside is quicker. */
@@ -84,27 +97,27 @@ enum { WORTH_COUNTING_US = 50 };
  */
 static void close_gate(struct fsafe_thread *self)
 {
-    if (self->gate_closed_by != 0)
+    if (self->forks.closed_by != 0)
         return;
-    self->gate_closed_by = self->forks;
+    self->forks.closed_by = self->forks.count;
     uint64_t before_ns = fsafe_sys_now_ns();
     fsafe_drain_begin(self);
-    self->fork_ns = fsafe_sys_now_ns();
-    uint64_t took_us = (self->fork_ns - before_ns) / 1000;
+    self->forks.when_ns = fsafe_sys_now_ns();
+    uint64_t took_us = (self->forks.when_ns - before_ns) / 1000;
     if (took_us >= WORTH_COUNTING_US) {
         fsafe_tally_add(FSAFE_TOTAL_DRAINED, 1);
         fsafe_tally_raise(FSAFE_TOTAL_DRAIN_US, took_us);
     }
-    self->gate_closed_by = self->gated.share != 0 ? self->forks : 0;
+    self->forks.closed_by = self->gated.share != 0 ? self->forks.count : 0;
 }
 
 static void end_fork(struct fsafe_thread *self)
 {
-    bool closed = self->gate_closed_by != 0 && self->gate_closed_by == self->forks;
+    bool closed = self->forks.closed_by != 0 && self->forks.closed_by == self->forks.count;
     leave_fork(self);
     if (!closed)
         return;
-    self->gate_closed_by = 0;
+    self->forks.closed_by = 0;
     fsafe_contended_end(self);
     fsafe_loading_end(self);
     fsafe_gate_open(self, 0);
@@ -112,14 +125,14 @@ static void end_fork(struct fsafe_thread *self)
 
 static FSAFE_AT_FORK bool is_prepared(void)
 {
-    return fsafe_self != NULL && fsafe_self->prepared != 0;
+    return fsafe_self != NULL && fsafe_self->forks.prepared != 0;
 }
 
 static void prepare(void)
 {
     if (is_prepared())
         return;
-    fsafe_handlers_prepare(fsafe_self == NULL ? 0 : fsafe_self->fork_frame);
+    fsafe_handlers_prepare(fsafe_self == NULL ? 0 : fsafe_self->forks.frame);
     fsafe_fork_notice(); /* or the drain would wait for threads that vanished long ago */
     fsafe_python_prepare();
     struct fsafe_thread *self = enter_fork();
@@ -133,9 +146,9 @@ static void prepare(void)
 
 static void forget_fork(struct fsafe_thread *self)
 {
-    self->fork_number = 0;
-    self->fork_site = 0;
-    self->gate_closed_by = 0;
+    self->forks.number = 0;
+    self->forks.site = 0;
+    self->forks.closed_by = 0;
     atomic_store(&self->forking, 0);
 }
 
@@ -147,7 +160,7 @@ static void in_parent(void)
     fsafe_handlers_after(FSAFE_OF_ALLOCATOR, false);
     if (self != NULL) {
         end_fork(self);
-        if (self->forks == 0)
+        if (self->forks.count == 0)
             forget_fork(self);
         fsafe_stdio_parent(self);
     }
@@ -164,10 +177,10 @@ static FSAFE_AT_FORK void adopt(bool by_libc)
     struct fsafe_thread *self = fsafe_self;
     struct fsafe_fork fork = {.number = 0};
     if (self != NULL) {
-        fork.number = self->fork_number;
+        fork.number = self->forks.number;
         fork.tid = self->tid;
-        fork.at = self->fork_site;
-        fork.when_ms = (uint32_t)(self->fork_ns / 1000000);
+        fork.at = self->forks.site;
+        fork.when_ms = (uint32_t)(self->forks.when_ns / 1000000);
         forget_fork(self);
     }
     int former = self != NULL ? self->owner : 0;
@@ -229,13 +242,13 @@ bool fsafe_fork_prepare(void)
     if (!is_locked_in_handlers || self == NULL)
         return false;
     prepare();
-    self->prepared++;
+    self->forks.prepared++;
     return true;
 }
 
 FSAFE_AT_FORK void fsafe_fork_finish(pid_t pid)
 {
-    fsafe_self->prepared--;
+    fsafe_self->forks.prepared--;
     if (pid == 0)
         after_in_child();
     else
@@ -257,9 +270,9 @@ uintptr_t fsafe_fork_announce_at(uintptr_t site, uintptr_t frame)
     struct fsafe_thread *self = fsafe_thread_join();
     uintptr_t before = 0;
     if (self != NULL) {
-        before = self->fork_site;
-        self->fork_site = site;
-        self->fork_frame = site != 0 ? frame : 0;
+        before = self->forks.site;
+        self->forks.site = site;
+        self->forks.frame = site != 0 ? frame : 0;
     }
     return before;
 }
@@ -271,15 +284,15 @@ void fsafe_fork_begin_at(struct fsafe_bare_fork *fork, uintptr_t site, uintptr_t
     *fork = (struct fsafe_bare_fork){.number = 0};
     if (self == NULL)
         return;
-    fork->number = self->fork_number;
-    fork->site = self->fork_site;
-    self->fork_site = site;
-    self->fork_frame = frame;
+    fork->number = self->forks.number;
+    fork->site = self->forks.site;
+    self->forks.site = site;
+    self->forks.frame = frame;
     enter_fork();
     if (drains)
         close_gate(self);
     else
-        self->fork_ns = fsafe_sys_now_ns();
+        self->forks.when_ns = fsafe_sys_now_ns();
 }
 
 void fsafe_fork_end(const struct fsafe_bare_fork *fork)
@@ -288,8 +301,8 @@ void fsafe_fork_end(const struct fsafe_bare_fork *fork)
     if (self == NULL)
         return;
     end_fork(self);
-    self->fork_number = fork->number;
-    self->fork_site = fork->site;
+    self->forks.number = fork->number;
+    self->forks.site = fork->site;
 }
 
 void fsafe_fork_notice_now(void)

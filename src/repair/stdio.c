@@ -247,7 +247,7 @@ void fsafe_stdio_await_flush(const struct fsafe_thread *self)
             .deed = FSAFE_FORK_WAITS,
             .lock = "the C library's list of streams",
             .kind = "fflush",
-            .wanted_at = self->fork_site,
+            .wanted_at = self->forks.site,
             .holder = {.tid = flusher->tid, .pid = flusher->pid},
         };
         /* Once: a later fork does not wait for it here. */

@@ -21,7 +21,9 @@ void fsafe_tally_start(pid_t pid)
     unshared.first = pid;
 }
 
-/* What another thread counts between the copy and the exchange is lost: before the first fork there is hardly a line. */
+/*
+ * What another thread counts between the copy and the exchange is lost: before the first fork there is hardly a line.
+ */
 void fsafe_tally_share(void)
 {
     struct fsafe_tally *before = &unshared;

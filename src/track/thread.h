@@ -99,6 +99,19 @@ struct fsafe_gated {
     struct fsafe_sigset signals;
 };
 
+/*
+ * The forks that the thread is in the middle of: fork/coordinator's. A handler, the program's or a signal's, may make
+ * another. Filled in by the thread before it forks, read by the child that it becomes.
+ */
+struct fsafe_forks {
+    unsigned long number;  /* the latest one's; 0: there is none */
+    uint64_t when_ns;      /* it was made, by CLOCK_MONOTONIC */
+    uintptr_t site, frame; /* where it was called from, and the frame of our function that was */
+    uint32_t count;        /* how many there are */
+    uint32_t prepared;     /* of these, in libc's fork, for which fork/coordinator does what handlers do elsewhere */
+    uint32_t closed_by;    /* which of them has to open the gate again; 0: none */
+};
+
 struct fsafe_thread {
     /*
      * The lower half: 0: free. Else the generation (see lineage) in which the thread lives or, when that is over,
@@ -146,13 +159,7 @@ struct fsafe_thread {
     bool ended;           /* it left while it held locks: the slot stays to say so */
     char name[16];        /* its name when it joined, for reports */
 
-    /* The fork under way: filled in by the thread itself before it forks, read by the child it becomes. */
-    unsigned long fork_number;
-    uint64_t fork_ns; /* when, by CLOCK_MONOTONIC */
-    uintptr_t fork_site, fork_frame; /* where it was called from, and the frame of our function that was */
-    uint32_t forks; /* how many it is in the middle of: a handler, the program's or a signal's, may make another */
-    uint32_t prepared; /* of these, in libc's fork, for which fork/coordinator does what the handlers do elsewhere */
-    uint32_t gate_closed_by;         /* which of them has to open the gate again; 0: none */
+    struct fsafe_forks forks;
     struct fsafe_gated gated;
     bool holds_loader;               /* its lock, for a fork: see fork/loading */
     uint8_t python_outlasted; /* how often in a row the drain for Python's locks waited for it in vain */
