@@ -105,7 +105,8 @@ bool fsafe_sys_stat_fd(int fd, struct stat *status)
     struct stat64 wide;
     if (FSAFE_SYS(SYS_fstat64, fd, &wide, 0, 0, 0, 0) != 0)
         return false;
-    *status = (struct stat){.st_dev = wide.st_dev, .st_ino = (ino_t)wide.st_ino, .st_mode = wide.st_mode};
+    *status = (struct stat){
+        .st_dev = wide.st_dev, .st_ino = (ino_t)wide.st_ino, .st_mode = wide.st_mode, .st_rdev = wide.st_rdev};
     return true;
 #else
     int saved = errno;

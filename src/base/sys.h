@@ -165,7 +165,7 @@ bool fsafe_sys_may_write(uintptr_t address, size_t bytes);
 
 struct stat;
 
-/* Fills in st_dev, st_ino, st_mode of an open descriptor. Returns whether there was one. */
+/* Fills in st_dev, st_ino, st_mode and st_rdev of an open descriptor. Returns whether there was one. */
 bool fsafe_sys_stat_fd(int fd, struct stat *status);
 
 /* Whether this process has exactly one thread; false as well when the kernel does not tell. */
