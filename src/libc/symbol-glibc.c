@@ -5,6 +5,7 @@
 #include "libc/symbol.h"
 
 #include <dlfcn.h>
+#include <gnu/libc-version.h>
 #include <link.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -211,4 +212,10 @@ bool fsafe_symbol_start(void)
     libc = where;
     threads = find_loaded("libpthread.so.0");
     return threads != NULL;
+}
+
+bool fsafe_symbol_is_older(const char *version)
+{
+    const char *ours = gnu_get_libc_version();
+    return strlen(ours) == 4 && strncmp(ours, version, 4) < 0;
 }

@@ -26,3 +26,9 @@ void *fsafe_symbol_variable(const char *name, size_t *bytes)
         *bytes = 0;
     return dlsym(RTLD_DEFAULT, name);
 }
+
+bool fsafe_symbol_is_older(const char *version)
+{
+    (void)version;
+    return false;
+}

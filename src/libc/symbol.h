@@ -21,6 +21,9 @@
  */
 bool fsafe_symbol_start(void);
 
+/* Whether this is glibc and older than `version`, which is of four characters. Context: any thread. */
+bool fsafe_symbol_is_older(const char *version);
+
 /*
  * Returns the next definition of `name` after ours in the search order, or NULL when there is none. Context: any
  * thread, with glibc; elsewhere start-up, because it takes the loader's lock and may allocate.

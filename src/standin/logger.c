@@ -1,6 +1,7 @@
 /*
  * standin/logger: see logger.h. Modelled on the behaviour of glibc 2.36's misc/syslog.c; tests/logger/bytes.c compares
- * the two, call by call.
+ * the two, call by call. Left out of what glibc before 2.36 does: a message with a zero byte goes to stderr whole, and
+ * the program's name is the one that it had at its first message.
  *
  * Measured. gmtime_r takes the time zone lock as localtime_r does, and %m those of setlocale and gettext. The client
  * uses neither.
@@ -12,6 +13,7 @@
 
 #include "base/latch.h"
 #include "base/pages.h"
+#include "libc/symbol.h"
 #include "standin/daemon.h"
 #include "standin/logger.h"
 #include "standin/message.h"
@@ -67,7 +69,8 @@ static void change_settings(const char *ident, int option, int facility)
     if (ident != NULL)
         next->ident = ident;
     next->option = option;
-    if ((facility & ~LOG_FACMASK) == 0)
+    /* Before glibc 2.36 none means that it stays. */
+    if ((facility & ~LOG_FACMASK) == 0 && (facility != 0 || !fsafe_symbol_is_older("2.36")))
         next->facility = facility;
     end_change(&old);
 }

@@ -41,9 +41,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#ifdef FSAFE_LIBC_GLIBC
-#include <gnu/libc-version.h>
-#endif
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,17 +179,6 @@ static int register_atfork(void (*prepare)(void), void (*parent)(void), void (*c
 #endif
 }
 
-/* glibc before 2.36 */
-static bool holds_lock_in_handlers(void)
-{
-#ifdef FSAFE_LIBC_GLIBC
-    const char *version = gnu_get_libc_version();
-    return strlen(version) == 4 && strncmp(version, "2.36", 4) < 0;
-#else
-    return false;
-#endif
-}
-
 struct part {
     const char *name;
     bool known;
@@ -278,7 +264,7 @@ static void start(char *const *environment)
     fsafe_rescue_start();
     const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave,
                                                 .is_stale = is_stale, .clear_stale = clear_stale};
-    if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start(register_atfork, holds_lock_in_handlers())) {
+    if (!fsafe_thread_start(&of_rooms) || !fsafe_fork_start(register_atfork, fsafe_symbol_is_older("2.36"))) {
         fsafe_report_note("cannot start (no memory or no thread key left): this program runs unprotected");
         return;
     }
