@@ -165,7 +165,7 @@ is "--drain-ms" 0 "$(variable FORKSAFE_DRAIN_MS "$launcher" --drain-ms=0)"
 for bad in --frames=17 --frames=-1 --frames= --drain-ms=1x --format=xml; do
     is "125: $bad" 125 "$(status "$launcher" "$bad" true)"
 done
-is "--summary" 1 "$("$launcher" --summary true 2>&1 | grep -c '^forksafe\[[0-9]*\] in all: 0 forks')"
+is "--summary" 1 "$("$launcher" --summary "${PYTHON3:-python3}" -c '' 2>&1 | grep -c '^forksafe\[[0-9]*\] in all: 0 forks')"
 # One line for each program that forked, and none for the two that did not. (The shell itself ends by _exit.)
 forks="import os; os.fork() or os._exit(0); os.wait()"
 is "--summary of a tree with programs" "1 1" "$(echo $("$launcher" --summary sh -c \

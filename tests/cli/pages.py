@@ -145,6 +145,7 @@ def check(where, command, folder, sleeper):
     description = f"{where}: {command}"
     environment = harness.victim_environment(False)
     environment["PATH"] = f"{os.path.dirname(FORKSAFE)}:{folder}:{environment['PATH']}"
+    environment["PYTHONUNBUFFERED"] = "1"  # Celery 5.0 leaves its banner in a buffer
     server = server_of(command)
     if server and not has(server, environment["PATH"]):
         harness.skip(description, f"there is no {server}")

@@ -1,4 +1,4 @@
-/* glog: all its mutexes are write-locked pthread_rwlock_t. */
+/* glog: all its mutexes are write-locked pthread_rwlock_t, in 0.4 pthread_mutex_t. */
 #include "logger.hh"
 
 #include <glog/logging.h>
@@ -42,7 +42,7 @@ void logger::log_to_file()
 
 extern "C" void scn_cases(void)
 {
-    scn_add({.bare = "hangs", .says = "once:took over rwlock .* held at fork by \\d+ \"worker\"",
+    scn_add({.bare = "hangs", .says = "once:took over (rwlock|mutex) .* held at fork by \\d+ \"worker\"",
              .run = logger::inside},
             "inside");
     scn_add({.bare = "hangs", .run = logger::storm}, "storm");

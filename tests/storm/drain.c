@@ -1561,7 +1561,9 @@ void scn_cases(void)
     ADD(alarm_rings, "signals-alarm", .env = PATIENT);
 
     ADD(ended, "cancelled-in-mutex", .env = NEVER_WAITS, .number = 'm');
-    ADD(ended, "cancelled-in-region", .env = NEVER_WAITS, .number = 'd');
-    ADD(ended, "exits-in-region", .env = NEVER_WAITS, .number = 'e');
+    if (scn_glibc_since(34)) { /* 2.31 does not give the loader's lock back: such a child hangs and is named */
+        ADD(ended, "cancelled-in-region", .env = NEVER_WAITS, .number = 'd');
+        ADD(ended, "exits-in-region", .env = NEVER_WAITS, .number = 'e');
+    }
 #undef ADD
 }
