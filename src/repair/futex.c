@@ -41,11 +41,12 @@ static bool is_mutex(uintptr_t word, uint32_t value, struct change *change)
 }
 
 /* The same in the lower half of a pointer: null, 1, 3. */
+enum { QT_CONTENDED = 3 };
+
 static bool is_qt_mutex(uintptr_t word, uint32_t value, struct change *change)
 {
-    enum { CONTENDED = 3 };
-    *change = (struct change){word, CONTENDED, 0};
-    return value == CONTENDED;
+    *change = (struct change){word, QT_CONTENDED, 0};
+    return value == QT_CONTENDED;
 }
 
 /* A bit of an integer; which one, the call does not say. So nothing else may be in there. */
@@ -166,6 +167,13 @@ bool fsafe_futex_is_endless(const long *arguments)
     return arguments[TIMEOUT] == 0 && (command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET);
 }
 
+/* As tryLock of Qt's mutexes with a limit does; no other algorithm waits so for that value. */
+static bool is_limited_of_qt(const long *arguments)
+{
+    return arguments[TIMEOUT] != 0 && (int)arguments[OPERATION] == FUTEX_WAIT_PRIVATE &&
+           (uint32_t)arguments[VALUE] == QT_CONTENDED;
+}
+
 static bool is_for_all_bits(const long *arguments)
 {
     return ((int)arguments[OPERATION] & FUTEX_CMD_MASK) == FUTEX_WAIT ||
@@ -204,8 +212,8 @@ bool fsafe_futex_judge(const long *arguments, uintptr_t site)
     uint32_t value = (uint32_t)arguments[VALUE];
     uint32_t seen;
     /* A thread that the child had may have ended with the lock: that is as stuck as without a fork. */
-    if (!fsafe_futex_is_endless(arguments) || !is_for_all_bits(arguments) || fsafe_census_is_surveyed() ||
-        has_passed(lock, value) || !fsafe_takeover_is_alone() ||
+    if (!(fsafe_futex_is_endless(arguments) || is_limited_of_qt(arguments)) || !is_for_all_bits(arguments) ||
+        fsafe_census_is_surveyed() || has_passed(lock, value) || !fsafe_takeover_is_alone() ||
         !fsafe_sys_peek(lock, &seen, sizeof seen) || seen != value)
         return false;
     struct fsafe_mapping at[] = {{.address = lock}, {.address = site}};

@@ -12,10 +12,9 @@
 #include "repair/takeover.h"
 
 /*
- * The caller is about to make the system call futex with these six arguments, an endless wait, from `site`. Returns
- * whether it was to wait for a lock of a vanished thread: that is free now, and the call is over, as if it had been
- * woken.
- * Context: child, any thread, no latch held.
+ * The caller is about to make the system call futex with these six arguments from `site`. Returns whether it was to
+ * wait for a lock of a vanished thread: that is free now, and the call is over, as if it had been woken. A wait with a
+ * limit is judged where Qt makes it. Context: child, any thread, no latch held.
  */
 bool fsafe_futex_judge(const long *arguments, uintptr_t site);
 

@@ -223,11 +223,11 @@ static long futex_by_syscall(long number, long a, long b, long c, long d, long e
     fsafe_fork_notice();
     if (((int)b & FUTEX_CMD_MASK) == FUTEX_WAKE)
         fsafe_contended_hand_over((uintptr_t)a);
-    if (!fsafe_futex_is_endless(arguments) || fsafe_options.mode == FSAFE_MODE_OFF)
-        return FSAFE_NEXT(syscall)(number, a, b, c, d, e, f);
-    bool is_child = fsafe_lineage_is_child();
+    bool is_child = fsafe_options.mode != FSAFE_MODE_OFF && fsafe_lineage_is_child();
     if (is_child && fsafe_futex_judge(arguments, FSAFE_CALLER()))
         return 0;
+    if (!fsafe_futex_is_endless(arguments) || fsafe_options.mode == FSAFE_MODE_OFF)
+        return FSAFE_NEXT(syscall)(number, a, b, c, d, e, f);
     bool contends = fsafe_contended_enter(arguments, FSAFE_CALLER());
     long result = is_child ? fsafe_slices_futex(arguments, "futex", "unknown", fsafe_thread_join(), FSAFE_CALLER())
                            : FSAFE_NEXT(syscall)(number, a, b, c, d, e, f);

@@ -123,7 +123,7 @@ def main():
         cases.append((name, missing, (lambda: check(*arguments)) if not missing else lambda: None))
 
     with tempfile.TemporaryDirectory() as folder:
-        rows = [(f"qt{version}", *built_qt(version, folder), ("mutex", "recursive"), r"took over futex 0x\w+ \(Qt\)")
+        rows = [(f"qt{version}", *built_qt(version, folder), ("mutex", "recursive", "limited"), r"took over futex 0x\w+ \(Qt\)")
                 for version in (5, 6)]
         rows.append(("rust", *built_rust(folder), RUST, r"took over futex 0x\w+ \(Rust std"))
         for name, victim, missing, kinds, says in rows:

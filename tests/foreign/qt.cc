@@ -1,5 +1,5 @@
 /* A thread holds a lock of Qt's when the process forks; the child takes it, twice. Ends with 0, or with 1 when the child
- * hangs. Which lock: by the first argument. */
+ * hangs or does not get it. Which lock: by the first argument; limited: the child asks with a limit first. */
 #include <QtCore/QMutex>
 
 #include <atomic>
@@ -26,6 +26,7 @@ static void give(bool again)
 int main(int, char **arguments)
 {
     const bool again = std::strcmp(arguments[1], "recursive") == 0;
+    const bool limited = std::strcmp(arguments[1], "limited") == 0;
     std::thread([again] {
         take(again);
         held = 1;
@@ -36,6 +37,11 @@ int main(int, char **arguments)
     const pid_t child = fork();
     if (child == 0) {
         alarm(10);
+        if (limited) {
+            if (!mutex.tryLock(100))
+                _exit(1);
+            give(false);
+        }
         take(again);
         if (again)
             take(again);

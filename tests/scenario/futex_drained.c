@@ -441,10 +441,11 @@ static void left(const struct scn_case *self)
 
 void scn_cases(void)
 {
-    const bool glib_is_here = have_glib();
+    const bool glib_is_here = have_glib(), qt_is_here = have_qt();
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         const struct kind *kind = &kinds[k];
-        if (kind->take == glib_bit_lock || (kind->take == glib_lock && !glib_is_here))
+        if (kind->take == glib_bit_lock || (kind->take == glib_lock && !glib_is_here) ||
+            (kind->take == qt_lock && !qt_is_here))
             continue;
         for (long how = 0; how < 4; how++)
             scn_add((struct scn_case){.bare = "hangs", .says = SCN_SILENT, .env = PATIENT, .run = in_order, .kind = kind,

@@ -1,6 +1,6 @@
 /*
  * Locks that a program makes of a futex by itself, waiting by syscall(SYS_futex): GLib's GMutex and bit locks, and the
- * algorithm and the very calls of Mutex and RwLock in Rust's standard library.
+ * algorithm and the very calls of Mutex and RwLock in Rust's standard library; of Qt's QMutex in a module.
  */
 #ifndef FUTEX_KIND_H
 #define FUTEX_KIND_H
@@ -153,6 +153,34 @@ static int glib_bit_unlock(void *word)
     return 0;
 }
 
+/* --- Qt: known by the name of the module that waits ----------------------------------------------------------- */
+
+static struct {
+    scn_call *lock, *trylock, *timedlock, *unlock;
+} qt;
+
+static bool have_qt(void)
+{
+    void *library = dlopen(QT_MODULE, RTLD_NOW);
+    return library != NULL && find(library, "qt_lock", &qt.lock) && find(library, "qt_trylock", &qt.trylock) &&
+           find(library, "qt_timedlock", &qt.timedlock) && find(library, "qt_unlock", &qt.unlock);
+}
+
+static int qt_lock(void *mutex)
+{
+    return qt.lock(mutex);
+}
+
+static int qt_trylock(void *mutex)
+{
+    return qt.trylock(mutex);
+}
+
+static int qt_unlock(void *mutex)
+{
+    return qt.unlock(mutex);
+}
+
 /* --- Held by vanished threads ------------------------------------------------------------------------------------ */
 
 struct kind {
@@ -171,6 +199,8 @@ static const struct kind kinds[] = {
     {"glib-bit", "once:took over futex 0x[0-9a-f]+ .*\\(GLib bit lock\\) for .*libglib-2\\.0\\.so.* fork 1 by \\d+",
      "would hang on futex 0x[0-9a-f]+ .*\\(GLib bit lock\\) ;; " SCN_NEVER_TAKES, glib_bit_lock, glib_bit_trylock,
      glib_bit_unlock},
+    {"qt", "once:took over futex 0x[0-9a-f]+ .*\\(Qt\\) for .*libQt5Core\\.so.* fork 1 by \\d+",
+     "would hang on futex 0x[0-9a-f]+ .*\\(Qt\\) ;; " SCN_NEVER_TAKES, qt_lock, qt_trylock, qt_unlock},
 };
 
 #endif

@@ -102,6 +102,28 @@ static void childs_own_dead(const struct scn_case *self)
     scn_reap(child);
 }
 
+/* Asked for with a limit, which Qt alone does. A living thread's is not given away. */
+static void limited(const struct scn_case *self)
+{
+    struct scn_holder worker;
+    (void)self;
+    scn_hold(&worker, qt_lock, qt_unlock, &lock, 1);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(qt.timedlock(&lock), 0);
+        SCN_IS(qt_unlock(&lock), 0);
+        struct scn_holder of_child;
+        scn_hold(&of_child, qt_lock, qt_unlock, &lock, 1);
+        SCN_IS(qt.timedlock(&lock), ETIMEDOUT);
+        scn_let_go(&of_child);
+        scn_fine();
+    }
+    scn_reap(child);
+    SCN_IS(qt.timedlock(&lock), ETIMEDOUT);
+    scn_let_go(&worker);
+    scn_fine();
+}
+
 /* --- Not locks ------------------------------------------------------------------------------------------------------ */
 
 static uint32_t event;
@@ -402,10 +424,11 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "hangs", .run = absl_call_once,
                               .says = "once:took over futex 0x[0-9a-f]+ .*\\(absl::call_once\\)"},
             "absl-call-once");
-    const bool glib_is_here = have_glib();
+    const bool glib_is_here = have_glib(), qt_is_here = have_qt();
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         const struct kind *kind = &kinds[k];
-        if ((kind->take == glib_lock || kind->take == glib_bit_lock) && !glib_is_here)
+        if (((kind->take == glib_lock || kind->take == glib_bit_lock) && !glib_is_here) ||
+            (kind->take == qt_lock && !qt_is_here))
             continue;
         for (long waiters = 0; waiters <= 3; waiters += 3)
             scn_add((struct scn_case){.bare = "hangs", .says = kind->says, .run = vanished, .kind = kind,
@@ -427,6 +450,13 @@ void scn_cases(void)
         scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT,
                                   .env = "FORKSAFE_MODE=off", .run = vanished, .kind = kind},
                 "%s-off", kind->name);
+    }
+    if (qt_is_here) {
+        scn_add((struct scn_case){.bare = "fails ETIMEDOUT", .run = limited, .says = "once:took over futex .*\\(Qt\\)"},
+                "qt-limited");
+        scn_add((struct scn_case){.bare = "fails ETIMEDOUT", .preloaded = "fails ETIMEDOUT", .run = limited,
+                                  .env = "FORKSAFE_MODE=report", .says = "once:would hang on futex .*\\(Qt\\)"},
+                "qt-limited-report");
     }
     for (size_t i = 0; i < sizeof waits / sizeof *waits; i++) {
         static const char *const says = "once:child hangs in futex 0x[0-9a-f]+ \\(unknown\\) ;; " SCN_NEVER_TAKES;
