@@ -11,6 +11,7 @@
 #include "base/maps.h"
 #include "base/options.h"
 #include "base/pages.h"
+#include "base/tasks.h"
 #include "repair/filter.h"
 #include "repair/stdio.h"
 #include "report/report.h"
@@ -214,6 +215,22 @@ enum fsafe_verdict fsafe_stdio_judge(FILE *stream, struct fsafe_thread *self, ui
 
 /* --- Who flushes all streams ---------------------------------------------------------------------------------- */
 
+/*
+ * A thread that was cancelled in there has left the call, and libc has freed the list, while it runs its cleanup
+ * handlers: it sleeps above the call's frame, or has written another place over the one to which the call returns.
+ */
+static bool is_flushing(const struct fsafe_thread *thread)
+{
+    enum { ONE_STACK = 64 << 10 };
+    struct fsafe_task task;
+    uintptr_t site = atomic_load_explicit(&thread->flushing, memory_order_acquire), beside;
+    if (site == 0 || !fsafe_tasks_look(thread->tid, &task) || task.call == -1)
+        return site != 0;
+    uintptr_t frame = atomic_load_explicit(&thread->flush_frame, memory_order_relaxed);
+    return task.stack - frame >= ONE_STACK && fsafe_sys_peek(frame + sizeof beside, &beside, sizeof beside) &&
+           beside == site;
+}
+
 /* Another thread that flushes all streams, and how often all threads together have done that; NULL: none does. */
 static struct fsafe_thread *find_flusher(const struct fsafe_thread *self, uint32_t *flushes)
 {
@@ -221,8 +238,7 @@ static struct fsafe_thread *find_flusher(const struct fsafe_thread *self, uint32
     *flushes = 0;
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);) {
         *flushes += atomic_load_explicit(&at.thread->flushes, memory_order_relaxed);
-        if (found == NULL && at.thread != self &&
-            atomic_load_explicit(&at.thread->flushing, memory_order_acquire) != 0)
+        if (found == NULL && at.thread != self && is_flushing(at.thread))
             found = at.thread;
     }
     return found;

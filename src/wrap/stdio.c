@@ -93,6 +93,7 @@ FSAFE_EXPORT int fflush(FILE *stream)
     struct fsafe_thread *self = stream == NULL ? fsafe_thread_join() : NULL;
     if (self == NULL)
         return FSAFE_NEXT(fflush)(stream);
+    atomic_store_explicit(&self->flush_frame, (uintptr_t)__builtin_frame_address(0), memory_order_relaxed);
     atomic_store_explicit(&self->flushing, FSAFE_CALLER(), memory_order_release);
     int result = FSAFE_NEXT(fflush)(NULL);
     atomic_store_explicit(&self->flushes, atomic_load_explicit(&self->flushes, memory_order_relaxed) + 1,

@@ -399,14 +399,14 @@ static void *read_late(void *unused)
 }
 
 /* A thread that flushes all streams, and sleeps because a pipe is full. */
-static pthread_t start_flusher(void)
+static pthread_t start_flusher(void *(*flushes)(void *))
 {
     static char bytes[1 << 17], buffer[1 << 18]; /* more than a pipe holds, and room for it */
     SCN_CHECK(pipe(pipe_ends) == 0);
     FILE *full = fdopen(pipe_ends[1], "w");
     setvbuf(full, buffer, _IOFBF, sizeof buffer);
     fwrite(bytes, 1, sizeof bytes, full);
-    const pthread_t thread = scn_start(flush_all, NULL);
+    const pthread_t thread = scn_start(flushes, NULL);
     while (atomic_load(&flusher_tid) == 0)
         sched_yield();
     scn_await_asleep(atomic_load(&flusher_tid), NULL);
@@ -417,7 +417,7 @@ static pthread_t start_flusher(void)
 static void cancelled_flusher(const struct scn_case *self)
 {
     (void)self;
-    const pthread_t thread = start_flusher();
+    const pthread_t thread = start_flusher(flush_all);
     SCN_IS(pthread_cancel(thread), 0);
     scn_join(thread);
     for (int i = 0; i < 3; i++) {
@@ -433,11 +433,47 @@ static void cancelled_flusher(const struct scn_case *self)
     }
 }
 
+/* Its cleanup handlers last: no fork waits for those either. */
+static int may_end;
+
+static void clean_up(void *unused)
+{
+    char over[2048]; /* what was in that call's stack, as any handler does that does much */
+    (void)unused;
+    memset(over, 0, sizeof over);
+    scn_await(may_end + over[may_end]);
+}
+
+static void *flush_and_clean_up(void *unused)
+{
+    pthread_cleanup_push(clean_up, NULL);
+    flush_all(NULL);
+    pthread_cleanup_pop(0);
+    return unused;
+}
+
+static void cleaning_flusher(const struct scn_case *self)
+{
+    (void)self;
+    may_end = scn_bell();
+    const pthread_t thread = start_flusher(flush_and_clean_up);
+    SCN_IS(pthread_cancel(thread), 0);
+    usleep(20000); /* until it has left the call */
+    for (int i = 0; i < 3; i++) {
+        const pid_t child = scn_fork();
+        if (child == 0)
+            scn_fine();
+        scn_reap(child);
+    }
+    scn_ring(may_end);
+    scn_join(thread);
+}
+
 /* The pipe is read after a while: then fork() goes on. */
 static void flusher(const struct scn_case *self)
 {
     (void)self;
-    const pthread_t thread = start_flusher();
+    const pthread_t thread = start_flusher(flush_all);
     const pthread_t reader = scn_start(read_late, NULL);
     const pid_t child = fork();
     if (child == 0)
@@ -537,5 +573,6 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "fine", .env = "FORKSAFE_HANG_MS=10000", .run = flusher, .says = SCN_SILENT},
             "flusher-in-time");
     scn_add((struct scn_case){.bare = "fine", .run = cancelled_flusher, .says = SCN_SILENT}, "flusher-cancelled");
+    scn_add((struct scn_case){.bare = "fine", .run = cleaning_flusher, .says = SCN_SILENT}, "flusher-cleans-up");
     scn_add((struct scn_case){.bare = "fine", .run = flushers, .says = SCN_SILENT}, "flushers");
 }
