@@ -1,7 +1,10 @@
-/* Tests of src/track: ledger, thread, lineage, and the calls that gate keeps account of. */
+/* Tests of src/track: ledger, thread, lineage, gate, and the calls that the gate keeps account of. */
 #include "unit.h"
 
+#include "base/options.h"
 #include "base/sys.h"
+#include "base/tasks.h"
+#include "track/gate.h"
 #include "track/region.h"
 #include "track/ledger.h"
 #include "track/lineage.h"
@@ -1282,6 +1285,78 @@ START_TEST(gate_keeps_a_call_below_the_signal_stack)
 }
 END_TEST
 
+static _Atomic pid_t entering;
+static _Atomic bool entered, may_enter_again;
+
+static void enter_through_gate(struct fsafe_thread *thread, unsigned i)
+{
+    struct fsafe_ledger *locks = fsafe_thread_locks(thread);
+    if (!fsafe_gate_push(locks, lock_of(i), site_of(lock_of(i))))
+        ck_assert(fsafe_gate_push_slowly(locks, lock_of(i), site_of(lock_of(i)), never_stale, NULL));
+}
+
+static void *enter_once(void *unused)
+{
+    (void)unused;
+    struct fsafe_thread *thread = fsafe_thread_join();
+    atomic_store(&entering, fsafe_sys_gettid());
+    enter_through_gate(thread, 1);
+    atomic_store(&entered, true);
+    fsafe_ledger_drop(fsafe_thread_locks(thread), lock_of(1));
+    return NULL;
+}
+
+static bool is_asleep(pid_t tid)
+{
+    struct fsafe_task task;
+    return tid != 0 && fsafe_tasks_look(tid, &task) && fsafe_tasks_waits_for_futex(&task);
+}
+
+START_TEST(gate_stops_the_outermost_entry_until_it_opens)
+{
+    start_registry();
+    fsafe_options.drain_ms = 3600000; /* the gate is bounded */
+    struct fsafe_thread *closer = fsafe_thread_join();
+    pthread_t thread;
+    ck_assert(fsafe_gate_close(closer, true));
+    unit_start_thread(&thread, enter_once, NULL);
+    UNIT_EVENTUALLY(atomic_load(&entered) || is_asleep(atomic_load(&entering)));
+    ck_assert(!atomic_load(&entered));
+    fsafe_gate_open(closer, 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert(atomic_load(&entered));
+}
+END_TEST
+
+static void *enter_twice(void *unused)
+{
+    (void)unused;
+    struct fsafe_thread *thread = fsafe_thread_join();
+    enter_through_gate(thread, 1);
+    atomic_store(&entered, true);
+    UNIT_EVENTUALLY(atomic_load(&may_enter_again));
+    enter_through_gate(thread, 2);
+    fsafe_ledger_drop(fsafe_thread_locks(thread), lock_of(2));
+    fsafe_ledger_drop(fsafe_thread_locks(thread), lock_of(1));
+    return NULL;
+}
+
+/* It has to get out, so that the fork can go on: its join here ends with the gate closed. */
+START_TEST(gate_lets_a_thread_inside_go_on)
+{
+    start_registry();
+    fsafe_options.drain_ms = 3600000; /* the gate is bounded */
+    struct fsafe_thread *closer = fsafe_thread_join();
+    pthread_t thread;
+    unit_start_thread(&thread, enter_twice, NULL);
+    UNIT_EVENTUALLY(atomic_load(&entered));
+    ck_assert(fsafe_gate_close(closer, true));
+    atomic_store(&may_enter_again, true);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    fsafe_gate_open(closer, 0);
+}
+END_TEST
+
 /* --- lineage ---------------------------------------------------------------------------------------- */
 
 static void be_adopted(void *grandchild)
@@ -1391,6 +1466,8 @@ static void fill(Suite *suite)
         tcase_add_loop_test(gate, gate_keeps_a_call_of_another_coroutine, 0, 2);
     }
     tcase_add_test(gate, gate_keeps_a_call_below_the_signal_stack);
+    tcase_add_test(gate, gate_stops_the_outermost_entry_until_it_opens);
+    tcase_add_test(gate, gate_lets_a_thread_inside_go_on);
 
     TCase *lineage = unit_case(suite, "lineage");
     tcase_add_test(lineage, lineage_knows_an_unadopted_child);
