@@ -7,7 +7,7 @@
 
 #include <signal.h>
 
-#ifdef SYS_newfstatat
+#if defined(SYS_newfstatat) || defined(SYS_fstatat64)
 static pthread_mutex_t mutex;
 
 /* As it comes back, the call has failed: what it returns is neither 0 nor an error that says why. */
@@ -35,7 +35,7 @@ static void in_sandbox(const struct scn_case *self)
 
 void scn_cases(void)
 {
-#ifdef SYS_newfstatat
+#if defined(SYS_newfstatat) || defined(SYS_fstatat64)
     for (int k = 0; k < MUTEX_KINDS; k++)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = in_sandbox, .kind = &mutex_kinds[k]},
                 "sandbox-%s", mutex_kinds[k].name);

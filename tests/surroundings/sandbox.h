@@ -37,6 +37,8 @@ static inline long sandbox_number(const char *name, size_t length)
         CALL(unshare)
 #ifdef SYS_newfstatat
         CALL(newfstatat)
+#elif defined(SYS_fstatat64)
+        {"newfstatat", SYS_fstatat64}, /* 32 bits */
 #endif
 #undef CALL
     };
