@@ -99,13 +99,13 @@ static bool is_rust_rwlock_of_writer(uintptr_t word, uint32_t value, struct chan
 }
 
 /*
- * Rust's Once, and OnceLock, LazyLock: running, and somebody waits, is 5, and not begun 3; up to some version 3 and 0.
- * The initialiser runs again.
+ * Rust's Once, and OnceLock, LazyLock: running, and somebody waits, is 5, and not begun 3; in 1.85 they are 6 and 0,
+ * and earlier 3 and 0. The initialiser runs again.
  */
 static bool is_rust_once(uintptr_t word, uint32_t value, struct change *change)
 {
     *change = (struct change){word, value, value == 5 ? 3 : 0};
-    return value == 5 || value == 3;
+    return value == 5 || value == 6 || value == 3;
 }
 
 /* Abseil's call_once: running, and somebody waits. The caller runs the initialiser itself. No other number is that. */
