@@ -4,6 +4,7 @@
 #include "base/options.h"
 #include "base/sys.h"
 #include "python/drain.h"
+#include "python/imports.h"
 #include "python/locks.h"
 #include "python/tokens.h"
 #include "python/waiters.h"
@@ -50,7 +51,7 @@ static bool is_worth_waiting(const struct fsafe_thread *self, uint64_t waited_us
             continue;
         if (is_inside(at.thread))
             worth |= waited_us < patience_us(at.thread);
-        else if (at.thread->python_outlasted != 0) /* a store costs the page that the last child shares */
+        else if (at.thread->python_outlasted != 0)
             at.thread->python_outlasted = 0;
     }
     return worth;
@@ -70,11 +71,36 @@ static bool remember_in_vain(const struct fsafe_thread *self)
     return somebody;
 }
 
+static void pause_without_gil(unsigned pause_us)
+{
+    void *state = fsafe_python.PyEval_SaveThread();
+    fsafe_sys_pause_us(pause_us);
+    fsafe_python.PyEval_RestoreThread(state);
+}
+
+static bool are_others_importing(void)
+{
+    return fsafe_python_imports_are_going_on() && fsafe_python_imports_are_others();
+}
+
+/* Returns whether that was in vain. */
+static bool wait_for_imports(void)
+{
+    static unsigned outlasted; /* so many forks in a row */
+    uint64_t most_ns = (uint64_t)fsafe_options.drain_ms * 1000000 >> outlasted, begun_ns = fsafe_sys_now_ns();
+    bool others;
+    while ((others = are_others_importing()) && fsafe_sys_now_ns() - begun_ns < most_ns)
+        pause_without_gil(LONG_PAUSE_US);
+    if (others || outlasted != 0) /* a store costs the page that the last child shares */
+        outlasted = others ? outlasted + (outlasted < 16) : 0;
+    return others;
+}
+
 /*
  * On a busy machine a pause takes long because nobody gets a processor, and then the others have not had theirs,
- * either: so a pause counts for a few times its length at most, up to a limit for all of them.
+ * either: so a pause counts for a few times its length at most, up to a limit for all of them. Returns as above.
  */
-static void drain(const struct fsafe_thread *self)
+static bool wait_for_locks(const struct fsafe_thread *self)
 {
     uint64_t begun_ns = fsafe_sys_now_ns(), waited_us = 0;
     uint64_t limit_ns = (uint64_t)fsafe_options.drain_ms * 1000000 / LIMIT_SHARE;
@@ -83,14 +109,18 @@ static void drain(const struct fsafe_thread *self)
         uint64_t from_ns = fsafe_sys_now_ns();
         if (from_ns - begun_ns > limit_ns)
             break;
-        void *state = fsafe_python.PyEval_SaveThread();
-        fsafe_sys_pause_us(pause_us);
-        fsafe_python.PyEval_RestoreThread(state);
+        pause_without_gil(pause_us);
         uint64_t took_us = (fsafe_sys_now_ns() - from_ns) / 1000;
         waited_us += took_us < PAUSE_COUNTS * pause_us ? took_us : PAUSE_COUNTS * pause_us;
     }
-    if (waited_us != 0)
-        in_vain = remember_in_vain(self);
+    return waited_us != 0 && remember_in_vain(self);
+}
+
+static void drain(const struct fsafe_thread *self)
+{
+    bool imports = wait_for_imports(); /* first: it may take long, and threads take locks meanwhile */
+    if (wait_for_locks(self) || imports)
+        in_vain = true;
 }
 
 static void register_once_more(void);

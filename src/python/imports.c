@@ -96,7 +96,7 @@ bool fsafe_python_imports_are_going_on(void)
     return module_locks != NULL && fsafe_python.PyDict_Size(module_locks) != 0;
 }
 
-bool fsafe_python_imports_are_orphaned(void)
+bool fsafe_python_imports_are_others(void)
 {
     object *error[3], *name, *lock;
     fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);

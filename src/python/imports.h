@@ -2,6 +2,9 @@
  * python/imports: imports that vanished threads were in the middle of. Their locks are Python data (an owner and a
  * count in an object of importlib), and their modules half a module. A child drops both, as an import that fails does:
  * the next import of that name runs the module anew. A module in which the forking thread itself runs stays as it is.
+ *
+ * That is the second best: what the module has done so far is done twice, a C module may refuse that (numpy's do), and
+ * modules inside the package that were whole are no longer its attributes. So a fork waits for imports: python/drain.
  */
 #ifndef FSAFE_PYTHON_IMPORTS_H
 #define FSAFE_PYTHON_IMPORTS_H
@@ -16,8 +19,11 @@ void fsafe_python_imports_start(void);
 /* Whether any thread has the lock of a module, or is about to take one. Context: parent, before fork, has the GIL. */
 bool fsafe_python_imports_are_going_on(void);
 
-/* Whether a vanished thread did so. Context: child, alone; they were going on; the forking thread has the GIL. */
-bool fsafe_python_imports_are_orphaned(void);
+/*
+ * Whether a thread other than the caller does so; in a child a vanished one. Context: they are going on; before fork or
+ * child, alone; the forking thread has the GIL.
+ */
+bool fsafe_python_imports_are_others(void);
 
 /* Drops those imports; in other modes than repair only a line names them. Context: as above; places are noted. */
 void fsafe_python_imports_drop(void);

@@ -123,7 +123,7 @@ void fsafe_python_child(void)
         return;
     }
     fsafe_python_waiters_note();
-    bool imports = before.imports && fsafe_python_imports_are_orphaned();
+    bool imports = before.imports && fsafe_python_imports_are_others();
     fsafe_python_places_note(imports || before.tokens);
     if (before.tokens)
         fsafe_python_tokens_return();

@@ -74,6 +74,9 @@ MODULES = {
     # What an extension module, written in C, imports while it is initialized.
     "numbers.py": "import abc\nBEGUN = 1\nimport gate; gate.enter(__name__)\n"
                   "class Number(metaclass=abc.ABCMeta): pass\nclass Rational(Number): pass\nENDED = 1\n",
+    # On the second run its part is there already, and no attribute of it.
+    "slow/__init__.py": "import gate, slow.part\ngate.enter()\nENDED = slow.part.BEGUN\n",
+    "slow/part.py": "BEGUN = 1\n",
     "again.py": "RUNS = globals().get('RUNS', 0) + 1\nif RUNS == 2: import gate; gate.enter(__name__)\n",
 }
 NAMES = ["plain", "outer.inner", "space.part"]
@@ -127,6 +130,27 @@ def import_all():
 def imports():
     start_imports()
     say(f"child: {in_child(import_all)}")
+
+
+def under_way():
+    """An import that ends soon is whole in the child, which does not run it again."""
+    gate = sys.modules["gate"] = types.ModuleType("gate")
+    runs = []
+
+    def enter():
+        runs.append("run")
+        taken.set()
+        time.sleep(0.05)
+
+    gate.enter = enter
+    threading.Thread(target=__import__, args=("slow",), daemon=True).start()
+    taken.wait()
+
+    def look():
+        if not __import__("slow").ENDED or len(runs) != 1:
+            say("WRONG it ran again")
+
+    say(f"child: {in_child(look)}")
 
 
 def own_import():
