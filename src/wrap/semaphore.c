@@ -165,14 +165,13 @@ static FSAFE_COLD int take_slowly(sem_t *semaphore, uintptr_t caller, const stru
     return wait_at_token(semaphore, site, attempt);
 }
 
-/* Returns whether the caller has a token of a plain lock now. */
+/* Returns whether the caller has a token of a plain lock now. An interpreter's call has another place: the slow paths'. */
 static inline __attribute__((always_inline)) bool take_plain(sem_t *semaphore, uint32_t note, uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_self;
-    if (FSAFE_UNLIKELY(!fsafe_semaphore_is_plain(note, semaphore, self)))
+    if (FSAFE_UNLIKELY(!fsafe_semaphore_is_plain(note, semaphore, self) || fsafe_python_is_text(site)))
         return false;
-    return take_in_place(semaphore, fsafe_layout_sem_words(semaphore), self, &self->tokens.proven,
-                         fsafe_python_site(site));
+    return take_in_place(semaphore, fsafe_layout_sem_words(semaphore), self, &self->tokens.proven, site);
 }
 
 /* What a lock's note says; 0: this is none. */
@@ -207,15 +206,28 @@ FSAFE_EXPORT int sem_wait(sem_t *semaphore)
     return wait_for(semaphore, FSAFE_CALLER(), &attempt);
 }
 
-FSAFE_EXPORT int sem_trywait(sem_t *semaphore)
+/* Whatever take_plain has left. CPython's Condition asks for each notify whether its own thread has the lock. */
+static __attribute__((noinline)) int try_slowly(sem_t *semaphore, uint32_t note, uintptr_t caller)
 {
     static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_TRY};
+    struct fsafe_thread *self = fsafe_self;
+    if (!fsafe_semaphore_is_plain(note, semaphore, self) || fsafe_lineage_is_unadopted())
+        return take_slowly(semaphore, caller, &attempt);
+    if (fsafe_layout_sem_value(semaphore) != 0 &&
+        take_in_place(semaphore, fsafe_layout_sem_words(semaphore), self, &self->tokens.proven,
+                      fsafe_python_site(caller)))
+        return 0;
+    errno = EAGAIN;
+    return -1;
+}
+
+FSAFE_EXPORT int sem_trywait(sem_t *semaphore)
+{
     uint32_t note = note_of(semaphore);
     if (FSAFE_LIKELY(take_plain(semaphore, note, FSAFE_CALLER())))
         return 0;
-    if (PASSES(note, sem_trywait))
-        return fsafe_next.sem_trywait(semaphore);
-    return take_slowly(semaphore, FSAFE_CALLER(), &attempt);
+    return PASSES(note, sem_trywait) ? fsafe_next.sem_trywait(semaphore)
+                                     : try_slowly(semaphore, note, FSAFE_CALLER());
 }
 
 /* libc refuses an impossible time even when there is a token. */

@@ -556,6 +556,26 @@ static void semaphores(const struct scn_case *self)
     one_case(self, run_semaphore);
 }
 
+/* The child's first call is a try, and the lock is one that had been given back before: it is had by the fast path. */
+static void try_semaphore(void)
+{
+    semaphore_use(semaphore_trywait, &semaphore);
+}
+
+static void run_semaphore_try(void)
+{
+    struct scn_holder worker;
+    semaphore_make_used(&semaphore);
+    scn_hold(&worker, semaphore_wait, semaphore_post, &semaphore, 1);
+    pass(try_semaphore);
+    scn_let_go(&worker);
+}
+
+static void semaphore_tries(const struct scn_case *self)
+{
+    one_case(self, run_semaphore_try);
+}
+
 static pthread_spinlock_t spin;
 
 static int spin_take(void *lock)
@@ -865,6 +885,7 @@ void scn_cases(void)
         if (!door->new_id && !door->unseen)
             CASE("fine", renamed, .says = SCN_SILENT), door->name, "renamed");
         CASE("hangs", semaphores, .says = "once:" SEMAPHORE_TAKEN), door->name, "semaphore");
+        CASE("fails EAGAIN", semaphore_tries, .says = "once:" SEMAPHORE_TAKEN), door->name, "semaphore-try");
         CASE("hangs", spins, .says = "once:took over spin lock"), door->name, "spin");
         CASE("hangs", conditions, .says = "once:forgot 1 vanished thread in"), door->name, "condition");
         CASE(door->handlers && !scn_glibc_since(43) ? "fine" : "hangs", joins, .says = SCN_SILENT), door->name, "join");
