@@ -116,14 +116,9 @@ bool fsafe_sys_stat_fd(int fd, struct stat *status)
 #endif
 }
 
-bool fsafe_sys_single_threaded(void)
+/* The links of the directory of tasks: two, and one more a thread. Or -errno. */
+static long count_links(void)
 {
-    /*
-     * A process may unshare CLONE_THREAD only while nobody shares its memory, and then it changes
-     * nothing: the kernel's own answer, and no /proc needed. Container runtimes forbid unshare, so
-     * the task directory, which has two links and one more a thread, is asked first. A sandbox that refuses
-     * even that may end a process that asks for unshare, as Chromium's does.
-     */
 #ifdef SYS_fstatat64
     struct stat64 tasks;
     long answer = FSAFE_SYS(SYS_fstatat64, AT_FDCWD, "/proc/self/task", &tasks, 0, 0, 0);
@@ -131,8 +126,29 @@ bool fsafe_sys_single_threaded(void)
     struct stat tasks;
     long answer = FSAFE_SYS(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &tasks, 0, 0, 0);
 #endif
-    if (answer == 0)
-        return tasks.st_nlink == 3;
+    return answer == 0 ? (long)tasks.st_nlink : answer;
+}
+
+/* Those of a process with one thread. */
+static long links_of_one = 3;
+
+void fsafe_sys_know_emulator(void)
+{
+    if (count_links() == 4)
+        links_of_one = 4;
+}
+
+bool fsafe_sys_single_threaded(void)
+{
+    /*
+     * A process may unshare CLONE_THREAD only while nobody shares its memory, and then it changes
+     * nothing: the kernel's own answer, and no /proc needed. Container runtimes forbid unshare, so
+     * the task directory is asked first. A sandbox that refuses even that may end a process that asks for unshare, as
+     * Chromium's does.
+     */
+    long answer = count_links();
+    if (answer > 0)
+        return answer == links_of_one;
     if (answer != -ENOENT && answer != -ENOTDIR)
         return false;
     return FSAFE_SYS(SYS_unshare, CLONE_THREAD, 0, 0, 0, 0, 0) == 0;

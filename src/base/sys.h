@@ -171,6 +171,12 @@ bool fsafe_sys_stat_fd(int fd, struct stat *status);
 /* Whether this process has exactly one thread; false as well when the kernel does not tell. */
 bool fsafe_sys_single_threaded(void);
 
+/*
+ * This process, which has one thread, runs in an emulator of another processor, which may have one more of its own in
+ * each process. Context: start-up.
+ */
+void fsafe_sys_know_emulator(void);
+
 /* Ends the process with SIGABRT as abort() does (a handler of the program runs first), without its lock. */
 _Noreturn void fsafe_sys_abort(void);
 

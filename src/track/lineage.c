@@ -33,8 +33,10 @@ void fsafe_lineage_start(pid_t self)
     pid = self;
     bool emulated;
     _Atomic uint32_t *wiped = fsafe_pages_map_wiped(&emulated);
-    if (emulated)
+    if (emulated) {
         not_wiped = FSAFE_UNKNOWABLE;
+        fsafe_sys_know_emulator();
+    }
     if (wiped != NULL) {
         atomic_store_explicit(wiped, FSAFE_ADOPTED, memory_order_relaxed);
         fsafe_adopted = wiped;
