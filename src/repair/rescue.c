@@ -37,15 +37,19 @@ static unsigned known_count;
 static uint32_t saved;
 
 static uintptr_t libc_from, libc_to;
+/* Before glibc 2.34: libc's other part. */
+static uintptr_t threads_from, threads_to;
 
 static bool is_in_libc(uintptr_t address)
 {
-    return address - libc_from < libc_to - libc_from;
+    return address - libc_from < libc_to - libc_from || address - threads_from < threads_to - threads_from;
 }
 
 void fsafe_rescue_start(void)
 {
     fsafe_symbol_library("gnu_get_libc_version", &libc_from, &libc_to);
+    if (fsafe_symbol_is_older("2.34"))
+        fsafe_symbol_library("pthread_getconcurrency", &threads_from, &threads_to);
 }
 
 /* A child of the call's has no timer: that number may be one of its own. */
