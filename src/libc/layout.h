@@ -157,6 +157,7 @@ bool fsafe_layout_thread_may_be(pthread_t thread);
 #include "libc/layout-glibc-semaphore.h"
 #elif defined(FSAFE_LIBC_MUSL)
 #include "libc/layout-musl.h"
+#include "libc/layout-musl-semaphore.h"
 #else
 #include "libc/layout-unknown.h"
 #endif

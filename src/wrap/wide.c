@@ -3,8 +3,8 @@
  * wide streams. Rows of regions.def, and the variadic ones.
  *
  * Measured. Conversions (mbrtowc ...) take the locks of setlocale and iconv the first time that a locale is used, wide
- * streams when they become wide. So the former are gated only once a process with threads has called setlocale or
- * newlocale; else a row costs a load. wide storm: 4 of 60 hang bare, 0 of 300 gated.
+ * streams when they become wide. So conversions are gated only once a process with threads has called setlocale or
+ * newlocale; else a row costs a load. In storm/libc's wide 4 of 60 hang bare, 0 of 300 gated.
  */
 #include "config.h"
 
@@ -90,47 +90,39 @@ FSAFE_DEFINE_ALIAS(__mbrlen, mbrlen);
 
 /* --- Variadic: as their forms with a list, and in the caller's name ----------------------------------------------- */
 
-#define VARIADIC(name, parameters, with, arguments)                    \
-    FSAFE_EXPORT int name parameters                                   \
-    {                                                                  \
-        va_list values;                                                \
-        const struct fsafe_call call = FSAFE_ENTER_CALL(SELDOM, with); \
-        va_start(values, format);                                      \
-        int answer = FSAFE_INSIDE(call, with) arguments;               \
-        va_end(values);                                                \
-        FSAFE_LEAVE_CALL(SELDOM, call);                                \
-        return answer;                                                 \
+#define VARIADIC(name, parameters, is_gated, with, arguments)                         \
+    FSAFE_EXPORT int name parameters                                                  \
+    {                                                                                 \
+        va_list values;                                                               \
+        struct fsafe_call call = {NULL, false};                                       \
+        const bool gated = is_gated;                                                  \
+        if (gated)                                                                    \
+            call = FSAFE_ENTER_CALL(SELDOM, with);                                    \
+        va_start(values, format);                                                     \
+        int answer = (gated ? FSAFE_INSIDE(call, with) : FSAFE_NEXT(with)) arguments; \
+        va_end(values);                                                               \
+        if (gated)                                                                    \
+            FSAFE_LEAVE_CALL(SELDOM, call);                                           \
+        return answer;                                                                \
     }
 
-/* Reading may wait for long: only while the stream is new. */
-#define VARIADIC_READING(name, parameters, is_new, with, arguments)                               \
-    FSAFE_EXPORT int name parameters                                                              \
-    {                                                                                             \
-        va_list values;                                                                           \
-        struct fsafe_call call = {NULL, false};                                                   \
-        if (is_new)                                                                               \
-            call = FSAFE_ENTER_CALL(SELDOM, with);                                                \
-        va_start(values, format);                                                                 \
-        int answer = (call.next != NULL ? FSAFE_INSIDE(call, with) : FSAFE_NEXT(with)) arguments; \
-        va_end(values);                                                                           \
-        if (call.next != NULL)                                                                    \
-            FSAFE_LEAVE_CALL(SELDOM, call);                                                       \
-        return answer;                                                                            \
-    }
-
-VARIADIC(fwprintf, (FILE *stream, const wchar_t *format, ...), vfwprintf, (stream, format, values))
-VARIADIC(wprintf, (const wchar_t *format, ...), vwprintf, (format, values))
-VARIADIC(swprintf, (wchar_t *to, size_t most, const wchar_t *format, ...), vswprintf, (to, most, format, values))
-VARIADIC(__fwprintf_chk, (FILE *stream, int flag, const wchar_t *format, ...), __vfwprintf_chk,
+VARIADIC(fwprintf, (FILE *stream, const wchar_t *format, ...), true, vfwprintf, (stream, format, values))
+VARIADIC(wprintf, (const wchar_t *format, ...), true, vwprintf, (format, values))
+VARIADIC(swprintf, (wchar_t *to, size_t most, const wchar_t *format, ...), true, vswprintf, (to, most, format, values))
+VARIADIC(__fwprintf_chk, (FILE *stream, int flag, const wchar_t *format, ...), true, __vfwprintf_chk,
          (stream, flag, format, values))
-VARIADIC(__wprintf_chk, (int flag, const wchar_t *format, ...), __vwprintf_chk, (flag, format, values))
-VARIADIC(__swprintf_chk, (wchar_t *to, size_t most, int flag, size_t size, const wchar_t *format, ...), __vswprintf_chk,
-         (to, most, flag, size, format, values))
-VARIADIC(__isoc99_swscanf, (const wchar_t *from, const wchar_t *format, ...), __isoc99_vswscanf, (from, format, values))
-VARIADIC_READING(__isoc99_fwscanf, (FILE *stream, const wchar_t *format, ...), !is_oriented(stream), __isoc99_vfwscanf,
-                 (stream, format, values))
-VARIADIC_READING(__isoc99_wscanf, (const wchar_t *format, ...), false, __isoc99_vwscanf, (format, values))
-/* (By the names without a prefix <wchar.h> means these; the functions of those names are for programs from 2007.) */
+VARIADIC(__wprintf_chk, (int flag, const wchar_t *format, ...), true, __vwprintf_chk, (flag, format, values))
+VARIADIC(__swprintf_chk, (wchar_t *to, size_t most, int flag, size_t size, const wchar_t *format, ...), true,
+         __vswprintf_chk, (to, most, flag, size, format, values))
+/* <wchar.h> means these; the names without the prefix are for programs from before 2007. */
+VARIADIC(__isoc99_swscanf, (const wchar_t *from, const wchar_t *format, ...), true, __isoc99_vswscanf,
+         (from, format, values))
+/* To read from a stream may take long: a fork waits for that only while the stream is new. */
+VARIADIC(__isoc99_fwscanf, (FILE *stream, const wchar_t *format, ...), !is_oriented(stream), __isoc99_vfwscanf,
+         (stream, format, values))
+static _Atomic bool has_scanned; /* from stdin, which the library does not name */
+VARIADIC(__isoc99_wscanf, (const wchar_t *format, ...), !atomic_exchange(&has_scanned, true), __isoc99_vwscanf,
+         (format, values))
 
 /* --- Streams that are opened for a character set, or may be open already ------------------------------------------ */
 

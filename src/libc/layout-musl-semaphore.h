@@ -1,0 +1,68 @@
+/*
+ * libc/layout-musl-semaphore: the bytes of musl's sem_t. Included by layout.h only.
+ *
+ * The value, with a flag in its highest bit or, up to 1.2.3, -1 for 0 with a waiter; the number of waiters; whether it
+ * is private. On 64 bits the second half is nobody's.
+ */
+#ifndef FSAFE_LIBC_LAYOUT_MUSL_SEMAPHORE_H
+#define FSAFE_LIBC_LAYOUT_MUSL_SEMAPHORE_H
+
+enum { FSAFE_MUSL_SEM_VALUE, FSAFE_MUSL_SEM_WAITERS, FSAFE_MUSL_SEM_PRIVATE, FSAFE_MUSL_SEM_OURS = 4 };
+
+static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
+{
+    bool room = sizeof *s >= FSAFE_MUSL_SEM_OURS * 4 + sizeof(struct fsafe_sem_words);
+    return room && fsafe_layout.sem_bytes ? (void *)&s->__val[FSAFE_MUSL_SEM_OURS] : NULL;
+}
+
+static inline struct fsafe_sem_words *fsafe_layout_sem_words_begin(sem_t *s)
+{
+    return fsafe_layout_sem_words(s);
+}
+
+static inline void fsafe_layout_sem_words_end(sem_t *s)
+{
+    (void)s;
+}
+
+static inline unsigned fsafe_layout_sem_value(const sem_t *s)
+{
+    int value = __atomic_load_n(&s->__val[FSAFE_MUSL_SEM_VALUE], __ATOMIC_RELAXED);
+    return value != -1 ? (unsigned)value & INT_MAX : 0;
+}
+
+static inline bool fsafe_layout_sem_try(sem_t *s)
+{
+    volatile int *value = &s->__val[FSAFE_MUSL_SEM_VALUE];
+    int seen = __atomic_load_n(value, __ATOMIC_RELAXED);
+    while (seen != -1 && (seen & INT_MAX) != 0)
+        if (__atomic_compare_exchange_n(value, &seen, seen - 1, true, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+static inline bool fsafe_layout_sem_is_shared(const sem_t *s)
+{
+    return s->__val[FSAFE_MUSL_SEM_PRIVATE] == 0;
+}
+
+/* The flag stays as long as a second one waits. */
+static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
+{
+    volatile int *value = &s->__val[FSAFE_MUSL_SEM_VALUE];
+    int seen = __atomic_load_n(value, __ATOMIC_RELAXED), waiters, posted;
+    do {
+        if (seen != -1 && (seen & INT_MAX) != 0)
+            return FSAFE_POST_LIBC;
+        waiters = __atomic_load_n(&s->__val[FSAFE_MUSL_SEM_WAITERS], __ATOMIC_SEQ_CST);
+        posted = seen == INT_MIN && waiters > 1 ? INT_MIN | 1 : 1;
+    } while (!__atomic_compare_exchange_n(value, &seen, posted, true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
+    return waiters != 0 || seen < 0 ? FSAFE_POST_WAKE : FSAFE_POSTED;
+}
+
+static inline void fsafe_layout_sem_wake(sem_t *s)
+{
+    fsafe_sys_futex_wake((void *)&s->__val[FSAFE_MUSL_SEM_VALUE], 1);
+}
+
+#endif
