@@ -219,6 +219,26 @@ START_TEST(hopeless_names_the_last_thread_awake_once)
 }
 END_TEST
 
+static unsigned questions;
+
+static bool will_complete(const void *object)
+{
+    ck_assert_ptr_eq(object, &word);
+    return ++questions == 3;
+}
+
+/* The others that a barrier needs may arrive while the thread is held back: it is asked again before each look. */
+START_TEST(hopeless_does_not_hold_back_who_completes_a_round)
+{
+    struct fsafe_slices slices;
+    ck_assert(fsafe_hopeless_begin(&slices, self, &wait_here));
+    fsafe_hopeless_hold_back(&slices, will_complete);
+    fsafe_hopeless_end(&slices);
+    ck_assert_uint_eq(questions, 3);
+    ck_assert_uint_eq(lines_with("child"), 0);
+}
+END_TEST
+
 static void *read_byte(void *end)
 {
     char byte;
@@ -337,6 +357,7 @@ static void fill(Suite *suite)
     TCase *hopeless = unit_case(suite, "hopeless");
     tcase_add_checked_fixture(hopeless, set_up, tear_down);
     tcase_add_test(hopeless, hopeless_names_the_last_thread_awake_once);
+    tcase_add_test(hopeless, hopeless_does_not_hold_back_who_completes_a_round);
     tcase_add_test(hopeless, hopeless_leaves_alone_what_somebody_may_end);
     tcase_add_test(hopeless, hopeless_hears_a_wake_between_two_slices);
     tcase_add_test(hopeless, hopeless_times_a_loop_of_questions_anew_in_each_child);

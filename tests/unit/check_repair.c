@@ -3,6 +3,7 @@
 
 #include "base/options.h"
 #include "base/sys.h"
+#include "fork/contended.h"
 #include "repair/futex.h"
 #include "repair/mutex.h"
 #include "repair/unnamed.h"
@@ -1066,6 +1067,43 @@ START_TEST(futex_of_a_child_with_threads_is_left_alone)
 }
 END_TEST
 
+static _Atomic(struct fsafe_thread *) sleeper;
+static atomic_int may_leave;
+
+static void *be_in_a_wait(void *unused)
+{
+    const long arguments[] = {(long)&word, FUTEX_WAIT_BITSET_PRIVATE, 2, 0, 0, (long)FUTEX_BITSET_MATCH_ANY};
+    ck_assert(fsafe_contended_enter(arguments, (uintptr_t)be_in_a_wait));
+    atomic_store(&sleeper, fsafe_self);
+    while (!atomic_load(&may_leave))
+        usleep(1000);
+    return unused;
+}
+
+/* A fork keeps a thread in its wait, and the thread is cancelled there: its slot is another's when the fork ends. */
+START_TEST(futex_sleeper_that_is_gone_is_not_let_go)
+{
+    enum { AWAKE };
+    pthread_t thread;
+    fsafe_options.drain_ms = 1000;
+    word = 2;
+    unit_start_thread(&thread, be_in_a_wait, NULL);
+    UNIT_EVENTUALLY(atomic_load(&sleeper) != NULL);
+    _Atomic uint32_t *state = &atomic_load(&sleeper)->contends.state;
+    uint32_t asleep = atomic_load(state);
+    fsafe_contended_try(self);
+    ck_assert_uint_ne(atomic_load(state), asleep); /* kept */
+    fsafe_contended_end(self);
+    ck_assert_uint_eq(atomic_load(state), asleep);
+    fsafe_contended_try(self);
+    atomic_store(state, AWAKE);
+    fsafe_contended_end(self);
+    ck_assert_uint_eq(atomic_load(state), AWAKE);
+    atomic_store(&may_leave, 1);
+    pthread_join(thread, NULL);
+}
+END_TEST
+
 START_TEST(futex_is_only_reported_in_mode_report)
 {
     if (unit_is_emulated())
@@ -1111,6 +1149,7 @@ static void fill(Suite *suite)
     tcase_add_test(futexes, futex_that_is_no_lock_is_left_alone);
     tcase_add_test(futexes, futex_of_a_child_with_threads_is_left_alone);
     tcase_add_test(futexes, futex_is_only_reported_in_mode_report);
+    tcase_add_test(futexes, futex_sleeper_that_is_gone_is_not_let_go);
 
 #ifdef FSAFE_LAYOUT_GLIBC
     TCase *mutexes = add_case(suite, "mutex");
