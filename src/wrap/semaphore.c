@@ -2,9 +2,10 @@
  * wrap/semaphore: sem_*. A semaphore that is used as a lock is recorded; an event passes through after one look
  * at its note. After a real wait or post the semaphore is never touched again: it may be gone.
  *
- * Measured. A semaphore as a lock: trywait + post 1.16 to 1.18 of a bare pair, wait + post 1.19 to 1.20 (1.21 to 1.25
- * while the calls were no leaf functions; 2.0 to 2.9 with a record each), an event 1.05: who has it stands in the
- * sem_t, with no record. glibc 2.36's sem_clockwait takes a token in spite of a pending cancellation; sem_wait and
+ * Measured. A semaphore as a lock: trywait + post 1.17 of a bare pair, wait + post 1.19 to 1.20 (2.0 to 2.9 with a
+ * record each), an event 1.08: who has it stands in the sem_t, with no record. trywait is a leaf function: 1.22 where it
+ * looks for a place in Python itself. wait, which calls pthread_testcancel, is none: 1.25 where it leaves that to
+ * take_slowly. glibc 2.36's sem_clockwait takes a token in spite of a pending cancellation; sem_wait and
  * sem_timedwait do not.
  */
 #include "config.h"
@@ -165,12 +166,10 @@ static FSAFE_COLD int take_slowly(sem_t *semaphore, uintptr_t caller, const stru
     return wait_at_token(semaphore, site, attempt);
 }
 
-/* Returns whether the caller has a token of a plain lock now. An interpreter's call has another place: the slow paths'. */
-static inline __attribute__((always_inline)) bool take_plain(sem_t *semaphore, uint32_t note, uintptr_t site)
+/* The same of a plain lock. */
+static inline __attribute__((always_inline)) bool take_plain(sem_t *semaphore, struct fsafe_thread *self,
+                                                             uintptr_t site)
 {
-    struct fsafe_thread *self = fsafe_self;
-    if (FSAFE_UNLIKELY(!fsafe_semaphore_is_plain(note, semaphore, self) || fsafe_python_is_text(site)))
-        return false;
     return take_in_place(semaphore, fsafe_layout_sem_words(semaphore), self, &self->tokens.proven, site);
 }
 
@@ -193,7 +192,9 @@ static inline __attribute__((always_inline)) int wait_for(sem_t *semaphore, uint
 {
     if (attempt->how != FSAFE_HOW_BY_CLOCK)
         pthread_testcancel();
-    if (FSAFE_LIKELY(take_plain(semaphore, note_of(semaphore), site)))
+    struct fsafe_thread *self = fsafe_self;
+    if (FSAFE_LIKELY(fsafe_semaphore_is_plain(note_of(semaphore), semaphore, self)) &&
+        take_plain(semaphore, self, fsafe_python_site(site)))
         return 0;
     return take_slowly(semaphore, site, attempt);
 }
@@ -206,16 +207,17 @@ FSAFE_EXPORT int sem_wait(sem_t *semaphore)
     return wait_for(semaphore, FSAFE_CALLER(), &attempt);
 }
 
-/* Whatever take_plain has left. CPython's Condition asks for each notify whether its own thread has the lock. */
+/*
+ * An interpreter's call has another place than its caller's; and CPython's Condition asks for each notify whether its
+ * own thread has the lock.
+ */
 static __attribute__((noinline)) int try_slowly(sem_t *semaphore, uint32_t note, uintptr_t caller)
 {
     static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_TRY};
     struct fsafe_thread *self = fsafe_self;
     if (!fsafe_semaphore_is_plain(note, semaphore, self) || fsafe_lineage_is_unadopted())
         return take_slowly(semaphore, caller, &attempt);
-    if (fsafe_layout_sem_value(semaphore) != 0 &&
-        take_in_place(semaphore, fsafe_layout_sem_words(semaphore), self, &self->tokens.proven,
-                      fsafe_python_site(caller)))
+    if (fsafe_layout_sem_value(semaphore) != 0 && take_plain(semaphore, self, fsafe_python_site(caller)))
         return 0;
     errno = EAGAIN;
     return -1;
@@ -224,7 +226,9 @@ static __attribute__((noinline)) int try_slowly(sem_t *semaphore, uint32_t note,
 FSAFE_EXPORT int sem_trywait(sem_t *semaphore)
 {
     uint32_t note = note_of(semaphore);
-    if (FSAFE_LIKELY(take_plain(semaphore, note, FSAFE_CALLER())))
+    struct fsafe_thread *self = fsafe_self;
+    if (FSAFE_LIKELY(fsafe_semaphore_is_plain(note, semaphore, self) && !fsafe_python_is_text(FSAFE_CALLER())) &&
+        take_plain(semaphore, self, FSAFE_CALLER()))
         return 0;
     return PASSES(note, sem_trywait) ? fsafe_next.sem_trywait(semaphore)
                                      : try_slowly(semaphore, note, FSAFE_CALLER());
