@@ -152,7 +152,8 @@ bool fsafe_tasks_look(pid_t tid, struct fsafe_task *task)
 
 bool fsafe_tasks_waits_for_futex(const struct fsafe_task *task)
 {
-    switch (fsafe_sys_is_futex(task->call) ? task->argument[1] & FUTEX_CMD_MASK : ULONG_MAX) {
+    unsigned operation = (unsigned)task->argument[1]; /* the register's other half may be anything */
+    switch (fsafe_sys_is_futex(task->call) ? operation & (unsigned)FUTEX_CMD_MASK : UINT_MAX) {
     case FUTEX_WAIT:
     case FUTEX_WAIT_BITSET:
     case FUTEX_LOCK_PI:

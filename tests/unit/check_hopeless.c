@@ -60,6 +60,10 @@ START_TEST(tasks_tell_where_a_thread_sleeps)
     ck_assert_uint_eq(task.argument[1], FUTEX_WAIT_PRIVATE);
     ck_assert_uint_eq(task.argument[3], 0);
     ck_assert(task.at != 0);
+    ck_assert(fsafe_tasks_waits_for_futex(&task));
+    if (sizeof(long) > sizeof(int)) /* the kernel looks at half of the register only */
+        task.argument[1] |= 1ul << (4 * sizeof(long));
+    ck_assert(fsafe_tasks_waits_for_futex(&task));
     uint64_t switches = task.switches;
     ck_assert(fsafe_tasks_look(atomic_load(&sleeper_tid), &task));
     ck_assert_uint_eq(task.switches, switches);
