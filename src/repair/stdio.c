@@ -218,6 +218,7 @@ enum fsafe_verdict fsafe_stdio_judge(FILE *stream, struct fsafe_thread *self, ui
 /*
  * A thread that was cancelled in there has left the call, and libc has freed the list, while it runs its cleanup
  * handlers: it sleeps above the call's frame, or has written another place over the one to which the call returns.
+ * Where that place does not lie beside the frame (armhf, riscv64, s390x) such a thread counts until its handlers end.
  */
 static bool is_flushing(const struct fsafe_thread *thread)
 {
@@ -227,8 +228,8 @@ static bool is_flushing(const struct fsafe_thread *thread)
     if (site == 0 || !fsafe_tasks_look(thread->tid, &task) || task.call == -1)
         return site != 0;
     uintptr_t frame = atomic_load_explicit(&thread->flush_frame, memory_order_relaxed);
-    return task.stack - frame >= ONE_STACK && fsafe_sys_peek(frame + sizeof beside, &beside, sizeof beside) &&
-           beside == site;
+    return frame == 0 || (task.stack - frame >= ONE_STACK &&
+                          fsafe_sys_peek(frame + sizeof beside, &beside, sizeof beside) && beside == site);
 }
 
 /* Another thread that flushes all streams, and how often all threads together have done that; NULL: none does. */

@@ -140,7 +140,7 @@ struct fsafe_thread {
     struct fsafe_sleeping sleeping;
     struct fsafe_contends contends;
     _Atomic uintptr_t flushing; /* the place from which it flushes all streams, see repair/stdio.h; 0: it does not */
-    _Atomic uintptr_t flush_frame; /* and the frame from which it does */
+    _Atomic uintptr_t flush_frame; /* and the frame from which it does; 0: not known */
     _Atomic uint32_t flushes;   /* how often it has done so; only its thread writes */
     uintptr_t told_of; /* what it is about to wait for, if the user was told that this wait will not end; 0: nothing */
     /* The waits that it is in: a signal handler, which may fork, comes back to the wait, or leaves it by longjmp. */

@@ -93,7 +93,11 @@ FSAFE_EXPORT int fflush(FILE *stream)
     struct fsafe_thread *self = stream == NULL ? fsafe_thread_join() : NULL;
     if (self == NULL)
         return FSAFE_NEXT(fflush)(stream);
-    atomic_store_explicit(&self->flush_frame, (uintptr_t)__builtin_frame_address(0), memory_order_relaxed);
+    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
+    /* Not every machine keeps the return address there. */
+    if (*(const uintptr_t *)(frame + sizeof frame) != FSAFE_CALLER())
+        frame = 0;
+    atomic_store_explicit(&self->flush_frame, frame, memory_order_relaxed);
     atomic_store_explicit(&self->flushing, FSAFE_CALLER(), memory_order_release);
     int result = FSAFE_NEXT(fflush)(NULL);
     atomic_store_explicit(&self->flushes, atomic_load_explicit(&self->flushes, memory_order_relaxed) + 1,
