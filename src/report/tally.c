@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "report/tally.h"
 
+#include <stddef.h>
 #include <string.h>
 
 static struct fsafe_tally unshared __attribute__((aligned(4096))); /* forksafe status looks at the begin of each page */
@@ -32,7 +33,8 @@ void fsafe_tally_share(void)
     struct fsafe_tally *shared = fsafe_pages_map_shared(sizeof *shared);
     if (shared == NULL)
         return;
-    *shared = unshared;
+    /* Mostly nothing has happened yet, and the pages that only events fill are left alone: each would be two faults. */
+    memcpy(shared, &unshared, fsafe_tally_is_empty() ? offsetof(struct fsafe_tally, kinds) : sizeof *shared);
     if (atomic_compare_exchange_strong(&fsafe_tally, &before, shared))
         unshared.mark = 0;
     else

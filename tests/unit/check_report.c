@@ -11,6 +11,7 @@
 
 #include <dlfcn.h>
 #include <inttypes.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 
 enum { LINE_BYTES = 1024, EVENT_BYTES = 4096 };
@@ -860,6 +861,38 @@ START_TEST(bad_option_is_told)
 }
 END_TEST
 
+/* A page that nobody has written to is no memory yet. */
+static bool is_last_kind_in_memory(void)
+{
+    unsigned char there = 0;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)&fsafe_tally->kinds[FSAFE_KINDS - 1];
+    ck_assert_int_eq(mincore((void *)(at - at % page), 1, &there), 0);
+    return (there & 1) != 0;
+}
+
+START_TEST(counts_of_nothing_are_shared_without_their_pages)
+{
+    fsafe_tally_start(fsafe_sys_getpid());
+    fsafe_tally_share();
+    ck_assert_uint_eq(fsafe_tally->mark, FSAFE_TALLY_MARK);
+    ck_assert_int_eq(fsafe_tally->first, fsafe_sys_getpid());
+    ck_assert(!is_last_kind_in_memory());
+}
+END_TEST
+
+START_TEST(counts_are_shared_as_they_are)
+{
+    struct fsafe_event event = {.deed = FSAFE_TOOK_OVER, .lock = "mutex", .kind = "normal", .address = 8};
+    fsafe_tally_start(fsafe_sys_getpid());
+    ck_assert_uint_eq(fsafe_tally_count(&event), 1);
+    const struct fsafe_tally *before = fsafe_tally;
+    fsafe_tally_share();
+    ck_assert_ptr_ne(fsafe_tally, before);
+    ck_assert_uint_eq(fsafe_tally_count(&event), 2);
+    ck_assert_uint_eq(fsafe_tally->deeds[FSAFE_TOOK_OVER], 2);
+}
+END_TEST
+
 START_TEST(place_is_new_once)
 {
     ck_assert(fsafe_report_is_new_place(0x10));
@@ -907,6 +940,8 @@ static void fill(Suite *suite)
     tcase_add_test(event, json_is_whole_when_it_is_long);
     tcase_add_test(event, events_stay_whole);
     tcase_add_test(event, place_is_new_once);
+    tcase_add_test(event, counts_of_nothing_are_shared_without_their_pages);
+    tcase_add_test(event, counts_are_shared_as_they_are);
 
     TCase *option = unit_case(suite, "option");
     tcase_add_checked_fixture(option, set_up, tear_down);
