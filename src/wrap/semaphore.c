@@ -215,10 +215,11 @@ static __attribute__((noinline)) int try_slowly(sem_t *semaphore, uint32_t note,
 {
     static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_TRY};
     struct fsafe_thread *self = fsafe_self;
-    if (!fsafe_semaphore_is_plain(note, semaphore, self) || fsafe_lineage_is_unadopted())
-        return take_slowly(semaphore, caller, &attempt);
-    if (fsafe_layout_sem_value(semaphore) != 0 && take_plain(semaphore, self, fsafe_python_site(caller)))
+    bool plain = fsafe_semaphore_is_plain(note, semaphore, self);
+    if (plain && fsafe_layout_sem_value(semaphore) != 0 && take_plain(semaphore, self, fsafe_python_site(caller)))
         return 0;
+    if (!plain || fsafe_lineage_is_unadopted())
+        return take_slowly(semaphore, caller, &attempt);
     errno = EAGAIN;
     return -1;
 }

@@ -58,7 +58,7 @@ least(fork, 3)""",
 
 
 def once(row, preload):
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    environment = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "FORKSAFE_LIB")}
     if preload:
         environment["LD_PRELOAD"] = os.environ["FORKSAFE_LIB"]
     python = os.environ.get("PYTHON3") or "/usr/bin/python3"
