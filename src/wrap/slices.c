@@ -282,23 +282,37 @@ int fsafe_slices_joined(void **value)
     return 0;
 }
 
+#ifdef HAVE_PTHREAD_TRYJOIN_NP
+static bool may_be_given(void)
+{
+    return fsafe_lineage_is_child() && fsafe_options.mode == FSAFE_MODE_REPAIR;
+}
+
 /*
  * A thread without an id that cannot be joined has certainly vanished if the child has one thread, or if all others
  * sleep without a limit; else it may be in its last instructions.
  */
+bool fsafe_slices_join_now(pthread_t thread, void **value, uintptr_t site, int *result)
+{
+    if (!may_be_given() || !has_no_id((uintptr_t)thread, site) || !fsafe_takeover_is_alone())
+        return false;
+    *result = FSAFE_NEXT(pthread_tryjoin_np)(thread, value);
+    if (*result == EBUSY)
+        *result = fsafe_slices_joined(value);
+    return true;
+}
+#endif
+
 int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self, uintptr_t site)
 {
 #ifdef HAVE_PTHREAD_TRYJOIN_NP
-    const bool may_be_given = fsafe_lineage_is_child() && fsafe_options.mode == FSAFE_MODE_REPAIR;
-    if (may_be_given && has_no_id((uintptr_t)thread, site) && fsafe_takeover_is_alone()) {
-        int result = FSAFE_NEXT(pthread_tryjoin_np)(thread, value);
-        return result == EBUSY ? fsafe_slices_joined(value) : result;
-    }
+    int result;
+    if (fsafe_slices_join_now(thread, value, site, &result))
+        return result;
     struct fsafe_slices slices;
     const struct fsafe_untimed_wait wait = {.lock = "thread", .kind = "to be joined", .object = (uintptr_t)thread,
-                                            .site = site, .give = may_be_given ? has_no_id : NULL};
+                                            .site = site, .give = may_be_given() ? has_no_id : NULL};
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
-        int result;
         do
             result = join_until(thread, value, &slices.until);
         while (result == ETIMEDOUT && fsafe_hopeless_goes_on(&slices) && !slices.given);

@@ -23,6 +23,8 @@ int fsafe_slices_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, struct fsafe
 int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site);
 int fsafe_slices_barrier_wait(pthread_barrier_t *barrier, struct fsafe_thread *self, uintptr_t site);
 int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self, uintptr_t site);
+/* Whether a child with one thread has joined a vanished one, as glibc's join cannot since 2.43; sets *result. */
+bool fsafe_slices_join_now(pthread_t thread, void **value, uintptr_t site, int *result);
 
 /* A vanished thread was joined: 0 as of one that returned NULL, because nobody knows what it would have returned. */
 int fsafe_slices_joined(void **value);

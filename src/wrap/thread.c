@@ -69,37 +69,58 @@ FSAFE_EXPORT int pthread_detach(pthread_t thread)
 }
 
 #ifdef HAVE_PTHREAD_TRYJOIN_NP
+/* For a join with a limit: whether it is over, because the thread has vanished; sets *result. */
+static bool is_joined(pthread_t thread, void **value, uintptr_t site, int *result)
+{
+    if (!has_vanished(thread))
+        return fsafe_slices_join_now(thread, value, site, result);
+    *result = fsafe_slices_joined(value);
+    return true;
+}
+
 FSAFE_EXPORT int pthread_tryjoin_np(pthread_t thread, void **value)
 {
-    return has_vanished(thread) ? fsafe_slices_joined(value) : FSAFE_NEXT(pthread_tryjoin_np)(thread, value);
+    int result;
+    if (!is_joined(thread, value, FSAFE_CALLER(), &result))
+        result = FSAFE_NEXT(pthread_tryjoin_np)(thread, value);
+    return result;
 }
 
 FSAFE_EXPORT int pthread_timedjoin_np(pthread_t thread, void **value, const struct timespec *until)
 {
-    return has_vanished(thread) ? fsafe_slices_joined(value) : FSAFE_NEXT(pthread_timedjoin_np)(thread, value, until);
+    int result;
+    if (!is_joined(thread, value, FSAFE_CALLER(), &result))
+        result = FSAFE_NEXT(pthread_timedjoin_np)(thread, value, until);
+    return result;
 }
 #endif
 
 #ifdef HAVE_PTHREAD_CLOCKJOIN_NP
 FSAFE_EXPORT int pthread_clockjoin_np(pthread_t thread, void **value, clockid_t clock, const struct timespec *until)
 {
-    return has_vanished(thread) ? fsafe_slices_joined(value)
-                                : FSAFE_NEXT(pthread_clockjoin_np)(thread, value, clock, until);
+    int result;
+    if (!is_joined(thread, value, FSAFE_CALLER(), &result))
+        result = FSAFE_NEXT(pthread_clockjoin_np)(thread, value, clock, until);
+    return result;
 }
 #endif
 
 #ifdef FSAFE_TIME64
 FSAFE_EXPORT int __pthread_timedjoin_np64(pthread_t thread, void **value, const struct fsafe_timespec64 *until)
 {
-    return has_vanished(thread) ? fsafe_slices_joined(value)
-                                : FSAFE_NEXT(__pthread_timedjoin_np64)(thread, value, until);
+    int result;
+    if (!is_joined(thread, value, FSAFE_CALLER(), &result))
+        result = FSAFE_NEXT(__pthread_timedjoin_np64)(thread, value, until);
+    return result;
 }
 
 FSAFE_EXPORT int __pthread_clockjoin_np64(pthread_t thread, void **value, clockid_t clock,
                                           const struct fsafe_timespec64 *until)
 {
-    return has_vanished(thread) ? fsafe_slices_joined(value)
-                                : FSAFE_NEXT(__pthread_clockjoin_np64)(thread, value, clock, until);
+    int result;
+    if (!is_joined(thread, value, FSAFE_CALLER(), &result))
+        result = FSAFE_NEXT(__pthread_clockjoin_np64)(thread, value, clock, until);
+    return result;
 }
 #endif
 
