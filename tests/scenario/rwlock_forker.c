@@ -1,6 +1,7 @@
 /* Rwlocks held at fork by the forking thread: in the child they are still its own, whatever thread id it has there. */
 #include "rwlock_kind.h"
 
+#include <signal.h>
 #include <sys/syscall.h>
 
 static pthread_rwlock_t own;
@@ -147,7 +148,7 @@ static void raw_fork(const struct scn_case *self)
 {
     rwlock_make(self->kind, &own);
     SCN_IS(pthread_rwlock_wrlock(&own), 0);
-    const pid_t child = (pid_t)syscall(SYS_fork);
+    const pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
     if (child == 0) {
         scn_arm();
         if (knows_writer())
