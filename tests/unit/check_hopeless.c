@@ -296,18 +296,21 @@ static void ask_after(useconds_t us)
     fsafe_hopeless_asked(&wait_here);
 }
 
-/* Asked again and again for longer than the limit, but in no generation for so long. */
+/*
+ * Asked again and again for longer than the limit, but in no generation for so long. A pause that lasts longer than the
+ * limit, on a busy machine, would begin the loop anew.
+ */
 START_TEST(hopeless_times_a_loop_of_questions_anew_in_each_child)
 {
-    fsafe_options.hang_ms = 100;
+    fsafe_options.hang_ms = 1000;
     ask_after(0);
-    ask_after(60000);
+    ask_after(600000);
     fsafe_thread_adopt(self, false);
     fsafe_lineage_adopted(&(const struct fsafe_fork){.number = 4, .tid = 816});
-    ask_after(60000);
+    ask_after(600000);
     ck_assert_uint_eq(lines_with("child hangs"), 0);
-    ask_after(60000);
-    ask_after(60000);
+    ask_after(600000);
+    ask_after(600000);
     ck_assert_uint_eq(lines_with("child hangs in semaphore 0x"), 1);
 }
 END_TEST
