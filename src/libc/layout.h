@@ -228,7 +228,8 @@ static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int
  *   bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock, const struct timespec *until)
  *       sleeps while it is marked so; may return for no reason. False: it is `until` (NULL: it never is).
  *   bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
- *       of the adaptive kind: tries for as long as libc would before it sleeps.
+ *       tries for a short while, so that a short critical section of another thread costs no sleep; one of the
+ *       adaptive kind for as long as libc would.
  *   bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned type)
  *       locks a recursive mutex that `owner` holds once more; false, nothing changed, when that is not so. A header
  *       that does not define FSAFE_LAYOUT_TYPES has neither this nor the one above.
