@@ -6,8 +6,7 @@
  * stack and writes it back, and if the caller gave fewer that is some variable of its, which another thread may be
  * changing. Hence the jump.
  */
-#ifndef FSAFE_BASE_ARCH_H
-#define FSAFE_BASE_ARCH_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,7 +18,7 @@ struct fsafe_arch_call {
     uintptr_t at, stack;
 };
 
-/* Makes system call `n`. Returns the kernel's answer: -errno on failure. Context: any thread. */
+/* Makes system call `n`. Returns the kernel's answer: -errno on failure. */
 static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, long e, long f);
 
 /* A restorer of those instructions, as FSAFE_ARCH_DEFINE_RESTORER below. */
@@ -292,6 +291,4 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
 #define FSAFE_ARCH_RELAX() __asm__ volatile("yield" ::: "memory")
 #else
 #define FSAFE_ARCH_RELAX() __asm__ volatile("" ::: "memory")
-#endif
-
 #endif

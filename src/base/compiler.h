@@ -1,9 +1,5 @@
-/*
- * base/compiler: words that the compilers understand differently or not at all.
- * Owns nothing; anyone may include it.
- */
-#ifndef FSAFE_BASE_COMPILER_H
-#define FSAFE_BASE_COMPILER_H
+/* base/compiler: words that the compilers understand differently or not at all. Owns nothing; anyone may include it. */
+#pragma once
 
 #include <stdatomic.h>
 
@@ -45,5 +41,3 @@
  * where the machine keeps store order (x86), and the release stores of the ledger give it elsewhere.
  */
 #define FSAFE_ORDER() atomic_signal_fence(memory_order_seq_cst)
-
-#endif

@@ -3,8 +3,7 @@
  * A holder blocks all signals: a handler that needs the latch its own thread holds would wait for ever.
  * In a forked child the room that owns a latch makes it free: see reset.
  */
-#ifndef FSAFE_BASE_LATCH_H
-#define FSAFE_BASE_LATCH_H
+#pragma once
 
 #include "base/sys.h"
 
@@ -16,13 +15,13 @@ struct fsafe_latch {
 
 #define FSAFE_LATCH_FREE {0}
 
-/* Takes the latch and blocks signals; `old` keeps the mask for release. Context: any thread. */
+/* Takes the latch and blocks signals; `old` keeps the mask for release. */
 FSAFE_AT_FORK void fsafe_latch_acquire(struct fsafe_latch *latch, struct fsafe_sigset *old);
 
 /* Releases it and restores the mask. Context: the thread that acquired it. */
 FSAFE_AT_FORK void fsafe_latch_release(struct fsafe_latch *latch, const struct fsafe_sigset *old);
 
-/* Takes the latch, blocks signals, and undoes both at the end of the block. Context: any thread. */
+/* Takes the latch, blocks signals, and undoes both at the end of the block. */
 #define FSAFE_HOLD(latch) \
     struct fsafe_hold hold __attribute__((cleanup(fsafe_latch_end_hold), unused)) = fsafe_latch_begin_hold(latch)
 
@@ -44,9 +43,8 @@ static inline void fsafe_latch_end_hold(const struct fsafe_hold *hold)
 }
 
 /*
- * The same without blocking signals, for a holder that may sleep: a signal must be able to interrupt it. A handler
- * that wants what its own thread holds waits for ever, so no call that a handler may make may need such a latch.
- * Context: any thread.
+ * The same without blocking signals, for a holder that may sleep: a signal must be able to interrupt it. A handler that
+ * wants what its own thread holds waits for ever, so no call that a handler may make may need such a latch.
  */
 FSAFE_AT_FORK void fsafe_latch_acquire_open(struct fsafe_latch *latch);
 FSAFE_AT_FORK void fsafe_latch_release_open(struct fsafe_latch *latch);
@@ -64,5 +62,3 @@ static inline void fsafe_latch_reset(struct fsafe_latch *latch)
     if (atomic_load_explicit(&latch->word, memory_order_relaxed) != 0)
         atomic_store_explicit(&latch->word, 0, memory_order_relaxed);
 }
-
-#endif

@@ -2,8 +2,7 @@
  * base/maps: what the kernel says is mapped at an address of this process.
  * Owns nothing. Asks /proc/self/maps with raw calls; context: any thread, slow paths only.
  */
-#ifndef FSAFE_BASE_MAPS_H
-#define FSAFE_BASE_MAPS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -67,5 +66,3 @@ int fsafe_maps_is_shared(uintptr_t address);
  * (Linux 4.14 and later write one line to the kernel's log, once, when the answer is no.)
  */
 bool fsafe_maps_probe_shared(uintptr_t address);
-
-#endif

@@ -1,4 +1,3 @@
-/* base/options: see options.h. */
 #include "config.h"
 
 #include "base/options.h"

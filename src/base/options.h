@@ -2,8 +2,7 @@
  * base/options: the settings, read once from the environment the program was started with.
  * Owns fsafe_options; only the start-up code writes it, everyone may read it afterwards.
  */
-#ifndef FSAFE_BASE_OPTIONS_H
-#define FSAFE_BASE_OPTIONS_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -38,11 +37,8 @@ const char *fsafe_options_look_up(char *const *environment, const char *variable
 typedef void fsafe_options_complain(const char *variable, const char *value, const char *expected, const char *usual);
 
 /*
- * Reads the settings from `environment` (the vector given to the process: libc's own `environ` is still
- * empty in our constructor). Strings are copied: programs write their title over that memory. A value that cannot be
- * used is made empty in `environment`, so that no program that is started from here complains of it again.
- * Context: start-up.
+ * Reads the settings from `environment` (the vector given to the process: libc's own `environ` is still empty in our
+ * constructor). Strings are copied: programs write their title over that memory. A value that cannot be used is made
+ * empty in `environment`, so that no program that is started from here complains of it again. Context: start-up.
  */
 void fsafe_options_read(char *const *environment, fsafe_options_complain *complain);
-
-#endif

@@ -1,4 +1,3 @@
-/* base/pages: see pages.h. */
 #include "config.h"
 
 #include "base/pages.h"

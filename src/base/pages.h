@@ -2,26 +2,23 @@
  * base/pages: memory of our own, from mmap, never from malloc: the program may have replaced malloc by
  * one that takes the very locks we watch.
  */
-#ifndef FSAFE_BASE_PAGES_H
-#define FSAFE_BASE_PAGES_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Returns zeroed private memory of at least `bytes`, page-aligned, or NULL. errno kept. Context: any thread. */
+/* Returns zeroed private memory of at least `bytes`, page-aligned, or NULL. errno kept. */
 void *fsafe_pages_map(size_t bytes);
 
-/* Gives back what map returned for the same `bytes`. errno kept. Context: any thread. */
+/* Gives back what map returned for the same `bytes`. errno kept. */
 void fsafe_pages_unmap(void *pages, size_t bytes);
 
 /*
- * Maps one page that the kernel zeroes in every forked child (MADV_WIPEONFORK, Linux 4.14), or NULL where
- * it does not. A child that shares our memory (vfork) sees it unchanged. `emulated` becomes true in an emulator of
- * another processor that accepts every advice about pages and follows none (qemu-user 7.2). Context: any thread.
+ * Maps one page that the kernel zeroes in every forked child (MADV_WIPEONFORK, Linux 4.14), or NULL where it does not.
+ * A child that shares our memory (vfork) sees it unchanged. `emulated` becomes true in an emulator of another processor
+ * that accepts every advice about pages and follows none (qemu-user 7.2).
  */
 void *fsafe_pages_map_wiped(bool *emulated);
 
-/* Maps zeroed pages that forked children share with their parent, or returns NULL. errno kept. Context: any thread. */
+/* Maps zeroed pages that forked children share with their parent, or returns NULL. errno kept. */
 void *fsafe_pages_map_shared(size_t bytes);
-
-#endif

@@ -1,4 +1,3 @@
-/* base/patterns: see patterns.h. */
 #include "config.h"
 
 #include "base/patterns.h"

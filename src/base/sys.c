@@ -1,6 +1,4 @@
 /*
- * base/sys: see sys.h.
- *
  * Measured. A futex wait of no time reads the word first: EFAULT where there is no memory. (So does rt_sigprocmask with
  * a `how` that means nothing, and valgrind tells the user of that.)
  */
@@ -141,10 +139,9 @@ void fsafe_sys_know_emulator(void)
 bool fsafe_sys_single_threaded(void)
 {
     /*
-     * A process may unshare CLONE_THREAD only while nobody shares its memory, and then it changes
-     * nothing: the kernel's own answer, and no /proc needed. Container runtimes forbid unshare, so
-     * the task directory is asked first. A sandbox that refuses even that may end a process that asks for unshare, as
-     * Chromium's does.
+     * A process may unshare CLONE_THREAD only while nobody shares its memory, and then it changes nothing: the kernel's
+     * own answer, and no /proc needed. Container runtimes forbid unshare, so the task directory is asked first. A
+     * sandbox that refuses even that may end a process that asks for unshare, as Chromium's does.
      */
     long answer = count_links();
     if (answer > 0)

@@ -1,9 +1,8 @@
 /*
- * base/sys: the system calls that every room may need, without errno and without libc's locks.
- * Owns nothing. Every function is async-signal-safe and leaves errno alone. Context: any thread.
+ * base/sys: the system calls that every room may need, without errno and without libc's locks. Owns nothing. Every
+ * function is async-signal-safe and leaves errno alone.
  */
-#ifndef FSAFE_BASE_SYS_H
-#define FSAFE_BASE_SYS_H
+#pragma once
 
 #include <errno.h>
 #include <fcntl.h>
@@ -135,7 +134,7 @@ void fsafe_sys_offer(int fd, const void *from, size_t bytes);
 /* Sleeps about `us` microseconds (below a second); a signal may end it early. */
 void fsafe_sys_pause_us(unsigned us);
 
-/* CLOCK_MONOTONIC, in nanoseconds. errno kept. Context: any thread. */
+/* CLOCK_MONOTONIC, in nanoseconds. errno kept. */
 FSAFE_AT_FORK uint64_t fsafe_sys_now_ns(void);
 
 /* So many nanoseconds: a span, or a moment by CLOCK_MONOTONIC. */
@@ -179,5 +178,3 @@ void fsafe_sys_know_emulator(void);
 
 /* Ends the process with SIGABRT as abort() does (a handler of the program runs first), without its lock. */
 _Noreturn void fsafe_sys_abort(void);
-
-#endif

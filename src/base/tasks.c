@@ -1,6 +1,4 @@
 /*
- * base/tasks: see tasks.h.
- *
  * Measured. `__libc_single_threaded` stays 0 in a forked child, also after it joined its last thread. The link count of
  * /proc/self/task (2 + threads), or `unshare(CLONE_THREAD)` where /proc is missing, tell the truth.
  */

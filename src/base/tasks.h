@@ -2,8 +2,7 @@
  * base/tasks: what the kernel says about the threads of this process, or of a child, and about signal handlers.
  * Owns nothing. Reads /proc/PID/task with raw calls; context: any thread, slow paths only.
  */
-#ifndef FSAFE_BASE_TASKS_H
-#define FSAFE_BASE_TASKS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -83,5 +82,3 @@ struct fsafe_handled {
     uint64_t restarting, interrupting;
 };
 struct fsafe_handled fsafe_tasks_handled(void);
-
-#endif

@@ -1,4 +1,3 @@
-/* base/text: see text.h. */
 #include "config.h"
 
 #include "base/text.h"

@@ -2,8 +2,7 @@
  * base/text: builds one line in a caller's buffer; no stdio, no locale, no malloc.
  * What does not fit is cut; the buffer is never overrun. Context: any thread, signal handlers too.
  */
-#ifndef FSAFE_BASE_TEXT_H
-#define FSAFE_BASE_TEXT_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -47,12 +46,8 @@ void fsafe_text_hex(struct fsafe_text *text, unsigned long value);
 /* Two digits of base 16 for each byte. */
 void fsafe_text_bytes(struct fsafe_text *text, const unsigned char *bytes, size_t count);
 
-/*
- * Reads a number in base 10 or 16, lower-case, after blanks; with 0x before it in base 16. `*at` is behind it then.
- */
+/* Reads a number in base 10 or 16, lower-case, after blanks; with 0x before it in base 16. `*at` is behind it then. */
 uint64_t fsafe_text_read(const char **at, unsigned base);
 
 /* Ends the line with a newline, over the last byte where the buffer is full. */
 void fsafe_text_end_line(struct fsafe_text *text);
-
-#endif

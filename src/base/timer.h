@@ -6,8 +6,7 @@
  * Owns the signal's handler and the one that was there before: libc's own use of the signal goes on. All listeners have
  * one handler: two that called each other would never end.
  */
-#ifndef FSAFE_BASE_TIMER_H
-#define FSAFE_BASE_TIMER_H
+#pragma once
 
 #include "base/sys.h"
 
@@ -18,22 +17,19 @@ typedef bool fsafe_timer_listener(siginfo_t *info, void *context);
 
 /*
  * From now on calls `listener`, which may be listening already; there may be two. Returns whether the kernel allowed
- * that. Context: any thread.
+ * that.
  */
 bool fsafe_timer_listen(fsafe_timer_listener *listener);
 
-/*
- * When the last listener stops, the signal is libc's again, unless the program has taken it since. Context: any thread.
- */
+/* When the last listener stops, the signal is libc's again, unless the program has taken it since. */
 void fsafe_timer_stop_listening(fsafe_timer_listener *listener);
 
 /* Makes a timer of the calling thread, not yet set; its signal carries `value`. Returns whether it could be made. */
 bool fsafe_timer_make(int *timer, void *value);
 
-/* The signal comes once, `ns` from now. Context: any thread. */
+/* The signal comes once, `ns` from now. */
 void fsafe_timer_set(int timer, uint64_t ns);
 
 void fsafe_timer_delete(int timer);
 
-#endif
 #endif

@@ -1,4 +1,3 @@
-/* base/window: see window.h. */
 #include "config.h"
 
 #include "base/sys.h"

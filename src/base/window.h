@@ -2,8 +2,7 @@
  * base/window: reads memory that may be gone. Each copy is a system call: so a window copies more than its caller asks
  * for, and answers later questions from that. Owns nothing; begins all zero. Context: any thread, slow paths only.
  */
-#ifndef FSAFE_BASE_WINDOW_H
-#define FSAFE_BASE_WINDOW_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,5 +16,3 @@ struct fsafe_window {
 
 /* Copies `bytes`, a window's size at most, from `from`. Returns whether all arrived: never faults. */
 bool fsafe_window_read(struct fsafe_window *window, uintptr_t from, void *into, size_t bytes);
-
-#endif

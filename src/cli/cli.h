@@ -1,6 +1,5 @@
 /* cli: what the verbs of forksafe share. Nothing here is linked with the library. */
-#ifndef FSAFE_CLI_CLI_H
-#define FSAFE_CLI_CLI_H
+#pragma once
 
 #include <limits.h>
 #include <stdbool.h>
@@ -42,9 +41,7 @@ typedef bool fsafe_cli_see_source(const char *function, const char *file, int li
  */
 bool fsafe_cli_each_source(const char *path, uint64_t address, fsafe_cli_see_source *see, void *context);
 
-/*
- * The variable at an address of a module's own tables, and how far inside it the address lies; NULL: unknown.
- */
+/* The variable at an address of a module's own tables, and how far inside it the address lies; NULL: unknown. */
 const char *fsafe_cli_variable(const char *path, uint64_t address, uint64_t *offset);
 
 /*
@@ -70,5 +67,3 @@ bool fsafe_cli_is_system_module(const char *path);
 
 /* The C++ name of a symbol, or the symbol itself; valid until the next call. */
 const char *fsafe_cli_demangle(const char *symbol);
-
-#endif

@@ -1,8 +1,5 @@
-/*
- * cli/explain: what is found about an event, once, for all forms in which it is written.
- */
-#ifndef FSAFE_CLI_EXPLAIN_H
-#define FSAFE_CLI_EXPLAIN_H
+/* cli/explain: what is found about an event, once, for all forms in which it is written. */
+#pragma once
 
 #include "cli/log.h"
 
@@ -28,5 +25,3 @@ const char *fsafe_explain_file(const struct fsafe_log *log, const char *module);
 /* Writes the events, grouped. Returns false where there is no JSON. */
 bool fsafe_explain_json(const struct fsafe_log *log, FILE *to);
 void fsafe_explain_picture(const struct fsafe_log *log, FILE *to, bool html);
-
-#endif

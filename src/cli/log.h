@@ -2,8 +2,7 @@
  * cli/log: reads what the library wrote back into events, from either form. Skips lines of other programs between
  * them, and what a journal puts in front of each line.
  */
-#ifndef FSAFE_CLI_LOG_H
-#define FSAFE_CLI_LOG_H
+#pragma once
 
 #include "report/event.h"
 
@@ -74,5 +73,3 @@ struct fsafe_log_deed {
     const char *key, *words, *advice;
 };
 extern const struct fsafe_log_deed fsafe_log_deeds[FSAFE_DEEDS];
-
-#endif

@@ -1,4 +1,3 @@
-/* cli/process: see process.h. */
 #include "config.h"
 
 #include "cli/process.h"

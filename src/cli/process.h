@@ -2,8 +2,7 @@
  * cli/process: another process, read from outside: /proc, its memory, the stacks of its threads, the Python functions
  * that they run. Nothing of it is changed; only for its stacks it is stopped, for a moment.
  */
-#ifndef FSAFE_CLI_PROCESS_H
-#define FSAFE_CLI_PROCESS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -73,5 +72,3 @@ long fsafe_python_owner(const struct fsafe_stack *stack, long pid, long tid, lon
 
 /* Prints the Python functions that a thread runs, the innermost first. Returns how many. */
 unsigned fsafe_python_print(const struct fsafe_stack *stack, long pid, long tid, const char *indent);
-
-#endif

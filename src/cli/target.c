@@ -1,4 +1,3 @@
-/* cli/target: see target.h. */
 #include "config.h"
 
 #include "cli/cli.h"

@@ -1,8 +1,5 @@
-/*
- * cli/target: whether the library can be in a program, and which of its locks the library cannot see.
- */
-#ifndef FSAFE_CLI_TARGET_H
-#define FSAFE_CLI_TARGET_H
+/* cli/target: whether the library can be in a program, and which of its locks the library cannot see. */
+#pragma once
 
 #include <limits.h>
 #include <stdbool.h>
@@ -32,5 +29,3 @@ int fsafe_target_check(const char *command);
 
 /* What is to be said of the command, one line each; nothing if all is well. */
 void fsafe_target_print(FILE *to, const struct fsafe_target *target, const char *command);
-
-#endif

@@ -1,6 +1,4 @@
 /*
- * fork/contended: see contended.h.
- *
  * Measured. Two threads that have the lock nine tenths of the time; children that saw half-changed data, in two runs on
  * two quiet processors. At a load of 5 to 8 they were two to five times as many; the last column is of that load, with
  * FORKSAFE_DRAIN_LOCKS_MS=40. The drain took 0.4 to 10 ms on average there.

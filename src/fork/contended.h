@@ -8,8 +8,7 @@
  * Meanwhile the sleeper is kept in its call: the lock exists as long as a thread is in such a call. Forks that are made
  * at the same time own such a lock together.
  */
-#ifndef FSAFE_FORK_CONTENDED_H
-#define FSAFE_FORK_CONTENDED_H
+#pragma once
 
 #include "track/thread.h"
 
@@ -17,12 +16,12 @@
 
 /*
  * The two stand around a wait by syscall(SYS_futex) without a limit, both in one function. The caller calls leave if
- * enter returned true; leave may wait until forks have been made. errno kept. Context: any thread.
+ * enter returned true; leave may wait until forks have been made. errno kept.
  */
 bool fsafe_contended_enter(const long *arguments, uintptr_t site);
 void fsafe_contended_leave(void);
 
-/* The caller is about to wake a waiter of `word`, and has perhaps released a lock. errno kept. Context: any thread. */
+/* The caller is about to wake a waiter of `word`, and has perhaps released a lock. errno kept. */
 void fsafe_contended_hand_over(uintptr_t word);
 
 /*
@@ -41,5 +40,3 @@ void fsafe_contended_end(struct fsafe_thread *self);
 
 /* Makes the locks that the fork took free. `self` may be NULL. Context: child, alone. */
 FSAFE_AT_FORK void fsafe_contended_adopt(struct fsafe_thread *self);
-
-#endif

@@ -1,6 +1,4 @@
 /*
- * fork/coordinator: see coordinator.h.
- *
  * Measured. What a fork costs is page faults, and each of our pages that parent or child writes is one, as is our code
  * and libc's that the child runs: our code lies in one or two stretches that the kernel maps at once, then come the
  * wiped page and the page of the slot. Faults more a fork than bare (getrusage's ru_minflt; perf record -e page-faults

@@ -12,8 +12,7 @@
  * (fork/handlers), so that the order does not depend on when the others are registered. Where libc holds a lock while
  * it runs handlers our fork() does all that before and after libc's, but for the adoption.
  */
-#ifndef FSAFE_FORK_COORDINATOR_H
-#define FSAFE_FORK_COORDINATOR_H
+#pragma once
 
 #include "base/compiler.h"
 #include "track/thread.h"
@@ -77,5 +76,3 @@ static inline void fsafe_fork_notice(void)
     if (FSAFE_UNLIKELY(fsafe_lineage_is_unadopted()))
         fsafe_fork_notice_now();
 }
-
-#endif

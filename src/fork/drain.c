@@ -1,6 +1,4 @@
 /*
- * fork/drain: see drain.h.
- *
  * Measured. A fork closes the gate in rounds. A closing can be revoked until nobody is inside; then it is made firm by
  * one compare-and-swap, which fails if a thread that was stopped for long has opened the gate meanwhile. Nobody passes
  * between that and the clone. Several forks share one closing.

@@ -3,12 +3,9 @@
  * consistent data and free locks. Both the fork and the threads wait for a bounded time: see libforksafe(7),
  * FORKSAFE_DRAIN_MS.
  */
-#ifndef FSAFE_FORK_DRAIN_H
-#define FSAFE_FORK_DRAIN_H
+#pragma once
 
 #include "track/thread.h"
 
 /* Closes the gate and waits; fsafe_gate_open ends the drain. Context: parent, before fork. */
 void fsafe_drain_begin(struct fsafe_thread *self);
-
-#endif

@@ -1,6 +1,4 @@
 /*
- * fork/handlers: see handlers.h.
- *
  * Measured. glibc 2.36 walks the list of fork handlers by index and takes the lock anew after each: when prepare is at
  * the 11th and the list has become shorter it aborts the parent ("array index 10 not less than array length 2"), also
  * when the handler itself unloads the others. parent and child handlers walk upwards and survive it. Two threads that

@@ -10,8 +10,7 @@
  * So the order is certain, whenever others are registered: our own child handler runs first and our prepare handler
  * last but for the allocator's (fork/coordinator says why).
  */
-#ifndef FSAFE_FORK_HANDLERS_H
-#define FSAFE_FORK_HANDLERS_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -48,5 +47,3 @@ FSAFE_AT_FORK void fsafe_handlers_after(enum fsafe_handlers_of of, bool in_child
 
 /* Forgets what vanished threads were doing in this file. Context: child, alone, before fsafe_handlers_after. */
 FSAFE_AT_FORK void fsafe_handlers_adopt(void);
-
-#endif

@@ -1,4 +1,3 @@
-/* fork/loading: see loading.h. */
 #include "config.h"
 
 #include "base/compiler.h"

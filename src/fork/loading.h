@@ -10,8 +10,7 @@
  * Forks that are made at the same time hold the lock together: its bytes name one of them, and that one names another
  * when it ends.
  */
-#ifndef FSAFE_FORK_LOADING_H
-#define FSAFE_FORK_LOADING_H
+#pragma once
 
 #include "base/compiler.h"
 #include "track/thread.h"
@@ -31,5 +30,3 @@ void fsafe_loading_end(struct fsafe_thread *self);
  * Context: child, alone.
  */
 FSAFE_AT_FORK void fsafe_loading_adopt(struct fsafe_thread *self, int former);
-
-#endif

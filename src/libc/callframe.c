@@ -1,4 +1,3 @@
-/* libc/callframe: see callframe.h. */
 #include "config.h"
 
 #include "libc/callframe.h"

@@ -5,8 +5,7 @@
  * there are no rules. These processors only. Takes no lock of the loader's, reads memory by copies only. Context: any
  * thread, also in a signal handler.
  */
-#ifndef FSAFE_LIBC_CALLFRAME_H
-#define FSAFE_LIBC_CALLFRAME_H
+#pragma once
 
 #include "base/window.h"
 
@@ -62,5 +61,3 @@ uintptr_t fsafe_callframe_entry(struct fsafe_unwind *unwind, uintptr_t pc);
 
 /* The rules for the instruction before `pc`, which is one that a call returns to. Returns whether there are any. */
 bool fsafe_callframe_rules(struct fsafe_unwind *unwind, uintptr_t pc, struct fsafe_callframe *row);
-
-#endif

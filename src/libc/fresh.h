@@ -6,8 +6,7 @@
  * The program has just passed the object to a wrapper, so its memory is there. Nothing here waits, allocates or
  * changes errno.
  */
-#ifndef FSAFE_LIBC_FRESH_H
-#define FSAFE_LIBC_FRESH_H
+#pragma once
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -52,7 +51,7 @@ static inline uint32_t fsafe_fresh_word(const void *object, unsigned index)
     return __atomic_load_n((const uint32_t *)object + index, __ATOMIC_RELAXED);
 }
 
-/* Whether it was initialised to be shared between processes. Context: any thread. */
+/* Whether it was initialised to be shared between processes. */
 static inline bool fsafe_fresh_is_shared(const struct fsafe_fresh *fresh, const void *object)
 {
     return ((fsafe_fresh_word(object, fresh->flags) ^ fresh->image[fresh->flags]) & fresh->shared) != 0;
@@ -60,11 +59,9 @@ static inline bool fsafe_fresh_is_shared(const struct fsafe_fresh *fresh, const 
 
 /*
  * Whether one thread that comes to this barrier now completes a round, so that it does not wait; true as well when that
- * is not known. Context: any thread.
+ * is not known.
  */
 bool fsafe_fresh_barrier_completes(const void *barrier);
 
 /* Makes it as new, with the attributes it had. Context: nobody is inside of it. */
 void fsafe_fresh_reset(const struct fsafe_fresh *fresh, void *object);
-
-#endif

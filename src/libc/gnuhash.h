@@ -1,9 +1,8 @@
 /*
  * libc/gnuhash: a module's GNU hash table (DT_GNU_HASH): buckets, a filter that says who is certainly not in it, and
- * chains of hashes that are sorted by bucket. Owns nothing. The table is there. Context: any thread.
+ * chains of hashes that are sorted by bucket. Owns nothing. The table is there.
  */
-#ifndef FSAFE_LIBC_GNUHASH_H
-#define FSAFE_LIBC_GNUHASH_H
+#pragma once
 
 #include <link.h>
 #include <stdbool.h>
@@ -41,5 +40,3 @@ fsafe_gnuhash_find(const uint32_t *table, uint32_t hash,
             return 0;
     }
 }
-
-#endif

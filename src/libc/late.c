@@ -1,4 +1,3 @@
-/* libc/late: see late.h. */
 #include "config.h"
 
 #include "base/compiler.h"

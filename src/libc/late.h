@@ -5,8 +5,7 @@
  * late.c also defines, for this object alone, the functions of threads that were in a library of their own before 2.34:
  * their callers here see no difference.
  */
-#ifndef FSAFE_LIBC_LATE_H
-#define FSAFE_LIBC_LATE_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -16,13 +15,11 @@
 extern FSAFE_HIDDEN const char *fsafe_late_single_threaded;
 #define FSAFE_SINGLE_THREADED() (*fsafe_late_single_threaded != 0)
 
-/* Whether there is such a variable. Context: any thread. */
+/* Whether there is such a variable. */
 bool fsafe_late_knows_threads(void);
 
 /* Context: start-up. */
 void fsafe_late_start(void);
 
-/* The words for an error number, not translated, or NULL. Context: any thread. */
+/* The words for an error number, not translated, or NULL. */
 const char *fsafe_late_error_text(int error);
-
-#endif

@@ -4,8 +4,7 @@
  * The words have not moved since 2.25, when the lock was written anew. Measured on 2.36; the self-test asks the libc
  * that runs.
  */
-#ifndef FSAFE_LIBC_LAYOUT_GLIBC_RWLOCK_H
-#define FSAFE_LIBC_LAYOUT_GLIBC_RWLOCK_H
+#pragma once
 
 /* __readers: three flags, then the number of readers that hold the lock or, in a write phase, wait for it. */
 #define FSAFE_GLIBC_WRITE_PHASE 0x1u
@@ -173,5 +172,3 @@ static inline void fsafe_layout_rwlock_clean(pthread_rwlock_t *rwlock)
     if (state.readers > 0 || state.is_locked || state.waiting > 0)
         fsafe_layout_rwlock_make_free(rwlock, 0);
 }
-
-#endif

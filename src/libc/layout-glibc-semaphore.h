@@ -5,8 +5,7 @@
  * the value is shifted by one, and its lowest bit says that somebody waits. Measured on 2.36, x86-64 and i386; the
  * self-test asks the libc that runs.
  */
-#ifndef FSAFE_LIBC_LAYOUT_GLIBC_SEMAPHORE_H
-#define FSAFE_LIBC_LAYOUT_GLIBC_SEMAPHORE_H
+#pragma once
 
 #ifdef __LP64__
 
@@ -151,5 +150,3 @@ static inline void fsafe_layout_sem_wake(sem_t *s)
 {
     fsafe_sys_futex_wake((char *)s + FSAFE_GLIBC_SEM_FUTEX, 1);
 }
-
-#endif

@@ -4,8 +4,7 @@
  * The mutex is public ABI because of its static initialisers (bits/struct_mutex.h). Measured on 2.36; the self-test
  * asks the libc that runs.
  */
-#ifndef FSAFE_LIBC_LAYOUT_GLIBC_H
-#define FSAFE_LIBC_LAYOUT_GLIBC_H
+#pragma once
 
 #include "base/compiler.h"
 #include "base/sys.h"
@@ -274,5 +273,3 @@ static inline void fsafe_layout_spin_unlock(pthread_spinlock_t *spin)
 {
     __atomic_store_n(spin, fsafe_layout.spin_free, __ATOMIC_RELEASE);
 }
-
-#endif

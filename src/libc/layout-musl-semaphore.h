@@ -4,8 +4,7 @@
  * The value, with a flag in its highest bit or, up to 1.2.3, -1 for 0 with a waiter; the number of waiters; whether it
  * is private. On 64 bits the second half is nobody's.
  */
-#ifndef FSAFE_LIBC_LAYOUT_MUSL_SEMAPHORE_H
-#define FSAFE_LIBC_LAYOUT_MUSL_SEMAPHORE_H
+#pragma once
 
 enum { FSAFE_MUSL_SEM_VALUE, FSAFE_MUSL_SEM_WAITERS, FSAFE_MUSL_SEM_PRIVATE, FSAFE_MUSL_SEM_OURS = 4 };
 
@@ -64,5 +63,3 @@ static inline void fsafe_layout_sem_wake(sem_t *s)
 {
     fsafe_sys_futex_wake((void *)&s->__val[FSAFE_MUSL_SEM_VALUE], 1);
 }
-
-#endif

@@ -5,8 +5,7 @@
  * an rwlock that is held for writing name no owner: our wrappers write the owner into words of the object that musl
  * neither reads nor writes for such a lock. Measured on 1.2.3; the self-test asks the libc that runs.
  */
-#ifndef FSAFE_LIBC_LAYOUT_MUSL_H
-#define FSAFE_LIBC_LAYOUT_MUSL_H
+#pragma once
 
 #include "base/sys.h"
 #include "libc/late.h"
@@ -338,5 +337,3 @@ static inline void fsafe_layout_spin_unlock(pthread_spinlock_t *spin)
 {
     (void)spin;
 }
-
-#endif

@@ -1,4 +1,3 @@
-/* libc/layout-stream: see layout-stream.h. */
 #include "config.h"
 
 #include "base/sys.h"

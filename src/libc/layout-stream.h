@@ -1,12 +1,11 @@
 /*
- * libc/layout-stream: questions to the lock of a stdio stream, as layout.h has them for mutexes. The lock lies
- * behind the public member _lock of glibc's FILE; on other libraries nothing is known and nothing is asked.
+ * libc/layout-stream: questions to the lock of a stdio stream, as layout.h has them for mutexes. The lock lies behind
+ * the public member _lock of glibc's FILE; on other libraries nothing is known and nothing is asked.
  *
- * The program has just passed the stream to a wrapper, so its memory is there; an address may be of a stream that
- * is closed by now. Nothing here waits, allocates or changes errno. Context: any thread.
+ * The program has just passed the stream to a wrapper, so its memory is there; an address may be of a stream that is
+ * closed by now. Nothing here waits, allocates or changes errno.
  */
-#ifndef FSAFE_LIBC_LAYOUT_STREAM_H
-#define FSAFE_LIBC_LAYOUT_STREAM_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -95,5 +94,3 @@ void fsafe_layout_stream_set(FILE *stream, int count, uintptr_t owner);
 
 /* Makes a vanished thread's stream free and wakes a waiter. Context: child, any thread. */
 void fsafe_layout_stream_reset(FILE *stream);
-
-#endif

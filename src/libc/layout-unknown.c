@@ -1,4 +1,3 @@
-/* libc/layout-unknown: see layout-unknown.h. */
 #include "config.h"
 
 #include "base/sys.h"

@@ -3,8 +3,7 @@
  * is taken over; the wrappers pass every call on. Included by layout.h only.
  * A table of answers, none of which looks at the lock.
  */
-#ifndef FSAFE_LIBC_LAYOUT_UNKNOWN_H
-#define FSAFE_LIBC_LAYOUT_UNKNOWN_H
+#pragma once
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"
@@ -73,5 +72,3 @@ static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s) { return FSAFE_P
 static inline void fsafe_layout_sem_wake(sem_t *s) { }
 
 #pragma GCC diagnostic pop
-
-#endif

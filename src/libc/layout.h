@@ -6,8 +6,7 @@
  * The program has just passed the lock to a wrapper, so its memory is there.
  * Nothing here waits, allocates or changes errno. Context: any thread, unless said otherwise.
  */
-#ifndef FSAFE_LIBC_LAYOUT_H
-#define FSAFE_LIBC_LAYOUT_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -121,9 +120,7 @@ struct fsafe_layout_calls {
     FSAFE_LAYOUT_CALLS(FSAFE_CALL_FIELD)
 };
 
-/*
- * Fills in fsafe_layout and keeps the calls. `pid`: this process. Context: start-up (uses locks of its own).
- */
+/* Fills in fsafe_layout and keeps the calls. `pid`: this process. Context: start-up (uses locks of its own). */
 void fsafe_layout_self_test(const struct fsafe_layout_calls *calls, int pid);
 
 /*
@@ -323,5 +320,3 @@ static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int
  *   void fsafe_layout_sem_wake(sem_t *s)
  *       wakes a waiter after that. The semaphore may be gone.
  */
-
-#endif

@@ -1,6 +1,4 @@
 /*
- * libc/loader: see loader.h.
- *
  * Measured. In a child the list's lock is made free if the vanished owner was in dl_iterate_phdr, which only reads, or
  * if the lock names nobody: then it was just taken or about to be free. fork() renews the loading's lock in the child,
  * and holding it over the fork is the cure: 0 of 600 children hung or crashed, 60 to 107 of 300 without, at a load of

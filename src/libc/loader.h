@@ -8,8 +8,7 @@
  *   the loading's  held as long as a dlopen or dlclose takes, constructors included, and for the moment of a dlsym; the
  *                  moment is the choice of an indirect function by dlsym. glibc's fork() renews it in the child.
  */
-#ifndef FSAFE_LIBC_LOADER_H
-#define FSAFE_LIBC_LOADER_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -30,13 +29,11 @@ void fsafe_loader_find(const struct fsafe_loader_calls *calls);
 extern pthread_mutex_t *fsafe_loader_list_lock;
 extern pthread_mutex_t *fsafe_loader_loading_lock;
 
-/* Takes the loading's lock, if it is known, and free or the calling thread's. Context: any thread. */
+/* Takes the loading's lock, if it is known, and free or the calling thread's. */
 bool fsafe_loader_try(void);
 
 /* Releases it once. Context: the thread that holds it. */
 void fsafe_loader_release(void);
 
-/* Who has the loading's lock, as libc names owners; 0: nobody, or it is not known. Context: any thread. */
+/* Who has the loading's lock, as libc names owners; 0: nobody, or it is not known. */
 FSAFE_AT_FORK int fsafe_loader_owner(void);
-
-#endif

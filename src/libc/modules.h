@@ -3,8 +3,7 @@
  * Owns nothing. Reads the kernel's map of the process and the module's own tables, without the loader's
  * lock: dladdr could wait for a thread that vanished. Slow paths only; context: any thread.
  */
-#ifndef FSAFE_LIBC_MODULES_H
-#define FSAFE_LIBC_MODULES_H
+#pragma once
 
 #include "base/maps.h"
 #include "base/window.h"
@@ -58,7 +57,7 @@ bool fsafe_modules_find(const struct fsafe_mapping *mapping, const char *const *
 
 /*
  * Where the file begins in memory that the code at `address` is from, found by looking at what lies before it: for when
- * fsafe_maps_find knows nothing. 0: nowhere. Slow. Context: any thread.
+ * fsafe_maps_find knows nothing. 0: nowhere. Slow.
  */
 uintptr_t fsafe_modules_base(uintptr_t address);
 
@@ -67,5 +66,3 @@ bool fsafe_modules_text(const struct fsafe_mapping *mapping, uintptr_t *from, ui
 
 /* Copies the build-id of the module at `base`. Returns how many bytes it has; 0: none. */
 size_t fsafe_modules_build_id(uintptr_t base, unsigned char id[FSAFE_BUILD_ID_BYTES]);
-
-#endif

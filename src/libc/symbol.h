@@ -7,8 +7,7 @@
  * several versions the default one, to which a program that is linked now would be bound; dlsym(RTLD_NEXT) hands out
  * the oldest before glibc 2.36.
  */
-#ifndef FSAFE_LIBC_SYMBOL_H
-#define FSAFE_LIBC_SYMBOL_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,7 +20,7 @@
  */
 bool fsafe_symbol_start(void);
 
-/* Whether this is glibc and older than `version`, which is of four characters. Context: any thread. */
+/* Whether this is glibc and older than `version`, which is of four characters. */
 bool fsafe_symbol_is_older(const char *version);
 
 /*
@@ -41,5 +40,3 @@ void *fsafe_symbol_variable(const char *name, size_t *bytes);
  * when there is none, or when it is the program itself. Context: start-up.
  */
 void fsafe_symbol_library(const char *name, uintptr_t *from, uintptr_t *to);
-
-#endif

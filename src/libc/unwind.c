@@ -1,4 +1,3 @@
-/* libc/unwind: see unwind.h. */
 #include "config.h"
 
 #include "libc/unwind.h"

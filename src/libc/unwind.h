@@ -3,8 +3,7 @@
  * (.eh_frame), or by frame pointers where a place has none. Takes no lock of the loader's, reads memory by copies only,
  * and takes a bounded time. x86-64 and i386; elsewhere it finds nothing. Context: any thread, also in a signal handler.
  */
-#ifndef FSAFE_LIBC_UNWIND_H
-#define FSAFE_LIBC_UNWIND_H
+#pragma once
 
 #include "libc/callframe.h"
 
@@ -21,5 +20,3 @@ unsigned fsafe_unwind_here(struct fsafe_unwind *unwind, uintptr_t site, uintptr_
  */
 unsigned fsafe_unwind_vanished(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t near, uintptr_t *frames,
                                unsigned most);
-
-#endif

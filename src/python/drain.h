@@ -14,8 +14,7 @@
  * of 30 children hang, with takeovers alone 39 of 60 see half-changed data, with this none of 60 (nor on 3.13 and
  * 3.14). More locks and threads, which are hardly ever all outside at once: 0 to 7 of 60.
  */
-#ifndef FSAFE_PYTHON_DRAIN_H
-#define FSAFE_PYTHON_DRAIN_H
+#pragma once
 
 #include "python/interpreter.h"
 
@@ -24,5 +23,3 @@ void fsafe_python_drain_start(void);
 
 /* The fork comes now. Context: parent, before fork; mostly under the GIL. */
 void fsafe_python_drain_end(void);
-
-#endif

@@ -1,4 +1,3 @@
-/* python/frames: see frames.h. */
 #include "config.h"
 
 #include "base/sys.h"

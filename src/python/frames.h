@@ -6,8 +6,7 @@
  * From 3.13 on the interpreter publishes where the members lie; before, each version has a row of its own. Either is
  * compared once with what the interpreter's own functions say of the frames that are running then.
  */
-#ifndef FSAFE_PYTHON_FRAMES_H
-#define FSAFE_PYTHON_FRAMES_H
+#pragma once
 
 #include "python/interpreter.h"
 #include "report/event.h"
@@ -95,5 +94,3 @@ static inline uintptr_t fsafe_python_frames_instruction_with_gil(void)
     uintptr_t frame = *(const uintptr_t *)(state + (offsets & 0xffff));
     return FSAFE_LIKELY(frame != 0) ? *(const uintptr_t *)(frame + (offsets >> 16)) : 0;
 }
-
-#endif

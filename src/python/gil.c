@@ -1,4 +1,3 @@
-/* python/gil: see gil.h. */
 #include "config.h"
 
 #include "base/options.h"

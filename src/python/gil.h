@@ -7,8 +7,7 @@
  * A thread that wants the GIL waits in COND, a few milliseconds at a time, for ever; a thread that gave it up on
  * request waits in SWITCH_COND until another thread has it.
  */
-#ifndef FSAFE_PYTHON_GIL_H
-#define FSAFE_PYTHON_GIL_H
+#pragma once
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -30,5 +29,3 @@ FSAFE_AT_FORK bool fsafe_python_gil_is_free(void);
  */
 bool fsafe_python_gil_ends_wait(const pthread_cond_t *condvar, const pthread_mutex_t *mutex, bool timed,
                                 uintptr_t site);
-
-#endif

@@ -1,4 +1,3 @@
-/* python/imports: see imports.h. */
 #include "config.h"
 
 #include "base/options.h"

@@ -6,8 +6,7 @@
  * That is the second best: what the module has done so far is done twice, a C module may refuse that (numpy's do), and
  * modules inside the package that were whole are no longer its attributes. So a fork waits for imports: python/drain.
  */
-#ifndef FSAFE_PYTHON_IMPORTS_H
-#define FSAFE_PYTHON_IMPORTS_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -27,5 +26,3 @@ bool fsafe_python_imports_are_others(void);
 
 /* Drops those imports; in other modes than repair only a line names them. Context: as above; places are noted. */
 void fsafe_python_imports_drop(void);
-
-#endif

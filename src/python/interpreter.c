@@ -1,4 +1,3 @@
-/* python/interpreter: see interpreter.h. */
 #include "config.h"
 
 #include "base/maps.h"

@@ -9,8 +9,7 @@
  * FORKSAFE_PYTHON=0, a version that is not known, a free-threaded build and any deviation switch the room off, the last
  * three with one line.
  */
-#ifndef FSAFE_PYTHON_INTERPRETER_H
-#define FSAFE_PYTHON_INTERPRETER_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -41,7 +40,7 @@ enum fsafe_python_state {
 };
 extern _Atomic int fsafe_python_state;
 
-/* Whether there is an interpreter and the room is not off. One load. Context: any thread. */
+/* Whether there is an interpreter and the room is not off. One load. */
 static inline FSAFE_AT_FORK bool fsafe_python_is_bound(void)
 {
     int state = atomic_load_explicit(&fsafe_python_state, memory_order_acquire);
@@ -55,7 +54,7 @@ static inline bool fsafe_python_is_started(void)
 
 /*
  * The caller at `site` makes a condition variable as an interpreter does: notes the site, for find to look at, with the
- * first that it makes. Context: any thread.
+ * first that it makes.
  */
 FSAFE_AT_FORK void fsafe_python_meet(const pthread_cond_t *condvar, uintptr_t site);
 
@@ -66,20 +65,20 @@ extern const void *fsafe_python_first_condvar;
  * Context: any thread, with no lock of ours. */
 void fsafe_python_find(void);
 
-/* Its version, as 0x030d for 3.13; 0 before it is bound. Context: any thread. */
+/* Its version, as 0x030d for 3.13; 0 before it is bound. */
 FSAFE_AT_FORK unsigned fsafe_python_version(void);
 
-/* Whether the code at `site` is the interpreter's own. Two loads. Context: any thread. */
+/* Whether the code at `site` is the interpreter's own. Two loads. */
 extern uintptr_t fsafe_python_text, fsafe_python_text_bytes;
 static inline bool fsafe_python_is_text(uintptr_t site)
 {
     return site - fsafe_python_text < fsafe_python_text_bytes;
 }
 
-/* Whether the interpreter is initialized and not being finalized. Context: any thread. */
+/* Whether the interpreter is initialized and not being finalized. */
 FSAFE_AT_FORK bool fsafe_python_is_running(void);
 
-/* The state of the calling thread, if it has the GIL; else NULL. Two short calls. Context: any thread. */
+/* The state of the calling thread, if it has the GIL; else NULL. Two short calls. */
 FSAFE_AT_FORK void *fsafe_python_state_with_gil(void);
 
 /*
@@ -88,7 +87,5 @@ FSAFE_AT_FORK void *fsafe_python_state_with_gil(void);
  */
 FSAFE_AT_FORK bool fsafe_python_has_gil(void);
 
-/* Switches the room off; `why` says in one line what it cannot cope with. Context: any thread. */
+/* Switches the room off; `why` says in one line what it cannot cope with. */
 void fsafe_python_off(const char *why);
-
-#endif

@@ -2,8 +2,7 @@
  * python/layout: where the members of Python's own structures lie, by the minor version of Python 3: for python/frames,
  * which looks from inside, and for the launcher's check, which looks from outside; and how a lock's object is laid out.
  */
-#ifndef FSAFE_PYTHON_LAYOUT_H
-#define FSAFE_PYTHON_LAYOUT_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -85,5 +84,3 @@ static const struct fsafe_python_published fsafe_python_published[] = {
     [14] = {26, 27, 32, 33, 34, 35, 40, 41, 48},
     [15] = {26, 30, 40, 41, 42, 43, 48, 49, 56},
 };
-
-#endif

@@ -13,8 +13,7 @@
  * What a lock is used for shows in its history, kept in a byte of the object that the interpreter does not use: one
  * that a thread took and another released, or whose taker waits for it, is an event and of no more interest.
  */
-#ifndef FSAFE_PYTHON_LOCKS_H
-#define FSAFE_PYTHON_LOCKS_H
+#pragma once
 
 #include "python/interpreter.h"
 #include "python/layout.h"
@@ -27,20 +26,15 @@ bool fsafe_python_locks_start(void);
 
 /*
  * What lies at `object`, copied to `copy`; memory that is not there is no lock. A lock that was freed looks like one
- * until its memory is used anew. Context: any thread.
+ * until its memory is used anew.
  */
 enum fsafe_python_kind fsafe_python_lock_at(uintptr_t object, struct fsafe_python_lock *copy);
 
 /* Drops the records of it that the calling thread has, and notes that it is an event. Context: under way in a wait. */
 void fsafe_python_lock_is_event(uintptr_t object, struct fsafe_thread *self);
 
-/* Whether the thread has a record that says it holds the lock. Context: any thread. */
+/* Whether the thread has a record that says it holds the lock. */
 bool fsafe_python_lock_is_held(const struct fsafe_thread *thread, uintptr_t object);
 
-/*
- * Whether the thread has tokens of semaphores used as locks, beside the one that to 3.12 stands for its life. Context:
- * any thread.
- */
+/* Whether the thread has tokens of semaphores used as locks, beside the one that to 3.12 stands for its life. */
 FSAFE_AT_FORK bool fsafe_python_lock_has_tokens(const struct fsafe_thread *thread);
-
-#endif

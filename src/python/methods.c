@@ -1,4 +1,3 @@
-/* python/methods: see methods.h. */
 #include "config.h"
 
 #include "base/sys.h"

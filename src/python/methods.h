@@ -2,8 +2,7 @@
  * python/methods: leads methods of an interpreter's own types through functions of ours, by the pointers in the types'
  * tables of methods, which the C API makes public.
  */
-#ifndef FSAFE_PYTHON_METHODS_H
-#define FSAFE_PYTHON_METHODS_H
+#pragma once
 
 #include "python/interpreter.h"
 
@@ -26,5 +25,3 @@ struct fsafe_python_method {
 
 /* All of them or none: false where one is not as described. Context: under the GIL. */
 bool fsafe_python_methods_lead(const struct fsafe_python_method *methods, unsigned count);
-
-#endif

@@ -1,4 +1,3 @@
-/* python/objects: see objects.h. */
 #include "config.h"
 
 #include "python/objects.h"

@@ -2,8 +2,7 @@
  * python/objects: what several files of this room do with the interpreter's objects.
  * Context of all: has the GIL; an error of the interpreter's is left behind where one says NULL, but for borrow.
  */
-#ifndef FSAFE_PYTHON_OBJECTS_H
-#define FSAFE_PYTHON_OBJECTS_H
+#pragma once
 
 #include "python/interpreter.h"
 
@@ -37,5 +36,3 @@ void fsafe_python_know_forker(void);
  * That is all vanished threads, until PyOS_AfterFork_Child. Context: child, alone.
  */
 FSAFE_AT_FORK void *fsafe_python_vanished(void *after);
-
-#endif

@@ -1,5 +1,3 @@
-/* python/orphans: see orphans.h. */
-
 /*
  * CPython's own locks, by the sources of 3.9.2, 3.11.2 and 3.13.5 and the headers of 3.14 and 3.15. A vanished thread
  * has one only if it takes it without the GIL or lets the GIL go meanwhile. Who heals it in a child, what shows that:

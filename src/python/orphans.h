@@ -8,8 +8,7 @@
  * A waiter sleeps in sem_wait on a semaphore on its own stack; the word before it is the byte's address. Our sem_wait
  * makes the lock free and ends the wait as if a signal had come: the interpreter looks at the byte again.
  */
-#ifndef FSAFE_PYTHON_ORPHANS_H
-#define FSAFE_PYTHON_ORPHANS_H
+#pragma once
 
 #include "base/compiler.h"
 #include "python/interpreter.h"
@@ -37,8 +36,7 @@ enum fsafe_python_parking fsafe_python_parks_in_lock(sem_t *semaphore, uintptr_t
 
 /*
  * The caller at `site` is about to wait for an event by `semaphore`, without a limit or with one. `until`: where to say
- * how long, by CLOCK_MONOTONIC; NULL: that time is over. One load in a process without an interpreter. Context: any
- * thread.
+ * how long, by CLOCK_MONOTONIC; NULL: that time is over. One load in a process without an interpreter.
  */
 static inline enum fsafe_python_parking fsafe_python_parks(sem_t *semaphore, uintptr_t site, bool endless,
                                                            struct timespec *until)
@@ -53,5 +51,3 @@ static inline enum fsafe_python_parking fsafe_python_parks(sem_t *semaphore, uin
  */
 bool fsafe_python_may_be_given(uintptr_t semaphore, uintptr_t site);
 bool fsafe_python_gives_up(uintptr_t semaphore, uintptr_t site);
-
-#endif

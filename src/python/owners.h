@@ -7,13 +7,10 @@
  *
  * From 3.14 on an RLock is a lock of python/locks, which looks at the mark.
  */
-#ifndef FSAFE_PYTHON_OWNERS_H
-#define FSAFE_PYTHON_OWNERS_H
+#pragma once
 
 /*
  * From here on, in this process and its children, the methods that look at the owner go through functions of ours,
  * which cost a call more. Context: child, about to make a thread; has the GIL, any Python code may run.
  */
 void fsafe_python_owners_start(void);
-
-#endif

@@ -1,4 +1,3 @@
-/* python/places: see places.h. */
 #include "config.h"
 
 #include "python/frames.h"

@@ -3,8 +3,7 @@
  * was at the fork. The child notes what it needs for the latter before the interpreter forgets its vanished threads;
  * their functions stay in memory, because no thread frees what a vanished thread's frames refer to.
  */
-#ifndef FSAFE_PYTHON_PLACES_H
-#define FSAFE_PYTHON_PLACES_H
+#pragma once
 
 #include "python/interpreter.h"
 #include "report/event.h"
@@ -21,16 +20,14 @@ FSAFE_AT_FORK void fsafe_python_places_note(bool all);
 /* Writes down which thread that vanished in this fork had this pthread_t. Context: child, alone. */
 void fsafe_python_places_holder(uintptr_t handle, struct fsafe_holder *holder);
 
-/* The Python instruction that the calling thread is at; `site` where it is in none. Context: any thread. */
+/* The Python instruction that the calling thread is at; `site` where it is in none. */
 FSAFE_AT_FORK uintptr_t fsafe_python_places_instruction(uintptr_t site);
 
 /*
  * What to record as the place that takes a lock: `site`, or where that is in the interpreter, which takes all Python
- * locks in a single place, the Python instruction. Context: any thread.
+ * locks in a single place, the Python instruction.
  */
 static inline uintptr_t fsafe_python_site(uintptr_t site)
 {
     return FSAFE_UNLIKELY(fsafe_python_is_text(site)) ? fsafe_python_places_instruction(site) : site;
 }
-
-#endif

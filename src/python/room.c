@@ -1,4 +1,3 @@
-/* python/room: see room.h. */
 #include "config.h"
 
 #include "base/options.h"

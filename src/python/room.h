@@ -3,12 +3,11 @@
  * lock be another thread's; a process whose threads are all made by others asks the interpreter to call it, at the next
  * moment that suits it.
  */
-#ifndef FSAFE_PYTHON_ROOM_H
-#define FSAFE_PYTHON_ROOM_H
+#pragma once
 
 #include "base/compiler.h"
 
-/* A thread is about to be made. Two loads in a process without an interpreter. Context: any thread. */
+/* A thread is about to be made. Two loads in a process without an interpreter. */
 void fsafe_python_before_thread(void);
 
 /* A fork is about to be made. Context: parent, before fork, before the drain. */
@@ -16,5 +15,3 @@ void fsafe_python_prepare(void);
 
 /* A fork was made. Context: child, alone, after adoption and the allocator's handlers. */
 FSAFE_AT_FORK void fsafe_python_child(void);
-
-#endif

@@ -1,4 +1,3 @@
-/* python/selftest: see selftest.h. */
 #include "config.h"
 
 #include "python/layout.h"

@@ -1,8 +1,5 @@
-/*
- * python/selftest: whether this interpreter's locks are as python/locks describes them, tried on locks of our own.
- */
-#ifndef FSAFE_PYTHON_SELFTEST_H
-#define FSAFE_PYTHON_SELFTEST_H
+/* python/selftest: whether this interpreter's locks are as python/locks describes them, tried on locks of our own. */
+#pragma once
 
 #include "python/interpreter.h"
 
@@ -11,5 +8,3 @@
  * GIL.
  */
 bool fsafe_python_selftest_passes(void *lock_type, void *rlock_type);
-
-#endif

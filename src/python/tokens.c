@@ -1,4 +1,3 @@
-/* python/tokens: see tokens.h. */
 #include "config.h"
 
 #include "base/options.h"

@@ -5,8 +5,7 @@
  * does for a class made from Semaphore, if the class inherits what a with statement calls. Tokens that threads had in
  * another way cannot be seen.
  */
-#ifndef FSAFE_PYTHON_TOKENS_H
-#define FSAFE_PYTHON_TOKENS_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -26,5 +25,3 @@ bool fsafe_python_tokens_are_out(void);
  * the forking thread has the GIL; places are noted.
  */
 void fsafe_python_tokens_return(void);
-
-#endif

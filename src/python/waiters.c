@@ -1,4 +1,3 @@
-/* python/waiters: see waiters.h. */
 #include "config.h"
 
 #include "base/options.h"

@@ -4,8 +4,7 @@
  * thread of the child's own. A child takes those locks out before it has a second thread, as a wait that times out
  * does.
  */
-#ifndef FSAFE_PYTHON_WAITERS_H
-#define FSAFE_PYTHON_WAITERS_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -20,5 +19,3 @@ FSAFE_AT_FORK void fsafe_python_waiters_note(void);
 
 /* Takes the locks of the noted threads out. Context: child, alone, has the GIL. */
 void fsafe_python_waiters_drop(void);
-
-#endif

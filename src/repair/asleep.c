@@ -1,4 +1,3 @@
-/* repair/asleep: see asleep.h. */
 #include "config.h"
 
 #include "base/tasks.h"
@@ -106,9 +105,7 @@ void fsafe_asleep_lend_memory(void)
     fsafe_children_strike_self();
 }
 
-/*
- * At one moment: that between two looks between which no thread woke. Without /proc nothing is known of others.
- */
+/* At one moment: that between two looks between which no thread woke. Without /proc nothing is known of others. */
 bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
 {
     if (atomic_load_explicit(&lent_in, memory_order_relaxed) == fsafe_lineage_generation())

@@ -3,8 +3,7 @@
  * what the kernel says of them, and what each says of its own wait (struct fsafe_sleeping). Owns nothing.
  * Context of all: child, any thread, no latch held.
  */
-#ifndef FSAFE_REPAIR_ASLEEP_H
-#define FSAFE_REPAIR_ASLEEP_H
+#pragma once
 
 #include "track/thread.h"
 
@@ -19,13 +18,12 @@ bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked);
 
 /*
  * The caller is about to give another process its memory (CLONE_VM without CLONE_THREAD), and goes on itself: from then
- * on that process may end any wait of this one, and nothing is said. Context: any thread.
+ * on that process may end any wait of this one, and nothing is said.
  */
 void fsafe_asleep_lend_memory(void);
 
 /*
- * Whether `count` words that somebody waits for by the system call futex_waitv are for no other process to reach.
- * Slow. Context: any thread.
+ * Whether `count` words that somebody waits for by the system call futex_waitv are for no other process to reach. Slow.
  */
 bool fsafe_asleep_is_private(uintptr_t waiters, unsigned long count);
 
@@ -37,5 +35,3 @@ bool fsafe_asleep_is_anybody_awake(const struct fsafe_thread *self);
 
 /* Whether another thread waits for a lock that it gets as soon as it looks: it may end this wait then. */
 bool fsafe_asleep_will_another_be_given(const struct fsafe_thread *self);
-
-#endif

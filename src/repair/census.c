@@ -1,4 +1,3 @@
-/* repair/census: see census.h. */
 #include "config.h"
 
 #include "base/pages.h"

@@ -2,8 +2,7 @@
  * repair/census: which threads have records about one rwlock, and the survey of what vanished threads left in all
  * rwlocks.
  */
-#ifndef FSAFE_REPAIR_CENSUS_H
-#define FSAFE_REPAIR_CENSUS_H
+#pragma once
 
 #include "repair/takeover.h"
 
@@ -33,13 +32,13 @@ struct fsafe_orphan {
     uint32_t most;    /* readers that can be vanished ones */
 };
 
-/* Whether this generation was surveyed. Context: any thread. */
+/* Whether this generation was surveyed. */
 bool fsafe_census_is_surveyed(void);
 
-/* Whether a survey found anything that is still there. Context: any thread. */
+/* Whether a survey found anything that is still there. */
 bool fsafe_census_has_orphans(void);
 
-/* Whether the survey noted anything of this lock; one that is just being forgotten counts. Context: any thread. */
+/* Whether the survey noted anything of this lock; one that is just being forgotten counts. */
 bool fsafe_census_may_have(uintptr_t lock);
 
 /*
@@ -63,5 +62,3 @@ void fsafe_census_hand_over(const struct fsafe_thread *self, uintptr_t lock);
 
 /* How many rwlock records vanished threads have; may be too high, never too low. Context: child, under the latch. */
 uint32_t fsafe_census_records(void);
-
-#endif

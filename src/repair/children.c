@@ -1,4 +1,3 @@
-/* repair/children: see children.h. */
 #include "config.h"
 
 #include "base/options.h"

@@ -13,8 +13,7 @@
  * program, and have written no line about their present wait. Owns the list of those, which lies in the memory that the
  * process tree shares.
  */
-#ifndef FSAFE_REPAIR_CHILDREN_H
-#define FSAFE_REPAIR_CHILDREN_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -22,25 +21,23 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* The caller has forked `child`; with <= 0 it is that child, or there is none. Context: any thread. */
+/* The caller has forked `child`; with <= 0 it is that child, or there is none. */
 FSAFE_AT_FORK void fsafe_children_forked(pid_t child);
 
-/* This process has written a line that says that it waits, or that it went on. Context: any thread. */
+/* This process has written a line that says that it waits, or that it went on. */
 void fsafe_children_said(bool waits);
 
-/* The parent is to look at this process no more. Context: any thread. */
+/* The parent is to look at this process no more. */
 void fsafe_children_strike_self(void);
 
 /*
  * A wait for the end of a child, `child` or any (<= 0), is about to begin from a wrapper with that frame. Returns the
- * `watch` for fsafe_children_over. errno kept. Context: any thread.
+ * `watch` for fsafe_children_over. errno kept.
  */
 int fsafe_children_watch(pid_t child, uintptr_t frame);
 
 /* The wait is over; the child `ended` has ended (<= 0: none has). errno kept. Context: the thread that began. */
 void fsafe_children_over(int watch, pid_t ended);
 
-/* The caller has asked whether `child`, or any, has ended, and none has. errno kept. Context: any thread. */
+/* The caller has asked whether `child`, or any, has ended, and none has. errno kept. */
 void fsafe_children_glance(pid_t child);
-
-#endif

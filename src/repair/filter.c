@@ -1,4 +1,3 @@
-/* repair/filter: see filter.h. */
 #include "config.h"
 
 #include "repair/filter.h"

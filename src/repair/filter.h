@@ -3,8 +3,7 @@
  * for each lock of its own: a Bloom filter for one kind of ledger, filled at the first question of a generation.
  * Vanished threads make no new records, so an address that is not in the filter never will be.
  */
-#ifndef FSAFE_REPAIR_FILTER_H
-#define FSAFE_REPAIR_FILTER_H
+#pragma once
 
 #include "track/thread.h"
 
@@ -25,7 +24,7 @@ static inline unsigned fsafe_filter_bit(uintptr_t lock)
 }
 _Static_assert(FSAFE_FILTER_WORDS * 64 == 1 << (32 - 21), "a bit for each hash");
 
-/* Whether a vanished thread may have a record of the lock; a no is always right. Context: any thread. */
+/* Whether a vanished thread may have a record of the lock; a no is always right. */
 static inline FSAFE_AT_FORK bool fsafe_filter_may_have(const struct fsafe_filter *filter, uintptr_t lock)
 {
     if (atomic_load_explicit(&filter->generation, memory_order_acquire) != fsafe_lineage_generation())
@@ -43,5 +42,3 @@ static inline FSAFE_AT_FORK bool fsafe_filter_ask(struct fsafe_filter *filter, e
         fsafe_filter_fill(filter, of);
     return fsafe_filter_may_have(filter, lock);
 }
-
-#endif

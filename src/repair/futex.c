@@ -1,6 +1,4 @@
 /*
- * repair/futex: see futex.h.
- *
  * Measured. What a wait by syscall(SYS_futex) shows: GLib 2.74's GMutex and GCond and Rust 1.95's Mutex, Condvar,
  * RwLock, Once, all without an owner. A locked and contended GMutex and Mutex is 2 and waited for with 2; GLib by
  * FUTEX_WAIT_PRIVATE from libglib's own text, Rust by FUTEX_WAIT_BITSET_PRIVATE without a limit, which nobody else seen

@@ -6,8 +6,7 @@
  * without a limit on private memory sleeps for ever: only a signal handler could end that. Of such a word we have to
  * know what it means. Those locks are known whose calls cannot be taken for an event's: see the table in futex.c.
  */
-#ifndef FSAFE_REPAIR_FUTEX_H
-#define FSAFE_REPAIR_FUTEX_H
+#pragma once
 
 #include "repair/takeover.h"
 
@@ -18,7 +17,7 @@
  */
 bool fsafe_futex_judge(const long *arguments, uintptr_t site);
 
-/* Whether that is a wait without a limit. Context: any thread. */
+/* Whether that is a wait without a limit. */
 bool fsafe_futex_is_endless(const long *arguments);
 
 /* A lock that several threads want, of an algorithm that is known: what it takes to want it, too. */
@@ -33,7 +32,7 @@ bool fsafe_futex_may_be_lock(const long *arguments);
 
 /*
  * Whether a thread that waits for `value` in `word`, from `site`, waits for such a lock, and in memory of this process.
- * Slow. Context: any thread.
+ * Slow.
  */
 bool fsafe_futex_find_lock(uintptr_t word, int operation, uint32_t value, uintptr_t site,
                            struct fsafe_futex_lock *lock);
@@ -59,5 +58,3 @@ void fsafe_futex_give(const struct fsafe_futex_lock *lock);
 
 /* Frees the copy of one that was taken. Context: child, alone. */
 void fsafe_futex_free(const struct fsafe_futex_lock *lock);
-
-#endif

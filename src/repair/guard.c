@@ -1,6 +1,4 @@
 /*
- * repair/guard: see guard.h.
- *
  * Measured. libstdc++ 12's guards: the bits are in bytes 0 to 2, its futex is not the private kind, the upper four
  * bytes stay zero. A recursive initialiser throws recursive_init_error while __libc_single_threaded says so (no
  * compiler has a landing pad at that call: the program terminates), in a process with threads it waits for ever. Both

@@ -1,4 +1,3 @@
-/* repair/held: see held.h. */
 #include "config.h"
 
 #include "repair/held.h"

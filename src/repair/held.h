@@ -11,8 +11,7 @@
  * A process with several threads cannot do so: another thread may wake the futex. There a signal that comes as a slice
  * ends still interrupts nothing.
  */
-#ifndef FSAFE_REPAIR_HELD_H
-#define FSAFE_REPAIR_HELD_H
+#pragma once
 
 #include "base/tasks.h"
 #include "track/thread.h"
@@ -44,5 +43,3 @@ long fsafe_held_sleep(struct fsafe_held *held, const struct timespec *until);
 
 /* Handlers run again, and first of all for what came meanwhile. */
 void fsafe_held_end(struct fsafe_held *held);
-
-#endif

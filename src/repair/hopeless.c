@@ -1,4 +1,3 @@
-/* repair/hopeless: see hopeless.h. */
 #include "config.h"
 
 #include "base/tasks.h"

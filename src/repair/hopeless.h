@@ -12,8 +12,7 @@
  * A slice is a wait with a limit. Its wrapper chooses one that the caller cannot tell from the wait that it asked for.
  * A process that was never forked makes no slices, and until a slice ends a child reads the clock once for each wait.
  */
-#ifndef FSAFE_REPAIR_HOPELESS_H
-#define FSAFE_REPAIR_HOPELESS_H
+#pragma once
 
 #include "base/options.h"
 #include "track/thread.h"
@@ -87,7 +86,7 @@ void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait);
 /*
  * A slice was interrupted by a signal handler (EINTR). The wait that was asked for, without a limit, goes on after
  * handlers with SA_RESTART, and a wait with a limit after none. Returns whether this one goes on: not where handlers of
- * both sorts are installed. Context: any thread.
+ * both sorts are installed.
  */
 bool fsafe_hopeless_restarts(void);
 
@@ -111,5 +110,3 @@ uintptr_t fsafe_hopeless_futex_in_slices(uintptr_t *site);
 
 /* The calling thread ends. */
 void fsafe_hopeless_leave(struct fsafe_thread *self);
-
-#endif

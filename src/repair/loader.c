@@ -1,4 +1,3 @@
-/* repair/loader: see loader.h. */
 #include "config.h"
 
 #include "base/options.h"

@@ -5,8 +5,7 @@
  * dlclose may have left the list of objects half changed: nothing is done, and a child that needs the lock waits, which
  * is better than what it would read.
  */
-#ifndef FSAFE_REPAIR_LOADER_H
-#define FSAFE_REPAIR_LOADER_H
+#pragma once
 
 #include "base/compiler.h"
 #include "track/thread.h"
@@ -19,5 +18,3 @@ FSAFE_AT_FORK void fsafe_loader_adopt(const struct fsafe_thread *self, int forme
 
 /* Whether nobody holds it; false when it is not known. Context: child. */
 bool fsafe_loader_is_free(void);
-
-#endif

@@ -1,5 +1,3 @@
-/* repair/monitor: see monitor.h. */
-
 /*
  * Where those libraries keep what they know, in bytes from their mutex. Tried on x86-64 with a thread-safe HDF5 1.14.5
  * (handle, mutex, condition variable, count), libxml2 2.9.14 (mutex, count, waiters, handle, condition variable) and

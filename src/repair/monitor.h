@@ -4,8 +4,7 @@
  * libraries it is known where they keep their owner: see the table in monitor.c. When that is a vanished thread, its
  * hold is dropped, and the wait, which may end for no reason, ends.
  */
-#ifndef FSAFE_REPAIR_MONITOR_H
-#define FSAFE_REPAIR_MONITOR_H
+#pragma once
 
 #include "repair/takeover.h"
 
@@ -14,5 +13,3 @@
  * thread to leave a monitor, which is free now. Context: child, any thread, no latch held.
  */
 bool fsafe_monitor_judge(const pthread_cond_t *condvar, const pthread_mutex_t *mutex, uintptr_t site);
-
-#endif

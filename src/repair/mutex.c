@@ -1,6 +1,4 @@
 /*
- * repair/mutex: see mutex.h.
- *
  * Measured. pthread_mutex_destroy of a robust mutex that somebody holds succeeds in glibc; of every other kind it is
  * EBUSY.
  *

@@ -4,8 +4,7 @@
  * The bytes of a mutex name its owner, and the kernel says whether that thread exists here. Only in the moment
  * of being taken or released is a mutex locked by nobody; then the ledgers decide.
  */
-#ifndef FSAFE_REPAIR_MUTEX_H
-#define FSAFE_REPAIR_MUTEX_H
+#pragma once
 
 #include "base/compiler.h"
 #include "repair/takeover.h"
@@ -38,7 +37,7 @@ FSAFE_AT_FORK void fsafe_mutex_adopt(struct fsafe_thread *self);
  */
 FSAFE_AT_FORK void fsafe_mutex_adopt_wait(struct fsafe_thread *self);
 
-/* A wait for the mutex has ended: says so if it was such a one. Context: any thread. */
+/* A wait for the mutex has ended: says so if it was such a one. */
 void fsafe_mutex_end_wait(pthread_mutex_t *mutex, const struct fsafe_thread *self);
 
 /* The mutex was initialised anew: what was noted about its bytes is over. Context: child, any thread. */
@@ -55,5 +54,3 @@ bool fsafe_mutex_is_stale(uintptr_t lock, void *context);
  * signals blocked, no latch held.
  */
 void fsafe_mutex_clear_stale(struct fsafe_thread *vanished);
-
-#endif

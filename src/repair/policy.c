@@ -1,4 +1,3 @@
-/* repair/policy: see policy.h. */
 #include "config.h"
 
 #include "base/options.h"

@@ -1,8 +1,7 @@
 /*
  * repair/policy: which locks the user wants left alone: FORKSAFE_EXCLUDE and FORKSAFE_ONLY. Context: child, slow paths.
  */
-#ifndef FSAFE_REPAIR_POLICY_H
-#define FSAFE_REPAIR_POLICY_H
+#pragma once
 
 #include "report/event.h"
 
@@ -11,5 +10,3 @@
  * modules and exported symbols of the lock, of the place that wants it and of the one that took it.
  */
 const char *fsafe_policy_objection(const struct fsafe_event *event);
-
-#endif

@@ -1,4 +1,3 @@
-/* repair/rescue: see rescue.h. */
 #include "config.h"
 
 #include "base/arch.h"

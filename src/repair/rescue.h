@@ -9,8 +9,7 @@
  *
  * The signal (base/timer.h) is ours only during the call.
  */
-#ifndef FSAFE_REPAIR_RESCUE_H
-#define FSAFE_REPAIR_RESCUE_H
+#pragma once
 
 #include "base/compiler.h"
 #include "track/region.h"
@@ -45,5 +44,3 @@ bool fsafe_rescue_has_saved(enum fsafe_region region);
  * one; with FORKSAFE_RESCUE_MS all that this child does has a net. Context: child, alone, adopted.
  */
 FSAFE_AT_FORK void fsafe_rescue_adopt(struct fsafe_thread *self);
-
-#endif

@@ -1,6 +1,4 @@
 /*
- * repair/rwlock: see rwlock.h.
- *
  * Measured. An rwlock counts its vanished readers with the living ones, so it is cleaned of all its vanished threads at
  * once, before the first thread of the child waits in it (see the header). Only so can a waiting writer's bit be told
  * from a living one's, and the word be changed by one compare-and-swap: glibc changes the phase in two steps (the word,

@@ -9,8 +9,7 @@
  * A lock is always cleaned of all its vanished threads at once, holders and waiters, before any thread of the child
  * waits in it. So until then only calls that do not wait change it.
  */
-#ifndef FSAFE_REPAIR_RWLOCK_H
-#define FSAFE_REPAIR_RWLOCK_H
+#pragma once
 
 #include "repair/takeover.h"
 
@@ -38,12 +37,12 @@ void fsafe_rwlock_settle(pthread_rwlock_t *rwlock, struct fsafe_thread *self);
  */
 void fsafe_rwlock_adopt(struct fsafe_thread *self);
 
-/* Whether this thread has it for writing, perhaps under the name it had before it forked. Context: any thread. */
+/* Whether this thread has it for writing, perhaps under the name it had before it forked. */
 bool fsafe_rwlock_is_written_by(const pthread_rwlock_t *rwlock, const struct fsafe_thread *self);
 
 /*
- * This thread is about to release a hold for reading that another thread recorded: that record is over.
- * Looks at all ledgers. Context: any thread.
+ * This thread is about to release a hold for reading that another thread recorded: that record is over. Looks at all
+ * ledgers.
  */
 void fsafe_rwlock_handed_over(pthread_rwlock_t *rwlock, const struct fsafe_thread *self);
 
@@ -58,5 +57,3 @@ void fsafe_rwlock_initialised(pthread_rwlock_t *rwlock);
 
 /* For fsafe_ledger_push_full: the record of an rwlock that is certainly not held so by the thread `context`. */
 bool fsafe_rwlock_is_stale(uintptr_t lock, void *context);
-
-#endif

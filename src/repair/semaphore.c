@@ -1,6 +1,4 @@
 /*
- * repair/semaphore: see semaphore.h.
- *
  * Measured. sem_init, sem_post, sem_wait, sem_trywait and sem_destroy write the first 12 bytes of the 32 of a sem_t and
  * no other. The words at 16 are ours (repair/semaphore.h).
  */

@@ -15,8 +15,7 @@
  * thread, too, the words say what it had. In a child a semaphore's note is not the one that the fast paths look for
  * until one of the functions here has settled it, under the latch: so nobody takes or posts it before that.
  */
-#ifndef FSAFE_REPAIR_SEMAPHORE_H
-#define FSAFE_REPAIR_SEMAPHORE_H
+#pragma once
 
 #include "libc/layout.h"
 #include "repair/takeover.h"
@@ -47,7 +46,7 @@ static inline uint32_t fsafe_semaphore_owner(const struct fsafe_sem_words *words
 
 /*
  * Whether a lock with that note had tokens that went back before, and is settled in the generation of `self`, the
- * calling thread, or NULL. Context: any thread.
+ * calling thread, or NULL.
  */
 static inline bool fsafe_semaphore_is_plain(uint32_t note, const sem_t *semaphore, const struct fsafe_thread *self)
 {
@@ -63,13 +62,13 @@ static inline bool fsafe_semaphore_is_settled(const struct fsafe_sem_words *word
            (fsafe_semaphore_note_of((uintptr_t)semaphore, fsafe_lineage_generation()) & ~FSAFE_NOTE_FIRST);
 }
 
-/* Whether this semaphore is used as a lock, as far as is known. Reads the note only. Context: any thread. */
+/* Whether this semaphore is used as a lock, as far as is known. Reads the note only. */
 FSAFE_AT_FORK bool fsafe_semaphore_is_lock(sem_t *semaphore);
 
-/* After sem_init succeeded: begins its history. Context: any thread. */
+/* After sem_init succeeded: begins its history. */
 FSAFE_AT_FORK void fsafe_semaphore_initialised(sem_t *semaphore, int process_shared, unsigned value);
 
-/* Before sem_destroy: ends it. Context: any thread. */
+/* Before sem_destroy: ends it. */
 FSAFE_AT_FORK void fsafe_semaphore_destroyed(sem_t *semaphore);
 
 /*
@@ -134,9 +133,8 @@ FSAFE_AT_FORK void fsafe_semaphore_goes_back(struct fsafe_sem_words *words, cons
 
 /*
  * Says what to do with a lock that is not settled and that the caller is about to wait for from `site`; `why`: what
- * speaks against taking it over, NULL: nothing.
- * FSAFE_TAKEN: the vanished thread's token is now the caller's; the value stays 0. Context: child, any thread, no
- * latch held.
+ * speaks against taking it over, NULL: nothing. FSAFE_TAKEN: the vanished thread's token is now the caller's; the value
+ * stays 0. Context: child, any thread, no latch held.
  */
 enum fsafe_verdict fsafe_semaphore_judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, const char *why,
                                          bool would_wait);
@@ -156,5 +154,3 @@ bool fsafe_semaphore_gives_up(sem_t *semaphore, uintptr_t site);
  * Context: any thread, no latch held.
  */
 FSAFE_AT_FORK bool fsafe_semaphore_is_own(sem_t *semaphore, const struct fsafe_thread *self);
-
-#endif

@@ -1,6 +1,4 @@
 /*
- * repair/spin: see spin.h.
- *
  * The record of a spin lock needs no stages, because whoever takes such a lock in the child drops the vanished
  * threads' records before releasing it.
  */

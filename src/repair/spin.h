@@ -4,8 +4,7 @@
  *
  * A taken-over spin lock stays locked: its owner is the caller instead of the vanished thread.
  */
-#ifndef FSAFE_REPAIR_SPIN_H
-#define FSAFE_REPAIR_SPIN_H
+#pragma once
 
 #include "repair/takeover.h"
 
@@ -29,7 +28,7 @@ void fsafe_spin_settle(pthread_spinlock_t *spin);
 
 /*
  * A thread that has no record of it is about to release it: the thread that recorded that it has it has it no more.
- * Looks at all ledgers. Context: any thread.
+ * Looks at all ledgers.
  */
 void fsafe_spin_handed_over(pthread_spinlock_t *spin);
 
@@ -38,5 +37,3 @@ void fsafe_spin_survey(void);
 
 /* For fsafe_ledger_push_full: the record of a spin lock that is free. */
 bool fsafe_spin_is_stale(uintptr_t lock, void *context);
-
-#endif

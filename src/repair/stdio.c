@@ -1,6 +1,4 @@
 /*
- * repair/stdio: see stdio.h.
- *
  * Measured. fork() zeroes the lock of every listed stream when the process has threads. The forking thread's holds are
  * noted in prepare, from the bytes, and put back in the child only where the bytes changed from its own to all zero:
  * nobody else can have done that, so no stale address is written to. glibc to 2.36 counts a stream locked once as 1,

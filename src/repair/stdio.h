@@ -10,8 +10,7 @@
  * The owner in a stream is a pthread_self(), and the child's new threads get those of vanished threads: the
  * ledgers tell them apart.
  */
-#ifndef FSAFE_REPAIR_STDIO_H
-#define FSAFE_REPAIR_STDIO_H
+#pragma once
 
 #include "base/compiler.h"
 #include "libc/layout-stream.h"
@@ -54,5 +53,3 @@ bool fsafe_stdio_is_stale(uintptr_t lock, void *context);
  * from where. Context: parent, before fork.
  */
 void fsafe_stdio_await_flush(const struct fsafe_thread *self);
-
-#endif

@@ -1,4 +1,3 @@
-/* repair/takeover: see takeover.h. */
 #include "config.h"
 
 #include "base/compiler.h"

@@ -5,8 +5,7 @@
  * A repairer works in the child, on a lock the caller is asking for at this moment. It judges under the
  * latch, so that of several threads that ask for one orphan a single one takes it over.
  */
-#ifndef FSAFE_REPAIR_TAKEOVER_H
-#define FSAFE_REPAIR_TAKEOVER_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -51,16 +50,13 @@ struct fsafe_question {
     struct fsafe_event event; /* its address is the lock's */
 };
 
-/*
- * Calls the kind's `judge` under the latch and tells what came of it. Context: child, any thread, no latch held.
- */
+/* Calls the kind's `judge` under the latch and tells what came of it. Context: child, any thread, no latch held. */
 typedef enum fsafe_verdict fsafe_takeover_judges(struct fsafe_question *question);
 enum fsafe_verdict fsafe_takeover_judge(struct fsafe_question *question, fsafe_takeover_judges *judge);
 
 /*
  * Asks all ledgers about `lock`. `owner` is whom the lock's bytes name, 0 if nobody. `self` is left out but for
- * own_at_it.
- * Context: child, under the latch.
+ * own_at_it. Context: child, under the latch.
  */
 struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum fsafe_ledger_of of, uintptr_t lock,
                                           int owner);
@@ -73,14 +69,13 @@ typedef void fsafe_takeover_see(struct fsafe_thread *thread, uint32_t record, vo
 bool fsafe_takeover_find_vanished(uintptr_t lock, fsafe_takeover_see *see, void *context);
 
 /*
- * Whether the calling thread is all there is. A vfork child is one thread, too, and shares the memory of others.
- * Slow. Context: any thread.
+ * Whether the calling thread is all there is. A vfork child is one thread, too, and shares the memory of others. Slow.
  */
 bool fsafe_takeover_is_alone(void);
 
 /*
- * Whether the lock lies in memory that other processes may share (or nothing is known of it): then its holder may
- * live in one of them. Slow. Context: any thread.
+ * Whether the lock lies in memory that other processes may share (or nothing is known of it): then its holder may live
+ * in one of them. Slow.
  */
 bool fsafe_takeover_is_shared(uintptr_t lock);
 
@@ -107,13 +102,8 @@ enum fsafe_hope fsafe_takeover_hope(bool (*may_be_interrupted)(void));
 /* Why such a lock may not be taken over, for an event; NULL: it may. */
 const char *fsafe_takeover_why_not(enum fsafe_hope hope);
 
-/*
- * Whether a wait without a limit is to be made until `until`, by CLOCK_MONOTONIC, before the lock is taken over.
- * Context: any thread.
- */
+/* Whether a wait without a limit is to be made until `until`, by CLOCK_MONOTONIC, before the lock is taken over. */
 bool fsafe_takeover_gives_time(enum fsafe_hope hope, struct timespec *until);
 
 /* Prints the event, if decide found it worth a line; in mode abort ends the process. Not under the latch. */
 void fsafe_takeover_tell(const struct fsafe_event *event);
-
-#endif

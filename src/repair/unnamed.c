@@ -1,6 +1,4 @@
 /*
- * repair/unnamed: see unnamed.h.
- *
  * Measured. A mutex that is locked and names no owner is not evidence in a child that has threads: between our look at
  * its bytes and our look at the ledgers a living thread can take it, release it and drop its record. A waiter that was
  * asleep in pthread_cond_wait at fork leaves just such a record behind, and a living thread lost its mutex in one of 26

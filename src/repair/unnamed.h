@@ -5,8 +5,7 @@
  * While the child has one thread, such a mutex can only be a vanished thread's. Later a living thread may be just
  * taking it: so the unnamed mutexes are noted, in the records, before the child gets its second thread.
  */
-#ifndef FSAFE_REPAIR_UNNAMED_H
-#define FSAFE_REPAIR_UNNAMED_H
+#pragma once
 
 #include "repair/takeover.h"
 
@@ -32,5 +31,3 @@ void fsafe_unnamed_forget(uintptr_t lock);
 
 /* The same without the latch. */
 FSAFE_AT_FORK void fsafe_unnamed_is_over(uintptr_t lock);
-
-#endif

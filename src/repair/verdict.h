@@ -37,8 +37,7 @@
  * kind's affair: mutexes and rwlocks are surveyed before the child has a second thread, or, when libc made that one
  * unseen (timers, aio), at the first question.
  */
-#ifndef FSAFE_REPAIR_VERDICT_H
-#define FSAFE_REPAIR_VERDICT_H
+#pragma once
 
 #include "repair/takeover.h"
 
@@ -59,5 +58,3 @@ enum fsafe_held_by fsafe_verdict_of_guard(const struct fsafe_claims *claims);
  * FSAFE_UNSURE where the table has to be asked. Context: child, any thread.
  */
 enum fsafe_held_by fsafe_verdict_soon(struct fsafe_thread *self, int owner);
-
-#endif

@@ -1,15 +1,12 @@
 /*
- * repair/waits: see waits.h.
- *
  * Measured. A condition variable is settled by whoever uses it first, before it is used and in one piece (under the
  * latch) with the record of going in. So nobody alive can be inside of one that is not settled, except a frame that a
  * forking signal handler interrupted: its record says so, and then nothing is done.
  *
- * pthread_cond_wait does not release a recursive mutex that is locked more than once: its vanished waiter is a
- * holder.
+ * pthread_cond_wait does not release a recursive mutex that is locked more than once: its vanished waiter is a holder.
  *
- * pthread_cond_destroy and later lost wake-ups are what hangs: 20 rounds of a broadcast rally among four child
- * threads never end bare.
+ * pthread_cond_destroy and later lost wake-ups are what hangs: 20 rounds of a broadcast rally among four child threads
+ * never end bare.
  */
 #include "config.h"
 

@@ -10,8 +10,7 @@
  * Process-shared objects are left alone. A waiter also enters the mutex that it has released: libc still counts the
  * waiter as one of that mutex's users.
  */
-#ifndef FSAFE_REPAIR_WAITS_H
-#define FSAFE_REPAIR_WAITS_H
+#pragma once
 
 #include "libc/fresh.h"
 #include "repair/filter.h"
@@ -36,7 +35,7 @@ extern struct fsafe_filter fsafe_waits_filter;
 
 /*
  * Whether a vanished thread may be inside of it: never wrong when it says no. Two loads in a process that was never
- * forked, three in another. Context: any thread.
+ * forked, three in another.
  */
 static inline FSAFE_AT_FORK bool fsafe_waits_concern(uintptr_t object)
 {
@@ -91,7 +90,7 @@ bool fsafe_waits_recall(uintptr_t object, struct fsafe_event *event);
 /* The object was initialised anew: forgets who was inside the old one. Context: any thread, no latch held. */
 FSAFE_AT_FORK void fsafe_waits_initialised(void *object);
 
-/* A waiter is about to leave this mutex. Returns whether there is a record, for leave. Context: any thread. */
+/* A waiter is about to leave this mutex. Returns whether there is a record, for leave. */
 bool fsafe_waits_enter_mutex(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site);
 
 /*
@@ -104,5 +103,3 @@ void fsafe_waits_release_mutex(pthread_mutex_t *mutex);
  * Context: under the takeover latch.
  */
 FSAFE_AT_FORK void fsafe_waits_forget_mutex(const pthread_mutex_t *mutex);
-
-#endif

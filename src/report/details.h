@@ -1,8 +1,5 @@
-/*
- * report/details: an event with all its addresses looked up, and the forms it is written in. Within report only.
- */
-#ifndef FSAFE_REPORT_DETAILS_H
-#define FSAFE_REPORT_DETAILS_H
+/* report/details: an event with all its addresses looked up, and the forms it is written in. Within report only. */
+#pragma once
 
 #include "base/text.h"
 #include "libc/modules.h"
@@ -55,23 +52,21 @@ struct fsafe_details {
  */
 void fsafe_text_form(struct fsafe_text *text, const struct fsafe_details *details);
 
-/* For machines: one JSON object, its keys as in libforksafe(7). Context: any thread. */
+/* For machines: one JSON object, its keys as in libforksafe(7). */
 void fsafe_json_form(struct fsafe_text *text, const struct fsafe_details *details);
 
 /* symbol+0xoffset in module+0xaddress, as far as it is known. */
 void fsafe_text_place(struct fsafe_text *text, const struct fsafe_place *place);
 
-/*
- * Around a line in plain words, in either form: the caller puts clean text between the two. Context: any thread.
- */
+/* Around a line in plain words, in either form: the caller puts clean text between the two. */
 enum { FSAFE_NOTE_BYTES = 1024 };
 void fsafe_report_begin_note(struct fsafe_text *line, char buffer[FSAFE_NOTE_BYTES]);
 void fsafe_report_end_note(struct fsafe_text *line);
 
-/* Whether lines go to a terminal. Context: any thread. */
+/* Whether lines go to a terminal. */
 bool fsafe_report_is_on_terminal(void);
 
-/* Writes a text that is complete, with its newline, to where FORKSAFE_LOG says. Context: any thread. */
+/* Writes a text that is complete, with its newline, to where FORKSAFE_LOG says. */
 void fsafe_report_send(const struct fsafe_text *text);
 
 /* The words of deeds.def, by deed. */
@@ -79,5 +74,3 @@ struct fsafe_deed_row {
     const char *key, *words, *advice;
 };
 extern const struct fsafe_deed_row fsafe_deed_rows[FSAFE_DEEDS];
-
-#endif

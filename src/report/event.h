@@ -1,8 +1,5 @@
-/*
- * report/event: what happened, in plain values, for report to put into words. No room but report formats text.
- */
-#ifndef FSAFE_REPORT_EVENT_H
-#define FSAFE_REPORT_EVENT_H
+/* report/event: what happened, in plain values, for report to put into words. No room but report formats text. */
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -56,5 +53,3 @@ struct fsafe_event {
     struct fsafe_holder holder;
     struct fsafe_fork fork;
 };
-
-#endif

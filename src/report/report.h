@@ -1,10 +1,9 @@
 /*
- * report: tells the user, one line and one write(2) each, where FORKSAFE_LOG says.
- * Owns nothing between two lines: no descriptor stays open, no buffer is shared. Uses neither malloc nor
- * stdio nor the loader, so it works in a child that may hold any lock. errno kept. Context: any thread.
+ * report: tells the user, one line and one write(2) each, where FORKSAFE_LOG says. Owns nothing between two lines: no
+ * descriptor stays open, no buffer is shared. Uses neither malloc nor stdio nor the loader, so it works in a child that
+ * may hold any lock. errno kept.
  */
-#ifndef FSAFE_REPORT_REPORT_H
-#define FSAFE_REPORT_REPORT_H
+#pragma once
 
 #include "report/event.h"
 
@@ -28,7 +27,7 @@ struct fsafe_report_sources {
     unsigned (*held)(const struct fsafe_holder *holder, struct fsafe_source *places, unsigned most);
 };
 
-/* From now on events name such places, too. Context: any thread. */
+/* From now on events name such places, too. */
 void fsafe_report_know_sources(const struct fsafe_report_sources *sources);
 
 /* One line about a lock. */
@@ -48,5 +47,3 @@ void fsafe_report_note(const char *words);
 
 /* With a number behind the words. */
 void fsafe_report_note_number(const char *words, unsigned long number);
-
-#endif

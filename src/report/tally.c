@@ -1,6 +1,4 @@
 /*
- * report/tally: see tally.h.
- *
  * Measured: without the shared memory a start of `true` costs some 20 us less (of 500), and most programs never fork.
  */
 #include "config.h"

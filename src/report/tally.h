@@ -1,11 +1,9 @@
 /*
  * report/tally: counts what happened in the whole process tree, in memory that the process in which the library started
- * shares with all its children from its first fork on, until they execute another program.
- * Owns that memory. Nothing here waits, and a child may be killed at any moment. Context, if nothing else is said: any
- * thread.
+ * shares with all its children from its first fork on, until they execute another program. Owns that memory. Nothing
+ * here waits, and a child may be killed at any moment. Context, if nothing else is said: any thread.
  */
-#ifndef FSAFE_REPORT_TALLY_H
-#define FSAFE_REPORT_TALLY_H
+#pragma once
 
 #include "report/event.h"
 
@@ -82,5 +80,3 @@ uint64_t fsafe_tally_count(const struct fsafe_event *event);
 
 /* Whether the module with this path is named for the first time in the tree. */
 bool fsafe_tally_is_new_module(const char *path);
-
-#endif

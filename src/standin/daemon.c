@@ -1,4 +1,3 @@
-/* standin/daemon: see daemon.h. */
 #include "config.h"
 
 #include "base/latch.h"

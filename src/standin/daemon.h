@@ -6,8 +6,7 @@
  * the daemon does not read. Where nothing else is said a function is a cancellation point, may change errno, and its
  * context is: child.
  */
-#ifndef FSAFE_STANDIN_DAEMON_H
-#define FSAFE_STANDIN_DAEMON_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -16,7 +15,7 @@
 
 /*
  * Whether libc's own client has a connection, as far as its calls tell: a child that cannot make one of its own sends
- * on that. No cancellation point; errno kept. Context: any thread.
+ * on that. No cancellation point; errno kept.
  */
 void fsafe_daemon_note_libc(bool connected);
 
@@ -31,5 +30,3 @@ bool fsafe_daemon_send(const char *text, size_t length);
 
 /* Makes the room ready whatever its state. errno kept. Context: child, alone. */
 FSAFE_AT_FORK void fsafe_daemon_adopt(void);
-
-#endif

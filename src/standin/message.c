@@ -1,6 +1,4 @@
 /*
- * standin/message: see message.h.
- *
  * Measured. glibc's syslog sends the first message after a change from datagrams to a stream without the zero behind
  * it: the daemon gets it and the second as one. Our client does not copy that; all else is the same to the byte
  * (tests/logger/bytes.c: 64 sets of options, formats, lengths to 500,000, 400 random sequences of calls).

@@ -2,8 +2,7 @@
  * standin/message: one line for the syslog daemon, in the bytes that glibc would send. Waits for nobody and allocates
  * from pages of our own. Part of standin/logger; see there.
  */
-#ifndef FSAFE_STANDIN_MESSAGE_H
-#define FSAFE_STANDIN_MESSAGE_H
+#pragma once
 
 #include <stdarg.h>
 #include <stdbool.h>
@@ -25,16 +24,14 @@ struct fsafe_message_head {
 
 /*
  * Writes the whole message; `flag` above 0: as the fortified forms. Returns whether there is one to be sent; then it is
- * to be discarded. A %m is the calling thread's errno. Context: any thread.
+ * to be discarded. A %m is the calling thread's errno.
  */
 bool fsafe_message_compose(struct fsafe_message *message, const struct fsafe_message_head *of, int flag,
                            const char *format, va_list arguments) __attribute__((format(printf, 4, 0)));
 void fsafe_message_discard(struct fsafe_message *message);
 
 /*
- * Copies a format with the description of `error` for each %m and returns its length; into NULL that is all. libc
- * would translate the description, and take locks of setlocale's and gettext's for that. Context: any thread.
+ * Copies a format with the description of `error` for each %m and returns its length; into NULL that is all. libc would
+ * translate the description, and take locks of setlocale's and gettext's for that.
  */
 size_t fsafe_message_expand(const char *format, int error, char *into);
-
-#endif

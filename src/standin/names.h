@@ -5,8 +5,7 @@
  * Results, errno and h_errno are those of the real functions. Each function has its own lock, held while it asks (a
  * slow server, perhaps); adopt makes free what a fork in that moment copied locked. Context: child.
  */
-#ifndef FSAFE_STANDIN_NAMES_H
-#define FSAFE_STANDIN_NAMES_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -42,5 +41,3 @@ struct aliasent *fsafe_names_getaliasbyname(const char *name);
 
 /* Makes the room ready whatever its state. Context: child, alone. */
 FSAFE_AT_FORK void fsafe_names_adopt(void);
-
-#endif

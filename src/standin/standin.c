@@ -1,4 +1,3 @@
-/* standin/standin: see standin.h. */
 #include "config.h"
 
 #include "base/options.h"

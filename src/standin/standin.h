@@ -2,8 +2,7 @@
  * standin/standin: what a child does about a call inside which a vanished thread may hold libc's lock for ever: has its
  * work done by a stand-in, or, where there is none, says that the call may hang, who was inside and since where.
  */
-#ifndef FSAFE_STANDIN_STANDIN_H
-#define FSAFE_STANDIN_STANDIN_H
+#pragma once
 
 #include "base/compiler.h"
 #include "repair/rescue.h"
@@ -11,8 +10,7 @@
 
 /*
  * Whether a stand-in is to do the work. `what` names the call in the line, `site` the place that makes it. There is one
- * line for each region and process. In mode report always false, and mode abort ends the process. errno kept. Context:
- * any thread.
+ * line for each region and process. In mode report always false, and mode abort ends the process. errno kept.
  */
 bool fsafe_standin_is_needed(enum fsafe_region region, const char *what, uintptr_t site);
 
@@ -23,5 +21,3 @@ bool fsafe_standin_is_needed(enum fsafe_region region, const char *what, uintptr
  * not for FSAFE_REGION_MOSTLY_FREE and those behind it. errno kept. Context: child.
  */
 bool fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site, uintptr_t frame);
-
-#endif

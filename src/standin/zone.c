@@ -1,4 +1,3 @@
-/* standin/zone: see zone.h. */
 #include "config.h"
 
 #include "base/latch.h"

@@ -5,23 +5,20 @@
  * come; a child that must not ask any more computes from that. Approximate where nobody asked in time: UTC if never,
  * the last known offset beyond that year, and the zone as it was if the child sets TZ anew.
  */
-#ifndef FSAFE_STANDIN_ZONE_H
-#define FSAFE_STANDIN_ZONE_H
+#pragma once
 
 #include "base/compiler.h"
 
 /*
  * Asks libc, at most once a second. Takes the lock by localtime_r, so only for a caller that is about to let libc do
- * the same. errno kept. Context: any thread.
+ * the same. errno kept.
  */
 void fsafe_zone_sample(void);
 
 enum { FSAFE_STAMP_BYTES = sizeof "Mmm dd hh:mm:ss " };
 
-/* Writes the present moment as RFC 3164 does, with a blank behind it. Waits for nobody. Context: any thread. */
+/* Writes the present moment as RFC 3164 does, with a blank behind it. Waits for nobody. */
 void fsafe_zone_stamp(char stamp[FSAFE_STAMP_BYTES]);
 
 /* Makes the room ready whatever its state. Context: child, alone. */
 FSAFE_AT_FORK void fsafe_zone_adopt(void);
-
-#endif

@@ -1,4 +1,3 @@
-/* track/gate: see gate.h. */
 #include "config.h"
 
 #include "base/compiler.h"

@@ -9,8 +9,7 @@
  * A thread that waits for a lock, or for a condition, is not inside: see suspend. So a fork lasts as long as the locks
  * that are held at the moment, not as long as the queues for them.
  */
-#ifndef FSAFE_TRACK_GATE_H
-#define FSAFE_TRACK_GATE_H
+#pragma once
 
 #include "base/compiler.h"
 #include "track/thread.h"
@@ -108,5 +107,3 @@ enum fsafe_where {
  * itself can wait for them. Context: a forking thread, gate closed; or the thread itself.
  */
 enum fsafe_where fsafe_gate_where(struct fsafe_thread *thread, bool calls_count);
-
-#endif

@@ -3,11 +3,10 @@
  *
  * Measured. A fork is an instant, though it copies page by page: it withdraws the right to write from every page, and
  * flushes the address translations of all processors at the end. A thread that writes in between either still writes to
- * the page that the child gets or waits for the end. Pairs of counters 64 MiB apart, written in either order
- * and from thread to thread: 0 of 16,000 torn. So a semaphore and the ledgers go together. What did hang (a semaphore
- * taken and posted by a vfork child, 3 of 8 runs of 100 forks; nearly every fork when nobody else takes it) had no
- * record at all: a vfork child whose parent's thread had never locked could not join. It joins for that thread now: 0
- * of 1,200.
+ * the page that the child gets or waits for the end. Pairs of counters 64 MiB apart, written in either order and from
+ * thread to thread: 0 of 16,000 torn. So a semaphore and the ledgers go together. What did hang (a semaphore taken and
+ * posted by a vfork child, 3 of 8 runs of 100 forks; nearly every fork when nobody else takes it) had no record at all:
+ * a vfork child whose parent's thread had never locked could not join. It joins for that thread now: 0 of 1,200.
  */
 #include "config.h"
 

@@ -1,6 +1,4 @@
 /*
- * track/ledger: see ledger.h.
- *
  * Measured. A record that a fork need not wait for has a mark in its lock word, not in its site: the site stays behind
  * when a record is popped, and a fork then overlooked the thread that reserved the marked slot anew.
  */

@@ -8,8 +8,7 @@
  * released by another thread, or by a call that we do not see), so the address in it is never followed; it is
  * only compared with an address that the program has just passed to a wrapper.
  */
-#ifndef FSAFE_TRACK_LEDGER_H
-#define FSAFE_TRACK_LEDGER_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -182,7 +181,7 @@ bool fsafe_ledger_read(const struct fsafe_ledger *ledger, uint32_t index, uintpt
 /*
  * Reads all of them, the latest first:
  *     for (struct fsafe_ledger_walk at = fsafe_ledger_walk(ledger); fsafe_ledger_next(&at);)
- * Records may be cleared meanwhile. Context: any thread.
+ * Records may be cleared meanwhile.
  */
 struct fsafe_ledger_walk {
     const struct fsafe_ledger *ledger;
@@ -206,7 +205,7 @@ static inline bool fsafe_ledger_next(struct fsafe_ledger_walk *at)
 
 /*
  * Empties record `index` if it still is `lock` at that stage: the one thing another thread may do to a ledger. Its
- * owner finds the empty slot when it next makes room. Context: any thread.
+ * owner finds the empty slot when it next makes room.
  */
 void fsafe_ledger_clear(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock);
 
@@ -309,5 +308,3 @@ static inline bool fsafe_ledger_drop_stage(struct fsafe_ledger *ledger, uintptr_
     }
     return false;
 }
-
-#endif

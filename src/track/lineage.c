@@ -1,6 +1,4 @@
 /*
- * track/lineage: see lineage.h.
- *
  * Measured. Chromium's zygote makes its children by clone() past the handlers and a longjmp, writes the new id into
  * libc's thread descriptor and then asks libc, by a recursive mutex, who it is: with an owner remembered from before,
  * every child ended in a CHECK. Its sandbox traps newfstatat (its handler says EPERM) and ends a process that calls

@@ -2,8 +2,7 @@
  * track/lineage: which process of the family this one is: how many forks lie between it and the one we were
  * started in, and what is known of each. Written in the child, alone; read by any thread.
  */
-#ifndef FSAFE_TRACK_LINEAGE_H
-#define FSAFE_TRACK_LINEAGE_H
+#pragma once
 
 #include "base/compiler.h"
 #include "report/event.h"
@@ -43,7 +42,7 @@ void fsafe_lineage_start(pid_t self);
 enum { FSAFE_UNADOPTED, FSAFE_ADOPTING, FSAFE_ADOPTED, FSAFE_UNKNOWABLE };
 extern FSAFE_HIDDEN _Atomic uint32_t *fsafe_adopted;
 
-/* One system call. Context: any thread. */
+/* One system call. */
 bool fsafe_lineage_is_another_process(void);
 
 /*
@@ -73,5 +72,3 @@ FSAFE_AT_FORK void fsafe_lineage_adopted(const struct fsafe_fork *fork);
 
 /* The fork in which the threads of `generation` vanished; all zero when it is too long ago. */
 struct fsafe_fork fsafe_lineage_fork_after(uint32_t generation);
-
-#endif

@@ -1,4 +1,3 @@
-/* track/region: see region.h. */
 #include "config.h"
 
 #include "track/region.h"

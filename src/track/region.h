@@ -3,8 +3,7 @@
  *
  * A call is entered like a lock is asked for, through the gate, and its record is in the ledger of locks.
  */
-#ifndef FSAFE_TRACK_REGION_H
-#define FSAFE_TRACK_REGION_H
+#pragma once
 
 #include "track/gate.h"
 #include "track/thread.h"
@@ -73,7 +72,7 @@ void fsafe_region_leave_slowly(uintptr_t record);
 
 /*
  * The two stand around the real call, both in one function, whose frame is part of the record, or both get the frame of
- * that function. `site`: the place that called. Leave removes what enter recorded. Context: any thread.
+ * that function. `site`: the place that called. Leave removes what enter recorded.
  */
 /* Enters if the thread is in nothing and the gate is open; false: nothing is done. */
 static inline bool fsafe_region_enter_first(uintptr_t record, uintptr_t site)
@@ -130,5 +129,3 @@ uint32_t fsafe_region_vanished_inside(void);
  * fork in which it did. Context: child.
  */
 void fsafe_region_name_vanished(uint32_t regions, struct fsafe_event *event);
-
-#endif

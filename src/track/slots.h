@@ -1,8 +1,5 @@
-/*
- * track/slots: claims slots for threads that join. What others may ask of slots is in thread.h. Within track only.
- */
-#ifndef FSAFE_TRACK_SLOTS_H
-#define FSAFE_TRACK_SLOTS_H
+/* track/slots: claims slots for threads that join. What others may ask of slots is in thread.h. Within track only. */
+#pragma once
 
 #include "track/thread.h"
 
@@ -17,5 +14,3 @@ struct fsafe_thread *fsafe_slots_claim(void);
 
 /* The generation in which the slot's thread lives; 0: the slot is free. Context: its thread. */
 FSAFE_AT_FORK void fsafe_slots_set_generation(struct fsafe_thread *thread, uint32_t generation);
-
-#endif

@@ -5,8 +5,7 @@
  * the slots of all its parent's threads; those of the generations before its own are *vanished*: frozen, and
  * the evidence for what they held. Slots never move and are never unmapped.
  */
-#ifndef FSAFE_TRACK_THREAD_H
-#define FSAFE_TRACK_THREAD_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -220,7 +219,7 @@ FSAFE_AT_FORK struct fsafe_thread *fsafe_thread_join(void);
 /*
  * From here on the calling thread has no slot and joins none, as one that is past its last destructor: what it may do
  * does not let us be about. Its slot stays, with what it holds now. Returns that slot, for return, which takes this
- * back. Context: any thread.
+ * back.
  */
 struct fsafe_thread *fsafe_thread_withdraw(void);
 void fsafe_thread_return(struct fsafe_thread *self);
@@ -298,23 +297,20 @@ bool fsafe_thread_has_vanished(pthread_t handle);
 /* Threads that may be running already and whose handles nobody has noted; a child has none. */
 extern FSAFE_HIDDEN _Atomic unsigned fsafe_thread_creations;
 
-/*
- * Around the creation of a thread: begin, then end with the new thread's handle, or NULL when there is none. Context:
- * any thread.
- */
+/* Around the creation of a thread: begin, then end with the new thread's handle, or NULL when there is none. */
 void fsafe_thread_begin_creation(void);
 void fsafe_thread_end_creation(const pthread_t *handle);
 
-/* Whether this process, or one that it was forked from, ever created a thread. Context: any thread. */
+/* Whether this process, or one that it was forked from, ever created a thread. */
 bool fsafe_thread_was_any_created(void);
 
-/* How many threads of this generation have joined so far, whether or not they left. Context: any thread. */
+/* How many threads of this generation have joined so far, whether or not they left. */
 uint32_t fsafe_thread_joined(void);
 
-/* How many slots may be in use: indices below it can be asked for. Context: any thread. */
+/* How many slots may be in use: indices below it can be asked for. */
 FSAFE_AT_FORK uint32_t fsafe_thread_slots(void);
 
-/* The slot at `index`; may be free. Context: any thread. */
+/* The slot at `index`; may be free. */
 FSAFE_AT_FORK struct fsafe_thread *fsafe_thread_slot(uint32_t index);
 
 /*
@@ -339,10 +335,10 @@ static inline struct fsafe_thread_walk fsafe_thread_walk(unsigned whom)
 
 FSAFE_AT_FORK bool fsafe_thread_next(struct fsafe_thread_walk *at);
 
-/* Whether another thread of this process has a slot. Costs no system call. Context: any thread. */
+/* Whether another thread of this process has a slot. Costs no system call. */
 bool fsafe_thread_has_company(const struct fsafe_thread *self);
 
-/* What a report says of a thread that took a lock at `since`. Context: any thread. */
+/* What a report says of a thread that took a lock at `since`. */
 struct fsafe_holder fsafe_thread_as_holder(const struct fsafe_thread *thread, uintptr_t since);
 
 /*
@@ -353,7 +349,7 @@ struct fsafe_thread *fsafe_thread_of_ticket(uint32_t ticket);
 
 /*
  * How many tokens it has, of either kind, as far as is known; none where more are gone than it took: it may be giving
- * one back just now. Context: any thread.
+ * one back just now.
  */
 static inline uint32_t fsafe_thread_tokens(const struct fsafe_thread *thread)
 {
@@ -363,14 +359,14 @@ static inline uint32_t fsafe_thread_tokens(const struct fsafe_thread *thread)
     return (uint32_t)(proven > 0 ? proven : 0) + (uint32_t)(first > 0 ? first : 0);
 }
 
-/* The generation of the slot's thread; 0: free, or nothing in it is worth reading yet. Context: any thread. */
+/* The generation of the slot's thread; 0: free, or nothing in it is worth reading yet. */
 static inline uint32_t fsafe_thread_generation(const struct fsafe_thread *thread)
 {
     uint32_t generation = (uint32_t)atomic_load_explicit(&thread->generation, memory_order_acquire);
     return (generation & FSAFE_JOINING) != 0 ? 0 : generation;
 }
 
-/* Whether the slot's thread vanished at a fork between the process it lived in and this one. Context: any thread. */
+/* Whether the slot's thread vanished at a fork between the process it lived in and this one. */
 static inline bool fsafe_thread_is_vanished(const struct fsafe_thread *thread)
 {
     uint32_t generation = fsafe_thread_generation(thread);
@@ -394,5 +390,3 @@ static inline bool fsafe_thread_is_or_was(const struct fsafe_thread *thread, int
 {
     return (owner != 0 && thread->owner == owner) || fsafe_thread_was(thread, owner);
 }
-
-#endif

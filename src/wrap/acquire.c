@@ -1,4 +1,3 @@
-/* wrap/acquire: see acquire.h. */
 #include "config.h"
 
 #include "wrap/acquire.h"

@@ -2,8 +2,7 @@
  * wrap/acquire: what all calls that ask for a lock have in common: how they ask, and how a child asks for a lock that
  * may be orphaned.
  */
-#ifndef FSAFE_WRAP_ACQUIRE_H
-#define FSAFE_WRAP_ACQUIRE_H
+#pragma once
 
 #include "repair/takeover.h"
 
@@ -44,5 +43,3 @@ enum { FSAFE_ASK_LIBC = -1 };
  */
 int fsafe_acquire_in_child(const struct fsafe_acquired *kind, void *lock, struct fsafe_thread *self, uintptr_t site,
                            const struct fsafe_attempt *attempt);
-
-#endif

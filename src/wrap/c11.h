@@ -1,8 +1,5 @@
-/*
- * wrap/c11: <threads.h> in terms of pthread, for libraries where both names mean the same bytes.
- */
-#ifndef FSAFE_WRAP_C11_H
-#define FSAFE_WRAP_C11_H
+/* wrap/c11: <threads.h> in terms of pthread, for libraries where both names mean the same bytes. */
+#pragma once
 
 #include <errno.h>
 #include <pthread.h>
@@ -45,6 +42,4 @@ static inline int fsafe_c11_result(int error)
         return thrd_error;
     }
 }
-#endif
-
 #endif

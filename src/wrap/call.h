@@ -2,8 +2,7 @@
  * wrap/call: a call of libc's that is made inside a region. Out of line, because there are hundreds of them: a wrapper
  * says which call it is and gets the function to call.
  */
-#ifndef FSAFE_WRAP_CALL_H
-#define FSAFE_WRAP_CALL_H
+#pragma once
 
 #include "track/region.h"
 #include "wrap/next.h"
@@ -20,9 +19,7 @@ struct fsafe_call {
     bool rescues; /* a rescue was begun: see repair/rescue.h */
 };
 
-/*
- * Says so if the call may hang, and enters its region from `frame`, which belongs to the wrapper. Context: any thread.
- */
+/* Says so if the call may hang, and enters its region from `frame`, which belongs to the wrapper. */
 struct fsafe_call fsafe_call_enter(unsigned call, uintptr_t frame, uintptr_t site);
 
 /* Leaves what was entered in the same frame. */
@@ -47,5 +44,3 @@ void fsafe_call_leave(enum fsafe_region region, uintptr_t frame, bool rescues);
  * write. Context: start-up.
  */
 void fsafe_call_bind_all(void);
-
-#endif

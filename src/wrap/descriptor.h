@@ -2,10 +2,7 @@
  * wrap/descriptor: a program that gives itself another stderr calls dup2, dup3 or freopen. A descriptor 2 that comes in
  * another way is a file of the program's own, and no line of ours goes there.
  */
-#ifndef FSAFE_WRAP_DESCRIPTOR_H
-#define FSAFE_WRAP_DESCRIPTOR_H
+#pragma once
 
-/* One of these calls has returned `descriptor`, or failed with -1. errno kept. Context: any thread. */
+/* One of these calls has returned `descriptor`, or failed with -1. errno kept. */
 void fsafe_descriptor_note(int descriptor);
-
-#endif

@@ -1,6 +1,4 @@
-/*
- * wrap/log: syslog & co. libc does the work, except in a child in which a vanished thread may hold its lock.
- */
+/* wrap/log: syslog & co. libc does the work, except in a child in which a vanished thread may hold its lock. */
 #include "config.h"
 
 #include "fork/coordinator.h"

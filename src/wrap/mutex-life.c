@@ -1,6 +1,4 @@
-/*
- * wrap/mutex-life: a mutex begins, ends, or gets a new ceiling, for which libc locks it.
- */
+/* wrap/mutex-life: a mutex begins, ends, or gets a new ceiling, for which libc locks it. */
 #include "config.h"
 
 #include "fork/coordinator.h"

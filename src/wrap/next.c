@@ -1,4 +1,3 @@
-/* wrap/next: see next.h. */
 #include "config.h"
 
 #include "base/sys.h"

@@ -1,11 +1,9 @@
 /*
- * wrap/next: the definitions that the program would call without us, one typed pointer for each row of
- * symbols.def. A row is bound when it is first called, by any thread, with nothing but a look into tables
- * (libc/symbol); with another libc than glibc in the constructor, or by a call that comes earlier. No wrapper makes up
- * a result.
+ * wrap/next: the definitions that the program would call without us, one typed pointer for each row of symbols.def. A
+ * row is bound when it is first called, by any thread, with nothing but a look into tables (libc/symbol); with another
+ * libc than glibc in the constructor, or by a call that comes earlier. No wrapper makes up a result.
  */
-#ifndef FSAFE_WRAP_NEXT_H
-#define FSAFE_WRAP_NEXT_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -56,12 +54,10 @@ bool fsafe_next_start(void);
 
 /*
  * Binds one row and returns it; ends the process if there is no such function to call: no answer that we could make up
- * would be right. Context: any thread.
+ * would be right.
  */
 void *fsafe_next_bind(void *row, const char *name);
 
 #define FSAFE_NEXT(name) \
     (FSAFE_LIKELY(fsafe_next.name != NULL) ? fsafe_next.name \
                                            : (__typeof__(name) *)fsafe_next_bind(&fsafe_next.name, #name))
-
-#endif

@@ -1,8 +1,5 @@
-/*
- * wrap/prototypes: the headers that declare what regions.def names, and prototypes that none of them has.
- */
-#ifndef FSAFE_WRAP_PROTOTYPES_H
-#define FSAFE_WRAP_PROTOTYPES_H
+/* wrap/prototypes: the headers that declare what regions.def names, and prototypes that none of them has. */
+#pragma once
 
 #include <aliases.h>
 #include <dirent.h>
@@ -74,5 +71,3 @@ int __cxa_atexit(void (*function)(void *), void *argument, void *object);
 void __cxa_finalize(void *object);
 int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object);
 int __cxa_at_quick_exit(void (*function)(void *), void *object);
-
-#endif

@@ -1,4 +1,3 @@
-/* wrap/slices: see slices.h. */
 #include "config.h"
 
 #include "base/sys.h"

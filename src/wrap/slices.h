@@ -3,8 +3,7 @@
  * Each does what libc's function of that name does, with its results and its errno. `site` is the place that waits;
  * `self` may be NULL. Context: any thread, no latch held.
  */
-#ifndef FSAFE_WRAP_SLICES_H
-#define FSAFE_WRAP_SLICES_H
+#pragma once
 
 #include "track/thread.h"
 
@@ -35,5 +34,3 @@ long fsafe_slices_futex(const long *arguments, const char *lock, const char *kin
 
 /* The system call futex_waitv with these five, without a limit. */
 long fsafe_slices_futexes(const long *arguments, struct fsafe_thread *self, uintptr_t site);
-
-#endif

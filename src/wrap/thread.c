@@ -47,9 +47,7 @@ FSAFE_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attribu
     return result;
 }
 
-/*
- * See the head of this file. Of a thread that never took a lock we know no more than that its memory is gone.
- */
+/* See the head of this file. Of a thread that never took a lock we know no more than that its memory is gone. */
 static bool has_vanished(pthread_t thread)
 {
     fsafe_fork_notice();

@@ -3,8 +3,7 @@
  * library itself has times of this machine's size, whatever its compiler says; what is given to one of those functions
  * is made one of them.
  */
-#ifndef FSAFE_WRAP_TIME64_H
-#define FSAFE_WRAP_TIME64_H
+#pragma once
 
 #include "base/compiler.h"
 
@@ -92,7 +91,5 @@ bool fsafe_time64_narrow(const struct fsafe_timespec64 *wide, struct timespec *b
 #else
 
 #define FSAFE_TIMED(name, name64, parameters, arguments, ...) FSAFE_TIMED_PLAIN(name, parameters, __VA_ARGS__)
-
-#endif
 
 #endif

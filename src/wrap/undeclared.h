@@ -1,8 +1,5 @@
-/*
- * wrap/undeclared: prototypes of functions that libc exports and no header of its declares.
- */
-#ifndef FSAFE_WRAP_UNDECLARED_H
-#define FSAFE_WRAP_UNDECLARED_H
+/* wrap/undeclared: prototypes of functions that libc exports and no header of its declares. */
+#pragma once
 
 #include <pthread.h>
 #include <stdint.h>
@@ -34,5 +31,3 @@ void __cxa_guard_abort(uint64_t *guard);
 
 #define FSAFE_DEFINE_ALIAS(name, of) \
     FSAFE_EXPORT extern __typeof__(of) name __attribute__((alias(#of) FSAFE_LIKE(of)))
-
-#endif
