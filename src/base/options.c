@@ -95,11 +95,10 @@ static void read_number(const char *variable, char *value, unsigned *field, unsi
     char range[64], standard[16];
     struct fsafe_text text;
     fsafe_text_begin(&text, range, sizeof range - 1);
-    fsafe_text_string(&text, "a whole number from 0 to ");
-    fsafe_text_decimal(&text, most);
+    fsafe_text_put(&text, "a whole number from 0 to %u", most);
     range[text.length] = '\0';
     fsafe_text_begin(&text, standard, sizeof standard - 1);
-    fsafe_text_decimal(&text, usual);
+    fsafe_text_put(&text, "%u", usual);
     standard[text.length] = '\0';
     refuse(variable, value, range, standard, complain);
 }

@@ -18,17 +18,10 @@ int fsafe_tasks_open(pid_t pid, pid_t tid, const char *name, int flags)
     char path[64];
     struct fsafe_text text;
     fsafe_text_begin(&text, path, sizeof path - 1);
-    fsafe_text_string(&text, "/proc/");
-    if (pid == 0)
-        fsafe_text_string(&text, "self");
-    else
-        fsafe_text_decimal(&text, (unsigned long)pid);
-    if (tid != 0) {
-        fsafe_text_string(&text, "/task/");
-        fsafe_text_decimal(&text, (unsigned long)tid);
-    }
-    fsafe_text_char(&text, '/');
-    fsafe_text_string(&text, name);
+    fsafe_text_put(&text, pid == 0 ? "/proc/self" : "/proc/%d", pid);
+    if (tid != 0)
+        fsafe_text_put(&text, "/task/%d", tid);
+    fsafe_text_put(&text, "/%s", name);
     path[text.length] = '\0';
     return fsafe_sys_open(path, O_RDONLY | flags, 0);
 }

@@ -2,6 +2,8 @@
 
 #include "base/text.h"
 
+#include <stdarg.h>
+
 void fsafe_text_begin(struct fsafe_text *text, char *buffer, size_t capacity)
 {
     text->buffer = buffer;
@@ -89,9 +91,24 @@ static void put_digits(struct fsafe_text *text, unsigned long value, unsigned ba
         fsafe_text_char(text, digits[--n]);
 }
 
-void fsafe_text_decimal(struct fsafe_text *text, unsigned long value)
+void fsafe_text_put(struct fsafe_text *text, const char *format, ...)
 {
-    put_digits(text, value, 10);
+    va_list arguments;
+    va_start(arguments, format);
+    for (; *format != '\0'; format++) {
+        if (*format != '%') {
+            fsafe_text_char(text, *format);
+            continue;
+        }
+        bool is_word = *++format == 'l' || *format == 'z';
+        format += is_word;
+        if (*format == 's')
+            fsafe_text_string(text, va_arg(arguments, const char *));
+        else
+            put_digits(text, is_word ? va_arg(arguments, unsigned long) : va_arg(arguments, unsigned),
+                       *format == 'x' ? 16 : 10);
+    }
+    va_end(arguments);
 }
 
 static void put_field(struct fsafe_text *text, unsigned long value, unsigned long first, char behind)
@@ -125,12 +142,6 @@ void fsafe_text_time(struct fsafe_text *text, unsigned long seconds, unsigned ms
     put_field(text, seconds / 60 % 60, 10, ':');
     put_field(text, seconds % 60, 10, '.');
     put_field(text, ms, 100, 'Z');
-}
-
-void fsafe_text_hex(struct fsafe_text *text, unsigned long value)
-{
-    fsafe_text_string(text, "0x");
-    put_digits(text, value, 16);
 }
 
 uint64_t fsafe_text_read(const char **at, unsigned base)

@@ -19,10 +19,11 @@ void fsafe_text_begin(struct fsafe_text *text, char *buffer, size_t capacity);
 void fsafe_text_char(struct fsafe_text *text, char c);
 void fsafe_text_string(struct fsafe_text *text, const char *string);
 
+/* By a format of printf's: %s, and numbers that are not negative by %d, %u, %x, with l or z before the letter. */
+void fsafe_text_put(struct fsafe_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* Like string, but bytes that could break a line or a terminal become '?'; reads at most `most` bytes. */
 void fsafe_text_clean(struct fsafe_text *text, const char *string, size_t most);
-
-void fsafe_text_decimal(struct fsafe_text *text, unsigned long value);
 
 /* The day so many days after 1 January 1970; months count from 1. */
 struct fsafe_date {
@@ -39,9 +40,6 @@ void fsafe_text_time(struct fsafe_text *text, unsigned long seconds, unsigned ms
  * UTF-8 becomes U+FFFD. Reads at most `most` bytes.
  */
 void fsafe_text_json(struct fsafe_text *text, const char *string, size_t most);
-
-/* With the 0x prefix. */
-void fsafe_text_hex(struct fsafe_text *text, unsigned long value);
 
 /* Two digits of base 16 for each byte. */
 void fsafe_text_bytes(struct fsafe_text *text, const unsigned char *bytes, size_t count);

@@ -6,6 +6,7 @@
 #include "python/drain.h"
 #include "python/imports.h"
 #include "python/locks.h"
+#include "python/objects.h"
 #include "python/tokens.h"
 #include "python/waiters.h"
 
@@ -151,37 +152,20 @@ static struct fsafe_object *function; /* before_fork, one object however often i
 static bool registered_twice;
 
 /* os.register_at_fork(before=...) */
-static bool register_now(struct fsafe_object *os)
+static bool register_drain(void)
 {
     if (function == NULL)
         function = fsafe_python.PyCFunction_NewEx(&row, NULL, NULL);
-    struct fsafe_object *ask = fsafe_python.PyObject_GetAttrString(os, "register_at_fork");
+    struct fsafe_object *ask = fsafe_python_borrow("posix", "register_at_fork");
     struct fsafe_object *positional = fsafe_python.PyTuple_New(0), *named = fsafe_python.PyDict_New();
     struct fsafe_object *result = NULL;
     if (ask != NULL && function != NULL && positional != NULL && named != NULL &&
         fsafe_python.PyDict_SetItemString(named, "before", function) == 0)
         result = fsafe_python.PyObject_Call(ask, positional, named);
-    struct fsafe_object *all[] = {ask, positional, named, result};
-    for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
-        if (all[i] != NULL)
-            fsafe_python.Py_DecRef(all[i]);
-    return result != NULL;
-}
-
-static bool register_drain(void)
-{
-    bool registered = false;
-    struct fsafe_object *name = fsafe_python.PyUnicode_FromString("posix");
-    struct fsafe_object *os = name == NULL ? NULL : fsafe_python.PyImport_GetModule(name);
-    if (os != NULL) {
-        registered = register_now(os);
-        fsafe_python.Py_DecRef(os);
-    }
-    if (name != NULL)
-        fsafe_python.Py_DecRef(name);
-    if (!registered)
+    fsafe_python_drop(positional), fsafe_python_drop(named), fsafe_python_drop(result);
+    if (result == NULL)
         fsafe_python.PyErr_Clear();
-    return registered;
+    return result != NULL;
 }
 
 /*

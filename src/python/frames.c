@@ -3,8 +3,8 @@
 #include "base/sys.h"
 #include "base/text.h"
 #include "python/frames.h"
-#include "python/interpreter.h"
 #include "python/layout.h"
+#include "python/objects.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -181,14 +181,9 @@ static bool choose(struct choice *choice, struct fsafe_python_function function)
 static void each_function(const void *state, bool (*see)(struct choice *, struct fsafe_python_function),
                           struct choice *choice)
 {
-    if (!atomic_load_explicit(&works, memory_order_acquire))
-        return;
-    uintptr_t frame = first_frame((uintptr_t)state);
-    for (unsigned i = 0; frame != 0 && i < FSAFE_PYTHON_DEEPEST; i++, frame = word_at(frame, layout.frame_back)) {
-        uintptr_t code = code_of(frame);
-        if (code != 0 && !see(choice, (struct fsafe_python_function){code, instruction_of(frame, code)}))
+    for (struct fsafe_python_frame at = {0}; fsafe_python_frames_next(state, &at);)
+        if (!see(choice, (struct fsafe_python_function){(uintptr_t)at.code, at.now}))
             break;
-    }
 }
 
 unsigned fsafe_python_frames_read(const void *state, struct fsafe_python_function *functions, unsigned most)
@@ -306,8 +301,7 @@ static bool agrees(uintptr_t frame, struct fsafe_object *theirs)
                     fsafe_python.PyFrame_GetLineNumber(theirs) &&
                 is_a(word_at((uintptr_t)code, layout.code_file), fsafe_python.PyUnicode_Type) &&
                 is_a(word_at((uintptr_t)code, layout.code_name), fsafe_python.PyUnicode_Type);
-    if (code != NULL)
-        fsafe_python.Py_DecRef(code);
+    fsafe_python_drop(code);
     return same;
 }
 
@@ -329,8 +323,7 @@ void fsafe_python_frames_start(void)
         if (same)
             frame = word_at(frame, layout.frame_back);
     }
-    if (theirs != NULL)
-        fsafe_python.Py_DecRef(theirs);
+    fsafe_python_drop(theirs);
     atomic_store_explicit(&works, same, memory_order_release);
     if (same && fsafe_python.PyThreadState_GetUnchecked != NULL && fsafe_python_version() >= 0x030d)
         fsafe_python_frames_offsets = layout.state_frame | (uint32_t)layout.frame_instruction << 16;

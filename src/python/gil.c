@@ -7,8 +7,6 @@
 #include "python/interpreter.h"
 #include "repair/takeover.h"
 
-#include <string.h>
-
 /* Both pairs of condition variable and mutex lie side by side, after the words. The same from 3.9 on to 3.15. */
 struct gil {
     unsigned long interval_us;
@@ -81,9 +79,7 @@ static void find_holder(const struct gil *gil, struct fsafe_event *event)
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); handle != 0 && fsafe_thread_next(&at);) {
         if ((uintptr_t)at.thread->handle != handle)
             continue;
-        event->holder.tid = at.thread->tid;
-        event->holder.pid = at.thread->pid;
-        memcpy(event->holder.name, at.thread->name, sizeof event->holder.name);
+        event->holder = fsafe_thread_as_holder(at.thread, 0);
         event->fork = fsafe_lineage_fork_after(at.generation);
         break;
     }

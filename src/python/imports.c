@@ -3,7 +3,7 @@
 #include "base/options.h"
 #include "python/frames.h"
 #include "python/imports.h"
-#include "python/interpreter.h"
+#include "python/objects.h"
 #include "python/places.h"
 #include "report/report.h"
 #include "track/thread.h"
@@ -21,10 +21,7 @@ static object *kept;
 void fsafe_python_imports_start(void)
 {
     module_locks = NULL;
-    object *importlib =
-        fsafe_python.PyDict_GetItemString(fsafe_python.PyImport_GetModuleDict(), "_frozen_importlib");
-    object *names = importlib == NULL ? NULL : fsafe_python.PyModule_GetDict(importlib);
-    object *locks = names == NULL ? NULL : fsafe_python.PyDict_GetItemString(names, "_module_locks");
+    object *locks = fsafe_python_borrow("_frozen_importlib", "_module_locks");
     owner_attribute = fsafe_python.PyUnicode_FromString("owner");
     count_attribute = fsafe_python.PyUnicode_FromString("count");
     waiters_attribute = fsafe_python.PyUnicode_FromString("waiters");
@@ -97,13 +94,13 @@ bool fsafe_python_imports_are_going_on(void)
 
 bool fsafe_python_imports_are_others(void)
 {
-    object *error[3], *name, *lock;
-    fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
+    const struct fsafe_python_error error = fsafe_python_keep_error();
+    object *name, *lock;
     uintptr_t owner;
     bool found = false;
     for (intptr_t at = 0; !found && next_lock(&at, &name, &lock, &owner);)
         found = is_orphan(owner);
-    fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
+    fsafe_python_restore_error(&error);
     return found;
 }
 
@@ -130,8 +127,7 @@ static bool is_running(object *module)
         object *globals = fsafe_python.PyObject_GetAttrString(frame, "f_globals");
         object *name = globals == NULL ? NULL : fsafe_python.PyDict_GetItemString(globals, "__name__");
         running = running || (name != NULL && is_within(name, module));
-        if (globals != NULL)
-            fsafe_python.Py_DecRef(globals);
+        fsafe_python_drop(globals);
         object *back = running ? NULL : fsafe_python.PyFrame_GetBack(frame);
         fsafe_python.Py_DecRef(frame);
         frame = back;
@@ -168,9 +164,7 @@ static void drop_module(object *name, bool needed)
 /* importlib.reload does nothing for a module that it finds in this dictionary. */
 static void end_reload(object *name)
 {
-    object *importlib = fsafe_python.PyDict_GetItemString(fsafe_python.PyImport_GetModuleDict(), "importlib");
-    object *names = importlib == NULL ? NULL : fsafe_python.PyModule_GetDict(importlib);
-    object *reloading = names == NULL ? NULL : fsafe_python.PyDict_GetItemString(names, "_RELOADING");
+    object *reloading = fsafe_python_borrow("importlib", "_RELOADING");
     if (reloading != NULL && fsafe_python.PyDict_DelItem(reloading, name) != 0)
         fsafe_python.PyErr_Clear();
 }
@@ -197,10 +191,7 @@ static void make_free(object *lock)
     for (unsigned i = 0; i < sizeof inner / sizeof *inner; i++) {
         object *one = fsafe_python.PyObject_GetAttrString(lock, inner[i]);
         object *none = one == NULL ? NULL : fsafe_python.PyObject_CallMethod(one, "_at_fork_reinit", NULL);
-        if (one != NULL)
-            fsafe_python.Py_DecRef(one);
-        if (none != NULL)
-            fsafe_python.Py_DecRef(none);
+        fsafe_python_drop(one), fsafe_python_drop(none);
     }
     make_none(lock, waiters_attribute);
     make_none(lock, count_attribute);
@@ -225,8 +216,8 @@ static void tell(const object *lock, const object *name, uintptr_t owner, bool n
 
 void fsafe_python_imports_drop(void)
 {
-    object *error[3], *name, *lock;
-    fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
+    const struct fsafe_python_error error = fsafe_python_keep_error();
+    object *name, *lock;
     uintptr_t owner;
     for (intptr_t at = 0; next_lock(&at, &name, &lock, &owner);) {
         if (!is_orphan(owner))
@@ -246,6 +237,5 @@ void fsafe_python_imports_drop(void)
         end_reload(name);
         make_free(lock);
     }
-    fsafe_python.PyErr_Clear();
-    fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
+    fsafe_python_restore_error(&error);
 }

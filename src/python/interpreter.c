@@ -28,18 +28,12 @@ static const char *const names[] = {
 #define FSAFE_PYTHON_MAYBE(result, name, parameters) #name,
 #define FSAFE_PYTHON_DATA(name) #name,
 #include "python/interpreter.def"
-#undef FSAFE_PYTHON
-#undef FSAFE_PYTHON_MAYBE
-#undef FSAFE_PYTHON_DATA
 };
 static const bool needed[] = {
 #define FSAFE_PYTHON(result, name, parameters) true,
 #define FSAFE_PYTHON_MAYBE(result, name, parameters) false,
 #define FSAFE_PYTHON_DATA(name) false,
 #include "python/interpreter.def"
-#undef FSAFE_PYTHON
-#undef FSAFE_PYTHON_MAYBE
-#undef FSAFE_PYTHON_DATA
 };
 enum { ROWS = sizeof names / sizeof *names };
 _Static_assert(sizeof fsafe_python == ROWS * sizeof(uintptr_t), "the table is an array of pointers");

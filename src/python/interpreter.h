@@ -24,9 +24,6 @@ struct fsafe_python {
 #define FSAFE_PYTHON_MAYBE(result, name, parameters) result(*name) parameters;
 #define FSAFE_PYTHON_DATA(name) void *name;
 #include "python/interpreter.def"
-#undef FSAFE_PYTHON
-#undef FSAFE_PYTHON_MAYBE
-#undef FSAFE_PYTHON_DATA
 };
 
 /* The interpreter's functions. They can be read once is_bound has returned true. */

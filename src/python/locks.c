@@ -5,6 +5,7 @@
 #include "python/frames.h"
 #include "python/locks.h"
 #include "python/methods.h"
+#include "python/objects.h"
 #include "python/selftest.h"
 #include "repair/semaphore.h"
 
@@ -33,18 +34,6 @@ static without_names *rlock_release_save, *rlock_acquire_restore, *rlock_is_owne
 static struct fsafe_python_lock *lock_of(struct fsafe_object *object)
 {
     return (struct fsafe_python_lock *)(void *)object;
-}
-
-static struct fsafe_object *true_object(void)
-{
-    struct fsafe_object *value = fsafe_python._Py_TrueStruct; /* immortal since 3.12 */
-    return value;
-}
-
-static struct fsafe_object *none_object(void)
-{
-    struct fsafe_object *value = fsafe_python._Py_NoneStruct;
-    return value;
 }
 
 /* A class of the program's may be made from RLock's, and its objects begin like those. */
@@ -132,7 +121,7 @@ static void note(struct fsafe_python_lock *lock, uint8_t what)
 /* How far a method has come here, before the interpreter's own function for it: that may not be needed. */
 enum progress { DONE, RECORDED, NOT_RECORDED };
 
-static inline enum progress begin_acquire(struct fsafe_python_lock *lock, bool has_arguments, uintptr_t caller)
+static inline enum progress lock_begin_acquire(struct fsafe_python_lock *lock, bool has_arguments, uintptr_t caller)
 {
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
     uintptr_t address = (uintptr_t)lock;
@@ -144,43 +133,15 @@ static inline enum progress begin_acquire(struct fsafe_python_lock *lock, bool h
     return DONE;
 }
 
-static struct fsafe_object *end_acquire(enum progress progress, const struct fsafe_python_lock *lock,
+static struct fsafe_object *lock_end_acquire(enum progress progress, const struct fsafe_python_lock *lock,
                                         struct fsafe_object *result)
 {
     uintptr_t address = (uintptr_t)lock;
-    if (progress == RECORDED && result == true_object() && !is_event(lock))
+    if (progress == RECORDED && result == fsafe_python._Py_TrueStruct && !is_event(lock))
         move_on(fsafe_self, address | FSAFE_WANTED, address | FSAFE_HELD);
     else if (progress == RECORDED)
         forget(fsafe_self, address | FSAFE_WANTED);
     return result;
-}
-
-static struct fsafe_object *acquire(struct fsafe_object *object, struct fsafe_object *arguments,
-                                    struct fsafe_object *names)
-{
-    struct fsafe_python_lock *lock = lock_of(object);
-    enum progress progress = begin_acquire(lock, arguments != no_arguments || names != NULL, FSAFE_CALLER());
-    return FSAFE_LIKELY(progress == DONE)
-               ? true_object()
-               : end_acquire(progress, lock, lock_calls.acquire(object, arguments, names));
-}
-
-static struct fsafe_object *acquire_array(struct fsafe_object *object, struct fsafe_object *const *arguments,
-                                          intptr_t count, struct fsafe_object *names)
-{
-    struct fsafe_python_lock *lock = lock_of(object);
-    enum progress progress = begin_acquire(lock, count != 0 || names != NULL, FSAFE_CALLER());
-    return FSAFE_LIKELY(progress == DONE)
-               ? true_object()
-               : end_acquire(progress, lock, lock_calls.acquire_array(object, arguments, count, names));
-}
-
-static struct fsafe_object *enter(struct fsafe_object *object, struct fsafe_object *nothing)
-{
-    struct fsafe_python_lock *lock = lock_of(object);
-    enum progress progress = begin_acquire(lock, false, FSAFE_CALLER());
-    return FSAFE_LIKELY(progress == DONE) ? true_object()
-                                          : end_acquire(progress, lock, lock_calls.enter(object, nothing));
 }
 
 /* Somebody else releases it, or its taker has ended. */
@@ -200,7 +161,7 @@ static FSAFE_COLD void released_by_another(struct fsafe_python_lock *lock)
     note(lock, had_taker ? FSAFE_PYTHON_EVENT : FSAFE_PYTHON_RELEASED);
 }
 
-static inline enum progress begin_release(struct fsafe_python_lock *lock)
+static inline enum progress lock_begin_release(struct fsafe_python_lock *lock)
 {
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
     uintptr_t address = (uintptr_t)lock;
@@ -225,23 +186,6 @@ static struct fsafe_object *end_release(enum progress progress, const struct fsa
     if (progress == RECORDED)
         forget(fsafe_self, (uintptr_t)lock | FSAFE_LEAVING);
     return result;
-}
-
-static struct fsafe_object *release(struct fsafe_object *object, struct fsafe_object *arguments)
-{
-    struct fsafe_python_lock *lock = lock_of(object);
-    enum progress progress = begin_release(lock);
-    return FSAFE_LIKELY(progress == DONE) ? none_object()
-                                          : end_release(progress, lock, lock_calls.release(object, arguments));
-}
-
-/* What leaves a with statement passes three arguments. */
-static struct fsafe_object *leave(struct fsafe_object *object, struct fsafe_object *const *arguments, intptr_t count)
-{
-    struct fsafe_python_lock *lock = lock_of(object);
-    enum progress progress = count == 3 ? begin_release(lock) : NOT_RECORDED;
-    return FSAFE_LIKELY(progress == DONE) ? none_object()
-                                          : end_release(progress, lock, lock_calls.leave(object, arguments, count));
 }
 
 /* --- RLock: its own words say who has it ----------------------------------------------------------------- */
@@ -280,7 +224,7 @@ static void disown_orphan(struct fsafe_python_lock *lock)
     }
 }
 
-static inline enum progress begin_acquire_rlock(struct fsafe_python_lock *lock, bool has_arguments, uintptr_t caller)
+static inline enum progress rlock_begin_acquire(struct fsafe_python_lock *lock, bool has_arguments, uintptr_t caller)
 {
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
     uintptr_t address = (uintptr_t)lock, me = (uintptr_t)pthread_self();
@@ -294,7 +238,7 @@ static inline enum progress begin_acquire_rlock(struct fsafe_python_lock *lock, 
     return DONE;
 }
 
-static struct fsafe_object *end_acquire_rlock(enum progress progress, const struct fsafe_python_lock *lock,
+static struct fsafe_object *rlock_end_acquire(enum progress progress, const struct fsafe_python_lock *lock,
                                               struct fsafe_object *result)
 {
     if (progress == RECORDED)
@@ -302,35 +246,7 @@ static struct fsafe_object *end_acquire_rlock(enum progress progress, const stru
     return result;
 }
 
-static struct fsafe_object *acquire_rlock(struct fsafe_object *object, struct fsafe_object *arguments,
-                                          struct fsafe_object *names)
-{
-    struct fsafe_python_lock *lock = lock_of(object);
-    enum progress progress = begin_acquire_rlock(lock, arguments != no_arguments || names != NULL, FSAFE_CALLER());
-    return FSAFE_LIKELY(progress == DONE)
-               ? true_object()
-               : end_acquire_rlock(progress, lock, rlock_calls.acquire(object, arguments, names));
-}
-
-static struct fsafe_object *acquire_rlock_array(struct fsafe_object *object, struct fsafe_object *const *arguments,
-                                                intptr_t count, struct fsafe_object *names)
-{
-    struct fsafe_python_lock *lock = lock_of(object);
-    enum progress progress = begin_acquire_rlock(lock, count != 0 || names != NULL, FSAFE_CALLER());
-    return FSAFE_LIKELY(progress == DONE)
-               ? true_object()
-               : end_acquire_rlock(progress, lock, rlock_calls.acquire_array(object, arguments, count, names));
-}
-
-static struct fsafe_object *enter_rlock(struct fsafe_object *object, struct fsafe_object *nothing)
-{
-    struct fsafe_python_lock *lock = lock_of(object);
-    enum progress progress = begin_acquire_rlock(lock, false, FSAFE_CALLER());
-    return FSAFE_LIKELY(progress == DONE) ? true_object()
-                                          : end_acquire_rlock(progress, lock, rlock_calls.enter(object, nothing));
-}
-
-static inline enum progress begin_release_rlock(struct fsafe_python_lock *lock)
+static inline enum progress rlock_begin_release(struct fsafe_python_lock *lock)
 {
     struct fsafe_thread *self = fsafe_self;
     uintptr_t address = (uintptr_t)lock, me = (uintptr_t)pthread_self();
@@ -345,23 +261,6 @@ static inline enum progress begin_release_rlock(struct fsafe_python_lock *lock)
     }
     forget(self, address | FSAFE_LEAVING);
     return DONE;
-}
-
-static struct fsafe_object *release_rlock(struct fsafe_object *object, struct fsafe_object *arguments)
-{
-    struct fsafe_python_lock *lock = lock_of(object);
-    enum progress progress = begin_release_rlock(lock);
-    return FSAFE_LIKELY(progress == DONE) ? none_object()
-                                          : end_release(progress, lock, rlock_calls.release(object, arguments));
-}
-
-static struct fsafe_object *leave_rlock(struct fsafe_object *object, struct fsafe_object *const *arguments,
-                                        intptr_t count)
-{
-    struct fsafe_python_lock *lock = lock_of(object);
-    enum progress progress = count == 3 ? begin_release_rlock(lock) : NOT_RECORDED;
-    return FSAFE_LIKELY(progress == DONE) ? none_object()
-                                          : end_release(progress, lock, rlock_calls.leave(object, arguments, count));
 }
 
 /* Condition asks before it waits. */
@@ -415,23 +314,56 @@ bool fsafe_python_lock_has_tokens(const struct fsafe_thread *thread)
     return fsafe_thread_tokens(thread) > (fsafe_python_version() < 0x030d);
 }
 
-/* --- At the start ------------------------------------------------------------------------------------------- */
+/* --- The methods ------------------------------------------------------------------------------------------------ */
+
+/* One that is done here, mostly; else by the interpreter's own function, between what begins and what ends it. */
+#define METHOD(name, parameters, begin, done, end, call)                                  \
+    static struct fsafe_object *name parameters                                           \
+    {                                                                                     \
+        struct fsafe_python_lock *lock = lock_of(object);                                 \
+        enum progress progress = begin;                                                   \
+        return FSAFE_LIKELY(progress == DONE) ? (done) : end(progress, lock, call);       \
+    }
+
+/* Those of one type. What leaves a with statement passes three arguments. */
+#define METHODS(type)                                                                                                \
+    METHOD(type##_acquire,                                                                                           \
+           (struct fsafe_object * object, struct fsafe_object * arguments, struct fsafe_object * names),             \
+           type##_begin_acquire(lock, arguments != no_arguments || names != NULL, FSAFE_CALLER()),                   \
+           fsafe_python._Py_TrueStruct, type##_end_acquire, type##_calls.acquire(object, arguments, names))          \
+    METHOD(type##_acquire_array,                                                                                     \
+           (struct fsafe_object * object, struct fsafe_object *const *arguments, intptr_t count,                     \
+            struct fsafe_object *names),                                                                             \
+           type##_begin_acquire(lock, count != 0 || names != NULL, FSAFE_CALLER()), fsafe_python._Py_TrueStruct,     \
+           type##_end_acquire, type##_calls.acquire_array(object, arguments, count, names))                          \
+    METHOD(type##_enter, (struct fsafe_object * object, struct fsafe_object * nothing),                              \
+           type##_begin_acquire(lock, false, FSAFE_CALLER()), fsafe_python._Py_TrueStruct, type##_end_acquire,       \
+           type##_calls.enter(object, nothing))                                                                      \
+    METHOD(type##_release, (struct fsafe_object * object, struct fsafe_object * arguments),                          \
+           type##_begin_release(lock), fsafe_python._Py_NoneStruct, end_release,                                     \
+           type##_calls.release(object, arguments))                                                                  \
+    METHOD(type##_leave, (struct fsafe_object * object, struct fsafe_object *const *arguments, intptr_t count),      \
+           count == 3 ? type##_begin_release(lock) : NOT_RECORDED, fsafe_python._Py_NoneStruct, end_release,         \
+           type##_calls.leave(object, arguments, count))
+
+METHODS(lock)
+METHODS(rlock)
 
 #define TUPLE (FSAFE_PYTHON_POSITIONAL | FSAFE_PYTHON_NAMED)
 #define ARRAY (FSAFE_PYTHON_ARRAY | FSAFE_PYTHON_NAMED)
 
 /* To 3.14. */
 static const struct fsafe_python_method methods[] = {
-    {&lock_type, "acquire", TUPLE, acquire, &lock_calls.acquire},
-    {&lock_type, "acquire_lock", TUPLE, acquire, &lock_calls.acquire},
-    {&lock_type, "__enter__", TUPLE, acquire, &lock_calls.acquire},
-    {&lock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, release, &lock_calls.release},
-    {&lock_type, "release_lock", FSAFE_PYTHON_NO_ARGUMENTS, release, &lock_calls.release},
-    {&lock_type, "__exit__", FSAFE_PYTHON_POSITIONAL, release, &lock_calls.release},
-    {&rlock_type, "acquire", TUPLE, acquire_rlock, &rlock_calls.acquire},
-    {&rlock_type, "__enter__", TUPLE, acquire_rlock, &rlock_calls.acquire},
-    {&rlock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, release_rlock, &rlock_calls.release},
-    {&rlock_type, "__exit__", FSAFE_PYTHON_POSITIONAL, release_rlock, &rlock_calls.release},
+    {&lock_type, "acquire", TUPLE, lock_acquire, &lock_calls.acquire},
+    {&lock_type, "acquire_lock", TUPLE, lock_acquire, &lock_calls.acquire},
+    {&lock_type, "__enter__", TUPLE, lock_acquire, &lock_calls.acquire},
+    {&lock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, lock_release, &lock_calls.release},
+    {&lock_type, "release_lock", FSAFE_PYTHON_NO_ARGUMENTS, lock_release, &lock_calls.release},
+    {&lock_type, "__exit__", FSAFE_PYTHON_POSITIONAL, lock_release, &lock_calls.release},
+    {&rlock_type, "acquire", TUPLE, rlock_acquire, &rlock_calls.acquire},
+    {&rlock_type, "__enter__", TUPLE, rlock_acquire, &rlock_calls.acquire},
+    {&rlock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, rlock_release, &rlock_calls.release},
+    {&rlock_type, "__exit__", FSAFE_PYTHON_POSITIONAL, rlock_release, &rlock_calls.release},
     {&rlock_type, "_is_owned", FSAFE_PYTHON_NO_ARGUMENTS, is_owned, &rlock_is_owned},
     {&rlock_type, "_release_save", FSAFE_PYTHON_NO_ARGUMENTS, release_save, &rlock_release_save},
     {&rlock_type, "_acquire_restore", FSAFE_PYTHON_POSITIONAL, acquire_restore, &rlock_acquire_restore},
@@ -439,52 +371,37 @@ static const struct fsafe_python_method methods[] = {
 
 /* From 3.15 on. The names with _lock are deprecated, and are the others to us. */
 static const struct fsafe_python_method methods_by_array[] = {
-    {&lock_type, "acquire", ARRAY, acquire_array, &lock_calls.acquire_array},
-    {&lock_type, "acquire_lock", ARRAY, acquire_array, &lock_calls.acquire_lock_array},
-    {&lock_type, "__enter__", FSAFE_PYTHON_NO_ARGUMENTS, enter, &lock_calls.enter},
-    {&lock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, release, &lock_calls.release},
-    {&lock_type, "release_lock", FSAFE_PYTHON_NO_ARGUMENTS, release, &lock_calls.release_lock},
-    {&lock_type, "__exit__", FSAFE_PYTHON_ARRAY, leave, &lock_calls.leave},
-    {&rlock_type, "acquire", ARRAY, acquire_rlock_array, &rlock_calls.acquire_array},
-    {&rlock_type, "__enter__", FSAFE_PYTHON_NO_ARGUMENTS, enter_rlock, &rlock_calls.enter},
-    {&rlock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, release_rlock, &rlock_calls.release},
-    {&rlock_type, "__exit__", FSAFE_PYTHON_ARRAY, leave_rlock, &rlock_calls.leave},
+    {&lock_type, "acquire", ARRAY, lock_acquire_array, &lock_calls.acquire_array},
+    {&lock_type, "acquire_lock", ARRAY, lock_acquire_array, &lock_calls.acquire_lock_array},
+    {&lock_type, "__enter__", FSAFE_PYTHON_NO_ARGUMENTS, lock_enter, &lock_calls.enter},
+    {&lock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, lock_release, &lock_calls.release},
+    {&lock_type, "release_lock", FSAFE_PYTHON_NO_ARGUMENTS, lock_release, &lock_calls.release_lock},
+    {&lock_type, "__exit__", FSAFE_PYTHON_ARRAY, lock_leave, &lock_calls.leave},
+    {&rlock_type, "acquire", ARRAY, rlock_acquire_array, &rlock_calls.acquire_array},
+    {&rlock_type, "__enter__", FSAFE_PYTHON_NO_ARGUMENTS, rlock_enter, &rlock_calls.enter},
+    {&rlock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, rlock_release, &rlock_calls.release},
+    {&rlock_type, "__exit__", FSAFE_PYTHON_ARRAY, rlock_leave, &rlock_calls.leave},
     {&rlock_type, "_is_owned", FSAFE_PYTHON_NO_ARGUMENTS, is_owned, &rlock_is_owned},
     {&rlock_type, "_release_save", FSAFE_PYTHON_NO_ARGUMENTS, release_save, &rlock_release_save},
     {&rlock_type, "_acquire_restore", FSAFE_PYTHON_ONE_ARGUMENT, acquire_restore, &rlock_acquire_restore},
 };
-enum { METHODS = sizeof methods / sizeof *methods };
+enum { METHOD_COUNT = sizeof methods / sizeof *methods };
 _Static_assert(sizeof methods == sizeof methods_by_array, "the same methods");
-
-static bool start_with(struct fsafe_object *module)
-{
-    lock_type = fsafe_python.PyObject_GetAttrString(module, "LockType");
-    void *recursive = fsafe_python_version() < 0x030e ? NULL : fsafe_python.PyObject_GetAttrString(module, "RLock");
-    rlock_type = recursive;
-    no_arguments = fsafe_python.PyTuple_New(0);
-    /* The test is of the interpreter's own methods; in a later life of it they lead through ours from the beginning. */
-    bool is_known = lock_calls.release != NULL;
-    return lock_type != NULL && no_arguments != NULL &&
-           (is_known || fsafe_python_selftest_passes(lock_type, rlock_type)) &&
-           fsafe_python_methods_lead(fsafe_python_version() < 0x030f ? methods : methods_by_array, METHODS);
-}
 
 bool fsafe_python_locks_start(void)
 {
     if (fsafe_python_version() < 0x030d)
         return true;
-    bool right = false;
-    struct fsafe_object *name = fsafe_python.PyUnicode_FromString("_thread");
-    struct fsafe_object *module = name == NULL ? NULL : fsafe_python.PyImport_GetModule(name);
-    if (module != NULL) {
-        right = start_with(module);
-        fsafe_python.Py_DecRef(module);
-    }
-    if (name != NULL)
-        fsafe_python.Py_DecRef(name);
-    if (!right) {
-        lock_type = rlock_type = NULL;
-        fsafe_python_off("Python: the locks of this CPython are not as forksafe knows them: they are not looked after");
-    }
-    return right;
+    /* The test is of the interpreter's own methods; in a later life of it they lead through ours from the beginning. */
+    bool is_known = lock_calls.release != NULL;
+    lock_type = fsafe_python_borrow("_thread", "LockType");
+    rlock_type = fsafe_python_version() < 0x030e ? NULL : fsafe_python_borrow("_thread", "RLock");
+    no_arguments = fsafe_python.PyTuple_New(0);
+    if (lock_type != NULL && no_arguments != NULL &&
+        (is_known || fsafe_python_selftest_passes(lock_type, rlock_type)) &&
+        fsafe_python_methods_lead(fsafe_python_version() < 0x030f ? methods : methods_by_array, METHOD_COUNT))
+        return true;
+    lock_type = rlock_type = NULL;
+    fsafe_python_off("Python: the locks of this CPython are not as forksafe knows them: they are not looked after");
+    return false;
 }

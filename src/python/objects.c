@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include "base/sys.h"
 #include "python/objects.h"
 
 struct fsafe_object *fsafe_python_borrow(const char *module, const char *name)
@@ -25,6 +26,12 @@ int fsafe_python_variable_of(struct fsafe_object *code, const char *name)
     int found = index == NULL ? -1 : (int)fsafe_python.PyLong_AsLong(index);
     fsafe_python_drop(names), fsafe_python_drop(index);
     return found;
+}
+
+struct fsafe_object *fsafe_python_type_of(const struct fsafe_object *object)
+{
+    struct fsafe_object *head[2]; /* the count of references, the type */
+    return object != NULL && fsafe_sys_peek((uintptr_t)object, head, sizeof head) ? head[1] : NULL;
 }
 
 /* Of the thread that forks: another one may be about to fork, too. */

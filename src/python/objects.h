@@ -20,12 +20,32 @@ struct fsafe_object *fsafe_python_code_of(struct fsafe_object *type, const char 
 /* Which variable of the code's functions has that name; -1: none. */
 int fsafe_python_variable_of(struct fsafe_object *code, const char *name);
 
+/* An error of the interpreter's, kept while we ask it for things; what these leave behind is dropped. */
+struct fsafe_python_error {
+    struct fsafe_object *type, *value, *traceback;
+};
+
+static inline struct fsafe_python_error fsafe_python_keep_error(void)
+{
+    struct fsafe_python_error error;
+    fsafe_python.PyErr_Fetch(&error.type, &error.value, &error.traceback);
+    return error;
+}
+
+static inline void fsafe_python_restore_error(const struct fsafe_python_error *error)
+{
+    fsafe_python.PyErr_Restore(error->type, error->value, error->traceback);
+}
+
 /* One reference less; NULL is nothing. */
 static inline void fsafe_python_drop(struct fsafe_object *object)
 {
     if (object != NULL)
         fsafe_python.Py_DecRef(object);
 }
+
+/* The type of what lies there; NULL: nothing does. */
+FSAFE_AT_FORK struct fsafe_object *fsafe_python_type_of(const struct fsafe_object *object);
 
 /* Notes whose fork it is, for vanished. Context: parent, before fork; an interpreter is bound. */
 void fsafe_python_know_forker(void);

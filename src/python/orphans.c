@@ -22,6 +22,7 @@
 
 #include "base/sys.h"
 #include "python/locks.h"
+#include "python/objects.h"
 #include "python/orphans.h"
 #include "repair/takeover.h"
 
@@ -110,21 +111,10 @@ static uintptr_t handler_of(int signal)
 /* SIGINT has one in every program: the interpreter's own, which raises KeyboardInterrupt. */
 static bool is_default_interrupt(void)
 {
-    bool is_default = false;
-    struct fsafe_object *name = fsafe_python.PyUnicode_FromString("_signal");
-    struct fsafe_object *module = name == NULL ? NULL : fsafe_python.PyImport_GetModule(name);
-    if (module != NULL) {
-        struct fsafe_object *now = fsafe_python.PyObject_CallMethod(module, "getsignal", "i", SIGINT);
-        struct fsafe_object *usual = fsafe_python.PyObject_GetAttrString(module, "default_int_handler");
-        is_default = now != NULL && now == usual;
-        if (now != NULL)
-            fsafe_python.Py_DecRef(now);
-        if (usual != NULL)
-            fsafe_python.Py_DecRef(usual);
-        fsafe_python.Py_DecRef(module);
-    }
-    if (name != NULL)
-        fsafe_python.Py_DecRef(name);
+    struct fsafe_object *get = fsafe_python_borrow("_signal", "getsignal");
+    struct fsafe_object *now = get == NULL ? NULL : fsafe_python.PyObject_CallMethod(get, "__call__", "i", SIGINT);
+    bool is_default = now != NULL && now == fsafe_python_borrow("_signal", "default_int_handler");
+    fsafe_python_drop(now);
     fsafe_python.PyErr_Clear();
     return is_default;
 }

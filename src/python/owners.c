@@ -3,6 +3,7 @@
 
 #include "base/options.h"
 #include "python/methods.h"
+#include "python/objects.h"
 #include "python/owners.h"
 #include "python/places.h"
 #include "repair/semaphore.h"
@@ -77,9 +78,7 @@ static struct fsafe_object *acquire(struct fsafe_object *object, struct fsafe_ob
     lock->owner = (uintptr_t)pthread_self();
     lock->taken = 1;
     struct fsafe_object *result = theirs_acquire(object, arguments, names);
-    struct fsafe_object *none = theirs_release(object, NULL);
-    if (none != NULL)
-        fsafe_python.Py_DecRef(none);
+    fsafe_python_drop(theirs_release(object, NULL));
     return result;
 }
 
@@ -106,8 +105,7 @@ static const struct fsafe_python_method methods[] = {
 static bool calls(struct fsafe_object *object, const char *method)
 {
     struct fsafe_object *result = fsafe_python.PyObject_CallMethod(object, method, NULL);
-    if (result != NULL)
-        fsafe_python.Py_DecRef(result);
+    fsafe_python_drop(result);
     return result != NULL;
 }
 
@@ -123,19 +121,16 @@ static bool is_as_told(struct fsafe_object *object)
            lock->owner == 0;
 }
 
-static void lead(struct fsafe_object *module)
+static void lead(void)
 {
-    rlock_type = fsafe_python.PyObject_GetAttrString(module, "RLock");
+    rlock_type = fsafe_python_borrow("_thread", "RLock");
     struct fsafe_object *size =
         rlock_type == NULL ? NULL : fsafe_python.PyObject_GetAttrString(rlock_type, "__basicsize__");
     bool is_large = size != NULL && fsafe_python.PyLong_AsLong(size) >= (long)sizeof(struct rlock);
     struct fsafe_object *one = is_large ? fsafe_python.PyObject_CallObject(rlock_type, NULL) : NULL;
     if (one != NULL && is_as_told(one))
         fsafe_python_methods_lead(methods, sizeof methods / sizeof *methods);
-    if (size != NULL)
-        fsafe_python.Py_DecRef(size);
-    if (one != NULL)
-        fsafe_python.Py_DecRef(one);
+    fsafe_python_drop(size), fsafe_python_drop(one);
 }
 
 void fsafe_python_owners_start(void)
@@ -144,16 +139,7 @@ void fsafe_python_owners_start(void)
     if (done || fsafe_python_version() > 0x030d || fsafe_options.mode != FSAFE_MODE_REPAIR || fsafe_self == NULL)
         return;
     done = true;
-    struct fsafe_object *error[3], *name, *module;
-    fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
-    name = fsafe_python.PyUnicode_FromString("_thread");
-    module = name == NULL ? NULL : fsafe_python.PyImport_GetModule(name);
-    if (module != NULL) {
-        lead(module);
-        fsafe_python.Py_DecRef(module);
-    }
-    if (name != NULL)
-        fsafe_python.Py_DecRef(name);
-    fsafe_python.PyErr_Clear();
-    fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
+    const struct fsafe_python_error error = fsafe_python_keep_error();
+    lead();
+    fsafe_python_restore_error(&error);
 }

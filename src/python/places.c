@@ -109,8 +109,7 @@ static void find_name(struct fsafe_object *active, uintptr_t thread, char *name,
             continue;
         struct fsafe_object *string = fsafe_python.PyObject_GenericGetAttr(value, name_attribute);
         fsafe_python_frames_string(string, name, bytes);
-        if (string != NULL)
-            fsafe_python.Py_DecRef(string);
+        fsafe_python_drop(string);
         break;
     }
 }
@@ -150,9 +149,10 @@ void fsafe_python_places_note(bool all)
         return;
     /* Without the GIL no object may be asked for anything: then the threads have no names. */
     bool asks = fsafe_python_has_gil();
-    struct fsafe_object *error[3], *active = NULL;
+    struct fsafe_object *active = NULL;
+    struct fsafe_python_error error;
     if (asks) {
-        fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
+        error = fsafe_python_keep_error();
         active = fsafe_python_borrow("threading", "_active");
     }
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); next_noted(&at, all);) {
@@ -163,7 +163,7 @@ void fsafe_python_places_note(bool all)
             note_thread(at.thread, state, active);
     }
     if (asks)
-        fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
+        fsafe_python_restore_error(&error);
 }
 
 void fsafe_python_places_holder(uintptr_t handle, struct fsafe_holder *holder)

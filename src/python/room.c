@@ -39,11 +39,10 @@ static void start(void)
     int bound = FSAFE_PYTHON_BOUND;
     if (!atomic_compare_exchange_strong(&fsafe_python_state, &bound, FSAFE_PYTHON_STARTED))
         return;
-    struct fsafe_object *type, *value, *traceback;
-    fsafe_python.PyErr_Fetch(&type, &value, &traceback);
+    const struct fsafe_python_error error = fsafe_python_keep_error();
     if (fsafe_python_locks_start())
         fsafe_python_drain_start();
-    fsafe_python.PyErr_Restore(type, value, traceback);
+    fsafe_python_restore_error(&error);
     fsafe_python_places_start();
     fsafe_python_gil_find();
     fsafe_python_imports_start();

@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include "python/layout.h"
+#include "python/objects.h"
 #include "python/selftest.h"
 
 #include <pthread.h>
@@ -25,8 +26,7 @@ static bool has_size(void *type, long size)
 {
     struct fsafe_object *value = fsafe_python.PyObject_GetAttrString(type, "__basicsize__");
     bool has = value != NULL && fsafe_python.PyLong_AsLong(value) == size;
-    if (value != NULL)
-        fsafe_python.Py_DecRef(value);
+    fsafe_python_drop(value);
     return has;
 }
 
@@ -34,8 +34,7 @@ static bool has_base(void *type)
 {
     struct fsafe_object *value = fsafe_python.PyObject_GetAttrString(type, "__base__");
     bool has = value != NULL && *(void **)((uintptr_t)type + FSAFE_PYTHON_TYPE_BASE) == value;
-    if (value != NULL)
-        fsafe_python.Py_DecRef(value);
+    fsafe_python_drop(value);
     return has;
 }
 
@@ -88,9 +87,6 @@ bool fsafe_python_selftest_passes(void *lock_type, void *rlock_type)
     struct fsafe_object *lock = make(lock_type), *rlock = rlock_type == NULL ? NULL : make(rlock_type);
     bool right = lock != NULL && lock_is_as_told(lock, lock_type) &&
                  (rlock_type == NULL || (rlock != NULL && rlock_is_as_told(rlock, rlock_type)));
-    if (lock != NULL)
-        fsafe_python.Py_DecRef(lock);
-    if (rlock != NULL)
-        fsafe_python.Py_DecRef(rlock);
+    fsafe_python_drop(lock), fsafe_python_drop(rlock);
     return right;
 }

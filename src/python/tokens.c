@@ -43,8 +43,8 @@ void fsafe_python_tokens_find(void)
     if (type == NULL || type == semaphore_type) /* or it has been looked at, and is not what we know */
         return;
     semaphore_type = type;
-    object *error[3], *method = NULL;
-    fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
+    object *method = NULL;
+    const struct fsafe_python_error error = fsafe_python_keep_error();
     bounded_type = fsafe_python_borrow("threading", "BoundedSemaphore");
     value_attribute = fsafe_python.PyUnicode_FromString("_value");
     acquire_code = fsafe_python_code_of(semaphore_type, "acquire");
@@ -55,8 +55,7 @@ void fsafe_python_tokens_find(void)
     if (got_index >= 0 && leave_code != NULL && release_code != NULL && bounded_release_code != NULL &&
         value_attribute != NULL && make_inherited())
         method = fsafe_python.PyObject_GetAttrString(semaphore_type, "__exit__");
-    fsafe_python.PyErr_Clear();
-    fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
+    fsafe_python_restore_error(&error);
     leave = method;
 }
 
@@ -118,8 +117,8 @@ static bool is_plain(object *type)
 
 static bool is_semaphore(const object *one)
 {
-    uintptr_t head[2];
-    return one != NULL && fsafe_sys_peek((uintptr_t)one, head, sizeof head) && is_plain((object *)head[1]);
+    object *type = fsafe_python_type_of(one);
+    return type != NULL && is_plain(type);
 }
 
 /* The semaphore whose method is value `index` of the stack; NULL: it is something else. */
@@ -317,10 +316,8 @@ static void return_of(const void *state)
 
 void fsafe_python_tokens_return(void)
 {
-    object *error[3];
-    fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
+    const struct fsafe_python_error error = fsafe_python_keep_error();
     for (void *state = fsafe_python_vanished(NULL); state != NULL; state = fsafe_python_vanished(state))
         return_of(state);
-    fsafe_python.PyErr_Clear();
-    fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
+    fsafe_python_restore_error(&error);
 }

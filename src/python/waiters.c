@@ -1,7 +1,6 @@
 #include "config.h"
 
 #include "base/options.h"
-#include "base/sys.h"
 #include "python/frames.h"
 #include "python/objects.h"
 #include "python/waiters.h"
@@ -30,8 +29,7 @@ void fsafe_python_waiters_find(void)
     if (condition == NULL || condition == looked_at)
         return;
     looked_at = condition;
-    object *error[3];
-    fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
+    const struct fsafe_python_error error = fsafe_python_keep_error();
     lock_type = fsafe_python_borrow("_thread", "LockType");
     queue_type = fsafe_python_borrow("threading", "_deque");
     waiters_attribute = fsafe_python.PyUnicode_FromString("_waiters");
@@ -39,8 +37,7 @@ void fsafe_python_waiters_find(void)
     waiter_index = fsafe_python_variable_of(code, "waiter");
     if (lock_type != NULL && queue_type != NULL && waiters_attribute != NULL && waiter_index >= 0)
         wait_code = code;
-    fsafe_python.PyErr_Clear();
-    fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
+    fsafe_python_restore_error(&error);
 }
 
 void fsafe_python_waiters_start(void)
@@ -48,12 +45,6 @@ void fsafe_python_waiters_start(void)
     wait_code = looked_at = NULL;
     count = 0;
     fsafe_python_waiters_find();
-}
-
-static bool is_a(const object *one, const void *type)
-{
-    uintptr_t head[2];
-    return one != NULL && fsafe_sys_peek((uintptr_t)one, head, sizeof head) && head[1] == (uintptr_t)type;
 }
 
 void fsafe_python_waiters_note(void)
@@ -66,7 +57,7 @@ void fsafe_python_waiters_note(void)
         if (!fsafe_python_frames_next(state, &at) || at.code != wait_code)
             continue;
         object *waiter = fsafe_python_frames_variable(&at, (unsigned)waiter_index);
-        if (!is_a(waiter, lock_type))
+        if (fsafe_python_type_of(waiter) != lock_type)
             continue; /* it has not made its lock */
         noted[count].condition = fsafe_python_frames_variable(&at, 0);
         noted[count++].waiter = waiter;
@@ -77,7 +68,7 @@ void fsafe_python_waiters_note(void)
 static void take_out(object *condition, object *waiter)
 {
     object *queue = fsafe_python.PyObject_GenericGetAttr(condition, waiters_attribute);
-    if (is_a(queue, queue_type))
+    if (fsafe_python_type_of(queue) == queue_type)
         fsafe_python_drop(fsafe_python.PyObject_CallMethod(queue, "remove", "O", waiter));
     fsafe_python.PyErr_Clear();
     fsafe_python_drop(queue);
@@ -87,10 +78,9 @@ void fsafe_python_waiters_drop(void)
 {
     if (count == 0)
         return;
-    object *error[3];
-    fsafe_python.PyErr_Fetch(&error[0], &error[1], &error[2]);
+    const struct fsafe_python_error error = fsafe_python_keep_error();
     for (unsigned i = 0; i < count; i++)
         take_out(noted[i].condition, noted[i].waiter);
     count = 0;
-    fsafe_python.PyErr_Restore(error[0], error[1], error[2]);
+    fsafe_python_restore_error(&error);
 }

@@ -8,11 +8,8 @@
 /* An opening brace or a comma. */
 static void begin_member(struct fsafe_text *text, const char *key)
 {
-    if (text->length > 0 && text->buffer[text->length - 1] != '{')
-        fsafe_text_char(text, ',');
-    fsafe_text_char(text, '"');
-    fsafe_text_string(text, key);
-    fsafe_text_string(text, "\":");
+    bool is_first = text->length > 0 && text->buffer[text->length - 1] == '{';
+    fsafe_text_put(text, "%s\"%s\":", is_first ? "" : ",", key);
 }
 
 static void put_string(struct fsafe_text *text, const char *key, const char *value, size_t most)
@@ -32,16 +29,14 @@ static void put_known(struct fsafe_text *text, const char *key, const char *valu
 static void put_number(struct fsafe_text *text, const char *key, unsigned long value)
 {
     begin_member(text, key);
-    fsafe_text_decimal(text, value);
+    fsafe_text_put(text, "%lu", value);
 }
 
 /* Not as numbers: 64 bits are more than a JSON number is good for. */
 static void put_address(struct fsafe_text *text, const char *key, uintptr_t address)
 {
     begin_member(text, key);
-    fsafe_text_char(text, '"');
-    fsafe_text_hex(text, address);
-    fsafe_text_char(text, '"');
+    fsafe_text_put(text, "\"0x%zx\"", address);
 }
 
 static void begin_object(struct fsafe_text *text, const char *key)
@@ -174,8 +169,7 @@ void fsafe_json_form(struct fsafe_text *text, const struct fsafe_details *detail
     put_known(text, "event", row->key);
     put_number(text, "time", (unsigned long)details->when.tv_sec);
     unsigned long ms = (unsigned long)details->when.tv_nsec / 1000000;
-    fsafe_text_string(text, ms < 10 ? ".00" : ms < 100 ? ".0" : ".");
-    fsafe_text_decimal(text, ms);
+    fsafe_text_put(text, "%s%lu", ms < 10 ? ".00" : ms < 100 ? ".0" : ".", ms);
     put_number(text, "pid", (unsigned long)details->pid);
     put_number(text, "tid", (unsigned long)details->tid);
     put_known(text, "thread", details->own_name);

@@ -24,13 +24,11 @@ static char directory[1024];
 /* The file of FORKSAFE_LOG with %p replaced. */
 static void put_log_path(struct fsafe_text *path)
 {
-    if (fsafe_options.log[0] != '/' && directory[0] == '/') {
-        fsafe_text_string(path, directory);
-        fsafe_text_char(path, '/');
-    }
+    if (fsafe_options.log[0] != '/' && directory[0] == '/')
+        fsafe_text_put(path, "%s/", directory);
     for (const char *at = fsafe_options.log; *at != '\0'; at++) {
         if (at[0] == '%' && at[1] == 'p') {
-            fsafe_text_decimal(path, (unsigned long)fsafe_sys_getpid());
+            fsafe_text_put(path, "%d", fsafe_sys_getpid());
             at++;
         } else {
             fsafe_text_char(path, *at);
@@ -81,11 +79,8 @@ void fsafe_report_begin_note(struct fsafe_text *line, char buffer[FSAFE_NOTE_BYT
 {
     bool json = fsafe_options.format == FSAFE_FORMAT_JSON;
     fsafe_text_begin(line, buffer, FSAFE_NOTE_BYTES - sizeof "\"}");
-    fsafe_text_string(line, json ? "{\"event\":\"note\",\"pid\":" : "forksafe[");
-    fsafe_text_decimal(line, (unsigned long)fsafe_sys_getpid());
-    fsafe_text_string(line, json ? ",\"tid\":" : ".");
-    fsafe_text_decimal(line, (unsigned long)fsafe_sys_gettid());
-    fsafe_text_string(line, json ? ",\"text\":\"" : "] ");
+    fsafe_text_put(line, json ? "{\"event\":\"note\",\"pid\":%d,\"tid\":%d,\"text\":\"" : "forksafe[%d.%d] ",
+                   fsafe_sys_getpid(), fsafe_sys_gettid());
 }
 
 static void end_text(struct fsafe_text *line)
@@ -115,12 +110,12 @@ static void tell_of_log(const char *name, int why)
     fsafe_report_begin_note(&line, buffer);
     fsafe_text_string(&line, "FORKSAFE_LOG: cannot open ");
     put_foreign(&line, name, 300);
-    fsafe_text_string(&line, why == ENOENT   ? ": there is no such directory"
-                             : why == EACCES ? ": that is not permitted"
-                             : why == EISDIR ? ": it is a directory"
-                             : why == ENXIO  ? ": it is a FIFO that nobody reads"
-                                             : ": the kernel refuses");
-    fsafe_text_string(&line, "; what belongs there is lost");
+    fsafe_text_put(&line, ": %s; what belongs there is lost",
+                   why == ENOENT   ? "there is no such directory"
+                   : why == EACCES ? "that is not permitted"
+                   : why == EISDIR ? "it is a directory"
+                   : why == ENXIO  ? "it is a FIFO that nobody reads"
+                                   : "the kernel refuses");
     end_text(&line);
     fsafe_sys_offer(STDERR_FILENO, line.buffer, line.length);
 }
@@ -165,15 +160,11 @@ void fsafe_report_bad_option(const char *variable, const char *value, const char
     fsafe_report_begin_note(&line, buffer);
     put_foreign(&line, variable, 64);
     if (expected == NULL) {
-        fsafe_text_string(&line, " is no setting, the nearest is ");
-        fsafe_text_string(&line, usual);
+        fsafe_text_put(&line, " is no setting, the nearest is %s", usual);
     } else {
         fsafe_text_char(&line, '=');
         put_foreign(&line, value, 64);
-        fsafe_text_string(&line, " is not ");
-        fsafe_text_string(&line, expected);
-        fsafe_text_string(&line, ": the default is used, ");
-        fsafe_text_string(&line, usual);
+        fsafe_text_put(&line, " is not %s: the default is used, %s", expected, usual);
     }
     fsafe_report_end_note(&line);
 }
@@ -192,7 +183,6 @@ void fsafe_report_note_number(const char *words, unsigned long number)
     char buffer[FSAFE_NOTE_BYTES];
     struct fsafe_text line;
     fsafe_report_begin_note(&line, buffer);
-    fsafe_text_string(&line, words);
-    fsafe_text_decimal(&line, number);
+    fsafe_text_put(&line, "%s%lu", words, number);
     fsafe_report_end_note(&line);
 }

@@ -128,11 +128,8 @@ static void tell_without_memory(const struct fsafe_event *event)
     char buffer[FSAFE_NOTE_BYTES];
     struct fsafe_text line;
     fsafe_report_begin_note(&line, buffer);
-    fsafe_text_string(&line, fsafe_deed_rows[event->deed].words);
-    fsafe_text_string(&line, event->lock);
-    fsafe_text_char(&line, ' ');
-    fsafe_text_hex(&line, event->address);
-    fsafe_text_string(&line, " (there is no memory to say more)");
+    fsafe_text_put(&line, "%s%s 0x%zx (there is no memory to say more)", fsafe_deed_rows[event->deed].words,
+                   event->lock, event->address);
     fsafe_report_end_note(&line);
 }
 

@@ -53,34 +53,20 @@ static void put_place(struct fsafe_text *text, const char *source, const struct 
 
 static void put_text(struct fsafe_text *text)
 {
-    fsafe_text_string(text, "forksafe[");
-    fsafe_text_decimal(text, (unsigned long)fsafe_sys_getpid());
-    fsafe_text_string(text, "] in all:");
-    for (unsigned i = 0; i < FSAFE_TOTALS; i++) {
-        fsafe_text_string(text, i == 0 ? " " : ", ");
-        fsafe_text_decimal(text, (unsigned long)fsafe_tally->totals[i]);
-        fsafe_text_char(text, ' ');
-        fsafe_text_string(text, totals[i].words);
-    }
-    for (unsigned i = 0; i < FSAFE_DEEDS; i++) {
-        if (fsafe_tally->deeds[i] == 0)
-            continue;
-        fsafe_text_string(text, ", ");
-        fsafe_text_decimal(text, (unsigned long)fsafe_tally->deeds[i]);
-        fsafe_text_char(text, ' ');
-        fsafe_text_string(text, fsafe_deed_rows[i].key);
-    }
+    fsafe_text_put(text, "forksafe[%d] in all:", fsafe_sys_getpid());
+    for (unsigned i = 0; i < FSAFE_TOTALS; i++)
+        fsafe_text_put(text, "%s%lu %s", i == 0 ? " " : ", ", (unsigned long)fsafe_tally->totals[i], totals[i].words);
+    for (unsigned i = 0; i < FSAFE_DEEDS; i++)
+        if (fsafe_tally->deeds[i] != 0)
+            fsafe_text_put(text, ", %lu %s", (unsigned long)fsafe_tally->deeds[i], fsafe_deed_rows[i].key);
     for (unsigned i = 0; i < TOP; i++) {
         const struct fsafe_kind *kind = find_frequent(i);
         if (kind == NULL)
             return;
         struct fsafe_mapping mappings[] = {{.address = kind->wanted_at}, {.address = kind->since}};
         fsafe_maps_find(mappings, 2);
-        fsafe_text_string(text, "\n    ");
-        fsafe_text_decimal(text, (unsigned long)kind->count);
-        fsafe_text_string(text, " times ");
-        fsafe_text_string(text, fsafe_deed_rows[kind->deed].key);
-        fsafe_text_string(text, ", wanted in ");
+        fsafe_text_put(text, "\n    %lu times %s, wanted in ", (unsigned long)kind->count,
+                       fsafe_deed_rows[kind->deed].key);
         put_place(text, kind->wanted_in, &mappings[0]);
         if (kind->since == 0)
             continue;
@@ -91,16 +77,11 @@ static void put_text(struct fsafe_text *text)
 
 static void put_json(struct fsafe_text *text)
 {
-    fsafe_text_string(text, "{\"event\":\"summary\",\"pid\":");
-    fsafe_text_decimal(text, (unsigned long)fsafe_sys_getpid());
-    for (unsigned i = 0; i < FSAFE_TOTALS + FSAFE_DEEDS; i++) {
-        bool is_total = i < FSAFE_TOTALS;
-        fsafe_text_string(text, ",\"");
-        fsafe_text_string(text, is_total ? totals[i].key : fsafe_deed_rows[i - FSAFE_TOTALS].key);
-        fsafe_text_string(text, "\":");
-        uint64_t number = is_total ? fsafe_tally->totals[i] : fsafe_tally->deeds[i - FSAFE_TOTALS];
-        fsafe_text_decimal(text, (unsigned long)number);
-    }
+    fsafe_text_put(text, "{\"event\":\"summary\",\"pid\":%d", fsafe_sys_getpid());
+    for (unsigned i = 0; i < FSAFE_TOTALS; i++)
+        fsafe_text_put(text, ",\"%s\":%lu", totals[i].key, (unsigned long)fsafe_tally->totals[i]);
+    for (unsigned i = 0; i < FSAFE_DEEDS; i++)
+        fsafe_text_put(text, ",\"%s\":%lu", fsafe_deed_rows[i].key, (unsigned long)fsafe_tally->deeds[i]);
     fsafe_text_char(text, '}');
 }
 

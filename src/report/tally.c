@@ -116,8 +116,7 @@ static void put_source(char text[FSAFE_KIND_SOURCE], const struct fsafe_source *
     struct fsafe_text line;
     fsafe_text_begin(&line, text, FSAFE_KIND_SOURCE - 1);
     fsafe_text_clean(&line, slash != NULL ? slash + 1 : source->file, FSAFE_KIND_SOURCE - 12);
-    fsafe_text_char(&line, ':');
-    fsafe_text_decimal(&line, source->line);
+    fsafe_text_put(&line, ":%u", source->line);
 }
 
 static struct fsafe_kind *find_kind(uint64_t key, const struct fsafe_event *event, bool add)

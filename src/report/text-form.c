@@ -16,17 +16,13 @@ void fsafe_text_place(struct fsafe_text *text, const struct fsafe_place *place)
 {
     if (place->symbol[0] != '\0') {
         put_clean(text, place->symbol);
-        fsafe_text_char(text, '+');
-        fsafe_text_hex(text, place->offset);
-        fsafe_text_string(text, " in ");
+        fsafe_text_put(text, "+0x%zx in ", place->offset);
     }
-    if (place->module[0] != '\0') {
-        put_clean(text, place->module);
-        fsafe_text_char(text, '+');
-        fsafe_text_hex(text, place->in_module);
-    } else {
-        fsafe_text_hex(text, place->address);
-    }
+    put_clean(text, place->module);
+    if (place->module[0] != '\0')
+        fsafe_text_put(text, "+0x%zx", place->in_module);
+    else
+        fsafe_text_put(text, "0x%zx", place->address);
 }
 
 /* run() in /srv/app.py:31 (thread "Thread-1") */
@@ -37,10 +33,8 @@ static void put_source(struct fsafe_text *text, const struct fsafe_source *sourc
         fsafe_text_string(text, "() in ");
     }
     put_clean(text, source->file);
-    if (source->line != 0) {
-        fsafe_text_char(text, ':');
-        fsafe_text_decimal(text, source->line);
-    }
+    if (source->line != 0)
+        fsafe_text_put(text, ":%u", source->line);
     if (source->thread[0] != '\0') {
         fsafe_text_string(text, " (thread \"");
         put_clean(text, source->thread);
@@ -56,8 +50,7 @@ static void put_briefly(struct fsafe_text *text, const struct fsafe_details *det
     if (source != NULL && source->file[0] != '\0') {
         const char *slash = strrchr(source->file, '/');
         put_clean(text, slash != NULL ? slash + 1 : source->file);
-        fsafe_text_char(text, ':');
-        fsafe_text_decimal(text, source->line);
+        fsafe_text_put(text, ":%u", source->line);
     } else if (place->symbol[0] != '\0') {
         put_clean(text, place->symbol);
     } else {
@@ -72,10 +65,8 @@ static void put_lock_name(struct fsafe_text *text, const struct fsafe_place *pla
         return;
     fsafe_text_string(text, " <");
     put_clean(text, place->symbol);
-    if (place->offset != 0) {
-        fsafe_text_char(text, '+');
-        fsafe_text_hex(text, place->offset);
-    }
+    if (place->offset != 0)
+        fsafe_text_put(text, "+0x%zx", place->offset);
     fsafe_text_char(text, '>');
 }
 
@@ -89,7 +80,7 @@ static void put_holder(struct fsafe_text *text, const struct fsafe_details *deta
         fsafe_text_string(text, "an unknown thread");
         return;
     }
-    fsafe_text_decimal(text, (unsigned long)details->event->holder.tid);
+    fsafe_text_put(text, "%d", details->event->holder.tid);
     if (details->holder_name[0] == '\0')
         return;
     fsafe_text_string(text, " \"");
@@ -99,20 +90,14 @@ static void put_holder(struct fsafe_text *text, const struct fsafe_details *deta
 
 static void put_times(struct fsafe_text *text, uint64_t times)
 {
-    if (times == 1)
-        return;
-    fsafe_text_string(text, ", so far ");
-    fsafe_text_decimal(text, times);
-    fsafe_text_string(text, " times");
+    if (times != 1)
+        fsafe_text_put(text, ", so far %lu times", (unsigned long)times);
 }
 
 static void put_style(struct fsafe_text *text, const struct fsafe_details *details, const char *number)
 {
-    if (!details->colored)
-        return;
-    fsafe_text_string(text, "\033[");
-    fsafe_text_string(text, number);
-    fsafe_text_char(text, 'm');
+    if (details->colored)
+        fsafe_text_put(text, "\033[%sm", number);
 }
 
 #define BOLD "1"
@@ -133,24 +118,13 @@ static void put_first_line(struct fsafe_text *text, const struct fsafe_details *
     fsafe_text_begin(&place, brief, sizeof brief);
     put_briefly(&place, details);
 
-    fsafe_text_string(text, "forksafe[");
-    fsafe_text_decimal(text, (unsigned long)details->pid);
-    fsafe_text_char(text, '.');
-    fsafe_text_decimal(text, (unsigned long)details->tid);
-    fsafe_text_string(text, "] ");
-    fsafe_text_string(text, fsafe_deed_rows[event->deed].words);
-    if (event->deed == FSAFE_FORGOT) {
-        fsafe_text_decimal(text, event->count);
-        fsafe_text_string(text, event->count == 1 ? " vanished thread in " : " vanished threads in ");
-    }
+    fsafe_text_put(text, "forksafe[%d.%d] %s", details->pid, details->tid, fsafe_deed_rows[event->deed].words);
+    if (event->deed == FSAFE_FORGOT)
+        fsafe_text_put(text, "%u vanished thread%s in ", event->count, event->count == 1 ? "" : "s");
     fsafe_text_string(text, event->lock);
-    if (event->address != 0) {
-        fsafe_text_char(text, ' ');
-        fsafe_text_hex(text, event->address);
-    }
-    fsafe_text_string(text, " (");
-    fsafe_text_string(text, event->kind);
-    fsafe_text_string(text, ") for ");
+    if (event->address != 0)
+        fsafe_text_put(text, " 0x%zx", event->address);
+    fsafe_text_put(text, " (%s) for ", event->kind);
 
     enum { SHORTEST = 12 };
     size_t used = text->length - begin, room = used + holder.length + SHORTEST <= COLUMNS
@@ -165,8 +139,7 @@ static void put_first_line(struct fsafe_text *text, const struct fsafe_details *
 
 static void begin_detail(struct fsafe_text *text, const char *words)
 {
-    fsafe_text_string(text, "\n    ");
-    fsafe_text_string(text, words);
+    fsafe_text_put(text, "\n    %s", words);
 }
 
 /* The callers of the place in the line above. */
@@ -203,18 +176,13 @@ static void put_fork(struct fsafe_text *text, const struct fsafe_details *detail
     const struct fsafe_fork *fork = &details->event->fork;
     if (fork->number == 0)
         return;
-    begin_detail(text, "fork ");
-    fsafe_text_decimal(text, fork->number);
-    fsafe_text_string(text, " by ");
-    fsafe_text_decimal(text, (unsigned long)fork->tid);
+    fsafe_text_put(text, "\n    fork %lu by %d", fork->number, fork->tid);
     if (fork->at != 0) {
         fsafe_text_string(text, " in ");
         fsafe_text_place(text, &details->places[FSAFE_FORK_PLACE]);
     }
     if (fork->when_ms != 0) {
-        fsafe_text_string(text, ", ");
-        fsafe_text_decimal(text, details->fork_age_ms);
-        fsafe_text_string(text, " ms before ");
+        fsafe_text_put(text, ", %u ms before ", details->fork_age_ms);
         fsafe_text_time(text, (unsigned long)details->when.tv_sec, (unsigned)details->when.tv_nsec / 1000000);
     }
 }
@@ -256,13 +224,11 @@ void fsafe_text_form(struct fsafe_text *text, const struct fsafe_details *detail
         put_lock_name(text, &details->places[FSAFE_LOCK_PLACE]);
         fsafe_text_string(text, " in ");
         put_clean(text, details->places[FSAFE_LOCK_PLACE].module);
-        fsafe_text_char(text, '+');
-        fsafe_text_hex(text, details->places[FSAFE_LOCK_PLACE].in_module);
+        fsafe_text_put(text, "+0x%zx", details->places[FSAFE_LOCK_PLACE].in_module);
     }
     put_fork(text, details);
     if (event->why != NULL) {
-        begin_detail(text, "not taken over because ");
-        fsafe_text_string(text, event->why);
+        fsafe_text_put(text, "\n    not taken over because %s", event->why);
     }
     for (unsigned i = 0; i < details->new_module_count; i++)
         put_module(text, &details->new_modules[i]);

@@ -132,8 +132,7 @@ static void complain(const char *variable, const char *value, const char *expect
         struct fsafe_text text;
         fsafe_text_begin(&text, entry, sizeof entry);
         fsafe_text_char(&text, '\0');
-        fsafe_text_string(&text, variable);
-        fsafe_text_char(&text, '=');
+        fsafe_text_put(&text, "%s=", variable);
         if (fsafe_tasks_parent_has("environ", entry, text.length) && parent_has_library())
             return;
     }

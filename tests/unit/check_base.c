@@ -38,8 +38,7 @@ START_TEST(text_is_put_together)
     begin(&text, 16);
     fsafe_text_char(&text, 'a');
     fsafe_text_string(&text, "bc");
-    fsafe_text_decimal(&text, 1024);
-    fsafe_text_hex(&text, 0xbeef);
+    fsafe_text_put(&text, "%d0x%x", 1024, 0xbeef);
     fsafe_text_end_line(&text);
     assert_text(&text, "abc10240xbeef\n");
 }
@@ -52,13 +51,12 @@ START_TEST(text_is_cut_at_capacity)
     fsafe_text_string(&text, "1234567890");
     assert_text(&text, "12345678");
     fsafe_text_char(&text, 'x');
-    fsafe_text_decimal(&text, 5);
-    fsafe_text_hex(&text, 5);
+    fsafe_text_put(&text, "%d", 5);
     fsafe_text_clean(&text, "x", 1);
     assert_text(&text, "12345678");
 
     begin(&text, 4);
-    fsafe_text_hex(&text, 0xabcdef);
+    fsafe_text_put(&text, "0x%x", 0xabcdef);
     assert_text(&text, "0xab");
 }
 END_TEST
@@ -110,18 +108,13 @@ END_TEST
 
 START_TEST(text_numbers_at_their_ends)
 {
-    char buffer[64], expected[64];
+    char buffer[96], expected[96];
     struct fsafe_text text;
     fsafe_text_begin(&text, buffer, sizeof buffer);
-    fsafe_text_decimal(&text, 0);
-    fsafe_text_char(&text, ' ');
-    fsafe_text_decimal(&text, ULONG_MAX);
-    fsafe_text_char(&text, ' ');
-    fsafe_text_hex(&text, 0);
-    fsafe_text_char(&text, ' ');
-    fsafe_text_hex(&text, ULONG_MAX);
+#define FORMAT "%d %u %lu %x|%lx %zx%s", 0, UINT_MAX, ULONG_MAX, 0, ULONG_MAX, SIZE_MAX, ""
+    fsafe_text_put(&text, FORMAT);
     fsafe_text_char(&text, '\0');
-    snprintf(expected, sizeof expected, "0 %lu 0x0 0x%lx", ULONG_MAX, ULONG_MAX);
+    snprintf(expected, sizeof expected, FORMAT);
     ck_assert_str_eq(buffer, expected);
 }
 END_TEST
