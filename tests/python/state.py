@@ -39,11 +39,14 @@ def check(part, bare_says, saved_says, meaning):
     return saved.err
 
 
-harness.begin(22)
+harness.begin(23)
 err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
 harness.ok(all(re.search(rf"child runs again Python import \w+ \({name}\)", err)
                for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
 check("under_way", "child: -14\n", "child: 0\n", "a fork waits for an import that ends soon: the child has the whole module")
+os.environ["FORKSAFE_DRAIN_MS"] = "60000"  # a twentieth of it is for locks
+check("under_lock", "child: -14\n", "child: 0\n", "a fork waits for a lock that is held for a moment: the child has whole data")
+del os.environ["FORKSAFE_DRAIN_MS"]
 err = check("wakeup", "child: -14\n", "child: 0\n", "a module that vanished threads were waiting for is imported by two threads at once")
 check("own_import", "child: 0\n", "child: 0\n", "an import that forks goes on in the child")
 err = check("body", "child: 0 -14\n", "child: 0 0\n", "a module in which the forking thread runs is the child's as it is")

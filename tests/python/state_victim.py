@@ -153,6 +153,29 @@ def under_way():
     say(f"child: {in_child(look)}")
 
 
+def under_lock():
+    """What a lock guards, and its owner is about to complete, is whole in the child."""
+    lock = threading.Lock()
+    halves = []
+
+    def work():
+        with lock:
+            halves.append("one")
+            taken.set()
+            time.sleep(0.01)
+            halves.append("other")
+
+    threading.Thread(target=work, daemon=True).start()
+    taken.wait()
+
+    def look():
+        with lock:
+            if len(halves) != 2:
+                say("WRONG half of it")
+
+    say(f"child: {in_child(look)}")
+
+
 def own_import():
     """The import in which the fork is made goes on in the child, and is that very import."""
     gate = start_imports()
