@@ -84,6 +84,13 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
     return at[0] == 0x0f && at[1] == 0x05;
 }
 
+/* The registers of the code that a signal interrupted, but for those with a purpose of their own. */
+enum { FSAFE_ARCH_REGISTERS = 16 };
+static inline uintptr_t fsafe_arch_register(const void *context, int n)
+{
+    return (uintptr_t)((const ucontext_t *)context)->uc_mcontext.gregs[n];
+}
+
 /* The code that a signal handler returns to, which this kernel asks for; once, in the file that installs handlers. */
 #define FSAFE_ARCH_RESTORER_FLAG 0x04000000
 #define FSAFE_ARCH_RESTORER fsafe_arch_restorer
@@ -131,6 +138,12 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
         .stack = m->sp,
     };
     return *(const uint32_t *)m->pc == 0xd4000001;
+}
+
+enum { FSAFE_ARCH_REGISTERS = 31 };
+static inline uintptr_t fsafe_arch_register(const void *context, int n)
+{
+    return ((const ucontext_t *)context)->uc_mcontext.regs[n];
 }
 
 #define FSAFE_ARCH_RESTORER_FLAG 0
@@ -212,6 +225,12 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
     if (fsafe_arch_is_gate(at + 2))
         call->at = *(const uintptr_t *)(call->stack + FSAFE_ARCH_GATE_CALLER);
     return true;
+}
+
+enum { FSAFE_ARCH_REGISTERS = REG_EAX + 1 }; /* behind those of segments */
+static inline uintptr_t fsafe_arch_register(const void *context, int n)
+{
+    return (uintptr_t)((const ucontext_t *)context)->uc_mcontext.gregs[n];
 }
 
 /* The kernel's own is in the vDSO, which may be switched off; qemu-user 7.2 jumps past its own. */

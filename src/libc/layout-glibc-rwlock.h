@@ -166,6 +166,36 @@ static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, 
     return NULL;
 }
 
+/*
+ * Where a thread vanished between two stores of these a call asks again and again, and never sleeps:
+ *
+ *                             what it sees
+ *     a reader, counted       the write phase in the readers' word, but not in the phase's
+ *     a writer, the first     the write phase in the phase's word, but not in the readers'
+ *     another writer          a writer in the readers' word, but none in the writers'
+ */
+static inline bool fsafe_layout_rwlock_is_spun_on(const pthread_rwlock_t *rwlock, bool writes)
+{
+    struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(rwlock);
+    if (!fsafe_layout_rwlock_is_private(rwlock))
+        return false;
+    if (!writes)
+        return state.is_torn && state.is_write_phase && state.readers > 0;
+    return state.is_locked && (rwlock->__data.__writers_futex == 0 || (state.is_torn && !state.is_write_phase));
+}
+
+/* What is left is the call itself. */
+static inline void fsafe_layout_rwlock_free_spun(pthread_rwlock_t *rwlock, bool writes)
+{
+    bool is_counted = fsafe_layout_rwlock_preference(rwlock) != PTHREAD_RWLOCK_PREFER_READER_NP;
+    if (writes && rwlock->__data.__writers_futex != 0) {
+        fsafe_layout_rwlock_make_written(rwlock, 0);
+    } else {
+        fsafe_layout_rwlock_make_free(rwlock, writes ? 0 : 1);
+        rwlock->__data.__writers = writes && is_counted;
+    }
+}
+
 static inline void fsafe_layout_rwlock_clean(pthread_rwlock_t *rwlock)
 {
     struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(rwlock);

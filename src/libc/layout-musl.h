@@ -320,6 +320,18 @@ static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, 
     return NULL;
 }
 
+/* One word is the lock: no call spins for long. */
+static inline bool fsafe_layout_rwlock_is_spun_on(const pthread_rwlock_t *rwlock, bool writes)
+{
+    (void)rwlock, (void)writes;
+    return false;
+}
+
+static inline void fsafe_layout_rwlock_free_spun(pthread_rwlock_t *rwlock, bool writes)
+{
+    (void)rwlock, (void)writes;
+}
+
 static inline void fsafe_layout_rwlock_clean(pthread_rwlock_t *rwlock)
 {
     struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(rwlock);

@@ -21,6 +21,8 @@ struct net {
     int timer;
     uint64_t wait_ns;
     struct fsafe_rescued call; /* all zero: the net is under everything */
+    uintptr_t spun_on;         /* the rwlock that the latest looks found the call spinning on, and how many did */
+    int spun;
 };
 static struct net of_call, of_all;
 
@@ -147,6 +149,47 @@ static void look(const struct net *net, const struct fsafe_arch_call *call)
     tell(&net->call, word, call->at);
 }
 
+/* Which of libc's two functions was interrupted, on any rwlock. */
+static bool is_inside_of(uintptr_t at, const char *function)
+{
+    enum { LONGEST = 1536 }; /* 468 to 1,176 bytes from 2.31 to 2.43, x86-64, i386, aarch64 */
+    uintptr_t from = (uintptr_t)fsafe_symbol_next(function);
+    return from != 0 && at - from < LONGEST;
+}
+
+/* An rwlock of libc's own that one of the interrupted function's registers has the address of. */
+static pthread_rwlock_t *find_spun_on(const void *context, bool writes)
+{
+    pthread_rwlock_t copy;
+    for (int i = 0; i < FSAFE_ARCH_REGISTERS; i++) {
+        uintptr_t at = fsafe_arch_register(context, i);
+        if (at % _Alignof(pthread_rwlock_t) == 0 && is_in_libc(at) && fsafe_sys_peek(at, &copy, sizeof copy) &&
+            fsafe_layout_rwlock_is_spun_on(&copy, writes))
+            return (pthread_rwlock_t *)at;
+    }
+    return NULL;
+}
+
+/*
+ * A call does not sleep but ask again and again where the vanished thread was between two stores to an rwlock. Such a
+ * lock may also be the call's own, in the middle of such a store; but not in three looks in a row.
+ */
+static void look_at_spin(struct net *net, const void *context, uintptr_t at)
+{
+    enum { LOOKS = 3 };
+    bool writes = is_inside_of(at, "pthread_rwlock_wrlock");
+    pthread_rwlock_t *rwlock =
+        writes || is_inside_of(at, "pthread_rwlock_rdlock") ? find_spun_on(context, writes) : NULL;
+    net->spun = rwlock != NULL && (uintptr_t)rwlock == net->spun_on ? net->spun + 1 : 1;
+    net->spun_on = (uintptr_t)rwlock;
+    if (rwlock == NULL || net->spun < LOOKS)
+        return;
+    fsafe_layout_rwlock_free_spun(rwlock, writes);
+    remember(rwlock, true);
+    saved |= FSAFE_REGION_BIT(net->call.region);
+    tell(&net->call, (uintptr_t)rwlock, at);
+}
+
 /* A wait that repair/hopeless cuts in slices does not go on after a handler by itself: it looks at the word again. */
 static void look_at_slices(void)
 {
@@ -180,6 +223,8 @@ static bool on_timer(siginfo_t *info, void *context)
         look(net, &call);
     else if (net == &of_all)
         look_at_slices();
+    else
+        look_at_spin(net, context, call.at);
     /* What the program registered for its end may be running by then, and is left in peace. */
     if (net->call.region == FSAFE_REGION_EXIT)
         return true;
@@ -210,6 +255,7 @@ enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call)
     }
     of_call.wait_ns = FIRST_NS;
     of_call.call = *call;
+    of_call.spun_on = 0;
     return spread(&of_call) ? FSAFE_NET : FSAFE_NO_NET;
 }
 

@@ -13,6 +13,7 @@
 #ifdef FSAFE_LIBC_GLIBC
 #include "wrap/prototypes.h"
 #include <aio.h>
+#include <printf.h>
 #endif
 
 #include <dlfcn.h>
