@@ -303,7 +303,6 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
  * FSAFE_ARCH_PASS_ON in its stead.
  */
 
-/* A pause of a few cycles for a thread that tries again and again. */
 #if defined(__x86_64__) || defined(__i386__)
 #define FSAFE_ARCH_RELAX() __builtin_ia32_pause()
 #elif defined(__aarch64__)
@@ -311,3 +310,15 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
 #else
 #define FSAFE_ARCH_RELAX() __asm__ volatile("" ::: "memory")
 #endif
+
+/*
+ * For a thread that looks again and again at what others write: waits for `turns`, a power of two, to twice as many of
+ * some cycles each. Threads with other `salt` look at other moments. Returns how many it waited for.
+ */
+static inline int fsafe_arch_relax(int turns, int salt)
+{
+    turns += salt & (turns - 1);
+    for (int i = 0; i < turns; i++)
+        FSAFE_ARCH_RELAX();
+    return turns;
+}

@@ -42,6 +42,20 @@ static __attribute__((noinline)) int ask_libc(pthread_rwlock_t *rwlock, const st
     return ask_libc_now(rwlock, attempt);
 }
 
+static inline bool is_had(const pthread_rwlock_t *rwlock)
+{
+    const struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(rwlock);
+    return state.is_locked || state.readers > 0;
+}
+
+/* libc goes to sleep at once; most critical sections are over before that. */
+static FSAFE_COLD void wait_a_moment(const pthread_rwlock_t *rwlock, const struct fsafe_thread *self)
+{
+    enum { LONGEST = 32 };
+    for (int turns = 4; turns <= LONGEST && is_had(rwlock); turns *= 2)
+        fsafe_arch_relax(turns, self->owner);
+}
+
 static enum fsafe_verdict judge(void *rwlock, struct fsafe_thread *self, uintptr_t site,
                                 const struct fsafe_attempt *attempt)
 {
@@ -123,6 +137,8 @@ static inline __attribute__((always_inline)) int acquire(pthread_rwlock_t *rwloc
         return 0;
     if (attempt->stage == FSAFE_READING || fsafe_lineage_is_child() || fsafe_lineage_is_unadopted())
         return acquire_recorded(rwlock, self, site, attempt);
+    if (attempt->how != FSAFE_HOW_TRY && FSAFE_UNLIKELY(is_had(rwlock)))
+        wait_a_moment(rwlock, self);
     int result = ask_libc_now(rwlock, attempt);
     if (FSAFE_UNLIKELY(result != 0))
         fsafe_ledger_drop_stage(fsafe_thread_locks(self), (uintptr_t)rwlock | attempt->stage);

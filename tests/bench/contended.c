@@ -1,6 +1,7 @@
 /*
  * Threads that contend for mutexes: contended THREADS MUTEXES WORK [KIND [MS]]. Each takes one of the mutexes after the
- * other, works for so many turns of a loop, releases it. Prints how many times a second one was taken, in thousands.
+ * other, works for so many turns of a loop, releases it. The kinds "reading" and "writing" are rwlocks, all read or all
+ * written. Prints how many times a second one was taken, in thousands.
  * `make bench` runs it bare and preloaded in turn and prints the median ratio.
  */
 #include <pthread.h>
@@ -16,9 +17,11 @@ enum { MOST = 64 };
 
 static struct {
     _Alignas(64) pthread_mutex_t mutex;
+    pthread_rwlock_t rwlock;
     volatile unsigned long turns;
 } guarded[MOST];
 static unsigned mutexes, work;
+static bool reads, writes;
 static atomic_bool over;
 
 static void *contend(void *number)
@@ -27,10 +30,18 @@ static void *contend(void *number)
     unsigned at = (unsigned)(size_t)number * 7;
     while (!atomic_load_explicit(&over, memory_order_relaxed)) {
         at = (at + 1) % mutexes;
-        pthread_mutex_lock(&guarded[at].mutex);
+        if (reads)
+            pthread_rwlock_rdlock(&guarded[at].rwlock);
+        else if (writes)
+            pthread_rwlock_wrlock(&guarded[at].rwlock);
+        else
+            pthread_mutex_lock(&guarded[at].mutex);
         for (unsigned i = 0; i < work; i++)
             guarded[at].turns++;
-        pthread_mutex_unlock(&guarded[at].mutex);
+        if (reads || writes)
+            pthread_rwlock_unlock(&guarded[at].rwlock);
+        else
+            pthread_mutex_unlock(&guarded[at].mutex);
         taken++;
     }
     return (void *)taken;
@@ -53,8 +64,12 @@ int main(int count, char **arguments)
     for (int kind = 0; kind < 4; kind++) /* as the constants are numbered */
         if (count > 4 && strcmp(arguments[4], kinds[kind]) == 0)
             pthread_mutexattr_settype(&attributes, kind);
-    for (unsigned i = 0; i < mutexes; i++)
+    reads = count > 4 && strcmp(arguments[4], "reading") == 0;
+    writes = count > 4 && strcmp(arguments[4], "writing") == 0;
+    for (unsigned i = 0; i < mutexes; i++) {
         pthread_mutex_init(&guarded[i].mutex, &attributes);
+        pthread_rwlock_init(&guarded[i].rwlock, NULL);
+    }
     unsigned long taken = 0;
     struct timespec from, to;
     clock_gettime(CLOCK_MONOTONIC, &from);
