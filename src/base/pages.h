@@ -1,5 +1,5 @@
 /*
- * base/pages: memory of our own, from mmap, never from malloc: the program may have replaced malloc by
+ * base/pages: memory of our own, from the kernel, never from malloc: the program may have replaced malloc by
  * one that takes the very locks we watch.
  */
 #pragma once

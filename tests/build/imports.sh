@@ -33,9 +33,6 @@ bcmp                        pure
 memcpy                      pure
 memmove                     pure
 memset                      pure
-mmap                        kernel
-munmap                      kernel
-madvise                     kernel
 sysconf                     kernel
 clock_gettime               kernel
 syscall                     kernel
