@@ -13,7 +13,7 @@
 #include <stddef.h>
 
 enum { SHARE = 20, LIMIT_SHARE = 4, SHORT_PAUSE_US = 50, LONG_PAUSE_US = 200, SHORT_PAUSES = 10, PAUSE_COUNTS = 4 };
-enum { LEAST_US = 500 };
+enum { LEAST_US = 500, MOST_HALVINGS = 16 };
 
 /* The drain for the fork that comes next has given up: it is not begun again, see register_once_more. */
 static bool in_vain;
@@ -36,40 +36,54 @@ static bool is_inside(struct fsafe_thread *thread)
     return holds_lock(thread) || fsafe_python_lock_has_tokens(thread);
 }
 
-/* How long this drain may wait for the thread. */
+/*
+ * So many more drains waited in vain than not. Threads that hand a lock on to each other leave no moment at which it is
+ * free, and each of them is seen without it: then none of them is to blame, and the next forks wait for less long.
+ */
+static unsigned handed_on;
+
+/* How long a drain may wait for the thread; 0: the drains have given it up. */
 static uint64_t patience_us(const struct fsafe_thread *thread)
 {
     uint64_t most_us = (uint64_t)fsafe_options.drain_ms * 1000 / SHARE >> thread->python_outlasted;
     return most_us < LEAST_US ? 0 : most_us;
 }
 
-/* Whether somebody is inside for whom it is worth to wait, after `waited_us`. */
-static bool is_worth_waiting(const struct fsafe_thread *self, uint64_t waited_us)
+enum look { NOBODY_INSIDE, WORTH_WAITING, IN_VAIN };
+
+/* Whether somebody is inside, and whether it is worth to wait for one of them, after `waited_us`. */
+static enum look look(const struct fsafe_thread *self, uint64_t waited_us)
 {
-    bool worth = false;
+    enum look found = NOBODY_INSIDE;
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);) {
         if (at.thread == self)
             continue;
-        if (is_inside(at.thread))
-            worth |= waited_us < patience_us(at.thread);
-        else if (at.thread->python_outlasted != 0)
+        if (is_inside(at.thread)) {
+            uint64_t most_us = patience_us(at.thread) >> handed_on;
+            if (most_us >= LEAST_US && waited_us < most_us)
+                found = WORTH_WAITING;
+            else if (found == NOBODY_INSIDE)
+                found = IN_VAIN;
+        } else if (at.thread->python_outlasted != 0) {
             at.thread->python_outlasted = 0;
+        }
     }
-    return worth;
+    return found;
 }
 
-/* Whether somebody is still inside; notes on whom the drain gives up. */
-static bool remember_in_vain(const struct fsafe_thread *self)
+/* Notes on whom the drain gives up. */
+static void remember_in_vain(const struct fsafe_thread *self)
 {
-    bool somebody = false;
+    bool contended = false;
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);) {
         if (at.thread == self || !is_inside(at.thread))
             continue;
-        somebody = true;
-        if (at.thread->python_outlasted < 16)
+        contended |= patience_us(at.thread) != 0;
+        if (at.thread->python_outlasted < MOST_HALVINGS)
             at.thread->python_outlasted++;
     }
-    return somebody;
+    if (contended && handed_on < MOST_HALVINGS)
+        handed_on++;
 }
 
 static void pause_without_gil(unsigned pause_us)
@@ -104,8 +118,9 @@ static bool wait_for_imports(void)
 static bool wait_for_locks(const struct fsafe_thread *self)
 {
     uint64_t begun_ns = fsafe_sys_now_ns(), waited_us = 0;
-    uint64_t limit_ns = (uint64_t)fsafe_options.drain_ms * 1000000 / LIMIT_SHARE;
-    for (unsigned pauses = 0; is_worth_waiting(self, waited_us); pauses++) {
+    uint64_t limit_ns = (uint64_t)fsafe_options.drain_ms * 1000000 / LIMIT_SHARE >> handed_on;
+    enum look found;
+    for (unsigned pauses = 0; (found = look(self, waited_us)) == WORTH_WAITING; pauses++) {
         unsigned pause_us = pauses < SHORT_PAUSES ? SHORT_PAUSE_US : LONG_PAUSE_US;
         uint64_t from_ns = fsafe_sys_now_ns();
         if (from_ns - begun_ns > limit_ns)
@@ -114,7 +129,11 @@ static bool wait_for_locks(const struct fsafe_thread *self)
         uint64_t took_us = (fsafe_sys_now_ns() - from_ns) / 1000;
         waited_us += took_us < PAUSE_COUNTS * pause_us ? took_us : PAUSE_COUNTS * pause_us;
     }
-    return waited_us != 0 && remember_in_vain(self);
+    if (found != NOBODY_INSIDE)
+        remember_in_vain(self);
+    else if (handed_on != 0)
+        handed_on--;
+    return found != NOBODY_INSIDE;
 }
 
 static void drain(const struct fsafe_thread *self)

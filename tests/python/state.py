@@ -55,6 +55,8 @@ harness.ok(re.search(r"child took over Python import \w+ \(body\)", err) and "ru
 check("ending", "child: -14\n", "child: 0\n", "a lock is taken over in a child of an interpreter that ends")
 check("owners", "child: 5\n", "child: 0\n", "an RLock is no new thread's that has the pthread_t of its vanished owner")
 check("first", "child: -14\n", "child: 0\n", "an RLock that nobody gave back so far is taken over beside other threads")
+check("handed_on", "later forks wait: False\n", "later forks wait: False\n",
+      "forks do not wait again and again for a lock that threads hand on to each other")
 check("waiters", "child: -14\nits child: -14\nparent: its own wake up\n",
       "child: 0\nits child: 0\nparent: its own wake up\n", "a notify wakes the child's own thread, not a vanished one")
 err = check("tokens", "child: -14\nparent: 1 2 2 1 2\n", "child: 0\nparent: 1 2 2 1 2\n",

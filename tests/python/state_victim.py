@@ -352,6 +352,43 @@ def first():
     say(f"child: {in_child(want_it)}")
 
 
+# --- A lock that is never free -----------------------------------------------------------------------------------
+
+def handed_on():
+    """
+    One of two threads always has its lock, and each is without at times, so that each fork would wait as long as it
+    may. How much the threads do meanwhile, at the end.
+    """
+    turns, calls = 0, [os.pipe(), os.pipe()]
+
+    def work(own, other):
+        nonlocal turns
+        lock = threading.Lock()
+        if own == 1:
+            os.read(calls[own][0], 1)  # goes out when the other is in once more
+        while True:
+            with lock:
+                os.write(calls[other][1], b"x")
+                turns += 1
+                time.sleep(0.0003)
+                os.read(calls[own][0], 1)
+            time.sleep(0.0003)
+
+    for own in range(2):
+        threading.Thread(target=work, args=(own, 1 - own), daemon=True).start()
+    during = []
+    for _ in range(3 * FORKS):
+        before = turns
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        during.append(turns - before)
+        os.waitpid(child, 0)
+    during = sorted(during[-FORKS:])
+    print(f"{during}", file=sys.stderr)
+    say(f"later forks wait: {during[FORKS // 2] > 5}")
+
+
 # --- Conditions -------------------------------------------------------------------------------------------------
 
 def waiters():
