@@ -97,18 +97,14 @@ static inline bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock
 
 static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
 {
-    /*
-     * Seldom: each look takes the line from the owner. A short while for those that libc does not spin for, too: it is
-     * less than the two system calls of a wait, and most critical sections are over by then.
-     */
-    enum { MOST = 100, SHORT = 20, LONGEST = 16 };
+    enum { MOST = 100 };
     const unsigned type = (unsigned)fsafe_glibc_type(m);
     const bool adaptive = type == PTHREAD_MUTEX_ADAPTIVE_NP;
-    const int usual = adaptive ? m->__data.__spins * 2 + 10 : SHORT, most = usual < MOST ? usual : MOST;
+    const int usual = m->__data.__spins * 2 + 10, most = usual < MOST ? usual : MOST;
     int spins = 0;
     bool got = false;
-    for (int turns = 4; !got && spins < most; turns = turns < LONGEST ? turns * 2 : turns) {
-        spins += fsafe_arch_relax(turns, owner);
+    for (int looks = 0; !got && (adaptive ? spins < most : looks < FSAFE_RELAX_LOOKS); looks++) {
+        spins += fsafe_arch_relax(owner);
         got = __atomic_load_n(&m->__data.__lock, __ATOMIC_RELAXED) == 0 && fsafe_layout_lock_free(m, owner, type);
     }
     if (adaptive)

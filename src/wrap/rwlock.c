@@ -48,12 +48,11 @@ static inline bool is_had(const pthread_rwlock_t *rwlock)
     return state.is_locked || state.readers > 0;
 }
 
-/* libc goes to sleep at once; most critical sections are over before that. */
+/* libc would put the caller to sleep at once. */
 static FSAFE_COLD void wait_a_moment(const pthread_rwlock_t *rwlock, const struct fsafe_thread *self)
 {
-    enum { LONGEST = 32 };
-    for (int turns = 4; turns <= LONGEST && is_had(rwlock); turns *= 2)
-        fsafe_arch_relax(turns, self->owner);
+    for (int looks = 0; looks < FSAFE_RELAX_LOOKS && is_had(rwlock); looks++)
+        fsafe_arch_relax(self->owner);
 }
 
 static enum fsafe_verdict judge(void *rwlock, struct fsafe_thread *self, uintptr_t site,

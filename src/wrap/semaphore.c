@@ -173,6 +173,17 @@ static inline __attribute__((always_inline)) bool take_plain(sem_t *semaphore, s
     return take_in_place(semaphore, fsafe_layout_sem_words(semaphore), self, &self->tokens.proven, site);
 }
 
+/* libc would put the caller to sleep at once. */
+static FSAFE_COLD bool take_in_a_moment(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site)
+{
+    for (int looks = 0; looks < FSAFE_RELAX_LOOKS; looks++) {
+        fsafe_arch_relax(self->owner);
+        if (fsafe_layout_sem_value(semaphore) != 0 && take_plain(semaphore, self, site))
+            return true;
+    }
+    return false;
+}
+
 /* What a lock's note says; 0: this is none. */
 static inline uint32_t note_of(sem_t *semaphore)
 {
@@ -193,9 +204,11 @@ static inline __attribute__((always_inline)) int wait_for(sem_t *semaphore, uint
     if (attempt->how != FSAFE_HOW_BY_CLOCK)
         pthread_testcancel();
     struct fsafe_thread *self = fsafe_self;
-    if (FSAFE_LIKELY(fsafe_semaphore_is_plain(note_of(semaphore), semaphore, self)) &&
-        take_plain(semaphore, self, fsafe_python_site(site)))
-        return 0;
+    if (FSAFE_LIKELY(fsafe_semaphore_is_plain(note_of(semaphore), semaphore, self))) {
+        uintptr_t place = fsafe_python_site(site);
+        if (FSAFE_LIKELY(take_plain(semaphore, self, place)) || take_in_a_moment(semaphore, self, place))
+            return 0;
+    }
     return take_slowly(semaphore, site, attempt);
 }
 
