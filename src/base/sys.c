@@ -25,13 +25,29 @@ bool fsafe_sys_thread_alive(pid_t pid, pid_t tid)
     return pid != fsafe_sys_getpid() || tid == fsafe_sys_gettid() || !fsafe_sys_single_threaded();
 }
 
-uint64_t fsafe_sys_now_ns(void)
+static fsafe_sys_reads_clock *libc_clock;
+
+void fsafe_sys_know_clock(fsafe_sys_reads_clock *of_libc)
 {
-    struct timespec now = {.tv_sec = 0};
+    libc_clock = of_libc;
+}
+
+bool fsafe_sys_clock(clockid_t clock, struct timespec *now)
+{
+    *now = (struct timespec){.tv_sec = 0};
+    if (libc_clock == NULL)
+        return FSAFE_SYS(SYS_clock_gettime, clock, now, 0, 0, 0, 0) == 0;
     int saved = errno;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    bool is_clock = libc_clock(clock, now) == 0;
     if (errno != saved)
         errno = saved; /* not written without need: after a fork that is a page fault */
+    return is_clock;
+}
+
+uint64_t fsafe_sys_now_ns(void)
+{
+    struct timespec now;
+    fsafe_sys_clock(CLOCK_MONOTONIC, &now);
     return fsafe_sys_ns(&now);
 }
 

@@ -134,6 +134,15 @@ void fsafe_sys_offer(int fd, const void *from, size_t bytes);
 /* Sleeps about `us` microseconds (below a second); a signal may end it early. */
 void fsafe_sys_pause_us(unsigned us);
 
+/*
+ * What the clock says; all zero, and false, when there is no such clock. The kernel's answer, never one of a library's
+ * that stands in front of libc and makes up times (libfaketime's): its clock may stand still, it takes locks, and what
+ * the kernel waits for is the true time. By libc's own function, once start-up knows it, which needs no system call.
+ */
+FSAFE_AT_FORK bool fsafe_sys_clock(clockid_t clock, struct timespec *now);
+typedef int fsafe_sys_reads_clock(clockid_t clock, struct timespec *now);
+void fsafe_sys_know_clock(fsafe_sys_reads_clock *of_libc); /* NULL: not known. Context: start-up */
+
 /* CLOCK_MONOTONIC, in nanoseconds. errno kept. */
 FSAFE_AT_FORK uint64_t fsafe_sys_now_ns(void);
 

@@ -42,7 +42,6 @@
 #include "report/tally.h"
 #include "track/gate.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <time.h>
 
@@ -82,10 +81,8 @@ static uint64_t now_us(void)
 /* How much processor time a thread of this process has had, by the clock that Linux has for each thread. */
 static uint64_t processor_us(pid_t tid)
 {
-    struct timespec time = {.tv_sec = 0};
-    int saved = errno;
-    clock_gettime((clockid_t)(~(unsigned)tid << 3 | 6), &time); /* fails when the thread has just ended */
-    errno = saved;
+    struct timespec time;
+    fsafe_sys_clock((clockid_t)(~(unsigned)tid << 3 | 6), &time); /* there is none when the thread has just ended */
     return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
 }
 

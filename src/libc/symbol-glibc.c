@@ -187,6 +187,16 @@ void *fsafe_symbol_next(const char *name)
     return found != NULL ? value(where, found, name) : NULL;
 }
 
+void *fsafe_symbol_of_libc(const char *name)
+{
+    find_self();
+    const struct link_map *where = NULL;
+    const ElfW(Sym) *found = NULL;
+    if (search_from(_r_debug.r_map, "gnu_get_libc_version", &where) != NULL)
+        found = search(where, name, fsafe_gnuhash_of(name));
+    return found != NULL && (found->st_info & 0xf) == STT_FUNC ? (void *)(where->l_addr + found->st_value) : NULL;
+}
+
 void *fsafe_symbol_variable(const char *name, size_t *bytes)
 {
     find_self();

@@ -19,6 +19,12 @@ void *fsafe_symbol_next(const char *name)
     return next;
 }
 
+/* The loader knows no more than the order of all definitions. */
+void *fsafe_symbol_of_libc(const char *name)
+{
+    return fsafe_symbol_next(name);
+}
+
 /* The loader does not say how long it is. */
 void *fsafe_symbol_variable(const char *name, size_t *bytes)
 {

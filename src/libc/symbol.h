@@ -29,6 +29,9 @@ bool fsafe_symbol_is_older(const char *version);
  */
 void *fsafe_symbol_next(const char *name);
 
+/* libc's own definition of `name`, a function, whoever stands in front of libc, or NULL. Context: as above. */
+void *fsafe_symbol_of_libc(const char *name);
+
 /*
  * Where the program's `name`, a variable or a function, is, or NULL, and how long (NULL: not asked; 0: not known, of
  * another libc than glibc). Context: as above.

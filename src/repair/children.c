@@ -170,8 +170,8 @@ static void look_at_child(struct fsafe_forked *forked)
 /* For how long the calling thread has run. */
 static uint64_t processor_ns(void)
 {
-    struct timespec ran = {0};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ran);
+    struct timespec ran;
+    fsafe_sys_clock(CLOCK_THREAD_CPUTIME_ID, &ran);
     return (uint64_t)ran.tv_sec * 1000 * MS + (uint64_t)ran.tv_nsec;
 }
 

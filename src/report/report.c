@@ -199,7 +199,7 @@ void fsafe_report_event(const struct fsafe_event *told)
     details->again = times > 1 && !all;
     details->pid = event->pid != 0 ? event->pid : fsafe_sys_getpid();
     details->tid = event->pid != 0 ? event->tid : fsafe_sys_gettid();
-    clock_gettime(CLOCK_REALTIME, &details->when);
+    fsafe_sys_clock(CLOCK_REALTIME, &details->when);
     details->fork_age_ms = (uint32_t)(fsafe_sys_now_ns() / 1000000) - event->fork.when_ms;
     details->colored = fsafe_options.colors && fsafe_report_is_on_terminal();
     find_callers(details, event->wanted_in == &wanted_in, event->holder.source == &held_in);

@@ -33,7 +33,7 @@ static _Atomic time_t sampled = -1;
 static time_t now(void)
 {
     struct timespec moment;
-    clock_gettime(CLOCK_REALTIME_COARSE, &moment); /* time()'s clock, and syslog's */
+    fsafe_sys_clock(CLOCK_REALTIME_COARSE, &moment); /* time()'s clock, and syslog's */
     return moment.tv_sec;
 }
 

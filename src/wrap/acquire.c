@@ -7,7 +7,7 @@
 static bool is_over(const struct fsafe_attempt *attempt)
 {
     struct timespec now;
-    return attempt->until != NULL && clock_gettime(attempt->clock, &now) == 0 &&
+    return attempt->until != NULL && fsafe_sys_clock(attempt->clock, &now) &&
            (now.tv_sec > attempt->until->tv_sec ||
             (now.tv_sec == attempt->until->tv_sec && now.tv_nsec >= attempt->until->tv_nsec));
 }

@@ -41,7 +41,7 @@ static int ask_libc(sem_t *semaphore, uintptr_t site, const struct fsafe_attempt
 static int64_t ns_left(clockid_t clock, const struct timespec *until)
 {
     struct timespec now;
-    if (clock_gettime(clock, &now) != 0)
+    if (!fsafe_sys_clock(clock, &now))
         return 0;
     return (int64_t)(until->tv_sec - now.tv_sec) * 1000000000 + (until->tv_nsec - now.tv_nsec);
 }

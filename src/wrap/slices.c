@@ -20,8 +20,8 @@
 
 struct timespec fsafe_slices_by(clockid_t clock, const struct timespec *until)
 {
-    struct timespec now = {0};
-    clock_gettime(clock, &now);
+    struct timespec now;
+    fsafe_sys_clock(clock, &now);
     int64_t then = (int64_t)(fsafe_sys_ns(&now) + fsafe_sys_ns(until) - fsafe_sys_now_ns());
     return fsafe_sys_timespec(then > 0 ? (uint64_t)then : 0);
 }
@@ -87,9 +87,7 @@ bool fsafe_time64_narrow(const struct fsafe_timespec64 *wide, struct timespec *b
         return true;
     by->tv_sec = INT32_MAX;
     struct timespec now;
-    int saved = errno;
-    bool is_far = clock_gettime(CLOCK_REALTIME, &now) == 0 && now.tv_sec < INT32_MAX - YEAR;
-    errno = saved;
+    bool is_far = fsafe_sys_clock(CLOCK_REALTIME, &now) && now.tv_sec < INT32_MAX - YEAR;
     return is_far && wide->tv_sec > 0;
 }
 #endif

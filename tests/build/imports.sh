@@ -34,7 +34,6 @@ memcpy                      pure
 memmove                     pure
 memset                      pure
 sysconf                     kernel
-clock_gettime               kernel
 syscall                     kernel
 __errno_location            thread
 ___errno_location           thread

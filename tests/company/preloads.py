@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Together with other preloaded libraries, before and behind us: allocators, fake clocks, fake roots, unbuffered output."""
 import glob
+import os
 import sys
 
 sys.dont_write_bytecode = True
@@ -25,6 +26,7 @@ LAUNCHERS = {
 }
 
 OURS = harness.LIBRARY
+FALSE_CLOCK = os.path.join(company.BUILT, "company", ".libs", "false_clock.so")
 
 
 def check_python(name, bare, library):
@@ -46,7 +48,7 @@ def check_orders(name, orders, bare, missing):
         check_python(title, bare, library)
 
 
-harness.begin(2 * 5 * (len(LIBRARIES) + len(LAUNCHERS)))
+harness.begin(2 * 5 * (len(LIBRARIES) + len(LAUNCHERS)) + 2 * 4)
 for package, name in LIBRARIES.items():
     found = glob.glob(f"/usr/lib/*/{name}")
     path = found[0] if found else name
@@ -62,3 +64,6 @@ for package, launcher in LAUNCHERS.items():
         "starts us": [*launcher, "sh", "-c", f'LD_PRELOAD="$LD_PRELOAD:{OURS}"; export LD_PRELOAD; exec "$@"', "sh"],
     }
     check_orders(launcher[0], orders, launcher, None if found else package)
+for order, preload in {"behind us": f"{OURS}:{FALSE_CLOCK}", "before us": f"{FALSE_CLOCK}:{OURS}"}.items():
+    company.check_pair(f"a clock that stands still {order}", company.under(preload=FALSE_CLOCK),
+                       company.under(preload=preload))
