@@ -137,7 +137,7 @@ static inline bool fsafe_layout_rwlock_dismiss(pthread_rwlock_t *rwlock, const s
  *     a writer   the writer before it       the writers'       1        a waiting writer, where writers are preferred
  *     a writer   the readers                the phase's        0        the writer
  */
-static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value)
+static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value, unsigned others)
 {
     enum { SOMEBODY_SLEEPS = 2 };
     pthread_rwlock_t *by_phase = (void *)((char *)word - offsetof(pthread_rwlock_t, __data.__wrphase_futex));
@@ -146,21 +146,22 @@ static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, 
         return NULL;
     struct fsafe_rwlock_state phase = fsafe_layout_rwlock_look(by_phase);
     struct fsafe_rwlock_state writers = fsafe_layout_rwlock_look(by_writers);
-    if (value == (1 | SOMEBODY_SLEEPS) && phase.is_write_phase && phase.readers > 0 &&
+    if (value == (1 | SOMEBODY_SLEEPS) && phase.is_write_phase && phase.readers > others &&
         fsafe_layout_rwlock_is_private(by_phase)) {
-        fsafe_layout_rwlock_make_free(by_phase, 1);
+        fsafe_layout_rwlock_make_free(by_phase, 1 + others);
         return by_phase;
     }
     if (value == SOMEBODY_SLEEPS && phase.is_locked && !phase.is_write_phase && phase.readers > 0 &&
-        by_phase->__data.__writers_futex != 0 && fsafe_layout_rwlock_is_private(by_phase)) {
+        by_phase->__data.__writers_futex != 0 && others == 0 && fsafe_layout_rwlock_is_private(by_phase)) {
         fsafe_layout_rwlock_make_written(by_phase, 0);
         return by_phase;
     }
     bool is_counted = fsafe_layout_rwlock_preference(by_writers) != PTHREAD_RWLOCK_PREFER_READER_NP;
-    if (value == (1 | SOMEBODY_SLEEPS) && writers.is_locked && is_counted == (writers.waiting > 0) &&
+    if (value == (1 | SOMEBODY_SLEEPS) && writers.is_locked && is_counted == (writers.waiting > others) &&
         fsafe_layout_rwlock_is_private(by_writers)) {
         fsafe_layout_rwlock_make_free(by_writers, 0);
-        by_writers->__data.__writers = is_counted;
+        by_writers->__data.__writers = is_counted ? 1 + others : 0;
+        fsafe_sys_futex_wake(&by_writers->__data.__writers_futex, INT_MAX);
         return by_writers;
     }
     return NULL;

@@ -314,9 +314,9 @@ static inline bool fsafe_layout_rwlock_dismiss(pthread_rwlock_t *rwlock, const s
 }
 
 /* What a waiter sleeps for does not tell a reader from a writer. */
-static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value)
+static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value, unsigned others)
 {
-    (void)word, (void)value;
+    (void)word, (void)value, (void)others;
     return NULL;
 }
 

@@ -297,9 +297,10 @@ static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int
  *       so many readers fewer, and no writer that waits for readers; false when the word is not as `seen` any more.
  *       Other threads may be taking and releasing it, but none waits in it.
  *
- *   pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value)
- *       `word` may be one of an rwlock's that the caller has found asleep, while it reads `value`: then nobody but the
- *       sleeper is left in the rwlock, which may go on. Returns the rwlock, or NULL: it is none. Alone.
+ *   pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value, unsigned others)
+ *       `word` may be one of an rwlock's on which a thread sleeps, and so many others, while it reads `value`: then
+ *       nobody but these is left in the rwlock, and they may go on. Returns the rwlock, or NULL: it is none. Nobody
+ *       else is in it.
  *   bool fsafe_layout_rwlock_is_spun_on(const pthread_rwlock_t *l, bool writes)
  *       whether a call that wants it asks again and again, without a sleep, until some thread goes on.
  *   void fsafe_layout_rwlock_free_spun(pthread_rwlock_t *l, bool writes)

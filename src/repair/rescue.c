@@ -6,8 +6,10 @@
 #include "libc/layout.h"
 #include "libc/symbol.h"
 #include "repair/hopeless.h"
+#include "repair/idle.h"
 #include "repair/rescue.h"
 #include "repair/takeover.h"
+#include "report/tally.h"
 
 #include <string.h>
 
@@ -17,20 +19,26 @@
 enum { FIRST_NS = 10000000, LONGEST_NS = 1000000000 };
 
 struct net {
+    _Atomic pid_t tid;   /* whose call has it; 0: nobody's */
     uint32_t generation; /* of the process that the timer is of; 0: there is none */
     int timer;
     uint64_t wait_ns;
     struct fsafe_rescued call; /* all zero: the net is under everything */
-    uintptr_t spun_on;         /* the rwlock that the latest looks found the call spinning on, and how many did */
-    int spun;
+    uintptr_t seen;            /* the lock that the latest looks found the call waiting for; how many did, and */
+    int times, looks; /* of these looks, the last ones at which no other thread was awake */
+    uint64_t mark;    /* of the other threads at the latest look */
 };
-static struct net of_call, of_all;
+
+/* A thread that finds none free makes its call without one. */
+enum { NETS = 16 };
+static struct net of_calls[NETS], of_all;
 
 /* Locks that were rescued, for children to come. */
 enum { KNOWN = 16 };
+enum kind { WORD, MUTEX, RWLOCK };
 static struct known {
     void *lock;
-    bool is_rwlock;
+    enum kind kind;
 } known[KNOWN];
 static unsigned known_count;
 
@@ -59,15 +67,39 @@ static void withdraw(struct net *net)
     if (net->generation == fsafe_lineage_generation())
         fsafe_timer_delete(net->timer);
     net->generation = 0;
+    atomic_store_explicit(&net->tid, 0, memory_order_release);
 }
 
-static void remember(void *lock, bool is_rwlock)
+static struct net *net_of(pid_t tid)
+{
+    for (struct net *net = of_calls; net < of_calls + NETS; net++)
+        if (atomic_load_explicit(&net->tid, memory_order_relaxed) == tid &&
+            net->generation == fsafe_lineage_generation())
+            return net;
+    return NULL;
+}
+
+/* One that is free, or whose thread is no more; NULL: there is none. */
+static struct net *take_net(pid_t tid)
+{
+    for (struct net *net = of_calls; net < of_calls + NETS; net++) {
+        pid_t who = atomic_load_explicit(&net->tid, memory_order_acquire);
+        if (who != 0 && who != tid && net->generation == fsafe_lineage_generation() &&
+            fsafe_sys_thread_alive(fsafe_lineage_pid(), who))
+            continue;
+        if (atomic_compare_exchange_strong(&net->tid, &who, tid))
+            return net;
+    }
+    return NULL;
+}
+
+static void remember(void *lock, enum kind kind)
 {
     for (unsigned i = 0; i < known_count; i++)
         if (known[i].lock == lock)
             return;
     if (known_count < KNOWN)
-        known[known_count++] = (struct known){.lock = lock, .is_rwlock = is_rwlock};
+        known[known_count++] = (struct known){.lock = lock, .kind = kind};
 }
 
 /* A lock of libc's that counts its owner's holds: the word, the count, the owner's handle. */
@@ -81,13 +113,35 @@ static void forget_holds(uint32_t *word)
     }
 }
 
-/* `value`: what the only thread waits for to change. Returns whether it need not wait any more. */
-static bool set_free(uint32_t *word, uint32_t value, bool of_libc)
+/* The lock of timers is a mutex, which asserts that it has no owner. Every other one is a word, or an rwlock. */
+static void make_free(void *lock, enum kind kind)
+{
+    uint32_t *word = lock;
+    if (kind == MUTEX)
+        fsafe_layout_mutex_reset(lock);
+    else if (kind == RWLOCK)
+        fsafe_layout_rwlock_clean(lock);
+    else if (*word != 0) {
+        *word = 0;
+        forget_holds(word);
+    }
+}
+
+/*
+ * `value`: what the thread waits for to change, and so many `others` at the same word. Returns whether it need not wait
+ * any more.
+ */
+static bool set_free(uint32_t *word, uint32_t value, enum fsafe_region region, bool of_libc, unsigned others)
 {
     enum { CONTENDED = 2 };
-    pthread_rwlock_t *rwlock = of_libc ? fsafe_layout_rwlock_free_waited(word, value) : NULL;
+    if (of_libc && region == FSAFE_REGION_TIMER && value == CONTENDED && *word == value) {
+        make_free(word, MUTEX);
+        remember(word, MUTEX);
+        return true;
+    }
+    pthread_rwlock_t *rwlock = of_libc ? fsafe_layout_rwlock_free_waited(word, value, others) : NULL;
     if (rwlock != NULL) {
-        remember(rwlock, true);
+        remember(rwlock, RWLOCK);
         return true;
     }
     /* -1: libgomp's. */
@@ -96,16 +150,16 @@ static bool set_free(uint32_t *word, uint32_t value, bool of_libc)
         return false;
     if (of_libc) {
         forget_holds(word);
-        remember(word, false);
+        remember(word, WORD);
     }
     return true;
 }
 
-static void tell(const struct fsafe_rescued *called, uintptr_t word, uintptr_t at)
+static void tell(enum fsafe_deed deed, const struct fsafe_rescued *called, uintptr_t word, uintptr_t at)
 {
     bool known_call = called->frame != 0;
     struct fsafe_event event = {
-        .deed = FSAFE_TOOK_OVER,
+        .deed = deed,
         .worth_a_line = true,
         .lock = known_call ? "the C library's lock" : "lock",
         .kind = known_call ? called->what : "unknown",
@@ -129,24 +183,83 @@ static bool has_locks_elsewhere(enum fsafe_region region)
            region == FSAFE_REGION_THREAD;
 }
 
-/* What the only thread was about: a wait that nobody will end? */
-static void look(const struct net *net, const struct fsafe_arch_call *call)
+/* Whether the call waits without a limit, on private memory, where a lock of libc's may be. */
+static bool waits_for_lock(const struct net *net, const struct fsafe_arch_call *call, uintptr_t word)
 {
-    uintptr_t word = (uintptr_t)call->arguments[0];
     int operation = (int)call->arguments[1];
     bool of_libc = is_in_libc(word);
     bool may_lie_elsewhere = net->call.frame == 0 || (has_locks_elsewhere(net->call.region) && is_in_libc(call->at));
-    if (!fsafe_sys_is_futex(call->number) || call->arguments[3] != 0 || word % 4 != 0 ||
-        (!of_libc && !may_lie_elsewhere) ||
-        (operation != FUTEX_WAIT_PRIVATE && ((operation & ~FUTEX_CLOCK_REALTIME) != FUTEX_WAIT_BITSET_PRIVATE ||
-                                             (uint32_t)call->arguments[5] != FUTEX_BITSET_MATCH_ANY)))
-        return;
-    if (!of_libc && fsafe_takeover_is_shared(word))
-        return;
-    if (!set_free((uint32_t *)word, (uint32_t)call->arguments[2], of_libc))
-        return;
+    return fsafe_sys_is_futex(call->number) && call->arguments[3] == 0 && word % 4 == 0 &&
+           (of_libc || may_lie_elsewhere) &&
+           (operation == FUTEX_WAIT_PRIVATE || ((operation & ~FUTEX_CLOCK_REALTIME) == FUTEX_WAIT_BITSET_PRIVATE &&
+                                                (uint32_t)call->arguments[5] == FUTEX_BITSET_MATCH_ANY)) &&
+           (of_libc || !fsafe_takeover_is_shared(word));
+}
+
+/*
+ * How many looks in a row have found the call at that lock, while nobody else could release it: there is no other
+ * thread, or all sleep without one of libc's locks, and none has woken since the look before. `others`: that wait for
+ * the same word.
+ */
+static int count_looks(struct net *net, uintptr_t lock, unsigned *others)
+{
+    struct fsafe_idle idle = {.mark = 0};
+    bool idles = fsafe_takeover_is_alone() || fsafe_idle_look(lock, is_in_libc, &idle);
+    net->times = net->seen == lock ? net->times + 1 : 1;
+    net->looks = idles && net->seen == lock && net->mark == idle.mark ? net->looks + 1 : idles;
+    net->seen = lock;
+    net->mark = idle.mark;
+    *others = idle.waiting;
+    return net->looks;
+}
+
+/* It waits for long, and there is no telling whether a thread of this process has the lock. */
+static void say_that_it_waits(struct net *net, uintptr_t lock, uintptr_t at)
+{
+    enum { LONG = 4 }; /* looks: 150 ms */
+    uint64_t bit = FSAFE_REGION_BIT(net->call.region);
+    if (net->call.frame != 0 && net->times == LONG &&
+        (atomic_fetch_or_explicit(&fsafe_tally->warned, bit, memory_order_relaxed) & bit) == 0)
+        tell(FSAFE_MAY_HANG, &net->call, lock, at);
+}
+
+/* The call has the lock next, or will never have it. */
+static void tell_of_rescue(struct net *net, uintptr_t lock, uintptr_t at)
+{
     saved |= FSAFE_REGION_BIT(net->call.region);
-    tell(&net->call, word, call->at);
+    tell(FSAFE_TOOK_OVER, &net->call, lock, at);
+}
+
+/* Whether that was it: in modes that save nothing. */
+static bool only_says(struct net *net, uintptr_t lock, uintptr_t at)
+{
+    if (fsafe_options.mode == FSAFE_MODE_REPAIR)
+        return false;
+    tell(FSAFE_WOULD_HANG, &net->call, lock, at);
+    if (fsafe_options.mode == FSAFE_MODE_ABORT)
+        fsafe_sys_abort();
+    net->call.region = FSAFE_REGION_EXIT; /* the last look */
+    return true;
+}
+
+static void look(struct net *net, const struct fsafe_arch_call *call)
+{
+    uintptr_t word = (uintptr_t)call->arguments[0];
+    unsigned others;
+    if (!waits_for_lock(net, call, word)) {
+        net->seen = 0;
+        return;
+    }
+    FSAFE_HOLD(&fsafe_takeover_latch);
+    int looks = count_looks(net, word, &others);
+    bool certain = looks > (fsafe_takeover_is_alone() ? 0 : 1);
+    if (certain && only_says(net, word, call->at))
+        return;
+    if (certain && set_free((uint32_t *)word, (uint32_t)call->arguments[2], net->call.region, is_in_libc(word),
+                            others))
+        tell_of_rescue(net, word, call->at);
+    else
+        say_that_it_waits(net, word, call->at);
 }
 
 /* Which of libc's two functions was interrupted, on any rwlock. */
@@ -180,14 +293,19 @@ static void look_at_spin(struct net *net, const void *context, uintptr_t at)
     bool writes = is_inside_of(at, "pthread_rwlock_wrlock");
     pthread_rwlock_t *rwlock =
         writes || is_inside_of(at, "pthread_rwlock_rdlock") ? find_spun_on(context, writes) : NULL;
-    net->spun = rwlock != NULL && (uintptr_t)rwlock == net->spun_on ? net->spun + 1 : 1;
-    net->spun_on = (uintptr_t)rwlock;
-    if (rwlock == NULL || net->spun < LOOKS)
+    if (rwlock == NULL) {
+        net->seen = 0;
         return;
+    }
+    FSAFE_HOLD(&fsafe_takeover_latch);
+    unsigned others;
+    if (count_looks(net, (uintptr_t)rwlock, &others) < LOOKS) {
+        say_that_it_waits(net, (uintptr_t)rwlock, at);
+        return;
+    }
     fsafe_layout_rwlock_free_spun(rwlock, writes);
-    remember(rwlock, true);
-    saved |= FSAFE_REGION_BIT(net->call.region);
-    tell(&net->call, (uintptr_t)rwlock, at);
+    remember(rwlock, RWLOCK);
+    tell_of_rescue(net, (uintptr_t)rwlock, at);
 }
 
 /* A wait that repair/hopeless cuts in slices does not go on after a handler by itself: it looks at the word again. */
@@ -196,8 +314,8 @@ static void look_at_slices(void)
     uintptr_t site, word = fsafe_hopeless_futex_in_slices(&site);
     uint32_t value;
     if (word != 0 && word % 4 == 0 && !is_in_libc(word) && !fsafe_takeover_is_shared(word) &&
-        fsafe_sys_peek(word, &value, sizeof value) && set_free((uint32_t *)word, value, false))
-        tell(&of_all.call, word, site);
+        fsafe_sys_peek(word, &value, sizeof value) && set_free((uint32_t *)word, value, 0, false, 0))
+        tell(FSAFE_TOOK_OVER, &of_all.call, word, site);
 }
 
 bool fsafe_rescue_has_saved(enum fsafe_region region)
@@ -209,13 +327,14 @@ static bool on_timer(siginfo_t *info, void *context)
 {
     struct net *net = info->si_value.sival_ptr;
     struct fsafe_arch_call call;
-    if (net != &of_call && net != &of_all)
+    if ((net < of_calls || net >= of_calls + NETS) && net != &of_all)
         return false;
     bool is_call = fsafe_arch_interrupted(context, &call);
-    if (net->generation != fsafe_lineage_generation())
+    if (net->generation != fsafe_lineage_generation() ||
+        (net != &of_all && atomic_load_explicit(&net->tid, memory_order_relaxed) != fsafe_sys_gettid()))
         return true;
-    /* The call was left by a longjmp, or the program has got threads: its own affair again. */
-    if (!fsafe_takeover_is_alone() || (net->call.frame != 0 && call.stack > net->call.frame)) {
+    /* The call was left by a longjmp; or what has no call is the affair of the threads that the program has now. */
+    if (net == &of_all ? !fsafe_takeover_is_alone() : call.stack > net->call.frame) {
         withdraw(net);
         return true;
     }
@@ -226,7 +345,7 @@ static bool on_timer(siginfo_t *info, void *context)
     else
         look_at_spin(net, context, call.at);
     /* What the program registered for its end may be running by then, and is left in peace. */
-    if (net->call.region == FSAFE_REGION_EXIT)
+    if (net->call.region == FSAFE_REGION_EXIT && (net->looks == 0 || fsafe_takeover_is_alone()))
         return true;
     if (net->call.frame != 0 && net->wait_ns < LONGEST_NS)
         net->wait_ns *= 2;
@@ -243,48 +362,60 @@ static bool spread(struct net *net)
     return true;
 }
 
+/*
+ * Calls of each region that had a net and went on, in processes with other threads, which shall not pay for one for
+ * ever.
+ */
+enum { WENT_ON = 64 };
+static _Atomic unsigned went_on[FSAFE_REGIONS];
+
+static bool has_paid_enough(const struct fsafe_rescued *call, bool alone)
+{
+    return (!alone || call->regions == 0) &&
+           atomic_load_explicit(&went_on[call->region], memory_order_relaxed) >= WENT_ON;
+}
+
 enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call)
 {
-    if (fsafe_options.mode != FSAFE_MODE_REPAIR || libc_from == libc_to || call->region == FSAFE_REGION_LOADER ||
-        !fsafe_takeover_is_alone())
+    pid_t tid = fsafe_sys_gettid();
+    if ((fsafe_options.mode != FSAFE_MODE_REPAIR && call->region < FSAFE_REGION_MOSTLY_FREE) ||
+        libc_from == libc_to || call->region == FSAFE_REGION_LOADER || fsafe_sys_getpid() != fsafe_lineage_pid())
         return FSAFE_NO_NET;
-    if (of_call.generation == fsafe_lineage_generation()) {
-        if (of_call.call.frame > call->frame)
-            return FSAFE_NET_ABOVE; /* a call within that call */
-        withdraw(&of_call); /* left by a longjmp */
-    }
-    of_call.wait_ns = FIRST_NS;
-    of_call.call = *call;
-    of_call.spun_on = 0;
-    return spread(&of_call) ? FSAFE_NET : FSAFE_NO_NET;
+    struct net *net = net_of(tid);
+    if (net != NULL && net->call.frame > call->frame)
+        return FSAFE_NET_ABOVE; /* a call within that call */
+    if (net != NULL)
+        withdraw(net); /* left by a longjmp */
+    if (has_paid_enough(call, fsafe_takeover_is_alone()))
+        return FSAFE_NET_ABOVE;
+    net = take_net(tid);
+    if (net == NULL)
+        return FSAFE_NO_NET;
+    net->wait_ns = FIRST_NS;
+    net->call = *call;
+    net->seen = 0;
+    net->looks = 0;
+    if (spread(net))
+        return FSAFE_NET;
+    withdraw(net);
+    return FSAFE_NO_NET;
 }
 
 void fsafe_rescue_end(void)
 {
-    withdraw(&of_call);
-    if (of_all.generation != fsafe_lineage_generation())
+    struct net *net = net_of(fsafe_sys_gettid());
+    if (net == NULL)
+        return;
+    atomic_fetch_add_explicit(&went_on[net->call.region], 1, memory_order_relaxed);
+    withdraw(net);
+    if (of_all.generation != fsafe_lineage_generation() && fsafe_takeover_is_alone())
         fsafe_timer_stop_listening(on_timer);
-}
-
-static bool is_inside(struct fsafe_thread *self)
-{
-    for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(self)); fsafe_ledger_next(&at);)
-        if (fsafe_ledger_is_of_call(at.lock))
-            return true;
-    return false;
 }
 
 void fsafe_rescue_adopt(struct fsafe_thread *self)
 {
-    for (unsigned i = 0; i < known_count && (self == NULL || !is_inside(self)); i++) {
-        uint32_t *word = known[i].lock;
-        if (known[i].is_rwlock) {
-            fsafe_layout_rwlock_clean(known[i].lock);
-        } else if (*word != 0) {
-            *word = 0;
-            forget_holds(word);
-        }
-    }
+    for (unsigned i = 0; i < known_count && (self == NULL || !fsafe_region_is_inside(self)); i++)
+        make_free(known[i].lock, known[i].kind);
     if (fsafe_options.rescue_ms == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR)
         return;
     of_all.wait_ns = (uint64_t)fsafe_options.rescue_ms * 1000000;

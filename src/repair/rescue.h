@@ -1,13 +1,13 @@
 /*
  * repair/rescue: for locks that we see only when the only thread of a child sleeps on them.
  *
- * libc's own locks have no symbol, and after a drain that failed a vanished thread may have one. When a child with one
- * thread makes a call of such a region, it sets a timer for just that call: the call has a *net*. The timer's signal
- * handler looks at what it has interrupted. If that is a wait without a limit, on a private word of libc's own data
- * that reads "locked, with a waiter", no thread can end the wait: the handler makes the lock free, and the wait, which
- * the kernel begins anew, ends.
+ * libc's own locks have no symbol, and after a drain that failed a vanished thread may have one. When a child makes a
+ * call of such a region, it sets a timer for just that call: the call has a *net*. The timer's signal handler looks at
+ * what it has interrupted. If that is a wait without a limit, on a private word of libc's own data that reads "locked,
+ * with a waiter", and no other thread can have that lock (repair/idle), the handler makes the lock free, and the wait,
+ * which the kernel begins anew, ends. A call that waits for long and is not rescued is named.
  *
- * The signal (base/timer.h) is ours only during the call.
+ * The signal (base/timer.h) is ours only during the call, in a process with other threads from then on.
  */
 #pragma once
 
@@ -16,7 +16,7 @@
 
 struct fsafe_rescued {
     enum fsafe_region region;
-    uint32_t regions; /* in which a vanished thread may have a lock that the call needs */
+    uint32_t regions; /* in which a vanished thread may have a lock that the call needs; 0: no record shows one */
     const char *what; /* the call's name */
     uintptr_t site;   /* that makes it */
     uintptr_t frame;  /* of the wrapper */
@@ -27,8 +27,9 @@ void fsafe_rescue_start(void);
 
 /*
  * A thread is about to make a call. Returns whether the call has a net. FSAFE_NET: the caller calls fsafe_rescue_end
- * after the call. FSAFE_NET_ABOVE: it has the net of a call around it. There is none in a process with other threads,
- * on a processor that base/arch.h does not know, in other modes than repair. errno kept. Context: child.
+ * after the call. FSAFE_NET_ABOVE: it has the net of a call around it, or needs none. There is none on a processor that
+ * base/arch.h does not know; in other modes than repair only from FSAFE_REGION_MOSTLY_FREE on, and there it says what it
+ * would do. errno kept. Context: child.
  */
 enum fsafe_net { FSAFE_NO_NET, FSAFE_NET_ABOVE, FSAFE_NET };
 enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call);

@@ -47,6 +47,12 @@ static uint32_t inside_of(struct fsafe_thread *thread, uint32_t asked, uintptr_t
     return regions;
 }
 
+bool fsafe_region_is_inside(struct fsafe_thread *thread)
+{
+    uintptr_t site;
+    return inside_of(thread, UINT32_MAX, &site) != 0;
+}
+
 uint32_t fsafe_region_vanished_inside(void)
 {
     /* What threads of earlier generations were in does not change: found once for each generation. */

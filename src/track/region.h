@@ -121,6 +121,9 @@ static inline __attribute__((always_inline)) void fsafe_region_leave(enum fsafe_
     fsafe_region_leave_at(region, (uintptr_t)__builtin_frame_address(0));
 }
 
+/* Whether the thread is in such a call. */
+bool fsafe_region_is_inside(struct fsafe_thread *thread);
+
 /* The regions that vanished threads were inside of, at any fork from the first process to this one. Context: child. */
 uint32_t fsafe_region_vanished_inside(void);
 
