@@ -1413,6 +1413,22 @@ CALL(timer_ticks)
     return true;
 }
 
+/* A thread of libc's own takes the lock of timers each time. */
+CALL(timer_expires)
+{
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD, .sigev_value = {.sival_ptr = &ticked}};
+    event.sigev_notify_function = tick;
+    const struct itimerspec now = {.it_value = {0, 1}};
+    timer_t timer;
+    STORM_CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
+    STORM_CHECK(timer_settime(timer, 0, &now, NULL) == 0);
+    STORM_CHECK(timer_delete(timer) == 0);
+    return true;
+}
+
+static const struct storm_call timer_thread_calls[] = {
+    {"timer_expires", timer_expires_, STORM_WORKER | STORM_APART}, {"timer_create", timer_create_, STORM_CHILD}, {0}};
+
 static const struct storm_call timer_calls[] = {
     {"timer_create", timer_create_, STORM_SLOW}, {"SIGEV_THREAD", timer_ticks_, STORM_CHILD}, {0}};
 
@@ -1517,6 +1533,7 @@ const struct storm_row storm_rows[] = {
     {.name = "readdir", .calls = readdir_calls, .prepare = open_directory},
     {.name = "regexec", .calls = regexec_calls, .prepare = compile_pattern},
     {.name = "timer", .calls = timer_calls},
+    {.name = "timer-thread", .calls = timer_thread_calls},
     {.name = "fmtmsg", .calls = fmtmsg_calls},
     {.name = "forker", .calls = forker_calls, .prepare = note_forker},
     {.name = "aio", .calls = aio_calls, .is_apart = true},
