@@ -9,6 +9,10 @@
 /* A wrapper that the preloaded object offers to the program; everything else is hidden. */
 #define FSAFE_EXPORT __attribute__((visibility("default")))
 
+/* In its callers always, and never. */
+#define FSAFE_INLINE inline __attribute__((always_inline))
+#define FSAFE_APART __attribute__((noinline))
+
 /* Kept out of the callers' hot instructions. */
 #define FSAFE_COLD __attribute__((cold, noinline))
 

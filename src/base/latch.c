@@ -6,8 +6,7 @@
 void fsafe_latch_acquire_open(struct fsafe_latch *latch)
 {
     uint32_t seen = 0;
-    if (atomic_compare_exchange_strong_explicit(&latch->word, &seen, 1, memory_order_acquire,
-                                                memory_order_relaxed))
+    if (atomic_compare_exchange_strong_explicit(&latch->word, &seen, 1, memory_order_acquire, memory_order_relaxed))
         return;
     while (atomic_exchange_explicit(&latch->word, 2, memory_order_acquire) != 0)
         fsafe_sys_futex_wait(&latch->word, 2, NULL);

@@ -79,17 +79,13 @@ static int open_list(char *into, size_t bytes, size_t *filled)
 {
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
         int fd = fsafe_sys_open(names[i], O_RDONLY, 0);
-        ssize_t got;
-        if (fd < 0)
-            continue;
-        do
-            got = fsafe_sys_read(fd, into, bytes);
-        while (got == -EINTR);
+        ssize_t got = fd < 0 ? -1 : fsafe_sys_read(fd, into, bytes);
         if (got > 0) {
             *filled = (size_t)got;
             return fd;
         }
-        fsafe_sys_close(fd);
+        if (fd >= 0)
+            fsafe_sys_close(fd);
     }
     return -1;
 }
@@ -129,10 +125,7 @@ bool fsafe_maps_each(fsafe_maps_see *see, void *context)
         }
         memmove(buffer, buffer + begin, filled - begin);
         filled -= begin;
-        ssize_t got;
-        do
-            got = fsafe_sys_read(fd, buffer + filled, sizeof buffer - 1 - filled);
-        while (got == -EINTR);
+        ssize_t got = fsafe_sys_read(fd, buffer + filled, sizeof buffer - 1 - filled);
         if (got <= 0)
             break;
         filled += (size_t)got;

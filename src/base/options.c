@@ -103,8 +103,7 @@ static void read_number(const char *variable, char *value, unsigned *field, unsi
     refuse(variable, value, range, standard, complain);
 }
 
-static void read_string(const char *variable, char *value, char *field, size_t bytes,
-                        fsafe_options_complain *complain)
+static void read_string(const char *variable, char *value, char *field, size_t bytes, fsafe_options_complain *complain)
 {
     size_t length = strlen(value);
     if (length < bytes)

@@ -119,10 +119,14 @@ static inline void fsafe_sys_close(int fd)
     FSAFE_SYS(SYS_close, fd, 0, 0, 0, 0, 0);
 }
 
-/* Returns the number of bytes read or written, or -errno. */
+/* Returns the number of bytes read, or -errno; goes on after a signal handler. */
 static inline ssize_t fsafe_sys_read(int fd, void *into, size_t bytes)
 {
-    return FSAFE_SYS(SYS_read, fd, into, bytes, 0, 0, 0);
+    ssize_t got;
+    do
+        got = FSAFE_SYS(SYS_read, fd, into, bytes, 0, 0, 0);
+    while (got == -EINTR);
+    return got;
 }
 
 /*

@@ -31,13 +31,14 @@
 
 enum { EXIT_OURS = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
 
-/* Settings that take one of several words, "a|b|c": the library's own table. */
+/* What the settings take, by the library's own table: one of several words, "a|b|c", a number, or any text. */
 static const struct {
     const char *variable, *words;
-} choices[] = {
-#define FSAFE_CHOICE(variable, field, words) {#variable, words},
-#define FSAFE_NUMBER(variable, field, usual, most)
-#define FSAFE_STRING(variable, field, bytes)
+    unsigned long most;
+} rows[] = {
+#define FSAFE_CHOICE(variable, field, words) {#variable, words, 0},
+#define FSAFE_NUMBER(variable, field, usual, most) {#variable, NULL, most},
+#define FSAFE_STRING(variable, field, bytes) {#variable, NULL, 0},
 #include "base/options.def"
 };
 
@@ -147,14 +148,23 @@ static bool is_among(const char *value, const char *words)
     }
 }
 
-/* The library would use its default and go on; a user who typed a wrong option wants to know at once. */
-static void set_choice(const char *variable, const char *value)
+static bool is_number(const char *value, unsigned long most)
 {
-    for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
-        if (strcmp(choices[i].variable, variable) == 0 && !is_among(value, choices[i].words)) {
-            fsafe_cli_fail_usage("", "'%s' is none of %s", value, choices[i].words);
-        }
-    }
+    char *end;
+    errno = 0;
+    return strspn(value, "0123456789") != 0 && strtoul(value, &end, 10) <= most && errno == 0 && *end == '\0';
+}
+
+/* The library would use its default and go on; a user who typed a wrong option wants to know at once. */
+static void set_checked(const char *variable, const char *value)
+{
+    size_t row = 0;
+    while (strcmp(rows[row].variable, variable) != 0)
+        row++;
+    if (rows[row].words != NULL && !is_among(value, rows[row].words))
+        fsafe_cli_fail_usage("", "'%s' is none of %s", value, rows[row].words);
+    if (rows[row].most != 0 && !is_number(value, rows[row].most))
+        fsafe_cli_fail_usage("", "'%s' is not a whole number from 0 to %lu", value, rows[row].most);
     set_variable(variable, value);
 }
 
@@ -217,46 +227,21 @@ static void set_preload(const char *library)
     free(others);
 }
 
-/* A whole number, in the range that the library takes. */
-static void set_number(const char *variable, const char *value)
-{
-    static const struct {
-        const char *variable;
-        unsigned long most;
-    } numbers[] = {
-#define FSAFE_CHOICE(variable, field, words)
-#define FSAFE_NUMBER(variable, field, usual, most) {#variable, most},
-#define FSAFE_STRING(variable, field, bytes)
-#include "base/options.def"
-    };
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        char *end;
-        errno = 0;
-        if (strcmp(numbers[i].variable, variable) == 0 &&
-            (strspn(value, "0123456789") == 0 || strtoul(value, &end, 10) > numbers[i].most || errno != 0 ||
-             *end != '\0'))
-            fsafe_cli_fail_usage("", "'%s' is not a whole number from 0 to %lu", value, numbers[i].most);
-    }
-    set_variable(variable, value);
-}
-
 static void parse_options(int argc, char **argv)
 {
     enum { OPT_VERSION = UCHAR_MAX + 1, FIRST };
     /* `value`: what the option stands for; NULL: its argument. */
     static const struct {
-        const char *option;
-        void (*set)(const char *variable, const char *value);
-        const char *variable, *value;
+        const char *option, *variable, *value;
     } settings[] = {
-        {"mode", set_choice, "FORKSAFE_MODE", NULL},
-        {"log", set_variable, "FORKSAFE_LOG", NULL},
-        {"format", set_choice, "FORKSAFE_FORMAT", NULL},
-        {"drain-ms", set_number, "FORKSAFE_DRAIN_MS", NULL},
-        {"hang-ms", set_number, "FORKSAFE_HANG_MS", NULL},
-        {"frames", set_number, "FORKSAFE_FRAMES", NULL},
-        {"summary", set_choice, "FORKSAFE_SUMMARY", "1"},
-        {"verbose", set_choice, "FORKSAFE_VERBOSE", "1"},
+        {"mode", "FORKSAFE_MODE", NULL},
+        {"log", "FORKSAFE_LOG", NULL},
+        {"format", "FORKSAFE_FORMAT", NULL},
+        {"drain-ms", "FORKSAFE_DRAIN_MS", NULL},
+        {"hang-ms", "FORKSAFE_HANG_MS", NULL},
+        {"frames", "FORKSAFE_FRAMES", NULL},
+        {"summary", "FORKSAFE_SUMMARY", "1"},
+        {"verbose", "FORKSAFE_VERBOSE", "1"},
     };
     enum { SETTINGS = sizeof settings / sizeof *settings };
     struct option options[SETTINGS + 3] = {
@@ -274,7 +259,7 @@ static void parse_options(int argc, char **argv)
         if (option < FIRST)
             fsafe_cli_fail_option("");
         const char *value = settings[option - FIRST].value;
-        settings[option - FIRST].set(settings[option - FIRST].variable, value != NULL ? value : optarg);
+        set_checked(settings[option - FIRST].variable, value != NULL ? value : optarg);
     }
     if (optind == argc)
         fsafe_cli_fail_usage("", "which command?");

@@ -8,10 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct fsafe_log_deed fsafe_log_deeds[FSAFE_DEEDS] = {
+const struct fsafe_deed_row fsafe_log_deeds[FSAFE_DEEDS] = {
 #define FSAFE_DEED(name, key, words, advice) {key, words, advice},
 #include "report/deeds.def"
-#undef FSAFE_DEED
 };
 
 static void *grow(void *array, size_t count, size_t bytes)

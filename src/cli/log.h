@@ -68,8 +68,5 @@ struct fsafe_log_event *fsafe_log_add_event(struct fsafe_log *log);
 void fsafe_log_add_module(struct fsafe_log *log, const char *name, const char *path, const char *build_id);
 void fsafe_log_read_object(struct fsafe_log *log, const char *line);
 
-/* Rows of the library's table of deeds. */
-struct fsafe_log_deed {
-    const char *key, *words, *advice;
-};
-extern const struct fsafe_log_deed fsafe_log_deeds[FSAFE_DEEDS];
+/* The library's table of deeds. */
+extern const struct fsafe_deed_row fsafe_log_deeds[FSAFE_DEEDS];

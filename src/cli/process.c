@@ -11,12 +11,26 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+FILE *fsafe_process_open(long pid, const char *name)
+{
+    char path[96];
+    snprintf(path, sizeof path, "/proc/%ld/%s", pid, name);
+    return fopen(path, "re");
+}
+
+/* One of a thread's. */
+static FILE *open_of_thread(long pid, long tid, const char *name)
+{
+    char path[64];
+    snprintf(path, sizeof path, "task/%ld/%s", tid, name);
+    return fsafe_process_open(pid, path);
+}
+
 long fsafe_process_status(long pid, const char *word)
 {
-    char path[64], line[256];
+    char line[256];
     long value = 0;
-    snprintf(path, sizeof path, "/proc/%ld/status", pid);
-    FILE *file = fopen(path, "re");
+    FILE *file = fsafe_process_open(pid, "status");
     while (file != NULL && fgets(line, sizeof line, file) != NULL)
         if (strncmp(line, word, strlen(word)) == 0 && line[strlen(word)] == ':')
             value = strtol(line + strlen(word) + 1, NULL, 10);
@@ -34,9 +48,7 @@ bool fsafe_process_has_thread(long pid, long tid)
 
 void fsafe_process_thread_name(long pid, long tid, char name[64])
 {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%ld/task/%ld/comm", pid, tid);
-    FILE *file = fopen(path, "re");
+    FILE *file = open_of_thread(pid, tid, "comm");
     if (file == NULL || fgets(name, 64, file) == NULL)
         strcpy(name, "?");
     name[strcspn(name, "\n")] = '\0';
@@ -77,10 +89,8 @@ bool fsafe_process_peek(long pid, uint64_t from, void *into, size_t bytes)
 
 bool fsafe_process_call(long pid, long tid, struct fsafe_process_call *call)
 {
-    char path[64];
     memset(call, 0, sizeof *call);
-    snprintf(path, sizeof path, "/proc/%ld/task/%ld/syscall", pid, tid);
-    FILE *file = fopen(path, "re");
+    FILE *file = open_of_thread(pid, tid, "syscall");
     if (file == NULL)
         return false;
     unsigned long *arguments = call->arguments;
@@ -94,10 +104,8 @@ bool fsafe_process_call(long pid, long tid, struct fsafe_process_call *call)
 
 unsigned fsafe_process_address_bytes(long pid)
 {
-    char path[64];
     unsigned char head[EI_NIDENT] = {0};
-    snprintf(path, sizeof path, "/proc/%ld/exe", pid);
-    FILE *file = fopen(path, "re");
+    FILE *file = fsafe_process_open(pid, "exe");
     bool known = file != NULL && fread(head, sizeof head, 1, file) == 1;
     if (file != NULL)
         fclose(file);

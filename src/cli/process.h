@@ -9,6 +9,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
+/* A file of /proc/PID, to be read; NULL: there is none, or it is not for us. */
+FILE *fsafe_process_open(long pid, const char *name);
+
 /* A number of /proc/PID/status; 0 when it is not there. */
 long fsafe_process_status(long pid, const char *word);
 

@@ -33,7 +33,7 @@ static const struct outside outsides_4[] = {[11] = {28, 12, 88, 92, 48}};
 #endif
 
 /* In the published table: numbers of 64-bit words. */
-enum { WORD_INTERPRETER = 5, WORD_STATE = 9, WORD_LINES_13 = 38, WORD_LINES_14 = 43, PUBLISHED_WORDS = 56 };
+enum { WORD_INTERPRETER = 5, WORD_STATE = 9, WORD_LINES_13 = 38, WORD_LINES_14 = 43 };
 
 /* In an object: numbers of words, each as long as an address. */
 enum { STATE_NEXT = 1, OBJECT_TYPE = 1, TYPE_NAME = 3, BYTES_LENGTH = 2, BYTES_DATA = 4 };
@@ -85,9 +85,7 @@ static bool open_interpreter(struct interpreter *of, const struct fsafe_stack *s
         return false;
     number = strstr(path, "python3.");
     of->minor = number == NULL ? 0 : (unsigned)strtoul(number + 8, NULL, 10);
-    bool published = of->minor < sizeof fsafe_python_published / sizeof *fsafe_python_published &&
-                     fsafe_python_published[of->minor].state_frame != 0;
-    if (!published) {
+    if (!fsafe_python_publishes(of->minor)) {
         const struct fsafe_python_layout *layout = fsafe_python_row(of->minor, of->address);
         const struct outside *outside = find_outside(of);
         if (layout == NULL || outside == NULL)
@@ -96,20 +94,13 @@ static bool open_interpreter(struct interpreter *of, const struct fsafe_stack *s
         of->outside = *outside;
         return true;
     }
-    uint64_t table[PUBLISHED_WORDS];
-    const struct fsafe_python_published *at = &fsafe_python_published[of->minor];
+    uint64_t table[FSAFE_PYTHON_PUBLISHED_WORDS];
     if (!fsafe_process_peek(pid, of->runtime, table, sizeof table) || memcmp(table, "xdebugpy", 8) != 0)
         return false;
     unsigned lines = of->minor == 13 ? WORD_LINES_13 : WORD_LINES_14;
-    of->layout = (struct fsafe_python_layout){
-        .state_frame = (uint16_t)table[at->state_frame], .indirect = -1,
-        .frame_code = (uint16_t)table[at->frame_code], .frame_back = (uint16_t)table[at->frame_back],
-        .frame_instruction = (uint16_t)table[at->frame_instruction], .code_file = (uint16_t)table[at->code_file],
-        .code_name = (uint16_t)table[at->code_name], .code_first = (uint16_t)table[at->code_first],
-    };
+    of->layout = fsafe_python_read_published(table, of->minor);
     of->outside = (struct outside){(uint16_t)table[WORD_INTERPRETER], (uint16_t)table[WORD_STATE],
-                                   (uint16_t)table[at->state_thread], (uint16_t)table[lines],
-                                   (uint16_t)table[lines + 1]};
+                                   of->layout.state_thread, (uint16_t)table[lines], (uint16_t)table[lines + 1]};
     return true;
 }
 

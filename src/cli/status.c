@@ -29,11 +29,10 @@ static const char help[] =
  */
 static bool find_tally(long pid, struct fsafe_tally *tally, bool *loaded)
 {
-    char path[64], line[4096];
+    char line[4096];
     bool found = false, named = false;
     *loaded = false;
-    snprintf(path, sizeof path, "/proc/%ld/maps", pid);
-    FILE *file = fopen(path, "re");
+    FILE *file = fsafe_process_open(pid, "maps");
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
         unsigned long from, to;
         bool follows = named;
@@ -54,12 +53,10 @@ static bool find_tally(long pid, struct fsafe_tally *tally, bool *loaded)
 /* The first line of a file whose strings end with zeroes, from the variable on; "" unknown. */
 static void read_variable(long pid, const char *file_name, const char *variable, char *value, size_t bytes)
 {
-    char path[64];
     char *entry = NULL;
     size_t room = 0, length = strlen(variable);
     value[0] = '\0';
-    snprintf(path, sizeof path, "/proc/%ld/%s", pid, file_name);
-    FILE *file = fopen(path, "re");
+    FILE *file = fsafe_process_open(pid, file_name);
     while (file != NULL && getdelim(&entry, &room, '\0', file) > 0) {
         if (strncmp(entry, variable, length) != 0)
             continue;
@@ -76,7 +73,6 @@ static void put_totals(const struct fsafe_tally *tally)
     static const char *const words[FSAFE_TOTALS] = {
 #define FSAFE_TOTAL(name, key, words) words,
 #include "report/tally.def"
-#undef FSAFE_TOTAL
     };
     printf("%lu %s, %lu %s", (unsigned long)tally->totals[FSAFE_TOTAL_FORKS], words[FSAFE_TOTAL_FORKS],
            (unsigned long)tally->totals[FSAFE_TOTAL_DRAINED], words[FSAFE_TOTAL_DRAINED]);

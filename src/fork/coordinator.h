@@ -33,7 +33,7 @@ bool fsafe_fork_start(fsafe_register_atfork *register_atfork, bool locked);
  * a fork whose handler made this one, it has to be announced again. Context: the forking thread.
  */
 FSAFE_AT_FORK uintptr_t fsafe_fork_announce_at(uintptr_t site, uintptr_t frame);
-static inline __attribute__((always_inline)) uintptr_t fsafe_fork_announce(uintptr_t site)
+static FSAFE_INLINE uintptr_t fsafe_fork_announce(uintptr_t site)
 {
     return fsafe_fork_announce_at(site, (uintptr_t)__builtin_frame_address(0));
 }
@@ -57,8 +57,7 @@ struct fsafe_bare_fork {
  * the forking thread.
  */
 void fsafe_fork_begin_at(struct fsafe_bare_fork *fork, uintptr_t site, uintptr_t frame, bool drains);
-static inline __attribute__((always_inline)) void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_t site,
-                                                                   bool drains)
+static FSAFE_INLINE void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_t site, bool drains)
 {
     fsafe_fork_begin_at(fork, site, (uintptr_t)__builtin_frame_address(0), drains);
 }

@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include "base/compiler.h"
+
 #include <link.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,10 +19,9 @@ static inline uint32_t fsafe_gnuhash_of(const char *name)
 }
 
 /* The index of the symbol with that hash of which `is_it` says yes; 0: there is none. */
-static inline __attribute__((always_inline)) uint32_t
-fsafe_gnuhash_find(const uint32_t *table, uint32_t hash,
-                   bool (*is_it)(const void *context, size_t index, const char *name), const void *context,
-                   const char *name)
+static FSAFE_INLINE uint32_t fsafe_gnuhash_find(const uint32_t *table, uint32_t hash,
+                                                bool (*is_it)(const void *context, size_t index, const char *name),
+                                                const void *context, const char *name)
 {
     enum { BITS = 8 * sizeof(ElfW(Addr)) };
     uint32_t buckets = table[0], first = table[1], words = table[2], shift = table[3];

@@ -64,8 +64,7 @@ static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner, unsigne
         m->__data.__lock = 1;
     } else {
         int free_word = 0;
-        if (!__atomic_compare_exchange_n(&m->__data.__lock, &free_word, 1, false, __ATOMIC_ACQUIRE,
-                                         __ATOMIC_RELAXED))
+        if (!__atomic_compare_exchange_n(&m->__data.__lock, &free_word, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
             return false;
     }
     fsafe_glibc_own(m, owner, type);

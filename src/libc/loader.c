@@ -29,7 +29,7 @@ struct search {
     pthread_mutex_t *lock;
 };
 
-static inline __attribute__((always_inline)) bool is_held(const pthread_mutex_t *mutex, int self, unsigned times)
+static FSAFE_INLINE bool is_held(const pthread_mutex_t *mutex, int self, unsigned times)
 {
     /* The first alone for nearly all of the thousand places that are looked at in every program that starts. */
     return fsafe_layout_mutex_may_be_of(mutex, self) && fsafe_layout_mutex_owner(mutex) == self &&

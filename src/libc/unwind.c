@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include "base/compiler.h"
 #include "libc/unwind.h"
 
 #ifdef FSAFE_CALLFRAME
@@ -111,8 +112,7 @@ static enum step step(struct fsafe_unwind *unwind, struct machine *machine, uint
     return apply(unwind, machine, &row, cfa);
 }
 
-__attribute__((noinline)) unsigned fsafe_unwind_here(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t *frames,
-                                                     unsigned most)
+FSAFE_APART unsigned fsafe_unwind_here(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t *frames, unsigned most)
 {
 #ifdef __x86_64__
     enum { RBX = 3, R12 = 12 };

@@ -30,27 +30,14 @@ static bool read_published(unsigned minor)
     const uint64_t *table = fsafe_python._PyRuntime;
     if (table == NULL || memcmp(table, "xdebugpy", 8) != 0 || table[2] != 0)
         return false;
-    const struct fsafe_python_published *word = &fsafe_python_published[minor];
-    layout = (struct fsafe_python_layout){
-        .state_frame = (uint16_t)table[word->state_frame],
-        .indirect = -1,
-        .frame_code = (uint16_t)table[word->frame_code],
-        .frame_back = (uint16_t)table[word->frame_back],
-        .frame_instruction = (uint16_t)table[word->frame_instruction],
-        .frame_locals = (uint16_t)table[word->frame_locals],
-        .code_file = (uint16_t)table[word->code_file],
-        .code_name = (uint16_t)table[word->code_name],
-        .code_first = (uint16_t)table[word->code_first],
-        .state_thread = (uint16_t)table[word->state_thread],
-    };
+    layout = fsafe_python_read_published(table, minor);
     return true;
 }
 
 static bool find_layout(const void *state)
 {
     unsigned minor = fsafe_python_version() & 0xff;
-    if (minor < sizeof fsafe_python_published / sizeof *fsafe_python_published &&
-        fsafe_python_published[minor].state_frame != 0)
+    if (fsafe_python_publishes(minor))
         return read_published(minor);
     const struct fsafe_python_layout *row = fsafe_python_row(minor, sizeof(uintptr_t));
     if (row == NULL)

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -84,3 +85,28 @@ static const struct fsafe_python_published fsafe_python_published[] = {
     [14] = {26, 27, 32, 33, 34, 35, 40, 41, 48},
     [15] = {26, 30, 40, 41, 42, 43, 48, 49, 56},
 };
+enum { FSAFE_PYTHON_PUBLISHED_WORDS = 57 };
+
+/* Whether the version publishes a table, and what that says. */
+static inline bool fsafe_python_publishes(unsigned minor)
+{
+    return minor < sizeof fsafe_python_published / sizeof *fsafe_python_published &&
+           fsafe_python_published[minor].state_frame != 0;
+}
+
+static inline struct fsafe_python_layout fsafe_python_read_published(const uint64_t *table, unsigned minor)
+{
+    const struct fsafe_python_published *word = &fsafe_python_published[minor];
+    return (struct fsafe_python_layout){
+        .state_frame = (uint16_t)table[word->state_frame],
+        .indirect = -1,
+        .frame_code = (uint16_t)table[word->frame_code],
+        .frame_back = (uint16_t)table[word->frame_back],
+        .frame_instruction = (uint16_t)table[word->frame_instruction],
+        .frame_locals = (uint16_t)table[word->frame_locals],
+        .code_file = (uint16_t)table[word->code_file],
+        .code_name = (uint16_t)table[word->code_name],
+        .code_first = (uint16_t)table[word->code_first],
+        .state_thread = (uint16_t)table[word->state_thread],
+    };
+}

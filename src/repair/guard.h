@@ -38,8 +38,7 @@ bool fsafe_guard_is_own(uint64_t word, const struct fsafe_thread *self);
  * Says what to do about a guard that somebody else's initialiser holds: `word` was seen in it. FSAFE_TAKEN: that thread
  * vanished, the guard is the caller's, who has to run the initialiser again. Context: child, any thread, no latch held.
  */
-enum fsafe_verdict fsafe_guard_judge(_Atomic uint64_t *guard, uint64_t word, struct fsafe_thread *self,
-                                     uintptr_t site);
+enum fsafe_verdict fsafe_guard_judge(_Atomic uint64_t *guard, uint64_t word, struct fsafe_thread *self, uintptr_t site);
 
 /* For fsafe_ledger_push_full: a record of a guard that does not name the thread `context`. */
 bool fsafe_guard_is_stale(uintptr_t lock, void *context);

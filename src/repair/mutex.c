@@ -255,8 +255,7 @@ static struct fsafe_question question_of(pthread_mutex_t *mutex, enum fsafe_mute
     };
 }
 
-enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
-                                     bool would_wait)
+enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site, bool would_wait)
 {
     int owner;
     enum fsafe_mutex_kind kind = fsafe_layout_mutex_kind(mutex);

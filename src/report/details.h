@@ -70,7 +70,4 @@ bool fsafe_report_is_on_terminal(void);
 void fsafe_report_send(const struct fsafe_text *text);
 
 /* The words of deeds.def, by deed. */
-struct fsafe_deed_row {
-    const char *key, *words, *advice;
-};
 extern const struct fsafe_deed_row fsafe_deed_rows[FSAFE_DEEDS];

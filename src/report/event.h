@@ -8,8 +8,12 @@
 enum fsafe_deed {
 #define FSAFE_DEED(name, key, words, advice) FSAFE_##name,
 #include "report/deeds.def"
-#undef FSAFE_DEED
     FSAFE_DEEDS,
+};
+
+/* A row of deeds.def. */
+struct fsafe_deed_row {
+    const char *key, *words, *advice;
 };
 
 /* A place in a program that an interpreter runs: Python's. What is not known is empty. */

@@ -24,7 +24,6 @@ enum { EVENT_BYTES = 4096 /* what a pipe takes in one piece */ };
 const struct fsafe_deed_row fsafe_deed_rows[FSAFE_DEEDS] = {
 #define FSAFE_DEED(name, key, words, advice) {key, words, advice},
 #include "report/deeds.def"
-#undef FSAFE_DEED
 };
 
 /* The kernel's name of a thread now; "" if the kernel does not tell. */

@@ -15,7 +15,6 @@ static const struct {
 } totals[FSAFE_TOTALS] = {
 #define FSAFE_TOTAL(name, key, words) {key, words},
 #include "report/tally.def"
-#undef FSAFE_TOTAL
 };
 
 /* The kind at `rank` when kinds are sorted by count, or NULL. */

@@ -12,7 +12,6 @@
 enum fsafe_total {
 #define FSAFE_TOTAL(name, key, words) FSAFE_TOTAL_##name,
 #include "report/tally.def"
-#undef FSAFE_TOTAL
     FSAFE_TOTALS,
 };
 

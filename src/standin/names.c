@@ -1,4 +1,3 @@
-/* standin/names: see names.h. One row for each function. */
 #include "config.h"
 
 #include "base/latch.h"
@@ -8,25 +7,9 @@
 #include <errno.h>
 #include <pthread.h>
 
+#define FSAFE_NAMES(type, function, parameters, ...) OF_##function,
 enum call {
-    GETPWNAM,
-    GETPWUID,
-    GETGRNAM,
-    GETGRGID,
-    GETHOSTBYNAME,
-    GETHOSTBYNAME2,
-    GETHOSTBYADDR,
-    GETSERVBYNAME,
-    GETSERVBYPORT,
-    GETPROTOBYNAME,
-    GETPROTOBYNUMBER,
-    GETNETBYNAME,
-    GETNETBYADDR,
-    GETRPCBYNAME,
-    GETRPCBYNUMBER,
-    GETSPNAM,
-    GETSGNAM,
-    GETALIASBYNAME,
+#include "standin/names.def"
     CALLS,
 };
 
@@ -73,54 +56,33 @@ void fsafe_names_adopt(void)
 }
 
 /* ERANGE asks for more memory; where a call tells of hosts, only if `host_error` says that ours is meant. */
-#define NAMES_CALL(call, type, function, parameters, asked, is_ours)                        \
-    type *fsafe_names_##function parameters                                                 \
-    {                                                                                       \
-        static type result;                                                                 \
-        struct memory *memory = &memories[call];                                            \
-        type *found = NULL;                                                                 \
-        int host_error = 0;                                                                 \
-        fsafe_latch_acquire_open(&memory->latch);                                           \
-        pthread_cleanup_push(release, memory);                                              \
-        bool good = memory->buffer != NULL || grow(memory);                                 \
-        while (good && (asked) == ERANGE && (is_ours))                                      \
-            good = grow(memory);                                                            \
-        if (!good)                                                                          \
-            found = NULL;                                                                   \
-        pthread_cleanup_pop(1);                                                             \
-        if (host_error != 0)                                                                \
-            h_errno = host_error;                                                           \
-        return found;                                                                       \
+#define CALL(type, function, parameters, asked, is_ours)     \
+    type *fsafe_names_##function parameters                  \
+    {                                                        \
+        static type result;                                  \
+        struct memory *memory = &memories[OF_##function];    \
+        type *found = NULL;                                  \
+        int host_error = 0;                                  \
+        fsafe_latch_acquire_open(&memory->latch);            \
+        pthread_cleanup_push(release, memory);               \
+        bool good = memory->buffer != NULL || grow(memory);  \
+        while (good && (asked) == ERANGE && (is_ours))       \
+            good = grow(memory);                             \
+        if (!good)                                           \
+            found = NULL;                                    \
+        pthread_cleanup_pop(1);                              \
+        if (host_error != 0)                                 \
+            h_errno = host_error;                            \
+        return found;                                        \
     }
 
-#define NAMES(call, type, function, parameters, ...) \
-    NAMES_CALL(call, type, function, parameters,     \
-               function##_r(__VA_ARGS__, &result, memory->buffer, memory->bytes, &found), true)
+#define FSAFE_NAMES(type, function, parameters, ...) \
+    CALL(type, function, parameters,                 \
+         function##_r(__VA_ARGS__, &result, memory->buffer, memory->bytes, &found), true)
 
-#define NAMES_OF_HOSTS(call, type, function, parameters, ...)                                            \
-    NAMES_CALL(call, type, function, parameters,                                                         \
-               function##_r(__VA_ARGS__, &result, memory->buffer, memory->bytes, &found, &host_error), \
-               host_error == NETDB_INTERNAL)
+#define FSAFE_NAMES_OF_HOSTS(type, function, parameters, ...)                                      \
+    CALL(type, function, parameters,                                                               \
+         function##_r(__VA_ARGS__, &result, memory->buffer, memory->bytes, &found, &host_error), \
+         host_error == NETDB_INTERNAL)
 
-NAMES(GETPWNAM, struct passwd, getpwnam, (const char *name), name)
-NAMES(GETPWUID, struct passwd, getpwuid, (uid_t uid), uid)
-NAMES(GETGRNAM, struct group, getgrnam, (const char *name), name)
-NAMES(GETGRGID, struct group, getgrgid, (gid_t gid), gid)
-
-#ifdef HAVE_GETPROTOBYNAME_R
-NAMES_OF_HOSTS(GETHOSTBYNAME, struct hostent, gethostbyname, (const char *name), name)
-NAMES_OF_HOSTS(GETHOSTBYNAME2, struct hostent, gethostbyname2, (const char *name, int family), name, family)
-NAMES_OF_HOSTS(GETHOSTBYADDR, struct hostent, gethostbyaddr, (const void *address, socklen_t bytes, int family),
-               address, bytes, family)
-NAMES(GETSERVBYNAME, struct servent, getservbyname, (const char *name, const char *protocol), name, protocol)
-NAMES(GETSERVBYPORT, struct servent, getservbyport, (int port, const char *protocol), port, protocol)
-NAMES(GETPROTOBYNAME, struct protoent, getprotobyname, (const char *name), name)
-NAMES(GETPROTOBYNUMBER, struct protoent, getprotobynumber, (int number), number)
-NAMES_OF_HOSTS(GETNETBYNAME, struct netent, getnetbyname, (const char *name), name)
-NAMES_OF_HOSTS(GETNETBYADDR, struct netent, getnetbyaddr, (uint32_t net, int family), net, family)
-NAMES(GETRPCBYNAME, struct rpcent, getrpcbyname, (const char *name), name)
-NAMES(GETRPCBYNUMBER, struct rpcent, getrpcbynumber, (int number), number)
-NAMES(GETSPNAM, struct spwd, getspnam, (const char *name), name)
-NAMES(GETSGNAM, struct sgrp, getsgnam, (const char *name), name)
-NAMES(GETALIASBYNAME, struct aliasent, getaliasbyname, (const char *name), name)
-#endif
+#include "standin/names.def"

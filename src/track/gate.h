@@ -66,14 +66,12 @@ extern FSAFE_HIDDEN _Atomic uint32_t fsafe_gate_word;
  * Adds record `index`, the one above the latest, to a ledger of locks or of spin locks; false when the gate is closed
  * or the ledger full: then push_slowly has to decide. Context: the ledger's thread.
  */
-static inline __attribute__((always_inline)) bool fsafe_gate_push_at(struct fsafe_ledger *ledger, uint32_t index,
-                                                                     uintptr_t lock, uintptr_t site)
+static FSAFE_INLINE bool fsafe_gate_push_at(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock, uintptr_t site)
 {
     return fsafe_ledger_push_unless(ledger, index, lock, site, &fsafe_gate_word);
 }
 
-static inline __attribute__((always_inline)) bool fsafe_gate_push(struct fsafe_ledger *ledger, uintptr_t lock,
-                                                                  uintptr_t site)
+static FSAFE_INLINE bool fsafe_gate_push(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site)
 {
     return fsafe_gate_push_at(ledger, fsafe_ledger_depth(ledger) + 1, lock, site);
 }

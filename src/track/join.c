@@ -48,11 +48,8 @@ static void empty_ledgers(struct fsafe_thread *self)
 #define BEGIN(of, first) \
     fsafe_ledger_begin(&self->ledgers[of], &(first), sizeof (first).record / sizeof *(first).record)
     BEGIN(FSAFE_LOCKS, self->first_locks);
-    BEGIN(FSAFE_SPINS, self->first_spins);
-    BEGIN(FSAFE_WAITS, self->first_waits);
-    BEGIN(FSAFE_GUARDS_BEGUN, self->first_guards);
-    BEGIN(FSAFE_FILES, self->first_files);
-    BEGIN(FSAFE_PYTHON_LOCKS, self->first_python);
+    for (unsigned of = FSAFE_LOCKS + 1; of < FSAFE_LEDGERS; of++)
+        BEGIN(of, self->first[of - 1]);
 #undef BEGIN
     _Static_assert(offsetof(struct fsafe_thread, first_locks.record) - offsetof(struct fsafe_thread, first_locks) ==
                        offsetof(struct fsafe_records, record),

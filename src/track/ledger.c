@@ -28,8 +28,7 @@ static void copy_record(struct fsafe_record *to, const struct fsafe_record *from
     atomic_store_explicit(&to->outlasted, atomic_load_explicit(&from->outlasted, memory_order_relaxed),
                           memory_order_release);
 #endif
-    atomic_store_explicit(&to->site, atomic_load_explicit(&from->site, memory_order_relaxed),
-                          memory_order_release);
+    atomic_store_explicit(&to->site, atomic_load_explicit(&from->site, memory_order_relaxed), memory_order_release);
     atomic_store_explicit(&to->lock, atomic_load_explicit(&from->lock, memory_order_relaxed), memory_order_release);
 }
 
@@ -274,8 +273,7 @@ bool fsafe_ledger_drop_inner(struct fsafe_ledger *ledger, uintptr_t lock)
     if (near_end)
         fsafe_sys_block_signals(&old);
     uint32_t index = ledger->hint;
-    if (index == 0 || index > fsafe_ledger_depth(ledger) ||
-        load_lock(fsafe_ledger_record(ledger, index)) != lock)
+    if (index == 0 || index > fsafe_ledger_depth(ledger) || load_lock(fsafe_ledger_record(ledger, index)) != lock)
         index = find_to_remove(ledger, lock);
     if (index != 0)
         fsafe_ledger_remove(ledger, index);

@@ -220,8 +220,7 @@ static inline struct fsafe_record *fsafe_ledger_record(const struct fsafe_ledger
 /* What the record says: address | stage, or 0. */
 static inline uintptr_t fsafe_ledger_word(const struct fsafe_ledger *ledger, uint32_t index)
 {
-    return fsafe_ledger_unmarked(
-        atomic_load_explicit(&fsafe_ledger_record(ledger, index)->lock, memory_order_relaxed));
+    return fsafe_ledger_unmarked(atomic_load_explicit(&fsafe_ledger_record(ledger, index)->lock, memory_order_relaxed));
 }
 
 static inline uint32_t fsafe_ledger_depth(const struct fsafe_ledger *ledger)
@@ -230,8 +229,7 @@ static inline uint32_t fsafe_ledger_depth(const struct fsafe_ledger *ledger)
 }
 
 /* Fills record `index`, which is reserved. */
-static inline __attribute__((always_inline)) void fsafe_ledger_fill(struct fsafe_ledger *ledger, uint32_t index,
-                                                                    uintptr_t lock, uintptr_t site)
+static FSAFE_INLINE void fsafe_ledger_fill(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock, uintptr_t site)
 {
     struct fsafe_record *record = fsafe_ledger_record(ledger, index);
 #ifdef FSAFE_OUTLASTED_BESIDE
@@ -248,9 +246,8 @@ static inline __attribute__((always_inline)) void fsafe_ledger_fill(struct fsafe
  * handler that locks may come between any two stores; an empty reserved slot reads as no record. And it is reserved
  * before `stop` is looked at: see track/gate.
  */
-static inline __attribute__((always_inline)) bool
-fsafe_ledger_push_unless(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock, uintptr_t site,
-                         const _Atomic uint32_t *stop)
+static FSAFE_INLINE bool fsafe_ledger_push_unless(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock,
+                                                  uintptr_t site, const _Atomic uint32_t *stop)
 {
     atomic_store_explicit(&ledger->depth, index, memory_order_release);
     FSAFE_ORDER();
@@ -269,8 +266,7 @@ static inline bool fsafe_ledger_push(struct fsafe_ledger *ledger, uintptr_t lock
 }
 
 /* Removes the latest record, `index`, if it is `lock` at this very stage. Cleared before it is given back: see push. */
-static inline __attribute__((always_inline)) bool fsafe_ledger_pop_at(struct fsafe_ledger *ledger, uint32_t index,
-                                                                      uintptr_t lock)
+static FSAFE_INLINE bool fsafe_ledger_pop_at(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock)
 {
     struct fsafe_record *record = fsafe_ledger_record(ledger, index);
     if (FSAFE_UNLIKELY(atomic_load_explicit(&record->lock, memory_order_relaxed) != lock))

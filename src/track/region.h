@@ -111,12 +111,12 @@ static inline void fsafe_region_leave_at(enum fsafe_region region, uintptr_t fra
         fsafe_region_leave_slowly(record);
 }
 
-static inline __attribute__((always_inline)) void fsafe_region_enter(enum fsafe_region region, uintptr_t site)
+static FSAFE_INLINE void fsafe_region_enter(enum fsafe_region region, uintptr_t site)
 {
     fsafe_region_enter_at(region, (uintptr_t)__builtin_frame_address(0), site);
 }
 
-static inline __attribute__((always_inline)) void fsafe_region_leave(enum fsafe_region region)
+static FSAFE_INLINE void fsafe_region_leave(enum fsafe_region region)
 {
     fsafe_region_leave_at(region, (uintptr_t)__builtin_frame_address(0));
 }

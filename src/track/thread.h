@@ -167,11 +167,7 @@ struct fsafe_thread {
 
     /* Where the ledgers begin; most threads never need more. */
     FSAFE_RECORDS(28) first_locks;
-    FSAFE_RECORDS(12) first_spins;
-    FSAFE_RECORDS(12) first_waits;
-    FSAFE_RECORDS(12) first_guards;
-    FSAFE_RECORDS(12) first_files;
-    FSAFE_RECORDS(12) first_python;
+    FSAFE_RECORDS(12) first[FSAFE_LEDGERS - 1]; /* of the others, in their order */
 };
 
 /* fsafe_thread_locks(thread) and its like: that ledger of the thread's. */
@@ -255,8 +251,8 @@ static inline int fsafe_thread_owner(struct fsafe_thread *self)
  */
 uint32_t fsafe_thread_begin_wait_at(struct fsafe_thread *self, const struct fsafe_wait *wait);
 
-static inline __attribute__((always_inline)) uint32_t
-fsafe_thread_begin_wait(struct fsafe_thread *self, enum fsafe_ledger_of of, uintptr_t record)
+static FSAFE_INLINE uint32_t fsafe_thread_begin_wait(struct fsafe_thread *self, enum fsafe_ledger_of of,
+                                                     uintptr_t record)
 {
     return fsafe_thread_begin_wait_at(self, &(const struct fsafe_wait){
                                                 .record = record,

@@ -53,8 +53,7 @@ static FSAFE_COLD struct fsafe_call enter_slowly(unsigned call, uintptr_t frame,
 }
 
 /* The thread holds locks, or the gate is closed. */
-static __attribute__((noinline)) struct fsafe_call enter_inside(unsigned call, uintptr_t frame, uintptr_t site,
-                                                                void *next)
+static FSAFE_APART struct fsafe_call enter_inside(unsigned call, uintptr_t frame, uintptr_t site, void *next)
 {
     if (!fsafe_region_enter_soon(fsafe_region_record(call >> 16, frame), site))
         return enter_slowly(call, frame, site);

@@ -95,7 +95,7 @@ static inline int ask_libc_to_wake(pthread_cond_t *condvar, enum whom whom)
 }
 
 /* Somebody may be waiting. No cancellation point. */
-static __attribute__((noinline)) int wake_somebody(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
+static FSAFE_APART int wake_somebody(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
 {
     struct fsafe_thread *self = fsafe_thread_join();
     if (self == NULL)
@@ -108,8 +108,7 @@ static __attribute__((noinline)) int wake_somebody(pthread_cond_t *condvar, uint
     return result;
 }
 
-static FSAFE_AT_FORK __attribute__((noinline)) int wake_in_child(pthread_cond_t *condvar, uintptr_t site,
-                                                                enum whom whom)
+static FSAFE_AT_FORK FSAFE_APART int wake_in_child(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
 {
     fsafe_hopeless_note_wake((uintptr_t)condvar);
     return fsafe_layout_cond_is_idle(condvar) ? 0 : wake_somebody(condvar, site, whom);
@@ -119,7 +118,7 @@ static FSAFE_AT_FORK __attribute__((noinline)) int wake_in_child(pthread_cond_t 
  * What an idle condition variable looks like is learned before the second thread. Until then a fork has no thread to
  * wait for.
  */
-static __attribute__((noinline)) int wake_perhaps(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
+static FSAFE_APART int wake_perhaps(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
 {
     return FSAFE_SINGLE_THREADED() ? ask_libc_to_wake(condvar, whom) : wake_somebody(condvar, site, whom);
 }

@@ -27,7 +27,7 @@ static void begin_life(pthread_mutex_t *mutex)
     }
 }
 
-static __attribute__((noinline)) int init_slowly(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
+static FSAFE_APART int init_slowly(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
 {
     int result = FSAFE_NEXT(pthread_mutex_init)(mutex, attributes);
     if (result == 0)
@@ -69,7 +69,7 @@ static FSAFE_COLD void settle_before_end(pthread_mutex_t *mutex, uintptr_t site)
     atomic_store(&self->asking, 0);
 }
 
-static __attribute__((noinline)) int destroy_slowly(pthread_mutex_t *mutex, uintptr_t site)
+static FSAFE_APART int destroy_slowly(pthread_mutex_t *mutex, uintptr_t site)
 {
     if (fsafe_lineage_is_child() || fsafe_lineage_is_unadopted())
         settle_before_end(mutex, site);

@@ -184,8 +184,7 @@ static bool try_for_libc(pthread_mutex_t *mutex, struct fsafe_thread *self, int 
     return *result == 0 || *result == EOWNERDEAD;
 }
 
-static __attribute__((noinline)) int acquire_slowly(pthread_mutex_t *mutex, uintptr_t site,
-                                                    const struct fsafe_attempt *attempt)
+static FSAFE_APART int acquire_slowly(pthread_mutex_t *mutex, uintptr_t site, const struct fsafe_attempt *attempt)
 {
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
     bool in_place = fsafe_layout_in_place(mutex);
@@ -213,9 +212,8 @@ static __attribute__((noinline)) int acquire_slowly(pthread_mutex_t *mutex, uint
 }
 
 /* The other types that are locked in place, as far as they differ from the common one. */
-static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t site,
-                                             const struct fsafe_attempt *attempt, struct fsafe_thread *self,
-                                             unsigned type)
+static FSAFE_APART int acquire(pthread_mutex_t *mutex, uintptr_t site, const struct fsafe_attempt *attempt,
+                               struct fsafe_thread *self, unsigned type)
 {
     int owner = self->sure_owner;
     if (FSAFE_UNLIKELY(owner == 0 || type > FSAFE_MUTEX_ADAPTIVE))
@@ -227,8 +225,7 @@ static __attribute__((noinline)) int acquire(pthread_mutex_t *mutex, uintptr_t s
     return FSAFE_LIKELY(fsafe_layout_lock_free(mutex, owner, type)) ? 0 : finish(mutex, self, site, attempt);
 }
 
-static inline __attribute__((always_inline)) int lock(pthread_mutex_t *mutex, uintptr_t site,
-                                                      const struct fsafe_attempt *attempt)
+static FSAFE_INLINE int lock(pthread_mutex_t *mutex, uintptr_t site, const struct fsafe_attempt *attempt)
 {
     struct fsafe_thread *self = fsafe_self;
     if (FSAFE_UNLIKELY(self == NULL))
@@ -268,7 +265,7 @@ FSAFE_TIMED(pthread_mutex_clocklock, __pthread_mutex_clocklock64, (pthread_mutex
 #endif
 
 /* What cannot be done in place. */
-static __attribute__((noinline)) int release(pthread_mutex_t *mutex)
+static FSAFE_APART int release(pthread_mutex_t *mutex)
 {
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
     fsafe_layout_mutex_note(mutex, 0);
@@ -285,8 +282,7 @@ static __attribute__((noinline)) int release(pthread_mutex_t *mutex)
 }
 
 /* The mutex may be gone, but for FSAFE_UNLOCK_LIBC. */
-static __attribute__((noinline)) int finish_unlock(pthread_mutex_t *mutex, struct fsafe_thread *self,
-                                                   enum fsafe_unlocked unlocked)
+static FSAFE_APART int finish_unlock(pthread_mutex_t *mutex, struct fsafe_thread *self, enum fsafe_unlocked unlocked)
 {
     if (unlocked == FSAFE_UNLOCK_LIBC)
         return release(mutex);
@@ -296,8 +292,7 @@ static __attribute__((noinline)) int finish_unlock(pthread_mutex_t *mutex, struc
     return 0;
 }
 
-static inline __attribute__((always_inline)) int unlock_of_type(pthread_mutex_t *mutex, struct fsafe_thread *self,
-                                                                unsigned type)
+static FSAFE_INLINE int unlock_of_type(pthread_mutex_t *mutex, struct fsafe_thread *self, unsigned type)
 {
     enum fsafe_unlocked unlocked = fsafe_layout_unlock(mutex, self->owner, type);
     if (unlocked == FSAFE_UNLOCKED_ONCE ||
@@ -307,7 +302,7 @@ static inline __attribute__((always_inline)) int unlock_of_type(pthread_mutex_t 
     return finish_unlock(mutex, self, unlocked);
 }
 
-static inline __attribute__((always_inline)) int unlock(pthread_mutex_t *mutex)
+static FSAFE_INLINE int unlock(pthread_mutex_t *mutex)
 {
     struct fsafe_thread *self = fsafe_self;
     unsigned type = fsafe_layout_type(mutex);

@@ -24,6 +24,7 @@
 #define FSAFE_CONVERT(result, name, parameters, arguments)
 #define FSAFE_ORIENT(result, name, parameters, arguments)
 #define FSAFE_FIRST(result, name, parameters, arguments)
+#define FSAFE_OTHER(name, of) FSAFE_DEFINE_ALIAS(name, of);
 #include "wrap/regions.def"
 
 /* Its declaration says how long the array is, which a row cannot. */
@@ -71,26 +72,3 @@ FSAFE_EXPORT void __cxa_finalize(void *object)
     }
 LEAVING(exit)
 LEAVING(quick_exit)
-
-/* Under other names in libc, too. */
-FSAFE_DEFINE_ALIAS(__gmtime_r, gmtime_r);
-FSAFE_DEFINE_ALIAS(__strftime_l, strftime_l);
-FSAFE_DEFINE_ALIAS(__wcsftime_l, wcsftime_l);
-FSAFE_DEFINE_ALIAS(__duplocale, duplocale);
-FSAFE_DEFINE_ALIAS(__freelocale, freelocale);
-FSAFE_DEFINE_ALIAS(__strerror_r, strerror_r);
-FSAFE_DEFINE_ALIAS(__dgettext, dgettext);
-FSAFE_DEFINE_ALIAS(__dcgettext, dcgettext);
-FSAFE_DEFINE_ALIAS(utmpxname, utmpname);
-#ifdef HAVE_RES_QUERY
-FSAFE_DEFINE_ALIAS(__res_query, res_query);
-FSAFE_DEFINE_ALIAS(__res_search, res_search);
-FSAFE_DEFINE_ALIAS(__res_querydomain, res_querydomain);
-FSAFE_DEFINE_ALIAS(__res_mkquery, res_mkquery);
-FSAFE_DEFINE_ALIAS(__res_send, res_send);
-FSAFE_DEFINE_ALIAS(__res_nquery, res_nquery);
-FSAFE_DEFINE_ALIAS(__res_nsearch, res_nsearch);
-FSAFE_DEFINE_ALIAS(__res_nquerydomain, res_nquerydomain);
-FSAFE_DEFINE_ALIAS(__res_nmkquery, res_nmkquery);
-FSAFE_DEFINE_ALIAS(__res_nsend, res_nsend);
-#endif

@@ -17,8 +17,7 @@
 #include <errno.h>
 #include <time.h>
 
-static inline __attribute__((always_inline)) int ask_libc_now(pthread_rwlock_t *rwlock,
-                                                              const struct fsafe_attempt *attempt)
+static FSAFE_INLINE int ask_libc_now(pthread_rwlock_t *rwlock, const struct fsafe_attempt *attempt)
 {
     bool reads = attempt->stage == FSAFE_READING;
     switch (attempt->how) {
@@ -37,7 +36,7 @@ static inline __attribute__((always_inline)) int ask_libc_now(pthread_rwlock_t *
     }
 }
 
-static __attribute__((noinline)) int ask_libc(pthread_rwlock_t *rwlock, const struct fsafe_attempt *attempt)
+static FSAFE_APART int ask_libc(pthread_rwlock_t *rwlock, const struct fsafe_attempt *attempt)
 {
     return ask_libc_now(rwlock, attempt);
 }
@@ -86,8 +85,8 @@ static FSAFE_COLD int ask_in_child(pthread_rwlock_t *rwlock, struct fsafe_thread
 }
 
 /* The record is there. */
-static __attribute__((noinline)) int acquire_recorded(pthread_rwlock_t *rwlock, struct fsafe_thread *self,
-                                                      uintptr_t site, const struct fsafe_attempt *attempt)
+static FSAFE_APART int acquire_recorded(pthread_rwlock_t *rwlock, struct fsafe_thread *self, uintptr_t site,
+                                        const struct fsafe_attempt *attempt)
 {
     fsafe_fork_notice();
     bool child = fsafe_lineage_is_child();
@@ -124,8 +123,7 @@ static FSAFE_COLD int acquire_slowly(pthread_rwlock_t *rwlock, uintptr_t site, c
     return acquire_recorded(rwlock, self, site, attempt);
 }
 
-static inline __attribute__((always_inline)) int acquire(pthread_rwlock_t *rwlock, uintptr_t site,
-                                                         const struct fsafe_attempt *attempt)
+static FSAFE_INLINE int acquire(pthread_rwlock_t *rwlock, uintptr_t site, const struct fsafe_attempt *attempt)
 {
     struct fsafe_thread *self = fsafe_self;
     if (FSAFE_UNLIKELY(self == NULL || !fsafe_layout_rwlock_is_private(rwlock) ||
@@ -152,48 +150,27 @@ static int acquire_until(pthread_rwlock_t *rwlock, uintptr_t site, const struct 
     return fsafe_acquire_is_valid(attempt) ? acquire(rwlock, site, attempt) : ask_libc(rwlock, attempt);
 }
 
-FSAFE_EXPORT int pthread_rwlock_rdlock(pthread_rwlock_t *rwlock)
-{
-    static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_WAIT, .stage = FSAFE_READING};
-    return acquire(rwlock, FSAFE_CALLER(), &attempt);
-}
+#define CALL(name, how_, stage_)                                                            \
+    FSAFE_EXPORT int name(pthread_rwlock_t *rwlock)                                         \
+    {                                                                                       \
+        static const struct fsafe_attempt attempt = {.how = (how_), .stage = (stage_)};     \
+        return acquire(rwlock, FSAFE_CALLER(), &attempt);                                   \
+    }
+CALL(pthread_rwlock_rdlock, FSAFE_HOW_WAIT, FSAFE_READING)
+CALL(pthread_rwlock_wrlock, FSAFE_HOW_WAIT, FSAFE_WRITING)
+CALL(pthread_rwlock_tryrdlock, FSAFE_HOW_TRY, FSAFE_READING)
+CALL(pthread_rwlock_trywrlock, FSAFE_HOW_TRY, FSAFE_WRITING)
 
-FSAFE_EXPORT int pthread_rwlock_tryrdlock(pthread_rwlock_t *rwlock)
-{
-    static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_TRY, .stage = FSAFE_READING};
-    return acquire(rwlock, FSAFE_CALLER(), &attempt);
-}
-
+#define UNTIL(...) acquire_until(rwlock, FSAFE_CALLER(), &(const struct fsafe_attempt){__VA_ARGS__, until})
 FSAFE_TIMED(pthread_rwlock_timedrdlock, __pthread_rwlock_timedrdlock64, (pthread_rwlock_t *rwlock), (rwlock),
-            acquire_until(rwlock, FSAFE_CALLER(),
-                          &(const struct fsafe_attempt){FSAFE_HOW_UNTIL, FSAFE_READING, CLOCK_REALTIME, until}))
-
-FSAFE_EXPORT int pthread_rwlock_wrlock(pthread_rwlock_t *rwlock)
-{
-    static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_WAIT, .stage = FSAFE_WRITING};
-    return acquire(rwlock, FSAFE_CALLER(), &attempt);
-}
-
-FSAFE_EXPORT int pthread_rwlock_trywrlock(pthread_rwlock_t *rwlock)
-{
-    static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_TRY, .stage = FSAFE_WRITING};
-    return acquire(rwlock, FSAFE_CALLER(), &attempt);
-}
-
+            UNTIL(FSAFE_HOW_UNTIL, FSAFE_READING, CLOCK_REALTIME))
 FSAFE_TIMED(pthread_rwlock_timedwrlock, __pthread_rwlock_timedwrlock64, (pthread_rwlock_t *rwlock), (rwlock),
-            acquire_until(rwlock, FSAFE_CALLER(),
-                          &(const struct fsafe_attempt){FSAFE_HOW_UNTIL, FSAFE_WRITING, CLOCK_REALTIME, until}))
-
+            UNTIL(FSAFE_HOW_UNTIL, FSAFE_WRITING, CLOCK_REALTIME))
 #ifdef HAVE_PTHREAD_RWLOCK_CLOCKRDLOCK
 FSAFE_TIMED(pthread_rwlock_clockrdlock, __pthread_rwlock_clockrdlock64, (pthread_rwlock_t *rwlock, clockid_t clock),
-            (rwlock, clock),
-            acquire_until(rwlock, FSAFE_CALLER(),
-                          &(const struct fsafe_attempt){FSAFE_HOW_BY_CLOCK, FSAFE_READING, clock, until}))
-
+            (rwlock, clock), UNTIL(FSAFE_HOW_BY_CLOCK, FSAFE_READING, clock))
 FSAFE_TIMED(pthread_rwlock_clockwrlock, __pthread_rwlock_clockwrlock64, (pthread_rwlock_t *rwlock, clockid_t clock),
-            (rwlock, clock),
-            acquire_until(rwlock, FSAFE_CALLER(),
-                          &(const struct fsafe_attempt){FSAFE_HOW_BY_CLOCK, FSAFE_WRITING, clock, until}))
+            (rwlock, clock), UNTIL(FSAFE_HOW_BY_CLOCK, FSAFE_WRITING, clock))
 #endif
 
 static bool has_record(struct fsafe_thread *self, uintptr_t record)
@@ -206,7 +183,7 @@ static bool has_record(struct fsafe_thread *self, uintptr_t record)
 }
 
 /* Whatever it is: another thread's hold, not the latest record, in a child. */
-static __attribute__((noinline)) int unlock_with_care(pthread_rwlock_t *rwlock, struct fsafe_thread *self)
+static FSAFE_APART int unlock_with_care(pthread_rwlock_t *rwlock, struct fsafe_thread *self)
 {
     if (!fsafe_layout_rwlock_is_private(rwlock))
         return FSAFE_NEXT(pthread_rwlock_unlock)(rwlock);
@@ -225,8 +202,7 @@ static __attribute__((noinline)) int unlock_with_care(pthread_rwlock_t *rwlock, 
     return result;
 }
 
-static __attribute__((noinline)) int unlock_recorded(pthread_rwlock_t *rwlock, struct fsafe_thread *self,
-                                                     uintptr_t record, bool done)
+static FSAFE_APART int unlock_recorded(pthread_rwlock_t *rwlock, struct fsafe_thread *self, uintptr_t record, bool done)
 {
     if (record == ((uintptr_t)rwlock | FSAFE_WRITING))
         fsafe_layout_rwlock_note_writer(rwlock, 0);

@@ -167,8 +167,7 @@ static FSAFE_COLD int take_slowly(sem_t *semaphore, uintptr_t caller, const stru
 }
 
 /* The same of a plain lock. */
-static inline __attribute__((always_inline)) bool take_plain(sem_t *semaphore, struct fsafe_thread *self,
-                                                             uintptr_t site)
+static FSAFE_INLINE bool take_plain(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site)
 {
     return take_in_place(semaphore, fsafe_layout_sem_words(semaphore), self, &self->tokens.proven, site);
 }
@@ -198,8 +197,7 @@ static inline uint32_t note_of(sem_t *semaphore)
 #define PASSES(note, name) ((note) == 0 && FSAFE_LIKELY(fsafe_next.name != NULL))
 
 /* The real wait acts upon a cancellation even when there is a token, but glibc's sem_clockwait does not. */
-static inline __attribute__((always_inline)) int wait_for(sem_t *semaphore, uintptr_t site,
-                                                          const struct fsafe_attempt *attempt)
+static FSAFE_INLINE int wait_for(sem_t *semaphore, uintptr_t site, const struct fsafe_attempt *attempt)
 {
     if (attempt->how != FSAFE_HOW_BY_CLOCK)
         pthread_testcancel();
@@ -224,7 +222,7 @@ FSAFE_EXPORT int sem_wait(sem_t *semaphore)
  * An interpreter's call has another place than its caller's; and CPython's Condition asks for each notify whether its
  * own thread has the lock.
  */
-static __attribute__((noinline)) int try_slowly(sem_t *semaphore, uint32_t note, uintptr_t caller)
+static FSAFE_APART int try_slowly(sem_t *semaphore, uint32_t note, uintptr_t caller)
 {
     static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_TRY};
     struct fsafe_thread *self = fsafe_self;
@@ -275,7 +273,7 @@ static FSAFE_COLD int finish_post(sem_t *semaphore, enum fsafe_posted posted)
 }
 
 /* The calling thread has the token. */
-static inline __attribute__((always_inline)) int post_own(sem_t *semaphore, struct fsafe_thread *self, uint32_t *count)
+static FSAFE_INLINE int post_own(sem_t *semaphore, struct fsafe_thread *self, uint32_t *count)
 {
     uintptr_t outer = fsafe_semaphore_begin(self, semaphore);
     fsafe_semaphore_leaving(fsafe_layout_sem_words(semaphore), count);

@@ -79,11 +79,10 @@ static FSAFE_COLD int acquire_slowly(pthread_spinlock_t *spin, uintptr_t site, b
     return acquire_recorded(spin, self, site, waits, false);
 }
 
-static inline __attribute__((always_inline)) int acquire(pthread_spinlock_t *spin, uintptr_t site, bool waits)
+static FSAFE_INLINE int acquire(pthread_spinlock_t *spin, uintptr_t site, bool waits)
 {
     struct fsafe_thread *self = fsafe_self;
-    if (FSAFE_UNLIKELY(self == NULL ||
-                       !fsafe_gate_push(fsafe_thread_spins(self), address_of(spin), site)))
+    if (FSAFE_UNLIKELY(self == NULL || !fsafe_gate_push(fsafe_thread_spins(self), address_of(spin), site)))
         return acquire_slowly(spin, site, waits);
     bool has_it = fsafe_layout.spin_in_place && fsafe_layout_spin_try(spin);
     if (FSAFE_UNLIKELY(!has_it || fsafe_lineage_is_child()))

@@ -76,50 +76,25 @@ static bool is_joined(pthread_t thread, void **value, uintptr_t site, int *resul
     return true;
 }
 
-FSAFE_EXPORT int pthread_tryjoin_np(pthread_t thread, void **value)
-{
-    int result;
-    if (!is_joined(thread, value, FSAFE_CALLER(), &result))
-        result = FSAFE_NEXT(pthread_tryjoin_np)(thread, value);
-    return result;
-}
+#define JOIN(name, parameters, arguments)                                                                       \
+    FSAFE_EXPORT int name parameters                                                                            \
+    {                                                                                                           \
+        int result;                                                                                             \
+        return is_joined(thread, value, FSAFE_CALLER(), &result) ? result : FSAFE_NEXT(name) arguments;         \
+    }
 
-FSAFE_EXPORT int pthread_timedjoin_np(pthread_t thread, void **value, const struct timespec *until)
-{
-    int result;
-    if (!is_joined(thread, value, FSAFE_CALLER(), &result))
-        result = FSAFE_NEXT(pthread_timedjoin_np)(thread, value, until);
-    return result;
-}
-#endif
-
+JOIN(pthread_tryjoin_np, (pthread_t thread, void **value), (thread, value))
+JOIN(pthread_timedjoin_np, (pthread_t thread, void **value, const struct timespec *until), (thread, value, until))
 #ifdef HAVE_PTHREAD_CLOCKJOIN_NP
-FSAFE_EXPORT int pthread_clockjoin_np(pthread_t thread, void **value, clockid_t clock, const struct timespec *until)
-{
-    int result;
-    if (!is_joined(thread, value, FSAFE_CALLER(), &result))
-        result = FSAFE_NEXT(pthread_clockjoin_np)(thread, value, clock, until);
-    return result;
-}
+JOIN(pthread_clockjoin_np, (pthread_t thread, void **value, clockid_t clock, const struct timespec *until),
+     (thread, value, clock, until))
 #endif
-
 #ifdef FSAFE_TIME64
-FSAFE_EXPORT int __pthread_timedjoin_np64(pthread_t thread, void **value, const struct fsafe_timespec64 *until)
-{
-    int result;
-    if (!is_joined(thread, value, FSAFE_CALLER(), &result))
-        result = FSAFE_NEXT(__pthread_timedjoin_np64)(thread, value, until);
-    return result;
-}
-
-FSAFE_EXPORT int __pthread_clockjoin_np64(pthread_t thread, void **value, clockid_t clock,
-                                          const struct fsafe_timespec64 *until)
-{
-    int result;
-    if (!is_joined(thread, value, FSAFE_CALLER(), &result))
-        result = FSAFE_NEXT(__pthread_clockjoin_np64)(thread, value, clock, until);
-    return result;
-}
+JOIN(__pthread_timedjoin_np64, (pthread_t thread, void **value, const struct fsafe_timespec64 *until),
+     (thread, value, until))
+JOIN(__pthread_clockjoin_np64, (pthread_t thread, void **value, clockid_t clock, const struct fsafe_timespec64 *until),
+     (thread, value, clock, until))
+#endif
 #endif
 
 #ifdef HAVE_THREADS_H

@@ -47,6 +47,7 @@ FSAFE_DEFINE_ALIAS(__newlocale, newlocale);
 
 #define FSAFE_CALL(region, result, name, parameters, arguments)
 #define FSAFE_VOID(region, name, parameters, arguments)
+#define FSAFE_OTHER(name, of)
 
 #define FSAFE_CONVERT(result, name, parameters, arguments)                            \
     FSAFE_EXPORT result name parameters                                               \

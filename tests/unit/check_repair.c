@@ -91,8 +91,8 @@ static struct fsafe_thread *make_thread(uint32_t index, uint32_t generation)
     ck_assert_uint_eq(fsafe_thread_generation(thread), 0);
     fsafe_ledger_begin(&thread->ledgers[FSAFE_LOCKS], &thread->first_locks,
                        sizeof thread->first_locks.record / sizeof *thread->first_locks.record);
-    fsafe_ledger_begin(&thread->ledgers[FSAFE_SPINS], &thread->first_spins,
-                       sizeof thread->first_spins.record / sizeof *thread->first_spins.record);
+    fsafe_ledger_begin(&thread->ledgers[FSAFE_SPINS], &thread->first[FSAFE_SPINS - 1],
+                       sizeof thread->first[0].record / sizeof *thread->first[0].record);
     thread->tid = thread->owner = (int)(INT_MAX - 100 + index); /* of nobody who lives */
     thread->ticket = 1u << 22 | (fsafe_thread_slots() - 1 - index);
     strcpy(thread->name, "made up");
