@@ -33,10 +33,17 @@ struct look {
     struct fsafe_idle *found;
 };
 
-static bool is_in_call(pid_t tid)
+/* Also the lock of a stream, or of the list of streams: where those are written to is the program's affair. */
+static bool may_have_lock(struct fsafe_thread *thread)
+{
+    return fsafe_region_is_inside(thread) || fsafe_ledger_depth(fsafe_thread_files(thread)) != 0 ||
+           atomic_load_explicit(&thread->flushing, memory_order_acquire) != 0;
+}
+
+static bool has_lock(pid_t tid)
 {
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);)
-        if (at.thread->tid == tid && fsafe_region_is_inside(at.thread))
+        if (at.thread->tid == tid && may_have_lock(at.thread))
             return true;
     return false;
 }
@@ -55,7 +62,7 @@ static bool look_at(const struct fsafe_task *task, void *context)
     bool sleeps_so = is_futex && !look->is_libcs(task->argument[0]);
     for (unsigned i = 0; i < sizeof sleeps / sizeof *sleeps; i++)
         sleeps_so |= task->call == sleeps[i];
-    return sleeps_so && !is_in_call(task->tid);
+    return sleeps_so && !has_lock(task->tid);
 }
 
 bool fsafe_idle_look(uintptr_t word, bool (*is_libcs)(uintptr_t address), struct fsafe_idle *found)

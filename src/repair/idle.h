@@ -1,6 +1,6 @@
 /*
  * repair/idle: whether all other threads of this process are where nobody has a lock of libc's: they sleep, in a
- * system call that libc makes without one, and are in no call that takes one. Owns nothing.
+ * system call that libc makes without one, are in no call that takes one, and have no stream locked. Owns nothing.
  */
 #pragma once
 

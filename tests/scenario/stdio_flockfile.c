@@ -2,10 +2,12 @@
  * several threads of the child print, and every line is whole. */
 #include "scenario.h"
 
+#include <pwd.h>
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wchar.h>
 
 enum stream { ORDINARY, BYCALLER, MEMORY, STREAMS };
 static const char *const names[STREAMS] = {"file", "bycaller", "memstream"};
@@ -513,6 +515,79 @@ static void flushers(const struct scn_case *self)
     scn_hammer_stop(&hammer);
 }
 
+/* --- A lock of libc's that a living thread of the child has ------------------------------------------------------ */
+
+/* Vanishes in a call of the kind that has a net in the child. */
+static void *read_wide(void *from)
+{
+    atomic_store(&flusher_tid, (int)gettid());
+    fgetwc(from);
+    return NULL;
+}
+
+static atomic_int keeps;
+static FILE *to_close;
+
+static ssize_t keep_for_long(void *unused, const char *bytes, size_t count)
+{
+    (void)unused, (void)bytes;
+    atomic_store(&keeps, 1);
+    usleep(400000);
+    atomic_store(&keeps, 0);
+    return (ssize_t)count;
+}
+
+static void *keep_stdin(void *unused)
+{
+    flockfile(stdin);
+    keep_for_long(NULL, NULL, 0);
+    funlockfile(stdin);
+    return unused;
+}
+
+static void *want_stdin(void *unused)
+{
+    fgetpwent(stdin);
+    SCN_CHECK(atomic_load(&keeps) == 0);
+    return unused;
+}
+
+static void *keep_list(void *unused)
+{
+    fflush(NULL);
+    return unused;
+}
+
+static void *want_list(void *unused)
+{
+    fclose(to_close);
+    SCN_CHECK(atomic_load(&keeps) == 0);
+    return unused;
+}
+
+/* It sleeps meanwhile, as all the others do, in no call of libc's that takes a lock. */
+static void living(const struct scn_case *self)
+{
+    SCN_CHECK(pipe(pipe_ends) == 0);
+    scn_start(read_wide, fdopen(pipe_ends[0], "r"));
+    while (atomic_load(&flusher_tid) == 0)
+        sched_yield();
+    scn_await_asleep(atomic_load(&flusher_tid), NULL);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        to_close = tmpfile();
+        fputc('x', fopencookie(NULL, "w", (cookie_io_functions_t){.write = keep_for_long}));
+        const pthread_t keeper = scn_start(self->number == 0 ? keep_stdin : keep_list, NULL);
+        while (atomic_load(&keeps) == 0)
+            sched_yield();
+        scn_join(scn_start(self->number == 0 ? want_stdin : want_list, NULL));
+        scn_join(keeper);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_fine();
+}
+
 void scn_cases(void)
 {
     static const struct scn_entry lock_entry = {"flockfile", take, "hangs"};
@@ -575,4 +650,7 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "fine", .run = cancelled_flusher, .says = SCN_SILENT}, "flusher-cancelled");
     scn_add((struct scn_case){.bare = "fine", .run = cleaning_flusher, .says = SCN_SILENT}, "flusher-cleans-up");
     scn_add((struct scn_case){.bare = "fine", .run = flushers, .says = SCN_SILENT}, "flushers");
+    for (long list = 0; list < 2; list++)
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_NEVER_TAKES, .run = living, .number = list}, "living-%s",
+                list ? "list" : "stdin");
 }
