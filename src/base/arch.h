@@ -309,13 +309,13 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
 #endif
 
 /*
- * For a thread that looks at a lock once more before it goes to sleep: each look takes the lock's memory from the owner,
- * so it waits for 16 to 31 turns of some cycles before each; threads with other `salt` look at other moments. Returns
- * how many turns it waited.
+ * For a thread that looks at a lock once more before it goes to sleep: each look takes the lock's memory from the
+ * owner, so it waits for 16 to 31 turns of some cycles before each; threads with other `salt` look at other moments.
+ * Returns how many turns it waited.
  *
- * FSAFE_RELAX_LOOKS looks take less time than the two system calls of a sleep, and most critical sections are over
- * by then. Measured: two to 16 threads that contend for a lock with 60 ns of work inside take it 1.4 to 2.2 times as
- * often as bare (a mutex, an rwlock that is written); with twice and four times as many looks not oftener.
+ * FSAFE_RELAX_LOOKS looks take less time than the two system calls of a sleep, and most critical sections are over by
+ * then. Measured: two to 16 threads that contend for a lock with 60 ns of work inside take it 1.4 to 2.2 times as often
+ * as bare (a mutex, an rwlock that is written); with twice and four times as many looks not oftener.
  */
 enum { FSAFE_RELAX_LOOKS = 3 };
 

@@ -124,7 +124,7 @@ void fsafe_python_frames_string(const void *string, char *text, size_t bytes)
     text[line.length] = '\0';
 }
 
-/* Whether the file is one of the interpreter's own of whom nobody wants to know: whoever called it is meant. */
+/* Whether the file is one of the interpreter's own that no user is looking for: the caller of its function is meant. */
 static bool is_left_out(const char *file)
 {
     static const char frozen[] = "<frozen importlib", lib[] = "/python3.";

@@ -19,7 +19,7 @@ struct gil {
     pthread_mutex_t switch_mutex;
 };
 
-/* A second is far more than anybody sets. */
+/* No program seen sets an interval of more than a second. */
 static bool looks_like_one(const struct gil *gil)
 {
     return gil->interval_us >= 1 && gil->interval_us <= 1000000 && (gil->locked == 0 || gil->locked == 1) &&
@@ -43,8 +43,8 @@ bool fsafe_python_gil_is_free(void)
 }
 
 /*
- * Whether the thread that has it is not in this process. Where the caller is alone nobody else can be: it would not ask
- * for what it has, but for a fault of the program's, which stays.
+ * Whether the GIL's owner is not in this process. A caller that is alone waits for a vanished owner: it would wait for
+ * itself only by a fault of the program's, which stays.
  */
 static bool holder_vanished(const struct gil *gil)
 {
@@ -56,7 +56,7 @@ static bool holder_vanished(const struct gil *gil)
     return thread != 0 && fsafe_thread_has_vanished((pthread_t)thread);
 }
 
-/* Once somebody of this process has had it the fork is of no more interest; it is asked for often. */
+/* Whether a thread of this process has had the GIL since the fork. Asked often, so a yes is kept. */
 static bool is_settled(struct gil *gil)
 {
     static _Atomic uintptr_t settled;
@@ -116,6 +116,6 @@ bool fsafe_python_gil_ends_wait(const pthread_cond_t *condvar, const pthread_mut
         return false;
     if (timed)
         return gil->locked == 1 && !is_settled(gil) && take_over(gil, site);
-    /* It was asked for by a vanished thread, and whoever is there would have to ask again. */
+    /* A vanished thread had asked for the GIL, and the thread that is left would have to ask again. */
     return fsafe_options.mode == FSAFE_MODE_REPAIR && fsafe_takeover_is_alone();
 }

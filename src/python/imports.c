@@ -34,7 +34,7 @@ void fsafe_python_imports_start(void)
     module_locks = locks;
 }
 
-/* Looks at the object itself: no code of its class runs. False where it has none; the reference is the caller's. */
+/* Reads the object itself: no code of its class runs. False: it has no such attribute; the caller gets a reference. */
 static bool get(object *from, object *attribute, object **value)
 {
     *value = fsafe_python.PyObject_GenericGetAttr(from, attribute);
@@ -43,7 +43,7 @@ static bool get(object *from, object *attribute, object **value)
     return *value != NULL;
 }
 
-/* Whose it is; 0 nobody's, or not what we know of such locks. */
+/* The thread that has the lock; 0: no thread has it, or the lock is not as we know such locks. */
 static uintptr_t owner_of(object *lock)
 {
     object *count, *owner;
@@ -104,7 +104,7 @@ bool fsafe_python_imports_are_others(void)
     return found;
 }
 
-/* Whether it is the name of that module, or of one inside that package. */
+/* Whether `name` is that of the module `package`, or of a module inside it. */
 static bool is_within(object *name, object *package)
 {
     const int begins = fsafe_python.PyUnicode_Tailmatch(name, package, 0, PTRDIFF_MAX, -1);

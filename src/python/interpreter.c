@@ -11,7 +11,7 @@
 struct fsafe_python fsafe_python;
 _Atomic int fsafe_python_state;
 
-/* Who may be an interpreter. More than a few make such condition variables in no process seen so far. */
+/* Sites that may be an interpreter's. No process seen so far has more than a few. */
 enum { MOST_MET = 8 };
 static struct {
     _Atomic uintptr_t site;

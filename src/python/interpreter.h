@@ -58,8 +58,10 @@ FSAFE_AT_FORK void fsafe_python_meet(const pthread_cond_t *condvar, uintptr_t si
 /* The first that the interpreter made, which is its GIL's; NULL before it is bound. It is only compared with. */
 extern const void *fsafe_python_first_condvar;
 
-/* Looks at those noted; binds the interpreter if one of them is. Slow at the first call after a note, else two loads.
- * Context: any thread, with no lock of ours. */
+/*
+ * Looks at the noted sites, and binds the interpreter that one of them is in. Two loads where nothing is new, else
+ * slow. Context: any thread, with no lock of ours.
+ */
 void fsafe_python_find(void);
 
 /* Its version, as 0x030d for 3.13; 0 before it is bound. */

@@ -112,7 +112,7 @@ static inline bool is_event(const struct fsafe_python_lock *lock)
     return (lock->history & FSAFE_PYTHON_EVENT) != 0;
 }
 
-/* Whoever waits for a lock has let go of the GIL. */
+/* At once: a thread that waits for the lock has let go of the GIL, and may note something, too. */
 static void note(struct fsafe_python_lock *lock, uint8_t what)
 {
     __atomic_or_fetch(&lock->history, what, __ATOMIC_RELAXED);
@@ -144,7 +144,7 @@ static struct fsafe_object *lock_end_acquire(enum progress progress, const struc
     return result;
 }
 
-/* Somebody else releases it, or its taker has ended. */
+/* A thread that did not take the lock releases it, or the one that took it has ended. */
 static FSAFE_COLD void released_by_another(struct fsafe_python_lock *lock)
 {
     uintptr_t held = (uintptr_t)lock | FSAFE_HELD;

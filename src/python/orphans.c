@@ -55,9 +55,9 @@ static bool is_orphan(uintptr_t record, const struct fsafe_python_lock *lock, en
 }
 
 /*
- * Whoever releases a lock wakes the first in its queue, and a vanished thread would pass nothing on. os.fork empties
- * the queues later; a fork past it does not: then 14 of 40 children with threads hung (3.13, tests/python/forks_in_c).
- * The forking thread is in a queue itself if a signal handler forks: then they stay.
+ * A thread that releases a lock wakes the first in its queue, and a vanished thread would pass nothing on. os.fork
+ * empties the queues later; a fork past it does not: then 14 of 40 children with threads hung (3.13,
+ * tests/python/forks_in_c). The forking thread is in a queue itself if a signal handler forks: then they stay.
  */
 FSAFE_AT_FORK static void empty_queues(const struct fsafe_thread *self)
 {
@@ -147,7 +147,7 @@ bool fsafe_python_may_be_interrupted(void)
     return !is_default;
 }
 
-/* Who but its taker may be meant to release a marked lock that is no event. */
+/* Which thread or handler, beside its taker, may be meant to release a marked lock that is no event. */
 static enum fsafe_hope hope_for(const struct fsafe_python_lock *lock, enum fsafe_python_kind kind)
 {
     /* Nobody but its owner may release an RLock. */
@@ -156,7 +156,7 @@ static enum fsafe_hope hope_for(const struct fsafe_python_lock *lock, enum fsafe
                : fsafe_takeover_hope(fsafe_python_may_be_interrupted);
 }
 
-/* Frees it unless it has changed. Returns whether it was this caller's doing. */
+/* Frees a lock that still bears the mark. Returns whether this caller did so. */
 static bool make_free(struct fsafe_python_lock *lock, enum fsafe_python_kind kind)
 {
     uint8_t seen = __atomic_load_n(&lock->byte, __ATOMIC_ACQUIRE), freed;

@@ -33,7 +33,7 @@ static bool looks_like_mine(const struct rlock *lock)
     return lock->taken != 0 && lock->owner == (uintptr_t)pthread_self();
 }
 
-/* Whether it does so only because the calling thread has the pthread_t of a vanished one. */
+/* Whether the lock looks like the caller's only because the caller has the pthread_t of a vanished thread. */
 static bool is_anothers(const struct rlock *lock)
 {
     if (FSAFE_LIKELY(!looks_like_mine(lock)) || fsafe_self == NULL || !fsafe_semaphore_is_lock(lock->semaphore))
@@ -49,8 +49,8 @@ static void disown(struct rlock *lock)
 }
 
 /*
- * Whether another thread has it, and nobody has given it back so far. No other lock of Python's is released by its
- * owner alone: of this one that need not show.
+ * Whether another thread has the lock, and no thread has released it so far. Of other locks it has to show that their
+ * takers release them; of an RLock it is certain.
  */
 static bool is_first_holders(const struct rlock *lock)
 {
@@ -59,8 +59,8 @@ static bool is_first_holders(const struct rlock *lock)
 }
 
 /*
- * Taken over, it is the caller's once; what the interpreter does then makes it twice, or raises an error. A thread that
- * has taken it over and waits for the GIL, to write its name in, is waited for.
+ * A lock that was taken over is the caller's once; then the interpreter's function makes that twice, or raises an
+ * error. The caller waits for a thread that has taken the lock over and waits for the GIL, to write its name in.
  */
 static struct fsafe_object *acquire(struct fsafe_object *object, struct fsafe_object *arguments,
                                     struct fsafe_object *names)

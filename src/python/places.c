@@ -30,7 +30,7 @@ static void *own_state(void)
     return fsafe_python_is_running() ? fsafe_python.PyGILState_GetThisThreadState() : NULL;
 }
 
-/* On a path that is to be short: whoever has the GIL need not ask whether the interpreter still runs. */
+/* A short path: a thread that has the GIL need not ask whether the interpreter still runs. */
 uintptr_t fsafe_python_places_instruction(uintptr_t site)
 {
     const void *state = fsafe_python_state_with_gil();

@@ -1,7 +1,6 @@
 /*
- * python/room: when the room does what. It starts when the interpreter makes its first thread, because only then can a
- * lock be another thread's; a process whose threads are all made by others asks the interpreter to call it, at the next
- * moment that suits it.
+ * python/room: when the room does what. The room starts when the interpreter makes its first thread: only then can
+ * another thread have a lock. Where other code makes all threads the room asks the interpreter to call it soon.
  */
 #pragma once
 

@@ -279,7 +279,7 @@ static uintptr_t first_with(const struct fsafe_python_frame *frame)
 
 /*
  * Whether the thread has a token without being inside of the body: acquire has got it, or what ends the with statement
- * has not come to the lock under which it gives the token back. Who has that lock, the drain waits for.
+ * has not come to the lock under which it gives the token back. The drain waits for a thread that has that lock.
  */
 static bool has_on_the_way(const struct fsafe_python_frame *frame, const struct fsafe_python_frame *callee)
 {
@@ -306,7 +306,9 @@ static void return_of(const void *state)
         if (count == 0)
             count = fsafe_python_version() >= 0x030b ? find_by_table(&at, found, MOST)
                                                      : find_by_blocks(&at, found, MOST);
-        /* What ends a with statement by an error leaves the method on the stack, and says itself whether it is done. */
+        /*
+         * __exit__ that ends a with statement by an error leaves the method on the stack: its own frame was looked at.
+         */
         const object *ending = callee.code == leave_code ? fsafe_python_frames_variable(&callee, 0) : NULL;
         for (unsigned i = 0; i < count; i++)
             if (found[i].semaphore != ending)

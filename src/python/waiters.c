@@ -14,8 +14,8 @@ static void *lock_type, *queue_type;
 static object *waiters_attribute;
 
 /*
- * Who was asleep, in one page for most programs. They stay where they are without a reference of ours, whose count
- * would be a page more for each: the frame of a vanished thread is never freed, nor what it refers to.
+ * The sleepers, in one page for most programs. The child counts no reference to them, which would copy a page for each:
+ * the frame of a vanished thread is never freed, nor is what the frame refers to.
  */
 enum { MOST = 4096 };
 static struct {
@@ -64,7 +64,7 @@ void fsafe_python_waiters_note(void)
     }
 }
 
-/* Who was notified before the fork is not in the queue any more. */
+/* The queue has no lock of a thread that was notified before the fork. */
 static void take_out(object *condition, object *waiter)
 {
     object *queue = fsafe_python.PyObject_GenericGetAttr(condition, waiters_attribute);

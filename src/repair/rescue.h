@@ -28,8 +28,8 @@ void fsafe_rescue_start(void);
 /*
  * A thread is about to make a call. Returns whether the call has a net. FSAFE_NET: the caller calls fsafe_rescue_end
  * after the call. FSAFE_NET_ABOVE: it has the net of a call around it, or needs none. There is none on a processor that
- * base/arch.h does not know; in other modes than repair only from FSAFE_REGION_MOSTLY_FREE on, and there it says what it
- * would do. errno kept. Context: child.
+ * base/arch.h does not know; in other modes than repair only from FSAFE_REGION_MOSTLY_FREE on, and there it says what
+ * it would do. errno kept. Context: child.
  */
 enum fsafe_net { FSAFE_NO_NET, FSAFE_NET_ABOVE, FSAFE_NET };
 enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call);

@@ -1,12 +1,12 @@
 /*
- * wrap/semaphore: sem_*. A semaphore that is used as a lock is recorded; an event passes through after one look
- * at its note. After a real wait or post the semaphore is never touched again: it may be gone.
+ * wrap/semaphore: sem_*. A semaphore that is used as a lock is recorded; an event passes through after one look at its
+ * note. After a real wait or post the semaphore is never touched again: it may be gone.
  *
  * Measured. A semaphore as a lock: trywait + post 1.17 of a bare pair, wait + post 1.19 to 1.20 (2.0 to 2.9 with a
- * record each), an event 1.08: who has it stands in the sem_t, with no record. trywait is a leaf function: 1.22 where it
- * looks for a place in Python itself. wait, which calls pthread_testcancel, is none: 1.25 where it leaves that to
- * take_slowly. glibc 2.36's sem_clockwait takes a token in spite of a pending cancellation; sem_wait and
- * sem_timedwait do not.
+ * record each), an event 1.08: who has it stands in the sem_t, with no record. trywait is a leaf function: 1.22 where
+ * it looks for a place in Python itself. wait, which calls pthread_testcancel, is none: 1.25 where it leaves that to
+ * take_slowly. glibc 2.36's sem_clockwait takes a token in spite of a pending cancellation; sem_wait and sem_timedwait
+ * do not.
  */
 #include "config.h"
 

@@ -112,6 +112,7 @@ int main(int count, char **arguments)
         taken += (unsigned long)of_one;
     }
     clock_gettime(CLOCK_MONOTONIC, &to);
-    printf("%.0f\n", (double)taken / ((double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9) / 1e3);
+    printf("%.0f\n",
+           (double)taken / ((double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9) / 1e3);
     return 0;
 }

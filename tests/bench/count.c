@@ -1,6 +1,6 @@
 /*
- * What tests/bench/counts runs under callgrind: each function run_NAME makes 1,000 calls, or pairs of them, and callgrind
- * counts the instructions in it. A second thread is there, asleep: so everybody locks with atomics.
+ * What tests/bench/counts runs under callgrind: each function run_NAME makes 1,000 calls, or pairs of them, and
+ * callgrind counts the instructions in it. A second thread is there, asleep: so everybody locks with atomics.
  */
 #include <gnu/libc-version.h>
 #include <pthread.h>

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Counts instructions by callgrind: of each pair in count.c, bare and with the library, and of starting `true`.
 
-counts.py          tells what became dearer than counts.bounds allows (TAP); skips where the bounds are of another compiler or
+counts.py          tells what became dearer than counts.bounds allows (TAP); skips where the bounds are of another
+compiler or
                    C library, or without valgrind
 counts.py --store  prints bounds to store
 counts.py --table  prints a table

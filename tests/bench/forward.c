@@ -1,6 +1,6 @@
 /*
- * The least that a preloaded library can do: it hands each call on to libc. tests/bench/pair preloaded with it says what
- * that costs, beside what libforksafe costs.
+ * The least that a preloaded library can do: it hands each call on to libc. tests/bench/pair preloaded with it says
+ * what that costs, beside what libforksafe costs.
  */
 #include <dlfcn.h>
 #include <pthread.h>

@@ -53,7 +53,8 @@ PROGRAMS = [
     ("sort, 2 threads", ["sort", "--parallel=2", "-S", "8M", "LINES"]),
     ("xz, 2 threads", ["xz", "-T2", "-2", "-c", "LINES"]),
     ("gcc -O1 of a small file", ["gcc", "-O1", "-x", "c", "-c", "-o", "/dev/null", "SOURCE"]),
-    ("git init and commit", ["sh", "-c", "d=$(mktemp -d) && cd $d && git init -q && git -c user.name=a -c user.email=a@b "
+    ("git init and commit",
+     ["sh", "-c", "d=$(mktemp -d) && cd $d && git init -q && git -c user.name=a -c user.email=a@b "
                              "commit -q --allow-empty -m x && rm -rf $d"]),
     ("node, thread pool", ["node", "-e", NODE]),
     ("java -version", ["java", "-XX:-UsePerfData", "-version"]),

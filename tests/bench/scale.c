@@ -3,7 +3,8 @@
  *
  *   scale order HELD          ns for one unlock in the order of the locks, with so many mutexes held: the oldest first
  *   scale forks HELD          us for fork + exit + wait by a thread that holds so many
- *   scale takeovers THREADS   us for lock + unlock of a mutex that one of so many vanished threads held, 10 each; nothing bare
+ *   scale takeovers THREADS   us for lock + unlock of a mutex that one of so many vanished threads held, 10 each;
+ *                             nothing bare
  *
  * `make bench` runs each bare and preloaded in turn.
  */

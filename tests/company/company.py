@@ -79,8 +79,8 @@ def check_pair(name, bare, library, victim=VICTIM, storms=30, blocks=1, same_err
     """Four points: the two commands, one without and one with us, begin what the victim is put behind.
 
     A child that hangs in the company alone is saved in ours as well, with one line; a storm hangs nobody, because the
-    drain has let the threads out before the fork, and seldom takes a lock over; a program that is right alone is right with us, and stderr is what it is alone, but for takeovers.
-    """
+    drain has let the threads out before the fork, and seldom takes a lock over; a program that is right alone is right
+    with us, and stderr is what it is alone, but for takeovers. """
     hung = run([*bare, victim, "held", BARE_SECONDS])
     saved = run([*library, victim, "held", SECONDS])
     ok("child: WRONG" in hung.out and right(saved) and takeovers(saved) == 1 and

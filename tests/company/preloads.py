@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Together with other preloaded libraries, before and behind us: allocators, fake clocks, fake roots, unbuffered output."""
+"""Together with other preloaded libraries, before and behind us: allocators, fake clocks, fake roots, unbuffered
+output."""
 import glob
 import os
 import sys

@@ -124,7 +124,8 @@ def check_32_bit():
             return
         hello = company.run([*company.under(), "sh", "-c", f"{program}; exit $?"])
         lines = hello.err.splitlines()
-        company.ok(hello.status == 0 and hello.out == "hello\n" and len(lines) == 1 and "cannot be preloaded" in lines[0],
+        company.ok(hello.status == 0 and hello.out == "hello\n" and len(lines) == 1
+                   and "cannot be preloaded" in lines[0],
                    title, library=hello)
 
 

@@ -3,7 +3,8 @@
  * It needs no header of ours, because the tests compile it themselves, with flags of their own.
  *
  *     victim held SECONDS          a thread holds a mutex, main forks, the child wants it: bare it hangs
- *     victim storm FORKS SECONDS [BLOCKS]   two threads are busy with a mutex, malloc and libc's time zone while main forks
+ *     victim storm FORKS SECONDS [BLOCKS]
+ *                                  two threads are busy with a mutex, malloc and libc's time zone while main forks
  *     victim plain                 right without help: threads, conditions, fork, exec, popen
  *     victim many                  right without help: one thread holds very many locks, and lets go of them
  *

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Locks that other libraries make by themselves, of a futex or of a mutex and a condition variable: victims that are built
-here, where the compiler and the library are, and run bare, where they must hang, and under the library: saved, or named
-and, in mode abort, ended. Speaks TAP."""
+"""Locks that other libraries make by themselves, of a futex or of a mutex and a condition variable: victims that are
+built here, where the compiler and the library are, and run bare, where they must hang, and under the library: saved, or
+named and, in mode abort, ended. Speaks TAP."""
 
 import concurrent.futures
 import os
@@ -41,7 +41,8 @@ def built_rust(folder):
 
 
 # Name -> its package of pkg-config; without one, FLAGS.
-NAMED = {"qt": "Qt5Core", "glib": "glib-2.0", "absl": "absl_synchronization", "boost": None, "openmp": None, "c++": None}
+NAMED = {"qt": "Qt5Core", "glib": "glib-2.0", "absl": "absl_synchronization", "boost": None, "openmp": None,
+         "c++": None}
 MONITORS = {"nspr": "nspr", "libxml2": "libxml-2.0", "hdf5": "hdf5"}
 FLAGS = {"boost": ["-lboost_thread"], "openmp": ["-fopenmp"], "c++": []}
 
@@ -66,7 +67,8 @@ def built_named(name, needs, folder):
 
 NAMED_ENDS = {"repair": ("Alarm clock", "child hangs in"), "report": ("Alarm clock", "child hangs in"),
               "abort": ("Aborted", "child hangs in")}
-SAVED_ENDS = {"repair": ("went on", "child took over monitor"), "report": ("Alarm clock", "child would hang on monitor"),
+SAVED_ENDS = {"repair": ("went on", "child took over monitor"),
+              "report": ("Alarm clock", "child would hang on monitor"),
               "abort": ("Aborted", "child would hang on monitor")}
 
 
@@ -90,7 +92,8 @@ def check_ruby(ruby, kind):
     """Returns what is wrong: Ruby frees its mutexes in a child, and ends one all of whose threads wait, by itself."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("FORKSAFE", "LD_"))}
     command = [ruby, os.path.join(HERE, "locks.rb"), kind]
-    bare = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=100)
+    bare = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                          timeout=100)
     environment.update(LD_PRELOAD=LIBRARY, FORKSAFE_HANG_MS="150", FORKSAFE_MODE="abort")
     got = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
     if got.stdout != bare.stdout or bare.stdout not in ("went on\n", "fatal\n") or "forksafe" in got.stderr:
@@ -123,7 +126,8 @@ def main():
         cases.append((name, missing, (lambda: check(*arguments)) if not missing else lambda: None))
 
     with tempfile.TemporaryDirectory() as folder:
-        rows = [(f"qt{version}", *built_qt(version, folder), ("mutex", "recursive", "limited"), r"took over futex 0x\w+ \(Qt\)")
+        rows = [(f"qt{version}", *built_qt(version, folder), ("mutex", "recursive", "limited"),
+                 r"took over futex 0x\w+ \(Qt\)")
                 for version in (5, 6)]
         rows.append(("rust", *built_rust(folder), RUST, r"took over futex 0x\w+ \(Rust std"))
         for name, victim, missing, kinds, says in rows:
@@ -141,7 +145,8 @@ def main():
         missing = None if perl and subprocess.run([perl, "-Mthreads", "-e1"], capture_output=True).returncode == 0 \
             else "no perl with threads"
         for kind in ("lock", "cond_wait"):
-            case(f"Perl's {kind} is named", missing, check_ends, [perl, os.path.join(HERE, "locks.pl"), kind], NAMED_ENDS)
+            case(f"Perl's {kind} is named", missing, check_ends, [perl, os.path.join(HERE, "locks.pl"), kind],
+                 NAMED_ENDS)
         for kind in ("mutex", "queue"):
             case(f"Ruby's {kind}", None if ruby else "no ruby", check_ruby, ruby, kind)
         # They sleep until their alarms ring, nearly all of the time.
@@ -151,7 +156,8 @@ def main():
             found = pool.map(lambda one: one[2](), cases)
             for number, ((name, missing, _), wrong) in enumerate(zip(cases, found), 1):
                 failed |= wrong is not None
-                print(f"{'not ok' if wrong else 'ok'} {number} - {name}" + (f" # SKIP {missing}" if missing else ""), flush=True)
+                print(f"{'not ok' if wrong else 'ok'} {number} - {name}" + (f" # SKIP {missing}" if missing else ""),
+                      flush=True)
                 for line in (wrong or "").splitlines():
                     print(f"# {line}")
     return failed

@@ -1,5 +1,7 @@
-/* A thread has a lock of some library's when the process forks, and mostly nothing shows that it is a lock or who has it; the
- * child wants it, and hangs until its alarm. Which lock: by the first argument; without one, which there are. */
+/*
+ * A thread has a lock of some library's when the process forks, and mostly nothing shows that it is a lock or who has
+ * it; the child wants it, and hangs until its alarm. Which lock: by the first argument; without one, which there are.
+ */
 #include <atomic>
 #include <latch>
 #include <csignal>
@@ -31,7 +33,8 @@ static QReadWriteLock rwlock;
 static QSemaphore tokens(1);
 static QMutex mutex;
 static QWaitCondition condition;
-static const lock locks[] = {{"QReadWriteLock", [] { rwlock.lockForWrite(); }}, {"QSemaphore", [] { tokens.acquire(); }},
+static const lock locks[] = {{"QReadWriteLock", [] { rwlock.lockForWrite(); }},
+                             {"QSemaphore", [] { tokens.acquire(); }},
                              {"QWaitCondition", [] {
                                   if (!comes_first()) {
                                       mutex.lock();

@@ -1,5 +1,7 @@
-/* A thread holds a lock of Qt's when the process forks; the child takes it, twice. Ends with 0, or with 1 when the child
- * hangs or does not get it. Which lock: by the first argument; limited: the child asks with a limit first. */
+/*
+ * A thread holds a lock of Qt's when the process forks; the child takes it, twice. Ends with 0, or with 1 when the
+ * child hangs or does not get it. Which lock: by the first argument; limited: the child asks with a limit first.
+ */
 #include <QtCore/QMutex>
 
 #include <atomic>

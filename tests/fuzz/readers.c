@@ -146,13 +146,16 @@ static const struct {
     const char *seed; /* NULL: this program's own file */
     size_t bytes;
 } readers[] = {
-    {"options", read_options, SEED("FORKSAFE_MODE=report\nFORKSAFE_DRAIN_MS=20\nFORKSAFE_LOG=/tmp/%p\nFORKSAFE_MODES=x")},
-    {"maps", read_maps, SEED("00400000-00452000 r-xp 00000000 08:02 173521 /usr/bin/dbus-daemon\n"
-                             "00651000-00652000 r--p 00051000 08:02 173521 /usr/bin/dbus-daemon\n"
-                             "7f0000000000-7f0000002000 rw-s 00000000 00:05 1 /dev/shm/x (deleted)\n")},
-    {"tasks", read_tasks, SEED("1 (a) b) S 17 1 1 0 -1 4194368 0 0 0 0 0 0 0 0 20 0 1 0\nState:\tS (sleeping)\n"
-                               "SigBlk:\t0000000000010000\nSigCgt:\t0000000180014a07\nSeccomp:\t2\n"
-                               "voluntary_ctxt_switches:\t150\n202 0x7f 0x80 0x2 0x0 0x0 0xffffffff 0x7ffc 0x7f12\n")},
+    {"options", read_options,
+     SEED("FORKSAFE_MODE=report\nFORKSAFE_DRAIN_MS=20\nFORKSAFE_LOG=/tmp/%p\nFORKSAFE_MODES=x")},
+    {"maps", read_maps,
+     SEED("00400000-00452000 r-xp 00000000 08:02 173521 /usr/bin/dbus-daemon\n"
+          "00651000-00652000 r--p 00051000 08:02 173521 /usr/bin/dbus-daemon\n"
+          "7f0000000000-7f0000002000 rw-s 00000000 00:05 1 /dev/shm/x (deleted)\n")},
+    {"tasks", read_tasks,
+     SEED("1 (a) b) S 17 1 1 0 -1 4194368 0 0 0 0 0 0 0 0 20 0 1 0\nState:\tS (sleeping)\n"
+          "SigBlk:\t0000000000010000\nSigCgt:\t0000000180014a07\nSeccomp:\t2\n"
+          "voluntary_ctxt_switches:\t150\n202 0x7f 0x80 0x2 0x0 0x0 0xffffffff 0x7ffc 0x7f12\n")},
     {"module", read_module, NULL, 0},
     {"callframe", read_callframe, SEED(frames)},
 };

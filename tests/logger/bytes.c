@@ -220,7 +220,7 @@ static bool run(const struct script *script, bool client)
     return child > 0 && waitpid(child, &status, 0) == child && status == 0;
 }
 
-/* --- TAP ------------------------------------------------------------------------------------------------------------- */
+/* --- TAP ---------------------------------------------------------------------------------------------------------- */
 
 static int reported;
 
@@ -251,35 +251,39 @@ static bool agree(const struct script *script)
             return true;
     }
     size_t at = 0;
-    while (at < transcripts[0].length && at < transcripts[1].length && transcripts[0].text[at] == transcripts[1].text[at])
+    while (at < transcripts[0].length && at < transcripts[1].length &&
+           transcripts[0].text[at] == transcripts[1].text[at])
         at++;
     for (int i = 0; i < script->count; i++) {
         const struct call *call = &script->call[i];
-        printf("# %d: what %d \"%.40s\" %#x %#x\n", i, call->what, call->text ? call->text : "(null)", (unsigned)call->a,
-               (unsigned)call->b);
+        printf("# %d: what %d \"%.40s\" %#x %#x\n", i, call->what, call->text ? call->text : "(null)",
+               (unsigned)call->a, (unsigned)call->b);
     }
     show("libc", &transcripts[0], at);
     show("ours", &transcripts[1], at);
     return false;
 }
 
-/* --- Scripts ------------------------------------------------------------------------------------------------------------ */
+/* --- Scripts ------------------------------------------------------------------------------------------------------ */
 
 static const char *const formats[] = {
-    "",          "plain",       "%s",        "%s %d %.3f", "%%",         "100%% %s",    "ends in newline\n",
-    "%m",        "a %m b %m",   "%%m %m",    "%8s|%-5d|",  "two\nlines", "tab\t\1bell", "%1$s %2$d %1$s",
-    "%s: %m\n",  "\n",          "[12] %s[1]", "%2$c %1$s",    "\xff\xfe %s", "%s %d %.1f %ls", "%s %d %.1f %ls%c behind a zero",
+    "", "plain", "%s", "%s %d %.3f", "%%", "100%% %s", "ends in newline\n", "%m", "a %m b %m", "%%m %m",
+    "%8s|%-5d|", "two\nlines", "tab\t\1bell", "%1$s %2$d %1$s", "%s: %m\n", "\n", "[12] %s[1]", "%2$c %1$s",
+    "\xff\xfe %s", "%s %d %.1f %ls",
+    "%s %d %.1f %ls%c behind a zero",
 };
 static const int errors[] = {0, ENOENT, EAGAIN, 9999, -3, EILSEQ};
 static const char *const idents[] = {NULL, "ident", "", "with blank: colon", "%s%n%d", changing_ident};
-static const int priorities[] = {LOG_EMERG,  LOG_ERR,           LOG_INFO,           LOG_DEBUG, LOG_KERN | LOG_ERR,
-                                 LOG_MAIL | LOG_CRIT, LOG_LOCAL7 | LOG_DEBUG, LOG_AUTH | LOG_INFO, 0x400,     0x7fffff81};
+static const int priorities[] = {
+    LOG_EMERG,           LOG_ERR, LOG_INFO,  LOG_DEBUG, LOG_KERN | LOG_ERR, LOG_MAIL | LOG_CRIT, LOG_LOCAL7 | LOG_DEBUG,
+    LOG_AUTH | LOG_INFO, 0x400,   0x7fffff81};
 static const int options[] = {LOG_PID, LOG_CONS, LOG_NDELAY, LOG_ODELAY, LOG_PERROR, LOG_NOWAIT};
 static const int facilities[] = {0, LOG_USER, LOG_DAEMON, LOG_LOCAL7, LOG_LOCAL0 | 3, 0x4000, -1};
 static const int masks[] = {0, LOG_UPTO(LOG_ERR), LOG_MASK(LOG_INFO), 0xff, LOG_MASK(LOG_DEBUG) | LOG_MASK(LOG_EMERG)};
-static const int lengths[] = {0,    1,    900,  960,   970,   980,   985,   986,   987,   988,    989,   990,   991,   992,
-                              993,  994,  995,  996,   997,   998,   999,   1000,  1010,  1023,   1024,  1025,  2000,  4063,
-                              4064, 4095, 4096, 10000, 65535, 65536, 65537, 99999, 150000, 212000, 213500, 500000};
+static const int lengths[] = {0,    1,     900,   960,   970,   980,   985,    986,    987,    988,
+                              989,  990,   991,   992,   993,   994,   995,    996,    997,    998,
+                              999,  1000,  1010,  1023,  1024,  1025,  2000,   4063,   4064,   4095,
+                              4096, 10000, 65535, 65536, 65537, 99999, 150000, 212000, 213500, 500000};
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 /* glibc before 2.36: see standin/logger.c for what is left out. */
@@ -432,7 +436,8 @@ static bool daemon_of_another_kind(void)
     if (!run(&script, true))
         return false;
     const struct transcript *got = &transcripts[1];
-    return memmem(got->text, got->length, ": one\0\n", 7) != NULL && memmem(got->text, got->length, ": two\0\n", 7) != NULL &&
+    return memmem(got->text, got->length, ": one\0\n", 7) != NULL &&
+           memmem(got->text, got->length, ": two\0\n", 7) != NULL &&
            memmem(got->text, got->length, ": three\n", 8) != NULL;
 }
 

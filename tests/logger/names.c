@@ -14,7 +14,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 
-/* --- Databases of our own --------------------------------------------------------------------------------------------- */
+/* --- Databases of our own ----------------------------------------------------------------------------------------- */
 
 static const char place[] = "/dev/names"; /* in memory of our own, gone with this process */
 
@@ -70,7 +70,7 @@ static void undam(const char *database)
     SCN_CHECK(umount2(real, MNT_DETACH) == 0);
 }
 
-/* --- Questions and answers as text ------------------------------------------------------------------------------------- */
+/* --- Questions and answers as text -------------------------------------------------------------------------------- */
 
 struct answer {
     size_t length;
@@ -207,7 +207,11 @@ static void say_alias(struct answer *to, const struct aliasent *alias)
 
 #define ASK(teller, call) (errno = E2BIG, h_errno = 77, teller(to, call))
 
-static void ask_getpwnam(struct answer *to) { ASK(say_user, getpwnam("someone")); ASK(say_user, getpwnam("nobody-here")); }
+static void ask_getpwnam(struct answer *to)
+{
+    ASK(say_user, getpwnam("someone"));
+    ASK(say_user, getpwnam("nobody-here"));
+}
 static void ask_getpwuid(struct answer *to) { ASK(say_user, getpwuid(4711)); ASK(say_user, getpwuid(99)); }
 static void ask_getgrnam(struct answer *to)
 {
@@ -257,7 +261,11 @@ static void ask_getprotobynumber(struct answer *to)
     ASK(say_protocol, getprotobynumber(17));
     ASK(say_protocol, getprotobynumber(201));
 }
-static void ask_getnetbyname(struct answer *to) { ASK(say_net, getnetbyname("strange")); ASK(say_net, getnetbyname("no")); }
+static void ask_getnetbyname(struct answer *to)
+{
+    ASK(say_net, getnetbyname("strange"));
+    ASK(say_net, getnetbyname("no"));
+}
 static void ask_getnetbyaddr(struct answer *to)
 {
     ASK(say_net, getnetbyaddr(0xc0000200, AF_INET));
@@ -286,7 +294,7 @@ static void ask_getaliasbyname(struct answer *to)
     ASK(say_alias, getaliasbyname("none"));
 }
 
-/* --- The cases ------------------------------------------------------------------------------------------------------------ */
+/* --- The cases ---------------------------------------------------------------------------------------------------- */
 
 struct question {
     const char *name, *database;

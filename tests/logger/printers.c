@@ -1,6 +1,8 @@
-/* err, warn, perror, error, assert, psignal and their kin in children, while another thread of the parent is inside one of
- * them, for a moment or stuck at a full pipe: they work bare, and so they must under the library. While a thread
- * changes the locale they hang bare. */
+/*
+ * err, warn, perror, error, assert, psignal and their kin in children, while another thread of the parent is inside one
+ * of them, for a moment or stuck at a full pipe: they work bare, and so they must under the library. While a thread
+ * changes the locale they hang bare.
+ */
 #undef NDEBUG
 #include "../scenario/scenario.h"
 

@@ -1,8 +1,10 @@
-/* A thread is stuck inside a call for which there is no stand-in when the process forks. A child with one thread is
- * rescued, and a line says from which call, and who was inside; its own child finds the lock free. One with more threads
- * is rescued, too, if all others sleep where nobody has such a lock; if not, it hangs as it does bare, and one line of
- * the whole family says so. Where being inside does not mean to have the lock,
- * nobody hangs and nothing is said. */
+/*
+ * A thread is stuck inside a call for which there is no stand-in when the process forks. A child with one thread is
+ * rescued, and a line says from which call, and who was inside; its own child finds the lock free. One with more
+ * threads is rescued, too, if all others sleep where nobody has such a lock; if not, it hangs as it does bare, and one
+ * line of the whole family says so. Where being inside does not mean to have the lock, nobody hangs and nothing is
+ * said.
+ */
 #include "../scenario/scenario.h"
 #include "private_dev.h"
 
@@ -22,7 +24,7 @@
 #include <time.h>
 #include <utmp.h>
 
-/* --- Calls --------------------------------------------------------------------------------------------------------- */
+/* --- Calls -------------------------------------------------------------------------------------------------------- */
 
 static const time_t moment = 1700000000;
 static int never;
@@ -158,7 +160,7 @@ static void call_setschedparam_stuck(void) { park_in(call_setschedparam); }
 static void call_readdir_stuck(void) { park_in(call_readdir); }
 static void call_regexec_stuck(void) { park_in(call_regexec); }
 
-/* --- Ways to be stuck ------------------------------------------------------------------------------------------------ */
+/* --- Ways to be stuck --------------------------------------------------------------------------------------------- */
 
 static void dam_zone(void)
 {
@@ -223,7 +225,7 @@ static void open_objects(void)
     SCN_CHECK(directory && regcomp(&expression, "^a*$", REG_NOSUB) == 0);
 }
 
-/* --- The cases ---------------------------------------------------------------------------------------------------------- */
+/* --- The cases ---------------------------------------------------------------------------------------------------- */
 
 static const struct row {
     const char *name;
@@ -376,8 +378,10 @@ static void with_another_thread(const struct scn_case *self)
     scn_fine();
 }
 
-/* After the rescue the child's threads share the lock as ever: a recursive one, too, is given back. The next child finds
- * it free. */
+/*
+ * After the rescue the child's threads share the lock as ever: a recursive one, too, is given back. The next child
+ * finds it free.
+ */
 static int call_in_thread(void *raw)
 {
     ((const struct row *)raw)->in_child();
@@ -460,8 +464,10 @@ void scn_cases(void)
                  "took over the C library's lock 0x[0-9a-f]+ .*\\(%s\\) for .* in use at fork by \\d+ \"worker\" since"
                  " .* fork \\d by ;; never:may hang",
                  row->call ? row->call : "");
-        scn_add((struct scn_case){.bare = row->call != NULL ? "hangs" : "fine", .run = in_a_child_and_its_child, .entry = row,
-                                  .says = rescued   ? says[i]
+        scn_add((struct scn_case){.bare = row->call != NULL ? "hangs" : "fine",
+                                  .run = in_a_child_and_its_child,
+                                  .entry = row,
+                                  .says = rescued ? says[i]
                                           : saved && !mended
                                               ? "went round the C library's lock \\(syslog\\) for .* in use at fork by"
                                                 " \\d+ \"worker\" since"
@@ -481,16 +487,31 @@ void scn_cases(void)
                 "%s-with-another-thread", row->name);
     }
     scn_add((struct scn_case){.bare = "hangs", .run = beside_timers, .entry = &rows[0]}, "beside-timers");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=report",
-                              .run = in_a_child_and_its_child, .entry = &rows[0], .says = "once:may hang on the C library's lock \\(localtime\\)"},
+    scn_add((struct scn_case){.bare = "hangs",
+                              .preloaded = "hangs",
+                              .env = "FORKSAFE_MODE=report",
+                              .run = in_a_child_and_its_child,
+                              .entry = &rows[0],
+                              .says = "once:may hang on the C library's lock \\(localtime\\)"},
             "report");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=report",
-                              .run = in_a_child_and_its_child, .entry = &rows[LOADER], .says = "once:may hang on the C library's lock \\(dl_iterate_phdr\\)"},
+    scn_add((struct scn_case){.bare = "hangs",
+                              .preloaded = "hangs",
+                              .env = "FORKSAFE_MODE=report",
+                              .run = in_a_child_and_its_child,
+                              .entry = &rows[LOADER],
+                              .says = "once:may hang on the C library's lock \\(dl_iterate_phdr\\)"},
             "report-loader");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .env = "FORKSAFE_MODE=abort",
-                              .run = in_a_child_and_its_child, .entry = &rows[0], .says = "would hang on the C library's lock \\(localtime\\)"},
+    scn_add((struct scn_case){.bare = "hangs",
+                              .preloaded = "dies SIGABRT",
+                              .env = "FORKSAFE_MODE=abort",
+                              .run = in_a_child_and_its_child,
+                              .entry = &rows[0],
+                              .says = "would hang on the C library's lock \\(localtime\\)"},
             "abort");
-    scn_add((struct scn_case){.bare = "fine", .env = "FORKSAFE_MODE=abort", .run = in_a_child_and_its_child, .entry = &rows[VAGUE],
+    scn_add((struct scn_case){.bare = "fine",
+                              .env = "FORKSAFE_MODE=abort",
+                              .run = in_a_child_and_its_child,
+                              .entry = &rows[VAGUE],
                               .says = SCN_SILENT},
             "abort-vague");
     scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .env = "FORKSAFE_MODE=abort",

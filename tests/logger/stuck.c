@@ -14,7 +14,7 @@
 extern void __syslog_chk(int priority, int flag, const char *format, ...);
 extern void __vsyslog_chk(int priority, int flag, const char *format, va_list arguments);
 
-/* --- The daemon: reads in a thread of the parent when told to ------------------------------------------------------ */
+/* --- The daemon: reads in a thread of the parent when told to ----------------------------------------------------- */
 
 enum { MOST = 2000, MOST_OF_WORKER = 1 << 20 };
 static int server;
@@ -105,7 +105,7 @@ static void end(pthread_t worker)
     scn_fine();
 }
 
-/* --- Children ---------------------------------------------------------------------------------------------------------- */
+/* --- Children ----------------------------------------------------------------------------------------------------- */
 
 __attribute__((format(printf, 2, 3))) static void by_list(bool fortified, const char *format, ...)
 {
@@ -287,7 +287,7 @@ static void stuck_again(void)
     scn_reap(child);
 }
 
-/* --- The cases ----------------------------------------------------------------------------------------------------------- */
+/* --- The cases ---------------------------------------------------------------------------------------------------- */
 
 struct row {
     const char *name;
@@ -499,8 +499,12 @@ void scn_cases(void)
                                           " \\d+ .* since .* fork 1 by"},
                 "slow-console-%s", rows[i].name);
     if (locked) {
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=report", .run = full_pipe,
-                                  .entry = &rows[0], .says = "once:would hang on the C library's lock \\(syslog\\)"},
+        scn_add((struct scn_case){.bare = "hangs",
+                                  .preloaded = "hangs",
+                                  .env = "FORKSAFE_MODE=report",
+                                  .run = full_pipe,
+                                  .entry = &rows[0],
+                                  .says = "once:would hang on the C library's lock \\(syslog\\)"},
                 "report");
         scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .env = "FORKSAFE_MODE=abort",
                                   .run = full_pipe, .entry = &rows[0],

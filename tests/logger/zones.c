@@ -58,7 +58,8 @@ int main(void)
         "UTC", "Europe/Berlin", "America/New_York", "America/St_Johns", "Africa/Casablanca", "Australia/Lord_Howe",
         "Asia/Kathmandu", "Asia/Tehran", "Pacific/Apia", "Pacific/Kiritimati", "Antarctica/Troll", "America/Nuuk",
         "CET-1CEST,M3.5.0,M10.5.0/3", "AAA+12:34:56", "<-03>3<-02>,M3.5.0/-2,M10.5.0/-1", ":/nonexistent", ""};
-    static const time_t starts[] = {0, 86400 * 58, 951782399, 1709164800, 1767225599, 1795421000, 2145916800, 4102444799, (time_t)32503680000LL};
+    static const time_t starts[] = {0,          86400 * 58, 951782399,  1709164800,           1767225599,
+                                    1795421000, 2145916800, 4102444799, (time_t)32503680000LL};
     int reported = 0;
     for (size_t i = 0; i < sizeof zones / sizeof zones[0]; i++) {
         bool good = true;

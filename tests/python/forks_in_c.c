@@ -3,9 +3,9 @@
  *
  *     forks_in_c LIBPYTHON told|held|free FORKS SECONDS
  *
- * told: the forking thread has the GIL and tells the interpreter of the fork, as the C API asks; held: it has the GIL and
- * tells nobody; free: it has not got the GIL. A thread of Python's own makes children by os.fork meanwhile.
- * Prints how many children there were, hung (longer than SECONDS), were killed, found data half changed, were wrong.
+ * told: the forking thread has the GIL and tells the interpreter of the fork, as the C API asks; held: it has the GIL
+ * and tells nobody; free: it has not got the GIL. A thread of Python's own makes children by os.fork meanwhile. Prints
+ * how many children there were, hung (longer than SECONDS), were killed, found data half changed, were wrong.
  */
 #include <dlfcn.h>
 #include <poll.h>

@@ -71,7 +71,8 @@ def lives(host, library):
 
 
 def free_threaded():
-    """It steps aside, with one line. A child is as bare, but for what C functions show, and what it waits for is named."""
+    """It steps aside, with one line. A child is as bare, but for what C functions show, and what it waits for is
+    named."""
     meanings = ("a free-threaded one is left alone, in one line", "there a child hangs on a Lock as bare, by name",
                 "and takes an RLock over")
     paths = [os.environ.get("PYTHON3T"), shutil.which("python3.14t"), shutil.which("python3.13t")]
@@ -93,11 +94,13 @@ def free_threaded():
 
 harness.begin(11)
 library = harness.libpython()
-minor = subprocess.run([harness.PYTHON3, "-c", "import sys; print(sys.version_info[1])"], capture_output=True, text=True,
+minor = subprocess.run([harness.PYTHON3, "-c", "import sys; print(sys.version_info[1])"], capture_output=True,
+                       text=True,
                        check=True).stdout.strip()
 harness.ok(found([harness.PYTHON3, "-c", THREAD]) == (minor, 0), f"CPython 3.{minor} that makes a thread is found")
 harness.ok(found([harness.PYTHON3, "-c", "pass"]) == ("", 0), "one that makes none is left alone")
-harness.ok(found([harness.PYTHON3, "-c", THREAD], FORKSAFE_PYTHON="0") == ("", 0), "FORKSAFE_PYTHON=0: it is left alone")
+harness.ok(found([harness.PYTHON3, "-c", THREAD], FORKSAFE_PYTHON="0") == ("", 0),
+           "FORKSAFE_PYTHON=0: it is left alone")
 harness.ok(found([harness.PYTHON3, "-c", THREAD], FORKSAFE_MODE="off") == ("", 0), "FORKSAFE_MODE=off: so it is")
 harness.ok(found(["/bin/sh", "-c", ":"]) == ("", 0), "a program without Python says nothing")
 hide_proc = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A Python lock that a vanished thread has: bare the child hangs, under the library it has the lock and a line says so."""
+"""A Python lock that a vanished thread has: bare the child hangs, under the library it has the lock and a line says
+so."""
 import sys
 
 sys.dont_write_bytecode = True

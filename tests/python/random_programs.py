@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Random Python programs that fork: under the library no child hangs and none goes wrong. Bare many hang, and none goes wrong.
+"""Random Python programs that fork: under the library no child hangs and none goes wrong. Bare many hang, and none
+goes wrong.
 
 PROGRAMS in the environment: how many there are (6); SEED: the first one's seed (1).
 """
@@ -19,7 +20,8 @@ FORKS, BARE_FORKS = 25, 6
 
 
 def run(seed, preload, forks, seconds):
-    outcome = harness.run([harness.PYTHON3, VICTIM, str(seed), str(forks), f"{seconds * harness.SLOWNESS:g}"], preload, 150)
+    outcome = harness.run([harness.PYTHON3, VICTIM, str(seed), str(forks), f"{seconds * harness.SLOWNESS:g}"], preload,
+                          150)
     try:
         return outcome, json.loads(outcome.out)
     except ValueError:

@@ -1,10 +1,10 @@
-"""A random program: random_victim.py SEED FORKS SECONDS. Threads use locks and what is built on them without an end; children are
-forked at random moments, by the main thread or another, and use the same things, some with threads and children of their own.
+"""A random program: random_victim.py SEED FORKS SECONDS. Threads use locks and what is built on them without an end;
+children are forked at random moments, by the main thread or another, and use the same things, some with threads and
+children of their own.
 
 Each program follows from its seed but for the scheduler, and is right by construction: a child can only hang in what a
-vanished thread had, or see half-changed what a vanished thread was changing. Prints a report as JSON: children that hung (longer
-than SECONDS), that went wrong, that saw something half-changed, and the last words of the wrong ones.
-"""
+vanished thread had, or see half-changed what a vanished thread was changing. Prints a report as JSON: children that
+hung (longer than SECONDS), that went wrong, that saw something half-changed, and the last words of the wrong ones. """
 import contextlib
 import json
 import logging
@@ -143,7 +143,8 @@ class Queue:
         self.queue.put(own.random())
         with contextlib.suppress(queue.Empty):
             for _ in range(3):
-                # With a limit SimpleQueue's get may wait for ever to CPython 3.11, bare as well: it forgets that time passes.
+                # With a limit SimpleQueue's get may wait for ever to CPython 3.11, bare as well: it forgets that time
+                # passes.
                 self.queue.get(*((False,) if isinstance(self.queue, queue.SimpleQueue) else (True, 0.001)))
         nap(own, 0.002)
 
@@ -237,7 +238,8 @@ class Tasks:
         process.start()
         assert answers.get() == 5
         process.join()
-        # None: another thread's start() has reaped the process and not yet said so, bare as well (cpython issue 148318).
+        # None: another thread's start() has reaped the process and not yet said so, bare as well (cpython issue
+        # 148318).
         # With a waitpid that gives its answer 2 ms late: 1 to 3 of 40 times on 3.9, 3.11, 3.13 and 3.14.
         assert process.exitcode in (0, None), process.exitcode
 
@@ -352,7 +354,8 @@ stop = True
 for thread in threads:
     thread.join()
 wrong = [words for words in results if words not in ("fine", "torn", "hung")]
-print(json.dumps({"forks": len(results), "hung": results.count("hung"), "torn": results.count("torn"), "wrong": wrong[:5],
+print(json.dumps({"forks": len(results), "hung": results.count("hung"), "torn": results.count("torn"),
+                  "wrong": wrong[:5],
                   "of": sorted({type(one).__name__ for one in things})}), flush=True)
 subprocess.run(["rm", "-rf", folder])
 os._exit(0)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What Python's locks, events, queues and processes mean is the same under the library, before and after a fork.
 
-Each part is a program that asks questions and says WRONG behind an answer that Python does not promise; it runs bare and
-under the library, and the outputs must also be equal. The last two parts hang bare and are right under the library.
+Each part is a program that asks questions and says WRONG behind an answer that Python does not promise; it runs bare
+and under the library, and the outputs must also be equal. The last two parts hang bare and are right under the library.
 """
 import difflib
 import os
@@ -48,7 +48,8 @@ def check_same(part, meaning):
         show("bare", bare)
     if not harness.ok(right(saved) and saved.out == bare.out, f"{meaning}: the same under the library"):
         show("library", saved)
-        difference = difflib.unified_diff(bare.out.splitlines(), saved.out.splitlines(), "bare", "library", "", "", 0, "")
+        difference = difflib.unified_diff(bare.out.splitlines(), saved.out.splitlines(), "bare", "library", "", "", 0,
+                                          "")
         harness.note_tail("difference", "\n".join(difference))
 
 

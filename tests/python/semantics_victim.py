@@ -243,7 +243,8 @@ def inherited():
         answer("full Queue: get", outcome(full.get, timeout=LONG), "parent's")
         answer("full Queue: empty", outcome(full.get, timeout=NOBODY), "Empty")
 
-        answer("Semaphore: two of three left", [semaphore.acquire(timeout=NOBODY) for _ in range(3)], [True, True, False])
+        answer("Semaphore: two of three left", [semaphore.acquire(timeout=NOBODY) for _ in range(3)],
+               [True, True, False])
         answer("Semaphore: used up", used_up.acquire(timeout=NOBODY), False)
         used_up.release()
         answer("Semaphore: one came back", [used_up.acquire(timeout=NOBODY) for _ in range(2)], [True, False])

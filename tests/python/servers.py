@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""uwsgi and celery with a thread in the process that forks: all workers answer, also those that take a vanished one's place.
+"""uwsgi and celery with a thread in the process that forks: all workers answer, also those that take a vanished one's
+place.
 
 Bare uwsgi's new workers wait for the GIL that the thread had, and celery's for the log's lock.
 """
@@ -80,7 +81,8 @@ def celery(folder, preload, patience):
     settings = [f"FOLDER={folder}", f"PYTHONPATH={SITE}", "PYTHONDONTWRITEBYTECODE=1"]
     with open(said, "wb") as log:
         worker = harness.start(
-            ["env", *settings, "WORKER=1", harness.PYTHON3, "-m", "celery", "-A", "celery_app", "worker", "--pool", "prefork",
+            ["env", *settings, "WORKER=1", harness.PYTHON3, "-m", "celery", "-A", "celery_app", "worker", "--pool",
+             "prefork",
              "--concurrency", str(WORKERS), "--max-tasks-per-child", "1", "--without-gossip", "--without-mingle"],
             preload, stdout=log, stderr=log, cwd=folder)
     try:

@@ -43,14 +43,19 @@ harness.begin(23)
 err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
 harness.ok(all(re.search(rf"child runs again Python import \w+ \({name}\)", err)
                for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
-check("under_way", "child: -14\n", "child: 0\n", "a fork waits for an import that ends soon: the child has the whole module")
+check("under_way", "child: -14\n", "child: 0\n",
+      "a fork waits for an import that ends soon: the child has the whole module")
 os.environ["FORKSAFE_DRAIN_MS"] = "60000"  # a twentieth of it is for locks
-check("under_lock", "child: -14\n", "child: 0\n", "a fork waits for a lock that is held for a moment: the child has whole data")
+check("under_lock", "child: -14\n", "child: 0\n",
+      "a fork waits for a lock that is held for a moment: the child has whole data")
 del os.environ["FORKSAFE_DRAIN_MS"]
-err = check("wakeup", "child: -14\n", "child: 0\n", "a module that vanished threads were waiting for is imported by two threads at once")
+err = check("wakeup", "child: -14\n", "child: 0\n",
+            "a module that vanished threads were waiting for is imported by two threads at once")
 check("own_import", "child: 0\n", "child: 0\n", "an import that forks goes on in the child")
-err = check("body", "child: 0 -14\n", "child: 0 0\n", "a module in which the forking thread runs is the child's as it is")
-harness.ok(re.search(r"child took over Python import \w+ \(body\)", err) and "runs again Python import (body" not in err,
+err = check("body", "child: 0 -14\n", "child: 0 0\n",
+            "a module in which the forking thread runs is the child's as it is")
+harness.ok(re.search(r"child took over Python import \w+ \(body\)", err)
+           and "runs again Python import (body" not in err,
            "and is named")
 check("ending", "child: -14\n", "child: 0\n", "a lock is taken over in a child of an interpreter that ends")
 check("owners", "child: 5\n", "child: 0\n", "an RLock is no new thread's that has the pthread_t of its vanished owner")
@@ -65,7 +70,8 @@ if not harness.ok(len(re.findall(r"took over Python semaphore", err)) == 4 and
                   (names(err, "  # the token is had here") or names(err, "  # or here at the fork")),
                   "and named, with the place, where the child had found none"):
     harness.note_tail("lines", err, 40)
-check("replaced", "grown: False\n", "grown: False\n", "a program with classes of its own in threading does not grow with its threads")
+check("replaced", "grown: False\n", "grown: False\n",
+      "a program with classes of its own in threading does not grow with its threads")
 check("ended", "child: -14\n", "child: 0\n", "beside sub-interpreters that have run, and ended, a lock is taken over")
 bare, saved = run("beside", False), run("beside", True, hangs=True)
 hangs = saved.out == "child: -9\n"  # 3.12 does either
@@ -75,7 +81,8 @@ if not harness.ok(bare.out.startswith("child: -") and saved.out.startswith("chil
     harness.note_tail("bare", bare.out + bare.err)
     harness.note_tail("library", saved.out + saved.err)
 bare, saved = run("inner", False), run("inner", True)
-if not harness.ok(bare.out and set(bare.out.splitlines()) == {"child: -14"} and saved.out == bare.out.replace("-14", "0"),
+if not harness.ok(bare.out and set(bare.out.splitlines()) == {"child: -14"}
+                  and saved.out == bare.out.replace("-14", "0"),
                   "locks inside the interpreter that a vanished thread had are the child's"):
     harness.note_tail("bare", bare.out + bare.err)
     harness.note_tail("library", saved.out + saved.err)

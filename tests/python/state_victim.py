@@ -197,7 +197,8 @@ def own_import():
 
 
 def body():
-    """The child of a thread whose functions are those of a module that is still being imported finds that very module."""
+    """The child of a thread whose functions are those of a module that is still being imported finds that very
+    module."""
     gate = start_imports()
     done = queue.SimpleQueue()
 
@@ -605,7 +606,8 @@ def beside():
 
 
 def inner():
-    """A hash's lock, whose holder hashes without the GIL; from 3.13 on also that of the interpreter's list of threads."""
+    """A hash's lock, whose holder hashes without the GIL; from 3.13 on also that of the interpreter's list of
+    threads."""
     digest, much = hashlib.sha1(), mmap.mmap(-1, 1 << 26)
 
     def hash_much():

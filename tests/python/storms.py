@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
-"""Fork storms: two threads use a lock without pause, hundreds of children use it too. Bare they hang, saved they do not.
+"""Fork storms: two threads use a lock without pause, hundreds of children use it too. Bare they hang, saved they do
+not.
 
 What is demanded of the output under the library, and why it can be (CPython 3.11):
 
 - Every line of the parent's threads is there, and whole. print() and StreamHandler hand a whole line to the
   BufferedWriter while they hold the GIL, and its flush is one write() to a file opened for appending.
 - Every line of a child that ended well is there, exactly once.
-- A line of the *parent* may be there again, whole, brought by a child, where a buffer is involved: a thread that vanished
-  inside write() has not yet taken its line out of the buffer, so the child has a copy and writes it before its own.
-  The same happens without threads whenever a program forks with a filled buffer. How many one child can bring: while
-  write() runs the buffer's lock is held and nothing is added; between filling and flushing it is free, so each of the
-  two threads may have left one line there; and logging, whose two steps write() and flush() are Python code, may
-  have one more in the text layer above. That makes three. A line that waits for the buffer's lock is in no buffer
-  yet: it is lost to the child and safe in the parent.
+- A line of the *parent* may be there again, whole, brought by a child, where a buffer is involved: a thread that
+  vanished inside write() has not yet taken its line out of the buffer, so the child has a copy and writes it before its
+  own. The same happens without threads whenever a program forks with a filled buffer. How many one child can bring:
+  while write() runs the buffer's lock is held and nothing is added; between filling and flushing it is free, so each of
+  the two threads may have left one line there; and logging, whose two steps write() and flush() are Python code, may
+  have one more in the text layer above. That makes three. A line that waits for the buffer's lock is in no buffer yet:
+  it is lost to the child and safe in the parent.
 - Where no buffer is involved (each line is one os.write under the lock) nothing is ever doubled.
 """
 import collections

@@ -3,9 +3,8 @@
 
     cpython.py [TEST ...]           by hand, or make check-real
 
-Needs Python's test package (Debian: libpython3.X-testsuite). A method that ends differently is run alone, up to three times, before
-it counts: many of these tests measure time. Settings as in tests/python/harness.py.
-"""
+Needs Python's test package (Debian: libpython3.X-testsuite). A method that ends differently is run alone, up to three
+times, before it counts: many of these tests measure time. Settings as in tests/python/harness.py. """
 import os
 import sys
 import tempfile
@@ -16,7 +15,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.p
 
 import harness
 
-TESTS = ["test_threading", "test_thread", "test_fork1", "test_logging", "test_queue", "test_import", "test_threadsignals",
+TESTS = ["test_threading", "test_thread", "test_fork1", "test_logging", "test_queue", "test_import",
+         "test_threadsignals",
          "test_concurrent_futures", "test_multiprocessing_fork"]
 AGAIN = 3
 
@@ -26,14 +26,16 @@ def run(test, preload, only=None):
     with tempfile.TemporaryDirectory() as folder:
         results = os.path.join(folder, "results")
         patterns = [word for name in only or () for word in ("-m", name)]
-        outcome = harness.run([harness.PYTHON3, "-m", "test", "--junit-xml", results, "--tempdir", folder, *patterns, test],
+        outcome = harness.run([harness.PYTHON3, "-m", "test", "--junit-xml", results, "--tempdir", folder, *patterns,
+                               test],
                               preload, 1800)  # test_concurrent_futures takes 500 s on a busy machine, bare as well
         if not os.path.exists(results):
             return {"(all)": f"no results: {(outcome.out + outcome.err)[-300:]}"}
         ends = {}
         for case in xml.etree.ElementTree.parse(results).iter("testcase"):
             words = {child.tag for child in case}
-            ends[case.get("name")] = "failed" if words & {"failure", "error"} else "skipped" if "skipped" in words else "ok"
+            ends[case.get("name")] = "failed" if words & {"failure",
+                                                          "error"} else "skipped" if "skipped" in words else "ok"
         return ends
 
 
@@ -46,7 +48,8 @@ def check(test):
         some_bare, some_saved = run(test, False, differ), run(test, True, differ)
         differ = [name for name in differ if some_bare.get(name) != some_saved.get(name)]
     fine = sum(end == "ok" for end in bare.values())
-    if not harness.ok(not differ and fine > 0, f"{test}: {fine} of {len(bare)} methods pass, and with the library the same"):
+    if not harness.ok(not differ and fine > 0,
+                      f"{test}: {fine} of {len(bare)} methods pass, and with the library the same"):
         for name in differ[:20]:
             harness.note(f"{name}: bare {bare.get(name)}, with the library {saved.get(name)}")
 

@@ -26,7 +26,7 @@ static void *sleeping_body(void *bell)
     return NULL;
 }
 
-/* --- Objects whose handlers go in the middle of a fork ------------------------------------------------------------- */
+/* --- Objects whose handlers go in the middle of a fork ------------------------------------------------------------ */
 
 enum { MANY = 5 };
 static char staying, going;
@@ -80,7 +80,9 @@ static void unload_once(void)
         unload();
 }
 
-/* The handlers of one object go while a handler of another runs: each that stays is called once, those that went never. */
+/*
+ * The handlers of one object go while a handler of another runs: each that stays is called once, those that went never.
+ */
 static void goes(const struct scn_case *self)
 {
     void (*const does)(void) = self->entry;
@@ -396,7 +398,9 @@ void scn_cases(void)
     static const char *const phases[] = {"prepare", "parent", "child"};
     const bool old = !scn_handlers_may_fork(); /* nor come and go in one: libc holds its lock of them */
     for (int i = 0; i < (old ? 2 : 3); i++) { /* bare, a child hangs in its handler before it has an alarm */
-        const char *const bare = old ? "hangs" : i == 0 ? "dies SIGABRT" : "fine"; /* glibc walks down only in prepare */
+        const char *const bare = old      ? "hangs"
+                                 : i == 0 ? "dies SIGABRT"
+                                          : "fine"; /* glibc walks down only in prepare */
         scn_add((struct scn_case){.bare = bare, .says = SCN_SILENT, .run = goes, .entry = (void *)unload_once,
                                   .number = i},
                 "goes-in-%s", phases[i]);

@@ -1,4 +1,6 @@
-/* A module with fork handlers, as PROJ and p11-kit have them: the child's locks what a thread of the module may hold. */
+/*
+ * A module with fork handlers, as PROJ and p11-kit have them: the child's locks what a thread of the module may hold.
+ */
 #include <pthread.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

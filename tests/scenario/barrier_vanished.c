@@ -236,8 +236,9 @@ static void private_in_shared(const struct scn_case *self)
     complete(&party, PARTY - 1);
 }
 
-#define FORGOT \
-    "once:^forksafe\\[\\d+\\.\\d+\\] child forgot \\d vanished threads? in barrier 0x[0-9a-f]+ .*\\(private\\) for .* in use " \
+#define FORGOT                                                                                                         \
+    "once:^forksafe\\[\\d+\\.\\d+\\] child forgot \\d vanished threads? in barrier 0x[0-9a-f]+ .*\\(private\\) for "   \
+    ".* in use "                                                                                                       \
     "at fork by \\d+ \"worker\" since"
 
 void scn_cases(void)

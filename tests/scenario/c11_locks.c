@@ -49,7 +49,8 @@ static void mixed(const struct scn_case *self)
 {
     struct scn_holder worker;
     make(self);
-    scn_hold(&worker, self->number ? as_pthread_lock : c11_lock, self->number ? c11_unlock : as_pthread_unlock, &lock, 1);
+    scn_hold(&worker, self->number ? as_pthread_lock : c11_lock, self->number ? c11_unlock : as_pthread_unlock, &lock,
+             1);
     const pid_t child = scn_fork();
     if (child == 0) {
         scn_call *const take = self->number ? c11_lock : as_pthread_lock;
@@ -273,7 +274,10 @@ void scn_cases(void)
             for (int timed = 0; timed < 2; timed++)
                 scn_add((struct scn_case){.bare = use == DESTROY && !LIBC_WAITS_INSIDE ? "fine" : "hangs",
                                           .says = use == DESTROY && !LIBC_WAITS_INSIDE ? SCN_SILENT : FORGOT,
-                                          .run = waiter_vanished, .kind = kind, .entry = timed ? &c11_entries[0] : NULL, .number = use},
+                                          .run = waiter_vanished,
+                                          .kind = kind,
+                                          .entry = timed ? &c11_entries[0] : NULL,
+                                          .number = use},
                         "cnd-%s-%s-%s", uses[use], timed ? "timedwait" : "wait", kind->name);
         scn_add((struct scn_case){.bare = kind->recursive ? "fails EPERM" : "fine", .says = SCN_SILENT,
                                   .run = forkers_wait, .kind = kind},

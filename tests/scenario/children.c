@@ -41,7 +41,7 @@ static void have_thread(void)
     scn_start(stay, &never);
 }
 
-/* --- Waits without an end ------------------------------------------------------------------------------------------ */
+/* --- Waits without an end ----------------------------------------------------------------------------------------- */
 
 static void wait_unseen(void)
 {
@@ -138,7 +138,7 @@ static void hang(const struct scn_case *self)
 /* The alarm of a child that may hang in a case that ends fine: long after the parent looked at it. */
 enum { BOUND_S = 5 };
 
-/* --- Ways to wait for it: each must see it end by its own alarm ------------------------------------------------------ */
+/* --- Ways to wait for it: each must see it end by its own alarm --------------------------------------------------- */
 
 static pid_t by_wait(pid_t child, int *status) { (void)child; return wait(status); }
 static pid_t by_any(pid_t child, int *status) { (void)child; return waitpid(-1, status, 0); }
@@ -261,7 +261,7 @@ static void with_handler(const struct scn_case *self)
     scn_reap(child);
 }
 
-/* --- Children that do not hang ---------------------------------------------------------------------------------------- */
+/* --- Children that do not hang ------------------------------------------------------------------------------------ */
 
 static void *wake_late(void *unused)
 {
@@ -389,7 +389,7 @@ static void executes(const struct scn_case *self)
     scn_fine();
 }
 
-/* --- The parent's wait, as it would be bare --------------------------------------------------------------------------- */
+/* --- The parent's wait, as it would be bare ----------------------------------------------------------------------- */
 
 enum { RESTARTS = 1, BOTH = 2, MOST = 4 };
 
@@ -493,27 +493,36 @@ void scn_cases(void)
         /* musl's child forgets what the parent had asked for, and reads by itself. */
         for (int mode = kinds[i].before == read_ahead && !scn_glibc_since(0) ? 3 : 0; mode < 3; mode++) {
             static const char *const settings[] = {LIMIT, LIMIT " FORKSAFE_MODE=report", LIMIT " FORKSAFE_MODE=abort"};
-            scn_add((struct scn_case){.bare = "hangs", .preloaded = mode == 2 ? "dies SIGABRT" : "hangs", .says = kinds[i].says,
-                                      .env = settings[mode], .run = hang, .kind = &kinds[i]},
+            scn_add((struct scn_case){.bare = "hangs",
+                                      .preloaded = mode == 2 ? "dies SIGABRT" : "hangs",
+                                      .says = kinds[i].says,
+                                      .env = settings[mode],
+                                      .run = hang,
+                                      .kind = &kinds[i]},
                     "%s-%s", kinds[i].name, modes[mode]);
         }
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
-        scn_add((struct scn_case){.bare = "fine", .says = HANGS, .env = LIMIT, .run = wait_by, .kind = &ways[i]}, "by-%s",
-                ways[i].name);
+        scn_add((struct scn_case){.bare = "fine", .says = HANGS, .env = LIMIT, .run = wait_by, .kind = &ways[i]},
+                "by-%s", ways[i].name);
     scn_add((struct scn_case){.bare = "fine", .says = "child hangs in futex .*for.* ;; never:went on", .env = LIMIT,
                               .run = several},
             "several");
     scn_add((struct scn_case){.bare = "fine", .says = HANGS, .env = LIMIT, .run = short_waits}, "short-waits");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs",
-                              .says = "once:only a signal handler can end the child's wait in futex ;; never:child hangs",
-                              .env = LIMIT " FORKSAFE_MODE=abort", .run = with_handler},
-            "with-handler");
+    scn_add(
+        (struct scn_case){.bare = "hangs",
+                          .preloaded = "hangs",
+                          .says = "once:only a signal handler can end the child's wait in futex ;; never:child hangs",
+                          .env = LIMIT " FORKSAFE_MODE=abort",
+                          .run = with_handler},
+        "with-handler");
     for (size_t i = 0; i < sizeof busy / sizeof *busy; i++)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT " FORKSAFE_MODE=abort",
                                   .run = wait_for_busy, .kind = &busy[i]},
                 "%s", busy[i].name);
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT, .env = LIMIT, .run = of_one_thread},
-            "of-one-thread");
+    scn_add(
+        (struct scn_case){
+            .bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT, .env = LIMIT, .run = of_one_thread},
+        "of-one-thread");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT " FORKSAFE_MODE=abort", .run = executes},
             "executes");
     for (long how = 0; how < MOST; how++)

@@ -189,10 +189,14 @@ static inline void condvar_use_and_destroy(const struct condvar_kind *kind, pthr
     SCN_IS(pthread_mutex_destroy(mutex), 0);
 }
 
-/* How a case ends bare that ends so where libc's calls wait for the threads inside; elsewhere the child does not notice. */
+/*
+ * How a case ends bare that ends so where libc's calls wait for the threads inside; elsewhere the child does not
+ * notice.
+ */
 #define CONDVAR_BARE(how) (LIBC_WAITS_INSIDE ? (how) : "fine")
 
-#define CONDVAR_FORGOT "^forksafe\\[\\d+\\.\\d+\\] child forgot \\d vanished threads? in condition variable 0x[0-9a-f]+ "
+#define CONDVAR_FORGOT                                                                                                 \
+    "^forksafe\\[\\d+\\.\\d+\\] child forgot \\d vanished threads? in condition variable 0x[0-9a-f]+ "
 #define CONDVAR_FORGOT_ONCE "once:" CONDVAR_FORGOT ".*\\(private\\) for .* in use at fork by \\d+ \"worker\" since"
 #define CONDVAR_DESTROYED (LIBC_WAITS_INSIDE ? CONDVAR_FORGOT_ONCE : SCN_SILENT)
 

@@ -100,7 +100,8 @@ static void destroys(const struct scn_case *self)
     crew_dismiss(&crew);
 }
 
-#define WOULD_HANG "once:^forksafe\\[\\d+\\.\\d+\\] child would hang on condition variable .* in use at fork by \\d+ \"worker\""
+#define WOULD_HANG                                                                                                     \
+    "once:^forksafe\\[\\d+\\.\\d+\\] child would hang on condition variable .* in use at fork by \\d+ \"worker\""
 #define MAY_HANG "once:^forksafe\\[\\d+\\.\\d+\\] child may hang on condition variable .* in use at fork by"
 
 void scn_cases(void)

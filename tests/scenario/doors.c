@@ -96,7 +96,8 @@ typedef int clone_call(int (*)(void *), void *, int, void *, ...);
 static pid_t cloned(clone_call *call, child_body *body, int flags)
 {
     pid_t parent_tid = 0, child_tid = 0;
-    const pid_t pid = call(run_body, stack + STACK, flags | SIGCHLD, (void *)(uintptr_t)body, &parent_tid, NULL, &child_tid);
+    const pid_t pid =
+        call(run_body, stack + STACK, flags | SIGCHLD, (void *)(uintptr_t)body, &parent_tid, NULL, &child_tid);
     SCN_CHECK(pid < 0 || parent_tid == ((flags & CLONE_PARENT_SETTID) != 0 ? pid : 0));
     SCN_CHECK(child_tid == 0); /* that is written in the child's copy */
     return pid;
@@ -201,7 +202,7 @@ static const struct door doors[] = {
 };
 enum { DOORS = sizeof doors / sizeof doors[0] };
 
-/* --- What is on the other side -------------------------------------------------------------------------------------- */
+/* --- What is on the other side ------------------------------------------------------------------------------------ */
 
 static const struct scn_case *current;
 static child_body *behind;
@@ -251,7 +252,7 @@ static void one_case(const struct scn_case *self, void (*run)(void))
     scn_reap(daemon.si_pid);
 }
 
-/* --- Mutexes of all kinds ------------------------------------------------------------------------------------------- */
+/* --- Mutexes of all kinds ----------------------------------------------------------------------------------------- */
 
 struct kind {
     const char *name;
@@ -379,7 +380,7 @@ static void at_once(const struct scn_case *self)
     one_case(self, run_fork_at_once);
 }
 
-/* --- The forking thread's own ----------------------------------------------------------------------------------------- */
+/* --- The forking thread's own ------------------------------------------------------------------------------------- */
 
 /* After the child's unlock it is as new. */
 static void use_free(void)
@@ -443,7 +444,7 @@ static void own(const struct scn_case *self)
     one_case(self, run_own);
 }
 
-/* --- Other locks -------------------------------------------------------------------------------------------------------- */
+/* --- Other locks -------------------------------------------------------------------------------------------------- */
 
 static pthread_rwlock_t rwlock;
 
@@ -680,7 +681,7 @@ static void joins(const struct scn_case *self)
     one_case(self, run_join);
 }
 
-/* --- libc's ------------------------------------------------------------------------------------------------------------- */
+/* --- libc's ------------------------------------------------------------------------------------------------------- */
 
 static const time_t moment = 1000000000;
 static atomic_int stop;
@@ -719,7 +720,7 @@ static void clocks(const struct scn_case *self)
     one_case(self, run_clock);
 }
 
-/* --- Handlers ------------------------------------------------------------------------------------------------------------- */
+/* --- Handlers ----------------------------------------------------------------------------------------------------- */
 
 static int ran;
 
@@ -745,7 +746,7 @@ static void handlers(const struct scn_case *self)
     one_case(self, run_handlers);
 }
 
-/* --- Doors that stay shut --------------------------------------------------------------------------------------------------- */
+/* --- Doors that stay shut ----------------------------------------------------------------------------------------- */
 
 static void never(void)
 {
@@ -825,7 +826,7 @@ static void invalid(const struct scn_case *self)
 #undef REFUSED
 }
 
-/* --- The table ---------------------------------------------------------------------------------------------------------------- */
+/* --- The table ---------------------------------------------------------------------------------------------------- */
 
 /* How a child ends bare that asks for a mutex of a vanished thread. */
 static const char *bare_vanished(const struct door *door, const struct kind *kind)
@@ -848,7 +849,8 @@ static struct scn_case own_ends(const struct door *door, const struct kind *kind
     /* daemon()'s parent has ended: to the kernel the old id is nobody's. */
     if (body == CONTEND && kind->protocol == PTHREAD_PRIO_INHERIT && door->open != by_daemon)
         return (struct scn_case){.bare = "dies SIGABRT"};
-    const bool asks = body == RELOCK && (kind->type == PTHREAD_MUTEX_RECURSIVE || kind->type == PTHREAD_MUTEX_ERRORCHECK);
+    const bool asks =
+        body == RELOCK && (kind->type == PTHREAD_MUTEX_RECURSIVE || kind->type == PTHREAD_MUTEX_ERRORCHECK);
     return (struct scn_case){.bare = asks ? "hangs" : "fails EPERM"};
 }
 

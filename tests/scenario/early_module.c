@@ -1,4 +1,7 @@
-/* A module whose constructor runs before that of any other library: locks are held before the library under test begins. */
+/*
+ * A module whose constructor runs before that of any other library: locks are held before the library under test
+ * begins.
+ */
 #include <pthread.h>
 #include <semaphore.h>
 #include <unistd.h>

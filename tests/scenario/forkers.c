@@ -45,7 +45,7 @@ static void fork_here(void)
     scn_reap(child);
 }
 
-/* --- Several threads fork at once, with handlers of the program ----------------------------------------------------- */
+/* --- Several threads fork at once, with handlers of the program --------------------------------------------------- */
 
 static pthread_mutex_t handlers_lock = PTHREAD_MUTEX_INITIALIZER, other_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -138,7 +138,7 @@ static void several(const struct scn_case *self)
     unlock_both();
 }
 
-/* --- In a signal handler, wherever the thread is --------------------------------------------------------------------- */
+/* --- In a signal handler, wherever the thread is ------------------------------------------------------------------ */
 
 static int signals;
 static atomic_int forks_made;
@@ -368,7 +368,7 @@ static void signal_in_drain(const struct scn_case *self)
     scn_fine();
 }
 
-/* --- A thread with the smallest stack --------------------------------------------------------------------------------- */
+/* --- A thread with the smallest stack ----------------------------------------------------------------------------- */
 
 static sem_t token;
 static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
@@ -417,7 +417,7 @@ static void small_stack(const struct scn_case *self)
     scn_let_go(&worker);
 }
 
-/* --- A fork that fails ------------------------------------------------------------------------------------------------- */
+/* --- A fork that fails -------------------------------------------------------------------------------------------- */
 
 static atomic_int stop_working;
 static atomic_ulong rounds[3];
@@ -498,7 +498,7 @@ static void fails(const struct scn_case *self)
     scn_reap(server);
 }
 
-/* --- Before main, after it, and in between ------------------------------------------------------------------------------ */
+/* --- Before main, after it, and in between ------------------------------------------------------------------------ */
 
 static int from_constructor = -1;
 static bool forks_at_end;
@@ -682,11 +682,14 @@ void scn_cases(void)
     for (size_t i = 0; i < sizeof interrupted / sizeof interrupted[0]; i++)
         for (int k = 0; k < (interrupted[i].does == use_fork ? 1 : 2); k++)
             /*
-             * Bare, a child that goes on has locks under another name than its own, if it was interrupted there. (Nobody
-             * was drained, so it may be warned of calls that the other threads were in.)
+             * Bare, a child that goes on has locks under another name than its own, if it was interrupted there.
+             * (Nobody was drained, so it may be warned of calls that the other threads were in.)
              */
             scn_add((struct scn_case){.bare = k ? "fine|fails EPERM|hangs|dies SIGABRT" : "fine",
-                                      .says = k ? SCN_NEVER_TAKES : SCN_SILENT, .run = in_signal, .entry = &interrupted[i], .number = k},
+                                      .says = k ? SCN_NEVER_TAKES : SCN_SILENT,
+                                      .run = in_signal,
+                                      .entry = &interrupted[i],
+                                      .number = k},
                     "signal-in-%s-%s", interrupted[i].name, k ? "goes-on" : "exits");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = signal_in_drain, .env = NEVER_WAITS},
             "signal-in-drain-goes-on");
@@ -700,8 +703,9 @@ void scn_cases(void)
             scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = fails, .env = NEVER_WAITS,
                                       .entry = (void *)doors[i].forks, .number = k ? EAGAIN : ENOMEM},
                     "%s-fails-%s", doors[i].name, k ? "EAGAIN" : "ENOMEM");
-    scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = in_constructor, .env = "FORKERS_CONSTRUCTOR=1"},
-            "constructor");
+    scn_add(
+        (struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = in_constructor, .env = "FORKERS_CONSTRUCTOR=1"},
+        "constructor");
     scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = at_end}, "destructor");
     scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = at_end, .number = 1}, "atexit");
     static const char *const ends[] = {"thread_local", "key", "key-last-round"};

@@ -264,8 +264,8 @@ static void untouched(const struct scn_case *self)
 }
 
 /*
- * An event whose word looks like a mutex: 0 none, 1 posted, 2 somebody waits. What is posted while a fork takes it for a
- * lock must not be lost.
+ * An event whose word looks like a mutex: 0 none, 1 posted, 2 somebody waits. What is posted while a fork takes it for
+ * a lock must not be lost.
  */
 static uint32_t events[2];
 static atomic_int last;
@@ -373,8 +373,8 @@ static void closes(const struct scn_case *self)
 }
 
 /*
- * A wait of that look that is no more: its thread left it by siglongjmp, or was cancelled in it. Forks neither wait for it
- * nor write to its word.
+ * A wait of that look that is no more: its thread left it by siglongjmp, or was cancelled in it. Forks neither wait for
+ * it nor write to its word.
  */
 static uint32_t left_word = 2;
 static sigjmp_buf out;
@@ -448,9 +448,10 @@ void scn_cases(void)
             (kind->take == qt_lock && !qt_is_here))
             continue;
         for (long how = 0; how < 4; how++)
-            scn_add((struct scn_case){.bare = "hangs", .says = SCN_SILENT, .env = PATIENT, .run = in_order, .kind = kind,
-                                      .number = how},
-                    "%s-in-order%s%s", kind->name, how & IN_THREAD ? "-thread" : "", how & BY_CLONE ? "-clone" : "");
+            scn_add(
+                (struct scn_case){
+                    .bare = "hangs", .says = SCN_SILENT, .env = PATIENT, .run = in_order, .kind = kind, .number = how},
+                "%s-in-order%s%s", kind->name, how & IN_THREAD ? "-thread" : "", how & BY_CLONE ? "-clone" : "");
         scn_add((struct scn_case){.bare = "hangs", .says = SCN_SILENT, .env = PATIENT, .run = two_forks, .kind = kind},
                 "%s-two-forks", kind->name);
         if (kind->take != glib_lock)
@@ -464,6 +465,6 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = left, .number = 1}, "left-by-longjmp");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = left}, "left-by-cancellation");
     for (long value = 0; value < 4; value++)
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = untouched, .number = value}, "untouched-%ld",
-                value);
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = untouched, .number = value},
+                "untouched-%ld", value);
 }

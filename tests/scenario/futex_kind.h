@@ -50,8 +50,10 @@ enum { WRITTEN = 0x3fffffff, READERS_WAIT = 0x40000000 };
 static int rust_trywrite(void *rwlock)
 {
     uint32_t free_word = 0;
-    return __atomic_compare_exchange_n((uint32_t *)rwlock, &free_word, WRITTEN, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)
-               ? 0 : EBUSY;
+    return __atomic_compare_exchange_n((uint32_t *)rwlock, &free_word, WRITTEN, false, __ATOMIC_ACQUIRE,
+                                       __ATOMIC_RELAXED)
+               ? 0
+               : EBUSY;
 }
 
 static int rust_write(void *rwlock)

@@ -124,7 +124,7 @@ static void limited(const struct scn_case *self)
     scn_fine();
 }
 
-/* --- Not locks ------------------------------------------------------------------------------------------------------ */
+/* --- Not locks ---------------------------------------------------------------------------------------------------- */
 
 static uint32_t event;
 
@@ -185,7 +185,7 @@ static void until_signal(const struct scn_case *self)
     scn_reap(child);
 }
 
-/* --- Waits of which nothing is seen ----------------------------------------------------------------------------------- */
+/* --- Waits of which nothing is seen ------------------------------------------------------------------------------- */
 
 #ifdef HAVE_BARE_FUTEX
 static void *stay_here(void *bell)
@@ -254,7 +254,10 @@ static void contracts(const struct scn_case *self)
     scn_reap(child);
 }
 
-/* Two signals before the fork: GCond's counter is 2, as a contended lock's word, and the child must not take that for news. */
+/*
+ * Two signals before the fork: GCond's counter is 2, as a contended lock's word, and the child must not take that for
+ * news.
+ */
 static void glib_condition(const struct scn_case *self)
 {
     static uint64_t mutex, cond;
@@ -272,8 +275,10 @@ static void glib_condition(const struct scn_case *self)
     scn_reap(child);
 }
 
-/* Rust's park: the word is 0, or 1 for who may go on, and all bits while the thread sleeps. In a child it may come back once
- * for no reason, and sleeps then until a signal handler unparks it. */
+/*
+ * Rust's park: the word is 0, or 1 for who may go on, and all bits while the thread sleeps. In a child it may come back
+ * once for no reason, and sleeps then until a signal handler unparks it.
+ */
 static uint32_t parking;
 static atomic_int told;
 
@@ -322,8 +327,8 @@ static void parked(const struct scn_case *self)
 }
 
 /*
- * An initialiser that runs once, and is running in a thread that vanishes: the child runs it. Abseil's call_once; Rust's
- * Once, whose numbers changed twice.
+ * An initialiser that runs once, and is running in a thread that vanishes: the child runs it. Abseil's call_once;
+ * Rust's Once, whose numbers changed twice.
  */
 static const struct once {
     const char *name, *says;
@@ -436,7 +441,8 @@ static void passed_by(const struct scn_case *self)
 void scn_cases(void)
 {
     scn_add((struct scn_case){.bare = "fine", .run = parked}, "parked");
-    scn_add((struct scn_case){.bare = "hangs", .says = "took over futex .*\\(Rust std\\)", .run = passed_by}, "passed-by");
+    scn_add((struct scn_case){.bare = "hangs", .says = "took over futex .*\\(Rust std\\)", .run = passed_by},
+            "passed-by");
     for (size_t i = 0; i < sizeof onces / sizeof *onces; i++)
         scn_add((struct scn_case){.bare = "hangs", .run = call_once_vanished, .says = onces[i].says, .kind = &onces[i]},
                 "%s", onces[i].name);
@@ -489,7 +495,8 @@ void scn_cases(void)
     if (glib_is_here)
         scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .run = glib_condition}, "glib-condition");
 #ifdef HAVE_BARE_FUTEX
-    static const struct wait held = {"held", FUTEX_WAIT_PRIVATE, 2}, by_openmp = {"held-openmp", FUTEX_WAIT_PRIVATE, ~0u},
+    static const struct wait held = {"held", FUTEX_WAIT_PRIVATE, 2},
+                             by_openmp = {"held-openmp", FUTEX_WAIT_PRIVATE, ~0u},
                              event_1 = {"event", FUTEX_WAIT_PRIVATE, 1};
     const char *net = "FORKSAFE_RESCUE_MS=20";
     scn_add((struct scn_case){.bare = "hangs", .says = "took over lock 0x[0-9a-f]+ ;; never:child hangs",

@@ -669,8 +669,9 @@ static void add_ended(void)
         scn_add((struct scn_case){.bare = "fine", .says = "never:child hangs", .env = aborts,
                                   .run = condvar_and_handler, .number = how},
                 "condvar-and-handler%s", how ? "-late" : "");
-    static const char *const helpers[] = {"parent", "parents-futex", "one-of-parents", "parents-mutex", "parents-rwlock",
-                                          "pipe", "thread", "condvar", "sigwait", "poll", "guest"};
+    static const char *const helpers[] = {"parent",         "parents-futex", "one-of-parents", "parents-mutex",
+                                          "parents-rwlock", "pipe",          "thread",         "condvar",
+                                          "sigwait",        "poll",          "guest"};
     for (long i = 0; i < (long)(sizeof helpers / sizeof *helpers); i++)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = helped,
                                   .number = i},
@@ -701,7 +702,8 @@ void scn_cases(void)
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         const struct kind *kind = &kinds[i];
         snprintf(says[i], sizeof says[i], HANGS("%s"), kind->says);
-        snprintf(in_two[i], sizeof in_two[i], HANGS("%s"), "semaphore|thread|mutex|condition variable|rwlock|barrier|futex");
+        snprintf(in_two[i], sizeof in_two[i], HANGS("%s"),
+                 "semaphore|thread|mutex|condition variable|rwlock|barrier|futex");
         scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = says[i], .env = LIMIT, .run = alone,
                                   .kind = kind},
                 "%s", kind->name);

@@ -1,6 +1,6 @@
 /*
- * Waits that nobody ends, behind each door: however the child was made, it is named there, and ended in mode abort. A child
- * that is told of a fork only when it waits is one of them.
+ * Waits that nobody ends, behind each door: however the child was made, it is named there, and ended in mode abort. A
+ * child that is told of a fork only when it waits is one of them.
  */
 #include "libc.h"
 #include "scenario.h"
@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-/* --- Waits ---------------------------------------------------------------------------------------------------------- */
+/* --- Waits -------------------------------------------------------------------------------------------------------- */
 
 static sem_t event;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -46,7 +46,7 @@ static const struct {
     {"join", "semaphore|thread", wait_join},
 };
 
-/* --- Doors: each makes one child that calls `behind` ---------------------------------------------------------------- */
+/* --- Doors: each makes one child that calls `behind` -------------------------------------------------------------- */
 
 static void (*behind)(void);
 
@@ -234,7 +234,8 @@ void scn_cases(void)
 {
     static char says[WAITS][160];
     for (long i = 0; i < WAITS; i++)
-        snprintf(says[i], sizeof says[i], "once:child hangs in (%s) 0x[0-9a-f]+ ;; never:took over|went on", waits[i].says);
+        snprintf(says[i], sizeof says[i], "once:child hangs in (%s) 0x[0-9a-f]+ ;; never:took over|went on",
+                 waits[i].says);
     for (long i = 0; i < WAITS * DOORS; i++)
         scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = says[i % WAITS],
                                   .env = "FORKSAFE_HANG_MS=150 FORKSAFE_MODE=abort", .run = through, .number = i},

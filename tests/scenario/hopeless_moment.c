@@ -1,6 +1,6 @@
 /*
- * A signal comes at the very moment at which a slice of a wait without a limit ends, and a little before and after: each
- * wait ends with EINTR, as it does without the library.
+ * A signal comes at the very moment at which a slice of a wait without a limit ends, and a little before and after:
+ * each wait ends with EINTR, as it does without the library.
  */
 #include "scenario.h"
 

@@ -112,7 +112,8 @@ static bool lead(pid_t led, int number)
 {
     int status;
     do
-        SCN_CHECK(waitpid(led, &status, 0) == led && WIFSTOPPED(status) && ptrace(PTRACE_SINGLESTEP, led, NULL, NULL) == 0);
+        SCN_CHECK(waitpid(led, &status, 0) == led && WIFSTOPPED(status) &&
+                  ptrace(PTRACE_SINGLESTEP, led, NULL, NULL) == 0);
     while (WSTOPSIG(status) != SIGSTOP);
     for (;;) {
         SCN_CHECK(waitpid(led, &status, 0) == led && WIFSTOPPED(status));

@@ -1,6 +1,4 @@
-/*
- * Forks beside a dlopen or dlclose in another thread, and inside of one: the child must be able to use the loader.
- */
+/* Forks beside a dlopen or dlclose in another thread, and inside of one: the child must be able to use the loader. */
 #include "libc.h"
 #include "scenario.h"
 
@@ -233,8 +231,8 @@ static void constructor_awaits_fork(const struct scn_case *self)
 }
 
 /*
- * A constructor that runs until a thread that has nothing to do with the fork has taken a lock, while the fork waits for
- * the constructor: that thread is not stopped for as long as the fork's patience lasts.
+ * A constructor that runs until a thread that has nothing to do with the fork has taken a lock, while the fork waits
+ * for the constructor: that thread is not stopped for as long as the fork's patience lasts.
  */
 static atomic_int forker_tid, fork_over, lock_taken;
 static void *take_lock_during_fork(void *unused)
@@ -275,7 +273,7 @@ static void bystander(const struct scn_case *self)
     }
 }
 
-/* --- Handlers that load ---------------------------------------------------------------------------------------------- */
+/* --- Handlers that load ------------------------------------------------------------------------------------------- */
 
 static void load_in_handler(void)
 {

@@ -59,7 +59,8 @@ __attribute__((visibility("default"))) int munmap(void *at, size_t bytes)
     return answer;
 }
 
-__attribute__((visibility("default"))) void *mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
+__attribute__((visibility("default"))) void *mmap(void *at, size_t bytes, int protection, int flags, int fd,
+                                                  off_t offset)
 {
     calls++;
     if (hook != NULL)

@@ -1,6 +1,6 @@
 /*
- * Qt's QMutex, by its algorithm and its very call, in a module that is called as Qt's own: 0 free, 1 locked, 3 locked and
- * somebody may sleep.
+ * Qt's QMutex, by its algorithm and its very call, in a module that is called as Qt's own: 0 free, 1 locked, 3 locked
+ * and somebody may sleep.
  */
 #include <errno.h>
 #include <linux/futex.h>

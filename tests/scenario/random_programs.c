@@ -1,8 +1,8 @@
 /*
  * Random programs: threads that take locks of all kinds in random ways, wait in a condition variable and meet at a
- * barrier, some cancelled; forks at random moments, by a thread that may hold a lock; children that go on with all of it,
- * with threads and children of their own. Each program follows from its number but for the scheduler. It is right by
- * construction: never two inside, nothing left over at the end.
+ * barrier, some cancelled; forks at random moments, by a thread that may hold a lock; children that go on with all of
+ * it, with threads and children of their own. Each program follows from its number but for the scheduler. It is right
+ * by construction: never two inside, nothing left over at the end.
  *
  * PROGRAMS in the environment: how many for each case; `make soak` asks for more.
  */
@@ -106,7 +106,8 @@ static int stream_trylock(void *stream)
     return ftrylockfile(stream) == 0 ? 0 : EBUSY;
 }
 
-static const struct scn_entry stream_entries[] = {{"lock", stream_lock, "hangs"}, {"trylock", stream_trylock, "fails EBUSY"}};
+static const struct scn_entry stream_entries[] = {{"lock", stream_lock, "hangs"},
+                                                  {"trylock", stream_trylock, "fails EBUSY"}};
 
 static const struct {
     const struct scn_entry *entries;
@@ -511,7 +512,8 @@ void scn_cases(void)
     /* Without forks they are right; which of the many things that children do wrong bare is the first is chance. */
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = programs}, "without-forks");
     for (long i = 1; i < 4; i++)
-        scn_add((struct scn_case){.bare = "hangs|wrong|fails EPERM|fails EBUSY|fails EDEADLK|dies SIGABRT", .run = programs,
+        scn_add((struct scn_case){.bare = "hangs|wrong|fails EPERM|fails EBUSY|fails EDEADLK|dies SIGABRT",
+                                  .run = programs,
                                   .number = i},
                 "from-%ld", i * 100000);
 }

@@ -31,7 +31,10 @@ extern "C" {
 
 /* --- Cases ------------------------------------------------------------------------------------------------ */
 
-/* How a case may end: "fine", "hangs", "fails EBUSY" (a call returned that error), "dies SIGABRT", "wrong"; bare "a|b": either. */
+/*
+ * How a case may end: "fine", "hangs", "fails EBUSY" (a call returned that error), "dies SIGABRT", "wrong"; bare "a|b":
+ * either.
+ */
 struct scn_case {
     const char *bare;      /* how it ends without the library */
     const char *preloaded; /* how it ends with it; NULL: "fine" */

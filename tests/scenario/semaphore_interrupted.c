@@ -32,7 +32,7 @@ static void arm_timer(void (*handler)(int), long us)
     SCN_CHECK(timer_settime(timer, 0, &once, NULL) == 0 || us == 0); /* a child has no timers */
 }
 
-/* --- A handler that takes and posts -------------------------------------------------------------------------------- */
+/* --- A handler that takes and posts ------------------------------------------------------------------------------- */
 
 static atomic_long handled;
 
@@ -101,7 +101,7 @@ static void handler_takes(const struct scn_case *self)
     semaphore_check_tokens(&handlers_own, 1);
 }
 
-/* --- A handler that forks ------------------------------------------------------------------------------------------ */
+/* --- A handler that forks ----------------------------------------------------------------------------------------- */
 
 enum { FORKS = 40 };
 static atomic_int in_child, forks;
@@ -142,7 +142,7 @@ static void handler_forks(const struct scn_case *self)
         scn_fine();
 }
 
-/* --- A wait left by siglongjmp ------------------------------------------------------------------------------------- */
+/* --- A wait left by siglongjmp ------------------------------------------------------------------------------------ */
 
 static sigjmp_buf back;
 
@@ -181,7 +181,7 @@ static void wait_left(const struct scn_case *self)
     semaphore_check_tokens(&lock, 1);
 }
 
-/* --- A cancellation ------------------------------------------------------------------------------------------------ */
+/* --- A cancellation ----------------------------------------------------------------------------------------------- */
 
 static void *be_cancelled(void *take)
 {
@@ -205,7 +205,7 @@ static void cancelled_with_a_token(const struct scn_case *self)
     scn_reap(child);
 }
 
-/* --- Initialised while somebody has it ----------------------------------------------------------------------------- */
+/* --- Initialised while somebody has it ---------------------------------------------------------------------------- */
 
 static void made_anew_while_held(const struct scn_case *self)
 {

@@ -375,7 +375,7 @@ static void hammered(const struct scn_case *self)
     SCN_IS(try_and_give(stream), 0);
 }
 
-/* --- fork() and who flushes all streams ---------------------------------------------------------------------------- */
+/* --- fork() and who flushes all streams --------------------------------------------------------------------------- */
 
 static int pipe_ends[2];
 

@@ -331,7 +331,9 @@ void scn_cases(void)
                 scn_add((struct scn_case){.bare = handlers[k].handler == fork_in_handler ? "fine|wrong" : "fine",
                                           .run = lead,
                                           .says = calls[i].call == wait_for_mutex ? NULL : SCN_NEVER_TAKES,
-                                          .kind = (const void *)calls[i].call, .entry = (const void *)handlers[k].handler,
-                                          .number = calls[i].points, .env = "FORKSAFE_DRAIN_MS=5000"},
+                                          .kind = (const void *)calls[i].call,
+                                          .entry = (const void *)handlers[k].handler,
+                                          .number = calls[i].points,
+                                          .env = "FORKSAFE_DRAIN_MS=5000"},
                         "%s-%s", calls[i].name, handlers[k].name);
 }

@@ -181,7 +181,8 @@ void scn_cases(void)
                                       .number = before}, "child-%s-%s", doors[d].name, when);
         }
     for (size_t d = 0; d < sizeof doors / sizeof *doors; d++)
-        scn_add((struct scn_case){.bare = "hangs", .says = "took over rwlock", .run = child_of_vfork, .kind = &doors[d]},
-                "vfork-child-%s", doors[d].name);
+        scn_add(
+            (struct scn_case){.bare = "hangs", .says = "took over rwlock", .run = child_of_vfork, .kind = &doors[d]},
+            "vfork-child-%s", doors[d].name);
     scn_add((struct scn_case){.bare = "hangs", .says = "took over rwlock", .run = refused}, "refused");
 }

@@ -25,7 +25,7 @@ static sem_t lock, event, never, shared;
 static uint32_t futex_lock, word;
 static int input[2];
 
-/* --- What the thread that will vanish does -------------------------------------------------------------------------- */
+/* --- What the thread that will vanish does ------------------------------------------------------------------------ */
 
 static void take_nothing(void) {}
 static void take_mutex(void) { pthread_mutex_lock(&mutex); }
@@ -52,7 +52,7 @@ struct row {
     void (*want)(void);
 };
 
-/* --- What the child does ---------------------------------------------------------------------------------------------- */
+/* --- What the child does ------------------------------------------------------------------------------------------ */
 
 static void *sleeper(void *unused)
 {
@@ -158,7 +158,7 @@ static const struct row rows[] = {
     {"pipe", "hangs", unseen, unseen, take_nothing, want_byte},
 };
 
-/* --- The case ------------------------------------------------------------------------------------------------------------ */
+/* --- The case ----------------------------------------------------------------------------------------------------- */
 
 static int held, forever;
 

@@ -1,6 +1,6 @@
 /*
- * Waits with a limit by the names that programs with 64-bit times call on 32 bits. (Where a machine has one size of times
- * these are the usual names.)
+ * Waits with a limit by the names that programs with 64-bit times call on 32 bits. (Where a machine has one size of
+ * times these are the usual names.)
  */
 #define _FILE_OFFSET_BITS 64
 #define _TIME_BITS 64
@@ -72,7 +72,10 @@ static int write_by_clock(void *unused)
 static int rwlock_give(void *unused) { return (void)unused, pthread_rwlock_unlock(&rwlock); }
 
 static int sem_take(void *unused) { return (void)unused, error_of(sem_wait(&semaphore)); }
-static int sem_timed(void *unused) { return (void)unused, error_of(sem_timedwait(&semaphore, limit_by(CLOCK_REALTIME))); }
+static int sem_timed(void *unused)
+{
+    return (void)unused, error_of(sem_timedwait(&semaphore, limit_by(CLOCK_REALTIME)));
+}
 static int sem_by_clock(void *unused)
 {
     return (void)unused, error_of(sem_clockwait(&semaphore, CLOCK_MONOTONIC, limit_by(CLOCK_MONOTONIC)));
@@ -232,7 +235,8 @@ void scn_cases(void)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = contract, .kind = kind}, "%s-contract",
                 kind->name);
     }
-    scn_add((struct scn_case){.bare = "fine", .says = "once:forgot 1 vanished thread", .run = conditions}, "conditions");
+    scn_add((struct scn_case){.bare = "fine", .says = "once:forgot 1 vanished thread", .run = conditions},
+            "conditions");
     scn_add((struct scn_case){.bare = "fine|fails ETIMEDOUT", .run = joins}, "join");
     scn_add((struct scn_case){.bare = "fine|fails ETIMEDOUT", .run = joins, .number = 1}, "join-clock");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = calendar}, "calendar");

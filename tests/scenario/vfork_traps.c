@@ -22,7 +22,7 @@
 
 extern char **environ;
 
-/* --- A child by vfork ------------------------------------------------------------------------------------------------ */
+/* --- A child by vfork --------------------------------------------------------------------------------------------- */
 
 typedef void child_body(void);
 
@@ -110,7 +110,7 @@ static void with_books(const struct scn_case *self, void (*run)(void), bool held
     scn_let_go(&vanished);
 }
 
-/* --- Locks in the child ------------------------------------------------------------------------------------------------ */
+/* --- Locks in the child ------------------------------------------------------------------------------------------- */
 
 static void lock_and_unlock(void)
 {
@@ -367,7 +367,7 @@ static void syscalls(const struct scn_case *self)
 }
 #endif
 
-/* --- Threads whose first lock is one that their vfork child takes ---------------------------------------------------------- */
+/* --- Threads whose first lock is one that their vfork child takes ------------------------------------------------- */
 
 enum { FRESH = 24, MORE = 40 };
 static sem_t mine[FRESH], none;
@@ -467,7 +467,7 @@ static void first_lock_held(const struct scn_case *self)
     semaphore_use(semaphore_wait, &semaphore);
 }
 
-/* --- exit() where _exit() was meant ----------------------------------------------------------------------------------------- */
+/* --- exit() where _exit() was meant ------------------------------------------------------------------------------- */
 
 static atomic_int stop;
 
@@ -514,7 +514,7 @@ static void exits(const struct scn_case *self)
         scn_join(thread[i]);
 }
 
-/* --- vfork, and fork inside ---------------------------------------------------------------------------------------------------- */
+/* --- vfork, and fork inside --------------------------------------------------------------------------------------- */
 
 static void fork_inside(void)
 {
@@ -540,7 +540,7 @@ static void forks_inside(const struct scn_case *self)
     scn_let_go(&worker);
 }
 
-/* --- Spawned programs ------------------------------------------------------------------------------------------------------------ */
+/* --- Spawned programs --------------------------------------------------------------------------------------------- */
 
 /* What the program writes to its standard output; its exit status. */
 static int spawned(char *const *arguments, char *const *environment, const posix_spawnattr_t *attributes, char *text,
@@ -589,8 +589,8 @@ static void run_spawn(void)
     SCN_IS(posix_spawnattr_setsigmask(&attributes, &blocked), 0);
     SCN_IS(posix_spawnattr_setsigdefault(&attributes, &defaults), 0);
     SCN_IS(posix_spawnattr_setpgroup(&attributes, 0), 0);
-    SCN_IS(posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP |
-                                                     POSIX_SPAWN_USEVFORK),
+    SCN_IS(posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                                     POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_USEVFORK),
            0);
     SCN_CHECK(spawned(status, environ, &attributes, text, sizeof text) == 0);
     unsigned long long mask;
@@ -694,7 +694,7 @@ static void systems(const struct scn_case *self)
     with_books(self, run_system, false);
 }
 
-/* --- Everything at once ------------------------------------------------------------------------------------------------------------ */
+/* --- Everything at once ------------------------------------------------------------------------------------------- */
 
 static void *vfork_on(void *unused)
 {
@@ -769,6 +769,7 @@ void scn_cases(void)
                 "exits");
     }
     scn_add((struct scn_case){.bare = "hangs", .run = first_lock, .says = SEMAPHORE_TAKEN}, "first-lock");
-    scn_add((struct scn_case){.bare = "hangs", .run = first_lock_held, .says = "once:" SEMAPHORE_TAKEN}, "first-lock-held");
+    scn_add((struct scn_case){.bare = "hangs", .run = first_lock_held, .says = "once:" SEMAPHORE_TAKEN},
+            "first-lock-held");
     scn_add((struct scn_case){.bare = "hangs", .run = forks_inside, .says = BOOKS}, "forks-inside");
 }

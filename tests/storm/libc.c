@@ -756,7 +756,10 @@ CALL(pthread_exit)
 static const struct storm_call dl_calls[] = {{"dl_iterate_phdr", dl_iterate_phdr_, 0},
                                              {"backtrace", backtrace_, STORM_CHILD},
                                              {"dlopen", dlopen_again_, STORM_CHILD},
-                                             /* Apart: a timer's thread that the child has started stays, and then this is not the last. */
+                                             /*
+                                              * Apart: a timer's thread that the child has started stays, and then this
+                                              * is not the last.
+                                              */
                                              {"pthread_exit", pthread_exit_, STORM_ENDS | STORM_APART},
                                              {0}};
 static const struct storm_call dlopen_calls[] = {

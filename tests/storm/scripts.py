@@ -186,7 +186,8 @@ RUBY_WAITS = "held.synchronize { changed.wait(held, 0.00002); call }"
 # What works bare, because the interpreter sees to its own locks: it must go on to.
 TRAPS = {"ruby Logger"}
 
-# What an interpreter keeps in data of its own is no lock: a child that hangs there is named. With the interpreter's test.
+# What an interpreter keeps in data of its own is no lock: a child that hangs there is named. With the interpreter's
+# test.
 # From 5.38 on Perl counts who reads the environment, and strftime waits until that count is 0.
 NAMED = {"perl POSIX::strftime": "perl -e 'exit($] < 5.038)'"}
 

@@ -98,7 +98,8 @@ bool storm_is_wrong(const char *condition, int line)
 
 const char *storm_needs_etc(void)
 {
-    return access(STORM_ETC, F_OK) == 0 ? NULL : "no /etc of its own, which tests/surroundings/apart makes where it may";
+    return access(STORM_ETC, F_OK) == 0 ? NULL
+                                        : "no /etc of its own, which tests/surroundings/apart makes where it may";
 }
 
 /* --- Workers ------------------------------------------------------------------------------------------------------ */

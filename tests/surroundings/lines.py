@@ -60,7 +60,8 @@ def check_descriptors(scratch):
             os.unlink(path)
         check(title, stream(case, path, begin=begin), on_stderr, path, in_file)
     with open("/dev/full", "w") as full:
-        outcome = harness.run(["sh", "-c", 'exec 2>/dev/full; exec "$@"', "sh", *company.under(), STREAM, "same"], False, 60)
+        outcome = harness.run(["sh", "-c", 'exec 2>/dev/full; exec "$@"', "sh", *company.under(), STREAM, "same"],
+                              False, 60)
         check("a full disk behind stderr", outcome, 0)
 
 
@@ -99,7 +100,8 @@ def check_settings(scratch):
                    "the default is used" in complaints[0] and company.takeovers(odd) == 1,
                    f"{setting[:40]!r} is named in one line, the default holds", library=odd)
     odd = stream("same", "/dev/null", "FORKSAFE_DRAIN_MS=x", "FORKSAFE_MODE=y", f"FORKSAFE_LOG={log}")
-    company.ok(odd.err == "" and content(log).count("the default is used") == 2, "complaints go to the log", library=odd)
+    company.ok(odd.err == "" and content(log).count("the default is used") == 2, "complaints go to the log",
+               library=odd)
 
 
 def check_loading(scratch):
@@ -111,7 +113,8 @@ def check_loading(scratch):
                            ("two copies of it", f"{harness.LIBRARY}:{copy}")):
         library = company.under(preload=preload)
         company.check_pair(title, ["env"], library)
-    loading = [harness.PYTHON3, "-c", f"import ctypes, runpy, sys; ctypes.CDLL({harness.LIBRARY!r}); sys.argv[:1] = []; "
+    loading = [harness.PYTHON3, "-c",
+               f"import ctypes, runpy, sys; ctypes.CDLL({harness.LIBRARY!r}); sys.argv[:1] = []; "
                "runpy.run_path(sys.argv[0], run_name='__main__')", company.PYTHON_VICTIM, company.BARE_SECONDS]
     loaded = company.run(loading)
     company.ok(loaded.status == 0 and loaded.err == "" and loaded.out.count("right") == 2,

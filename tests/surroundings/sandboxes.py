@@ -32,7 +32,8 @@ def sandbox(*rules):
 
 def check_refused():
     for error in ("EPERM", "ENOSYS"):
-        for calls in ("membarrier", "process_vm_readv", "process_vm_readv,pipe2", "unshare", "mremap", "madvise", "prctl",
+        for calls in ("membarrier", "process_vm_readv", "process_vm_readv,pipe2", "unshare", "mremap", "madvise",
+                      "prctl",
                       "tgkill", "ppoll", "rt_sigpending,rt_sigtimedwait", "sched_yield,clock_nanosleep",
                       "membarrier,process_vm_readv,unshare,mremap,madvise,prctl,tgkill"):
             # popen of libc's cannot do without a pipe; "many" is the case that reads locks.
@@ -40,7 +41,8 @@ def check_refused():
             command = [*sandbox(f"{error}:{calls}"), *company.under()]
             saved = company.run([*command, company.VICTIM, "held", company.SECONDS])
             fine = company.run([*command, company.VICTIM, case])
-            company.ok(company.right(saved) and company.right(fine) and fine.err == "" and not company.other_lines(saved),
+            company.ok(company.right(saved) and company.right(fine) and fine.err == ""
+                       and not company.other_lines(saved),
                        f"{error} for {calls}: the child is saved, a right program is right", saved=saved, right=fine)
 
 
@@ -113,7 +115,8 @@ def check_places():
             shutil.copy(path, root + path)
         jail = ["chroot", root]
         can_chroot = os.getuid() == 0 and company.run([*jail, company.VICTIM, "many"]).status == 0
-        preload = [sys.executable, "-c", "import os, sys; os.environ['LD_PRELOAD'] = sys.argv[1]; os.chroot(sys.argv[2]);"
+        preload = [sys.executable, "-c",
+                   "import os, sys; os.environ['LD_PRELOAD'] = sys.argv[1]; os.chroot(sys.argv[2]);"
                    " os.chdir('/'); os.execv(sys.argv[3], sys.argv[3:])", harness.LIBRARY, root]
         check_place("a chroot with neither /proc nor /dev", preload, can_chroot)
 
@@ -143,11 +146,13 @@ def check_limits():
     # The loader needs a descriptor itself, so all are used up by the program.
     grabbing = ["sh", "-c", 'ulimit -n 10; exec 3<&0 4<&0 5<&0 6<&0 7<&0 8<&0; exec "$@"', "sh", *files[4:]]
     saved = company.run([*grabbing, company.VICTIM, "held", company.SECONDS])
-    company.ok(company.right(saved) and company.takeovers(saved) == 1, "no descriptor but one is free: the child is saved",
+    company.ok(company.right(saved) and company.takeovers(saved) == 1,
+               "no descriptor but one is free: the child is saved",
                library=saved)
     stack = ["sh", "-c", 'ulimit -s 128; exec "$@"', "sh", *company.under()]
     saved = company.run([*stack, company.VICTIM, "held", company.SECONDS])
-    company.ok(company.right(saved) and company.takeovers(saved) == 1, "small stacks: the child is saved", library=saved)
+    company.ok(company.right(saved) and company.takeovers(saved) == 1, "small stacks: the child is saved",
+               library=saved)
 
 
 if company.run([*sandbox("EPERM:unshare"), "true"]).status != 0:

@@ -141,7 +141,8 @@ int main(int count, char **arguments)
         return 2;
     if (other_end >= 0 && (ioctl(other_end, FIONREAD, &arrived) != 0 || arrived != 0))
         return 4;
-    struct pollfd shown = {.fd = terminal, .events = POLLIN}; /* what one end of a terminal is sent comes later to the other */
+    struct pollfd shown = {.fd = terminal,
+                           .events = POLLIN}; /* what one end of a terminal is sent comes later to the other */
     if (terminal >= 0 && poll(&shown, 1, 60000) != 1)
         return 5;
     return WIFEXITED(status) && WEXITSTATUS(status) == 7 ? 0 : 1;

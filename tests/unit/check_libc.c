@@ -50,9 +50,7 @@ START_TEST(layout_knows_this_libc)
 }
 END_TEST
 
-/*
- * Stand-ins for a libc whose bytes mean something else. `only` narrows the change down to one type of mutex.
- */
+/* Stand-ins for a libc whose bytes mean something else. `only` narrows the change down to one type of mutex. */
 static int only = -1;
 
 static bool is_meant(const pthread_mutex_t *mutex)
@@ -165,7 +163,10 @@ static const struct broken_mutex broken_mutexes[] = {
     {.name = "destroy refused", .destroy = destroy_nothing},
     {.name = "a further byte", .lock = lock_and_note_it, .bytes_are_right = true},
     {.name = "trylock refused", .trylock = try_in_vain, .bytes_are_right = true},
-    {.name = "our lock is not libc's", .lock = lock_by_call, .unlock = unlock_if_locked_by_call, .bytes_are_right = true},
+    {.name = "our lock is not libc's",
+     .lock = lock_by_call,
+     .unlock = unlock_if_locked_by_call,
+     .bytes_are_right = true},
 };
 enum { BROKEN_MUTEXES = sizeof broken_mutexes / sizeof *broken_mutexes };
 

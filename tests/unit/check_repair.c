@@ -524,7 +524,8 @@ static void take_over(void *argument)
              (unsigned long)&mutex, holder->tid);
     const char *line = told();
     ck_assert_msg(strstr(line, expected) != NULL, "%s", line);
-    ck_assert_msg(strstr(line, " since 0x1230 wanted in 0x4560 ") != NULL && strstr(line, " fork 3 by 815 ") != NULL, "%s", line);
+    ck_assert_msg(strstr(line, " since 0x1230 wanted in 0x4560 ") != NULL && strstr(line, " fork 3 by 815 ") != NULL,
+                  "%s", line);
     ck_assert_uint_eq(count_lines(line), 1);
 
     /* Held by the living now. */

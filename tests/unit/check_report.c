@@ -447,7 +447,8 @@ END_TEST
 
 START_TEST(event_names_lines_of_a_script)
 {
-    const struct fsafe_source waiter = {.file = "/srv/app.py", .function = "handle", .line = 12, .thread = "MainThread"};
+    const struct fsafe_source waiter = {
+        .file = "/srv/app.py", .function = "handle", .line = 12, .thread = "MainThread"};
     const struct fsafe_source holder = {.file = "/srv/wor\nker.py", .function = "run", .line = 31};
     struct fsafe_event event = plain_event();
     event.wanted_in = &waiter;
@@ -672,8 +673,10 @@ START_TEST(event_names_who_called_the_interpreters_functions)
     event.holder.since++;
     fsafe_report_event(&event);
     char *log = unit_read_file(log_path);
-    ck_assert_msg(strstr(log, "\"function\":\"put\",\"callers\":[{\"file\":\"/srv/app.py\",\"line\":14,\"function\":\"handle\"},"
-                              "{\"file\":\"/srv/app.py\",\"line\":16,\"function\":\"serve\"}]}},\"holder\"") != NULL, "%s", log);
+    ck_assert_msg(
+        strstr(log, "\"function\":\"put\",\"callers\":[{\"file\":\"/srv/app.py\",\"line\":14,\"function\":\"handle\"},"
+                    "{\"file\":\"/srv/app.py\",\"line\":16,\"function\":\"serve\"}]}},\"holder\"") != NULL,
+        "%s", log);
     free(log);
     unlink(log_path);
     fsafe_options.format = FSAFE_FORMAT_TEXT;
@@ -709,10 +712,12 @@ START_TEST(summary_counts_what_was_told_and_what_not)
     fsafe_options.format = FSAFE_FORMAT_JSON;
     fsafe_report_summary();
     log = unit_read_file(log_path);
-    snprintf(expected, sizeof expected,
-             "{\"event\":\"summary\",\"pid\":%d,\"forks\":12,\"drained\":0,\"drained_threads\":0,\"longest_drain_us\":99,"
-             "\"rehomed\":0,\"taken-over\":7,"
-             "\"would-hang\":0,\"forgot\":0,\"may-hang\":0,\"refused\":1,\"went-round\":0,\"runs-again\":0", getpid());
+    snprintf(
+        expected, sizeof expected,
+        "{\"event\":\"summary\",\"pid\":%d,\"forks\":12,\"drained\":0,\"drained_threads\":0,\"longest_drain_us\":99,"
+        "\"rehomed\":0,\"taken-over\":7,"
+        "\"would-hang\":0,\"forgot\":0,\"may-hang\":0,\"refused\":1,\"went-round\":0,\"runs-again\":0",
+        getpid());
     ck_assert_mem_eq(log, expected, strlen(expected));
     ck_assert_str_eq(log + strlen(log) - 2, "}\n");
     free(log);
@@ -742,7 +747,8 @@ START_TEST(event_is_one_json_object)
              ",\"pid\":%d,\"tid\":%d,\"thread\":\"na\\\\me\",\"times\":1,"
              "\"lock\":{\"type\":\"mutex\",\"kind\":\"normal\",\"address\":\"0x10008\"},"
              "\"wanted\":{\"at\":{\"address\":\"0x10010\"}},"
-             "\"holder\":{\"role\":\"owner\",\"tid\":4711,\"name\":\"\\u0001\xc3\xbc\\ufffd\",\"since\":{\"address\":\"0x10020\"},"
+             "\"holder\":{\"role\":\"owner\",\"tid\":4711,\"name\":\"\\u0001\xc3\xbc\\ufffd\",\"since\":{\"address\":"
+             "\"0x10020\"},"
              "\"source\":{\"file\":\"/srv/wor\\u000ak\\\"er\\ufffd.py\",\"line\":31,\"function\":\"run\"}},"
              "\"fork\":{\"number\":2,\"tid\":9},\"why\":\"it is so\","
              "\"advice\":\"what the lock guards may be half changed: see forksafe-fix(7)\"}\n",
@@ -752,7 +758,8 @@ START_TEST(event_is_one_json_object)
     unlink(log_path);
     fsafe_report_bad_option("FORKSAFE_MODE", "a\"b", "repair|off", "repair");
     snprintf(expected, sizeof expected,
-             "{\"event\":\"note\",\"pid\":%d,\"tid\":%d,\"text\":\"FORKSAFE_MODE=a\\\"b is not repair|off: the default is used, repair\"}\n",
+             "{\"event\":\"note\",\"pid\":%d,\"tid\":%d,\"text\":\"FORKSAFE_MODE=a\\\"b is not repair|off: the default "
+             "is used, repair\"}\n",
              getpid(), fsafe_sys_gettid());
     log = unit_read_file(log_path);
     ck_assert_str_eq(log, expected);

@@ -1215,7 +1215,9 @@ END_TEST
 
 /* --- gate ------------------------------------------------------------------------------------------- */
 
-/* A piece of stack, and in it the frame of a function that called into a region, with the place it returns to beside. */
+/*
+ * A piece of stack, and in it the frame of a function that called into a region, with the place it returns to beside.
+ */
 enum { FRAME = 64, NEXT = FRAME + 64, FAR = FRAME + (128 << 10) / sizeof(uintptr_t) };
 static uintptr_t stack[FAR + 64] __attribute__((aligned(64)));
 

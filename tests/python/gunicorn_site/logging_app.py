@@ -1,8 +1,7 @@
 """A WSGI application with a thread that logs without pause, as background threads of real ones do, only more often.
 
-Loaded before the workers are forked (--preload), the thread stays in the master: each worker gets the locks as the thread
-had them at that moment. It lies in a folder of its own because the folder above has a gunicorn.py.
-"""
+Loaded before the workers are forked (--preload), the thread stays in the master: each worker gets the locks as the
+thread had them at that moment. It lies in a folder of its own because the folder above has a gunicorn.py. """
 import ctypes
 import itertools
 import logging
@@ -17,7 +16,8 @@ _libc = ctypes.CDLL(None)
 # Not part of the story: a worker that hangs must not outlive a test that was killed.
 os.register_at_fork(after_in_child=lambda: _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
 
-# Applications that want their records in the server's log use the server's logger; the workers' first act is to log there.
+# Applications that want their records in the server's log use the server's logger; the workers' first act is to log
+# there.
 log = logging.getLogger("gunicorn.error")
 
 

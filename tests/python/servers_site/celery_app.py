@@ -1,4 +1,5 @@
-"""Celery's broker and results are files in the folder FOLDER; a thread of the worker's first process logs without pause."""
+"""Celery's broker and results are files in the folder FOLDER; a thread of the worker's first process logs without
+pause."""
 import logging
 import os
 import threading

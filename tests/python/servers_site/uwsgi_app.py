@@ -1,4 +1,5 @@
-"""A WSGI application with a thread that computes without pause: it has the GIL at most forks of the master, and a lock."""
+"""A WSGI application with a thread that computes without pause: it has the GIL at most forks of the master, and a
+lock."""
 import os
 import threading
 
