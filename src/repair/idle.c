@@ -30,6 +30,7 @@ struct look {
     uintptr_t word;
     bool (*is_libcs)(uintptr_t address);
     pid_t self;
+    uint64_t blocked;
     struct fsafe_idle *found;
 };
 
@@ -62,12 +63,18 @@ static bool look_at(const struct fsafe_task *task, void *context)
     bool sleeps_so = is_futex && !look->is_libcs(task->argument[0]);
     for (unsigned i = 0; i < sizeof sleeps / sizeof *sleeps; i++)
         sleeps_so |= task->call == sleeps[i];
-    return sleeps_so && !has_lock(task->tid);
+    /*
+     * A signal handler has the locks of what it interrupts, malloc's too; it runs with its signal blocked. What the
+     * caller blocks as well is blocked in all threads, mostly.
+     */
+    bool may_be_in_handler = (task->blocked & task->caught & ~look->blocked) != 0;
+    return sleeps_so && !may_be_in_handler && !has_lock(task->tid);
 }
 
-bool fsafe_idle_look(uintptr_t word, bool (*is_libcs)(uintptr_t address), struct fsafe_idle *found)
+bool fsafe_idle_look(uintptr_t word, bool (*is_libcs)(uintptr_t address), uint64_t blocked, struct fsafe_idle *found)
 {
-    struct look look = {.word = word, .is_libcs = is_libcs, .self = fsafe_sys_gettid(), .found = found};
+    struct look look = {.word = word, .is_libcs = is_libcs, .self = fsafe_sys_gettid(), .blocked = blocked,
+                        .found = found};
     *found = (struct fsafe_idle){.mark = 0};
     return fsafe_tasks_each(0, look_at, &look);
 }

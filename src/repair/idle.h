@@ -1,6 +1,7 @@
 /*
  * repair/idle: whether all other threads of this process are where nobody has a lock of libc's: they sleep, in a
- * system call that libc makes without one, are in no call that takes one, and have no stream locked. Owns nothing.
+ * system call that libc makes without one, are in no call that takes one and in no signal handler, and have no stream
+ * locked. Owns nothing.
  */
 #pragma once
 
@@ -14,6 +15,6 @@ struct fsafe_idle {
 
 /*
  * One look at all other threads; false: some thread may have a lock of libc's, or the kernel does not tell. `is_libcs`:
- * whether an address is in libc. Context: child.
+ * whether an address is in libc; `blocked`: the signals that the caller's thread blocks. Context: child.
  */
-bool fsafe_idle_look(uintptr_t word, bool (*is_libcs)(uintptr_t address), struct fsafe_idle *found);
+bool fsafe_idle_look(uintptr_t word, bool (*is_libcs)(uintptr_t address), uint64_t blocked, struct fsafe_idle *found);

@@ -27,6 +27,7 @@ struct net {
     uintptr_t seen;            /* the lock that the latest looks found the call waiting for; how many did, and */
     int times, looks; /* of these looks, the last ones at which no other thread was awake */
     uint64_t mark;    /* of the other threads at the latest look */
+    uint64_t blocked; /* the signals that the call's thread blocks */
 };
 
 /* A thread that finds none free makes its call without one. */
@@ -204,7 +205,7 @@ static bool waits_for_lock(const struct net *net, const struct fsafe_arch_call *
 static int count_looks(struct net *net, uintptr_t lock, unsigned *others)
 {
     struct fsafe_idle idle = {.mark = 0};
-    bool idles = fsafe_takeover_is_alone() || fsafe_idle_look(lock, is_in_libc, &idle);
+    bool idles = fsafe_takeover_is_alone() || fsafe_idle_look(lock, is_in_libc, net->blocked, &idle);
     net->times = net->seen == lock ? net->times + 1 : 1;
     net->looks = idles && net->seen == lock && net->mark == idle.mark ? net->looks + 1 : idles;
     net->seen = lock;
@@ -338,6 +339,7 @@ static bool on_timer(siginfo_t *info, void *context)
         withdraw(net);
         return true;
     }
+    memcpy(&net->blocked, &((const ucontext_t *)context)->uc_sigmask, sizeof net->blocked);
     if (is_call)
         look(net, &call);
     else if (net == &of_all)

@@ -3,6 +3,7 @@
 #include "scenario.h"
 
 #include <pwd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <stdlib.h>
@@ -558,12 +559,42 @@ static void *keep_list(void *unused)
     return unused;
 }
 
+static void on_signal(int number)
+{
+    (void)number;
+    keep_for_long(NULL, NULL, 0);
+}
+
+/* In a handler that interrupts it while it reads. */
+static void *keep_interrupted(void *unused)
+{
+    signal(SIGUSR1, on_signal);
+    atomic_store(&flusher_tid, (int)gettid());
+    getchar();
+    return unused;
+}
+
+static void interrupt(pthread_t keeper)
+{
+    while (atomic_load(&flusher_tid) == 0)
+        sched_yield();
+    scn_await_asleep(atomic_load(&flusher_tid), NULL);
+    pthread_kill(keeper, SIGUSR1);
+    while (atomic_load(&keeps) == 0)
+        sched_yield();
+    SCN_CHECK(write(pipe_ends[1], "x", 1) == 1);
+}
+
 static void *want_list(void *unused)
 {
     fclose(to_close);
     SCN_CHECK(atomic_load(&keeps) == 0);
     return unused;
 }
+
+enum living { STDIN, LIST, HANDLER, LIVING };
+static const char *const living_names[LIVING] = {"stdin", "list", "handler"};
+static void *(*const keepers[LIVING])(void *) = {keep_stdin, keep_list, keep_interrupted};
 
 /* It sleeps meanwhile, as all the others do, in no call of libc's that takes a lock. */
 static void living(const struct scn_case *self)
@@ -577,10 +608,14 @@ static void living(const struct scn_case *self)
     if (child == 0) {
         to_close = tmpfile();
         fputc('x', fopencookie(NULL, "w", (cookie_io_functions_t){.write = keep_for_long}));
-        const pthread_t keeper = scn_start(self->number == 0 ? keep_stdin : keep_list, NULL);
+        atomic_store(&flusher_tid, 0);
+        SCN_CHECK(pipe(pipe_ends) == 0 && (self->number != HANDLER || dup2(pipe_ends[0], STDIN_FILENO) == STDIN_FILENO));
+        const pthread_t keeper = scn_start(keepers[self->number], NULL);
+        if (self->number == HANDLER)
+            interrupt(keeper);
         while (atomic_load(&keeps) == 0)
             sched_yield();
-        scn_join(scn_start(self->number == 0 ? want_stdin : want_list, NULL));
+        scn_join(scn_start(self->number == LIST ? want_list : want_stdin, NULL));
         scn_join(keeper);
         scn_fine();
     }
@@ -650,7 +685,7 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "fine", .run = cancelled_flusher, .says = SCN_SILENT}, "flusher-cancelled");
     scn_add((struct scn_case){.bare = "fine", .run = cleaning_flusher, .says = SCN_SILENT}, "flusher-cleans-up");
     scn_add((struct scn_case){.bare = "fine", .run = flushers, .says = SCN_SILENT}, "flushers");
-    for (long list = 0; list < 2; list++)
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_NEVER_TAKES, .run = living, .number = list}, "living-%s",
-                list ? "list" : "stdin");
+    for (long of = 0; of < LIVING; of++)
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_NEVER_TAKES, .run = living, .number = of}, "living-%s",
+                living_names[of]);
 }
