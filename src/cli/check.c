@@ -61,7 +61,7 @@ static void print_thread(long pid, long tid)
     fsafe_stack_end(&stack);
 }
 
-/* The thread that a lock's bytes name: is it here, or only in the parent? `how`: "held", and how sure that is. */
+/* Whether the owner that a lock's bytes name is here, or only in the parent. `how`: "held", and how sure that is. */
 static enum verdict judge_owner(long pid, long owner, const char *how)
 {
     long parent = fsafe_process_status(pid, "PPid");
@@ -145,7 +145,7 @@ static enum verdict judge_suspects(long pid, uint64_t address)
     return suspects.count == 0 ? CANNOT_TELL : BECAUSE_OF_FORK;
 }
 
-/* A lock that does not name its owner: whether the same lock in the parent says more. */
+/* A lock whose bytes name no owner: prints its value here and in the parent, and the threads that may have it. */
 static enum verdict judge_nameless(long pid, uint64_t address, uint32_t value)
 {
     long parent = fsafe_process_status(pid, "PPid");
@@ -301,7 +301,7 @@ static bool see_lock(long tid, void *context)
     return true;
 }
 
-/* A user who sees a service hang knows its first process; mostly a child of that process hangs. */
+/* A user who sees a service hang knows the service's first process; mostly a child of that process hangs. */
 static void see_process(long pid, void *context)
 {
     struct whole *parent = context, child = {.pid = pid, .verdict = NOT_BECAUSE, .culprit = pid};

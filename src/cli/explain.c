@@ -271,7 +271,7 @@ static void print_event(const struct fsafe_log *log, const struct fsafe_log_even
     print_stack(log, "forked in", &event->fork);
 }
 
-/* Whether a culprit, or the place that wanted the lock, has no name because the module has no debugging information. */
+/* Whether the module has no debugging information, so that a culprit or a wanting place in it has no line. */
 static bool is_missed(const struct fsafe_log *log, const char *module)
 {
     for (size_t i = 0; i < log->count; i++) {
@@ -283,7 +283,7 @@ static bool is_missed(const struct fsafe_log *log, const char *module)
     return false;
 }
 
-/* Lines of files that have changed since would be wrong. */
+/* Says which file each module is, and where that is not the file of then: its lines would be wrong. */
 static void print_modules(const struct fsafe_log *log)
 {
     for (size_t i = 0; i < log->module_count; i++) {

@@ -50,7 +50,7 @@ static bool find_tally(long pid, struct fsafe_tally *tally, bool *loaded)
     return found;
 }
 
-/* The first line of a file whose strings end with zeroes, from the variable on; "" unknown. */
+/* The value of a variable in a file of /proc whose strings end with zeroes; "": there is none. */
 static void read_variable(long pid, const char *file_name, const char *variable, char *value, size_t bytes)
 {
     char *entry = NULL;

@@ -126,7 +126,9 @@ static void each_needed(const struct image *image, void (*see)(const char *name,
     }
 }
 
-/* Go's linker puts this into each program, followed by the size of a pointer; whoever looks for it has it, too. */
+/*
+ * Go's linker puts this into each program, followed by the size of a pointer; a program that looks for it has it, too.
+ */
 static bool is_go(const struct image *image)
 {
     static const char mark[] = "\xff Go buildinf:";
@@ -154,7 +156,7 @@ static void note_unseen(const char *name, void *context)
             target->unseen[target->unseen_count++] = rows[i].words;
 }
 
-/* Whether the kernel will tell the loader to trust nothing in the environment. */
+/* Why the kernel tells the program's loader to ignore LD_PRELOAD; NULL: it does not. */
 static const char *find_privilege(const struct image *image)
 {
     const struct stat *status = &image->status;
@@ -165,7 +167,7 @@ static const char *find_privilege(const struct image *image)
     return image->capable && getuid() != 0 ? "has capabilities, so its loader ignores LD_PRELOAD" : NULL;
 }
 
-/* Whom the file is for; the loader's name is in the first page, whatever the word size. */
+/* Whether the file is for musl; its loader's name is in the first page, whatever the word size. */
 static bool is_for_musl(const struct image *program)
 {
     static const char loader[] = "/ld-musl-";

@@ -15,8 +15,8 @@ struct fsafe_target {
 
 /*
  * Looks at `command`, searched for as execvp does, for `library`; of a script at its interpreter, and of env(1) there
- * at what that is to start. What is no program is no objection: whoever starts it will say so. Where the program's
- * loader would refuse the library and there is one for it beside that, `library` becomes that one:
+ * at what that is to start. A file that is no program is no objection: the attempt to run it will say so. Where the
+ * program's loader would refuse the library and there is one for it beside that, `library` becomes that one:
  * libforksafe-musl.so, libforksafe-gnu.so, for 32 bits libforksafe-musl32.so, libforksafe-gnu32.so.
  */
 void fsafe_target_look(struct fsafe_target *target, const char *command, char library[PATH_MAX]);

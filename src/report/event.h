@@ -25,7 +25,7 @@ struct fsafe_source {
     bool at_fork;      /* of a holder: the place where it was at the fork, not the one that took the lock */
 };
 
-/* A thread that held or wanted the lock when the process was forked. */
+/* A thread that had the lock, or waited for it, at the fork. */
 struct fsafe_holder {
     pid_t tid;         /* the thread's id in the process it lived in; 0 unknown */
     pid_t pid;         /* that process; 0 unknown */
@@ -44,7 +44,7 @@ struct fsafe_fork {
 
 struct fsafe_event {
     enum fsafe_deed deed;
-    bool worth_a_line;   /* whether a line is written about it */
+    bool worth_a_line;   /* report writes a line about it */
     const char *lock;    /* "mutex", "semaphore" */
     const char *kind;    /* "normal", "recursive" ... */
     const char *why;     /* for FSAFE_REFUSED: the reason, in words that follow "because" */

@@ -16,9 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/*
- * The directory in which the program was started: a daemon goes to "/" later, and a relative FORKSAFE_LOG stays here.
- */
+/* The directory in which the program was started: a relative FORKSAFE_LOG stays here when a daemon goes to "/". */
 static char directory[1024];
 
 /* The file of FORKSAFE_LOG with %p replaced. */
@@ -41,7 +39,7 @@ static bool is_file(void)
     return fsafe_options.log[0] != '\0' && strcmp(fsafe_options.log, "stderr") != 0;
 }
 
-/* The file that descriptor 2 was when the program started, or that the program put there by dup2 and the like. */
+/* The file behind descriptor 2: the one of the program's start, or one that the program put there by dup2. */
 static struct stat known_stderr;
 static bool has_stderr, is_terminal;
 

@@ -162,7 +162,7 @@ static void find_callers(struct fsafe_details *details, bool here, bool held)
 
 bool fsafe_report_is_new_place(uintptr_t site)
 {
-    enum { PLACES = 32 }; /* a daemon comes back to its own all day */
+    enum { PLACES = 32 }; /* a daemon waits at the same few all day */
     static _Atomic uintptr_t places[PLACES];
     for (unsigned i = 0; i < PLACES; i++) {
         uintptr_t none = 0;
@@ -182,7 +182,7 @@ void fsafe_report_event(const struct fsafe_event *told)
     struct fsafe_event copy = *told, *event = &copy;
     find_sources(event, &wanted_in, &held_in);
     uint64_t times = fsafe_tally_count(event);
-    /* Each child that hangs gets a line, and each event in these modes. */
+    /* Report writes a line for each child that hangs, and in these modes for each event. */
     bool all = fsafe_options.verbose || fsafe_options.mode == FSAFE_MODE_ABORT ||
                event->deed >= FSAFE_HANGS || event->deed == FSAFE_WOULD_HANG;
     if (!all && !is_power_of_ten(times))

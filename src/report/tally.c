@@ -20,9 +20,7 @@ void fsafe_tally_start(pid_t pid)
     unshared.first = pid;
 }
 
-/*
- * What another thread counts between the copy and the exchange is lost: before the first fork there is hardly a line.
- */
+/* The tree loses what another thread counts between the copy and the exchange: hardly any, before the first fork. */
 void fsafe_tally_share(void)
 {
     struct fsafe_tally *before = &unshared;

@@ -11,9 +11,9 @@
 #include "config.h"
 
 #include <check.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -42,16 +42,41 @@
 #undef _mark_point
 #define _mark_point(file, line) ((void)0)
 
-/* A program: `fill` adds the test cases. */
+/* Makes a directory of the test's own and writes its name to `path`; remove it with unit_remove_directory. */
+static inline void unit_make_directory(char path[PATH_MAX])
+{
+    const char *parent = getenv("TMPDIR");
+    snprintf(path, PATH_MAX, "%s/forksafe-unit-XXXXXX", parent != NULL ? parent : "/tmp");
+    if (mkdtemp(path) == NULL)
+        abort();
+}
+
+static inline int unit_remove_entry(const char *path, const struct stat *status, int kind, struct FTW *at)
+{
+    (void)status, (void)kind, (void)at;
+    return remove(path);
+}
+
+/* With the files in it. */
+static inline void unit_remove_directory(const char *path)
+{
+    nftw(path, unit_remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+/* A program: `fill` adds the test cases. What a test that fails leaves in its directories goes with the program's own. */
 #define UNIT_MAIN(name, fill)                        \
     int main(void)                                   \
     {                                                \
+        char folder[PATH_MAX];                       \
+        unit_make_directory(folder);                 \
+        setenv("TMPDIR", folder, 1);                 \
         Suite *suite = suite_create(name);           \
         fill(suite);                                 \
         SRunner *runner = srunner_create(suite);     \
         srunner_run_all(runner, CK_ENV);             \
         int failed = srunner_ntests_failed(runner);  \
         srunner_free(runner);                        \
+        unit_remove_directory(folder);               \
         return failed != 0;                          \
     }
 
@@ -134,26 +159,6 @@ static inline const char *unit_program(void)
     ck_assert_int_gt(length, 0);
     path[length] = '\0';
     return strrchr(path, '/') + 1;
-}
-
-/* Makes a directory of the test's own and writes its name to `path`; remove it with unit_remove_directory. */
-static inline void unit_make_directory(char path[PATH_MAX])
-{
-    const char *parent = getenv("TMPDIR");
-    snprintf(path, PATH_MAX, "%s/forksafe-unit-XXXXXX", parent != NULL ? parent : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(path));
-}
-
-/* With the files in it. */
-static inline void unit_remove_directory(const char *path)
-{
-    DIR *directory = opendir(path);
-    ck_assert_ptr_nonnull(directory);
-    for (struct dirent *entry; (entry = readdir(directory)) != NULL;)
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            unlinkat(dirfd(directory), entry->d_name, 0);
-    closedir(directory);
-    rmdir(path);
 }
 
 /* Reads a whole file as a string, to be freed; "" when there is none. */
