@@ -130,6 +130,10 @@ static void prepare(void)
 {
     if (is_prepared())
         return;
+    if (fsafe_self != NULL && fsafe_self->forks.ready) {
+        fsafe_self->forks.ready = false;
+        return;
+    }
     fsafe_handlers_prepare(fsafe_self == NULL ? 0 : fsafe_self->forks.frame);
     fsafe_fork_notice(); /* or the drain would wait for threads that vanished long ago */
     fsafe_python_prepare();
@@ -251,6 +255,22 @@ FSAFE_AT_FORK void fsafe_fork_finish(pid_t pid)
         after_in_child();
     else
         in_parent();
+}
+
+void fsafe_fork_make_ready(void)
+{
+    if (!is_locked_in_handlers || fsafe_self == NULL || is_prepared())
+        return;
+    prepare();
+    fsafe_self->forks.ready = true;
+}
+
+void fsafe_fork_forget_ready(void)
+{
+    if (fsafe_self == NULL || !fsafe_self->forks.ready)
+        return;
+    fsafe_self->forks.ready = false;
+    in_parent();
 }
 
 bool fsafe_fork_start(fsafe_register_atfork *register_atfork, bool locked)

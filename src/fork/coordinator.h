@@ -10,7 +10,8 @@
  * The handlers are registered once, when the library is loaded: before everybody else's, because glibc runs
  * prepare handlers last registered first and the others first registered first. Our handlers call everybody else's
  * (fork/handlers), so that the order does not depend on when the others are registered. Where libc holds a lock while
- * it runs handlers our fork() does all that before and after libc's, but for the adoption.
+ * it runs handlers our fork() does all that before and after libc's, but for the adoption; our daemon() and forkpty()
+ * do what is prepare's before libc's.
  */
 #pragma once
 
@@ -44,6 +45,14 @@ static FSAFE_INLINE uintptr_t fsafe_fork_announce(uintptr_t site)
  */
 bool fsafe_fork_prepare(void);
 void fsafe_fork_finish(pid_t pid);
+
+/*
+ * Around a function of libc's that forks, between two announcements. The first drains before libc takes its lock of
+ * handlers; what follows the fork is the handlers' work. The second is for a function that came back without a fork.
+ * Context: the forking thread.
+ */
+void fsafe_fork_make_ready(void);
+void fsafe_fork_forget_ready(void);
 
 /* A fork that runs no handlers. It may come, in a signal handler, in the middle of another fork of its thread. */
 struct fsafe_bare_fork {

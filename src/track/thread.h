@@ -109,6 +109,7 @@ struct fsafe_forks {
     uint32_t count;        /* how many there are */
     uint32_t prepared;     /* of these, in libc's fork, for which fork/coordinator does what handlers do elsewhere */
     uint32_t closed_by;    /* which of them has to open the gate again; 0: none */
+    bool ready;            /* prepared, and libc has not begun to fork: prepare, which libc calls then, is done */
 };
 
 struct fsafe_thread {

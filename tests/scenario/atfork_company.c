@@ -5,6 +5,8 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sched.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 /* What pthread_atfork calls and what an unloaded object calls; OBJECT stands for one. */
 int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object);
@@ -215,7 +217,7 @@ static void comes_in_handler(const struct scn_case *self)
 
 /* --- Both, all the time, with many forks at once ------------------------------------------------------------------ */
 
-enum { ANCHORS = 20, STORM_FORKS = 200, FORKERS = 2 };
+enum { ANCHORS = 20, STORM_FORKS = 200, FORKERS = 2, DAEMONS = 40 };
 static _Thread_local int prepared, ended;
 static atomic_int forkers_left;
 static pthread_mutex_t held_through = PTHREAD_MUTEX_INITIALIZER;
@@ -300,6 +302,41 @@ static void come_and_go(const struct scn_case *self)
         scn_fine();
     }
     scn_reap(server);
+}
+
+/* --- By daemon() ------------------------------------------------------------------------------------------------- */
+
+static void *finalizing_body(void *object)
+{
+    for (;;)
+        __cxa_finalize(object);
+    return NULL;
+}
+
+/* No daemon may find locked what such a thread locks: exit takes the same lock. The daemons become this process's. */
+static void daemons(const struct scn_case *self)
+{
+    static char ours, daemons_own;
+    (void)self;
+    SCN_CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
+    for (int i = scn_often(DAEMONS); i > 0; i--) {
+        const pid_t between = scn_fork();
+        if (between == 0) {
+            const pid_t between_id = getpid();
+            scn_start(finalizing_body, &ours);
+            usleep(1000);
+            SCN_CHECK(daemon(1, 1) == 0);
+            while (getppid() == between_id)
+                sched_yield();
+            scn_arm(); /* it dies with its parent, and has the last one now */
+            __cxa_finalize(&daemons_own);
+            scn_fine();
+        }
+        scn_reap(between);
+        siginfo_t daemon_ended = {0};
+        SCN_CHECK(waitid(P_ALL, 0, &daemon_ended, WEXITED | WNOWAIT) == 0);
+        scn_reap(daemon_ended.si_pid);
+    }
 }
 
 /* --- Modules ---------------------------------------------------------------------------------------------------- */
@@ -417,6 +454,7 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = old ? "fine" : "dies SIGABRT|dies SIGSEGV|wrong|hangs", .says = SCN_SILENT,
                               .run = come_and_go},
             "come-and-go");
+    scn_add((struct scn_case){.bare = "hangs|fine", .says = SCN_SILENT, .run = daemons}, "daemons");
     scn_add((struct scn_case){.bare = "hangs", .says = "once:took over mutex", .run = module_locks}, "module-locks");
     scn_add((struct scn_case){.bare = "dies SIGABRT|dies SIGSEGV|fine", .says = SCN_SILENT, .run = modules_come_and_go},
             "modules-come-and-go");
