@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 struct kind {
     const char *name, *word;
@@ -294,6 +295,10 @@ static void *outlive(void *forker)
 /* The forking thread goes on to die with it in the child: the kernel must know that it was this thread's. */
 static void forkers_end(const struct scn_case *self)
 {
+    void *list;
+    size_t bytes;
+    if (syscall(SYS_get_robust_list, 0, &list, &bytes) != 0 && errno == ENOSYS)
+        scn_skip("the kernel keeps no list of robust mutexes");
     make(self->kind, &guarded);
     SCN_IS(pthread_mutex_lock(&guarded), 0);
     const pid_t child = scn_fork();

@@ -73,6 +73,12 @@ _Noreturn void scn_wrong(const char *where, const char *what)
     end("wrong", where, what);
 }
 
+_Noreturn void scn_skip(const char *reason)
+{
+    dprintf(STDOUT_FILENO, "skipped: %s\n", reason);
+    _exit(1);
+}
+
 /* For calls of the harness itself, which have no reason to fail. */
 static void must(bool good, const char *what)
 {
@@ -127,6 +133,17 @@ void scn_reap(pid_t child)
     char outcome[32];
     snprintf(outcome, sizeof outcome, "dies SIG%s", signal_name(WTERMSIG(status)));
     end(outcome, "reaped", "a child that a signal ended");
+}
+
+bool scn_sees_calls(void)
+{
+    long call = -1;
+    FILE *file = fopen("/proc/self/syscall", "re");
+    if (file == NULL)
+        return false;
+    const bool reads = fscanf(file, "%ld", &call) == 1 && call == SYS_read;
+    fclose(file);
+    return reads;
 }
 
 /* --- Threads -------------------------------------------------------------------------------------------------- */

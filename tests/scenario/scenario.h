@@ -60,6 +60,8 @@ void scn_add(struct scn_case added, const char *name_format, ...) __attribute__(
 _Noreturn void scn_fine(void);
 _Noreturn void scn_fails(int error, const char *where, const char *what);
 _Noreturn void scn_wrong(const char *where, const char *what);
+/* For the victim's own process, bare as under the library: this machine lacks what the case is about. */
+_Noreturn void scn_skip(const char *reason);
 
 #define SCN_TEXT_(x) #x
 #define SCN_TEXT(x) SCN_TEXT_(x)
@@ -92,6 +94,9 @@ int scn_often(int count);
 void scn_arm(void);
 /* Waits for CHILD. One that did not end fine ends this process in the same way. */
 void scn_reap(pid_t child);
+
+/* Whether /proc says in which system call of this program's a thread is: under an emulator it says the emulator's. */
+bool scn_sees_calls(void);
 
 /* --- Threads ------------------------------------------------------------------------------------------------ */
 
