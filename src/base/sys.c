@@ -60,14 +60,14 @@ struct timespec fsafe_sys_span_until(const struct timespec *until)
 void fsafe_sys_pause_us(unsigned us)
 {
     struct timespec span = {.tv_sec = 0, .tv_nsec = (long)us * 1000};
-    FSAFE_SYS(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &span, 0, 0, 0);
+    FSAFE_SYS(FSAFE_SYS_CLOCK_NANOSLEEP, CLOCK_MONOTONIC, 0, &span, 0, 0, 0);
 }
 
 void fsafe_sys_offer(int fd, const void *from, size_t bytes)
 {
     const struct timespec now = {0, 0};
     struct pollfd room = {.fd = fd, .events = POLLOUT};
-    if (FSAFE_SYS(SYS_ppoll, &room, 1, &now, 0, 0, 0) != 1 || (room.revents & POLLOUT) == 0)
+    if (FSAFE_SYS(FSAFE_SYS_PPOLL, &room, 1, &now, 0, 0, 0) != 1 || (room.revents & POLLOUT) == 0)
         return;
     struct fsafe_sigset old, before, raised = {{0}};
     fsafe_sys_block_signals(&old);
@@ -79,7 +79,7 @@ void fsafe_sys_offer(int fd, const void *from, size_t bytes)
         raised.bits[0] = 1UL << (SIGXFSZ - 1);
     /* The signal of our own write is ours to take; one that was waiting before is the program's. */
     if ((raised.bits[0] & ~before.bits[0]) != 0)
-        FSAFE_SYS(SYS_rt_sigtimedwait, &raised, 0, &now, FSAFE_SIGSET_BYTES, 0, 0);
+        FSAFE_SYS(FSAFE_SYS_RT_SIGTIMEDWAIT, &raised, 0, &now, FSAFE_SIGSET_BYTES, 0, 0);
     fsafe_sys_restore_signals(&old);
 }
 

@@ -30,13 +30,33 @@ struct futex_waitv {
 #endif
 
 /*
- * On 32 bits the kernel has two futex calls, one for each size of a time. We call the earlier one, as every struct
- * timespec of ours has that size; programs and libc call either.
+ * The system calls of ours that take a time. On 32 bits the kernel has two of each, one for each size of a time. We
+ * call the one for a struct timespec of this libc's: musl's always has 64 bits, what we build with glibc those of a
+ * long. Programs and libc call either futex.
  */
+#ifdef SYS_timer_settime32 /* musl's name for the earlier one */
+enum {
+    FSAFE_SYS_FUTEX = SYS_futex_time64,
+    FSAFE_SYS_PPOLL = SYS_ppoll_time64,
+    FSAFE_SYS_RT_SIGTIMEDWAIT = SYS_rt_sigtimedwait_time64,
+    FSAFE_SYS_CLOCK_NANOSLEEP = SYS_clock_nanosleep_time64,
+    FSAFE_SYS_TIMER_SETTIME = SYS_timer_settime64
+};
+_Static_assert(sizeof(time_t) == sizeof(uint64_t), "a time of another size than the system calls here take");
+#else
+enum {
+    FSAFE_SYS_FUTEX = SYS_futex,
+    FSAFE_SYS_PPOLL = SYS_ppoll,
+    FSAFE_SYS_RT_SIGTIMEDWAIT = SYS_rt_sigtimedwait,
+    FSAFE_SYS_CLOCK_NANOSLEEP = SYS_clock_nanosleep,
+    FSAFE_SYS_TIMER_SETTIME = SYS_timer_settime
+};
+_Static_assert(sizeof(time_t) == sizeof(long), "a time of another size than the system calls here take");
+#endif
+
 static inline bool fsafe_sys_is_futex(long number)
 {
 #ifdef SYS_futex_time64
-    _Static_assert(sizeof(time_t) == sizeof(long), "a time of another size than the system calls here take");
     return number == SYS_futex || number == SYS_futex_time64;
 #else
     return number == SYS_futex;
@@ -65,7 +85,7 @@ bool fsafe_sys_thread_alive(pid_t pid, pid_t tid);
 /* Sleeps while *word == value, at most until woken or for `span` (NULL: no limit). May return for no reason. */
 static inline void fsafe_sys_futex_wait(void *word, uint32_t value, const struct timespec *span)
 {
-    FSAFE_SYS(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, span, 0, 0);
+    FSAFE_SYS(FSAFE_SYS_FUTEX, word, FUTEX_WAIT_PRIVATE, value, span, 0, 0);
 }
 
 /* Wakes up to `count` private waiters. The word is not read: it may be gone already. */
@@ -105,7 +125,7 @@ static inline void fsafe_sys_restore_signals(const struct fsafe_sigset *old)
 static inline bool fsafe_sys_may_be_readable(uintptr_t word)
 {
     static const struct timespec no_time;
-    return FSAFE_SYS(SYS_futex, word, FUTEX_WAIT_PRIVATE, 0, &no_time, 0, 0) != -EFAULT;
+    return FSAFE_SYS(FSAFE_SYS_FUTEX, word, FUTEX_WAIT_PRIVATE, 0, &no_time, 0, 0) != -EFAULT;
 }
 
 /* Returns a descriptor that exec closes, or -errno. */

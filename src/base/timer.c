@@ -96,7 +96,7 @@ bool fsafe_timer_make(int *timer, void *value)
 void fsafe_timer_set(int timer, uint64_t ns)
 {
     const struct itimerspec span = {.it_value = fsafe_sys_timespec(ns)};
-    FSAFE_SYS(SYS_timer_settime, timer, 0, &span, 0, 0, 0);
+    FSAFE_SYS(FSAFE_SYS_TIMER_SETTIME, timer, 0, &span, 0, 0, 0);
 }
 
 void fsafe_timer_delete(int timer)

@@ -172,7 +172,7 @@ static bool learn_spin(void)
 }
 
 #ifndef __LP64__
-struct fsafe_glibc_sem_row fsafe_glibc_sem_rows[FSAFE_GLIBC_SEM_ROWS];
+struct fsafe_sem_row fsafe_sem_rows[FSAFE_SEM_ROWS];
 #endif
 
 /* What of it is ours: all of it the same byte. */

@@ -2,16 +2,17 @@
  * libc/layout-musl-semaphore: the bytes of musl's sem_t. Included by layout.h only.
  *
  * The value, with a flag in its highest bit or, up to 1.2.3, -1 for 0 with a waiter; the number of waiters; whether it
- * is private. On 64 bits the second half is nobody's.
+ * is private. On 64 bits the second half is nobody's, on 32 the fourth word.
  */
 #pragma once
 
-enum { FSAFE_MUSL_SEM_VALUE, FSAFE_MUSL_SEM_WAITERS, FSAFE_MUSL_SEM_PRIVATE, FSAFE_MUSL_SEM_OURS = 4 };
+enum { FSAFE_MUSL_SEM_VALUE, FSAFE_MUSL_SEM_WAITERS, FSAFE_MUSL_SEM_PRIVATE, FSAFE_MUSL_SEM_SPARE };
+
+#ifdef __LP64__
 
 static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
 {
-    bool room = sizeof *s >= FSAFE_MUSL_SEM_OURS * 4 + sizeof(struct fsafe_sem_words);
-    return room && fsafe_layout.sem_bytes ? (void *)&s->__val[FSAFE_MUSL_SEM_OURS] : NULL;
+    return fsafe_layout.sem_bytes ? (void *)&s->__val[FSAFE_MUSL_SEM_SPARE + 1] : NULL;
 }
 
 static inline struct fsafe_sem_words *fsafe_layout_sem_words_begin(sem_t *s)
@@ -23,6 +24,17 @@ static inline void fsafe_layout_sem_words_end(sem_t *s)
 {
     (void)s;
 }
+
+#else
+
+static inline uint32_t *fsafe_layout_sem_spare(sem_t *s)
+{
+    return (uint32_t *)(uintptr_t)&s->__val[FSAFE_MUSL_SEM_SPARE];
+}
+
+#include "libc/layout-semaphore-rows.h"
+
+#endif
 
 static inline unsigned fsafe_layout_sem_value(const sem_t *s)
 {

@@ -15,6 +15,10 @@ _Static_assert(PTHREAD_MUTEX_NORMAL == (int)FSAFE_MUTEX_NORMAL &&
 
 struct fsafe_layout fsafe_layout = {.in_place = -1};
 
+#ifndef __LP64__
+struct fsafe_sem_row fsafe_sem_rows[FSAFE_SEM_ROWS];
+#endif
+
 static struct fsafe_layout_calls libc;
 
 static bool init_of(pthread_mutex_t *m, int type, int robust)
@@ -120,7 +124,7 @@ static bool sem_holds(void)
     sem_t s, marked;
     if (libc.sem_init(&s, 0, 1) != 0 || fsafe_layout_sem_is_shared(&s) || s.__val[FSAFE_MUSL_SEM_VALUE] != 1)
         return false;
-    for (size_t i = FSAFE_MUSL_SEM_OURS; i < sizeof s.__val / sizeof s.__val[0]; i++)
+    for (size_t i = FSAFE_MUSL_SEM_SPARE; i < sizeof s.__val / sizeof s.__val[0]; i++)
         s.__val[i] = 0x5a5a5a5a;
     marked = s;
     if (libc.sem_trywait(&s) != 0 || fsafe_layout_sem_value(&s) != 0 || fsafe_layout_sem_try(&s) ||

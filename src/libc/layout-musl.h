@@ -82,7 +82,7 @@ static inline bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock
     int *waiters = &m->__u.__i[FSAFE_MUSL_WAITERS];
     /* libc's own waiter, back from a condition variable, takes the mutex without the flag: only the number is left. */
     __atomic_fetch_add(waiters, 1, __ATOMIC_SEQ_CST);
-    long result = FSAFE_SYS(SYS_futex, &m->__u.__i[FSAFE_MUSL_LOCK], how, EBUSY | FSAFE_MUSL_WAITED, until, 0,
+    long result = FSAFE_SYS(FSAFE_SYS_FUTEX, &m->__u.__i[FSAFE_MUSL_LOCK], how, EBUSY | FSAFE_MUSL_WAITED, until, 0,
                             FUTEX_BITSET_MATCH_ANY);
     __atomic_fetch_sub(waiters, 1, __ATOMIC_SEQ_CST);
     return result != -ETIMEDOUT;

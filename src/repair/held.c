@@ -57,7 +57,7 @@ static long await_signal(const struct fsafe_sigset *handled, const struct fsafe_
     ready.fd = (int)FSAFE_SYS(SYS_signalfd4, -1, handled, FSAFE_SIGSET_BYTES, SFD_CLOEXEC, 0, 0);
     if (ready.fd < 0)
         return ready.fd;
-    long answer = FSAFE_SYS(SYS_ppoll, &ready, 1, until != NULL ? &span : NULL, mask, FSAFE_SIGSET_BYTES, 0);
+    long answer = FSAFE_SYS(FSAFE_SYS_PPOLL, &ready, 1, until != NULL ? &span : NULL, mask, FSAFE_SIGSET_BYTES, 0);
     fsafe_sys_close(ready.fd);
     return answer;
 }

@@ -363,7 +363,7 @@ long fsafe_slices_futex(const long *a, const char *lock, const char *kind, struc
         errno = answer == -EAGAIN ? EAGAIN : EINTR;
     }
     while (more && !over) {
-        result = FSAFE_NEXT(syscall)(SYS_futex, a[0], ((int)a[1] & FUTEX_PRIVATE_FLAG) | FUTEX_WAIT_BITSET, a[2],
+        result = FSAFE_NEXT(syscall)(FSAFE_SYS_FUTEX, a[0], ((int)a[1] & FUTEX_PRIVATE_FLAG) | FUTEX_WAIT_BITSET, a[2],
                                      &slices.until, 0L, bits);
         over = result == 0 || (errno != ETIMEDOUT && (errno != EINTR || !fsafe_hopeless_restarts()));
         if (!over && errno == ETIMEDOUT)
