@@ -102,6 +102,15 @@ static const struct scn_entry entries[] = {
 
 static pthread_mutex_t guarded, many[MANY];
 
+/* Else nobody is told that the owner has ended: qemu-user has no such list. */
+static void must_know_robust(void)
+{
+    void *list;
+    size_t bytes;
+    if (syscall(SYS_get_robust_list, 0, &list, &bytes) != 0 && errno == ENOSYS)
+        scn_skip("the kernel keeps no list of robust mutexes");
+}
+
 static int lock_and_leave(void *mutex)
 {
     SCN_IS(pthread_mutex_lock(mutex), 0);
@@ -120,6 +129,7 @@ static int is_lost(void *mutex)
 static void lost(const struct scn_case *self)
 {
     const struct scn_entry *entry = self->entry;
+    must_know_robust();
     make(self->kind, &guarded);
     SCN_IS(scn_elsewhere(lock_and_leave, &guarded), 0);
     SCN_IS(pthread_mutex_lock(&guarded), EOWNERDEAD);
@@ -295,10 +305,7 @@ static void *outlive(void *forker)
 /* The forking thread goes on to die with it in the child: the kernel must know that it was this thread's. */
 static void forkers_end(const struct scn_case *self)
 {
-    void *list;
-    size_t bytes;
-    if (syscall(SYS_get_robust_list, 0, &list, &bytes) != 0 && errno == ENOSYS)
-        scn_skip("the kernel keeps no list of robust mutexes");
+    must_know_robust();
     make(self->kind, &guarded);
     SCN_IS(pthread_mutex_lock(&guarded), 0);
     const pid_t child = scn_fork();

@@ -392,6 +392,7 @@ static void *flush_all(void *unused)
 static void *read_late(void *unused)
 {
     static char bytes[1 << 17];
+    scn_await_asleep(getpid(), NULL); /* in fork(), or after it */
     usleep(500000);
     for (ssize_t left = sizeof bytes; left > 0;) {
         ssize_t got = read(pipe_ends[0], bytes, sizeof bytes);
