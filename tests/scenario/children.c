@@ -123,18 +123,11 @@ static const struct kind kinds[] = {
     {"lio", read_ahead, wait_lio, HANGS},
 };
 
-/* What a parent says of a wait that went past the library, it reads in /proc. */
-static void must_see_calls(void)
-{
-    if (!scn_sees_calls())
-        scn_skip("/proc does not show the system calls of this processor: an emulator");
-}
-
 static void hang(const struct scn_case *self)
 {
     const struct kind *kind = self->kind;
     if (kind->wait != wait_aio)
-        must_see_calls();
+        scn_needs_calls();
     kind->before();
     const pid_t child = scn_fork();
     if (child == 0) {
@@ -195,7 +188,7 @@ static void wait_by(const struct scn_case *self)
 {
     const struct way *way = self->kind;
     int status = 0;
-    must_see_calls();
+    scn_needs_calls();
     have_thread();
     alarm(0); /* the child's bounds this */
     const pid_t child = scn_fork();
@@ -213,7 +206,7 @@ static void wait_by(const struct scn_case *self)
 static void several(const struct scn_case *self)
 {
     (void)self;
-    must_see_calls();
+    scn_needs_calls();
     have_thread();
     alarm(0);
     for (int i = 0; i < 3; i++)
@@ -235,7 +228,7 @@ static void short_waits(const struct scn_case *self)
 {
     enum { OTHERS = 20 };
     (void)self;
-    must_see_calls();
+    scn_needs_calls();
     have_thread();
     const pid_t hung = scn_fork();
     if (hung == 0)
@@ -265,7 +258,7 @@ static void install(int signal, int flags)
 static void with_handler(const struct scn_case *self)
 {
     (void)self;
-    must_see_calls();
+    scn_needs_calls();
     have_thread();
     install(SIGUSR1, 0);
     const pid_t child = scn_fork();

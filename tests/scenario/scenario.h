@@ -95,8 +95,8 @@ void scn_arm(void);
 /* Waits for CHILD. One that did not end fine ends this process in the same way. */
 void scn_reap(pid_t child);
 
-/* Whether /proc says in which system call of this program's a thread is: under an emulator it says the emulator's. */
-bool scn_sees_calls(void);
+/* Skips where /proc does not say in which system call of this program's a thread is: an emulator has its own. */
+void scn_needs_calls(void);
 
 /* --- Threads ------------------------------------------------------------------------------------------------ */
 

@@ -192,6 +192,9 @@ enum { THREADS = 1, ABORTS = 2 };
 static void cell(const struct scn_case *self)
 {
     const struct row *row = self->kind;
+    const char *becomes = (self->number & THREADS) != 0 ? row->threads : row->alone;
+    if (becomes == parent || (becomes == named && (self->number & THREADS) != 0))
+        scn_needs_calls();
     held = scn_bell();
     forever = scn_bell();
     sem_init(&lock, 0, 1);
