@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <link.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 
@@ -71,10 +72,19 @@ static void storm_of_locks(const struct scn_case *self)
 static const struct scn_case *forking;
 static pid_t made;
 
+static pid_t fork_by_syscall(void)
+{
+#ifdef SYS_fork
+    return (pid_t)syscall(SYS_fork);
+#else
+    return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+#endif
+}
+
 static void fork_here(void)
 {
     loader_hook = NULL;
-    made = forking->number == 0 ? scn_fork() : forking->number == 1 ? _Fork() : (pid_t)syscall(SYS_fork);
+    made = forking->number == 0 ? scn_fork() : forking->number == 1 ? _Fork() : fork_by_syscall();
     if (made == 0)
         scn_arm();
 }
