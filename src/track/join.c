@@ -29,6 +29,12 @@ static _Atomic bool started;
 /* Past its last destructor: it may still take locks, and nobody would remove its slot again. */
 static __thread bool left __attribute__((tls_model("initial-exec")));
 
+/*
+ * A sandbox may trap a system call that joining makes, though all signals are blocked, and its handler may lock: what
+ * it locks goes unrecorded. (Firefox traps prctl, and its handler has a static local.)
+ */
+static __thread bool joining __attribute__((tls_model("initial-exec")));
+
 /* Left before its end: see fsafe_thread_withdraw. */
 static __thread bool withdrawn __attribute__((tls_model("initial-exec")));
 
@@ -109,7 +115,7 @@ void fsafe_thread_join_first(void)
 
 struct fsafe_thread *fsafe_thread_join(void)
 {
-    if (fsafe_self != NULL || left || !atomic_load_explicit(&started, memory_order_acquire))
+    if (fsafe_self != NULL || left || joining || !atomic_load_explicit(&started, memory_order_acquire))
         return fsafe_self;
     int owner = calls.probe_owner();
     pid_t tid = fsafe_sys_gettid();
@@ -124,7 +130,9 @@ struct fsafe_thread *fsafe_thread_join(void)
     }
     struct fsafe_sigset old;
     fsafe_sys_block_signals(&old);
+    joining = true;
     join(owner, tid);
+    joining = false;
     fsafe_sys_restore_signals(&old);
     return fsafe_self;
 }
