@@ -16,6 +16,39 @@ static void refuse(int number)
     (void)number;
 }
 
+/* Firefox's has a static local, whose first use takes a lock. */
+static void lock_there(int number)
+{
+    (void)number;
+    static pthread_mutex_t own = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&own);
+    pthread_mutex_unlock(&own);
+}
+
+static void *lock_first(void *unused)
+{
+    mutex_lock(&mutex);
+    mutex_unlock(&mutex);
+    return unused;
+}
+
+/* A thread's first lock asks for the thread's name, and comes back to a first lock. */
+static void locking_handler(const struct scn_case *self)
+{
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        const struct sigaction action = {.sa_handler = lock_there, .sa_flags = SA_NODEFER};
+        pthread_t thread;
+        SCN_CHECK(sigaction(SIGSYS, &action, NULL) == 0);
+        SCN_CHECK(sandbox_install("trap:prctl") == 0);
+        mutex_make(self->kind, &mutex);
+        SCN_CHECK(pthread_create(&thread, NULL, lock_first, NULL) == 0);
+        pthread_join(thread, NULL);
+        scn_fine();
+    }
+    scn_reap(child);
+}
+
 static void in_sandbox(const struct scn_case *self)
 {
     const pid_t child = scn_fork();
@@ -39,5 +72,7 @@ void scn_cases(void)
     for (int k = 0; k < MUTEX_KINDS; k++)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = in_sandbox, .kind = &mutex_kinds[k]},
                 "sandbox-%s", mutex_kinds[k].name);
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = locking_handler, .kind = &mutex_kinds[0]},
+            "locking-handler");
 #endif
 }
