@@ -172,22 +172,24 @@ static FSAFE_INLINE bool take_plain(sem_t *semaphore, struct fsafe_thread *self,
     return take_in_place(semaphore, fsafe_layout_sem_words(semaphore), self, &self->tokens.proven, site);
 }
 
-/* libc would put the caller to sleep at once. */
-static FSAFE_COLD bool take_in_a_moment(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site)
-{
-    for (int looks = 0; looks < FSAFE_RELAX_LOOKS; looks++) {
-        fsafe_arch_relax(self->owner);
-        if (fsafe_layout_sem_value(semaphore) != 0 && take_plain(semaphore, self, site))
-            return true;
-    }
-    return false;
-}
-
 /* What a lock's note says; 0: this is none. */
 static inline uint32_t note_of(sem_t *semaphore)
 {
     struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
     return words != NULL ? fsafe_semaphore_note(words) : 0;
+}
+
+/* libc would put the caller to sleep at once. */
+static FSAFE_COLD bool take_in_a_moment(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site)
+{
+    for (int looks = 0; looks < FSAFE_RELAX_LOOKS; looks++) {
+        fsafe_arch_relax(self->owner);
+        /* It may have become an event meanwhile. */
+        if (fsafe_layout_sem_value(semaphore) != 0 &&
+            fsafe_semaphore_is_plain(note_of(semaphore), semaphore, self) && take_plain(semaphore, self, site))
+            return true;
+    }
+    return false;
 }
 
 /*
