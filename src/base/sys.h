@@ -35,24 +35,19 @@ struct futex_waitv {
  * long. Programs and libc call either futex.
  */
 #ifdef SYS_timer_settime32 /* musl's name for the earlier one */
-enum {
-    FSAFE_SYS_FUTEX = SYS_futex_time64,
-    FSAFE_SYS_PPOLL = SYS_ppoll_time64,
-    FSAFE_SYS_RT_SIGTIMEDWAIT = SYS_rt_sigtimedwait_time64,
-    FSAFE_SYS_CLOCK_NANOSLEEP = SYS_clock_nanosleep_time64,
-    FSAFE_SYS_TIMER_SETTIME = SYS_timer_settime64
-};
+#define FSAFE_SYS_TIMED(call, call64) call64
 _Static_assert(sizeof(time_t) == sizeof(uint64_t), "a time of another size than the system calls here take");
 #else
-enum {
-    FSAFE_SYS_FUTEX = SYS_futex,
-    FSAFE_SYS_PPOLL = SYS_ppoll,
-    FSAFE_SYS_RT_SIGTIMEDWAIT = SYS_rt_sigtimedwait,
-    FSAFE_SYS_CLOCK_NANOSLEEP = SYS_clock_nanosleep,
-    FSAFE_SYS_TIMER_SETTIME = SYS_timer_settime
-};
+#define FSAFE_SYS_TIMED(call, call64) call
 _Static_assert(sizeof(time_t) == sizeof(long), "a time of another size than the system calls here take");
 #endif
+enum {
+    FSAFE_SYS_FUTEX = FSAFE_SYS_TIMED(SYS_futex, SYS_futex_time64),
+    FSAFE_SYS_PPOLL = FSAFE_SYS_TIMED(SYS_ppoll, SYS_ppoll_time64),
+    FSAFE_SYS_RT_SIGTIMEDWAIT = FSAFE_SYS_TIMED(SYS_rt_sigtimedwait, SYS_rt_sigtimedwait_time64),
+    FSAFE_SYS_CLOCK_NANOSLEEP = FSAFE_SYS_TIMED(SYS_clock_nanosleep, SYS_clock_nanosleep_time64),
+    FSAFE_SYS_TIMER_SETTIME = FSAFE_SYS_TIMED(SYS_timer_settime, SYS_timer_settime64)
+};
 
 static inline bool fsafe_sys_is_futex(long number)
 {

@@ -30,8 +30,9 @@ static _Atomic bool started;
 static __thread bool left __attribute__((tls_model("initial-exec")));
 
 /*
- * A sandbox may trap a system call that joining makes, though all signals are blocked, and its handler may lock: what
- * it locks goes unrecorded. (Firefox traps prctl, and its handler has a static local.)
+ * A sandbox may trap a system call that join makes, though all signals are blocked, and the sandbox's handler may take
+ * a lock, for which the thread must not join again: that lock goes unrecorded. (Firefox traps prctl, and its handler
+ * has a static local.)
  */
 static __thread bool joining __attribute__((tls_model("initial-exec")));
 

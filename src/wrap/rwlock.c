@@ -47,7 +47,7 @@ static inline bool is_had(const pthread_rwlock_t *rwlock)
     return state.is_locked || state.readers > 0;
 }
 
-/* libc would put the caller to sleep at once. */
+/* Gives those who have the rwlock a moment to release it, before libc puts the caller to sleep. */
 static FSAFE_COLD void wait_a_moment(const pthread_rwlock_t *rwlock, const struct fsafe_thread *self)
 {
     for (int looks = 0; looks < FSAFE_RELAX_LOOKS && is_had(rwlock); looks++)

@@ -179,12 +179,12 @@ static inline uint32_t note_of(sem_t *semaphore)
     return words != NULL ? fsafe_semaphore_note(words) : 0;
 }
 
-/* libc would put the caller to sleep at once. */
+/* Looks again before libc puts the caller to sleep; returns whether the caller got the token. */
 static FSAFE_COLD bool take_in_a_moment(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site)
 {
     for (int looks = 0; looks < FSAFE_RELAX_LOOKS; looks++) {
         fsafe_arch_relax(self->owner);
-        /* It may have become an event meanwhile. */
+        /* Another thread may have made the semaphore an event meanwhile. */
         if (fsafe_layout_sem_value(semaphore) != 0 &&
             fsafe_semaphore_is_plain(note_of(semaphore), semaphore, self) && take_plain(semaphore, self, site))
             return true;
