@@ -2,13 +2,14 @@
  * Measured. What a wait by syscall(SYS_futex) shows: GLib 2.74's GMutex and GCond and Rust 1.95's Mutex, Condvar,
  * RwLock, Once, all without an owner. A locked and contended GMutex and Mutex is 2 and waited for with 2; GLib by
  * FUTEX_WAIT_PRIVATE from libglib's own text, Rust by FUTEX_WAIT_BITSET_PRIVATE without a limit, which nobody else seen
- * does; libstdc++ by FUTEX_WAIT, not the private kind. A GCond or Condvar whose counter is 2 looks the same: set to 0
- * it is a wake-up for no reason, which both allow, and the next wait is reported.
+ * does; libstdc++ by FUTEX_WAIT, not the private kind. A Condvar whose counter is 2 looks the same: set to 0 it is a
+ * wake-up for no reason, which Rust allows, and the next wait is reported.
  *
  * Rust programs (rustc 1.95, by hand): a child that locks a Mutex, or prints while another thread has stdout locked,
  * hangs bare and goes on with the library.
  *
- * C++20 counting_semaphore and atomic::wait: nothing is called until they sleep, then syscall(SYS_futex). A token of
+ * C++20 counting_semaphore and atomic::wait: nothing is called until they sleep, then syscall(SYS_futex); libc++ (19)
+ * sleeps two seconds, from libc++.so's own text, looks at the word, and sleeps again. A token of
  * a vanished thread cannot be known. What vanished waiters leave behind (a count in libstdc++'s pool of waiters) does
  * no harm: a notify makes one system call for nothing.
  */
@@ -16,6 +17,7 @@
 
 #include "base/maps.h"
 #include "base/options.h"
+#include "libc/modules.h"
 #include "repair/census.h"
 #include "repair/futex.h"
 
@@ -118,37 +120,52 @@ struct algorithm {
     const char *kind;   /* in reports */
     int operation;      /* how it waits */
     const char *module; /* how the name of the module begins that calls; NULL: whatever it is */
+    const char *except; /* how the names of its functions begin that wait for something else; NULL: none does */
     proof *proof;
     enum { UNDRAINED, MUTEX, RWLOCK } drained; /* how a fork takes it: see fork/contended */
 };
 
 /*
  * GLib's and Qt's call is the most ordinary there is, and an event's wait for such a value would be the same: their own
- * modules tell it apart. What else libglib waits for is a GCond, whose waits may end for no reason. Rust's standard
- * library lies in any module; it alone waits without a limit by FUTEX_WAIT_BITSET for all bits. What else it waits for
- * with such values is a Condvar or the count of wake-ups of an RwLock's writers: both look again.
+ * modules tell it apart. What else libglib waits for is a GCond's number of wake-ups, in a function that it exports.
+ * Rust's standard library lies in any module; it alone waits without a limit by FUTEX_WAIT_BITSET for all bits. What
+ * else it waits for with such values is a Condvar or the count of wake-ups of an RwLock's writers: both look again.
  */
 static const struct algorithm algorithms[] = {
-    {"GLib", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", is_mutex, MUTEX},
-    {"GLib bit lock", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", is_bit_lock, UNDRAINED},
-    {"Qt", FUTEX_WAIT_PRIVATE, "libQt5Core.so", is_qt_mutex, MUTEX},
-    {"Qt", FUTEX_WAIT_PRIVATE, "libQt6Core.so", is_qt_mutex, MUTEX},
-    {"absl::call_once", FUTEX_WAIT_PRIVATE, NULL, is_absl_once, UNDRAINED},
-    {"Rust std", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_mutex, MUTEX},
-    {"Rust std RwLock", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_rwlock_of_reader, RWLOCK},
-    {"Rust std RwLock, or a parked thread", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_rwlock_or_parked, UNDRAINED},
-    {"Rust std RwLock", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_rwlock_of_writer, RWLOCK},
-    {"Rust std Once", FUTEX_WAIT_BITSET_PRIVATE, NULL, is_rust_once, UNDRAINED},
+    {"GLib", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", "g_cond_", is_mutex, MUTEX},
+    {"GLib bit lock", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", "g_cond_", is_bit_lock, UNDRAINED},
+    {"Qt", FUTEX_WAIT_PRIVATE, "libQt", NULL, is_qt_mutex, MUTEX},
+    {"Qt", FUTEX_WAIT_BITSET_PRIVATE, "libQt", NULL, is_qt_mutex, MUTEX},
+    {"absl::call_once", FUTEX_WAIT_PRIVATE, NULL, NULL, is_absl_once, UNDRAINED},
+    {"Rust std", FUTEX_WAIT_BITSET_PRIVATE, NULL, NULL, is_mutex, MUTEX},
+    {"Rust std RwLock", FUTEX_WAIT_BITSET_PRIVATE, NULL, NULL, is_rust_rwlock_of_reader, RWLOCK},
+    {"Rust std RwLock, or a parked thread", FUTEX_WAIT_BITSET_PRIVATE, NULL, NULL, is_rust_rwlock_or_parked, UNDRAINED},
+    {"Rust std RwLock", FUTEX_WAIT_BITSET_PRIVATE, NULL, NULL, is_rust_rwlock_of_writer, RWLOCK},
+    {"Rust std Once", FUTEX_WAIT_BITSET_PRIVATE, NULL, NULL, is_rust_once, UNDRAINED},
 };
+
+static bool begins_with(const char *name, const char *beginning)
+{
+    return strncmp(name, beginning, strlen(beginning)) == 0;
+}
+
+/* Whether that algorithm may wait there. */
+static bool is_its_place(const struct algorithm *algorithm, const struct fsafe_mapping *caller)
+{
+    char function[FSAFE_SYMBOL_BYTES];
+    uintptr_t offset;
+    return algorithm->module == NULL ||
+           (caller->found && begins_with(caller->module, algorithm->module) &&
+            (algorithm->except == NULL || !fsafe_modules_symbol(caller, function, sizeof function, &offset) ||
+             !begins_with(function, algorithm->except)));
+}
 
 static const struct algorithm *find_algorithm(int operation, uintptr_t word, uint32_t value,
                                               const struct fsafe_mapping *caller, struct change *change)
 {
     for (unsigned i = 0; i < sizeof algorithms / sizeof *algorithms; i++) {
         const struct algorithm *algorithm = &algorithms[i];
-        if (algorithm->operation == operation &&
-            (algorithm->module == NULL ||
-             (caller->found && strncmp(caller->module, algorithm->module, strlen(algorithm->module)) == 0)) &&
+        if (algorithm->operation == operation && is_its_place(algorithm, caller) &&
             algorithm->proof(word, value, change))
             return algorithm;
     }
@@ -165,17 +182,28 @@ bool fsafe_futex_is_endless(const long *arguments)
     return arguments[TIMEOUT] == 0 && (command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET);
 }
 
-/* As tryLock of Qt's mutexes with a limit does; no other algorithm waits so for that value. */
-static bool is_limited_of_qt(const long *arguments)
+/* As tryLock of Qt's mutexes with a limit may do: since 6.8 that gives the kernel a time, before how long. */
+static bool may_be_limited_of_qt(const long *arguments)
 {
-    return arguments[TIMEOUT] != 0 && (int)arguments[OPERATION] == FUTEX_WAIT_PRIVATE &&
-           (uint32_t)arguments[VALUE] == QT_CONTENDED;
+    int operation = (int)arguments[OPERATION];
+    return arguments[TIMEOUT] != 0 && (uint32_t)arguments[VALUE] == QT_CONTENDED &&
+           (operation == FUTEX_WAIT_PRIVATE || operation == FUTEX_WAIT_BITSET_PRIVATE);
 }
 
 static bool is_for_all_bits(const long *arguments)
 {
     return ((int)arguments[OPERATION] & FUTEX_CMD_MASK) == FUTEX_WAIT ||
            (uint32_t)arguments[BITS] == FUTEX_BITSET_MATCH_ANY;
+}
+
+bool fsafe_futex_is_made_again(const long *arguments, uintptr_t site)
+{
+    struct timespec limit;
+    struct fsafe_mapping caller = {.address = site};
+    return arguments[TIMEOUT] != 0 && (int)arguments[OPERATION] == FUTEX_WAIT_PRIVATE &&
+           fsafe_sys_peek((uintptr_t)arguments[TIMEOUT], &limit, sizeof limit) && limit.tv_sec == 2 &&
+           limit.tv_nsec == 0 && fsafe_maps_find(&caller, 1) && caller.found &&
+           begins_with(caller.module, "libc++.so");
 }
 
 /*
@@ -210,7 +238,8 @@ bool fsafe_futex_judge(const long *arguments, uintptr_t site)
     uint32_t value = (uint32_t)arguments[VALUE];
     uint32_t seen;
     /* A thread that the child had may have ended with the lock: that is as stuck as without a fork. */
-    if (!(fsafe_futex_is_endless(arguments) || is_limited_of_qt(arguments)) || !is_for_all_bits(arguments) ||
+    bool limited = may_be_limited_of_qt(arguments);
+    if (!(fsafe_futex_is_endless(arguments) || limited) || !is_for_all_bits(arguments) ||
         fsafe_census_is_surveyed() || has_passed(lock, value) || !fsafe_takeover_is_alone() ||
         !fsafe_sys_peek(lock, &seen, sizeof seen) || seen != value)
         return false;
@@ -221,6 +250,8 @@ bool fsafe_futex_judge(const long *arguments, uintptr_t site)
     }
     struct change change;
     const struct algorithm *algorithm = find_algorithm((int)arguments[OPERATION], lock, value, &at[1], &change);
+    if (limited && algorithm != NULL && algorithm->proof != is_qt_mutex)
+        algorithm = NULL;
     if (algorithm == NULL) { /* it may be an event: repair/hopeless has the word, when this wait has lasted */
         pass(lock, value);
         return false;

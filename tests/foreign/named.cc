@@ -45,7 +45,21 @@ static const lock locks[] = {{"QReadWriteLock", [] { rwlock.lockForWrite(); }},
 #include <glib.h>
 static gsize once;
 static gint bits = 6; /* others are set */
-static const lock locks[] = {{"g_once_init_enter", [] { (void)g_once_init_enter(&once); }},
+static GMutex mutex;
+static GCond condition;
+/* The number of wake-ups that g_cond_wait sleeps on then looks like a mutex, or like a bit lock. */
+template <int wakeups> static void wait_after_wakeups()
+{
+    if (comes_first())
+        return;
+    for (int i = 0; i < wakeups; i++)
+        g_cond_signal(&condition);
+    g_mutex_lock(&mutex);
+    g_cond_wait(&condition, &mutex);
+}
+static const lock locks[] = {{"g_cond_wait, woken twice before", wait_after_wakeups<2>},
+                             {"g_cond_wait, woken four times before", wait_after_wakeups<4>},
+                             {"g_once_init_enter", [] { (void)g_once_init_enter(&once); }},
                              {"g_bit_lock", [] { g_bit_lock(&bits, 0); }}};
 #elif defined(WITH_ABSL)
 #include <absl/synchronization/mutex.h>

@@ -158,14 +158,15 @@ static int glib_bit_unlock(void *word)
 /* --- Qt: known by the name of the module that waits ----------------------------------------------------------- */
 
 static struct {
-    scn_call *lock, *trylock, *timedlock, *unlock;
+    scn_call *lock, *trylock, *timedlock, *timedlock_until, *unlock;
 } qt;
 
 static bool have_qt(void)
 {
     void *library = dlopen(QT_MODULE, RTLD_NOW);
     return library != NULL && find(library, "qt_lock", &qt.lock) && find(library, "qt_trylock", &qt.trylock) &&
-           find(library, "qt_timedlock", &qt.timedlock) && find(library, "qt_unlock", &qt.unlock);
+           find(library, "qt_timedlock", &qt.timedlock) && find(library, "qt_unlock", &qt.unlock) &&
+           find(library, "qt_timedlock_until", &qt.timedlock_until);
 }
 
 static int qt_lock(void *mutex)

@@ -106,20 +106,20 @@ static void childs_own_dead(const struct scn_case *self)
 static void limited(const struct scn_case *self)
 {
     struct scn_holder worker;
-    (void)self;
+    scn_call *timedlock = self->number == 0 ? qt.timedlock : qt.timedlock_until;
     scn_hold(&worker, qt_lock, qt_unlock, &lock, 1);
     const pid_t child = scn_fork();
     if (child == 0) {
-        SCN_IS(qt.timedlock(&lock), 0);
+        SCN_IS(timedlock(&lock), 0);
         SCN_IS(qt_unlock(&lock), 0);
         struct scn_holder of_child;
         scn_hold(&of_child, qt_lock, qt_unlock, &lock, 1);
-        SCN_IS(qt.timedlock(&lock), ETIMEDOUT);
+        SCN_IS(timedlock(&lock), ETIMEDOUT);
         scn_let_go(&of_child);
         scn_fine();
     }
     scn_reap(child);
-    SCN_IS(qt.timedlock(&lock), ETIMEDOUT);
+    SCN_IS(timedlock(&lock), ETIMEDOUT);
     scn_let_go(&worker);
     scn_fine();
 }
@@ -474,11 +474,14 @@ void scn_cases(void)
                 "%s-off", kind->name);
     }
     if (qt_is_here) {
-        scn_add((struct scn_case){.bare = "fails ETIMEDOUT", .run = limited, .says = "once:took over futex .*\\(Qt\\)"},
-                "qt-limited");
-        scn_add((struct scn_case){.bare = "fails ETIMEDOUT", .preloaded = "fails ETIMEDOUT", .run = limited,
-                                  .env = "FORKSAFE_MODE=report", .says = "once:would hang on futex .*\\(Qt\\)"},
-                "qt-limited-report");
+        for (long until = 0; until < 2; until++) {
+            scn_add((struct scn_case){.bare = "fails ETIMEDOUT", .run = limited, .number = until,
+                                      .says = "once:took over futex .*\\(Qt\\)"},
+                    "qt-limited%s", until ? "-until" : "");
+            scn_add((struct scn_case){.bare = "fails ETIMEDOUT", .preloaded = "fails ETIMEDOUT", .run = limited,
+                                      .number = until, .env = "FORKSAFE_MODE=report", .says = "once:would hang on futex .*\\(Qt\\)"},
+                    "qt-limited%s-report", until ? "-until" : "");
+        }
     }
     for (size_t i = 0; i < sizeof waits / sizeof *waits; i++) {
         static const char *const says = "once:child hangs in futex 0x[0-9a-f]+ \\(unknown\\) ;; " SCN_NEVER_TAKES;

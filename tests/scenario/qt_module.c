@@ -10,7 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-int qt_trylock(void *mutex), qt_lock(void *mutex), qt_timedlock(void *mutex), qt_unlock(void *mutex);
+int qt_trylock(void *mutex), qt_lock(void *mutex), qt_unlock(void *mutex);
+int qt_timedlock(void *mutex), qt_timedlock_until(void *mutex);
 
 int qt_trylock(void *mutex)
 {
@@ -19,24 +20,34 @@ int qt_trylock(void *mutex)
                ? 0 : EBUSY;
 }
 
-static int lock_within(void *mutex, const struct timespec *limit)
+/* FUTEX_WAIT is told how long, FUTEX_WAIT_BITSET until when. */
+static int lock_within(void *mutex, int operation, const struct timespec *limit)
 {
     int result = qt_trylock(mutex);
     while (result == EBUSY && __atomic_exchange_n((uint32_t *)mutex, 3, __ATOMIC_ACQUIRE) != 0)
-        if (syscall(SYS_futex, mutex, FUTEX_WAIT_PRIVATE, 3, limit, NULL, 0) == -1 && errno == ETIMEDOUT)
+        if (syscall(SYS_futex, mutex, operation, 3, limit, NULL, FUTEX_BITSET_MATCH_ANY) == -1 && errno == ETIMEDOUT)
             return ETIMEDOUT;
     return 0;
 }
 
 int qt_lock(void *mutex)
 {
-    return lock_within(mutex, NULL);
+    return lock_within(mutex, FUTEX_WAIT_PRIVATE, NULL);
 }
 
 int qt_timedlock(void *mutex)
 {
     const struct timespec limit = {.tv_nsec = 400000000};
-    return lock_within(mutex, &limit);
+    return lock_within(mutex, FUTEX_WAIT_PRIVATE, &limit);
+}
+
+/* Since Qt 6.8. */
+int qt_timedlock_until(void *mutex)
+{
+    struct timespec limit;
+    clock_gettime(CLOCK_MONOTONIC, &limit);
+    limit.tv_sec++;
+    return lock_within(mutex, FUTEX_WAIT_BITSET_PRIVATE, &limit);
 }
 
 int qt_unlock(void *mutex)
