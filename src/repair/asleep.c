@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include "base/options.h"
 #include "base/tasks.h"
 #include "repair/asleep.h"
 #include "repair/children.h"
@@ -128,18 +129,32 @@ bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
 
 /* --- What the threads say of themselves ------------------------------------------------------------------------ */
 
+/*
+ * Whether `other` is to tell of its wait before `self`: the later one. But the end of a thread is waited for because of
+ * what that thread waits for, which says more, if it is soon looked at.
+ */
+static bool goes_first(const struct fsafe_sleeping *other, const struct fsafe_sleeping *self, uint64_t now)
+{
+    uint64_t since = atomic_load_explicit(&other->since_ns, memory_order_relaxed);
+    uint64_t mine = atomic_load_explicit(&self->since_ns, memory_order_relaxed);
+    bool joins = atomic_load_explicit(&other->joins, memory_order_relaxed);
+    const struct fsafe_sleeping *better = joins ? self : other;
+    if (joins != atomic_load_explicit(&self->joins, memory_order_relaxed) &&
+        atomic_load_explicit(&better->until_ns, memory_order_relaxed) < now + fsafe_options.hang_ms * UINT64_C(1000000))
+        return better == other;
+    return since > mine || (since == mine && other > self);
+}
+
 bool fsafe_asleep_is_left_to_another(const struct fsafe_thread *self)
 {
     uint64_t now = fsafe_sys_now_ns();
-    uint64_t mine = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);) {
         const struct fsafe_sleeping *sleeping = &at.thread->sleeping;
-        if (at.thread == self || atomic_load_explicit(&sleeping->object, memory_order_acquire) == 0)
+        if (at.thread == self || atomic_load_explicit(&sleeping->object, memory_order_acquire) == 0 ||
+            !goes_first(sleeping, &self->sleeping, now))
             continue;
-        uint64_t since = atomic_load_explicit(&sleeping->since_ns, memory_order_relaxed);
-        uint64_t until = atomic_load_explicit(&sleeping->until_ns, memory_order_relaxed);
-        if ((since > mine || (since == mine && at.thread > self)) &&
-            (until + LATE_NS > now || atomic_load_explicit(&sleeping->said, memory_order_relaxed)))
+        if (atomic_load_explicit(&sleeping->until_ns, memory_order_relaxed) + LATE_NS > now ||
+            atomic_load_explicit(&sleeping->said, memory_order_relaxed))
             return true;
     }
     return false;

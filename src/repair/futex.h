@@ -20,6 +20,12 @@ bool fsafe_futex_judge(const long *arguments, uintptr_t site);
 /* Whether that is a wait without a limit. */
 bool fsafe_futex_is_endless(const long *arguments);
 
+/*
+ * Whether that is a wait with a limit that is made again and again as long as the word says the same: libc++'s atomic
+ * waits, semaphores, latches and barriers. Slow where the limit is the one that these have.
+ */
+bool fsafe_futex_is_made_again(const long *arguments, uintptr_t site);
+
 /* A lock that several threads want, of an algorithm that is known: what it takes to want it, too. */
 struct fsafe_futex_lock {
     uint32_t *word;

@@ -72,6 +72,7 @@ bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thr
     atomic_store_explicit(&sleeping->said, false, memory_order_relaxed);
     atomic_store_explicit(&sleeping->may_be_given, wait->give != NULL, memory_order_relaxed);
     atomic_store_explicit(&sleeping->mutex, wait->mutex, memory_order_relaxed);
+    atomic_store_explicit(&sleeping->joins, wait->joins, memory_order_relaxed);
     atomic_store_explicit(&sleeping->bytes, wait->bytes, memory_order_relaxed);
     atomic_store_explicit(&sleeping->since_ns, now, memory_order_relaxed);
     end_slice_at(slices, now + first_slice_ns());
@@ -86,6 +87,44 @@ void fsafe_hopeless_end(struct fsafe_slices *slices)
         say_that_it_ended(sleeping);
     slices->self->told_of = 0;
     *sleeping = slices->outer;
+}
+
+/* Its library is back so soon after the limit of the one before, or it does something else. */
+enum { SOON_NS = 50 * MS };
+
+bool fsafe_hopeless_begin_again(struct fsafe_slices *slices, struct fsafe_thread *self,
+                                const struct fsafe_untimed_wait *wait, uint32_t value, uint64_t limit_ns)
+{
+    if (!fsafe_hopeless_begin(slices, self, wait))
+        return false;
+    struct fsafe_again *again = &self->again;
+    struct fsafe_sleeping *sleeping = &self->sleeping;
+    uint32_t generation = fsafe_lineage_generation();
+    uint64_t now = atomic_load_explicit(&sleeping->since_ns, memory_order_relaxed);
+    if (again->word != wait->object || again->value != value || again->generation != generation ||
+        now - again->left_ns > SOON_NS) {
+        *again = (struct fsafe_again){.word = wait->object, .value = value, .generation = generation, .since_ns = now};
+        return true;
+    }
+    uint64_t due = again->since_ns + first_slice_ns();
+    atomic_store_explicit(&sleeping->since_ns, again->since_ns, memory_order_relaxed);
+    sleeping->has_line = again->has_line;
+    atomic_store_explicit(&sleeping->said, again->has_line, memory_order_relaxed);
+    end_slice_at(slices, again->has_line ? limit_ns : due > now ? due : now + (limit_ns - now) / 2);
+    return true;
+}
+
+void fsafe_hopeless_end_again(struct fsafe_slices *slices, bool reached_limit)
+{
+    struct fsafe_again *again = &slices->self->again;
+    struct fsafe_sleeping *sleeping = &slices->self->sleeping;
+    again->left_ns = fsafe_sys_now_ns();
+    again->has_line = sleeping->has_line;
+    if (reached_limit)
+        sleeping->has_line = false;
+    else
+        again->word = 0;
+    fsafe_hopeless_end(slices);
 }
 
 /* --- What is said ------------------------------------------------------------------------------------------- */

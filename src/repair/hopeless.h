@@ -6,8 +6,8 @@
  * a wait without a limit in slices: the first ends after FORKSAFE_HANG_MS, each later one doubles the whole. At the end
  * of a slice the kernel may say that all other threads of the process sleep without a limit, too, in futexes that no
  * other process can reach. Then only a signal handler can wake one of them: one line says so, and the wait goes on as
- * the caller asked for it. The thread that went to sleep last writes the line. Mode abort ends such a process, unless
- * it has a signal handler that could still run.
+ * the caller asked for it. The thread that went to sleep last writes the line, or the one whose end it waits for. Mode
+ * abort ends such a process, unless it has a signal handler that could still run.
  *
  * A slice is a wait with a limit. Its wrapper chooses one that the caller cannot tell from the wait that it asked for.
  * A process that was never forked makes no slices, and until a slice ends a child reads the clock once for each wait.
@@ -26,6 +26,7 @@ struct fsafe_untimed_wait {
     uintptr_t object;
     uint32_t bytes;   /* how long the object is */
     uintptr_t mutex;  /* a condition variable's; 0: none */
+    bool joins;       /* it is for the end of a thread */
     uintptr_t site;   /* the place that waits */
     /*
      * Ends the wait once a slice is over and no other thread can. Returns whether it did. NULL: nothing ends it.
@@ -68,6 +69,15 @@ bool fsafe_hopeless_goes_on(struct fsafe_slices *slices);
 
 /* The wait is over; the object may be gone. errno kept. Context: as above. */
 void fsafe_hopeless_end(struct fsafe_slices *slices);
+
+/*
+ * The same for a wait with a limit, at `limit_ns`, that its library makes again and again as long as `value` stands in
+ * the futex: they are one wait, of which one line is written. The slices end before the limit. `reached_limit`: whether
+ * it will be made again, if nothing else has changed. Context: as begin.
+ */
+bool fsafe_hopeless_begin_again(struct fsafe_slices *slices, struct fsafe_thread *self,
+                                const struct fsafe_untimed_wait *wait, uint32_t value, uint64_t limit_ns);
+void fsafe_hopeless_end_again(struct fsafe_slices *slices, bool reached_limit);
 
 /*
  * Before a wait that cannot be made in slices: if no other thread could end the wait, sleeps for the first slice and

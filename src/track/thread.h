@@ -47,11 +47,20 @@ struct fsafe_sleeping {
     _Atomic uint32_t bytes;   /* how long the object is */
     _Atomic uint64_t since_ns, until_ns; /* its beginning, and the end of its present slice; 0: it has no end */
     _Atomic bool may_be_given; /* it is for a lock that the waiter gets once nobody else can end the wait */
+    _Atomic bool joins;       /* it is for the end of a thread */
     _Atomic bool said;        /* the user was told that it cannot end */
     bool has_line;            /* and not only once before, of the same place */
     uint64_t held_back;       /* signals that are blocked only as long as it lasts: see repair/held.h */
     const char *lock, *kind;
     uintptr_t site;
+};
+
+/* A wait with a limit that is made again and again: see fsafe_hopeless_begin_again. */
+struct fsafe_again {
+    uintptr_t word; /* 0: the latest such wait is over */
+    uint32_t value, generation;
+    uint64_t since_ns, left_ns; /* when the first of them began, and the latest reached its limit */
+    bool has_line;
 };
 
 /* A wait for a futex, perhaps one that is a lock: see fork/contended. What follows the state holds while it says so. */
@@ -138,6 +147,7 @@ struct fsafe_thread {
     /* A lock it asks for and certainly does not have yet: see repair/takeover.h. 0: none. */
     _Atomic uintptr_t asking;
     struct fsafe_sleeping sleeping;
+    struct fsafe_again again;
     struct fsafe_contends contends;
     _Atomic uintptr_t flushing; /* the place from which it flushes all streams, see repair/stdio.h; 0: it does not */
     _Atomic uintptr_t flush_frame; /* and the frame from which it does; 0: not known */

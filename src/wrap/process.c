@@ -230,6 +230,8 @@ static long futex_by_syscall(long number, long a, long b, long c, long d, long e
     bool is_child = fsafe_options.mode != FSAFE_MODE_OFF && fsafe_lineage_is_child();
     if (is_child && fsafe_futex_judge(arguments, FSAFE_CALLER()))
         return 0;
+    if (is_child && fsafe_futex_is_made_again(arguments, FSAFE_CALLER()))
+        return fsafe_slices_futex_again(arguments, fsafe_thread_join(), FSAFE_CALLER());
     if (!fsafe_futex_is_endless(arguments) || fsafe_options.mode == FSAFE_MODE_OFF)
         return FSAFE_NEXT(syscall)(number, a, b, c, d, e, f);
     bool contends = fsafe_contended_enter(arguments, FSAFE_CALLER());

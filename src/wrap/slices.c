@@ -209,12 +209,18 @@ int fsafe_slices_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, struct fsafe
 
 /* --- Condition variables ------------------------------------------------------------------------------------ */
 
+static const char *kind_of(const struct fsafe_fresh *fresh, const void *object)
+{
+    return fsafe_fresh_is_shared(fresh, object) ? "process-shared" : "private";
+}
+
 int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site)
 {
     if (FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_monitor_judge(condvar, mutex, site))
         return 0;
     struct fsafe_slices slices;
-    const struct fsafe_untimed_wait wait = {.lock = "condition variable", .kind = "private",
+    const struct fsafe_untimed_wait wait = {.lock = "condition variable",
+                                            .kind = kind_of(&fsafe_fresh_condvar, condvar),
                                             .object = (uintptr_t)condvar, .bytes = FSAFE_LAYOUT_COND_BYTES,
                                             .mutex = (uintptr_t)mutex, .site = site};
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
@@ -245,8 +251,8 @@ int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, stru
 int fsafe_slices_barrier_wait(pthread_barrier_t *barrier, struct fsafe_thread *self, uintptr_t site)
 {
     struct fsafe_slices slices;
-    const struct fsafe_untimed_wait wait = {.lock = "barrier", .kind = "private", .object = (uintptr_t)barrier,
-                                    .bytes = sizeof *barrier, .site = site};
+    const struct fsafe_untimed_wait wait = {.lock = "barrier", .kind = kind_of(&fsafe_fresh_barrier, barrier),
+                                            .object = (uintptr_t)barrier, .bytes = sizeof *barrier, .site = site};
     if (FSAFE_LIKELY(!fsafe_lineage_is_child()) || fsafe_fresh_barrier_completes(barrier) ||
         !fsafe_hopeless_begin(&slices, self, &wait))
         return FSAFE_NEXT(pthread_barrier_wait)(barrier);
@@ -308,7 +314,7 @@ int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self,
         return result;
     struct fsafe_slices slices;
     const struct fsafe_untimed_wait wait = {.lock = "thread", .kind = "to be joined", .object = (uintptr_t)thread,
-                                            .site = site, .give = may_be_given() ? has_no_id : NULL};
+                                            .joins = true, .site = site, .give = may_be_given() ? has_no_id : NULL};
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
         do
             result = join_until(thread, value, &slices.until);
@@ -375,6 +381,32 @@ long fsafe_slices_futex(const long *a, const char *lock, const char *kind, struc
         result = FSAFE_NEXT(syscall)(SYS_futex, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (sliced)
         fsafe_hopeless_end(&slices);
+    return result;
+}
+
+long fsafe_slices_futex_again(const long *a, struct fsafe_thread *self, uintptr_t site)
+{
+    struct fsafe_slices slices;
+    const struct fsafe_untimed_wait wait = {.lock = "futex", .kind = "C++ atomic wait", .object = (uintptr_t)a[0],
+                                            .bytes = sizeof(uint32_t), .site = site};
+    uint64_t limit_ns = fsafe_sys_now_ns() + fsafe_sys_ns((const struct timespec *)a[3]);
+    if (!fsafe_hopeless_begin_again(&slices, self, &wait, (uint32_t)a[2], limit_ns))
+        return FSAFE_NEXT(syscall)(SYS_futex, a[0], a[1], a[2], a[3], a[4], a[5]);
+    long result;
+    int saved = errno;
+    for (bool more = true, last = false;;) {
+        last = !more || fsafe_sys_ns(&slices.until) >= limit_ns;
+        const struct timespec until = last ? fsafe_sys_timespec(limit_ns) : slices.until;
+        result = FSAFE_NEXT(syscall)(FSAFE_SYS_FUTEX, a[0], FUTEX_WAIT_BITSET_PRIVATE, a[2], &until, 0L,
+                                     (long)FUTEX_BITSET_MATCH_ANY);
+        if (last || result == 0 || errno != ETIMEDOUT)
+            break;
+        more = fsafe_hopeless_goes_on(&slices);
+        errno = saved;
+    }
+    int error = errno;
+    fsafe_hopeless_end_again(&slices, result != 0 && error == ETIMEDOUT);
+    errno = error;
     return result;
 }
 

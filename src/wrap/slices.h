@@ -32,5 +32,8 @@ int fsafe_slices_joined(void **value);
 long fsafe_slices_futex(const long *arguments, const char *lock, const char *kind, struct fsafe_thread *self,
                         uintptr_t site);
 
+/* The same of one with a limit that is made again and again: see fsafe_futex_is_made_again. */
+long fsafe_slices_futex_again(const long *arguments, struct fsafe_thread *self, uintptr_t site);
+
 /* The system call futex_waitv with these five, without a limit. */
 long fsafe_slices_futexes(const long *arguments, struct fsafe_thread *self, uintptr_t site);

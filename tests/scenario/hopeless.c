@@ -6,6 +6,7 @@
 #include "libc.h"
 #include "scenario.h"
 
+#include <dlfcn.h>
 #include <limits.h>
 #include <poll.h>
 #include <sched.h>
@@ -41,6 +42,7 @@ static pthread_cond_t shared_condvar;
 static pthread_rwlock_t shared_rwlock;
 static pthread_barrier_t shared_barrier;
 static uint32_t word;
+static void (*libcxx_wait)(const uint32_t *word, uint32_t value);
 static atomic_int tids[2]; /* who is about to sleep */
 
 static void init_shared_mutex(pthread_mutex_t *made)
@@ -72,6 +74,7 @@ static void begin(void)
     pthread_barrierattr_init(&of_barrier);
     pthread_barrierattr_setpshared(&of_barrier, PTHREAD_PROCESS_SHARED);
     pthread_barrier_init(&shared_barrier, &of_barrier, 3);
+    *(void **)&libcxx_wait = dlsym(dlopen(LIBCXX_MODULE, RTLD_NOW), "libcxx_wait");
     sem_init(&event, 0, 0);
     pthread_barrier_init(&barrier, NULL, 3);
     mtx_init(&c11_mutex, mtx_plain);
@@ -87,6 +90,7 @@ static void wait_reader(void) { pthread_rwlock_rdlock(&rwlock), pthread_rwlock_w
 static void wait_barrier(void) { pthread_barrier_wait(&barrier); }
 static void wait_futex(void) { syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0); }
 static void wait_futex_bits(void) { syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, 0, NULL, NULL, 6); }
+static void wait_libcxx(void) { libcxx_wait(&word, 0); }
 static void wait_shared_semaphore(void) { sem_wait(&shared_event); }
 static void wait_shared_mutex(void) { pthread_mutex_lock(&shared_mutex), pthread_mutex_lock(&shared_mutex); }
 static void wait_shared_condvar(void)
@@ -127,25 +131,27 @@ struct kind {
     const char *name, *says;
     void (*wait)(void);
     bool has_thread; /* it makes another one by itself */
+    const char *as;  /* what kind of such a lock the line says it is */
 };
 
 static const struct kind kinds[] = {
-    {"semaphore", "semaphore", wait_semaphore, false},
-    {"mutex", "mutex", wait_mutex, false},
-    {"condvar", "condition variable", wait_condvar, false},
-    {"rwlock", "rwlock", wait_reader, false},
-    {"barrier", "barrier", wait_barrier, false},
-    {"futex", "futex", wait_futex, false},
-    {"futex-bits", "futex", wait_futex_bits, false},
-    {"shared-semaphore", "semaphore", wait_shared_semaphore, false},
-    {"shared-mutex", "mutex", wait_shared_mutex, false},
-    {"shared-condvar", "condition variable", wait_shared_condvar, false},
-    {"shared-rwlock", "rwlock", wait_shared_rwlock, false},
-    {"shared-barrier", "barrier", wait_shared_barrier, false},
-    {"join", "semaphore|thread", wait_join, true},
-    {"c11-condvar", "condition variable", wait_c11, false},
-    {"c11-mutex", "mutex", wait_c11_mutex, false},
-    {"c11-join", "semaphore|thread", wait_c11_join, true},
+    {"semaphore", "semaphore", wait_semaphore, false, ".*"},
+    {"mutex", "mutex", wait_mutex, false, ".*"},
+    {"condvar", "condition variable", wait_condvar, false, "private"},
+    {"rwlock", "rwlock", wait_reader, false, ".*"},
+    {"barrier", "barrier", wait_barrier, false, "private"},
+    {"futex", "futex", wait_futex, false, ".*"},
+    {"futex-bits", "futex", wait_futex_bits, false, ".*"},
+    {"libcxx", "futex", wait_libcxx, false, "C\\+\\+ atomic wait"},
+    {"shared-semaphore", "semaphore", wait_shared_semaphore, false, ".*"},
+    {"shared-mutex", "mutex", wait_shared_mutex, false, ".*"},
+    {"shared-condvar", "condition variable", wait_shared_condvar, false, "process-shared"},
+    {"shared-rwlock", "rwlock", wait_shared_rwlock, false, ".*"},
+    {"shared-barrier", "barrier", wait_shared_barrier, false, "process-shared"},
+    {"join", "semaphore", wait_join, true, ".*"},
+    {"c11-condvar", "condition variable", wait_c11, false, ".*"},
+    {"c11-mutex", "mutex", wait_c11_mutex, false, ".*"},
+    {"c11-join", "semaphore", wait_c11_join, true, ".*"},
 };
 
 /* A thread that vanishes, so that the child is one of a process with threads. */
@@ -412,6 +418,14 @@ static void *post_late(void *shared)
     return NULL;
 }
 
+static void *wake_libcxx(void *unused)
+{
+    SCN_IS(sem_wait(&event), 0);
+    __atomic_store_n(&word, 1, __ATOMIC_RELEASE);
+    syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+    return unused;
+}
+
 static void *signal_late(void *unused)
 {
     usleep(late_us);
@@ -459,7 +473,7 @@ static int post_from_guest(void *unused)
 
 enum helper {
     BY_PARENT, BY_PARENTS_FUTEX, BY_ONE_OF_PARENTS, BY_PARENTS_MUTEX, BY_PARENTS_RWLOCK, BY_PIPE, BY_THREAD, BY_CONDVAR,
-    BY_SIGWAIT, BY_POLL, BY_GUEST
+    BY_SIGWAIT, BY_POLL, BY_GUEST, BY_LIBCXX
 };
 
 static void helped(const struct scn_case *self)
@@ -527,6 +541,11 @@ static void helped(const struct scn_case *self)
         case BY_POLL:
             scn_start(poll_late, NULL);
             SCN_IS(sem_wait(&event), 0);
+            break;
+        case BY_LIBCXX:
+            scn_start(post_late, &event);
+            scn_start(wake_libcxx, NULL);
+            wait_libcxx();
             break;
         case BY_GUEST: {
             static _Alignas(16) char stack[1 << 16];
@@ -671,7 +690,7 @@ static void add_ended(void)
                 "condvar-and-handler%s", how ? "-late" : "");
     static const char *const helpers[] = {"parent",         "parents-futex", "one-of-parents", "parents-mutex",
                                           "parents-rwlock", "pipe",          "thread",         "condvar",
-                                          "sigwait",        "poll",          "guest"};
+                                          "sigwait",        "poll",          "guest",          "libcxx"};
     for (long i = 0; i < (long)(sizeof helpers / sizeof *helpers); i++)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = helped,
                                   .number = i},
@@ -691,7 +710,7 @@ static void add_ended(void)
 
 void scn_cases(void)
 {
-    static char says[sizeof kinds / sizeof *kinds][160], in_two[sizeof kinds / sizeof *kinds][160];
+    static char says[sizeof kinds / sizeof *kinds][200], in_two[sizeof kinds / sizeof *kinds][160];
     const char *late_ms = getenv("HOPELESS_LATE_MS");
     if (late_ms != NULL) {
         is_real = true;
@@ -701,7 +720,7 @@ void scn_cases(void)
     }
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         const struct kind *kind = &kinds[i];
-        snprintf(says[i], sizeof says[i], HANGS("%s"), kind->says);
+        snprintf(says[i], sizeof says[i], HANGS("%s") " ;; once:hangs in .*\\(%s\\) for", kind->says, kind->as);
         snprintf(in_two[i], sizeof in_two[i], HANGS("%s"),
                  "semaphore|thread|mutex|condition variable|rwlock|barrier|futex");
         scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = says[i], .env = LIMIT, .run = alone,
