@@ -234,6 +234,9 @@ bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims 
         event->fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1);
     }
     event->worth_a_line = would_wait;
+    /* A try fails in the parent, too, on what a thread left locked when it ended: no fork is the cause. */
+    if (!would_wait && claims->vanished != NULL && claims->vanished->ended)
+        return false;
     if (fsafe_takeover_is_shared(event->address)) {
         event->deed = FSAFE_REFUSED;
         event->why = "it lies in memory shared with other processes";

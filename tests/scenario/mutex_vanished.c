@@ -147,6 +147,21 @@ static void holder_exited(const struct scn_case *self)
     mutex_check_held(&first);
 }
 
+/* It stays so for who only tries, as in the parent. */
+static void tries_of_exited(const struct scn_case *self)
+{
+    mutex_make(self->kind, &first);
+    SCN_IS(scn_elsewhere(lock_and_exit, &first), 0);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(pthread_mutex_trylock(&first), EBUSY);
+        SCN_IS(scn_elsewhere(mutex_try_and_unlock, &first), EBUSY);
+        scn_fine();
+    }
+    scn_reap(child);
+    mutex_check_held(&first);
+}
+
 /* The child has no use for it, or for another kind in its place. */
 static void destroyed(const struct scn_case *self)
 {
@@ -278,5 +293,7 @@ void scn_cases(void)
                 "main-holds-%s", kind->name);
         scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = holder_exited, .kind = kind},
                 "holder-exited-%s", kind->name);
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = tries_of_exited, .kind = kind},
+                "tries-of-exited-%s", kind->name);
     }
 }
