@@ -289,11 +289,24 @@ uint64_t fsafe_tasks_of_others(uint64_t signals)
     return signals;
 }
 
+static void note_return(struct fsafe_handled *handled, uintptr_t place)
+{
+    for (unsigned i = 0; i < handled->places; i++)
+        if (handled->returns[i] == place)
+            return;
+    if (handled->places < FSAFE_RETURNS)
+        handled->returns[handled->places++] = place;
+}
+
 struct fsafe_handled fsafe_tasks_handled(void)
 {
-    struct fsafe_handled handled = {0, 0};
+    enum { HAS_RETURN = 0x04000000 };
+    struct fsafe_handled handled = {.places = 0};
     for (int signal = 1; signal <= 64; signal++) {
-        /* The kernel's struct sigaction: the handler and the flags come first. (On MIPS they change places.) */
+        /*
+         * The kernel's struct sigaction: the handler, the flags, the place that the handler returns to, on machines
+         * that have one. (On MIPS the first two change places.)
+         */
         unsigned long action[8] = {0};
         if (is_of_libc(signal) || FSAFE_SYS(SYS_rt_sigaction, signal, 0, action, FSAFE_SIGSET_BYTES, 0, 0) != 0)
             continue;
@@ -304,6 +317,7 @@ struct fsafe_handled fsafe_tasks_handled(void)
             handled.restarting |= bit;
         else
             handled.interrupting |= bit;
+        note_return(&handled, (action[1] & HAS_RETURN) != 0 ? action[2] : 0);
     }
     return handled;
 }

@@ -5,6 +5,8 @@
 #include "repair/idle.h"
 #include "track/region.h"
 
+#include <sys/auxv.h>
+
 /*
  * What programs sleep in, and libc only in calls that are regions. Not read and write, nor what sends: a stream's lock
  * is held meanwhile.
@@ -30,23 +32,53 @@ struct look {
     uintptr_t word;
     bool (*is_libcs)(uintptr_t address);
     pid_t self;
-    uint64_t blocked;
+    struct fsafe_handled handled;
     struct fsafe_idle *found;
 };
 
-/* Also the lock of a stream, or of the list of streams: where those are written to is the program's affair. */
-static bool may_have_lock(struct fsafe_thread *thread)
+static uintptr_t vdso;
+
+void fsafe_idle_start(void)
 {
-    return fsafe_region_is_inside(thread) || fsafe_ledger_depth(fsafe_thread_files(thread)) != 0 ||
-           atomic_load_explicit(&thread->flushing, memory_order_acquire) != 0;
+    vdso = getauxval(AT_SYSINFO_EHDR);
 }
 
-static bool has_lock(pid_t tid)
+static bool is_in_call(pid_t tid)
 {
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);)
-        if (at.thread->tid == tid && may_have_lock(at.thread))
+        if (at.thread->tid == tid && fsafe_region_is_inside(at.thread))
             return true;
     return false;
+}
+
+/* Whether a signal handler may return to that place. */
+static bool may_be_return(const struct look *look, uintptr_t place)
+{
+    enum { VDSO_BYTES = 8192 };
+    for (unsigned i = 0; i < look->handled.places; i++) {
+        uintptr_t known = look->handled.returns[i];
+        /* Where the vDSO begins stands on each main thread's stack. */
+        if (known != 0 ? place == known : vdso != 0 && place > vdso && place - vdso < VDSO_BYTES)
+            return true;
+    }
+    return false;
+}
+
+/*
+ * A signal handler has the locks of what it interrupts, malloc's too. The place that it returns to stands above it on
+ * the stack. (Which signals the thread blocks says less: a handler may leave its own one open.)
+ */
+static bool may_be_in_handler(const struct look *look, uintptr_t stack)
+{
+    enum { WORDS = 64, DEEPEST = 1 << 20 };
+    uintptr_t words[WORDS], at = stack / sizeof words * sizeof words;
+    if (look->handled.places == 0)
+        return false;
+    for (; at < stack + DEEPEST && fsafe_sys_peek(at, words, sizeof words); at += sizeof words)
+        for (unsigned i = at < stack ? (stack - at) / sizeof *words : 0; i < WORDS; i++)
+            if (may_be_return(look, words[i]))
+                return true;
+    return look->handled.places == FSAFE_RETURNS || at >= stack + DEEPEST;
 }
 
 static bool look_at(const struct fsafe_task *task, void *context)
@@ -63,18 +95,13 @@ static bool look_at(const struct fsafe_task *task, void *context)
     bool sleeps_so = is_futex && !look->is_libcs(task->argument[0]);
     for (unsigned i = 0; i < sizeof sleeps / sizeof *sleeps; i++)
         sleeps_so |= task->call == sleeps[i];
-    /*
-     * A signal handler has the locks of what it interrupts, malloc's too; it runs with its signal blocked. What the
-     * caller blocks as well is blocked in all threads, mostly.
-     */
-    bool may_be_in_handler = (task->blocked & task->caught & ~look->blocked) != 0;
-    return sleeps_so && !may_be_in_handler && !has_lock(task->tid);
+    return sleeps_so && !is_in_call(task->tid) && !may_be_in_handler(look, task->stack);
 }
 
-bool fsafe_idle_look(uintptr_t word, bool (*is_libcs)(uintptr_t address), uint64_t blocked, struct fsafe_idle *found)
+bool fsafe_idle_look(uintptr_t word, bool (*is_libcs)(uintptr_t address), struct fsafe_idle *found)
 {
-    struct look look = {.word = word, .is_libcs = is_libcs, .self = fsafe_sys_gettid(), .blocked = blocked,
-                        .found = found};
+    struct look look = {.word = word, .is_libcs = is_libcs, .self = fsafe_sys_gettid(),
+                        .handled = fsafe_tasks_handled(), .found = found};
     *found = (struct fsafe_idle){.mark = 0};
     return fsafe_tasks_each(0, look_at, &look);
 }

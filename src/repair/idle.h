@@ -1,7 +1,7 @@
 /*
- * repair/idle: whether all other threads of this process are where nobody has a lock of libc's: they sleep, in a
- * system call that libc makes without one, are in no call that takes one and in no signal handler, and have no stream
- * locked. Owns nothing.
+ * repair/idle: whether all other threads of this process are where nobody has a lock of libc's that does not say who
+ * has it: they sleep, in a system call that libc makes without one, are in no call that takes one and in no signal
+ * handler.
  */
 #pragma once
 
@@ -13,8 +13,11 @@ struct fsafe_idle {
     uint64_t mark;    /* of all others; equal in two looks: none of them has woken in between, and released a lock */
 };
 
+/* Finds out where the kernel's own code lies. Context: start-up. */
+void fsafe_idle_start(void);
+
 /*
  * One look at all other threads; false: some thread may have a lock of libc's, or the kernel does not tell. `is_libcs`:
- * whether an address is in libc; `blocked`: the signals that the caller's thread blocks. Context: child.
+ * whether an address is in libc. Context: child.
  */
-bool fsafe_idle_look(uintptr_t word, bool (*is_libcs)(uintptr_t address), uint64_t blocked, struct fsafe_idle *found);
+bool fsafe_idle_look(uintptr_t word, bool (*is_libcs)(uintptr_t address), struct fsafe_idle *found);

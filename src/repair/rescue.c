@@ -27,7 +27,6 @@ struct net {
     uintptr_t seen;            /* the lock that the latest looks found the call waiting for; how many did, and */
     int times, looks; /* of these looks, the last ones at which no other thread was awake */
     uint64_t mark;    /* of the other threads at the latest look */
-    uint64_t blocked; /* the signals that the call's thread blocks */
 };
 
 /* A thread that finds none free makes its call without one. */
@@ -60,6 +59,7 @@ void fsafe_rescue_start(void)
     fsafe_symbol_library("gnu_get_libc_version", &libc_from, &libc_to);
     if (fsafe_symbol_is_older("2.34"))
         fsafe_symbol_library("pthread_getconcurrency", &threads_from, &threads_to);
+    fsafe_idle_start();
 }
 
 /* A child of the call's has no timer: that number may be one of its own. */
@@ -103,11 +103,33 @@ static void remember(void *lock, enum kind kind)
         known[known_count++] = (struct known){.lock = lock, .kind = kind};
 }
 
-/* A lock of libc's that counts its owner's holds: the word, the count, the owner's handle. */
+/* Of a lock of libc's that counts its owner's holds: the word, the count, the owner's handle. */
+static pthread_t owner_of(const uint32_t *word)
+{
+    pthread_t owner = 0;
+    if (fsafe_sys_may_be_readable((uintptr_t)(word + 3)))
+        memcpy(&owner, word + 2, sizeof owner);
+    return owner;
+}
+
+/*
+ * Whether the lock says that a thread of this process has it: a stream's, for one, also while the program's own
+ * functions print or read for the stream, and sleep. Of a lock that does not count, and has anything behind it, a
+ * living thread's handle will not be said by chance.
+ */
+static bool has_living_owner(const uint32_t *word)
+{
+    enum { DESCRIPTOR = 1024 }; /* bytes, of which the id is among the first */
+    pthread_t owner = owner_of(word);
+    clockid_t clock;
+    return (uintptr_t)owner % sizeof owner == 0 && fsafe_sys_may_be_readable((uintptr_t)owner) &&
+           fsafe_sys_may_be_readable((uintptr_t)owner + DESCRIPTOR) && pthread_getcpuclockid(owner, &clock) == 0 &&
+           fsafe_sys_thread_alive(fsafe_lineage_pid(), ~(clock >> 3)); /* the id is part of the clock's */
+}
+
 static void forget_holds(uint32_t *word)
 {
-    pthread_t owner;
-    memcpy(&owner, word + 2, sizeof owner);
+    pthread_t owner = owner_of(word);
     if (word[1] != 0 && owner != pthread_self() && fsafe_thread_has_vanished(owner)) {
         word[1] = 0;
         memset(word + 2, 0, sizeof owner);
@@ -184,7 +206,10 @@ static bool has_locks_elsewhere(enum fsafe_region region)
            region == FSAFE_REGION_THREAD;
 }
 
-/* Whether the call waits without a limit, on private memory, where a lock of libc's may be. */
+/*
+ * Whether the call waits without a limit, on private memory, where a lock of libc's may be, and no thread of this
+ * process is known to have that.
+ */
 static bool waits_for_lock(const struct net *net, const struct fsafe_arch_call *call, uintptr_t word)
 {
     int operation = (int)call->arguments[1];
@@ -194,7 +219,7 @@ static bool waits_for_lock(const struct net *net, const struct fsafe_arch_call *
            (of_libc || may_lie_elsewhere) &&
            (operation == FUTEX_WAIT_PRIVATE || ((operation & ~FUTEX_CLOCK_REALTIME) == FUTEX_WAIT_BITSET_PRIVATE &&
                                                 (uint32_t)call->arguments[5] == FUTEX_BITSET_MATCH_ANY)) &&
-           (of_libc || !fsafe_takeover_is_shared(word));
+           (of_libc || !fsafe_takeover_is_shared(word)) && !has_living_owner((const uint32_t *)word);
 }
 
 /*
@@ -205,7 +230,7 @@ static bool waits_for_lock(const struct net *net, const struct fsafe_arch_call *
 static int count_looks(struct net *net, uintptr_t lock, unsigned *others)
 {
     struct fsafe_idle idle = {.mark = 0};
-    bool idles = fsafe_takeover_is_alone() || fsafe_idle_look(lock, is_in_libc, net->blocked, &idle);
+    bool idles = fsafe_takeover_is_alone() || fsafe_idle_look(lock, is_in_libc, &idle);
     net->times = net->seen == lock ? net->times + 1 : 1;
     net->looks = idles && net->seen == lock && net->mark == idle.mark ? net->looks + 1 : idles;
     net->seen = lock;
@@ -339,7 +364,6 @@ static bool on_timer(siginfo_t *info, void *context)
         withdraw(net);
         return true;
     }
-    memcpy(&net->blocked, &((const ucontext_t *)context)->uc_sigmask, sizeof net->blocked);
     if (is_call)
         look(net, &call);
     else if (net == &of_all)

@@ -2,6 +2,9 @@
  * several threads of the child print, and every line is whole. */
 #include "scenario.h"
 
+#include <fmtmsg.h>
+#include <malloc.h>
+#include <printf.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -554,16 +557,26 @@ static void *want_stdin(void *unused)
     return unused;
 }
 
+static void *want_stdout(void *unused)
+{
+    fgetpwent(stdout);
+    SCN_CHECK(atomic_load(&keeps) == 0);
+    return unused;
+}
+
 static void *keep_list(void *unused)
 {
     fflush(NULL);
     return unused;
 }
 
+static atomic_int interrupted;
+
 static void on_signal(int number)
 {
     (void)number;
     keep_for_long(NULL, NULL, 0);
+    atomic_store(&interrupted, 1);
 }
 
 /* In a handler that interrupts it while it reads. */
@@ -593,18 +606,60 @@ static void *want_list(void *unused)
     return unused;
 }
 
-enum living { STDIN, LIST, HANDLER, LIVING };
-static const char *const living_names[LIVING] = {"stdin", "list", "handler"};
-static void *(*const keepers[LIVING])(void *) = {keep_stdin, keep_list, keep_interrupted};
+static int print_for_long(FILE *to, const struct printf_info *unused, const void *const *arguments)
+{
+    (void)to, (void)unused, (void)arguments;
+    return (int)keep_for_long(NULL, NULL, 0);
+}
 
-/* It sleeps meanwhile, as all the others do, in no call of libc's that takes a lock. */
-static void living(const struct scn_case *self)
+static int take_none(const struct printf_info *unused, size_t count, int *types, int *sizes)
+{
+    (void)unused, (void)count, (void)types, (void)sizes;
+    return 0;
+}
+
+/* In what printf was taught, with the stream that it prints to. */
+static void *keep_printing(void *unused)
+{
+    static const char taught[] = "%K"; /* which no compiler knows */
+    const char *volatile format = taught;
+    register_printf_specifier('K', print_for_long, take_none);
+    printf(format, NULL);
+    return unused;
+}
+
+/*
+ * In a handler that interrupts it in malloc, most likely, and that blocks no signal. Nothing in the lock says who has
+ * it.
+ */
+static void *keep_allocating(void *unused)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_NODEFER};
+    sigaction(SIGUSR1, &action, NULL);
+    atomic_store(&flusher_tid, (int)gettid());
+    while (atomic_load(&interrupted) == 0)
+        malloc_trim(0);
+    return unused;
+}
+
+enum living { STDIN, LIST, HANDLER, PRINTF, LIVING };
+static const char *const living_names[LIVING] = {"stdin", "list", "handler", "printf"};
+static void *(*const keepers[LIVING])(void *) = {keep_stdin, keep_list, keep_interrupted, keep_printing};
+static void *(*const wanters[LIVING])(void *) = {want_stdin, want_list, want_stdin, want_stdout};
+
+static void start_vanishing(void)
 {
     SCN_CHECK(pipe(pipe_ends) == 0);
     scn_start(read_wide, fdopen(pipe_ends[0], "r"));
     while (atomic_load(&flusher_tid) == 0)
         sched_yield();
     scn_await_asleep(atomic_load(&flusher_tid), NULL);
+}
+
+/* It sleeps meanwhile, as all the others do, in no call of libc's that takes a lock. */
+static void living(const struct scn_case *self)
+{
+    start_vanishing();
     const pid_t child = scn_fork();
     if (child == 0) {
         to_close = tmpfile();
@@ -616,8 +671,58 @@ static void living(const struct scn_case *self)
             interrupt(keeper);
         while (atomic_load(&keeps) == 0)
             sched_yield();
-        scn_join(scn_start(self->number == LIST ? want_list : want_stdin, NULL));
+        scn_join(scn_start(wanters[self->number], NULL));
         scn_join(keeper);
+        scn_fine();
+    }
+    scn_reap(child);
+    scn_fine();
+}
+
+static atomic_int wanter_tid, has_memory;
+
+static void *want_memory(void *number)
+{
+    atomic_store(&wanter_tid, (int)gettid());
+    while (atomic_load(&keeps) == 0)
+        sched_yield();
+    addseverity(*(int *)number, "memory");
+    atomic_store(&has_memory, atomic_load(&keeps) == 0 ? 1 : 2);
+    return NULL;
+}
+
+/* Until the handler has interrupted malloc: then who wants memory sleeps. */
+static void living_malloc(const struct scn_case *self)
+{
+    (void)self;
+    mallopt(M_ARENA_MAX, 1);
+    start_vanishing();
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        enum { BLOCKS = 20000, BYTES = 1200 };
+        static void *blocks[BLOCKS];
+        int number = 100;
+        for (int i = 0; i < BLOCKS; i++)
+            blocks[i] = malloc(BYTES);
+        for (int i = 0; i < BLOCKS; i += 2)
+            free(blocks[i]);
+        for (bool slept = false; !slept; number++) {
+            atomic_store(&flusher_tid, 0);
+            atomic_store(&has_memory, 0);
+            atomic_store(&interrupted, 0);
+            const pthread_t wanter = scn_start(want_memory, &number), keeper = scn_start(keep_allocating, NULL);
+            while (atomic_load(&flusher_tid) == 0)
+                sched_yield();
+            usleep(5000);
+            pthread_kill(keeper, SIGUSR1);
+            while (atomic_load(&keeps) == 0)
+                sched_yield();
+            scn_await_asleep(atomic_load(&wanter_tid), &has_memory);
+            slept = atomic_load(&has_memory) == 0;
+            scn_join(wanter);
+            scn_join(keeper);
+            SCN_CHECK(!slept || atomic_load(&has_memory) == 1);
+        }
         scn_fine();
     }
     scn_reap(child);
@@ -687,6 +792,7 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "fine", .run = cleaning_flusher, .says = SCN_SILENT}, "flusher-cleans-up");
     scn_add((struct scn_case){.bare = "fine", .run = flushers, .says = SCN_SILENT}, "flushers");
     for (long of = 0; of < LIVING; of++)
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_NEVER_TAKES, .run = living, .number = of}, "living-%s",
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = living, .number = of}, "living-%s",
                 living_names[of]);
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_NEVER_TAKES, .run = living_malloc}, "living-malloc");
 }
