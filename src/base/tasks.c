@@ -317,6 +317,8 @@ struct fsafe_handled fsafe_tasks_handled(void)
             handled.restarting |= bit;
         else
             handled.interrupting |= bit;
+        if ((action[1] & SA_NODEFER) != 0)
+            handled.open |= bit;
         note_return(&handled, (action[1] & HAS_RETURN) != 0 ? action[2] : 0);
     }
     return handled;

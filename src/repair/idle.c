@@ -64,15 +64,31 @@ static bool may_be_return(const struct look *look, uintptr_t place)
     return false;
 }
 
+/* Whether it sleeps in a call that changes, for that time, which signals the thread blocks. */
+static bool may_have_mask(long call)
+{
+    static const long masks[] = {SYS_rt_sigsuspend, SYS_ppoll, SYS_pselect6, SYS_epoll_pwait,
+#ifdef SYS_ppoll_time64
+                                 SYS_ppoll_time64, SYS_pselect6_time64,
+#endif
+    };
+    bool may_have = false;
+    for (unsigned i = 0; i < sizeof masks / sizeof *masks; i++)
+        may_have |= call == masks[i];
+    return may_have;
+}
+
 /*
- * A signal handler has the locks of what it interrupts, malloc's too. The place that it returns to stands above it on
- * the stack. (Which signals the thread blocks says less: a handler may leave its own one open.)
+ * A signal handler has the locks of what it interrupts, malloc's too. It runs with its signal blocked, mostly, and the
+ * place that it returns to stands above it on the stack, where it may also be left from a handler of a thread that had
+ * the stack before.
  */
-static bool may_be_in_handler(const struct look *look, uintptr_t stack)
+static bool may_be_in_handler(const struct look *look, const struct fsafe_task *task)
 {
     enum { WORDS = 64, DEEPEST = 1 << 20 };
-    uintptr_t words[WORDS], at = stack / sizeof words * sizeof words;
-    if (look->handled.places == 0)
+    uintptr_t stack = task->stack, words[WORDS], at = stack / sizeof words * sizeof words;
+    if (look->handled.places == 0 ||
+        ((task->blocked & task->caught) == 0 && look->handled.open == 0 && !may_have_mask(task->call)))
         return false;
     for (; at < stack + DEEPEST && fsafe_sys_peek(at, words, sizeof words); at += sizeof words)
         for (unsigned i = at < stack ? (stack - at) / sizeof *words : 0; i < WORDS; i++)
@@ -95,7 +111,7 @@ static bool look_at(const struct fsafe_task *task, void *context)
     bool sleeps_so = is_futex && !look->is_libcs(task->argument[0]);
     for (unsigned i = 0; i < sizeof sleeps / sizeof *sleeps; i++)
         sleeps_so |= task->call == sleeps[i];
-    return sleeps_so && !is_in_call(task->tid) && !may_be_in_handler(look, task->stack);
+    return sleeps_so && !is_in_call(task->tid) && !may_be_in_handler(look, task);
 }
 
 bool fsafe_idle_look(uintptr_t word, bool (*is_libcs)(uintptr_t address), struct fsafe_idle *found)

@@ -115,16 +115,19 @@ static pthread_t owner_of(const uint32_t *word)
 /*
  * Whether the lock says that a thread of this process has it: a stream's, for one, also while the program's own
  * functions print or read for the stream, and sleep. Of a lock that does not count, and has anything behind it, a
- * living thread's handle will not be said by chance.
+ * living thread's handle will not be said by chance. A vanished thread may have had the same handle, but fork() has
+ * made all these locks free, except that of gettext's files.
  */
 static bool has_living_owner(const uint32_t *word)
 {
+    enum { GETTEXTS = FSAFE_REGION_BIT(FSAFE_REGION_GETTEXT) | FSAFE_REGION_BIT(FSAFE_REGION_LOCALE) };
     enum { DESCRIPTOR = 1024 }; /* bytes, of which the id is among the first */
     pthread_t owner = owner_of(word);
     clockid_t clock;
     return (uintptr_t)owner % sizeof owner == 0 && fsafe_sys_may_be_readable((uintptr_t)owner) &&
            fsafe_sys_may_be_readable((uintptr_t)owner + DESCRIPTOR) && pthread_getcpuclockid(owner, &clock) == 0 &&
-           fsafe_sys_thread_alive(fsafe_lineage_pid(), ~(clock >> 3)); /* the id is part of the clock's */
+           fsafe_sys_thread_alive(fsafe_lineage_pid(), ~(clock >> 3)) && /* the id is part of the clock's */
+           !fsafe_region_had_inside(owner, GETTEXTS);
 }
 
 static void forget_holds(uint32_t *word)

@@ -70,6 +70,15 @@ uint32_t fsafe_region_vanished_inside(void)
     return atomic_load_explicit(&found, memory_order_relaxed);
 }
 
+bool fsafe_region_had_inside(pthread_t handle, uint32_t regions)
+{
+    uintptr_t site;
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);)
+        if (pthread_equal(at.thread->handle, handle) && inside_of(at.thread, regions, &site) != 0)
+            return true;
+    return false;
+}
+
 void fsafe_region_name_vanished(uint32_t regions, struct fsafe_event *event)
 {
     uint32_t youngest = 0;

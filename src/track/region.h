@@ -128,6 +128,12 @@ bool fsafe_region_is_inside(struct fsafe_thread *thread);
 uint32_t fsafe_region_vanished_inside(void);
 
 /*
+ * Whether a vanished thread with that handle, which a thread of this process may have by now, was inside one of
+ * `regions`. Context: child.
+ */
+bool fsafe_region_had_inside(pthread_t handle, uint32_t regions);
+
+/*
  * Names in the event, if there is one, the latest to vanish of the threads that were inside one of `regions`, and the
  * fork in which it did. Context: child.
  */
