@@ -179,17 +179,20 @@ static inline uint32_t note_of(sem_t *semaphore)
     return words != NULL ? fsafe_semaphore_note(words) : 0;
 }
 
-/* Looks again before libc puts the caller to sleep; returns whether the caller got the token. */
-static FSAFE_COLD bool take_in_a_moment(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site)
+/* There was no token: looks again before libc puts the caller to sleep. */
+static FSAFE_APART int take_in_a_moment(sem_t *semaphore, uintptr_t caller, const struct fsafe_attempt *attempt)
 {
-    for (int looks = 0; looks < FSAFE_RELAX_LOOKS; looks++) {
+    struct fsafe_thread *self = fsafe_self;
+    for (int looks = 0; looks < FSAFE_RELAX_LOOKS && fsafe_semaphore_is_plain(note_of(semaphore), semaphore, self);
+         looks++) {
         fsafe_arch_relax(self->owner);
         /* Another thread may have made the semaphore an event meanwhile. */
         if (fsafe_layout_sem_value(semaphore) != 0 &&
-            fsafe_semaphore_is_plain(note_of(semaphore), semaphore, self) && take_plain(semaphore, self, site))
-            return true;
+            fsafe_semaphore_is_plain(note_of(semaphore), semaphore, self) &&
+            take_plain(semaphore, self, fsafe_python_site(caller)))
+            return 0;
     }
-    return false;
+    return take_slowly(semaphore, caller, attempt);
 }
 
 /*
@@ -204,12 +207,10 @@ static FSAFE_INLINE int wait_for(sem_t *semaphore, uintptr_t site, const struct 
     if (attempt->how != FSAFE_HOW_BY_CLOCK)
         pthread_testcancel();
     struct fsafe_thread *self = fsafe_self;
-    if (FSAFE_LIKELY(fsafe_semaphore_is_plain(note_of(semaphore), semaphore, self))) {
-        uintptr_t place = fsafe_python_site(site);
-        if (FSAFE_LIKELY(take_plain(semaphore, self, place)) || take_in_a_moment(semaphore, self, place))
-            return 0;
-    }
-    return take_slowly(semaphore, site, attempt);
+    if (FSAFE_LIKELY(fsafe_semaphore_is_plain(note_of(semaphore), semaphore, self)) &&
+        FSAFE_LIKELY(take_plain(semaphore, self, fsafe_python_site(site))))
+        return 0;
+    return take_in_a_moment(semaphore, site, attempt);
 }
 
 FSAFE_EXPORT int sem_wait(sem_t *semaphore)
