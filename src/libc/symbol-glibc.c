@@ -148,23 +148,25 @@ static void *value(const struct link_map *where, const ElfW(Sym) *symbol, const 
     return (void *)(where->l_addr + symbol->st_value);
 }
 
-/* Another part of libc, as it was before 2.34, if it is loaded. */
-static const struct link_map *find_loaded(const char *file)
+enum { IF_LOADED = RTLD_NOW | RTLD_NOLOAD };
+
+/* Another part of libc, as it was before 2.34. */
+static const struct link_map *find_part(const char *file, int how)
 {
     enum { AS_LIBC_ITSELF = (int)0x80000000 };
     void *address = fsafe_symbol_next("__libc_dlopen_mode");
     const struct link_map *(*open)(const char *, int);
     memcpy(&open, &address, sizeof open);
-    return open != NULL ? open(file, RTLD_NOW | RTLD_NOLOAD | AS_LIBC_ITSELF) : NULL;
+    return open != NULL ? open(file, how | AS_LIBC_ITSELF) : NULL;
 }
 
-/* Only there if the caller's library has loaded it: these are not worth a library in every process. */
-static const ElfW(Sym) *search_parts(const char *name, const struct link_map **where)
+static const ElfW(Sym) *search_parts(const char *name, int how, const struct link_map **where)
 {
-    static const char *const parts[] = {"libpthread.so.0", "libresolv.so.2", "libutil.so.1", "libdl.so.2"};
+    static const char *const parts[] = {"libpthread.so.0", "libresolv.so.2", "libutil.so.1", "libdl.so.2",
+                                        "librt.so.1"};
     const ElfW(Sym) *found = NULL;
     for (unsigned i = 0; found == NULL && libc != NULL && i < sizeof parts / sizeof parts[0]; i++) {
-        *where = find_loaded(parts[i]);
+        *where = find_part(parts[i], how);
         found = *where != NULL ? search(*where, name, fsafe_gnuhash_of(name)) : NULL;
     }
     return found;
@@ -182,8 +184,15 @@ void *fsafe_symbol_next(const char *name)
         where = other != NULL ? threads : where;
         found = other != NULL ? other : found;
     }
-    if (found == NULL)
-        found = search_parts(name, &where);
+    if (found == NULL) /* only there if the caller's library has loaded it: not worth a library in every process */
+        found = search_parts(name, IF_LOADED, &where);
+    return found != NULL ? value(where, found, name) : NULL;
+}
+
+void *fsafe_symbol_load(const char *name)
+{
+    const struct link_map *where = NULL;
+    const ElfW(Sym) *found = search_parts(name, RTLD_NOW, &where);
     return found != NULL ? value(where, found, name) : NULL;
 }
 
@@ -220,7 +229,7 @@ bool fsafe_symbol_start(void)
     if (search_from(own, "__libc_dlopen_mode", &where) == NULL)
         return true; /* 2.34 or later */
     libc = where;
-    threads = find_loaded("libpthread.so.0");
+    threads = find_part("libpthread.so.0", IF_LOADED);
     return threads != NULL;
 }
 

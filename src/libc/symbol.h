@@ -29,6 +29,13 @@ bool fsafe_symbol_is_older(const char *version);
  */
 void *fsafe_symbol_next(const char *name);
 
+/*
+ * Returns the definition of `name` in a part of libc that nobody has loaded, and loads that, or NULL. A program that
+ * asks the loader whether there is a timer_create finds ours where glibc before 2.34 has it in librt. Context: any
+ * thread; takes the loader's lock and may allocate.
+ */
+void *fsafe_symbol_load(const char *name);
+
 /* libc's own definition of `name`, a function, whoever stands in front of libc, or NULL. Context: as above. */
 void *fsafe_symbol_of_libc(const char *name);
 

@@ -8,9 +8,8 @@
 
 struct fsafe_next fsafe_next;
 
-static void *bind_row(void *row, const char *name)
+static void *bind_row(void *row, void *next)
 {
-    void *next = fsafe_symbol_next(name);
     if (next != NULL)
         __atomic_store_n((void **)row, next, __ATOMIC_RELAXED);
     return next;
@@ -24,7 +23,7 @@ bool fsafe_next_start(void)
     /* Those without a definition stay empty; dlsym may allocate for its error text, and that may lock. */
 #define FSAFE_SYMBOL(name) \
     if (fsafe_next.name == NULL) \
-        bind_row(&fsafe_next.name, #name);
+        bind_row(&fsafe_next.name, fsafe_symbol_next(#name));
 #include "wrap/symbols.def"
 #endif
     return has_threads;
@@ -32,7 +31,9 @@ bool fsafe_next_start(void)
 
 FSAFE_COLD void *fsafe_next_bind(void *row, const char *name)
 {
-    void *next = bind_row(row, name);
+    void *next = bind_row(row, fsafe_symbol_next(name));
+    if (next == NULL)
+        next = bind_row(row, fsafe_symbol_load(name));
     if (next == NULL) {
         fsafe_report_note("the C library lacks a function that this program calls and forksafe wraps:");
         fsafe_report_note(name);
