@@ -201,6 +201,22 @@ static void in_company(const struct scn_case *self)
     scn_reap(child);
 }
 
+static void pause_for_ever(void) { pause(); }
+static void poll_for_ever(void) { poll(NULL, 0, -1); }
+
+/* One sleeps until a signal handler has run, and the program has none. */
+static void beside_paused(const struct scn_case *self)
+{
+    static void (*const waits[])(void) = {pause_for_ever, poll_for_ever};
+    const pid_t child = fork_with_thread(scn_fork);
+    if (child == 0) {
+        scn_start(sleeper, (void *)(uintptr_t)&waits[self->number]);
+        wait_semaphore();
+        scn_wrong(SCN_WHERE, "a wait without an end is over");
+    }
+    scn_reap(child);
+}
+
 /* The child's first thread ends, long after the other went to sleep. */
 static void other_ends(const struct scn_case *self)
 {
@@ -455,6 +471,23 @@ static void *wait_for_signal(void *unused)
     return unused;
 }
 
+static void no_deed(int signal)
+{
+    (void)signal;
+}
+
+/* Until the handler has run. */
+static void *pause_late(void *unused)
+{
+    sigset_t set;
+    sigfillset(&set);
+    sigdelset(&set, SIGUSR2);
+    signal(SIGUSR2, no_deed);
+    sigsuspend(&set);
+    sem_post(&event);
+    return unused;
+}
+
 static void *poll_late(void *unused)
 {
     poll(NULL, 0, (int)(late_us / 1000));
@@ -473,7 +506,7 @@ static int post_from_guest(void *unused)
 
 enum helper {
     BY_PARENT, BY_PARENTS_FUTEX, BY_ONE_OF_PARENTS, BY_PARENTS_MUTEX, BY_PARENTS_RWLOCK, BY_PIPE, BY_THREAD, BY_CONDVAR,
-    BY_SIGWAIT, BY_POLL, BY_GUEST, BY_LIBCXX
+    BY_SIGWAIT, BY_POLL, BY_GUEST, BY_LIBCXX, BY_PAUSED
 };
 
 static void helped(const struct scn_case *self)
@@ -536,6 +569,10 @@ static void helped(const struct scn_case *self)
             break;
         case BY_SIGWAIT:
             scn_start(wait_for_signal, NULL);
+            SCN_IS(sem_wait(&event), 0);
+            break;
+        case BY_PAUSED:
+            scn_start(pause_late, NULL);
             SCN_IS(sem_wait(&event), 0);
             break;
         case BY_POLL:
@@ -690,7 +727,8 @@ static void add_ended(void)
                 "condvar-and-handler%s", how ? "-late" : "");
     static const char *const helpers[] = {"parent",         "parents-futex", "one-of-parents", "parents-mutex",
                                           "parents-rwlock", "pipe",          "thread",         "condvar",
-                                          "sigwait",        "poll",          "guest",          "libcxx"};
+                                          "sigwait",        "poll",          "guest",          "libcxx",
+                                          "paused"};
     for (long i = 0; i < (long)(sizeof helpers / sizeof *helpers); i++)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = helped,
                                   .number = i},
@@ -744,6 +782,10 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("semaphore"),
                               .env = LIMIT " FORKSAFE_MODE=abort", .run = other_ends},
             "other-thread-ends");
+    for (long by = 0; by < 2; by++)
+        scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("semaphore"),
+                                  .env = LIMIT " FORKSAFE_MODE=abort", .run = beside_paused, .number = by},
+                "beside-paused-%s", by == 0 ? "pause" : "poll");
     scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("condition variable"),
                               .env = LIMIT " FORKSAFE_MODE=abort", .run = through_door, .number = 1},
             "raw-clone");
