@@ -121,13 +121,8 @@ static pthread_t owner_of(const uint32_t *word)
 static bool has_living_owner(const uint32_t *word)
 {
     enum { GETTEXTS = FSAFE_REGION_BIT(FSAFE_REGION_GETTEXT) | FSAFE_REGION_BIT(FSAFE_REGION_LOCALE) };
-    enum { DESCRIPTOR = 1024 }; /* bytes, of which the id is among the first */
     pthread_t owner = owner_of(word);
-    clockid_t clock;
-    return (uintptr_t)owner % sizeof owner == 0 && fsafe_sys_may_be_readable((uintptr_t)owner) &&
-           fsafe_sys_may_be_readable((uintptr_t)owner + DESCRIPTOR) && pthread_getcpuclockid(owner, &clock) == 0 &&
-           fsafe_sys_thread_alive(fsafe_lineage_pid(), ~(clock >> 3)) && /* the id is part of the clock's */
-           !fsafe_region_had_inside(owner, GETTEXTS);
+    return fsafe_thread_is_alive(owner) && !fsafe_region_had_inside(owner, GETTEXTS);
 }
 
 static void forget_holds(uint32_t *word)

@@ -43,6 +43,36 @@ bool fsafe_thread_has_vanished(pthread_t handle)
     return called.vanished && !called.living;
 }
 
+static bool read_word(uintptr_t address, uint32_t *word)
+{
+    bool readable = address % sizeof *word == 0 && fsafe_sys_may_be_readable(address);
+    if (readable)
+        *word = *(const volatile uint32_t *)address;
+    return readable;
+}
+
+/* Where a thread's id is in what its handle points to, as the caller's own shows; 0: nowhere. */
+static uintptr_t find_id(void)
+{
+    enum { MOST = 4096 };
+    uint32_t word, own = (uint32_t)fsafe_sys_gettid();
+    for (uintptr_t at = sizeof word; at < MOST && read_word((uintptr_t)pthread_self() + at, &word); at += sizeof word)
+        if (word == own)
+            return at;
+    return 0;
+}
+
+bool fsafe_thread_is_alive(pthread_t handle)
+{
+    static _Atomic uintptr_t place; /* 0: not looked for yet, or not found; the same for all threads */
+    uintptr_t at = atomic_load_explicit(&place, memory_order_relaxed);
+    if (at == 0)
+        atomic_store_explicit(&place, at = find_id(), memory_order_relaxed);
+    uint32_t id;
+    return at != 0 && read_word((uintptr_t)handle + at, &id) && id != 0 && id <= INT32_MAX &&
+           fsafe_sys_thread_alive(fsafe_lineage_pid(), (pid_t)id);
+}
+
 static _Atomic bool was_any_created;
 
 bool fsafe_thread_was_any_created(void)

@@ -301,6 +301,12 @@ bool fsafe_thread_forgot_ended(void);
  */
 bool fsafe_thread_has_vanished(pthread_t handle);
 
+/*
+ * Whether the process has a thread with this handle, which may be any number: no thread of the tables need have it.
+ * Context: any thread.
+ */
+bool fsafe_thread_is_alive(pthread_t handle);
+
 /* Threads that may be running already and whose handles nobody has noted; a child has none. */
 extern FSAFE_HIDDEN _Atomic unsigned fsafe_thread_creations;
 
