@@ -173,6 +173,8 @@ static pid_t fork_with_thread(pid_t (*door)(void))
 static void alone(const struct scn_case *self)
 {
     const struct kind *kind = self->kind;
+    if (kind->has_thread)
+        scn_needs_calls();
     const pid_t child = fork_with_thread(scn_fork);
     if (child == 0) {
         kind->wait();
@@ -185,6 +187,7 @@ static void alone(const struct scn_case *self)
 static void in_company(const struct scn_case *self)
 {
     const struct kind *kind = self->kind;
+    scn_needs_calls();
     const pid_t child = fork_with_thread(scn_fork);
     if (child == 0) {
         void (*const waits[])(void) = {self->number == 1 ? wait_semaphore : kind->wait};
@@ -221,6 +224,7 @@ static void beside_paused(const struct scn_case *self)
 static void other_ends(const struct scn_case *self)
 {
     (void)self;
+    scn_needs_calls();
     const pid_t child = fork_with_thread(scn_fork);
     if (child == 0) {
         scn_start(sleeper, (void *)(uintptr_t)&on_semaphore);
@@ -260,6 +264,7 @@ static void through_door(const struct scn_case *self)
 static void vforked(const struct scn_case *self)
 {
     (void)self;
+    scn_needs_calls();
     const pid_t child = fork_with_thread(scn_fork);
     if (child == 0) {
         const pid_t guest = vfork();
