@@ -59,6 +59,7 @@ bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thr
     slices->self = self;
     slices->looked_ns = 0;
     slices->second_looks = 0;
+    slices->looked_hopeless = false;
     slices->give = wait->give;
     slices->given = false;
     slices->outer = *sleeping;
@@ -191,11 +192,18 @@ static void say(struct fsafe_thread *self, bool by_handler)
 
 /* --- The end of a slice ------------------------------------------------------------------------------------- */
 
-/* Whether nobody but a handler can end this thread's wait; what the user is to know of that is said then. */
-static bool is_hopeless(struct fsafe_thread *self)
+/*
+ * Whether nobody but a handler can end this thread's wait, as it looks at the ends of two slices in a row; what the user
+ * is to know of that is said then. At one of them the thread that is about to end the wait may itself sleep, because the
+ * waiter has the mutex of a condition variable between two slices; or it has ended, and that was what is waited for.
+ */
+static bool is_hopeless(struct fsafe_slices *slices)
 {
+    struct fsafe_thread *self = slices->self;
     uint64_t unblocked;
-    if (!fsafe_asleep_all(self, &unblocked) || fsafe_asleep_will_another_be_given(self))
+    bool before = slices->looked_hopeless;
+    slices->looked_hopeless = fsafe_asleep_all(self, &unblocked) && !fsafe_asleep_will_another_be_given(self);
+    if (!before || !slices->looked_hopeless)
         return false;
     say(self, fsafe_asleep_may_be_handled(unblocked));
     return true;
@@ -223,7 +231,9 @@ static bool is_given(struct fsafe_slices *slices)
  */
 static uint64_t next_slice(struct fsafe_slices *slices, uint64_t lasted_ns, bool is_ours)
 {
-    enum { SECOND_LOOKS = 4 };
+    enum { SECOND_LOOKS = 4, SOON = 16 };
+    if (slices->looked_hopeless)
+        return (uint64_t)fsafe_options.hang_ms * MS / SOON;
     if (!is_ours || slices->second_looks == SECOND_LOOKS || fsafe_asleep_is_anybody_awake(slices->self)) {
         slices->second_looks = 0;
         return lasted_ns;
@@ -238,7 +248,8 @@ bool fsafe_hopeless_goes_on(struct fsafe_slices *slices)
     uint64_t until = 0;
     int saved = errno;
     bool is_ours = !fsafe_asleep_is_left_to_another(self);
-    if (!fsafe_takeover_is_shared(object) && (is_given(slices) || !(is_ours && is_hopeless(self)))) {
+    slices->looked_hopeless &= is_ours;
+    if (!fsafe_takeover_is_shared(object) && (is_given(slices) || !(is_ours && is_hopeless(slices)))) {
         uint64_t now = fsafe_sys_now_ns();
         uint64_t since = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
         until = now + next_slice(slices, now - since, is_ours);
@@ -291,9 +302,10 @@ void fsafe_hopeless_hold_back(struct fsafe_slices *slices, bool (*needs_nobody)(
     for (uint64_t i = 1; !fsafe_asleep_is_anybody_awake(self) && fsafe_asleep_all(self, &unblocked) &&
                          !needs_nobody(object); i++) {
         if (i > LOOKS) {
+            slices->looked_hopeless = true;
             if (!fsafe_asleep_is_left_to_another(self) &&
                 !fsafe_takeover_is_shared(atomic_load_explicit(&self->sleeping.object, memory_order_relaxed)))
-                is_hopeless(self);
+                is_hopeless(slices);
             break;
         }
         uint64_t until = begun + span / LOOKS * i;

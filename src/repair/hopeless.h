@@ -43,6 +43,7 @@ struct fsafe_slices {
     bool (*give)(uintptr_t object, uintptr_t site);
     bool given;                  /* what give returned */
     unsigned second_looks;       /* how often its end was moved up */
+    bool looked_hopeless;        /* at the end of the latest slice */
     uint64_t looked_ns;          /* when was_woken was asked last; 0: never */
 };
 

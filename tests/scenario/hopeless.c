@@ -609,6 +609,68 @@ static void helped(const struct scn_case *self)
     scn_reap(child);
 }
 
+/*
+ * Somebody ends each wait just when its slice ends, of 10 and a sixteenth of 10 milliseconds. Then who is about to
+ * signal may sleep for the mutex, which the waiter has between two slices, and a thread to be joined has ended.
+ */
+static void *nap(void *us)
+{
+    usleep(*(useconds_t *)us);
+    return NULL;
+}
+
+static int tokens, taken;
+
+static void *take_tokens(void *unused)
+{
+    for (;;) {
+        pthread_mutex_lock(&mutex);
+        while (tokens == 0)
+            pthread_cond_wait(&condvar, &mutex);
+        tokens--;
+        taken++;
+        pthread_mutex_unlock(&mutex);
+    }
+    return unused;
+}
+
+static int count_taken(void)
+{
+    pthread_mutex_lock(&mutex);
+    const int count = taken;
+    pthread_mutex_unlock(&mutex);
+    return count;
+}
+
+static void give_token(useconds_t after_us, int given)
+{
+    usleep(after_us);
+    pthread_mutex_lock(&mutex);
+    tokens++;
+    pthread_mutex_unlock(&mutex);
+    pthread_cond_signal(&condvar);
+    while (count_taken() < given)
+        usleep(50);
+}
+
+static void at_slices_ends(const struct scn_case *self)
+{
+    const pid_t child = fork_with_thread(scn_fork);
+    if (child == 0) {
+        for (int i = 0; self->number == 0 && i < 3; i++)
+            scn_start(take_tokens, NULL);
+        for (int i = scn_often(300); i > 0; i--) {
+            useconds_t us = 10625 - 20 * 20 + 20 * (useconds_t)(i % 41);
+            if (self->number == 0)
+                give_token(us, 1 + count_taken());
+            else
+                scn_join(scn_start(nap, &us));
+        }
+        scn_fine();
+    }
+    scn_reap(child);
+}
+
 /* A sleeper is cancelled, in its first slice or in a later one; its cleanup handler runs with the mutex held. */
 static atomic_int cleaned;
 
@@ -787,6 +849,11 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("semaphore"),
                               .env = LIMIT " FORKSAFE_MODE=abort", .run = other_ends},
             "other-thread-ends");
+    for (long of = 0; of < 2; of++)
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT,
+                                  .env = "FORKSAFE_HANG_MS=10 FORKSAFE_MODE=abort", .run = at_slices_ends,
+                                  .number = of},
+                "at-slices-ends-%s", of == 0 ? "condvar" : "join");
     for (long by = 0; by < 2; by++)
         scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("semaphore"),
                                   .env = LIMIT " FORKSAFE_MODE=abort", .run = beside_paused, .number = by},
