@@ -37,7 +37,6 @@ sysconf                     kernel
 syscall                     kernel
 __errno_location            thread
 ___errno_location           thread
-pthread_getcpuclockid       pure
 pthread_self                thread
 pthread_setcancelstate      thread
 pthread_setcanceltype       thread
