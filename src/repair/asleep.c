@@ -19,7 +19,6 @@ struct look {
     uint64_t now_ns;
     uint64_t mark;      /* equal in two looks: no thread has woken in between */
     uint64_t unblocked; /* the signals that some thread would take */
-    bool has_paused;    /* a thread sleeps until a handler has run */
 };
 
 static struct fsafe_thread *find_thread(pid_t tid)
@@ -76,28 +75,6 @@ static bool is_asleep(const struct fsafe_task *task, const struct look *look)
     return (task->argument[1] & FUTEX_PRIVATE_FLAG) != 0 || !fsafe_takeover_is_shared(word);
 }
 
-static bool is_paused(const struct fsafe_task *task)
-{
-    switch (task->call) {
-#ifdef SYS_pause
-    case SYS_pause:
-#endif
-    case SYS_rt_sigsuspend:
-        return true;
-#ifdef SYS_poll
-    case SYS_poll:
-        return task->argument[1] == 0 && (int)task->argument[2] < 0;
-#endif
-    case SYS_ppoll:
-#ifdef SYS_ppoll_time64
-    case SYS_ppoll_time64:
-#endif
-        return task->argument[1] == 0 && task->argument[2] == 0;
-    default:
-        return false;
-    }
-}
-
 static bool look_at(const struct fsafe_task *task, void *context)
 {
     struct look *look = context;
@@ -107,9 +84,7 @@ static bool look_at(const struct fsafe_task *task, void *context)
     if (task->tid == look->self->tid)
         return true;
     look->mark = fsafe_tasks_mark(look->mark, task);
-    bool paused = is_paused(task);
-    look->has_paused |= paused;
-    return paused || is_asleep(task, look);
+    return is_asleep(task, look);
 }
 
 /*
@@ -131,12 +106,6 @@ void fsafe_asleep_lend_memory(void)
     fsafe_children_strike_self();
 }
 
-bool fsafe_asleep_may_be_handled(uint64_t unblocked)
-{
-    struct fsafe_handled handled = fsafe_tasks_handled();
-    return (fsafe_tasks_of_others(handled.restarting | handled.interrupting) & unblocked) != 0;
-}
-
 /* At one moment: that between two looks between which no thread woke. Without /proc nothing is known of others. */
 bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
 {
@@ -155,8 +124,7 @@ bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
         !fsafe_tasks_each(0, look_at, &second))
         return false;
     *unblocked = second.unblocked;
-    /* What a handler does for a thread that waits for one is the program's everyday business. */
-    return second.mark == first.mark && !(second.has_paused && fsafe_asleep_may_be_handled(second.unblocked));
+    return second.mark == first.mark;
 }
 
 /* --- What the threads say of themselves ------------------------------------------------------------------------ */

@@ -11,14 +11,10 @@
 #include <stdint.h>
 
 /*
- * Whether all other threads sleep without a limit where no other process reaches, or until a handler has run and the
- * program has none. `unblocked`: the signals that some
+ * Whether all other threads sleep without a limit where no other process reaches. `unblocked`: the signals that some
  * thread would take; set when it is true. Slow.
  */
 bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked);
-
-/* Whether the program handles one of those signals that a thread does not raise by what it does itself. Slow. */
-bool fsafe_asleep_may_be_handled(uint64_t unblocked);
 
 /*
  * The caller is about to give another process its memory (CLONE_VM without CLONE_THREAD), and goes on itself: from then

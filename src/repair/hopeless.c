@@ -192,6 +192,12 @@ static void say(struct fsafe_thread *self, bool by_handler)
 
 /* --- The end of a slice ------------------------------------------------------------------------------------- */
 
+static bool may_be_handled(uint64_t unblocked)
+{
+    struct fsafe_handled handled = fsafe_tasks_handled();
+    return (fsafe_tasks_of_others(handled.restarting | handled.interrupting) & unblocked) != 0;
+}
+
 /*
  * Whether nobody but a handler can end this thread's wait, as it looks at the ends of two slices in a row; what the user
  * is to know of that is said then. At one of them the thread that is about to end the wait may itself sleep, because the
@@ -205,7 +211,7 @@ static bool is_hopeless(struct fsafe_slices *slices)
     slices->looked_hopeless = fsafe_asleep_all(self, &unblocked) && !fsafe_asleep_will_another_be_given(self);
     if (!before || !slices->looked_hopeless)
         return false;
-    say(self, fsafe_asleep_may_be_handled(unblocked));
+    say(self, may_be_handled(unblocked));
     return true;
 }
 
@@ -283,7 +289,7 @@ void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait)
     int saved = errno;
     fsafe_hopeless_begin_in_child(&slices, self, wait);
     if (fsafe_takeover_is_alone() && fsafe_asleep_all(self, &unblocked))
-        say(self, fsafe_asleep_may_be_handled(unblocked));
+        say(self, may_be_handled(unblocked));
     self->sleeping = slices.outer; /* nothing will tell when it is over */
     self->told_of = wait->object;
     errno = saved;
