@@ -56,6 +56,11 @@
  * With locks only: a child can take them over. It is worth FORKSAFE_DRAIN_LOCKS_MS; a tenth of it, and two looks, when
  * all their holders sleep; six times as much as long as one of them would run but had no processor since the last look.
  *
+ * A fork that gives up locks which only their sleepers show lets everybody go on once more, and then waits for no such
+ * lock. Who is stopped at the gate may have other locks that nothing shows, and the one that this fork has waited for:
+ * Qt 5 calls tzset() with one. Beside two threads that save settings 107 of 150 children found it taken without this,
+ * 12 with it, 2 bare.
+ *
  * The gate is closed for SLICE_US at a time, then everybody may go on for BREATH_US. Where one of those inside would
  * run and gets no processor the machine is so busy that such a slice says nothing: then it is STARVED_SLICE_US.
  */
@@ -70,6 +75,7 @@ enum {
     SLICE_US = 2000,
     STARVED_SLICE_US = 10000,
     BREATH_US = 200,
+    LAST_BREATH_US = 1000, /* when it has given up: they may call libc more than once with such a lock */
     BEARS = 2, /* how often a fork that could go on lets itself be overruled */
 };
 
@@ -140,6 +146,7 @@ struct drain {
     bool is_in_call; /* its own thread, whom a signal handler has fork there */
     bool is_loading; /* the only one inside is in the loader, which no record says */
     unsigned contended; /* nobody is inside, but so many locks that only their sleepers show are not this fork's yet */
+    bool has_let_go;    /* it has given up such locks, and everybody could go on once since then */
     uint64_t loader_seen_us; /* how long that one had run by the latest look */
 };
 
@@ -175,6 +182,8 @@ static unsigned count_in_the_way(struct drain *drain, enum fsafe_where *worst)
     unsigned inside = count_inside(drain, worst);
     drain->is_loading = inside == 0 && !fsafe_loading_try(drain->self);
     drain->contended = inside == 0 && !drain->is_loading ? fsafe_contended_try(drain->self) : 0;
+    if (drain->has_let_go)
+        drain->contended = 0;
     if (drain->is_loading)
         *worst = FSAFE_CALLING;
     else if (drain->contended > 0)
@@ -285,6 +294,11 @@ static bool wait_until_empty(struct drain *drain)
         if (is_enough(drain, worst, waited)) {
             give_up_on_all(drain);
             fsafe_contended_give_up(drain->self);
+            if (drain->contended > 0) {
+                drain->has_let_go = true;
+                drain->holders_us = UINT64_MAX;
+                return false;
+            }
             fsafe_loading_try(drain->self);
             return true;
         }
@@ -326,7 +340,7 @@ void fsafe_drain_begin(struct fsafe_thread *self)
             late = !fsafe_gate_await_turn(until_ns);
             continue;
         }
-        bool ready = wait_until_empty(&drain);
+        bool had_let_go = drain.has_let_go, ready = wait_until_empty(&drain);
         if (ready && fsafe_gate_commit(self)) {
             if (drain.most != 0)
                 fsafe_tally_add(FSAFE_TOTAL_DRAINED_THREADS, drain.most);
@@ -336,6 +350,6 @@ void fsafe_drain_begin(struct fsafe_thread *self)
         fsafe_contended_end(self);
         fsafe_loading_end(self);
         fsafe_gate_open(self, fsafe_ledger_depth(fsafe_thread_locks(self)) + 1);
-        fsafe_sys_pause_us(BREATH_US);
+        fsafe_sys_pause_us(drain.has_let_go != had_let_go ? LAST_BREATH_US : BREATH_US);
     }
 }
