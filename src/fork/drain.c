@@ -181,9 +181,9 @@ static unsigned count_in_the_way(struct drain *drain, enum fsafe_where *worst)
 {
     unsigned inside = count_inside(drain, worst);
     drain->is_loading = inside == 0 && !fsafe_loading_try(drain->self);
-    drain->contended = inside == 0 && !drain->is_loading ? fsafe_contended_try(drain->self) : 0;
-    if (drain->has_let_go)
-        drain->contended = 0;
+    /* Having let go, it forks as soon as it can: to ask for them takes long enough for many to come to the gate. */
+    bool asks = inside == 0 && !drain->is_loading && !drain->has_let_go;
+    drain->contended = asks ? fsafe_contended_try(drain->self) : 0;
     if (drain->is_loading)
         *worst = FSAFE_CALLING;
     else if (drain->contended > 0)
