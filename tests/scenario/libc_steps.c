@@ -4,6 +4,8 @@
  * made threads. */
 #include "scenario.h"
 
+#if defined(__x86_64__) && defined(__GLIBC__)
+
 #include <libintl.h>
 #include <printf.h>
 #include <signal.h>
@@ -14,8 +16,6 @@
 #include <sys/ptrace.h>
 #include <sys/reg.h>
 #include <sys/wait.h>
-
-#if defined(__x86_64__) && defined(__GLIBC__)
 
 /* None of them allocates: nobody can fork while a thread stays inside malloc. */
 static void call_bindtextdomain(void) { SCN_CHECK(bindtextdomain("words", NULL) != NULL); }
