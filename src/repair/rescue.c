@@ -112,23 +112,28 @@ static pthread_t owner_of(const uint32_t *word)
     return owner;
 }
 
+/* A vanished thread that may have had a lock of gettext's files: fork() makes free all others that count. */
+static bool was_in_gettext(pthread_t handle)
+{
+    enum { GETTEXTS = FSAFE_REGION_BIT(FSAFE_REGION_GETTEXT) | FSAFE_REGION_BIT(FSAFE_REGION_LOCALE) };
+    return fsafe_region_had_inside(handle, GETTEXTS);
+}
+
 /*
- * Whether the lock says that a thread of this process has it: a stream's, for one, also while the program's own
+ * Whether the lock says that another thread of this process has it: a stream's, for one, also while the program's own
  * functions print or read for the stream, and sleep. Of a lock that does not count, and has anything behind it, a
- * living thread's handle will not be said by chance. A vanished thread may have had the same handle, but fork() has
- * made all these locks free, except that of gettext's files.
+ * living thread's handle will not be said by chance. A vanished thread may have had the same handle.
  */
 static bool has_living_owner(const uint32_t *word)
 {
-    enum { GETTEXTS = FSAFE_REGION_BIT(FSAFE_REGION_GETTEXT) | FSAFE_REGION_BIT(FSAFE_REGION_LOCALE) };
     pthread_t owner = owner_of(word);
-    return fsafe_thread_is_alive(owner) && !fsafe_region_had_inside(owner, GETTEXTS);
+    return owner != pthread_self() && fsafe_thread_is_alive(owner) && !was_in_gettext(owner);
 }
 
 static void forget_holds(uint32_t *word)
 {
     pthread_t owner = owner_of(word);
-    if (word[1] != 0 && owner != pthread_self() && fsafe_thread_has_vanished(owner)) {
+    if (word[1] != 0 && owner != pthread_self() && (fsafe_thread_has_vanished(owner) || was_in_gettext(owner))) {
         word[1] = 0;
         memset(word + 2, 0, sizeof owner);
     }
