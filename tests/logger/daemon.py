@@ -16,7 +16,7 @@ import tempfile
 
 STORM = os.path.abspath(os.environ.get("LOGGER_STORM") or "tests/logger/storm")
 CHILDREN = int(os.environ.get("FORKSAFE_TEST_LOGGERS") or 1000)
-BARE_CHILDREN = 300
+BARE_STORMS, BARE_CHILDREN = 3, 300
 
 if __name__ == "__main__" and "private" not in sys.argv[1:]:
     done = subprocess.run([STORM, "--private", sys.executable, os.path.abspath(__file__), "private"])
@@ -125,7 +125,8 @@ def main():
             for what in range(5):
                 harness.skip(daemon, "not installed")
             continue
-        hung, _, _, _ = storm(daemon, BARE_CHILDREN, 1, False)
+        # On a busy machine a storm may miss: on Debian 11 once no child of it hung, at a load of 39.
+        hung = next(filter(None, (storm(daemon, BARE_CHILDREN, 1, False)[0] for _ in range(BARE_STORMS))), 0)
         harness.ok(hung, f"{daemon}: bare, {hung} children hang, and the storm ends")
         for name, settings in ("drained", ()), ("not drained", ("FORKSAFE_DRAIN_MS=0",)):
             hung, count, lines, problems = storm(daemon, CHILDREN, 20, True, settings)
