@@ -77,8 +77,7 @@ uint64_t fsafe_tasks_of_others(uint64_t signals);
 /*
  * The signals that the program handles, each in one of two sets: after whose handlers an interrupted system call goes
  * on (SA_RESTART), and after whose it ends with EINTR. Without libc's own. `open`: those that their handler does not
- * block (SA_NODEFER). `returns`: the code that the handlers return
- * to; 0 for the kernel's own (in the vDSO).
+ * block (SA_NODEFER). `returns`: the code that the handlers return to; 0 for the kernel's own (in the vDSO).
  */
 enum { FSAFE_RETURNS = 4 };
 struct fsafe_handled {

@@ -9,9 +9,9 @@
  * hangs bare and goes on with the library.
  *
  * C++20 counting_semaphore and atomic::wait: nothing is called until they sleep, then syscall(SYS_futex); libc++ (19)
- * sleeps two seconds, from libc++.so's own text, looks at the word, and sleeps again. A token of
- * a vanished thread cannot be known. What vanished waiters leave behind (a count in libstdc++'s pool of waiters) does
- * no harm: a notify makes one system call for nothing.
+ * sleeps two seconds, from libc++.so's own text, looks at the word, and sleeps again. A token of a vanished thread
+ * cannot be known. What vanished waiters leave behind (a count in libstdc++'s pool of waiters) does no harm: a notify
+ * makes one system call for nothing.
  */
 #include "config.h"
 

@@ -199,9 +199,9 @@ static bool may_be_handled(uint64_t unblocked)
 }
 
 /*
- * Whether nobody but a handler can end this thread's wait, as it looks at the ends of two slices in a row; what the user
- * is to know of that is said then. At one of them the thread that is about to end the wait may itself sleep, because the
- * waiter has the mutex of a condition variable between two slices; or it has ended, and that was what is waited for.
+ * Whether nobody but a handler can end this thread's wait, as the kernel shows at the ends of two slices in a row; the
+ * line is written then. At one of them the thread that is about to end the wait may itself sleep, because the waiter
+ * has the mutex of a condition variable between two slices; or that thread has ended, and its end is waited for.
  */
 static bool is_hopeless(struct fsafe_slices *slices)
 {
