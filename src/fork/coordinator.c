@@ -257,20 +257,25 @@ FSAFE_AT_FORK void fsafe_fork_finish(pid_t pid)
         in_parent();
 }
 
-void fsafe_fork_make_ready(void)
+int fsafe_fork_make_ready(void)
 {
+    int state = FSAFE_NOT_READY;
     if (!is_locked_in_handlers || fsafe_self == NULL || is_prepared())
-        return;
+        return state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
     prepare();
     fsafe_self->forks.ready = true;
+    return state;
 }
 
-void fsafe_fork_forget_ready(void)
+void fsafe_fork_forget_ready(int state)
 {
-    if (fsafe_self == NULL || !fsafe_self->forks.ready)
-        return;
-    fsafe_self->forks.ready = false;
-    in_parent();
+    if (fsafe_self != NULL && fsafe_self->forks.ready) {
+        fsafe_self->forks.ready = false;
+        in_parent();
+    }
+    if (state != FSAFE_NOT_READY)
+        pthread_setcancelstate(state, &state);
 }
 
 bool fsafe_fork_start(fsafe_register_atfork *register_atfork, bool locked)

@@ -48,11 +48,13 @@ void fsafe_fork_finish(pid_t pid);
 
 /*
  * Around a function of libc's that forks, between two announcements. The first drains before libc takes its lock of
- * handlers; what follows the fork is the handlers' work. The second is for a function that came back without a fork.
- * Context: the forking thread.
+ * handlers; what follows the fork is the handlers' work. Until the second the thread is not cancelled: forkpty opens
+ * its terminal first, and nobody would open the gate. The second, which gets what the first returned, is also for a
+ * function that came back without a fork. Context: the forking thread.
  */
-void fsafe_fork_make_ready(void);
-void fsafe_fork_forget_ready(void);
+enum { FSAFE_NOT_READY = -1 };
+int fsafe_fork_make_ready(void);
+void fsafe_fork_forget_ready(int state);
 
 /* A fork that runs no handlers. It may come, in a signal handler, in the middle of another fork of its thread. */
 struct fsafe_bare_fork {

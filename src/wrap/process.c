@@ -51,9 +51,9 @@ FSAFE_DEFINE_ALIAS(__fork, fork);
 FSAFE_EXPORT int daemon(int stays, int keeps)
 {
     uintptr_t before = fsafe_fork_announce(FSAFE_CALLER());
-    fsafe_fork_make_ready();
+    int state = fsafe_fork_make_ready();
     int result = FSAFE_NEXT(daemon)(stays, keeps);
-    fsafe_fork_forget_ready();
+    fsafe_fork_forget_ready(state);
     fsafe_fork_announce(before);
     return result;
 }
@@ -63,9 +63,9 @@ FSAFE_EXPORT int daemon(int stays, int keeps)
 FSAFE_EXPORT int forkpty(int *master, char *name, const struct termios *terminal, const struct winsize *size)
 {
     uintptr_t before = fsafe_fork_announce(FSAFE_CALLER());
-    fsafe_fork_make_ready();
+    int state = fsafe_fork_make_ready();
     int result = FSAFE_NEXT(forkpty)(master, name, terminal, size);
-    fsafe_fork_forget_ready();
+    fsafe_fork_forget_ready(state);
     fsafe_fork_announce(before);
     fsafe_children_forked(result);
     if (result == 0)

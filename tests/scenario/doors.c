@@ -856,6 +856,43 @@ static struct scn_case own_ends(const struct door *door, const struct kind *kind
 
 #define TAKEN_FROM_WORKER MUTEX_TAKEN ".* held at fork by \\d+ \"worker\""
 
+static void *open_cancelled(void *unused)
+{
+    int master;
+    pthread_cancel(pthread_self());
+    const pid_t pid = forkpty(&master, NULL, NULL, NULL); /* where it opens the terminal, the thread may end */
+    if (pid == 0)
+        _exit(0);
+    pthread_testcancel();
+    return unused;
+}
+
+static atomic_long turns;
+
+static void *take_turns(void *unused)
+{
+    static pthread_mutex_t any = PTHREAD_MUTEX_INITIALIZER;
+    for (; unused == NULL; atomic_fetch_add(&turns, 1)) {
+        pthread_mutex_lock(&any);
+        pthread_mutex_unlock(&any);
+        SCN_IS(setenv("DOORS", "open", 1), 0);
+    }
+    return unused;
+}
+
+/* The thread that is left goes on each time. */
+static void cancelled_forkpty(const struct scn_case *self)
+{
+    (void)self;
+    scn_start(take_turns, NULL);
+    for (int i = 0; i < 3; i++) {
+        scn_join(scn_start(open_cancelled, NULL));
+        for (const long before = atomic_load(&turns); atomic_load(&turns) < before + 2;)
+            usleep(1000);
+    }
+    scn_fine();
+}
+
 void scn_cases(void)
 {
     for (int d = 0; d < DOORS; d++) {
@@ -897,4 +934,7 @@ void scn_cases(void)
         CASE("fine", refused, .says = SCN_SILENT), door->name, "refused");
     }
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = invalid}, "invalid");
+    /* A thread that a fork stops for ever goes on after that time. */
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = cancelled_forkpty,
+                              .env = "FORKSAFE_DRAIN_MS=60000"}, "forkpty-cancelled");
 }
