@@ -81,10 +81,10 @@ bool fsafe_takeover_is_shared(uintptr_t lock);
 
 /*
  * Decides by FORKSAFE_MODE and by where the lock lies whether it may be taken, and completes the event that tell
- * prints. `would_wait`: the caller is about to wait; a mere try is worth a line when nothing is done only after many
- * have failed without a pause, for FORKSAFE_HANG_MS; and nothing is done about it where the holder had ended before the
- * fork. Nor is a lock that a waiter had just got back: the gate stopped it
- * there, with its work to come. Context: child, under the latch.
+ * prints. `would_wait`: the caller is about to wait. A mere try for which nothing is done is worth a line only after
+ * many have failed without a pause, for FORKSAFE_HANG_MS; a try does not get what a thread held that had ended before
+ * the fork. Not worth a line is a lock that a waiter had just got back: the gate stopped the waiter there, with its
+ * work to come. Context: child, under the latch.
  */
 bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims *claims, bool would_wait);
 
