@@ -390,11 +390,13 @@ _Static_assert(sizeof methods == sizeof methods_by_array, "the same methods");
 
 bool fsafe_python_locks_start(void)
 {
-    if (fsafe_python_version() < 0x030d)
+    enum { OF_SEMAPHORE = 5 * sizeof(uintptr_t) };
+    void *lock = fsafe_python_borrow("_thread", "LockType");
+    if (fsafe_python_version() < 0x030d || fsafe_python_size_of(lock) == OF_SEMAPHORE)
         return true;
     /* The test is of the interpreter's own methods; in a later life of it they lead through ours from the beginning. */
     bool is_known = lock_calls.release != NULL;
-    lock_type = fsafe_python_borrow("_thread", "LockType");
+    lock_type = lock;
     rlock_type = fsafe_python_version() < 0x030e ? NULL : fsafe_python_borrow("_thread", "RLock");
     no_arguments = fsafe_python.PyTuple_New(0);
     if (lock_type != NULL && no_arguments != NULL &&

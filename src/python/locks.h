@@ -1,6 +1,7 @@
 /*
  * python/locks: who has which threading.Lock of CPython 3.13 and later, and which RLock of 3.14 and later. These are
- * one byte inside the object, taken in place: no call of libc's shows them. Up to 3.12 both are semaphores.
+ * one byte inside the object, taken in place: no call of libc's shows them. Up to 3.12 both are semaphores, and also in
+ * 3.13.0 (in 3.13.5 they are not).
  *
  * The methods of the two types lead through functions of ours (by the pointers in their tables of methods), which keep
  * a record in the calling thread's ledger FSAFE_PYTHON_LOCKS, as wrap/ does for semaphores. The ordinary case, a free

@@ -34,6 +34,14 @@ struct fsafe_object *fsafe_python_type_of(const struct fsafe_object *object)
     return object != NULL && fsafe_sys_peek((uintptr_t)object, head, sizeof head) ? head[1] : NULL;
 }
 
+long fsafe_python_size_of(void *type)
+{
+    struct fsafe_object *size = type == NULL ? NULL : fsafe_python.PyObject_GetAttrString(type, "__basicsize__");
+    long bytes = size == NULL ? -1 : fsafe_python.PyLong_AsLong(size);
+    fsafe_python_drop(size);
+    return bytes;
+}
+
 /* Of the thread that forks: another one may be about to fork, too. */
 static __thread void *own __attribute__((tls_model("initial-exec")));
 static void *interpreter FSAFE_FORK_STATE;

@@ -47,6 +47,9 @@ static inline void fsafe_python_drop(struct fsafe_object *object)
 /* The type of what lies there; NULL: nothing does. */
 FSAFE_AT_FORK struct fsafe_object *fsafe_python_type_of(const struct fsafe_object *object);
 
+/* How many bytes an object of that type has; -1 unknown. */
+long fsafe_python_size_of(void *type);
+
 /* Notes whose fork it is, for vanished. Context: parent, before fork; an interpreter is bound. */
 void fsafe_python_know_forker(void);
 

@@ -124,13 +124,11 @@ static bool is_as_told(struct fsafe_object *object)
 static void lead(void)
 {
     rlock_type = fsafe_python_borrow("_thread", "RLock");
-    struct fsafe_object *size =
-        rlock_type == NULL ? NULL : fsafe_python.PyObject_GetAttrString(rlock_type, "__basicsize__");
-    bool is_large = size != NULL && fsafe_python.PyLong_AsLong(size) >= (long)sizeof(struct rlock);
+    bool is_large = fsafe_python_size_of(rlock_type) >= (long)sizeof(struct rlock);
     struct fsafe_object *one = is_large ? fsafe_python.PyObject_CallObject(rlock_type, NULL) : NULL;
     if (one != NULL && is_as_told(one))
         fsafe_python_methods_lead(methods, sizeof methods / sizeof *methods);
-    fsafe_python_drop(size), fsafe_python_drop(one);
+    fsafe_python_drop(one);
 }
 
 void fsafe_python_owners_start(void)

@@ -22,14 +22,6 @@ static int call(struct fsafe_object *object, const char *method, int argument)
     return is_true;
 }
 
-static bool has_size(void *type, long size)
-{
-    struct fsafe_object *value = fsafe_python.PyObject_GetAttrString(type, "__basicsize__");
-    bool has = value != NULL && fsafe_python.PyLong_AsLong(value) == size;
-    fsafe_python_drop(value);
-    return has;
-}
-
 static bool has_base(void *type)
 {
     struct fsafe_object *value = fsafe_python.PyObject_GetAttrString(type, "__base__");
@@ -81,8 +73,9 @@ static struct fsafe_object *make(void *type)
 
 bool fsafe_python_selftest_passes(void *lock_type, void *rlock_type)
 {
-    if (!has_size(lock_type, 3 * sizeof(uintptr_t)) ||
-        (rlock_type != NULL && (!has_size(rlock_type, sizeof(struct fsafe_python_lock)) || !has_base(rlock_type))))
+    if (fsafe_python_size_of(lock_type) != 3 * sizeof(uintptr_t) ||
+        (rlock_type != NULL &&
+         (fsafe_python_size_of(rlock_type) != sizeof(struct fsafe_python_lock) || !has_base(rlock_type))))
         return false;
     struct fsafe_object *lock = make(lock_type), *rlock = rlock_type == NULL ? NULL : make(rlock_type);
     bool right = lock != NULL && lock_is_as_told(lock, lock_type) &&
