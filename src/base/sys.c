@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <linux/sched.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -55,6 +56,14 @@ struct timespec fsafe_sys_span_until(const struct timespec *until)
 {
     uint64_t until_ns = fsafe_sys_ns(until), now_ns = fsafe_sys_now_ns();
     return fsafe_sys_timespec(until_ns > now_ns ? until_ns - now_ns : 0);
+}
+
+unsigned long fsafe_sys_sleeps(void)
+{
+    enum { SLEEPS = 16, WORDS = 18 }; /* of the kernel's struct rusage, which is words; libc's may have wider times */
+    unsigned long usage[WORDS] = {0};
+    FSAFE_SYS(SYS_getrusage, RUSAGE_THREAD, usage, 0, 0, 0, 0);
+    return usage[SLEEPS];
 }
 
 void fsafe_sys_pause_us(unsigned us)

@@ -150,6 +150,9 @@ static inline ssize_t fsafe_sys_read(int fd, void *into, size_t bytes)
  */
 void fsafe_sys_offer(int fd, const void *from, size_t bytes);
 
+/* How often the calling thread has gone to sleep so far; 0 where the kernel does not say. */
+unsigned long fsafe_sys_sleeps(void);
+
 /* Sleeps about `us` microseconds (below a second); a signal may end it early. */
 void fsafe_sys_pause_us(unsigned us);
 

@@ -32,9 +32,17 @@ _Atomic uint32_t fsafe_gate_word FSAFE_FORK_STATE;
 /*
  * A closing may be entered by so many, while it is so young. A thread that has been stopped for STOPPED_NS opens it.
  * After a closing that stopped somebody it stays open for as long, because the stopped have to pass: for BREATH_NS at
- * most, and after a fork for OPEN_NS at most, so that forks that come meanwhile share the next closing.
+ * most, and after a fork for OPEN_NS at most, so that forks that come meanwhile share the next closing. A thread that is
+ * stopped may stay awake for AWAKE_NS.
  */
-enum { SHARERS = 16, SHARE_NS = 2000000, STOPPED_NS = 3000000, BREATH_NS = 2000000, OPEN_NS = 8000000 };
+enum {
+    SHARERS = 16,
+    SHARE_NS = 2000000,
+    AWAKE_NS = 1000000,
+    STOPPED_NS = 3000000,
+    BREATH_NS = 2000000,
+    OPEN_NS = 8000000,
+};
 _Static_assert((uint32_t)SHARERS * USER <= USERS, "the users have room in the word");
 
 /* When the gate was closed last, and when it may be again. */
@@ -262,9 +270,26 @@ bool fsafe_gate_await_turn(uint64_t until_ns)
     return true;
 }
 
+/*
+ * Gives the processor away again and again, and does not sleep, for a while. If a thread slept that has worked without
+ * a pause, Linux would let it, once the fork has woken it, go before the fork and the child: its share of a processor
+ * is still due to it. (One that had slept of its own accord is to go first, as it does when it is woken.) While several
+ * forks share a closing it is no use: the gate is closed for so much of the time then that they and their children need
+ * the processor. Returns whether it is worth another look at the gate.
+ */
+static bool stay_awake(uint32_t turn, uint64_t until_ns)
+{
+    while ((atomic_load(&fsafe_gate_word) & USERS) == USER && fsafe_sys_now_ns() < until_ns) {
+        FSAFE_SYS(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+        if (atomic_load(&turns) != turn)
+            return true;
+    }
+    return false;
+}
+
 /* How long a thread has been stopped: all zero until it is. */
 struct stay {
-    uint64_t enough_ns, until_ns;
+    uint64_t awake_ns, enough_ns, until_ns;
 };
 
 /* Waits until the gate is open. Returns false when there is no time left: then the thread goes on. */
@@ -272,6 +297,8 @@ static bool wait_until_open(struct stay *stay)
 {
     if (stay->until_ns == 0) {
         uint64_t now = fsafe_sys_now_ns();
+        bool has_paused = fsafe_sys_sleeps() != fsafe_self->gated.sleeps;
+        stay->awake_ns = has_paused ? 0 : now + AWAKE_NS;
         stay->enough_ns = now + STOPPED_NS;
         stay->until_ns = now + (uint64_t)fsafe_options.drain_ms * 1000000;
     }
@@ -281,9 +308,13 @@ static bool wait_until_open(struct stay *stay)
             return true;
         if (atomic_load(&expired) == turn)
             return false;
+        if (stay_awake(turn, stay->awake_ns))
+            continue;
         uint64_t insists_ns_now = atomic_load(&insists_ns);
         uint64_t enough_ns = stay->enough_ns > insists_ns_now ? stay->enough_ns : insists_ns_now;
-        if (sleep_a_turn(turn, enough_ns < stay->until_ns ? enough_ns : stay->until_ns))
+        bool has_time = sleep_a_turn(turn, enough_ns < stay->until_ns ? enough_ns : stay->until_ns);
+        fsafe_self->gated.sleeps = fsafe_sys_sleeps();
+        if (has_time)
             continue;
         if (fsafe_sys_now_ns() >= stay->until_ns) {
             atomic_store(&expired, turn);

@@ -105,6 +105,7 @@ struct fsafe_gated {
     uint32_t share;       /* what of the gate's word is this thread's; 0: nothing */
     bool signals_blocked; /* since it has closed the gate; `signals` is the mask to go back to */
     struct fsafe_sigset signals;
+    unsigned long sleeps; /* the thread's when the gate let it pass last, after it had slept there */
 };
 
 /*

@@ -16,7 +16,7 @@ import harness
 # What libforksafe(7) says that we ask of the kernel in a program that is right.
 START = {"fstat", "getpid", "gettid", "prctl", "rt_sigprocmask", "mmap", "munmap", "madvise", "membarrier"}
 THREADS = {"futex", "clock_nanosleep", "sched_yield", "openat", "read", "close", "newfstatat", "mprotect",
-           "process_vm_readv"}
+           "process_vm_readv", "getrusage"}
 WAITS_FOR_CHILD = {"timer_create", "timer_settime", "timer_delete", "rt_sigaction", "clock_gettime"}
 
 # What those are called on 32 bits.
@@ -34,7 +34,7 @@ def check_refused():
     for error in ("EPERM", "ENOSYS"):
         for calls in ("membarrier", "process_vm_readv", "process_vm_readv,pipe2", "unshare", "mremap", "madvise",
                       "prctl",
-                      "tgkill", "ppoll", "rt_sigpending,rt_sigtimedwait", "sched_yield,clock_nanosleep",
+                      "tgkill", "ppoll", "rt_sigpending,rt_sigtimedwait", "sched_yield,clock_nanosleep,getrusage",
                       "membarrier,process_vm_readv,unshare,mremap,madvise,prctl,tgkill"):
             # popen of libc's cannot do without a pipe; "many" is the case that reads locks.
             case = "many" if "process_vm_readv" in calls else "plain"
