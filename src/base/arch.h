@@ -69,7 +69,7 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
  * system call: then the kernel has set the thread back to the instruction. (A thread that was about to make the call
  * for the first time looks the same.)
  */
-#define FSAFE_ARCH_INTERRUPTED
+#define FSAFE_ARCH_INTERRUPTED true
 static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch_call *call)
 {
     const greg_t *r = ((const ucontext_t *)context)->uc_mcontext.gregs;
@@ -123,7 +123,7 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
     return x0;
 }
 
-#define FSAFE_ARCH_INTERRUPTED
+#define FSAFE_ARCH_INTERRUPTED true
 static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch_call *call)
 {
     const mcontext_t *m = &((const ucontext_t *)context)->uc_mcontext;
@@ -206,7 +206,7 @@ static inline bool fsafe_arch_is_gate(const unsigned char code[FSAFE_ARCH_GATE_B
     return code[0] == 0x5d && code[1] == 0x5a && code[2] == 0x59 && code[3] == 0xc3; /* pop %ebp, %edx, %ecx; ret */
 }
 
-#define FSAFE_ARCH_INTERRUPTED
+#define FSAFE_ARCH_INTERRUPTED true
 static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch_call *call)
 {
     const greg_t *r = ((const ucontext_t *)context)->uc_mcontext.gregs;
@@ -292,6 +292,26 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
     return answer;
 }
 
+#endif
+
+#ifndef FSAFE_ARCH_INTERRUPTED /* what a signal interrupts here is not known */
+#define FSAFE_ARCH_INTERRUPTED false
+enum { FSAFE_ARCH_REGISTERS = 0, FSAFE_ARCH_RESTORER_FLAG = 0 };
+#define FSAFE_ARCH_RESTORER NULL
+#define FSAFE_ARCH_DEFINE_RESTORER _Static_assert(1, "nor needed")
+
+static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch_call *call)
+{
+    (void)context;
+    *call = (struct fsafe_arch_call){.number = -1};
+    return false;
+}
+
+static inline uintptr_t fsafe_arch_register(const void *context, int n)
+{
+    (void)context, (void)n;
+    return 0;
+}
 #endif
 
 /*

@@ -5,8 +5,6 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#ifdef FSAFE_ARCH_INTERRUPTED
-
 FSAFE_ARCH_DEFINE_RESTORER;
 
 /* libc's SIGSETXID, whose handler is of use to processes with several threads only. */
@@ -57,7 +55,7 @@ bool fsafe_timer_listen(fsafe_timer_listener *listener)
                                 .flags = SA_SIGINFO | SA_RESTART | FSAFE_ARCH_RESTORER_FLAG,
                                 .restorer = FSAFE_ARCH_RESTORER};
     struct action was;
-    if (!is_noted(listener) || act(NULL, &was) != 0)
+    if (!FSAFE_ARCH_INTERRUPTED || !is_noted(listener) || act(NULL, &was) != 0)
         return false;
     if (was.handler == on_signal)
         return true;
@@ -103,5 +101,3 @@ void fsafe_timer_delete(int timer)
 {
     FSAFE_SYS(SYS_timer_delete, timer, 0, 0, 0, 0, 0);
 }
-
-#endif

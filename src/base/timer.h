@@ -10,14 +10,12 @@
 
 #include "base/sys.h"
 
-#ifdef FSAFE_ARCH_INTERRUPTED
-
 /* Called with each signal of a timer. Returns whether the timer is its own. */
 typedef bool fsafe_timer_listener(siginfo_t *info, void *context);
 
 /*
  * From now on calls `listener`, which may be listening already; there may be two. Returns whether the kernel allowed
- * that.
+ * that, and it is known what a signal interrupts on this processor.
  */
 bool fsafe_timer_listen(fsafe_timer_listener *listener);
 
@@ -31,5 +29,3 @@ bool fsafe_timer_make(int *timer, void *value);
 void fsafe_timer_set(int timer, uint64_t ns);
 
 void fsafe_timer_delete(int timer);
-
-#endif

@@ -6,6 +6,7 @@
 #include "python/gil.h"
 #include "python/interpreter.h"
 #include "repair/takeover.h"
+#include "track/handle.h"
 
 /* Both pairs of condition variable and mutex lie side by side, after the words. The same from 3.9 on to 3.15. */
 struct gil {
@@ -53,7 +54,7 @@ static bool holder_vanished(const struct gil *gil)
     if (fsafe_takeover_is_alone())
         return true;
     uintptr_t thread = fsafe_python_frames_thread((const void *)gil->last_holder);
-    return thread != 0 && fsafe_thread_has_vanished((pthread_t)thread);
+    return thread != 0 && fsafe_handle_has_vanished((pthread_t)thread);
 }
 
 /* Whether a thread of this process has had the GIL since the fork. Asked often, so a yes is kept. */

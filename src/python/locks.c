@@ -352,41 +352,30 @@ METHODS(rlock)
 #define TUPLE (FSAFE_PYTHON_POSITIONAL | FSAFE_PYTHON_NAMED)
 #define ARRAY (FSAFE_PYTHON_ARRAY | FSAFE_PYTHON_NAMED)
 
-/* To 3.14. */
+/* The names with _lock are deprecated, and are the others to us. */
 static const struct fsafe_python_method methods[] = {
     {&lock_type, "acquire", TUPLE, lock_acquire, &lock_calls.acquire},
-    {&lock_type, "acquire_lock", TUPLE, lock_acquire, &lock_calls.acquire},
-    {&lock_type, "__enter__", TUPLE, lock_acquire, &lock_calls.acquire},
-    {&lock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, lock_release, &lock_calls.release},
-    {&lock_type, "release_lock", FSAFE_PYTHON_NO_ARGUMENTS, lock_release, &lock_calls.release},
-    {&lock_type, "__exit__", FSAFE_PYTHON_POSITIONAL, lock_release, &lock_calls.release},
-    {&rlock_type, "acquire", TUPLE, rlock_acquire, &rlock_calls.acquire},
-    {&rlock_type, "__enter__", TUPLE, rlock_acquire, &rlock_calls.acquire},
-    {&rlock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, rlock_release, &rlock_calls.release},
-    {&rlock_type, "__exit__", FSAFE_PYTHON_POSITIONAL, rlock_release, &rlock_calls.release},
-    {&rlock_type, "_is_owned", FSAFE_PYTHON_NO_ARGUMENTS, is_owned, &rlock_is_owned},
-    {&rlock_type, "_release_save", FSAFE_PYTHON_NO_ARGUMENTS, release_save, &rlock_release_save},
-    {&rlock_type, "_acquire_restore", FSAFE_PYTHON_POSITIONAL, acquire_restore, &rlock_acquire_restore},
-};
-
-/* From 3.15 on. The names with _lock are deprecated, and are the others to us. */
-static const struct fsafe_python_method methods_by_array[] = {
     {&lock_type, "acquire", ARRAY, lock_acquire_array, &lock_calls.acquire_array},
+    {&lock_type, "acquire_lock", TUPLE, lock_acquire, &lock_calls.acquire},
     {&lock_type, "acquire_lock", ARRAY, lock_acquire_array, &lock_calls.acquire_lock_array},
+    {&lock_type, "__enter__", TUPLE, lock_acquire, &lock_calls.acquire},
     {&lock_type, "__enter__", FSAFE_PYTHON_NO_ARGUMENTS, lock_enter, &lock_calls.enter},
     {&lock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, lock_release, &lock_calls.release},
     {&lock_type, "release_lock", FSAFE_PYTHON_NO_ARGUMENTS, lock_release, &lock_calls.release_lock},
+    {&lock_type, "__exit__", FSAFE_PYTHON_POSITIONAL, lock_release, &lock_calls.release},
     {&lock_type, "__exit__", FSAFE_PYTHON_ARRAY, lock_leave, &lock_calls.leave},
+    {&rlock_type, "acquire", TUPLE, rlock_acquire, &rlock_calls.acquire},
     {&rlock_type, "acquire", ARRAY, rlock_acquire_array, &rlock_calls.acquire_array},
+    {&rlock_type, "__enter__", TUPLE, rlock_acquire, &rlock_calls.acquire},
     {&rlock_type, "__enter__", FSAFE_PYTHON_NO_ARGUMENTS, rlock_enter, &rlock_calls.enter},
     {&rlock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, rlock_release, &rlock_calls.release},
+    {&rlock_type, "__exit__", FSAFE_PYTHON_POSITIONAL, rlock_release, &rlock_calls.release},
     {&rlock_type, "__exit__", FSAFE_PYTHON_ARRAY, rlock_leave, &rlock_calls.leave},
     {&rlock_type, "_is_owned", FSAFE_PYTHON_NO_ARGUMENTS, is_owned, &rlock_is_owned},
     {&rlock_type, "_release_save", FSAFE_PYTHON_NO_ARGUMENTS, release_save, &rlock_release_save},
+    {&rlock_type, "_acquire_restore", FSAFE_PYTHON_POSITIONAL, acquire_restore, &rlock_acquire_restore},
     {&rlock_type, "_acquire_restore", FSAFE_PYTHON_ONE_ARGUMENT, acquire_restore, &rlock_acquire_restore},
 };
-enum { METHOD_COUNT = sizeof methods / sizeof *methods };
-_Static_assert(sizeof methods == sizeof methods_by_array, "the same methods");
 
 bool fsafe_python_locks_start(void)
 {
@@ -401,7 +390,7 @@ bool fsafe_python_locks_start(void)
     no_arguments = fsafe_python.PyTuple_New(0);
     if (lock_type != NULL && no_arguments != NULL &&
         (is_known || fsafe_python_selftest_passes(lock_type, rlock_type)) &&
-        fsafe_python_methods_lead(fsafe_python_version() < 0x030f ? methods : methods_by_array, METHOD_COUNT))
+        fsafe_python_methods_lead(methods, sizeof methods / sizeof *methods))
         return true;
     lock_type = rlock_type = NULL;
     fsafe_python_off("Python: the locks of this CPython are not as forksafe knows them: they are not looked after");

@@ -37,7 +37,12 @@ static struct method *find_method(void *type, const char *name, int flags)
     return fsafe_sys_may_write((uintptr_t)descriptor.method, sizeof method) ? descriptor.method : NULL;
 }
 
-enum { MOST = 16 };
+enum { MOST = 24 };
+
+static bool are_of_one_name(const struct fsafe_python_method *one, const struct fsafe_python_method *other)
+{
+    return one->type == other->type && strcmp(one->name, other->name) == 0;
+}
 
 bool fsafe_python_methods_lead(const struct fsafe_python_method *methods, unsigned count)
 {
@@ -49,6 +54,10 @@ bool fsafe_python_methods_lead(const struct fsafe_python_method *methods, unsign
         if (*method->type == NULL)
             continue;
         found[i] = find_method(*method->type, method->name, method->flags);
+        bool is_first = i + 1 < count && are_of_one_name(method, method + 1);
+        bool is_second = i > 0 && are_of_one_name(method, method - 1);
+        if (found[i] == NULL && (is_first || (is_second && found[i - 1] != NULL)))
+            continue;
         void *before = NULL;
         memcpy(&before, method->theirs, sizeof before);
         /* An interpreter that was begun anew has the table of before. */

@@ -23,5 +23,8 @@ struct fsafe_python_method {
     void *theirs; /* the pointer in which to keep the function of before; two names of one method share it */
 };
 
-/* All of them or none: false where one is not as described. Context: under the GIL. */
+/*
+ * All of them or none: false where one is not as described. Of two rows of one name that follow each other the one
+ * serves that has this interpreter's flags. Context: under the GIL.
+ */
 bool fsafe_python_methods_lead(const struct fsafe_python_method *methods, unsigned count);

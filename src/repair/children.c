@@ -7,8 +7,7 @@
 #include "repair/children.h"
 #include "report/report.h"
 #include "report/tally.h"
-#include "track/lineage.h"
-#include "track/thread.h"
+#include "track/handle.h"
 
 #include <time.h>
 
@@ -44,7 +43,7 @@ static struct fsafe_forked *find(pid_t child)
 /* Whether no thread vanished. A libc that does not say so may have threads of its own, but the program made none. */
 static bool had_one_thread(void)
 {
-    return FSAFE_SINGLE_THREADED() || (!fsafe_late_knows_threads() && !fsafe_thread_was_any_created());
+    return FSAFE_SINGLE_THREADED() || (!fsafe_late_knows_threads() && !fsafe_handle_was_any_created());
 }
 
 void fsafe_children_forked(pid_t child)
@@ -215,8 +214,6 @@ void fsafe_children_glance(pid_t child)
 
 /* --- While a thread waits ----------------------------------------------------------------------------------------- */
 
-#ifdef FSAFE_ARCH_INTERRUPTED
-
 /* In static memory, not in the wrapper's frame: a wait may be left by a longjmp. */
 struct watch {
     _Atomic pid_t tid;      /* who waits; 0: the place is free */
@@ -305,20 +302,3 @@ void fsafe_children_over(int watch, pid_t ended)
     if (ended > 0)
         strike(ended, fsafe_sys_getpid());
 }
-
-#else
-
-int fsafe_children_watch(pid_t child, uintptr_t frame)
-{
-    (void)child, (void)frame;
-    return -1;
-}
-
-void fsafe_children_over(int watch, pid_t ended)
-{
-    (void)watch;
-    if (ended > 0)
-        strike(ended, fsafe_sys_getpid());
-}
-
-#endif

@@ -11,6 +11,7 @@
 
 #include "base/maps.h"
 #include "repair/monitor.h"
+#include "track/handle.h"
 
 #include <string.h>
 
@@ -30,7 +31,7 @@ static const struct library {
 
 static struct fsafe_thread *find_vanished(pthread_t handle)
 {
-    if (!fsafe_thread_has_vanished(handle))
+    if (!fsafe_handle_has_vanished(handle))
         return NULL;
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);)
         if (at.thread->has_handle && at.thread->handle == handle)

@@ -5,15 +5,12 @@
 #include "base/timer.h"
 #include "libc/layout.h"
 #include "libc/symbol.h"
+#include "repair/hidden.h"
 #include "repair/hopeless.h"
 #include "repair/idle.h"
 #include "repair/rescue.h"
 #include "repair/takeover.h"
 #include "report/tally.h"
-
-#include <string.h>
-
-#ifdef FSAFE_ARCH_INTERRUPTED
 
 /* Soon: a call that hangs waits so long. Then twice as long each time, up to a second. */
 enum { FIRST_NS = 10000000, LONGEST_NS = 1000000000 };
@@ -33,32 +30,12 @@ struct net {
 enum { NETS = 16 };
 static struct net of_calls[NETS], of_all;
 
-/* Locks that were rescued, for children to come. */
-enum { KNOWN = 16 };
-enum kind { WORD, MUTEX, RWLOCK };
-static struct known {
-    void *lock;
-    enum kind kind;
-} known[KNOWN];
-static unsigned known_count;
-
-/* The regions in which one was. */
+/* The regions in which a call was rescued. */
 static uint32_t saved;
-
-static uintptr_t libc_from, libc_to;
-/* Before glibc 2.34: libc's other part. */
-static uintptr_t threads_from, threads_to;
-
-static bool is_in_libc(uintptr_t address)
-{
-    return address - libc_from < libc_to - libc_from || address - threads_from < threads_to - threads_from;
-}
 
 void fsafe_rescue_start(void)
 {
-    fsafe_symbol_library("gnu_get_libc_version", &libc_from, &libc_to);
-    if (fsafe_symbol_is_older("2.34"))
-        fsafe_symbol_library("pthread_getconcurrency", &threads_from, &threads_to);
+    fsafe_hidden_start();
     fsafe_idle_start();
 }
 
@@ -92,93 +69,6 @@ static struct net *take_net(pid_t tid)
             return net;
     }
     return NULL;
-}
-
-static void remember(void *lock, enum kind kind)
-{
-    for (unsigned i = 0; i < known_count; i++)
-        if (known[i].lock == lock)
-            return;
-    if (known_count < KNOWN)
-        known[known_count++] = (struct known){.lock = lock, .kind = kind};
-}
-
-/* Of a lock of libc's that counts its owner's holds: the word, the count, the owner's handle. */
-static pthread_t owner_of(const uint32_t *word)
-{
-    pthread_t owner = 0;
-    if (fsafe_sys_may_be_readable((uintptr_t)(word + 3)))
-        memcpy(&owner, word + 2, sizeof owner);
-    return owner;
-}
-
-/* A vanished thread that may have had a lock of gettext's files: fork() makes free all others that count. */
-static bool was_in_gettext(pthread_t handle)
-{
-    enum { GETTEXTS = FSAFE_REGION_BIT(FSAFE_REGION_GETTEXT) | FSAFE_REGION_BIT(FSAFE_REGION_LOCALE) };
-    return fsafe_region_had_inside(handle, GETTEXTS);
-}
-
-/*
- * Whether the lock says that another thread of this process has it: a stream's, for one, also while the program's own
- * functions print or read for the stream, and sleep. Of a lock that does not count, and has anything behind it, a
- * living thread's handle will not be said by chance. A vanished thread may have had the same handle.
- */
-static bool has_living_owner(const uint32_t *word)
-{
-    pthread_t owner = owner_of(word);
-    return owner != pthread_self() && fsafe_thread_is_alive(owner) && !was_in_gettext(owner);
-}
-
-static void forget_holds(uint32_t *word)
-{
-    pthread_t owner = owner_of(word);
-    if (word[1] != 0 && owner != pthread_self() && (fsafe_thread_has_vanished(owner) || was_in_gettext(owner))) {
-        word[1] = 0;
-        memset(word + 2, 0, sizeof owner);
-    }
-}
-
-/* The lock of timers is a mutex, which asserts that it has no owner. Every other one is a word, or an rwlock. */
-static void make_free(void *lock, enum kind kind)
-{
-    uint32_t *word = lock;
-    if (kind == MUTEX)
-        fsafe_layout_mutex_reset(lock);
-    else if (kind == RWLOCK)
-        fsafe_layout_rwlock_clean(lock);
-    else if (*word != 0) {
-        *word = 0;
-        forget_holds(word);
-    }
-}
-
-/*
- * `value`: what the thread waits for to change, and so many `others` at the same word. Returns whether it need not wait
- * any more.
- */
-static bool set_free(uint32_t *word, uint32_t value, enum fsafe_region region, bool of_libc, unsigned others)
-{
-    enum { CONTENDED = 2 };
-    if (of_libc && region == FSAFE_REGION_TIMER && value == CONTENDED && *word == value) {
-        make_free(word, MUTEX);
-        remember(word, MUTEX);
-        return true;
-    }
-    pthread_rwlock_t *rwlock = of_libc ? fsafe_layout_rwlock_free_waited(word, value, others) : NULL;
-    if (rwlock != NULL) {
-        remember(rwlock, RWLOCK);
-        return true;
-    }
-    /* -1: libgomp's. */
-    if ((value != CONTENDED && (of_libc || value != UINT32_MAX)) ||
-        !__atomic_compare_exchange_n(word, &value, 0, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
-        return false;
-    if (of_libc) {
-        forget_holds(word);
-        remember(word, WORD);
-    }
-    return true;
 }
 
 static void tell(enum fsafe_deed deed, const struct fsafe_rescued *called, uintptr_t word, uintptr_t at)
@@ -216,13 +106,13 @@ static bool has_locks_elsewhere(enum fsafe_region region)
 static bool waits_for_lock(const struct net *net, const struct fsafe_arch_call *call, uintptr_t word)
 {
     int operation = (int)call->arguments[1];
-    bool of_libc = is_in_libc(word);
-    bool may_lie_elsewhere = net->call.frame == 0 || (has_locks_elsewhere(net->call.region) && is_in_libc(call->at));
+    bool of_libc = fsafe_hidden_is_libcs(word);
+    bool may_lie_elsewhere = net->call.frame == 0 || (has_locks_elsewhere(net->call.region) && fsafe_hidden_is_libcs(call->at));
     return fsafe_sys_is_futex(call->number) && call->arguments[3] == 0 && word % 4 == 0 &&
            (of_libc || may_lie_elsewhere) &&
            (operation == FUTEX_WAIT_PRIVATE || ((operation & ~FUTEX_CLOCK_REALTIME) == FUTEX_WAIT_BITSET_PRIVATE &&
                                                 (uint32_t)call->arguments[5] == FUTEX_BITSET_MATCH_ANY)) &&
-           (of_libc || !fsafe_takeover_is_shared(word)) && !has_living_owner((const uint32_t *)word);
+           (of_libc || !fsafe_takeover_is_shared(word)) && !fsafe_hidden_has_living_owner((const uint32_t *)word);
 }
 
 /*
@@ -233,7 +123,7 @@ static bool waits_for_lock(const struct net *net, const struct fsafe_arch_call *
 static int count_looks(struct net *net, uintptr_t lock, unsigned *others)
 {
     struct fsafe_idle idle = {.mark = 0};
-    bool idles = fsafe_takeover_is_alone() || fsafe_idle_look(lock, is_in_libc, &idle);
+    bool idles = fsafe_takeover_is_alone() || fsafe_idle_look(lock, fsafe_hidden_is_libcs, &idle);
     net->times = net->seen == lock ? net->times + 1 : 1;
     net->looks = idles && net->seen == lock && net->mark == idle.mark ? net->looks + 1 : idles;
     net->seen = lock;
@@ -284,8 +174,7 @@ static void look(struct net *net, const struct fsafe_arch_call *call)
     bool certain = looks > (fsafe_takeover_is_alone() ? 0 : 1);
     if (certain && only_says(net, word, call->at))
         return;
-    if (certain && set_free((uint32_t *)word, (uint32_t)call->arguments[2], net->call.region, is_in_libc(word),
-                            others))
+    if (certain && fsafe_hidden_free((uint32_t *)word, (uint32_t)call->arguments[2], net->call.region, others))
         tell_of_rescue(net, word, call->at);
     else
         say_that_it_waits(net, word, call->at);
@@ -305,7 +194,7 @@ static pthread_rwlock_t *find_spun_on(const void *context, bool writes)
     pthread_rwlock_t copy;
     for (int i = 0; i < FSAFE_ARCH_REGISTERS; i++) {
         uintptr_t at = fsafe_arch_register(context, i);
-        if (at % _Alignof(pthread_rwlock_t) == 0 && is_in_libc(at) && fsafe_sys_peek(at, &copy, sizeof copy) &&
+        if (at % _Alignof(pthread_rwlock_t) == 0 && fsafe_hidden_is_libcs(at) && fsafe_sys_peek(at, &copy, sizeof copy) &&
             fsafe_layout_rwlock_is_spun_on(&copy, writes))
             return (pthread_rwlock_t *)at;
     }
@@ -332,8 +221,7 @@ static void look_at_spin(struct net *net, const void *context, uintptr_t at)
         say_that_it_waits(net, (uintptr_t)rwlock, at);
         return;
     }
-    fsafe_layout_rwlock_free_spun(rwlock, writes);
-    remember(rwlock, RWLOCK);
+    fsafe_hidden_free_spun(rwlock, writes);
     tell_of_rescue(net, (uintptr_t)rwlock, at);
 }
 
@@ -342,8 +230,8 @@ static void look_at_slices(void)
 {
     uintptr_t site, word = fsafe_hopeless_futex_in_slices(&site);
     uint32_t value;
-    if (word != 0 && word % 4 == 0 && !is_in_libc(word) && !fsafe_takeover_is_shared(word) &&
-        fsafe_sys_peek(word, &value, sizeof value) && set_free((uint32_t *)word, value, 0, false, 0))
+    if (word != 0 && word % 4 == 0 && !fsafe_hidden_is_libcs(word) && !fsafe_takeover_is_shared(word) &&
+        fsafe_sys_peek(word, &value, sizeof value) && fsafe_hidden_free((uint32_t *)word, value, 0, 0))
         tell(FSAFE_TOOK_OVER, &of_all.call, word, site);
 }
 
@@ -408,7 +296,8 @@ enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call)
 {
     pid_t tid = fsafe_sys_gettid();
     if ((fsafe_options.mode != FSAFE_MODE_REPAIR && call->region < FSAFE_REGION_MOSTLY_FREE) ||
-        libc_from == libc_to || call->region == FSAFE_REGION_LOADER || fsafe_sys_getpid() != fsafe_lineage_pid())
+        !fsafe_hidden_is_known() || call->region == FSAFE_REGION_LOADER ||
+        fsafe_sys_getpid() != fsafe_lineage_pid())
         return FSAFE_NO_NET;
     struct net *net = net_of(tid);
     if (net != NULL && net->call.frame > call->frame)
@@ -443,35 +332,10 @@ void fsafe_rescue_end(void)
 
 void fsafe_rescue_adopt(struct fsafe_thread *self)
 {
-    for (unsigned i = 0; i < known_count && (self == NULL || !fsafe_region_is_inside(self)); i++)
-        make_free(known[i].lock, known[i].kind);
+    if (self == NULL || !fsafe_region_is_inside(self))
+        fsafe_hidden_free_known();
     if (fsafe_options.rescue_ms == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR)
         return;
     of_all.wait_ns = (uint64_t)fsafe_options.rescue_ms * 1000000;
     spread(&of_all);
 }
-
-#else
-
-void fsafe_rescue_start(void) {}
-
-enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call)
-{
-    (void)call;
-    return FSAFE_NO_NET;
-}
-
-void fsafe_rescue_end(void) {}
-
-bool fsafe_rescue_has_saved(enum fsafe_region region)
-{
-    (void)region;
-    return false;
-}
-
-void fsafe_rescue_adopt(struct fsafe_thread *self)
-{
-    (void)self;
-}
-
-#endif

@@ -1,11 +1,10 @@
-/* track/handle: whose a pthread_t is: see thread.h. */
 #include "config.h"
 
 #include "base/compiler.h"
 #include "base/sys.h"
-#include "track/thread.h"
+#include "track/handle.h"
 
-_Atomic unsigned fsafe_thread_creations FSAFE_FORK_STATE;
+_Atomic unsigned fsafe_handle_creations FSAFE_FORK_STATE;
 
 /* Whose slots say that they are called so. */
 struct called {
@@ -29,12 +28,12 @@ static struct called look_up(pthread_t handle, bool withdraw)
     return called;
 }
 
-bool fsafe_thread_has_vanished(pthread_t handle)
+bool fsafe_handle_has_vanished(pthread_t handle)
 {
     if (!look_up(handle, false).vanished)
         return false;
     /* It may be the handle of a thread that is being created: that is known soon. */
-    for (unsigned patience = 0; atomic_load(&fsafe_thread_creations) != 0; patience++) {
+    for (unsigned patience = 0; atomic_load(&fsafe_handle_creations) != 0; patience++) {
         if (patience == 1000)
             return false;
         fsafe_sys_pause_us(100);
@@ -62,7 +61,7 @@ static uintptr_t find_id(void)
     return 0;
 }
 
-bool fsafe_thread_is_alive(pthread_t handle)
+bool fsafe_handle_is_alive(pthread_t handle)
 {
     static _Atomic uintptr_t place; /* 0: not looked for yet, or not found; the same for all threads */
     uintptr_t at = atomic_load_explicit(&place, memory_order_relaxed);
@@ -75,20 +74,20 @@ bool fsafe_thread_is_alive(pthread_t handle)
 
 static _Atomic bool was_any_created;
 
-bool fsafe_thread_was_any_created(void)
+bool fsafe_handle_was_any_created(void)
 {
     return atomic_load_explicit(&was_any_created, memory_order_relaxed);
 }
 
-void fsafe_thread_begin_creation(void)
+void fsafe_handle_begin_creation(void)
 {
     atomic_store_explicit(&was_any_created, true, memory_order_relaxed);
-    atomic_fetch_add(&fsafe_thread_creations, 1);
+    atomic_fetch_add(&fsafe_handle_creations, 1);
 }
 
-void fsafe_thread_end_creation(const pthread_t *handle)
+void fsafe_handle_end_creation(const pthread_t *handle)
 {
     if (handle != NULL && fsafe_lineage_is_child())
         look_up(*handle, true);
-    atomic_fetch_sub(&fsafe_thread_creations, 1);
+    atomic_fetch_sub(&fsafe_handle_creations, 1);
 }

@@ -12,6 +12,7 @@
 
 #include "base/compiler.h"
 #include "base/sys.h"
+#include "track/handle.h"
 #include "track/slots.h"
 
 #include <errno.h>
@@ -228,7 +229,7 @@ void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc)
         left = false; /* a destructor of its last round forked: all that the new process has is this thread */
     }
     atomic_store_explicit(&kept_ended, 0, memory_order_relaxed);
-    atomic_store_explicit(&fsafe_thread_creations, 0, memory_order_relaxed);
+    atomic_store_explicit(&fsafe_handle_creations, 0, memory_order_relaxed);
     atomic_store_explicit(&joined, self != NULL, memory_order_relaxed);
     FSAFE_ORDER();
     atomic_store_explicit(&fsafe_generation, next, memory_order_release);

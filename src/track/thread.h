@@ -295,29 +295,6 @@ bool fsafe_thread_is_left(uintptr_t frame, uintptr_t returns, uintptr_t current)
 /* Whether threads of this generation ended with mutexes in their hands that no slot was kept of. Context: any. */
 bool fsafe_thread_forgot_ended(void);
 
-/*
- * Whether `handle` is what a vanished thread was called, and no thread of this process is called so: libc gives the
- * vanished threads' stacks, and with them their handles, to new ones. Knows of threads that took a lock once.
- * Context: child, any thread.
- */
-bool fsafe_thread_has_vanished(pthread_t handle);
-
-/*
- * Whether the process has a thread with this handle, which may be any number: no thread of the tables need have it.
- * Context: any thread.
- */
-bool fsafe_thread_is_alive(pthread_t handle);
-
-/* Threads that may be running already and whose handles nobody has noted; a child has none. */
-extern FSAFE_HIDDEN _Atomic unsigned fsafe_thread_creations;
-
-/* Around the creation of a thread: begin, then end with the new thread's handle, or NULL when there is none. */
-void fsafe_thread_begin_creation(void);
-void fsafe_thread_end_creation(const pthread_t *handle);
-
-/* Whether this process, or one that it was forked from, ever created a thread. */
-bool fsafe_thread_was_any_created(void);
-
 /* How many threads of this generation have joined so far, whether or not they left. */
 uint32_t fsafe_thread_joined(void);
 

@@ -14,8 +14,8 @@
 #include "wrap/acquire.h"
 #include "wrap/c11.h"
 #include "wrap/next.h"
-#include "wrap/slices.h"
 #include "wrap/undeclared.h"
+#include "wrap/until.h"
 
 #include <errno.h>
 #include <time.h>
@@ -31,7 +31,7 @@ static int ask_libc(pthread_mutex_t *mutex, const struct fsafe_attempt *attempt)
 #ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
         return FSAFE_NEXT(pthread_mutex_clocklock)(mutex, attempt->clock, attempt->until);
 #else
-        const struct timespec by = fsafe_slices_by(CLOCK_REALTIME, attempt->until);
+        const struct timespec by = fsafe_until_by(CLOCK_REALTIME, attempt->until);
         return FSAFE_NEXT(pthread_mutex_timedlock)(mutex, &by);
 #endif
     }
@@ -104,7 +104,7 @@ static bool is_past(const struct timespec *until)
 {
 #ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
     return fsafe_sys_now_ns() >= fsafe_sys_ns(until);
-#else /* the slice ended by the real-time clock, which may run a little faster: see fsafe_slices_by */
+#else /* the slice ended by the real-time clock, which may run a little faster: see fsafe_until_by */
     (void)until;
     return true;
 #endif

@@ -13,84 +13,9 @@
 #include "track/gate.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
+#include "wrap/until.h"
 
 #include <errno.h>
-
-/* --- Until a time by CLOCK_MONOTONIC ---------------------------------------------------------------------------- */
-
-struct timespec fsafe_slices_by(clockid_t clock, const struct timespec *until)
-{
-    struct timespec now;
-    fsafe_sys_clock(clock, &now);
-    int64_t then = (int64_t)(fsafe_sys_ns(&now) + fsafe_sys_ns(until) - fsafe_sys_now_ns());
-    return fsafe_sys_timespec(then > 0 ? (uint64_t)then : 0);
-}
-
-/* Each as libc's function without a limit, but for the limit. */
-
-static int sem_wait_until(sem_t *semaphore, const struct timespec *until)
-{
-#ifdef HAVE_SEM_CLOCKWAIT
-    return FSAFE_NEXT(sem_clockwait)(semaphore, CLOCK_MONOTONIC, until);
-#else
-    const struct timespec by = fsafe_slices_by(CLOCK_REALTIME, until);
-    return FSAFE_NEXT(sem_timedwait)(semaphore, &by);
-#endif
-}
-
-static int rwlock_lock_until(pthread_rwlock_t *rwlock, bool writes, const struct timespec *until)
-{
-#ifdef HAVE_PTHREAD_RWLOCK_CLOCKRDLOCK
-    return writes ? FSAFE_NEXT(pthread_rwlock_clockwrlock)(rwlock, CLOCK_MONOTONIC, until)
-                  : FSAFE_NEXT(pthread_rwlock_clockrdlock)(rwlock, CLOCK_MONOTONIC, until);
-#else
-    const struct timespec by = fsafe_slices_by(CLOCK_REALTIME, until);
-    return writes ? FSAFE_NEXT(pthread_rwlock_timedwrlock)(rwlock, &by)
-                  : FSAFE_NEXT(pthread_rwlock_timedrdlock)(rwlock, &by);
-#endif
-}
-
-static int cond_wait_until(pthread_cond_t *condvar, pthread_mutex_t *mutex, const struct timespec *until)
-{
-#ifdef HAVE_PTHREAD_COND_CLOCKWAIT
-    return FSAFE_NEXT(pthread_cond_clockwait)(condvar, mutex, CLOCK_MONOTONIC, until);
-#elif defined(FSAFE_LIBC_MUSL)
-    const struct timespec by = fsafe_slices_by(fsafe_layout_cond_clock(condvar), until);
-    return FSAFE_NEXT(pthread_cond_timedwait)(condvar, mutex, &by);
-#else /* by a clock that nothing here knows */
-    (void)until;
-    return FSAFE_NEXT(pthread_cond_wait)(condvar, mutex);
-#endif
-}
-
-#ifdef HAVE_PTHREAD_TRYJOIN_NP
-static int join_until(pthread_t thread, void **value, const struct timespec *until)
-{
-#ifdef HAVE_PTHREAD_CLOCKJOIN_NP
-    return FSAFE_NEXT(pthread_clockjoin_np)(thread, value, CLOCK_MONOTONIC, until);
-#else
-    const struct timespec by = fsafe_slices_by(CLOCK_REALTIME, until);
-    return FSAFE_NEXT(pthread_timedjoin_np)(thread, value, &by);
-#endif
-}
-#endif
-
-#ifdef FSAFE_TIME64
-bool fsafe_time64_narrow(const struct fsafe_timespec64 *wide, struct timespec *by, const struct timespec **until)
-{
-    enum { YEAR = 365 * 24 * 60 * 60 };
-    *until = wide != NULL ? by : NULL;
-    if (wide == NULL)
-        return true;
-    *by = (struct timespec){.tv_sec = (time_t)wide->tv_sec, .tv_nsec = wide->tv_nsec};
-    if (FSAFE_LIKELY(by->tv_sec == wide->tv_sec))
-        return true;
-    by->tv_sec = INT32_MAX;
-    struct timespec now;
-    bool is_far = fsafe_sys_clock(CLOCK_REALTIME, &now) && now.tv_sec < INT32_MAX - YEAR;
-    return is_far && wide->tv_sec > 0;
-}
-#endif
 
 /* --- Waits that a signal handler ends with EINTR: semaphores and futexes ---------------------------------------- */
 
@@ -174,7 +99,7 @@ int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t
         errno = EINTR;
     }
     while (more && !over) {
-        result = sem_wait_until(semaphore, &slices.until);
+        result = fsafe_until_sem_wait(semaphore, &slices.until);
         over = result == 0 || (errno != ETIMEDOUT && (errno != EINTR || !fsafe_hopeless_restarts()));
         if (!over && errno == ETIMEDOUT)
             more = fsafe_hopeless_goes_on(&slices);
@@ -197,7 +122,7 @@ int fsafe_slices_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, struct fsafe
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
         int result;
         do
-            result = rwlock_lock_until(rwlock, writes, &slices.until);
+            result = fsafe_until_rwlock_lock(rwlock, writes, &slices.until);
         while (result == ETIMEDOUT && fsafe_hopeless_goes_on(&slices));
         if (result == ETIMEDOUT)
             result = writes ? FSAFE_NEXT(pthread_rwlock_wrlock)(rwlock) : FSAFE_NEXT(pthread_rwlock_rdlock)(rwlock);
@@ -226,7 +151,7 @@ int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, stru
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
         int result;
         for (bool more = true;;) {
-            result = more ? cond_wait_until(condvar, mutex, &slices.until)
+            result = more ? fsafe_until_cond_wait(condvar, mutex, &slices.until)
                           : FSAFE_NEXT(pthread_cond_wait)(condvar, mutex);
             if (!more || result != ETIMEDOUT)
                 break;
@@ -317,7 +242,7 @@ int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self,
                                             .joins = true, .site = site, .give = may_be_given() ? has_no_id : NULL};
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
         do
-            result = join_until(thread, value, &slices.until);
+            result = fsafe_until_join(thread, value, &slices.until);
         while (result == ETIMEDOUT && fsafe_hopeless_goes_on(&slices) && !slices.given);
         if (result == ETIMEDOUT)
             result = slices.given ? fsafe_slices_joined(value) : FSAFE_NEXT(pthread_join)(thread, value);

@@ -9,13 +9,6 @@
 
 #include <pthread.h>
 #include <semaphore.h>
-#include <time.h>
-
-/*
- * What time it will be by `clock` at `until`, which is by CLOCK_MONOTONIC, for a libc whose waits take no clock (musl).
- * If somebody sets the clock meanwhile the slice ends earlier or later, which it may. errno kept.
- */
-struct timespec fsafe_slices_by(clockid_t clock, const struct timespec *until);
 
 int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site);
 int fsafe_slices_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, struct fsafe_thread *self, uintptr_t site);

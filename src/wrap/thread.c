@@ -17,6 +17,7 @@
 #include "repair/rwlock.h"
 #include "repair/spin.h"
 #include "repair/unnamed.h"
+#include "track/handle.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
 #include "wrap/start.h"
@@ -41,9 +42,9 @@ FSAFE_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attribu
 {
     before_another();
     fsafe_python_before_thread();
-    fsafe_thread_begin_creation();
+    fsafe_handle_begin_creation();
     int result = FSAFE_NEXT(pthread_create)(thread, attributes, routine, argument);
-    fsafe_thread_end_creation(result == 0 ? thread : NULL);
+    fsafe_handle_end_creation(result == 0 ? thread : NULL);
     return result;
 }
 
@@ -52,7 +53,7 @@ static bool has_vanished(pthread_t thread)
 {
     fsafe_fork_notice();
     return FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_options.mode == FSAFE_MODE_REPAIR &&
-           (fsafe_thread_has_vanished(thread) || !fsafe_layout_thread_may_be(thread));
+           (fsafe_handle_has_vanished(thread) || !fsafe_layout_thread_may_be(thread));
 }
 
 FSAFE_EXPORT int pthread_join(pthread_t thread, void **value)
@@ -121,9 +122,9 @@ FSAFE_EXPORT int thrd_detach(thrd_t thread)
 FSAFE_EXPORT int thrd_create(thrd_t *thread, thrd_start_t routine, void *argument)
 {
     before_another();
-    fsafe_thread_begin_creation();
+    fsafe_handle_begin_creation();
     int result = FSAFE_NEXT(thrd_create)(thread, routine, argument);
-    fsafe_thread_end_creation(result == thrd_success ? thread : NULL);
+    fsafe_handle_end_creation(result == thrd_success ? thread : NULL);
     return result;
 }
 #endif

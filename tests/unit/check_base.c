@@ -1100,8 +1100,6 @@ END_TEST
 
 /* --- timer ------------------------------------------------------------------------------------------------ */
 
-#ifdef FSAFE_ARCH_INTERRUPTED
-
 enum { TIMER_SIGNAL = 33 };
 static int asked_first, asked_second;
 
@@ -1145,8 +1143,6 @@ START_TEST(timer_signals_reach_whose_they_are)
     ck_assert(asked_first == 0 && asked_second == 1);
 }
 END_TEST
-
-#endif
 
 static void fill(Suite *suite)
 {
@@ -1200,10 +1196,9 @@ static void fill(Suite *suite)
     tcase_add_loop_test(sys, sys_abort_ends_the_process_as_abort_does, 0, TREATMENTS);
     tcase_add_test(sys, sys_pauses);
 
-#ifdef FSAFE_ARCH_INTERRUPTED
     TCase *timers = unit_case(suite, "timer");
-    tcase_add_test(timers, timer_signals_reach_whose_they_are);
-#endif
+    if (FSAFE_ARCH_INTERRUPTED)
+        tcase_add_test(timers, timer_signals_reach_whose_they_are);
 }
 
 UNIT_MAIN("base", fill)
