@@ -62,6 +62,16 @@ static unsigned find_here(struct fsafe_source *places, unsigned most)
     return count;
 }
 
+static uintptr_t number_here(void)
+{
+    struct fsafe_python_function functions[MOST];
+    const void *state = own_state();
+    uintptr_t number = 0;
+    for (unsigned i = state == NULL ? 0 : fsafe_python_frames_read(state, functions, MOST); i > 0; i--)
+        number = (number ^ functions[i - 1].now) * (uintptr_t)0x9e3779b97f4a7c15u;
+    return number;
+}
+
 /* Where the holder took the lock, if a function that it was still in did; else where it was at the fork. */
 static unsigned find_held(const struct fsafe_holder *holder, struct fsafe_source *places, unsigned most)
 {
@@ -182,6 +192,7 @@ void fsafe_python_places_start(void)
 {
     name_attribute = fsafe_python.PyUnicode_FromString("_name");
     fsafe_python_frames_start();
-    static const struct fsafe_report_sources sources = {.here = find_here, .held = find_held};
+    static const struct fsafe_report_sources sources = {
+        .here = find_here, .held = find_held, .number_here = number_here};
     fsafe_report_know_sources(&sources);
 }

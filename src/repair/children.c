@@ -131,7 +131,7 @@ static void say(pid_t child, const struct look *look)
 {
     bool by_handler = (fsafe_tasks_of_others(look->first.caught) & look->unblocked) != 0;
     uintptr_t at = fsafe_tasks_place(child, &look->first);
-    if (by_handler && !fsafe_report_is_new_place(at))
+    if (by_handler && !fsafe_report_is_new_place(at, false))
         return;
     const struct fsafe_event event = {
         .deed = by_handler ? FSAFE_WAITS_FOR_HANDLER : FSAFE_HANGS,

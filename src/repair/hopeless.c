@@ -168,7 +168,7 @@ static void say(struct fsafe_thread *self, bool by_handler)
     uintptr_t object = atomic_load_explicit(&sleeping->object, memory_order_relaxed);
     atomic_store_explicit(&sleeping->said, true, memory_order_relaxed);
     fsafe_children_said(true);
-    if (self->told_of == object || (by_handler && !fsafe_report_is_new_place(sleeping->site)))
+    if (self->told_of == object || (by_handler && !fsafe_report_is_new_place(sleeping->site, true)))
         return;
     struct fsafe_event event = {
         .deed = by_handler ? FSAFE_WAITS_FOR_HANDLER : FSAFE_HANGS,

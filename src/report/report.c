@@ -160,10 +160,13 @@ static void find_callers(struct fsafe_details *details, bool here, bool held)
         known->held(&details->event->holder, details->held_in, most);
 }
 
-bool fsafe_report_is_new_place(uintptr_t site)
+bool fsafe_report_is_new_place(uintptr_t site, bool is_own)
 {
-    enum { PLACES = 32 }; /* a daemon waits at the same few all day */
+    enum { PLACES = 128 }; /* a daemon waits at the same few all day */
     static _Atomic uintptr_t places[PLACES];
+    const struct fsafe_report_sources *known = atomic_load_explicit(&known_sources, memory_order_acquire);
+    if (is_own && known != NULL)
+        site ^= known->number_here();
     for (unsigned i = 0; i < PLACES; i++) {
         uintptr_t none = 0;
         if (atomic_load_explicit(&places[i], memory_order_relaxed) == site)

@@ -25,6 +25,8 @@ struct fsafe_report_sources {
     unsigned (*here)(struct fsafe_source *places, unsigned most); /* where the calling thread is */
     /* Where a vanished thread took the lock, or was when it vanished. */
     unsigned (*held)(const struct fsafe_holder *holder, struct fsafe_source *places, unsigned most);
+    /* A number for where the calling thread is and its callers: all waits of an interpreter are made at few sites. */
+    uintptr_t (*number_here)(void);
 };
 
 /* From now on events name such places, too. */
@@ -33,8 +35,11 @@ void fsafe_report_know_sources(const struct fsafe_report_sources *sources);
 /* One line about a lock. */
 void fsafe_report_event(const struct fsafe_event *event);
 
-/* Whether no line has said yet that only a signal handler can end a wait at this place; notes that one does now. */
-bool fsafe_report_is_new_place(uintptr_t site);
+/*
+ * Whether no line has said yet that only a signal handler can end a wait at this place; notes that one does now.
+ * `is_own`: it is a wait of the calling thread.
+ */
+bool fsafe_report_is_new_place(uintptr_t site, bool is_own);
 
 /* One line about a setting that cannot be used; see fsafe_options_complain. */
 void fsafe_report_bad_option(const char *variable, const char *value, const char *expected, const char *usual);

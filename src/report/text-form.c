@@ -132,9 +132,12 @@ static void put_first_line(struct fsafe_text *text, const struct fsafe_details *
                                                    : used < COLUMNS - SHORTEST ? COLUMNS - used : SHORTEST;
     for (size_t i = 0; i < place.length && i < room; i++)
         fsafe_text_char(text, place.length > room && i + 2 >= room ? '.' : brief[i]);
-    if (text->length - begin + holder.length > COLUMNS)
+    const char *end = rest;
+    if (holder.length > 0 && text->length - begin + holder.length > COLUMNS) {
         fsafe_text_string(text, "\n   ");
-    fsafe_text_string(text, rest);
+        end += *end == ',';
+    }
+    fsafe_text_string(text, end);
 }
 
 static void begin_detail(struct fsafe_text *text, const char *words)

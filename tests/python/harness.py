@@ -24,6 +24,7 @@ EXAMPLES = os.path.join(HERE, os.pardir, os.pardir, "examples", "python")
 PYTHON3 = os.environ.get("PYTHON3") or "/usr/bin/python3"
 LIBRARY = os.path.abspath(os.environ.get("FORKSAFE_LIB") or "libforksafe.so")
 FORKS = int(os.environ.get("FORKSAFE_TEST_FORKS") or 100)
+SETTINGS = {}  # of the library, for the victims under it
 HANG_SECONDS = float(os.environ.get("FORKSAFE_TEST_HANG_SECONDS") or 2)
 SLOWNESS = float(os.environ.get("FORKSAFE_TEST_SLOWNESS") or 1)
 
@@ -115,7 +116,7 @@ def victim_environment(preload):
     # PYTHONUNBUFFERED stays out above all: without buffers print and logging take no lock and never hang.
     kept["PYTHONDONTWRITEBYTECODE"] = "1"
     if preload:
-        kept["LD_PRELOAD"] = LIBRARY
+        kept.update(SETTINGS, LD_PRELOAD=LIBRARY)
     return kept
 
 

@@ -39,16 +39,16 @@ def check(part, bare_says, saved_says, meaning):
     return saved.err
 
 
-harness.begin(24)
+harness.begin(25)
 err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
 harness.ok(all(re.search(rf"child runs again Python import \w+ \({name}\)", err)
                for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
 check("under_way", "child: -14\n", "child: 0\n",
       "a fork waits for an import that ends soon: the child has the whole module")
-os.environ["FORKSAFE_DRAIN_MS"] = "60000"  # a twentieth of it is for locks
+harness.SETTINGS["FORKSAFE_DRAIN_MS"] = "60000"  # a twentieth of it is for locks
 check("under_lock", "child: -14\n", "child: 0\n",
       "a fork waits for a lock that is held for a moment: the child has whole data")
-del os.environ["FORKSAFE_DRAIN_MS"]
+harness.SETTINGS.clear()
 err = check("wakeup", "child: -14\n", "child: 0\n",
             "a module that vanished threads were waiting for is imported by two threads at once")
 check("own_import", "child: 0\n", "child: 0\n", "an import that forks goes on in the child")
@@ -86,6 +86,13 @@ if not harness.ok(bare.out and set(bare.out.splitlines()) == {"child: -14"}
                   "locks inside the interpreter that a vanished thread had are the child's"):
     harness.note_tail("bare", bare.out + bare.err)
     harness.note_tail("library", saved.out + saved.err)
+harness.SETTINGS["FORKSAFE_HANG_MS"] = "100"
+saved = run("second_wait", True, hangs=True)
+harness.SETTINGS.clear()
+if not harness.ok(saved.out == "child: -14\n" and names(saved.err, "  # the child waits here") and
+                  names(saved.err, "  # the child's child waits here"),
+                  "a wait that a handler ended hides no other that hangs, in that process and in its child"):
+    harness.note_tail("library", saved.out + saved.err, 40)
 err = check("gil", "child: -9\n", "child: 7\n", "the GIL of a vanished thread is given to the child")
 err = check("places", 3 * "child: -14\n", 3 * "child: 0\n", "three locks are taken over")
 if not harness.ok(names(err, "  # taken here") and names(err, "  # the queue's is taken here") and

@@ -630,6 +630,31 @@ def inner():
     say(f"child: {in_child(lambda: threading.Thread(target=int).start(), python.fork)}")
 
 
+# --- Waits that nobody ends --------------------------------------------------------------------------------------
+
+
+def second_wait():
+    """A signal handler ends the child's first wait. Nobody ends the second, by the same method in another place, nor
+    that of the child's child."""
+    ended, never = threading.Event(), threading.Event()
+    threading.Thread(target=never.wait, daemon=True).start()
+    signal.signal(signal.SIGUSR1, lambda *_: ended.set())
+
+    def work():
+        parent = os.getpid()
+        if os.fork() == 0:
+            time.sleep(0.5)
+            os.kill(parent, signal.SIGUSR1)
+            os._exit(0)
+        ended.wait()
+        if os.fork() == 0:
+            signal.alarm(SECONDS)
+            never.wait()  # the child's child waits here
+        never.wait()  # the child waits here
+
+    say(f"child: {in_child(work)}")
+
+
 # --- The GIL -------------------------------------------------------------------------------------------------
 
 

@@ -549,6 +549,28 @@ START_TEST(event_cuts_long_names)
 }
 END_TEST
 
+/* A wait has no holder to name: then nothing, or the count alone, goes to a second line. */
+START_TEST(event_cuts_long_names_of_waits)
+{
+    struct fsafe_event event = plain_event();
+    event.deed = FSAFE_WAITS_FOR_HANDLER;
+    event.lock = "semaphore";
+    event.kind = "private";
+    event.holder.tid = 0;
+    event.holder.since = 0;
+    event.wanted_at = after((uintptr_t)LONG_NAME(unit_place));
+    event.address = (uintptr_t)&LONG_NAME(unit_lock);
+    for (unsigned times = 1; times <= 2; times++) {
+        fsafe_report_event(&event);
+        char *log = unit_read_file(log_path);
+        ck_assert_msg((strstr(log, "\n    so far 2 times\n") != NULL) == (times == 2), "%s", log);
+        ck_assert_msg(strstr(log, "\n   \n") == NULL && strstr(log, "  , so far") == NULL, "%s", log);
+        free(log);
+        unlink(log_path);
+    }
+}
+END_TEST
+
 /* A module whose file has a name that is long and odd. */
 START_TEST(event_cuts_and_cleans_module_names)
 {
@@ -902,11 +924,11 @@ END_TEST
 
 START_TEST(place_is_new_once)
 {
-    ck_assert(fsafe_report_is_new_place(0x10));
-    ck_assert(!fsafe_report_is_new_place(0x10));
-    ck_assert(fsafe_report_is_new_place(0x20));
-    ck_assert(!fsafe_report_is_new_place(0x20));
-    ck_assert(!fsafe_report_is_new_place(0x10));
+    ck_assert(fsafe_report_is_new_place(0x10, false));
+    ck_assert(!fsafe_report_is_new_place(0x10, false));
+    ck_assert(fsafe_report_is_new_place(0x20, false));
+    ck_assert(!fsafe_report_is_new_place(0x20, false));
+    ck_assert(!fsafe_report_is_new_place(0x10, false));
 }
 END_TEST
 
@@ -934,6 +956,7 @@ static void fill(Suite *suite)
     tcase_add_test(event, event_has_the_name_of_a_living_thread);
     tcase_add_test(event, event_has_the_recorded_name_of_a_thread_that_is_gone);
     tcase_add_test(event, event_cuts_long_names);
+    tcase_add_test(event, event_cuts_long_names_of_waits);
     tcase_add_test(event, event_cuts_and_cleans_module_names);
     tcase_add_test(event, event_is_cut_but_ends);
     tcase_add_test(event, event_names_lines_of_a_script);
