@@ -47,7 +47,7 @@ def wait_for_child(pid, limit):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--hold", type=float, default=5, metavar="SECONDS", help="how long the worker holds the lock (5)")
+    parser.add_argument("--hold", type=float, default=5, metavar="SECONDS", help="how long the worker has the lock (5)")
     parser.add_argument("--limit", type=float, default=4, metavar="SECONDS", help="when to give the child up (4)")
     options = parser.parse_args()
 

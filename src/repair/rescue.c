@@ -107,7 +107,8 @@ static bool waits_for_lock(const struct net *net, const struct fsafe_arch_call *
 {
     int operation = (int)call->arguments[1];
     bool of_libc = fsafe_hidden_is_libcs(word);
-    bool may_lie_elsewhere = net->call.frame == 0 || (has_locks_elsewhere(net->call.region) && fsafe_hidden_is_libcs(call->at));
+    bool may_lie_elsewhere =
+        net->call.frame == 0 || (has_locks_elsewhere(net->call.region) && fsafe_hidden_is_libcs(call->at));
     return fsafe_sys_is_futex(call->number) && call->arguments[3] == 0 && word % 4 == 0 &&
            (of_libc || may_lie_elsewhere) &&
            (operation == FUTEX_WAIT_PRIVATE || ((operation & ~FUTEX_CLOCK_REALTIME) == FUTEX_WAIT_BITSET_PRIVATE &&
@@ -194,8 +195,8 @@ static pthread_rwlock_t *find_spun_on(const void *context, bool writes)
     pthread_rwlock_t copy;
     for (int i = 0; i < FSAFE_ARCH_REGISTERS; i++) {
         uintptr_t at = fsafe_arch_register(context, i);
-        if (at % _Alignof(pthread_rwlock_t) == 0 && fsafe_hidden_is_libcs(at) && fsafe_sys_peek(at, &copy, sizeof copy) &&
-            fsafe_layout_rwlock_is_spun_on(&copy, writes))
+        if (at % _Alignof(pthread_rwlock_t) == 0 && fsafe_hidden_is_libcs(at) &&
+            fsafe_sys_peek(at, &copy, sizeof copy) && fsafe_layout_rwlock_is_spun_on(&copy, writes))
             return (pthread_rwlock_t *)at;
     }
     return NULL;

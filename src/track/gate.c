@@ -32,8 +32,8 @@ _Atomic uint32_t fsafe_gate_word FSAFE_FORK_STATE;
 /*
  * A closing may be entered by so many, while it is so young. A thread that has been stopped for STOPPED_NS opens it.
  * After a closing that stopped somebody it stays open for as long, because the stopped have to pass: for BREATH_NS at
- * most, and after a fork for OPEN_NS at most, so that forks that come meanwhile share the next closing. A thread that is
- * stopped may stay awake for AWAKE_NS.
+ * most, and after a fork for OPEN_NS at most, so that forks that come meanwhile share the next closing. A thread that
+ * is stopped may stay awake for AWAKE_NS.
  */
 enum {
     SHARERS = 16,

@@ -20,7 +20,8 @@ import time
 
 PYTHON = sys.executable
 LOCKS = "import threading; l = threading.{}()\nfor _ in range(400000):\n with l: pass"
-QUEUE = ("import queue, threading; q = queue.Queue()\nt = threading.Thread(target=lambda: [q.get() for _ in range(60000)])\n"
+QUEUE = ("import queue, threading; q = queue.Queue()\n"
+         "t = threading.Thread(target=lambda: [q.get() for _ in range(60000)])\n"
          "t.start()\nfor i in range(60000): q.put(i)\nt.join()")
 SQLITE = ("import sqlite3, threading\ndef work():\n c = sqlite3.connect(':memory:'); c.execute('create table t(a)')\n"
           " for i in range(20000): c.execute('insert into t values(?)', (i,))\n"

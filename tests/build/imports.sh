@@ -117,12 +117,17 @@ never() {
     [ -z "$found" ]
     result $? "$1" "$found"
 }
-never "no allocator" '(__libc_)?(malloc|calloc|realloc|reallocarray|free|memalign|aligned_alloc|posix_memalign|valloc)|strn?dup'
+never "no allocator" \
+    '(__libc_)?(malloc|calloc|realloc|reallocarray|free|memalign|aligned_alloc|posix_memalign|valloc)|strn?dup'
 # Into memory is another thing: no stream, no lock.
-never "no stdio" '(__)?v?(f|d|as)?w?printf(_chk)?|f(open|close|write|read|put[cs]|get[cs]|flush|lockfile|unlockfile|seek)(_unlocked)?|puts|putc|putchar|perror|std(in|out|err)|v?syslog'
+never "no stdio" '(__)?v?(f|d|as)?w?printf(_chk)?|f(open|close|write|read|put[cs]|get[cs]|flush|seek)(_unlocked)?|'\
+'f(un)?lockfile|puts|putc|putchar|perror|std(in|out|err)|v?syslog'
 never "no environment of libc's" '(secure_)?getenv|__secure_getenv|environ|__environ|setenv|putenv|unsetenv'
-never "nothing of the loader's but its list of objects" 'dlsym|dladdr1?|dlopen|dlmopen|dlclose|dlvsym|dlerror|dlinfo|dl_iterate_phdr|_dl_.*|_rtld_global.*|backtrace.*|_Unwind_.*'
-never "no lock of libc's" '(__)?pthread_(mutex|rwlock|spin|cond|barrier)_(lock|trylock|timedlock|clocklock|unlock|init|destroy|rdlock|wrlock|tryrdlock|trywrlock|wait|timedwait|clockwait|signal|broadcast)|(__)?pthread_once|sem_.*|mtx_.*|cnd_.*|call_once'
+never "nothing of the loader's but its list of objects" \
+    'dl(v?sym|addr1?|m?open|close|error|info)|dl_iterate_phdr|_dl_.*|_rtld_global.*|backtrace.*|_Unwind_.*'
+never "no lock of libc's" '(__)?pthread_(mutex|rwlock|spin|cond|barrier)_(lock|trylock|timedlock|clocklock|unlock|'\
+'init|destroy|rdlock|wrlock|tryrdlock|trywrlock|wait|timedwait|clockwait|signal|broadcast)|'\
+'(__)?pthread_once|sem_.*|mtx_.*|cnd_.*|call_once'
 never "no fork, exit or abort that runs handlers" '(__)?fork|_Fork|exit|abort|atexit|__cxa_atexit|__assert_fail'
 
 extra=$(awk 'NR == FNR { allowed[$1] = $2; next } !($1 in allowed)' "$scratch/allowed" "$scratch/undefined")
@@ -136,9 +141,10 @@ result $? "every name on the list has its reason" "$unexplained"
 # shellcheck disable=SC2086
 LC_ALL=C ${READELF:-readelf} -dW "$FORKSAFE_LIB" >"$scratch/dynamic" || bail_out "readelf failed"
 needed=$(sed -n 's/.*(NEEDED).*\[\(.*\)\].*/\1/p' "$scratch/dynamic")
-printf '%s\n' "$needed" | grep -Eqx 'libc\.so(\.6)?|libc\.musl-[^.]*\.so\.1|ld-musl-[^.]*\.so\.1'
+libcs='libc\.so(\.6)?|libc\.musl-[^.]*\.so\.1|ld-musl-[^.]*\.so\.1'
+printf '%s\n' "$needed" | grep -Eqx "$libcs"
 result $? "libc is needed" "$needed"
-more=$(printf '%s\n' "$needed" | grep -Evx 'libc\.so(\.6)?|libc\.musl-[^.]*\.so\.1|ld-musl-[^.]*\.so\.1|ld-linux[^/]*\.so\.[0-9]')
+more=$(printf '%s\n' "$needed" | grep -Evx "$libcs"'|ld-linux[^/]*\.so\.[0-9]')
 [ -z "$more" ]
 result $? "nothing else is needed" "$more"
 

@@ -109,7 +109,8 @@ if [ -f "$file" ]; then
     # shellcheck disable=SC2086
     missing=$(${NM:-nm} -D --defined-only "$file" | awk 'NR == FNR { row[$1]; next }
         { sub(/@.*/, "", $3); name = $3 }
-        sub(/^__/, "", name) && (sub(/64_r$/, "_r", name) || sub(/(_time)?64$/, "", name)) && name in row && !($3 in row) {
+        sub(/^__/, "", name) && (sub(/64_r$/, "_r", name) || sub(/(_time)?64$/, "", name)) &&
+        name in row && !($3 in row) {
             print $3
         }' "$scratch/expected" -)
 fi

@@ -1,5 +1,5 @@
-# A thread has a mutex of Ruby's, or would fill a queue, when the process forks; the child wants it. By the first argument:
-# mutex, queue.
+# A thread has a mutex of Ruby's, or would fill a queue, when the process forks; the child wants it. By the first
+# argument: mutex, queue.
 mutex, queue, held = Mutex.new, Queue.new, Queue.new
 Thread.new do
   mutex.lock if ARGV[0] == "mutex"

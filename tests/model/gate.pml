@@ -20,8 +20,8 @@
  *   a fast push   depth = n; read the word             | word = CLOSED; membarrier; read depth
  *     membarrier makes a full barrier (dmb ish) in each running thread of the process, between two of its
  *     instructions; one that does not run passes one as it is switched to. If that comes before the thread reads
- *     the word, the read sees CLOSED, which was written before the call; else depth was written before that barrier, and
- *     the fork, which reads after the call has returned, sees it.
+ *     the word, the read sees CLOSED, which was written before the call; else depth was written before that barrier,
+ *     and the fork, which reads after the call has returned, sees it.
  *   a slow one    depth = n, or unmark; fence; read the word | word = CLOSED, locked; membarrier; read depth, mark
  *     both sides have a full barrier between write and read: the store buffering test with two dmb ish, which forbids
  *     that both read the old value.
@@ -63,7 +63,9 @@ byte done;
 inline wake_sleepers()
 {
 #ifndef NO_WAKE
-    d_step { same_turn[0] = false; same_turn[1] = false; same_turn[2] = false; same_turn[3] = false; same_turn[4] = false }
+    d_step {
+        same_turn[0] = false; same_turn[1] = false; same_turn[2] = false; same_turn[3] = false; same_turn[4] = false
+    }
 #else
     skip
 #endif

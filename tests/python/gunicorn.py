@@ -129,14 +129,17 @@ def check_saved(folder):
         second = server.answering(20, 60) - killed
         passed = harness.ok(
             len(second) == WORKERS and second == server.workers() and server.master.poll() is None,
-            f"gunicorn --preload: all killed, under the library {len(second)}/{WORKERS} new ones boot and answer") and passed
+            f"gunicorn --preload: all killed, under the library {len(second)}/{WORKERS} new ones boot and answer"
+        ) and passed
 
         with open(server.log_path + ".gunicorn", "rb") as log:
             numbers = [int(number) for number in re.findall(rb" background record (\d+)\n", log.read())]
         # Workers may bring a line again that was in the master's buffer (see storms.py); none may be missing.
         missing = set(range(max(numbers, default=0))) - set(numbers)
-        passed = harness.ok(numbers and not missing,
-                            "gunicorn --preload: under the library the log of the background thread is complete") and passed
+        passed = harness.ok(
+            numbers and not missing,
+            "gunicorn --preload: under the library the log of the background thread is complete"
+        ) and passed
         if not passed:
             server.show()
     finally:

@@ -96,7 +96,8 @@ def examine(written, report, storm):
     if doubled > allowed:
         complaints.append(f"{doubled} lines of the parent are doubled, {allowed} may be")
     else:
-        harness.note(f"{storm.title}: {sum(report['written'].values())} lines of the parent, {doubled} doubled by children")
+        lines = sum(report["written"].values())
+        harness.note(f"{storm.title}: {lines} lines of the parent, {doubled} doubled by children")
 
     children = seen.pop("C", collections.Counter())
     ended_well = report["forks"] - report["hung"] - report["failed"]

@@ -145,7 +145,8 @@ for i in 1 2 3 4 5 6 7 8; do echo $i >f$i; git add f$i; git commit -qm $i; done
 git gc -q --aggressive; git clone -q --no-local . ../h; git -C ../h log --oneline | wc -l; git -C ../h fsck
 git grep --threads=4 1 | wc -l"""),
     "make -j": ("make gcc", """for i in 1 2 3 4 5 6; do echo "int f$i(int a) { return a + $i; }" >f$i.c; done
-printf 'all: f1.o f2.o f3.o f4.o f5.o f6.o\\n%%.o: %%.c\\n\\tgcc -O1 -pipe -c $<\\n' >Makefile; make -j4 -s -Otarget; ls"""),
+printf 'all: f1.o f2.o f3.o f4.o f5.o f6.o\\n%%.o: %%.c\\n\\tgcc -O1 -pipe -c $<\\n' >Makefile
+make -j4 -s -Otarget; ls"""),
     "xz, sort, xargs": ("xz", """seq 200000 | xz -T2 -1 | xz -d | sort --parallel=4 -S 2M -rn | head -1
 seq 40 | xargs -P4 -n1 true; echo $?"""),
     "gpg and its agent": ("gpg", """export GNUPGHOME=$PWD/g; mkdir -m700 g
@@ -153,7 +154,8 @@ gpg -q --batch --passphrase '' --quick-gen-key a@b 2>/dev/null
 echo hi | gpg -q --batch --trust-model always -e -r a@b | gpg -q -d 2>/dev/null; gpgconf --kill all"""),
     "tmux": ("tmux", """export TMUX_TMPDIR=$PWD SHELL=/bin/sh TERM=xterm; tmux -f /dev/null new-session -d 'sleep 20'
 tmux split-window 'sleep 20'; tmux list-panes | wc -l; tmux run-shell 'echo x >made'; tmux kill-server; cat made"""),
-    "redis: snapshots": ("redis-server redis-cli", """redis-server --port 0 --unixsocket s --dir $PWD --logfile l --daemonize yes
+    "redis: snapshots": ("redis-server redis-cli", """
+redis-server --port 0 --unixsocket s --dir $PWD --logfile l --daemonize yes
 until redis-cli -s s ping 2>/dev/null | grep -q PONG; do sleep 0.1; done; redis-cli -s s set a 1
 for i in 1 2 3; do
     redis-cli -s s bgsave >/dev/null; while redis-cli -s s info persistence | grep -q in_progress:1; do sleep 0.1; done
@@ -161,7 +163,8 @@ done
 redis-cli -s s info persistence | grep last_bgsave_status; redis-cli -s s shutdown nosave; grep forksafe l"""),
     "ffmpeg": ("ffmpeg ffprobe", """ffmpeg -v error -f lavfi -i testsrc=d=1:s=128x96 -threads 4 -y o.mkv; echo $?
 ffprobe -v error -show_entries stream=width,height -of csv o.mkv"""),
-    "imagemagick": ("convert identify", """convert -size 200x200 gradient:red-blue a.png; convert a.png -resize 50% b.jpg
+    "imagemagick": ("convert identify", """
+convert -size 200x200 gradient:red-blue a.png; convert a.png -resize 50% b.jpg
 identify -format '%wx%h\\n' b.jpg"""),
     "libreoffice": ("soffice", """export HOME=$PWD; echo hello >a.txt
 soffice --headless --convert-to pdf a.txt >/dev/null 2>e; echo $?; ls a.pdf; grep forksafe e"""),

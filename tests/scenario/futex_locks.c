@@ -479,7 +479,8 @@ void scn_cases(void)
                                       .says = "once:took over futex .*\\(Qt\\)"},
                     "qt-limited%s", until ? "-until" : "");
             scn_add((struct scn_case){.bare = "fails ETIMEDOUT", .preloaded = "fails ETIMEDOUT", .run = limited,
-                                      .number = until, .env = "FORKSAFE_MODE=report", .says = "once:would hang on futex .*\\(Qt\\)"},
+                                      .number = until, .env = "FORKSAFE_MODE=report",
+                                      .says = "once:would hang on futex .*\\(Qt\\)"},
                     "qt-limited%s-report", until ? "-until" : "");
         }
     }

@@ -665,7 +665,8 @@ static void living(const struct scn_case *self)
         to_close = tmpfile();
         fputc('x', fopencookie(NULL, "w", (cookie_io_functions_t){.write = keep_for_long}));
         atomic_store(&flusher_tid, 0);
-        SCN_CHECK(pipe(pipe_ends) == 0 && (self->number != HANDLER || dup2(pipe_ends[0], STDIN_FILENO) == STDIN_FILENO));
+        SCN_CHECK(pipe(pipe_ends) == 0);
+        SCN_CHECK(self->number != HANDLER || dup2(pipe_ends[0], STDIN_FILENO) == STDIN_FILENO);
         const pthread_t keeper = scn_start(keepers[self->number], NULL);
         if (self->number == HANDLER)
             interrupt(keeper);

@@ -63,7 +63,7 @@ static inline void unit_remove_directory(const char *path)
     nftw(path, unit_remove_entry, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-/* A program: `fill` adds the test cases. What a test that fails leaves in its directories goes with the program's own. */
+/* A program: `fill` adds the test cases. What a failing test leaves in its directories goes with the program's own. */
 #define UNIT_MAIN(name, fill)                        \
     int main(void)                                   \
     {                                                \
