@@ -276,7 +276,8 @@ const char *fsafe_takeover_why_not(enum fsafe_hope hope)
 
 bool fsafe_takeover_gives_time(enum fsafe_hope hope, struct timespec *until)
 {
-    if (hope != FSAFE_HOPES_FOR_HANDLER || fsafe_options.hang_ms == 0)
+    bool waits_anyhow = hope == FSAFE_HOPES_FOR_THREAD && fsafe_options.mode == FSAFE_MODE_REPAIR;
+    if (hope == FSAFE_HOPES_FOR_NOBODY || waits_anyhow || fsafe_options.hang_ms == 0)
         return false;
     *until = fsafe_sys_timespec(fsafe_sys_now_ns() + (uint64_t)fsafe_options.hang_ms * 1000000);
     return true;

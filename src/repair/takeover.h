@@ -103,7 +103,10 @@ enum fsafe_hope fsafe_takeover_hope(bool (*may_be_interrupted)(void));
 /* Why such a lock may not be taken over, for an event; NULL: it may. */
 const char *fsafe_takeover_why_not(enum fsafe_hope hope);
 
-/* Whether a wait without a limit is to be made until `until`, by CLOCK_MONOTONIC, before the lock is taken over. */
+/*
+ * Whether a wait without a limit is to be made until `until`, by CLOCK_MONOTONIC, before the lock is taken over, or in
+ * other modes than repair a line says that the wait would hang.
+ */
 bool fsafe_takeover_gives_time(enum fsafe_hope hope, struct timespec *until);
 
 /* Prints the event, if decide found it worth a line; in mode abort ends the process. Not under the latch. */
