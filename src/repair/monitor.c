@@ -1,15 +1,17 @@
 /*
  * Where those libraries keep what they know, in bytes from their mutex. Tried on x86-64 with a thread-safe HDF5 1.14.5
  * (handle, mutex, condition variable, count), libxml2 2.9.14 (mutex, count, waiters, handle, condition variable) and
- * NSPR 4.35 (mutex, handle, two condition variables, references, count): each child hangs bare and goes on. All three
- * ask for the count again when they are woken, and the mutex, which the caller has, guards all they know.
+ * NSPR 4.35 (mutex, handle, two condition variables, references, count): each child hangs bare and goes on. So with
+ * Perl 5.32 to 5.42, with lock() and with the lock of all its shared variables (mutex, interpreter, count, condition
+ * variable). They all look again when they are woken, and the mutex, which the caller has, guards all they know.
  *
  * Looked at and left, for nothing in their memory says whose they are: QReadWriteLock, boost::shared_mutex (counts),
- * g_once_init_enter (a list of addresses that no symbol leads to), Perl's lock (its owner is an interpreter).
+ * g_once_init_enter (a list of addresses that no symbol leads to).
  */
 #include "config.h"
 
 #include "base/maps.h"
+#include "repair/census.h"
 #include "repair/monitor.h"
 #include "track/handle.h"
 
@@ -21,12 +23,14 @@
 
 static const struct library {
     const char *kind;   /* in reports */
-    const char *module; /* how the name of the module begins that waits */
+    const char *module; /* in the path of the module that waits */
     int condvar, owner, count;
+    bool alone; /* the owner is no handle, but never the waiter: in a child with one thread a vanished one */
 } libraries[] = {
-    {"HDF5", "libhdf5", MUTEX, -HANDLE, MUTEX + CONDVAR},
-    {"libxml2", "libxml2", MUTEX + 8 + HANDLE, MUTEX + 8, MUTEX},
-    {"NSPR", "libnspr4", MUTEX + HANDLE, MUTEX, MUTEX + HANDLE + 2 * CONDVAR + 4},
+    {"HDF5", "/libhdf5", MUTEX, -HANDLE, MUTEX + CONDVAR, false},
+    {"libxml2", "/libxml2", MUTEX + 8 + HANDLE, MUTEX + 8, MUTEX, false},
+    {"NSPR", "/libnspr4", MUTEX + HANDLE, MUTEX, MUTEX + HANDLE + 2 * CONDVAR + 4, false},
+    {"Perl", "/threads/shared/shared.so", MUTEX + 2 * (int)sizeof(void *), MUTEX, MUTEX + (int)sizeof(void *), true},
 };
 
 static struct fsafe_thread *find_vanished(pthread_t handle)
@@ -46,29 +50,35 @@ static bool is_same_page(uintptr_t mutex, int owner)
 }
 
 /*
- * Any mutex may have a condition variable so near. What lies around them is a monitor's when a vanished thread's
- * handle is in there and the module says so.
+ * Whether it is a monitor that a vanished thread is in, and which, if that is known. Any mutex may have a condition
+ * variable so near. What lies around them is a monitor's when an owner is in there and the module says so.
  */
-static struct fsafe_thread *find_owner(const struct library *library, uintptr_t mutex, uintptr_t site)
+static bool find_owner(const struct library *library, uintptr_t mutex, uintptr_t site, struct fsafe_thread **owner)
 {
     pthread_t handle;
-    struct fsafe_mapping at = {.address = site};
+    char path[FSAFE_PATH_BYTES];
+    struct fsafe_mapping at = {.address = site, .path = path};
     if (!is_same_page(mutex, library->owner))
-        return NULL;
+        return false;
     memcpy(&handle, (void *)(mutex + (uintptr_t)library->owner), sizeof handle);
-    struct fsafe_thread *owner = find_vanished(handle);
-    return owner != NULL && fsafe_maps_find(&at, 1) && at.found &&
-                   strncmp(at.module, library->module, strlen(library->module)) == 0
-               ? owner : NULL;
+    *owner = library->alone ? NULL : find_vanished(handle);
+    if (library->alone ? handle == 0 || fsafe_census_is_surveyed() || !fsafe_takeover_is_alone() : *owner == NULL)
+        return false;
+    return fsafe_maps_find(&at, 1) && at.found && strstr(path, library->module) != NULL;
 }
 
-static bool leave(const struct library *library, uintptr_t condvar, unsigned *count, uintptr_t site,
-                  struct fsafe_thread *owner)
+static bool leave(const struct library *library, uintptr_t mutex, uintptr_t site, struct fsafe_thread *owner)
 {
-    struct fsafe_event event = {.lock = "monitor", .kind = library->kind, .address = condvar, .wanted_at = site};
+    unsigned *count = (unsigned *)(mutex + (uintptr_t)library->count);
+    if (*count == 0)
+        return false;
+    struct fsafe_event event = {.lock = "monitor", .kind = library->kind,
+                                .address = mutex + (uintptr_t)library->condvar, .wanted_at = site};
     bool take = fsafe_takeover_decide(&event, &(const struct fsafe_claims){.vanished = owner}, true);
     if (take)
         *count = 0;
+    if (take && library->alone)
+        memset((void *)(mutex + (uintptr_t)library->owner), 0, HANDLE);
     fsafe_takeover_tell(&event);
     return take;
 }
@@ -76,12 +86,9 @@ static bool leave(const struct library *library, uintptr_t condvar, unsigned *co
 bool fsafe_monitor_judge(const pthread_cond_t *condvar, const pthread_mutex_t *mutex, uintptr_t site)
 {
     uintptr_t inside = (uintptr_t)mutex;
-    for (const struct library *at = libraries; at < libraries + sizeof libraries / sizeof *libraries; at++) {
-        if ((uintptr_t)condvar - inside != (uintptr_t)at->condvar)
-            continue;
-        struct fsafe_thread *owner = find_owner(at, inside, site);
-        unsigned *count = (unsigned *)(inside + (uintptr_t)at->count);
-        return owner != NULL && *count != 0 && leave(at, (uintptr_t)condvar, count, site, owner);
-    }
+    struct fsafe_thread *owner;
+    for (const struct library *at = libraries; at < libraries + sizeof libraries / sizeof *libraries; at++)
+        if ((uintptr_t)condvar - inside == (uintptr_t)at->condvar && find_owner(at, inside, site, &owner))
+            return leave(at, inside, site, owner);
     return false;
 }

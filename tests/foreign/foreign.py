@@ -144,9 +144,8 @@ def main():
         perl, ruby = shutil.which("perl"), shutil.which("ruby")
         missing = None if perl and subprocess.run([perl, "-Mthreads", "-e1"], capture_output=True).returncode == 0 \
             else "no perl with threads"
-        for kind in ("lock", "cond_wait"):
-            case(f"Perl's {kind} is named", missing, check_ends, [perl, os.path.join(HERE, "locks.pl"), kind],
-                 NAMED_ENDS)
+        for kind, how, ends in (("lock", "saved", SAVED_ENDS), ("cond_wait", "named", NAMED_ENDS)):
+            case(f"Perl's {kind} is {how}", missing, check_ends, [perl, os.path.join(HERE, "locks.pl"), kind], ends)
         for kind in ("mutex", "queue"):
             case(f"Ruby's {kind}", None if ruby else "no ruby", check_ruby, ruby, kind)
         # They sleep until their alarms ring, nearly all of the time.
