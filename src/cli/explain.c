@@ -16,7 +16,7 @@
 static const char help[] =
     "Usage: forksafe explain [OPTION]... [FILE]...\n"
     "Read the lines that libforksafe wrote (standard input, or each FILE; - is standard input),\n"
-    "text or json, and tell each kind of event once: how often it was, which line of source\n"
+    "text or json, and write each kind of event once: how often it was, which line of source\n"
     "took the lock, which one wanted it, which one forked, and how the threads came there.\n"
     "\n"
     "      --debug=FILE  where a program's debugging information is, if it is stripped: the\n"

@@ -16,7 +16,7 @@ struct fsafe_position {
 /* The function that a user would have to look at: not one of the system's libraries, if there is another. */
 struct fsafe_position fsafe_explain_find(const struct fsafe_log *log, const struct fsafe_log_stack *stack);
 
-/* The same for who took the lock. */
+/* The same for the thread that took the lock. */
 struct fsafe_position fsafe_explain_find_holder(const struct fsafe_log *log, const struct fsafe_log_event *event);
 
 /* The module's file: where the log says, or what was given by --debug for the same build-id. NULL: unknown. */

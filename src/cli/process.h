@@ -66,9 +66,9 @@ uint64_t fsafe_stack_find_symbol(const struct fsafe_stack *stack, const char *mo
 /* --- Python --------------------------------------------------------------------------------------------- */
 
 /*
- * The lock that a thread, asleep on `futex`, is about to take, by its innermost Python functions, and who has it: an
- * RLock says who; a Lock is had by the thread that is inside of a "with" of it. Returns the owner's id in `parent`; 0
- * unknown. `kind` is set to what it is, or NULL.
+ * The lock that a thread, asleep on `futex`, is about to take, by its innermost Python functions, and its owner: an
+ * RLock names its owner; the owner of a Lock is the thread that is inside a "with" of it. Returns the owner's id in
+ * `parent`; 0 unknown. `kind` is set to what the lock is, or NULL.
  */
 long fsafe_python_owner(const struct fsafe_stack *stack, long pid, long tid, long parent, uint64_t futex,
                         const char **kind);

@@ -37,8 +37,8 @@ static bool is_inside(struct fsafe_thread *thread)
 }
 
 /*
- * So many more drains waited in vain than not. Threads that hand a lock on to each other leave no moment at which it is
- * free, and each of them is seen without it: then none of them is to blame, and the next forks wait for less long.
+ * How many more drains waited in vain than did not. Threads that hand a lock on to each other leave no moment at which
+ * the lock is free, and each of them is seen without it: then no thread is to blame, and the next forks wait less long.
  */
 static unsigned handed_on;
 
@@ -112,8 +112,8 @@ static bool wait_for_imports(void)
 }
 
 /*
- * On a busy machine a pause takes long because nobody gets a processor, and then the others have not had theirs,
- * either: so a pause counts for a few times its length at most, up to a limit for all of them. Returns as above.
+ * On a busy machine a pause takes long because no thread gets a processor, nor do those that the drain waits for: so a
+ * pause counts for a few times its length at most, up to a limit for all pauses. Returns as above.
  */
 static bool wait_for_locks(const struct fsafe_thread *self)
 {

@@ -9,9 +9,9 @@
 #include "track/thread.h"
 
 /*
- * Who may have a lock that a call of the region needs, where that is not simply who is inside the same. syslog is
- * stamped with the local time and may translate a %m. A thread that reads messages is in the way of one that changes
- * the locale, not of others who read, unless a catalogue takes long to load; after a drain nobody but such a one is
+ * The regions inside which a thread may have a lock that a call of this one needs, where those are not this one alone.
+ * syslog is stamped with the local time and may translate a %m. A thread that reads messages is in the way of one that
+ * changes the locale, not of other readers, unless a catalogue takes long to load; after a drain only such a reader is
  * left.
  */
 static const uint32_t needs[FSAFE_REGIONS] = {

@@ -724,7 +724,7 @@ START_TEST(summary_counts_what_was_told_and_what_not)
     fsafe_report_summary();
     log = unit_read_file(log_path);
     snprintf(expected, sizeof expected,
-             "forksafe[%d] in all: 12 forks, 0 waited for other threads, 0 threads waited for, 99 us at most, "
+             "forksafe[%d] in all: 12 forks, 0 waited for other threads, 0 threads waited for, 99 us the longest wait, "
              "0 mutexes rehomed, 7 taken-over, 1 refused\n"
              "    7 times taken-over, wanted in 0x10010, held since 0x10020\n"
              "    1 times refused, wanted in 0x10010, held since 0x10020\n", getpid());
