@@ -44,14 +44,16 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
 }
 
 /*
- * The body of a naked syscall(): a futex call, and one that makes a process, goes to whom `choose`(number, a, b)
- * returns, all others straight to the pointer at `table` + `offset`, all by a jump, with the arguments where the caller
- * put them: the seventh lies on its stack, if it gave one, and is not even read.
+ * The body of a naked syscall(): a call that waits for futexes, makes a process or installs a filter goes to whom
+ * `choose`(number, a, b) returns, all others straight to the pointer at `table` + `offset`, all by a jump, with the
+ * arguments where the caller put them: the seventh lies on its stack, if it gave one, and is not even read. Until the
+ * pointer is set all go to whom `choose` returns.
  */
 #define FSAFE_ARCH_PASS_ON(table, offset, choose)                                    \
     __asm__("cmp %0, %%rdi\n\tje 1f\n\tcmp %1, %%rdi\n\tje 1f\n\tcmp %2, %%rdi\n\tje 1f\n\t" \
-            "cmp %3, %%rdi\n\tje 1f\n\t"                                              \
-            "mov " #table "+%c4(%%rip), %%r11\n\t"                                   \
+            "cmp %3, %%rdi\n\tje 1f\n\tcmp %4, %%rdi\n\tje 1f\n\tcmp %5, %%rdi\n\tje 1f\n\t" \
+            "cmp %6, %%rdi\n\tje 1f\n\t"                                              \
+            "mov " #table "+%c7(%%rip), %%r11\n\t"                                   \
             "test %%r11, %%r11\n\tje 1f\n\t" /* not bound yet */                    \
             "jmp *%%r11\n"                                                           \
             "1:\tpush %%rdi\n\tpush %%rsi\n\tpush %%rdx\n\tpush %%rcx\n\tpush %%r8\n\tpush %%r9\n\t" \
@@ -62,7 +64,8 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
             ".cfi_adjust_cfa_offset -56\n\t"                                        \
             "jmp *%%rax"                                                             \
             :                                                                        \
-            : "i"(SYS_clone), "i"(SYS_fork), "i"(SYS_clone3), "i"(SYS_futex), "i"(offset))
+            : "i"(SYS_clone), "i"(SYS_fork), "i"(SYS_clone3), "i"(SYS_futex), "i"(SYS_futex_waitv), \
+              "i"(SYS_prctl), "i"(SYS_seccomp), "i"(offset))
 
 /*
  * Fills in `call` from what a signal handler was given; `stack` in any case. Returns whether the signal interrupted a

@@ -7,6 +7,7 @@
 #include "scenario.h"
 
 #include <aio.h>
+#include <errno.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <stdint.h>
@@ -95,8 +96,7 @@ static void want_futexes(void)
         {.uaddr = (uintptr_t)&word, .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG},
         {.uaddr = (uintptr_t)&other, .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG},
     };
-    while (syscall(SYS_futex_waitv, words, 2, 0, NULL, 0) < 0)
-        usleep(1000); /* a kernel before 5.16 */
+    syscall(SYS_futex_waitv, words, 2, 0, NULL, 0);
 }
 
 /* As Rust's Mutex. */
@@ -195,6 +195,9 @@ static void cell(const struct scn_case *self)
     const char *becomes = (self->number & THREADS) != 0 ? row->threads : row->alone;
     if (becomes == parent || (becomes == named && (self->number & THREADS) != 0))
         scn_needs_calls();
+    /* The child's call is not this program's first of syscall(), which tells the library where libc's is. */
+    if (row->want == want_futexes && syscall(SYS_futex_waitv, NULL, 0, 0, NULL, 0) < 0 && errno == ENOSYS)
+        scn_skip("this kernel has no futex_waitv");
     held = scn_bell();
     forever = scn_bell();
     sem_init(&lock, 0, 1);
