@@ -13,8 +13,8 @@
  *   buffered files                      repair/semaphore                                  storms.py
  *   hashes and others of C modules      repair/semaphore; from 3.13 on some are PyMutexes: frees_mutex, in a child with
  *                                       threads gives_up, when all sleep                  state.py inner
- *   faulthandler's watchdog             nobody: cancel_dump_traceback_later and the interpreter's end wait for it,
- *                                       3 of 3 children on 3.11, 3.13, 3.14, bare as well; named
+ *   faulthandler's watchdog             posts: cancel_dump_traceback_later and the interpreter's end wait for it
+ *                                                                                         state.py watchdog
  *   tracemalloc's tables                nobody: 0 of 40 children hung on 3.11, 3.13, 3.14, bare as well
  *   channels of sub-interpreters        nobody: no child lives beside such             state.py beside
  */
@@ -24,6 +24,7 @@
 #include "python/locks.h"
 #include "python/objects.h"
 #include "python/orphans.h"
+#include "python/places.h"
 #include "repair/takeover.h"
 
 enum {
@@ -304,4 +305,31 @@ bool fsafe_python_gives_up(uintptr_t semaphore, uintptr_t site)
     fsafe_latch_release(&fsafe_takeover_latch, &old);
     fsafe_takeover_tell(&event);
     return given;
+}
+
+bool fsafe_python_may_be_posted(uintptr_t semaphore, uintptr_t site)
+{
+    enum { NEAR = 1 << 16 };
+    /* A waiter for one of the interpreter's mutexes is in a queue, and its semaphore in the frame of who waits. */
+    bool is_in_frame = semaphore - (uintptr_t)__builtin_frame_address(0) < NEAR;
+    return fsafe_python_is_started() && !is_in_frame && fsafe_python_state_with_gil() != NULL &&
+           (fsafe_python_is_text(site) || fsafe_python_places_instruction(0) == site);
+}
+
+bool fsafe_python_posts(uintptr_t semaphore, uintptr_t site)
+{
+    struct fsafe_event event = {
+        .lock = "semaphore",
+        .kind = "the interpreter's",
+        .in_use = true,
+        .count = 1,
+        .address = semaphore,
+        .wanted_at = site,
+    };
+    const struct fsafe_claims nobody = {.vanished = NULL};
+    bool posts = fsafe_takeover_is_alone() && fsafe_takeover_decide(&event, &nobody, true);
+    if (posts)
+        event.deed = FSAFE_FORGOT; /* the thread that is gone changes nothing */
+    fsafe_takeover_tell(&event);
+    return posts;
 }

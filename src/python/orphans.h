@@ -51,3 +51,10 @@ static inline enum fsafe_python_parking fsafe_python_parks(sem_t *semaphore, uin
  */
 bool fsafe_python_may_be_given(uintptr_t semaphore, uintptr_t site);
 bool fsafe_python_gives_up(uintptr_t semaphore, uintptr_t site);
+
+/*
+ * The same where the interpreter waits with the GIL, so that no Python code can run, for a thread of its own without
+ * one: faulthandler's watchdog. The caller is to post the semaphore, as that thread would have. Context: as above.
+ */
+bool fsafe_python_may_be_posted(uintptr_t semaphore, uintptr_t site);
+bool fsafe_python_posts(uintptr_t semaphore, uintptr_t site);

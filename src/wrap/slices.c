@@ -65,13 +65,22 @@ static bool post_instead(uintptr_t object, uintptr_t site)
     return fsafe_semaphore_gives_up((sem_t *)object, site) && FSAFE_NEXT(sem_post)((sem_t *)object) == 0;
 }
 
+/* A thread of the interpreter's own that vanished would have posted it. */
+static bool post_for_interpreter(uintptr_t object, uintptr_t site)
+{
+    return fsafe_python_posts(object, site) && FSAFE_NEXT(sem_post)((sem_t *)object) == 0;
+}
+
 /* What gives the caller what it waits for, once all threads sleep; NULL: nothing does. */
 static bool (*giver_of(sem_t *semaphore, uintptr_t site))(uintptr_t, uintptr_t)
 {
     if (fsafe_semaphore_is_unproven(semaphore))
         return post_instead;
-    bool is_pythons = fsafe_lineage_is_child() && fsafe_python_may_be_given((uintptr_t)semaphore, site);
-    return is_pythons ? fsafe_python_gives_up : NULL;
+    if (!fsafe_lineage_is_child())
+        return NULL;
+    if (fsafe_python_may_be_posted((uintptr_t)semaphore, site))
+        return post_for_interpreter;
+    return fsafe_python_may_be_given((uintptr_t)semaphore, site) ? fsafe_python_gives_up : NULL;
 }
 
 int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site)

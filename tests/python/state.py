@@ -39,7 +39,7 @@ def check(part, bare_says, saved_says, meaning):
     return saved.err
 
 
-harness.begin(25)
+harness.begin(27)
 err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
 harness.ok(all(re.search(rf"child runs again Python import \w+ \({name}\)", err)
                for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
@@ -93,6 +93,10 @@ if not harness.ok(saved.out == "child: -14\n" and names(saved.err, "  # the chil
                   names(saved.err, "  # the child's child waits here"),
                   "a wait that a handler ended hides no other that hangs, in that process and in its child"):
     harness.note_tail("library", saved.out + saved.err, 40)
+says = "cancels: %d\nsets another: %d\nends: %d\n"
+err = check("watchdog", 2 * says.replace("%d", "-14"), 2 * says.replace("%d", "0"),
+            "faulthandler's watchdog ends for the child that waits for its end")
+harness.ok("child forgot 1 vanished thread in semaphore" in err, "and is named")
 err = check("gil", "child: -9\n", "child: 7\n", "the GIL of a vanished thread is given to the child")
 err = check("places", 3 * "child: -14\n", 3 * "child: 0\n", "three locks are taken over")
 if not harness.ok(names(err, "  # taken here") and names(err, "  # the queue's is taken here") and

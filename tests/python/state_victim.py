@@ -9,6 +9,7 @@ A child that runs for SECONDS ends by its alarm. The parent says how each child 
 import atexit
 import contextlib
 import ctypes
+import faulthandler
 import hashlib
 import importlib
 import mmap
@@ -653,6 +654,23 @@ def second_wait():
         never.wait()  # the child waits here
 
     say(f"child: {in_child(work)}")
+
+
+# --- A thread of the interpreter's own ---------------------------------------------------------------------------
+
+
+def watchdog():
+    """faulthandler's: a child that cancels it, sets another, or ends waits for it; the first, and one set anew."""
+    for _ in range(2):
+        faulthandler.dump_traceback_later(1000, exit=True)
+        say(f"cancels: {in_child(faulthandler.cancel_dump_traceback_later)}")
+        say(f"sets another: {in_child(lambda: [faulthandler.dump_traceback_later(1000) for _ in range(2)])}")
+        child = os.fork()
+        if child == 0:
+            signal.alarm(SECONDS)
+            sys.exit(0)
+        say(f"ends: {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}")
+        faulthandler.cancel_dump_traceback_later()
 
 
 # --- The GIL -------------------------------------------------------------------------------------------------
