@@ -89,10 +89,6 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
 
 /* The registers of the code that a signal interrupted, but for those with a purpose of their own. */
 enum { FSAFE_ARCH_REGISTERS = 16 };
-static inline uintptr_t fsafe_arch_register(const void *context, int n)
-{
-    return (uintptr_t)((const ucontext_t *)context)->uc_mcontext.gregs[n];
-}
 
 /* The code that a signal handler returns to, which this kernel asks for; once, in the file that installs handlers. */
 #define FSAFE_ARCH_RESTORER_FLAG 0x04000000
@@ -228,10 +224,6 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
 }
 
 enum { FSAFE_ARCH_REGISTERS = REG_EAX + 1 }; /* behind those of segments */
-static inline uintptr_t fsafe_arch_register(const void *context, int n)
-{
-    return (uintptr_t)((const ucontext_t *)context)->uc_mcontext.gregs[n];
-}
 
 /* The kernel's own is in the vDSO, which may be switched off; qemu-user 7.2 jumps past its own. */
 #define FSAFE_ARCH_RESTORER_FLAG 0x04000000
@@ -314,6 +306,11 @@ static inline uintptr_t fsafe_arch_register(const void *context, int n)
 {
     (void)context, (void)n;
     return 0;
+}
+#elif !defined(__aarch64__)
+static inline uintptr_t fsafe_arch_register(const void *context, int n)
+{
+    return (uintptr_t)((const ucontext_t *)context)->uc_mcontext.gregs[n];
 }
 #endif
 

@@ -27,17 +27,6 @@ static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
     return &((struct fsafe_glibc_sem *)(void *)s)->words;
 }
 
-/* After a successful sem_init: there is room in each of them. */
-static inline struct fsafe_sem_words *fsafe_layout_sem_words_begin(sem_t *s)
-{
-    return fsafe_layout_sem_words(s);
-}
-
-static inline void fsafe_layout_sem_words_end(sem_t *s)
-{
-    (void)s;
-}
-
 #else
 
 struct fsafe_glibc_sem {
@@ -58,9 +47,9 @@ static inline uint32_t *fsafe_layout_sem_spare(sem_t *s)
     return &((struct fsafe_glibc_sem *)(void *)s)->row;
 }
 
-#include "libc/layout-semaphore-rows.h"
-
 #endif
+
+#include "libc/layout-semaphore-words.h"
 
 /* How many tokens the semaphore has, by a copy of its data. */
 static inline unsigned fsafe_glibc_sem_tokens(__typeof__(((struct fsafe_glibc_sem *)0)->data) data)

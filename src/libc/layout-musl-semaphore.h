@@ -15,16 +15,6 @@ static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
     return fsafe_layout.sem_bytes ? (void *)&s->__val[FSAFE_MUSL_SEM_SPARE + 1] : NULL;
 }
 
-static inline struct fsafe_sem_words *fsafe_layout_sem_words_begin(sem_t *s)
-{
-    return fsafe_layout_sem_words(s);
-}
-
-static inline void fsafe_layout_sem_words_end(sem_t *s)
-{
-    (void)s;
-}
-
 #else
 
 static inline uint32_t *fsafe_layout_sem_spare(sem_t *s)
@@ -32,9 +22,9 @@ static inline uint32_t *fsafe_layout_sem_spare(sem_t *s)
     return (uint32_t *)(uintptr_t)&s->__val[FSAFE_MUSL_SEM_SPARE];
 }
 
-#include "libc/layout-semaphore-rows.h"
-
 #endif
+
+#include "libc/layout-semaphore-words.h"
 
 static inline unsigned fsafe_layout_sem_value(const sem_t *s)
 {

@@ -45,23 +45,12 @@ static struct tables tables_of(const struct link_map *object)
     for (const ElfW(Dyn) *entry = object->l_ld; entry->d_tag != DT_NULL; entry++) {
         const void *at = address(object, entry->d_un.d_ptr);
         switch (entry->d_tag) {
-        case DT_SYMTAB:
-            tables.symbols = at;
-            break;
-        case DT_STRTAB:
-            tables.names = at;
-            break;
-        case DT_VERSYM:
-            tables.versions = at;
-            break;
-        case DT_GNU_HASH:
-            tables.gnu_hash = at;
-            break;
-        case DT_HASH:
-            tables.hash = at;
-            break;
-        default:
-            break;
+        case DT_SYMTAB: tables.symbols = at; break;
+        case DT_STRTAB: tables.names = at; break;
+        case DT_VERSYM: tables.versions = at; break;
+        case DT_GNU_HASH: tables.gnu_hash = at; break;
+        case DT_HASH: tables.hash = at; break;
+        default: break;
         }
     }
     return tables;

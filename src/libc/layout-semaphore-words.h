@@ -1,13 +1,25 @@
 /*
- * libc/layout-semaphore-rows: the words of semaphores where a sem_t has room for one of them only (32 bits): a word
- * that sem_init clears or leaves alone, and nobody reads. Included by a layout, which has defined
- * fsafe_layout_sem_spare(s): where that is.
- *
- * The words lie in a table, and the row says whose they are, so that bytes which were copied from elsewhere lead to
+ * libc/layout-semaphore-words: the words of semaphores from sem_init to sem_destroy. Included by a layout, which has
+ * defined where they are: fsafe_layout_sem_words(s), where a sem_t has room for all of them; or, where it has room for
+ * one (32 bits), fsafe_layout_sem_spare(s): a word that sem_init clears or leaves alone, and nobody reads. There the
+ * words lie in a table, and the row says whose they are, so that bytes which were copied from elsewhere lead to
  * nothing. A semaphore that finds no row counts as no lock.
  */
-#ifndef FSAFE_LIBC_LAYOUT_SEMAPHORE_ROWS_H
-#define FSAFE_LIBC_LAYOUT_SEMAPHORE_ROWS_H
+#pragma once
+
+#ifdef __LP64__
+
+static inline struct fsafe_sem_words *fsafe_layout_sem_words_begin(sem_t *s)
+{
+    return fsafe_layout_sem_words(s);
+}
+
+static inline void fsafe_layout_sem_words_end(sem_t *s)
+{
+    (void)s;
+}
+
+#else
 
 struct fsafe_sem_row {
     _Atomic uintptr_t address; /* 0: nobody's */
