@@ -186,7 +186,7 @@ static bool take_over(uintptr_t object, enum fsafe_python_kind kind, uintptr_t s
         .lock = kind == FSAFE_PYTHON_RLOCK ? "RLock" : "Lock",
         .kind = "Python",
         .address = object,
-        .wanted_at = site,
+        .wanted_at = fsafe_python_site(site),
     };
     struct fsafe_sigset old;
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
@@ -295,7 +295,7 @@ bool fsafe_python_gives_up(uintptr_t semaphore, uintptr_t site)
         .lock = is_lock ? "Lock" : "PyMutex",
         .kind = "Python",
         .address = is_lock ? object : byte,
-        .wanted_at = site,
+        .wanted_at = is_lock ? fsafe_python_site(site) : site,
     };
     struct fsafe_sigset old;
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
