@@ -25,8 +25,7 @@
 /*
  * The same for the functions that each child of a fork runs: compilers lay hot functions side by side. A child has no
  * page of the code mapped; the kernel maps 64 KiB around the first instruction that it runs, and configure has the code
- * begin at such a boundary. The functions that CPython's children run lay in four of them, and lie in the first one
- * now.
+ * begin at such a boundary. What CPython's children run lay in four of them, and lies in the first one now.
  */
 #define FSAFE_AT_FORK __attribute__((hot))
 

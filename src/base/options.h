@@ -23,16 +23,12 @@ struct fsafe_options {
 
 extern FSAFE_HIDDEN struct fsafe_options fsafe_options;
 
-/*
- * Returns the value of `variable` in the vector, or NULL. getenv would look at libc's environ, which is still empty.
- * Context: start-up.
- */
+/* The value of `variable` in the vector, or NULL: libc's environ is still empty. Context: start-up. */
 const char *fsafe_options_look_up(char *const *environment, const char *variable);
 
 /*
  * Called for each value that cannot be used; the default is used instead. `expected` says in plain words what is
- * allowed, `usual` is the default. `expected` NULL: there is no setting of that name, and `usual` is the nearest one
- * that there is.
+ * allowed, `usual` is the default. `expected` NULL: there is no setting of that name; `usual` is the nearest one.
  */
 typedef void fsafe_options_complain(const char *variable, const char *value, const char *expected, const char *usual);
 

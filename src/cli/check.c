@@ -200,8 +200,7 @@ static enum verdict judge_semaphore(long pid, long tid, const struct fsafe_stack
 /*
  * Where libc's symbols are stripped sem_wait() leaves no name in the stack: it goes on to another function by a jump.
  * But a thread that waits for a semaphore sleeps on a word that is 0, the value, beside the number of waiters and a
- * word that says whether the semaphore is shared. Of 4 bytes an address the value has a bit for waiters, which are
- * counted last.
+ * word that says whether it is shared. With addresses of 4 bytes the value has a bit for waiters, counted last.
  */
 static bool is_semaphore(long pid, const struct fsafe_process_call *call)
 {

@@ -274,10 +274,7 @@ static void give_up_on_all(const struct drain *drain)
         give_up(at.thread);
 }
 
-/*
- * Gate closed: waits until nobody is inside or it is no use to wait any longer: true. False: the others have to
- * breathe.
- */
+/* Gate closed: waits until nobody is inside or waiting is of no use: true. False: the others have to breathe. */
 static bool wait_until_empty(struct drain *drain)
 {
     uint64_t begin = now_us() - drain->begun_us, slice_end = begin + SLICE_US, last_end = begin + STARVED_SLICE_US;

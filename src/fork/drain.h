@@ -1,7 +1,6 @@
 /*
  * fork/drain: before a fork, waits until other threads have left their critical sections, so that the child copies
- * consistent data and free locks. Both the fork and the threads wait for a bounded time: see libforksafe(7),
- * FORKSAFE_DRAIN_MS.
+ * consistent data and free locks. Fork and threads wait for a bounded time: see libforksafe(7), FORKSAFE_DRAIN_MS.
  */
 #pragma once
 

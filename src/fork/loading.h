@@ -7,8 +7,7 @@
  * The lock's owner may have to pass the gate on its way out: the gate lets it through. A thread that is about to enter
  * the loader stops at the gate (wrap/loader), or a thread that loads without end would never leave the lock free.
  *
- * Forks that are made at the same time hold the lock together: its bytes name one of them, and that one names another
- * when it ends.
+ * Forks at the same time hold the lock together: its bytes name one of them, which names another when it ends.
  */
 #pragma once
 

@@ -57,10 +57,7 @@ static inline bool fsafe_fresh_is_shared(const struct fsafe_fresh *fresh, const 
     return ((fsafe_fresh_word(object, fresh->flags) ^ fresh->image[fresh->flags]) & fresh->shared) != 0;
 }
 
-/*
- * Whether one thread that comes to this barrier now completes a round, so that it does not wait; true as well when that
- * is not known.
- */
+/* Whether one thread that comes to this barrier now completes a round and does not wait; true if not known. */
 bool fsafe_fresh_barrier_completes(const void *barrier);
 
 /* Makes it as new, with the attributes it had. Context: nobody is inside of it. */

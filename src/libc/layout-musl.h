@@ -212,8 +212,7 @@ static inline bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, 
 
 /*
  * The rwlock: the number of readers, or the largest number for a writer, and a flag; the number of waiters; whether it
- * is shared. The next word is nobody's: ours, for the writer. Waiters are not counted in the lock, and preferred is
- * nobody.
+ * is shared. The next word is nobody's: ours, for the writer. The lock counts no waiters and prefers nobody.
  */
 enum { FSAFE_MUSL_RW_LOCK, FSAFE_MUSL_RW_WAITERS, FSAFE_MUSL_RW_SHARED, FSAFE_MUSL_RW_WRITER };
 #define FSAFE_MUSL_WRITTEN 0x7fffffff

@@ -142,10 +142,7 @@ int fsafe_layout_probe_owner(void);
  */
 void fsafe_layout_mutex_retake(pthread_mutex_t *m);
 
-/*
- * Whether there is memory where a thread of that handle has to have some: without it the thread is certainly none of
- * this process. Slow.
- */
+/* Whether there is memory where a thread of that handle has some: else it is none of this process. Slow. */
 bool fsafe_layout_thread_may_be(pthread_t thread);
 
 #ifdef FSAFE_LAYOUT_GLIBC

@@ -21,10 +21,7 @@ struct fsafe_place {
     uintptr_t offset;                /* how far inside the symbol it lies */
 };
 
-/*
- * Fills in `place` from a mapping that was found. `called`: the address is one that a call returns to, and what counts
- * is the call.
- */
+/* Fills in `place` from a mapping that was found. `called`: the address is where a call returns to; the call counts. */
 void fsafe_modules_place(const struct fsafe_mapping *mapping, bool called, struct fsafe_place *place);
 
 /*

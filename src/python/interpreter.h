@@ -50,8 +50,7 @@ static inline bool fsafe_python_is_started(void)
 }
 
 /*
- * The caller at `site` makes a condition variable as an interpreter does: notes the site, for find to look at, with the
- * first that it makes.
+ * The caller at `site` makes a condition variable as an interpreter does: notes the site and the first such variable.
  */
 FSAFE_AT_FORK void fsafe_python_meet(const pthread_cond_t *condvar, uintptr_t site);
 

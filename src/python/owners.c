@@ -49,8 +49,8 @@ static void disown(struct rlock *lock)
 }
 
 /*
- * Whether another thread has the lock, and no thread has released it so far. Other locks have to show first that whoever
- * takes them releases them; of an RLock that is certain.
+ * Whether another thread has the lock, and no thread has released it so far. Other locks have to show first that their
+ * takers release them; of an RLock that is certain.
  */
 static bool is_first_holders(const struct rlock *lock)
 {

@@ -89,8 +89,7 @@ void fsafe_python_before_thread(void)
 
 /*
  * What holds for the forking thread, and as long as it has the GIL for the fork: asked in the parent, because each
- * function of the interpreter's that a child calls is a page fault. Another thread may be about to fork, too, without
- * the GIL.
+ * function of the interpreter's that a child calls is a page fault. A thread without the GIL may be about to fork, too.
  */
 static __thread struct {
     bool has_gil, imports, tokens;

@@ -3,8 +3,5 @@
 
 #include "python/interpreter.h"
 
-/*
- * A threading.Lock, and an RLock of 3.14 and later. `rlock_type`: NULL where an RLock is a semaphore. Context: has the
- * GIL.
- */
+/* A threading.Lock and, from 3.14 on, an RLock (`rlock_type` NULL: it is a semaphore). Context: has the GIL. */
 bool fsafe_python_selftest_passes(void *lock_type, void *rlock_type);

@@ -153,10 +153,7 @@ struct with {
     uintptr_t since; /* the instruction after the token was had; 0 unknown */
 };
 
-/*
- * From 3.11 on the code's table says for which instructions what depth of the stack stays when they fail. Its rows are
- * in their order.
- */
+/* From 3.11 on the code's table says which instructions leave what depth of the stack when they fail, in order. */
 struct rows {
     object *table;
     const unsigned char *at, *end;

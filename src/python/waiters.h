@@ -1,8 +1,7 @@
 /*
  * python/waiters: vanished threads that were asleep in a threading.Condition, which Queue, Event and Semaphore wait in,
  * too. Each left a lock in the Condition's queue of waiters, and a notify() of the child would wake it in place of a
- * thread of the child's own. A child takes those locks out before it has a second thread, as a wait that times out
- * does.
+ * thread of the child's own. A child takes those locks out before its second thread, as a wait that times out does.
  */
 #pragma once
 

@@ -153,10 +153,7 @@ struct surveyor {
     bool alone;
 };
 
-/*
- * One look at bytes and ledgers. In company it has to be of one moment: a thread may be coming or going, so the bytes
- * are looked at again.
- */
+/* One look at bytes and ledgers. In company threads come and go: then the bytes must be the same afterwards. */
 static bool look(const struct surveyor *by, uintptr_t lock, struct fsafe_rwlock_state *state,
                  struct fsafe_census *census)
 {

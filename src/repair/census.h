@@ -1,6 +1,5 @@
 /*
- * repair/census: which threads have records about one rwlock, and the survey of what vanished threads left in all
- * rwlocks.
+ * repair/census: which threads have records about one rwlock; the survey of what vanished threads left in all rwlocks.
  */
 #pragma once
 

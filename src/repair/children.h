@@ -10,8 +10,7 @@
  * only asks whether a child has ended looks when it asks.
  *
  * A parent looks at children that were forked from a process with vanished threads or with threads, have executed no
- * program, and have written no line about their present wait. Owns the list of those, which lies in the memory that the
- * process tree shares.
+ * program, and have written no line about their present wait. Owns the list of those, in memory of the whole tree.
  */
 #pragma once
 

@@ -36,10 +36,7 @@ struct fsafe_futex_lock {
 /* Whether such a wait without a limit may be for one: a quick no for most that are for something else. Context: any. */
 bool fsafe_futex_may_be_lock(const long *arguments);
 
-/*
- * Whether a thread that waits for `value` in `word`, from `site`, waits for such a lock, and in memory of this process.
- * Slow.
- */
+/* Whether a thread that waits for `value` in `word`, from `site`, waits for such a lock, of this process. Slow. */
 bool fsafe_futex_find_lock(uintptr_t word, int operation, uint32_t value, uintptr_t site,
                            struct fsafe_futex_lock *lock);
 

@@ -13,10 +13,7 @@
 
 #include "repair/takeover.h"
 
-/*
- * Guards are 64 bits wide but on 32-bit ARM; most 32-bit machines have no cheap 64-bit store. There we leave them
- * alone.
- */
+/* Guards have 64 bits, on 32-bit ARM 32. Most 32-bit machines cannot store 64 bits cheaply: left alone. */
 #if defined(__LP64__) || defined(__i386__)
 #define FSAFE_GUARDS
 #endif

@@ -7,10 +7,7 @@
 
 #include <sys/auxv.h>
 
-/*
- * What programs sleep in, and libc only in calls that are regions. Not read and write, nor what sends: a stream's lock
- * is held meanwhile.
- */
+/* What programs sleep in, and libc only in regions. Not read, write and send: a stream's lock is held meanwhile. */
 static const long sleeps[] = {
     SYS_ppoll, SYS_pselect6, SYS_epoll_pwait, SYS_rt_sigtimedwait, SYS_rt_sigsuspend, SYS_nanosleep,
     SYS_clock_nanosleep, SYS_wait4, SYS_waitid, SYS_accept4,

@@ -1,7 +1,6 @@
 /*
  * repair/idle: whether all other threads of this process are where nobody has a lock of libc's that does not say who
- * has it: they sleep, in a system call that libc makes without one, are in no call that takes one and in no signal
- * handler.
+ * has it: they sleep, in a system call that libc makes without one, in no call that takes one, in no signal handler.
  */
 #pragma once
 

@@ -89,10 +89,7 @@ static void tell(enum fsafe_deed deed, const struct fsafe_rescued *called, uintp
     fsafe_takeover_tell(&event);
 }
 
-/*
- * Whether calls of the region wait for locks outside libc's data: in the memory of open database files, of a DIR, a
- * regex_t, a thread.
- */
+/* Whether calls of the region wait for locks outside libc's data: of open databases, a DIR, a regex_t, a thread. */
 static bool has_locks_elsewhere(enum fsafe_region region)
 {
     return region == FSAFE_REGION_NSS_LIST || region == FSAFE_REGION_DIRECTORY || region == FSAFE_REGION_REGEX ||
@@ -118,8 +115,7 @@ static bool waits_for_lock(const struct net *net, const struct fsafe_arch_call *
 
 /*
  * How many looks in a row have found the call at that lock, while nobody else could release it: there is no other
- * thread, or all sleep without one of libc's locks, and none has woken since the look before. `others`: that wait for
- * the same word.
+ * thread, or all sleep without one of libc's locks, and none has woken since. `others`: that wait for the same word.
  */
 static int count_looks(struct net *net, uintptr_t lock, unsigned *others)
 {
@@ -280,10 +276,7 @@ static bool spread(struct net *net)
     return true;
 }
 
-/*
- * Calls of each region that had a net and went on, in processes with other threads, which shall not pay for one for
- * ever.
- */
+/* Calls of each region that had a net and went on, in processes with other threads: they do not pay for ever. */
 enum { WENT_ON = 64 };
 static _Atomic unsigned went_on[FSAFE_REGIONS];
 

@@ -40,10 +40,7 @@ void fsafe_rwlock_adopt(struct fsafe_thread *self);
 /* Whether this thread has it for writing, perhaps under the name it had before it forked. */
 bool fsafe_rwlock_is_written_by(const pthread_rwlock_t *rwlock, const struct fsafe_thread *self);
 
-/*
- * This thread is about to release a hold for reading that another thread recorded: that record is over. Looks at all
- * ledgers.
- */
+/* Another thread recorded the hold that this one is about to release: drops that record. Looks at all ledgers. */
 void fsafe_rwlock_handed_over(pthread_rwlock_t *rwlock, const struct fsafe_thread *self);
 
 /*

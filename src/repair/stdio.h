@@ -22,10 +22,7 @@ void fsafe_stdio_prepare(struct fsafe_thread *self);
 /* Forgets that. Context: parent, after fork. */
 void fsafe_stdio_parent(struct fsafe_thread *self);
 
-/*
- * Gives them back to the forking thread, and makes free what vanished threads have. Context: child, alone, before other
- * child handlers.
- */
+/* Gives them back to the forking thread, frees those of vanished ones. Context: child, alone, first of all handlers. */
 FSAFE_AT_FORK void fsafe_stdio_child(struct fsafe_thread *self);
 
 /* Whether this thread has the stream and has it on record. */

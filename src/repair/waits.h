@@ -68,8 +68,7 @@ void fsafe_waits_tell(uintptr_t object);
 
 /*
  * The thread is out of the object, which is not touched: it may be gone. If vanished threads were taken out of it for a
- * waiter, the line about that is written now: if the wait had not ended, it would not have been a cure. Context: the
- * thread that entered.
+ * waiter, the line about that is written now: it was no cure unless the wait ends. Context: the thread that entered.
  */
 static inline void fsafe_waits_leave(struct fsafe_thread *self, void *object, enum fsafe_inside inside)
 {

@@ -17,10 +17,7 @@ void fsafe_report_know_stderr(void);
 /* With the options read: remembers the directory that a relative FORKSAFE_LOG starts from. Context: start-up. */
 void fsafe_report_start(void);
 
-/*
- * What an interpreter knows of places in its program. Each function fills in a place and its callers and returns how
- * many.
- */
+/* What an interpreter knows of places in its program. Each fills in a place and its callers; returns how many. */
 struct fsafe_report_sources {
     unsigned (*here)(struct fsafe_source *places, unsigned most); /* where the calling thread is */
     /* Where a vanished thread took the lock, or was when it vanished. */

@@ -9,10 +9,9 @@
 #include "track/thread.h"
 
 /*
- * The regions inside which a thread may have a lock that a call of this one needs, where those are not this one alone.
- * syslog is stamped with the local time and may translate a %m. A thread that reads messages is in the way of one that
- * changes the locale, not of other readers, unless a catalogue takes long to load; after a drain only such a reader is
- * left.
+ * The regions inside which a thread may have a lock that a call of this one needs, if not this one alone. syslog is
+ * stamped with the local time and may translate a %m. A thread that reads messages is in the way of one that changes
+ * the locale, not of other readers, but while a catalogue loads; after a drain only such a reader is left.
  */
 static const uint32_t needs[FSAFE_REGIONS] = {
     [FSAFE_REGION_SYSLOG] = FSAFE_REGION_BIT(FSAFE_REGION_SYSLOG) | FSAFE_REGION_BIT(FSAFE_REGION_TIME_ZONE) |

@@ -10,10 +10,7 @@
  */
 bool fsafe_handle_has_vanished(pthread_t handle);
 
-/*
- * Whether the process has a thread with this handle, which may be any number: no thread of the tables need have it.
- * Context: any thread.
- */
+/* Whether this process has a thread with the handle, which may be any number; the thread need have no slot. */
 bool fsafe_handle_is_alive(pthread_t handle);
 
 /* Threads that may be running already and whose handles nobody has noted; a child has none. */

@@ -32,8 +32,7 @@ static __thread bool left __attribute__((tls_model("initial-exec")));
 
 /*
  * A sandbox may trap a system call that join makes, though all signals are blocked, and the sandbox's handler may take
- * a lock, for which the thread must not join again: that lock goes unrecorded. (Firefox traps prctl, and its handler
- * has a static local.)
+ * a lock, for which the thread must not join again: that lock goes unrecorded. (Firefox traps prctl.)
  */
 static __thread bool joining __attribute__((tls_model("initial-exec")));
 

@@ -339,10 +339,7 @@ void fsafe_ledger_mark_outlasted(struct fsafe_ledger *ledger)
     for (uint32_t i = fsafe_ledger_depth(ledger); records != NULL && i > 0; i--) {
         if (i >= records->capacity)
             continue;
-        /*
-         * A slot that is reserved stays empty: a mark would stay behind when it is given back, and hide the thread that
-         * reserves it next.
-         */
+        /* A reserved slot stays empty: a mark would stay when it is given back, and hide who reserves it next. */
         uintptr_t lock = load_lock(&records->record[i]);
         if (lock != 0)
             fsafe_ledger_mark(&records->record[i], lock, true);

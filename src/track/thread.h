@@ -233,10 +233,7 @@ struct fsafe_thread *fsafe_thread_withdraw(void);
 void fsafe_thread_return(struct fsafe_thread *self);
 bool fsafe_thread_is_withdrawn(void);
 
-/*
- * The same for the thread that starts us, in fewer system calls. Context: start-up: no handler of the program's can run
- * yet.
- */
+/* The same for the thread that starts us, in fewer system calls. Context: start-up, before any handler can run. */
 void fsafe_thread_join_first(void);
 
 /*
@@ -338,10 +335,7 @@ struct fsafe_holder fsafe_thread_as_holder(const struct fsafe_thread *thread, ui
  */
 struct fsafe_thread *fsafe_thread_of_ticket(uint32_t ticket);
 
-/*
- * How many tokens it has, of either kind, as far as is known; none where more are gone than it took: it may be giving
- * one back just now.
- */
+/* How many tokens it has, of either kind; none where more are gone than it took: it may be giving one back. */
 static inline uint32_t fsafe_thread_tokens(const struct fsafe_thread *thread)
 {
     const struct fsafe_tokens *tokens = &thread->tokens;

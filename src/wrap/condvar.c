@@ -114,10 +114,7 @@ static FSAFE_AT_FORK FSAFE_APART int wake_in_child(pthread_cond_t *condvar, uint
     return fsafe_layout_cond_is_idle(condvar) ? 0 : wake_somebody(condvar, site, whom);
 }
 
-/*
- * What an idle condition variable looks like is learned before the second thread. Until then a fork has no thread to
- * wait for.
- */
+/* What an idle condition variable looks like is learned before the second thread: until then a fork waits for none. */
 static FSAFE_APART int wake_perhaps(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
 {
     return FSAFE_SINGLE_THREADED() ? ask_libc_to_wake(condvar, whom) : wake_somebody(condvar, site, whom);

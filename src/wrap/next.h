@@ -53,10 +53,7 @@ extern FSAFE_HIDDEN struct fsafe_next fsafe_next;
 /* Makes binding possible. Returns whether the process has threads of libc's. Context: start-up. */
 bool fsafe_next_start(void);
 
-/*
- * Binds one row and returns it; ends the process if there is no such function to call: no answer that we could make up
- * would be right.
- */
+/* Binds one row and returns it; ends the process if there is no such function: no made-up answer would be right. */
 void *fsafe_next_bind(void *row, const char *name);
 
 #define FSAFE_NEXT(name) \

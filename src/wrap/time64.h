@@ -1,7 +1,6 @@
 /*
  * wrap/time64: 32-bit programs that are built with 64-bit times (_TIME_BITS=64) call functions of other names. The
- * library itself has times of this machine's size, whatever its compiler says; what is given to one of those functions
- * is made one of them.
+ * library itself has times of this machine's size, whatever its compiler says: it makes such times of what it gets.
  */
 #pragma once
 
