@@ -284,7 +284,7 @@ static bool stay_awake(uint32_t turn, uint64_t until_ns)
         if (atomic_load(&turns) != turn)
             return true;
     }
-    return false;
+    return !is_closed(); /* also in a child whose fork a signal handler made here: nobody wakes it */
 }
 
 /* How long a thread has been stopped: all zero until it is. */
