@@ -32,10 +32,11 @@ struct change {
 /* Whether the waiter's word and value prove a lock that is held. Fills in what frees it. */
 typedef bool proof(uintptr_t word, uint32_t value, struct change *change);
 
+enum { CONTENDED = 2 };
+
 /* 0 free, 1 locked, 2 locked and somebody may sleep; a sleeper looks again when it is woken. */
 static bool is_mutex(uintptr_t word, uint32_t value, struct change *change)
 {
-    enum { CONTENDED = 2 };
     *change = (struct change){word, CONTENDED, 0};
     return value == CONTENDED;
 }
@@ -123,6 +124,7 @@ struct algorithm {
     const char *except; /* how the names of its functions begin that wait for something else; NULL: none does */
     proof *proof;
     enum { UNDRAINED, MUTEX, RWLOCK } drained; /* how a fork takes it: see fork/contended */
+    bool limited;                              /* whether it may wait with a limit, too */
 };
 
 /*
@@ -130,18 +132,22 @@ struct algorithm {
  * modules tell it apart. What else libglib waits for is a GCond's number of wake-ups, in a function that it exports.
  * Rust's standard library lies in any module; it alone waits without a limit by FUTEX_WAIT_BITSET for all bits. What
  * else it waits for with such values is a Condvar or the count of wake-ups of an RwLock's writers: both look again.
+ * A spin lock of tcmalloc's (of its heap profiler, of its debugging form) is waited for in a loop, each time for
+ * milliseconds.
  */
 static const struct algorithm algorithms[] = {
-    {"GLib", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", "g_cond_", is_mutex, MUTEX},
-    {"GLib bit lock", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", "g_cond_", is_bit_lock, UNDRAINED},
-    {"Qt", FUTEX_WAIT_PRIVATE, "libQt", NULL, is_qt_mutex, MUTEX},
-    {"Qt", FUTEX_WAIT_BITSET_PRIVATE, "libQt", NULL, is_qt_mutex, MUTEX},
-    {"absl::call_once", FUTEX_WAIT_PRIVATE, NULL, NULL, is_absl_once, UNDRAINED},
-    {"Rust std", FUTEX_WAIT_BITSET_PRIVATE, NULL, NULL, is_mutex, MUTEX},
-    {"Rust std RwLock", FUTEX_WAIT_BITSET_PRIVATE, NULL, NULL, is_rust_rwlock_of_reader, RWLOCK},
-    {"Rust std RwLock, or a parked thread", FUTEX_WAIT_BITSET_PRIVATE, NULL, NULL, is_rust_rwlock_or_parked, UNDRAINED},
-    {"Rust std RwLock", FUTEX_WAIT_BITSET_PRIVATE, NULL, NULL, is_rust_rwlock_of_writer, RWLOCK},
-    {"Rust std Once", FUTEX_WAIT_BITSET_PRIVATE, NULL, NULL, is_rust_once, UNDRAINED},
+    {"GLib", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", "g_cond_", is_mutex, MUTEX, false},
+    {"GLib bit lock", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", "g_cond_", is_bit_lock, UNDRAINED, false},
+    {"Qt", FUTEX_WAIT_PRIVATE, "libQt", NULL, is_qt_mutex, MUTEX, true},
+    {"Qt", FUTEX_WAIT_BITSET_PRIVATE, "libQt", NULL, is_qt_mutex, MUTEX, true},
+    {"tcmalloc", FUTEX_WAIT_PRIVATE, "libtcmalloc", NULL, is_mutex, UNDRAINED, true},
+    {"absl::call_once", FUTEX_WAIT_PRIVATE, NULL, NULL, is_absl_once, UNDRAINED, false},
+    {"Rust std", FUTEX_WAIT_BITSET_PRIVATE, NULL, NULL, is_mutex, MUTEX, false},
+    {"Rust std RwLock", FUTEX_WAIT_BITSET_PRIVATE, NULL, NULL, is_rust_rwlock_of_reader, RWLOCK, false},
+    {"Rust std RwLock, or a parked thread", FUTEX_WAIT_BITSET_PRIVATE, NULL, NULL, is_rust_rwlock_or_parked, UNDRAINED,
+     false},
+    {"Rust std RwLock", FUTEX_WAIT_BITSET_PRIVATE, NULL, NULL, is_rust_rwlock_of_writer, RWLOCK, false},
+    {"Rust std Once", FUTEX_WAIT_BITSET_PRIVATE, NULL, NULL, is_rust_once, UNDRAINED, false},
 };
 
 static bool begins_with(const char *name, const char *beginning)
@@ -182,11 +188,15 @@ bool fsafe_futex_is_endless(const long *arguments)
     return arguments[TIMEOUT] == 0 && (command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET);
 }
 
-/* As tryLock of Qt's mutexes with a limit may do: since 6.8 that gives the kernel a time, before how long. */
-static bool may_be_limited_of_qt(const long *arguments)
+/*
+ * As tryLock of Qt's mutexes with a limit may do (since 6.8 that gives the kernel a time, before how long), and a spin
+ * lock of tcmalloc's.
+ */
+static bool may_be_limited(const long *arguments)
 {
     int operation = (int)arguments[OPERATION];
-    return arguments[TIMEOUT] != 0 && (uint32_t)arguments[VALUE] == QT_CONTENDED &&
+    uint32_t value = (uint32_t)arguments[VALUE];
+    return arguments[TIMEOUT] != 0 && (value == QT_CONTENDED || value == CONTENDED) &&
            (operation == FUTEX_WAIT_PRIVATE || operation == FUTEX_WAIT_BITSET_PRIVATE);
 }
 
@@ -238,7 +248,7 @@ bool fsafe_futex_judge(const long *arguments, uintptr_t site)
     uint32_t value = (uint32_t)arguments[VALUE];
     uint32_t seen;
     /* A thread that the child had may have ended with the lock: that is as stuck as without a fork. */
-    bool limited = may_be_limited_of_qt(arguments);
+    bool limited = may_be_limited(arguments);
     if (!(fsafe_futex_is_endless(arguments) || limited) || !is_for_all_bits(arguments) ||
         fsafe_census_is_surveyed() || has_passed(lock, value) || !fsafe_takeover_is_alone() ||
         !fsafe_sys_peek(lock, &seen, sizeof seen) || seen != value)
@@ -250,7 +260,7 @@ bool fsafe_futex_judge(const long *arguments, uintptr_t site)
     }
     struct change change;
     const struct algorithm *algorithm = find_algorithm((int)arguments[OPERATION], lock, value, &at[1], &change);
-    if (limited && algorithm != NULL && algorithm->proof != is_qt_mutex)
+    if (limited && algorithm != NULL && !algorithm->limited)
         algorithm = NULL;
     if (algorithm == NULL) { /* it may be an event: repair/hopeless has the word, when this wait has lasted */
         pass(lock, value);

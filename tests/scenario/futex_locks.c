@@ -124,6 +124,48 @@ static void limited(const struct scn_case *self)
     scn_fine();
 }
 
+/* --- tcmalloc: waited for in a loop, each time with a limit ------------------------------------------------------- */
+
+static struct {
+    scn_call *lock, *trylock, *unlock;
+} tcmalloc;
+
+static int tcmalloc_lock(void *spin)
+{
+    return tcmalloc.lock(spin);
+}
+
+static int tcmalloc_trylock(void *spin)
+{
+    return tcmalloc.trylock(spin);
+}
+
+static int tcmalloc_unlock(void *spin)
+{
+    return tcmalloc.unlock(spin);
+}
+
+static void add_tcmalloc(void)
+{
+    static const struct kind kind = {"tcmalloc", "once:took over futex 0x[0-9a-f]+ .*\\(tcmalloc\\) for .*libtcmalloc",
+                                     "once:would hang on futex .*\\(tcmalloc\\) ;; " SCN_NEVER_TAKES, tcmalloc_lock,
+                                     tcmalloc_trylock, tcmalloc_unlock};
+    void *library = dlopen(TCMALLOC_MODULE, RTLD_NOW);
+    if (library == NULL || !find(library, "tcmalloc_lock", &tcmalloc.lock) ||
+        !find(library, "tcmalloc_trylock", &tcmalloc.trylock) || !find(library, "tcmalloc_unlock", &tcmalloc.unlock))
+        return;
+    for (long waiters = 0; waiters <= 3; waiters += 3)
+        scn_add((struct scn_case){.bare = "hangs", .says = kind.says, .run = vanished, .kind = &kind,
+                                  .number = waiters}, "tcmalloc-%ld-waiters", waiters);
+    scn_add((struct scn_case){.bare = "hangs", .says = "took over futex", .run = two_and_grandchild, .kind = &kind},
+            "tcmalloc-two-and-grandchild");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = living, .kind = &kind}, "tcmalloc-living");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = kind.watched,
+                              .env = "FORKSAFE_MODE=report", .run = vanished, .kind = &kind}, "tcmalloc-report");
+    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = kind.watched,
+                              .env = "FORKSAFE_MODE=abort", .run = vanished, .kind = &kind}, "tcmalloc-abort");
+}
+
 /* --- Not locks ---------------------------------------------------------------------------------------------------- */
 
 static uint32_t event;
@@ -484,6 +526,7 @@ void scn_cases(void)
                     "qt-limited%s-report", until ? "-until" : "");
         }
     }
+    add_tcmalloc();
     for (size_t i = 0; i < sizeof waits / sizeof *waits; i++) {
         static const char *const says = "once:child hangs in futex 0x[0-9a-f]+ \\(unknown\\) ;; " SCN_NEVER_TAKES;
         scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = says, .run = endless,
