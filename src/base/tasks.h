@@ -29,10 +29,7 @@ bool fsafe_tasks_waits_for_futex(const struct fsafe_task *task);
 /* `mark`, with this task mixed in: equal in two looks at all threads if none has woken in between. */
 uint64_t fsafe_tasks_mark(uint64_t mark, const struct fsafe_task *task);
 
-/*
- * Opens /proc/PID/`name` of process `pid` (0: this one), or that of its thread `tid` (0: of none), for reading. Returns
- * the descriptor, or -errno.
- */
+/* Opens /proc/PID/`name` of `pid` (0: this process), or of its thread `tid` (0: none). The descriptor, or -errno. */
 int fsafe_tasks_open(pid_t pid, pid_t tid, const char *name, int flags);
 
 /* Asks about thread `tid` of this process. False when the kernel does not tell, or there is no such thread. */
@@ -50,10 +47,7 @@ long fsafe_tasks_call(pid_t tid);
  */
 bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, void *context), void *context);
 
-/*
- * Whether `child` is a child of this process that has executed no program since it was forked. False as well when the
- * kernel does not tell.
- */
+/* Whether `child` is a child of this process that has executed no program; false if the kernel does not tell. */
 bool fsafe_tasks_is_fork(pid_t child);
 
 /*

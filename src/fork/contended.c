@@ -164,10 +164,7 @@ static struct entry *entry_for(struct fsafe_thread *thread)
     return entry;
 }
 
-/*
- * Whether the thread may soon sleep on such a lock again: not long ago it did, and somebody has the lock, or will by
- * the time that the child is made.
- */
+/* Whether the thread may soon sleep on such a lock again: it just did, and somebody has the lock, or soon will. */
 static bool may_come_back(const struct fsafe_contends *contends)
 {
     enum { OFTEN = 3 };

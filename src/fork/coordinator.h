@@ -23,10 +23,7 @@
 /* As __register_atfork of the C++ ABI: the last argument is the object that the handlers belong to; NULL: none. */
 typedef int fsafe_register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object);
 
-/*
- * Registers the handlers. Returns whether libc took them. `locked`: libc holds the lock of its handlers while it runs
- * them. Context: start-up.
- */
+/* Registers the handlers; false: libc did not take them. `locked`: libc runs them under its lock. Context: start-up. */
 bool fsafe_fork_start(fsafe_register_atfork *register_atfork, bool locked);
 
 /*

@@ -197,8 +197,7 @@ enum {
 };
 
 /*
- * Runs call frame instructions up to `stop`, an offset in the function. `initial`: the rules that restore goes back to;
- * NULL while these are being made.
+ * Runs instructions up to `stop`, an offset in the function. `initial`: what restore goes back to; NULL: not made yet.
  */
 static bool run(struct reader *reader, const struct common *common, struct fsafe_callframe *row,
                 const struct fsafe_callframe *initial, uint64_t stop)

@@ -16,10 +16,7 @@
 /* Finds the main interpreter's. Context: has the GIL, once in the life of an interpreter. */
 void fsafe_python_gil_find(void);
 
-/*
- * Whether it is known that no thread has the GIL: so no Python code was running when this process was forked.
- * Context: child, alone.
- */
+/* Whether certainly no thread has the GIL: no Python code was running at the fork. Context: child, alone. */
 FSAFE_AT_FORK bool fsafe_python_gil_is_free(void);
 
 /*

@@ -26,8 +26,7 @@ enum fsafe_python_kind { FSAFE_PYTHON_NO_LOCK, FSAFE_PYTHON_LOCK, FSAFE_PYTHON_R
 bool fsafe_python_locks_start(void);
 
 /*
- * What lies at `object`, copied to `copy`; memory that is not there is no lock. A lock that was freed looks like one
- * until its memory is used anew.
+ * What lies at `object`, copied to `copy`; no memory, no lock. A freed lock looks like one until its memory is reused.
  */
 enum fsafe_python_kind fsafe_python_lock_at(uintptr_t object, struct fsafe_python_lock *copy);
 

@@ -52,10 +52,7 @@ static inline bool fsafe_futex_is_taken(uint32_t value)
     return (value & 0x3fffffff) != 0;
 }
 
-/*
- * Takes it, if it is free, else says that somebody waits; gives it back and wakes those who wait. Context: any thread,
- * while somebody waits for it.
- */
+/* Takes it if it is free, else says that somebody waits; gives it back and wakes waiters. Context: while one waits. */
 bool fsafe_futex_try(const struct fsafe_futex_lock *lock);
 void fsafe_futex_give(const struct fsafe_futex_lock *lock);
 

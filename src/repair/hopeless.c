@@ -158,10 +158,7 @@ static bool name_vanished(struct fsafe_event *event, uintptr_t object)
     return youngest != 0;
 }
 
-/*
- * Says it, unless it was said before this wait, or only a handler can end it and that was said of this place. In mode
- * abort it may not return.
- */
+/* Says it, unless it was said before this wait, or of this place that only a handler ends it. Abort may not return. */
 static void say(struct fsafe_thread *self, bool by_handler)
 {
     struct fsafe_sleeping *sleeping = &self->sleeping;

@@ -28,10 +28,7 @@ struct fsafe_untimed_wait {
     uintptr_t mutex;  /* a condition variable's; 0: none */
     bool joins;       /* it is for the end of a thread */
     uintptr_t site;   /* the place that waits */
-    /*
-     * Ends the wait once a slice is over and no other thread can. Returns whether it did. NULL: nothing ends it.
-     * Context: the waiter.
-     */
+    /* Ends the wait after a slice if no other thread can; true: it did. NULL: nothing does. Context: the waiter. */
     bool (*give)(uintptr_t object, uintptr_t site);
 };
 

@@ -32,8 +32,7 @@ void fsafe_loader_adopt(const struct fsafe_thread *self, int former)
         return;
     }
     /*
-     * Without an owner, or held no times, it was just taken or was about to be free: nothing is half done. Twice: a
-     * callback was in dlopen.
+     * No owner, or held no times: just taken or about to be free: nothing is half done. Twice: by a callback in dlopen.
      */
     unsigned depth = fsafe_layout_mutex_depth(lock);
     if (owner != 0 && depth > 0 && (depth > 1 || !was_iterating(owner)))

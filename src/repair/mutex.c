@@ -100,10 +100,7 @@ static bool is_denied(const struct fsafe_thread *thread, uintptr_t lock)
     return owner != 0 && !fsafe_thread_is_or_was(thread, owner);
 }
 
-/*
- * A waiter whose condition variable is settled still counts as a user of its mutex, for whoever destroys that. After so
- * many generations nobody will.
- */
+/* For so many generations a waiter of a settled condition variable still is a user of its mutex, if that is destroyed. */
 enum { KEEP_USERS = 16 };
 
 static bool is_user_only(struct fsafe_thread *vanished)

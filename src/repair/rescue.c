@@ -96,10 +96,7 @@ static bool has_locks_elsewhere(enum fsafe_region region)
            region == FSAFE_REGION_THREAD;
 }
 
-/*
- * Whether the call waits without a limit, on private memory, where a lock of libc's may be, and no thread of this
- * process is known to have that.
- */
+/* Whether the call waits without a limit, privately, where libc may have a lock, which no thread is known to have. */
 static bool waits_for_lock(const struct net *net, const struct fsafe_arch_call *call, uintptr_t word)
 {
     int operation = (int)call->arguments[1];

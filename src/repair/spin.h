@@ -26,10 +26,7 @@ enum fsafe_verdict fsafe_spin_judge(pthread_spinlock_t *spin, struct fsafe_threa
  */
 void fsafe_spin_settle(pthread_spinlock_t *spin);
 
-/*
- * A thread that has no record of it is about to release it: the thread that recorded that it has it has it no more.
- * Looks at all ledgers.
- */
+/* A thread without a record of it is about to release it: drops the record of another. Looks at all ledgers. */
 void fsafe_spin_handed_over(pthread_spinlock_t *spin);
 
 /* The child is about to have a second thread: drops what no bytes bear out. Context: child, alone. */

@@ -73,10 +73,7 @@ bool fsafe_takeover_find_vanished(uintptr_t lock, fsafe_takeover_see *see, void 
  */
 bool fsafe_takeover_is_alone(void);
 
-/*
- * Whether the lock lies in memory that other processes may share (or nothing is known of it): then its holder may live
- * in one of them. Slow.
- */
+/* Whether the lock lies in memory that other processes may share, or of which nothing is known. Slow. */
 bool fsafe_takeover_is_shared(uintptr_t lock);
 
 /*

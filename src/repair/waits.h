@@ -33,10 +33,7 @@ extern const struct fsafe_waited fsafe_barriers;
 /* See fsafe_waits_concern. Only the functions here may touch it. */
 extern struct fsafe_filter fsafe_waits_filter;
 
-/*
- * Whether a vanished thread may be inside of it: never wrong when it says no. Two loads in a process that was never
- * forked, three in another.
- */
+/* Whether a vanished thread may be inside of it; a no is certain. Two loads before the first fork, then three. */
 static inline FSAFE_AT_FORK bool fsafe_waits_concern(uintptr_t object)
 {
     return FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_filter_may_have(&fsafe_waits_filter, object);

@@ -21,10 +21,7 @@ struct zone {
     } changes[CHANGES];
 };
 
-/*
- * Two, of which one is valid: a fork in the middle of a change leaves the child the old one. The latch keeps the
- * threads of one process apart.
- */
+/* One of two is valid: a fork in a change leaves the child the old one. The latch keeps one process's threads apart. */
 static struct zone zones[2];
 static _Atomic unsigned valid;
 static struct fsafe_latch latch = FSAFE_LATCH_FREE;

@@ -9,10 +9,7 @@
 
 #include "base/compiler.h"
 
-/*
- * Asks libc, at most once a second. Takes the lock by localtime_r, so only for a caller that is about to let libc do
- * the same. errno kept.
- */
+/* Asks libc, once a second at most. Takes the time zone's lock: for a caller that lets libc do so next. errno kept. */
 void fsafe_zone_sample(void);
 
 enum { FSAFE_STAMP_BYTES = sizeof "Mmm dd hh:mm:ss " };

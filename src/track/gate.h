@@ -57,8 +57,7 @@ FSAFE_AT_FORK void fsafe_gate_restore_signals(struct fsafe_thread *self);
 FSAFE_AT_FORK void fsafe_gate_reset(struct fsafe_thread *self);
 
 /*
- * Who has the gate closed; 0: nobody. The gate's own. One word for all threads, not one in each ledger: what a fork
- * writes is a page to copy.
+ * Who has the gate closed; 0: nobody. The gate's own. One word, not one in each ledger: a fork copies what it writes.
  */
 extern FSAFE_HIDDEN _Atomic uint32_t fsafe_gate_word;
 

@@ -127,10 +127,7 @@ bool fsafe_region_is_inside(struct fsafe_thread *thread);
 /* The regions that vanished threads were inside of, at any fork from the first process to this one. Context: child. */
 uint32_t fsafe_region_vanished_inside(void);
 
-/*
- * Whether a vanished thread with that handle, which a thread of this process may have by now, was inside one of
- * `regions`. Context: child.
- */
+/* Whether a vanished thread with that handle, which may be reused, was inside one of `regions`. Context: child. */
 bool fsafe_region_had_inside(pthread_t handle, uint32_t regions);
 
 /*

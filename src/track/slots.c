@@ -23,8 +23,7 @@ static _Atomic uint32_t slab_count;
 static _Atomic uint32_t hint; /* where the last slot became free */
 
 /*
- * A vanished thread's slot is kept while it has records that a lock bears out, but not for ever: generations may go on
- * and on, and each may leave some.
+ * A vanished thread's slot is kept while a lock bears out its records, but not for ever: each generation may add some.
  */
 enum { KEEP_GENERATIONS = 1024 };
 

@@ -137,10 +137,7 @@ struct fsafe_thread {
     uint32_t ticket; /* semaphores used as locks bear their owner's */
 
     /* From here to the first records all is zero in a thread that joins, but for what it fills in. */
-    /*
-     * What no drain waits for, between a fork's prepare and its end: the records below this one, which the thread forks
-     * with. 0: it is not forking.
-     */
+    /* What no drain waits for while this thread forks: the records below this one, which it forks with. 0: no fork. */
     _Atomic uint32_t forking;
     struct fsafe_drained drained;
     struct fsafe_tokens tokens;

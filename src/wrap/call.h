@@ -39,8 +39,5 @@ void fsafe_call_leave(enum fsafe_region region, uintptr_t frame, bool rescues);
     FSAFE_LEAVE_CALL(region, call);                                \
     return answer
 
-/*
- * Binds every row now, not when its function is first called: for programs in which a checker watches all that threads
- * write. Context: start-up.
- */
+/* Binds every row now: for programs in which a checker watches all that threads write. Context: start-up. */
 void fsafe_call_bind_all(void);
