@@ -145,6 +145,17 @@ static int tcmalloc_unlock(void *spin)
     return tcmalloc.unlock(spin);
 }
 
+static int profiler_lock(void *spin)
+{
+    static scn_call *call;
+    if (call == NULL && !find(dlopen(PROFILER_MODULE, RTLD_NOW), "tcmalloc_lock", &call))
+        return ENOENT;
+    return call(spin);
+}
+
+static const struct kind profiler = {"gperftools", "once:took over futex .*\\(gperftools\\) for .*libprofiler", "",
+                                     profiler_lock, tcmalloc_trylock, tcmalloc_unlock};
+
 static void add_tcmalloc(void)
 {
     static const struct kind kind = {"tcmalloc", "once:took over futex 0x[0-9a-f]+ .*\\(tcmalloc\\) for .*libtcmalloc",
@@ -164,6 +175,8 @@ static void add_tcmalloc(void)
                               .env = "FORKSAFE_MODE=report", .run = vanished, .kind = &kind}, "tcmalloc-report");
     scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = kind.watched,
                               .env = "FORKSAFE_MODE=abort", .run = vanished, .kind = &kind}, "tcmalloc-abort");
+    scn_add((struct scn_case){.bare = "hangs", .says = profiler.says, .run = vanished, .kind = &profiler},
+            "gperftools");
 }
 
 /* --- Not locks ---------------------------------------------------------------------------------------------------- */
