@@ -100,7 +100,7 @@ static bool is_denied(const struct fsafe_thread *thread, uintptr_t lock)
     return owner != 0 && !fsafe_thread_is_or_was(thread, owner);
 }
 
-/* For so many generations a waiter of a settled condition variable still is a user of its mutex, if that is destroyed. */
+/* For so many generations a waiter of a settled condition variable is a user of its mutex, should that be destroyed. */
 enum { KEEP_USERS = 16 };
 
 static bool is_user_only(struct fsafe_thread *vanished)
