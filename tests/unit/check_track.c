@@ -1335,6 +1335,28 @@ START_TEST(gate_stops_the_outermost_entry_until_it_opens)
 }
 END_TEST
 
+/* As a thread does that has not slept since the gate let it pass last: it stays awake for a while. */
+static void *enter_busily(void *unused)
+{
+    fsafe_thread_join()->gated.sleeps = fsafe_sys_sleeps();
+    return enter_once(unused);
+}
+
+/* The fork takes its time: the thread that it stops opens the gate, and does not wait for the fork. */
+START_TEST(gate_is_opened_by_a_busy_thread)
+{
+    start_registry();
+    fsafe_options.drain_ms = 3600000;
+    struct fsafe_thread *closer = fsafe_thread_join();
+    pthread_t thread;
+    ck_assert(fsafe_gate_close(closer, false));
+    unit_start_thread(&thread, enter_busily, NULL);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert(!fsafe_gate_is_ours(closer));
+    fsafe_gate_open(closer, 0);
+}
+END_TEST
+
 static void *enter_twice(void *unused)
 {
     (void)unused;
@@ -1474,6 +1496,7 @@ static void fill(Suite *suite)
     }
     tcase_add_test(gate, gate_keeps_a_call_below_the_signal_stack);
     tcase_add_test(gate, gate_stops_the_outermost_entry_until_it_opens);
+    tcase_add_test(gate, gate_is_opened_by_a_busy_thread);
     tcase_add_test(gate, gate_lets_a_thread_inside_go_on);
 
     TCase *lineage = unit_case(suite, "lineage");
