@@ -44,10 +44,10 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
 }
 
 /*
- * The body of a naked syscall(): a call that waits for futexes, makes a process or installs a filter goes to whom
- * `choose`(number, a, b) returns, all others straight to the pointer at `table` + `offset`, all by a jump, with the
- * arguments where the caller put them: the seventh lies on its stack, if it gave one, and is not even read. Until the
- * pointer is set all go to whom `choose` returns.
+ * The body of a naked syscall(): a call that waits for futexes, makes a process or may enter seccomp's strict mode goes
+ * to the function that `choose`(number, a, b) returns, each other call straight to the pointer at `table` + `offset`,
+ * all by a jump, with the arguments where the caller put them: the seventh lies on the caller's stack, if there is one,
+ * and is not even read. Until the pointer is set every call goes to the function that `choose` returns.
  */
 #define FSAFE_ARCH_PASS_ON(table, offset, choose)                                    \
     __asm__("cmp %0, %%rdi\n\tje 1f\n\tcmp %1, %%rdi\n\tje 1f\n\tcmp %2, %%rdi\n\tje 1f\n\t" \

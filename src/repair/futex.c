@@ -134,7 +134,7 @@ struct algorithm {
  * else it waits for with such values is a Condvar or the count of wake-ups of an RwLock's writers: both look again.
  * A spin lock of gperftools' (of tcmalloc's heap profiler and its debugging form, of the CPU profiler) is waited for in
  * a loop, each time for milliseconds. The CPU profiler's signal handler keeps one while it goes into libc, where a fork
- * stops it: without the row a child of 40 that exit hung in 4 of 4 runs, and bare in 1 of 6.
+ * stops it: without the row one of 40 children that exit hung in 4 of 4 runs, bare in 1 of 6.
  */
 static const struct algorithm algorithms[] = {
     {"GLib", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", "g_cond_", is_mutex, MUTEX, false},
@@ -191,8 +191,8 @@ bool fsafe_futex_is_endless(const long *arguments)
 }
 
 /*
- * As tryLock of Qt's mutexes with a limit may do (since 6.8 that gives the kernel a time, before how long), and a spin
- * lock of tcmalloc's.
+ * Whether the wait has a limit, as tryLock of Qt's mutexes may give it (since 6.8 as a time, before as a span), and as
+ * each wait for a spin lock of gperftools' has it.
  */
 static bool may_be_limited(const long *arguments)
 {

@@ -271,11 +271,12 @@ bool fsafe_gate_await_turn(uint64_t until_ns)
 }
 
 /*
- * Gives the processor away again and again, and does not sleep, for a while. If a thread slept that has worked without
- * a pause, Linux would let it, once the fork has woken it, go before the fork and the child: its share of a processor
- * is still due to it. (One that had slept of its own accord is to go first, as it does when it is woken.) While several
- * forks share a closing it is no use: the gate is closed for so much of the time then that they and their children need
- * the processor. Returns whether it is worth another look at the gate.
+ * Gives the processor away again and again, and does not sleep, until `until_ns`. For a thread that has worked without
+ * a pause: if that slept here, Linux would let it, once the fork has woken it, go before the fork and the child,
+ * because its share of a processor is still due to it. (A thread that had slept of its own accord is to go first, as
+ * it does when it is woken.) A thread does not stay awake while several forks share a closing: the gate is closed for
+ * so much of the time then that the forks and their children need the processor. Returns whether to look at the gate
+ * again.
  */
 static bool stay_awake(uint32_t turn, uint64_t until_ns)
 {
