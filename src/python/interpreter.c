@@ -125,6 +125,16 @@ void fsafe_python_find(void)
     }
 }
 
+void fsafe_python_unbind(void)
+{
+    fsafe_python_text_bytes = 0;
+    atomic_store(&fsafe_python_state, FSAFE_PYTHON_NONE);
+    for (unsigned i = 0; i < MOST_MET; i++)
+        atomic_store(&met[i].site, 0);
+    atomic_store(&looked_at, 0);
+    atomic_store(&met_count, 0);
+}
+
 unsigned fsafe_python_version(void)
 {
     return fsafe_python_is_bound() ? version : 0;

@@ -63,6 +63,9 @@ extern const void *fsafe_python_first_condvar;
  */
 void fsafe_python_find(void);
 
+/* The interpreter has been unloaded: the next one that is met is bound. */
+void fsafe_python_unbind(void);
+
 /* Its version, as 0x030d for 3.13; 0 before it is bound. */
 FSAFE_AT_FORK unsigned fsafe_python_version(void);
 

@@ -9,6 +9,8 @@
 #include "python/selftest.h"
 #include "repair/semaphore.h"
 
+#include <string.h>
+
 /*
  * The interpreter's conventions, which the C API makes public: to 3.14 CPython's PyCFunctionWithKeywords and
  * PyCFunction, from 3.15 on PyCFunctionFastWithKeywords, PyCFunctionFast and PyCFunction.
@@ -384,7 +386,13 @@ bool fsafe_python_locks_start(void)
     if (fsafe_python_version() < 0x030d || fsafe_python_size_of(lock) == OF_SEMAPHORE)
         return true;
     /* The test is of the interpreter's own methods; in a later life of it they lead through ours from the beginning. */
-    bool is_known = lock_calls.release != NULL;
+    without_names *const before = lock_calls.release;
+    bool is_known = before != NULL && fsafe_python_is_text((uintptr_t)before);
+    if (!is_known) { /* there may have been another, which is unloaded */
+        memset(&lock_calls, 0, sizeof lock_calls);
+        memset(&rlock_calls, 0, sizeof rlock_calls);
+        rlock_release_save = rlock_acquire_restore = rlock_is_owned = NULL;
+    }
     lock_type = lock;
     rlock_type = fsafe_python_version() < 0x030e ? NULL : fsafe_python_borrow("_thread", "RLock");
     no_arguments = fsafe_python.PyTuple_New(0);

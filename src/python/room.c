@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include "base/options.h"
+#include "base/sys.h"
 #include "python/drain.h"
 #include "python/gil.h"
 #include "python/imports.h"
@@ -68,6 +69,14 @@ static void ask_to_be_called(void)
         atomic_store(&asked, false); /* there is no room for it now */
 }
 
+void fsafe_python_after_unload(void)
+{
+    if (fsafe_python_is_bound() && !fsafe_sys_may_be_readable(fsafe_python_text)) {
+        fsafe_python_unbind();
+        atomic_store(&asked, false);
+    }
+}
+
 void fsafe_python_before_thread(void)
 {
     fsafe_python_find();
@@ -104,10 +113,11 @@ void fsafe_python_prepare(void)
     fsafe_python_know_forker();
     before.has_gil = fsafe_python_has_gil();
     /* Not started here: in os.fork the interpreter holds locks of its own by now. */
-    if (!fsafe_python_is_started() && !before.has_gil)
+    bool started = fsafe_python_is_started();
+    if (!started && !before.has_gil)
         ask_to_be_called();
-    before.imports = before.has_gil && fsafe_python_imports_are_going_on();
-    before.tokens = before.has_gil && fsafe_python_tokens_are_out();
+    before.imports = started && before.has_gil && fsafe_python_imports_are_going_on();
+    before.tokens = started && before.has_gil && fsafe_python_tokens_are_out();
 }
 
 void fsafe_python_child(void)

@@ -9,6 +9,9 @@
 /* A thread is about to be made. Two loads in a process without an interpreter. */
 void fsafe_python_before_thread(void);
 
+/* The program has unloaded a module, which may be the interpreter: then its functions are gone. */
+void fsafe_python_after_unload(void);
+
 /* A fork is about to be made. Context: parent, before fork, before the drain. */
 void fsafe_python_prepare(void);
 

@@ -1,32 +1,41 @@
 /*
- * wrap/loader: dlopen and its like. They look at who called them, so libc is jumped to, with no frame of ours between;
- * before that, whoever is about to enter the loader stops at the gate while that is closed. Nothing is recorded: the
- * loader's lock says who is inside (fork/loading).
+ * wrap/loader: dlopen and its like. Whoever is about to enter the loader stops at the gate while that is closed.
+ * Nothing is recorded: the loader's lock says who is inside (fork/loading).
+ *
+ * dlopen and dlmopen look at who called them, so libc is jumped to, with no frame of ours between.
  */
 #include "config.h"
 
 #include "base/arch.h"
+#include "python/room.h"
 #include "track/region.h"
 #include "wrap/next.h"
 
 #ifdef FSAFE_ARCH_FIRST
 
-static void *pass(void *next)
+static void stop_at_gate(void)
 {
     fsafe_region_enter(FSAFE_REGION_LOADER, 0);
     fsafe_region_leave(FSAFE_REGION_LOADER);
-    return next;
 }
 
 #define FSAFE_PASS(name)                                                         \
     static __attribute__((used)) void *pass_##name(void)                         \
     {                                                                            \
-        return pass((void *)FSAFE_NEXT(name));                                   \
+        stop_at_gate();                                                          \
+        return (void *)FSAFE_NEXT(name);                                         \
     }                                                                            \
     FSAFE_ARCH_FIRST(name, pass_##name);
 
 FSAFE_PASS(dlopen)
 FSAFE_PASS(dlmopen)
-FSAFE_PASS(dlclose)
+
+FSAFE_EXPORT int dlclose(void *handle)
+{
+    stop_at_gate();
+    int result = FSAFE_NEXT(dlclose)(handle);
+    fsafe_python_after_unload();
+    return result;
+}
 
 #endif

@@ -1,16 +1,17 @@
 /*
  * A C program that becomes a host of Python late, when it has threads already:
  *
- *     host LIBPYTHON CODE [LIVES]
+ *     host LIBPYTHON CODE [LIVES [unload]]
  *
  * loads the library as a plugin (its names are nobody else's) and runs the code in it; LIVES: so often, each time in an
- * interpreter that is begun anew and finalized.
+ * interpreter that is begun anew and finalized; unload: the library is unloaded after that, and the host forks.
  */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void *idle(void *unused)
@@ -28,32 +29,49 @@ static void *find(void *library, const char *name)
     return found;
 }
 
-int main(int count, char **arguments)
+static int live(void *library, const char *code, int finalizes)
 {
-    pthread_t thread;
-    if (count < 3 || pthread_create(&thread, NULL, idle, NULL) != 0)
-        return 2;
-    void *library = dlopen(arguments[1], RTLD_NOW | RTLD_LOCAL);
-    if (library == NULL) {
-        fprintf(stderr, "host: %s\n", dlerror());
-        return 77;
-    }
     void (*initialize)(int);
     int (*run)(const char *, void *);
     int (*finalize)(void);
     void *found[] = {find(library, "Py_InitializeEx"), find(library, "PyRun_SimpleStringFlags"),
                      find(library, "Py_FinalizeEx")};
     if (found[0] == NULL || found[1] == NULL || found[2] == NULL)
-        return 77;
+        exit(77);
     memcpy(&initialize, &found[0], sizeof initialize);
     memcpy(&run, &found[1], sizeof run);
     memcpy(&finalize, &found[2], sizeof finalize);
+    initialize(0);
+    int failed = run(code, NULL);
+    return failed | (finalizes ? finalize() : 0);
+}
+
+static int fork_once(void)
+{
+    int status = 1;
+    pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    return waitpid(child, &status, 0) != child || status != 0;
+}
+
+int main(int count, char **arguments)
+{
+    pthread_t thread;
+    if (count < 3 || pthread_create(&thread, NULL, idle, NULL) != 0)
+        return 2;
+    void *library = NULL;
     int failed = 0;
     for (int lives = count > 3 ? atoi(arguments[3]) : 1; lives > 0; lives--) {
-        initialize(0);
-        failed |= run(arguments[2], NULL);
-        if (count > 3)
-            failed |= finalize();
+        if (library == NULL && (library = dlopen(arguments[1], RTLD_NOW | RTLD_LOCAL)) == NULL) {
+            fprintf(stderr, "host: %s\n", dlerror());
+            return 77;
+        }
+        failed |= live(library, arguments[2], count > 3);
+        if (count > 4) {
+            failed |= dlclose(library) | fork_once();
+            library = NULL;
+        }
     }
     return failed != 0;
 }

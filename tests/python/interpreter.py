@@ -59,13 +59,16 @@ queued.put(1)
 """
 
 
-def lives(host, library):
+MEANINGS = ("and in each of its lives a child gets the locks of vanished threads",
+            "so it is when the program unloads it after each life, and forks")
+
+
+def lives(host, library, *unload):
     """An interpreter that a host finalizes and begins anew has other objects, and is looked after as the first."""
-    command = [host, library, LIFE % harness.HANG_SECONDS, "3"]
-    bare = harness.run(command, False, 60)
-    saved = harness.run([*command[:2], LIFE % 30, "3"], True, 120)
-    if not harness.ok(bare.out == 3 * "child: -14\n" and saved.out == 3 * "child: 0\n",
-                      "and in each of its lives a child gets the locks of vanished threads"):
+    bare = harness.run([host, library, LIFE % harness.HANG_SECONDS, "3", *unload], False, 60)
+    saved = harness.run([host, library, LIFE % 30, "3", *unload], True, 120)
+    if not harness.ok((bare.out, bare.status) == (3 * "child: -14\n", 0) and
+                      (saved.out, saved.status) == (3 * "child: 0\n", 0), MEANINGS[len(unload)]):
         harness.note_tail("bare", bare.out + bare.err)
         harness.note_tail("library", saved.out + saved.err, 40)
 
@@ -92,7 +95,7 @@ def free_threaded():
             harness.note_tail(kind, child.out + child.err)
 
 
-harness.begin(11)
+harness.begin(12)
 library = harness.libpython()
 minor = subprocess.run([harness.PYTHON3, "-c", "import sys; print(sys.version_info[1])"], capture_output=True,
                        text=True,
@@ -110,9 +113,11 @@ else:
     harness.ok(found([*hide_proc, harness.PYTHON3, "-c", THREAD]) == (minor, 0), "without /proc it is found")
 if not BUILT or not library:
     harness.skip("one that a C program loads late is found", "no libpython or no host here")
-    harness.skip("and in each of its lives a child gets the locks of vanished threads", "no libpython or no host here")
+    for meaning in MEANINGS:
+        harness.skip(meaning, "no libpython or no host here")
 else:
     host = os.path.join(BUILT, "python", "host")
     harness.ok(found([host, library, THREAD]) == (minor, 0), "one that a C program loads late is found")
     lives(host, library)
+    lives(host, library, "unload")
 free_threaded()
