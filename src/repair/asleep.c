@@ -131,13 +131,16 @@ bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
 
 /*
  * Whether `other` is to tell of its wait before `self`: the later one. But the end of a thread is waited for because of
- * what that thread waits for, which says more, if it is soon looked at.
+ * what that thread waits for, which says more, if it is soon looked at. Where that was not soon the later one may have
+ * told already: then no second line follows.
  */
 static bool goes_first(const struct fsafe_sleeping *other, const struct fsafe_sleeping *self, uint64_t now)
 {
     uint64_t since = atomic_load_explicit(&other->since_ns, memory_order_relaxed);
     uint64_t mine = atomic_load_explicit(&self->since_ns, memory_order_relaxed);
     bool joins = atomic_load_explicit(&other->joins, memory_order_relaxed);
+    if (since > mine && atomic_load_explicit(&other->said, memory_order_relaxed))
+        return true;
     const struct fsafe_sleeping *better = joins ? self : other;
     if (joins != atomic_load_explicit(&self->joins, memory_order_relaxed) &&
         atomic_load_explicit(&better->until_ns, memory_order_relaxed) < now + fsafe_options.hang_ms * UINT64_C(1000000))

@@ -4,6 +4,7 @@
 #include "base/options.h"
 #include "base/sys.h"
 #include "base/tasks.h"
+#include "repair/asleep.h"
 #include "repair/children.h"
 #include "repair/hopeless.h"
 #include "repair/mutex.h"
@@ -271,6 +272,39 @@ START_TEST(hopeless_leaves_alone_what_somebody_may_end)
 }
 END_TEST
 
+static struct fsafe_thread *joined;
+
+static void *join_and_sleep(void *unused)
+{
+    joined = fsafe_thread_join();
+    return sleep_in_futex(unused);
+}
+
+/*
+ * What a thread waits for says more than that another waits for the end of that thread. But where the other has told
+ * of its wait, which began later, because it looked first, there is one line.
+ */
+START_TEST(hopeless_of_a_thread_and_who_joins_it_one_tells)
+{
+    struct fsafe_slices slices;
+    pthread_t thread;
+    ck_assert(fsafe_hopeless_begin(&slices, self, &wait_here));
+    unit_start_thread(&thread, join_and_sleep, NULL);
+    UNIT_EVENTUALLY(atomic_load(&sleeper_tid) != 0);
+    struct fsafe_sleeping *joiner = &joined->sleeping;
+    atomic_store(&joiner->joins, true);
+    atomic_store(&joiner->since_ns, atomic_load(&self->sleeping.since_ns) + 1);
+    atomic_store(&joiner->until_ns, UINT64_MAX / 2);
+    atomic_store(&joiner->object, (uintptr_t)joiner);
+    ck_assert(!fsafe_asleep_is_left_to_another(self));
+    atomic_store(&joiner->said, true);
+    ck_assert(fsafe_asleep_is_left_to_another(self));
+    atomic_store(&joiner->object, 0);
+    end_sleeper(thread);
+    fsafe_hopeless_end(&slices);
+}
+END_TEST
+
 static void *note_wake(void *unused)
 {
     fsafe_hopeless_note_wake((uintptr_t)&word);
@@ -379,6 +413,7 @@ static void fill(Suite *suite)
     tcase_add_test(hopeless, hopeless_names_the_last_thread_awake_once);
     tcase_add_test(hopeless, hopeless_does_not_hold_back_who_completes_a_round);
     tcase_add_test(hopeless, hopeless_leaves_alone_what_somebody_may_end);
+    tcase_add_test(hopeless, hopeless_of_a_thread_and_who_joins_it_one_tells);
     tcase_add_test(hopeless, hopeless_hears_a_wake_between_two_slices);
     tcase_add_test(hopeless, hopeless_times_a_loop_of_questions_anew_in_each_child);
     tcase_add_test(hopeless, children_are_looked_at_a_limit_apart);
