@@ -174,6 +174,14 @@ bool fsafe_fresh_barrier_completes(const void *barrier)
 
 #endif
 
+bool fsafe_fresh_is_new(const struct fsafe_fresh *fresh, const void *object)
+{
+    for (unsigned i = 0; i < fresh->words; i++)
+        if (((fsafe_fresh_word(object, i) ^ fresh->image[i]) & ~fresh->keep[i]) != 0)
+            return false;
+    return true;
+}
+
 void fsafe_fresh_reset(const struct fsafe_fresh *fresh, void *object)
 {
     uint32_t *word = object;

@@ -60,5 +60,8 @@ static inline bool fsafe_fresh_is_shared(const struct fsafe_fresh *fresh, const 
 /* Whether one thread that comes to this barrier now completes a round and does not wait; true if not known. */
 bool fsafe_fresh_barrier_completes(const void *barrier);
 
+/* Whether it is as new but for its attributes: nobody is inside of it. */
+bool fsafe_fresh_is_new(const struct fsafe_fresh *fresh, const void *object);
+
 /* Makes it as new, with the attributes it had. Context: nobody is inside of it. */
 void fsafe_fresh_reset(const struct fsafe_fresh *fresh, void *object);

@@ -216,7 +216,9 @@ static void settle(const struct fsafe_waited *kind, void *object, enum fsafe_use
     /* Alive and inside before it was settled: a wait of this very thread that a signal handler interrupted. */
     if (in.count == 0 || in.living)
         return;
-    if (fsafe_fresh_is_shared(kind->fresh, object) || (use == FSAFE_USE_DESTROY && !FSAFE_LAYOUT_DESTROY_WAITS)) {
+    /* The program may have made it as new by a plain store. */
+    if (fsafe_fresh_is_shared(kind->fresh, object) || fsafe_fresh_is_new(kind->fresh, object) ||
+        (use == FSAFE_USE_DESTROY && !FSAFE_LAYOUT_DESTROY_WAITS)) {
         forget((uintptr_t)object, false);
         return;
     }

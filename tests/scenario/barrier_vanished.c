@@ -17,6 +17,7 @@ struct party {
 };
 
 static pthread_barrier_t barrier;
+static pthread_barrier_t unused; /* what it was when nobody had come */
 
 static void make(pthread_barrier_t *made, int pshared, unsigned count)
 {
@@ -76,6 +77,7 @@ static void child_does(int arrived, void (*first)(void))
 {
     struct party party = {.barrier = &barrier};
     make(&barrier, PTHREAD_PROCESS_PRIVATE, PARTY);
+    memcpy(&unused, &barrier, sizeof unused);
     gather(&party, arrived);
     const pid_t child = scn_fork();
     if (child == 0) {
@@ -130,6 +132,12 @@ static void first_grandchild(void)
     first_use();
 }
 
+static void first_store(void)
+{
+    memcpy(&barrier, &unused, sizeof barrier);
+    first_use();
+}
+
 /* The child's own threads arrive after it was settled, and vanish in their turn. */
 static void first_childs_threads(void)
 {
@@ -150,6 +158,7 @@ static void child_destroys_2(const struct scn_case *self) { (void)self, child_do
 static void child_uses_1(const struct scn_case *self) { (void)self, child_does(1, first_use); }
 static void lone_wait(const struct scn_case *self) { (void)self, child_does(2, first_lone_wait); }
 static void child_inits(const struct scn_case *self) { (void)self, child_does(2, first_init); }
+static void child_stores(const struct scn_case *self) { (void)self, child_does(2, first_store); }
 static void grandchild_destroys(const struct scn_case *self) { (void)self, child_does(2, first_grandchild); }
 static void childs_threads(const struct scn_case *self) { (void)self, child_does(2, first_childs_threads); }
 
@@ -255,6 +264,8 @@ void scn_cases(void)
         {"use-1", "wrong", "fine", FORGOT, NULL, child_uses_1, 0},
         {"lone-wait", "wrong", "fine", FORGOT, NULL, lone_wait, 0},
         {"init", "fine", "fine", SCN_SILENT, NULL, child_inits, 0},
+        {"store", "fine", "fine", SCN_SILENT, NULL, child_stores, 0},
+        {"abort-store", "fine", "fine", SCN_SILENT, "FORKSAFE_MODE=abort", child_stores, 0},
         {"grandchild", "hangs|wrong", "fine", "in barrier", NULL, grandchild_destroys, 0},
         {"childs-threads", "hangs|wrong", "fine", "in barrier", NULL, childs_threads, 0},
         {"passed", "fine", "fine", SCN_SILENT, NULL, passed, 0},
