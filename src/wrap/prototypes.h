@@ -67,7 +67,10 @@ int __isoc99_vwscanf(const wchar_t *format, va_list values);
 int __isoc99_swscanf(const wchar_t *from, const wchar_t *format, ...);
 int __isoc99_vswscanf(const wchar_t *from, const wchar_t *format, va_list values);
 
-int __cxa_atexit(void (*function)(void *), void *argument, void *object);
+typedef void fsafe_exit_function(void *argument);
+typedef void fsafe_on_exit_function(int status, void *argument);
+typedef int fsafe_phdr_function(struct dl_phdr_info *object, size_t bytes, void *data);
+int __cxa_atexit(fsafe_exit_function *function, void *argument, void *object);
 void __cxa_finalize(void *object);
 int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object);
-int __cxa_at_quick_exit(void (*function)(void *), void *object);
+int __cxa_at_quick_exit(fsafe_exit_function *function, void *object);

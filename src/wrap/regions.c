@@ -8,22 +8,22 @@
 #include <fcntl.h>
 #include <stdarg.h>
 
-#define FSAFE_CALL(region, result, name, parameters, arguments) \
-    FSAFE_EXPORT result name parameters                         \
-    {                                                           \
-        FSAFE_RETURN_CALL(region, result, name, arguments);     \
+#define FSAFE_CALL(region, result, name, ...)                                  \
+    FSAFE_EXPORT result name FSAFE_PARAMETERS(__VA_ARGS__)                     \
+    {                                                                          \
+        FSAFE_RETURN_CALL(region, result, name, FSAFE_ARGUMENTS(__VA_ARGS__)); \
     }
-#define FSAFE_VOID(region, name, parameters, arguments)                \
-    FSAFE_EXPORT void name parameters                                  \
+#define FSAFE_VOID(region, name, ...)                                  \
+    FSAFE_EXPORT void name FSAFE_PARAMETERS(__VA_ARGS__)               \
     {                                                                  \
         const struct fsafe_call call = FSAFE_ENTER_CALL(region, name); \
-        FSAFE_INSIDE(call, name) arguments;                            \
+        FSAFE_INSIDE(call, name) FSAFE_ARGUMENTS(__VA_ARGS__);         \
         FSAFE_LEAVE_CALL(region, call);                                \
     }
 /* Those are in wide.c. */
-#define FSAFE_CONVERT(result, name, parameters, arguments)
-#define FSAFE_ORIENT(result, name, parameters, arguments)
-#define FSAFE_FIRST(result, name, parameters, arguments)
+#define FSAFE_CONVERT(result, name, ...)
+#define FSAFE_ORIENT(stream, result, name, ...)
+#define FSAFE_FIRST(result, name, ...)
 #define FSAFE_OTHER(name, of) FSAFE_DEFINE_ALIAS(name, of);
 #include "wrap/regions.def"
 

@@ -45,16 +45,16 @@ FSAFE_EXPORT locale_t newlocale(int mask, const char *name, locale_t base)
 
 FSAFE_DEFINE_ALIAS(__newlocale, newlocale);
 
-#define FSAFE_CALL(region, result, name, parameters, arguments)
-#define FSAFE_VOID(region, name, parameters, arguments)
+#define FSAFE_CALL(region, result, name, ...)
+#define FSAFE_VOID(region, name, ...)
 #define FSAFE_OTHER(name, of)
 
-#define FSAFE_CONVERT(result, name, parameters, arguments)                            \
-    FSAFE_EXPORT result name parameters                                               \
+#define FSAFE_CONVERT(result, name, ...)                                              \
+    FSAFE_EXPORT result name FSAFE_PARAMETERS(__VA_ARGS__)                            \
     {                                                                                 \
         if (FSAFE_LIKELY(!atomic_load_explicit(&locales_move, memory_order_relaxed))) \
-            return FSAFE_NEXT(name) arguments;                                        \
-        FSAFE_RETURN_CALL(SELDOM, result, name, arguments);                           \
+            return FSAFE_NEXT(name) FSAFE_ARGUMENTS(__VA_ARGS__);                     \
+        FSAFE_RETURN_CALL(SELDOM, result, name, FSAFE_ARGUMENTS(__VA_ARGS__));        \
     }
 
 /* What fwide says without being told. */
@@ -63,25 +63,25 @@ static bool is_oriented(FILE *stream)
     return FSAFE_NEXT(fwide)(stream, 0) != 0;
 }
 
-#define FSAFE_ORIENT(result, name, parameters, arguments)   \
-    FSAFE_EXPORT result name parameters                     \
-    {                                                       \
-        if (FSAFE_LIKELY(is_oriented(stream)))              \
-            return FSAFE_NEXT(name) arguments;              \
-        FSAFE_RETURN_CALL(SELDOM, result, name, arguments); \
+#define FSAFE_ORIENT(stream, result, name, ...)                                \
+    FSAFE_EXPORT result name FSAFE_PARAMETERS(__VA_ARGS__)                     \
+    {                                                                          \
+        if (FSAFE_LIKELY(is_oriented(FSAFE_PARAMETER(stream))))                \
+            return FSAFE_NEXT(name) FSAFE_ARGUMENTS(__VA_ARGS__);              \
+        FSAFE_RETURN_CALL(SELDOM, result, name, FSAFE_ARGUMENTS(__VA_ARGS__)); \
     }
 
-#define FSAFE_FIRST(result, name, parameters, arguments)                     \
-    FSAFE_EXPORT result name parameters                                      \
-    {                                                                        \
-        static _Atomic bool done;                                            \
-        if (FSAFE_LIKELY(atomic_load_explicit(&done, memory_order_relaxed))) \
-            return FSAFE_NEXT(name) arguments;                               \
-        const struct fsafe_call call = FSAFE_ENTER_CALL(SELDOM, name);       \
-        result answer = FSAFE_INSIDE(call, name) arguments;                  \
-        FSAFE_LEAVE_CALL(SELDOM, call);                                      \
-        atomic_store_explicit(&done, true, memory_order_relaxed);            \
-        return answer;                                                       \
+#define FSAFE_FIRST(result, name, ...)                                         \
+    FSAFE_EXPORT result name FSAFE_PARAMETERS(__VA_ARGS__)                     \
+    {                                                                          \
+        static _Atomic bool done;                                              \
+        if (FSAFE_LIKELY(atomic_load_explicit(&done, memory_order_relaxed)))   \
+            return FSAFE_NEXT(name) FSAFE_ARGUMENTS(__VA_ARGS__);              \
+        const struct fsafe_call call = FSAFE_ENTER_CALL(SELDOM, name);         \
+        result answer = FSAFE_INSIDE(call, name) FSAFE_ARGUMENTS(__VA_ARGS__); \
+        FSAFE_LEAVE_CALL(SELDOM, call);                                        \
+        atomic_store_explicit(&done, true, memory_order_relaxed);              \
+        return answer;                                                         \
     }
 
 #include "wrap/regions.def"
