@@ -93,8 +93,8 @@ int fsafe_cli_skip_help(int argc, char **argv, const char *text)
 
 static const char help[] =
     "Usage: forksafe [run] [OPTION]... [--] COMMAND [ARG]...\n"
-    "  or:  forksafe explain [FILE]...\n"
-    "  or:  forksafe check PID | COMMAND\n"
+    "  or:  forksafe explain [OPTION]... [FILE]...\n"
+    "  or:  forksafe check PID... | COMMAND\n"
     "  or:  forksafe status\n"
     "Run COMMAND under libforksafe: its forked children do not hang on locks held by\n"
     "threads that only the parent has. explain: the source behind what the library\n"

@@ -100,7 +100,7 @@ static void show(long pid, void *any)
 int fsafe_cli_status(int argc, char **argv)
 {
     if (fsafe_cli_skip_help(argc, argv, help) != argc)
-        fsafe_cli_fail_usage("status", "it takes no arguments");
+        fsafe_cli_fail_usage("status", "'status' takes no arguments");
     bool any = false;
     fsafe_process_each(show, &any);
     return fflush(stdout) == EOF ? 125 : any ? 0 : 1;

@@ -1,7 +1,7 @@
 /*
- * Measured. Two threads that have the lock nine tenths of the time; children that saw half-changed data, in two runs on
- * two quiet processors. At a load of 5 to 8 they were two to five times as many; the last column is of that load, with
- * FORKSAFE_DRAIN_LOCKS_MS=40. The drain took 0.4 to 10 ms on average there.
+ * Measured. Beside two threads that have the lock nine tenths of the time: children that saw half-changed data, in two
+ * runs on two quiet processors. At a load of 5 to 8 there were two to five times as many such children. The last column
+ * is of that load, with FORKSAFE_DRAIN_LOCKS_MS=40: there the drain took 0.4 to 10 ms on average.
  *
  *                                            of    without this    with it    with it, 40 ms
  *     Rust's Mutex                          100         82          3,  4         0 to  9
@@ -30,13 +30,13 @@ static struct entry {
 enum { ENTRIES = sizeof entries / sizeof *entries };
 _Static_assert(ENTRIES <= 32, "one bit each in a thread's contends.entries");
 
-/* Guards them. Signals are blocked meanwhile in any case. */
+/* Guards the entries. A thread that holds it has blocked its signals. */
 static struct fsafe_latch latch = FSAFE_LATCH_FREE;
 
 /* How many forks want locks that they have not got yet. */
 static _Atomic uint32_t wanting FSAFE_FORK_STATE;
 
-/* Whether anybody ever waited so: a program without such locks is not looked through. */
+/* Whether any thread ever waited so: a program without such locks is not looked through. */
 static _Atomic bool any;
 
 /* --- The sleeper ------------------------------------------------------------------------------------------------ */
@@ -44,7 +44,7 @@ static _Atomic bool any;
 /* A thread that slept on a lock so short a time ago may be back soon. */
 enum { LONG_NS = 20000000 };
 
-/* What a sleeper is: of no interest; asleep, and may go when it likes; kept until a fork has been made. */
+/* A thread's state: in no such wait; in one, and may leave it; in one, and kept there until a fork has been made. */
 enum { AWAKE, ASLEEP, KEPT };
 
 bool fsafe_contended_enter(const long *arguments, uintptr_t site)
@@ -54,7 +54,7 @@ bool fsafe_contended_enter(const long *arguments, uintptr_t site)
     struct fsafe_thread *self = fsafe_thread_join();
     if (self == NULL)
         return false;
-    /* A signal handler's wait in the middle of another is of no interest. One that was left by longjmp is over. */
+    /* A signal handler's wait in the middle of another is not noted. A wait that was left by longjmp is over. */
     uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
     uint32_t asleep = ASLEEP;
     if (atomic_load(&self->contends.state) != AWAKE &&
@@ -97,8 +97,8 @@ static void let_go(struct fsafe_thread *sleeper)
 }
 
 /*
- * Whether the kept thread sleeps on its futex, or because it is kept, and on what lock. One that was woken and gets no
- * processor looks as if it ran elsewhere.
+ * Whether the kept thread sleeps on its futex, or because it is kept; finds out which lock that is. A thread that was
+ * woken and gets no processor looks as if it ran elsewhere.
  */
 static bool is_confirmed(struct entry *entry)
 {
@@ -127,7 +127,7 @@ static struct entry *find(uintptr_t word)
     return NULL;
 }
 
-/* In this order: a child that is made meanwhile must not believe that a lock of long ago is taken. */
+/* In this order: a child that is made meanwhile must not take a lock of long ago for one that its fork has. */
 static void clear(struct entry *entry)
 {
     entry->taken = false;
@@ -164,7 +164,7 @@ static struct entry *entry_for(struct fsafe_thread *thread)
     return entry;
 }
 
-/* Whether the thread may soon sleep on such a lock again: it just did, and somebody has the lock, or soon will. */
+/* Whether the thread may soon sleep on such a lock again: it just did, and a thread has the lock, or soon will. */
 static bool may_come_back(const struct fsafe_contends *contends)
 {
     enum { OFTEN = 3 };
@@ -175,7 +175,7 @@ static bool may_come_back(const struct fsafe_contends *contends)
             (fsafe_sys_peek(contends->lock, &value, sizeof value) && fsafe_futex_is_taken(value)));
 }
 
-/* The locks that somebody sleeps on, each once. Returns how many threads are to be waited for until they do. */
+/* Notes the locks that threads sleep on, each once, for this fork. Returns how many threads may soon sleep on one. */
 static unsigned gather(struct fsafe_thread *self)
 {
     unsigned coming = 0;
@@ -184,7 +184,7 @@ static unsigned gather(struct fsafe_thread *self)
         const struct fsafe_contends *contends = &thread->contends;
         if (thread == self)
             continue;
-        /* It may be waiting for such a lock: libc's fork would wait for it, and it for us. */
+        /* It may be waiting for such a lock: libc's fork would wait for that thread, and the thread for this fork. */
         if (atomic_load_explicit(&thread->flushing, memory_order_relaxed) != 0)
             return 0;
         if (atomic_load(&contends->state) == AWAKE) {

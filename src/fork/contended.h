@@ -15,18 +15,19 @@
 #include <stdbool.h>
 
 /*
- * The two stand around a wait by syscall(SYS_futex) without a limit, both in one function. The caller calls leave if
- * enter returned true; leave may wait until forks have been made. errno kept.
+ * Before and after a wait by syscall(SYS_futex) without a limit, both called in one function. `arguments`: the six of
+ * the system call. The caller calls leave if enter returned true; leave may wait until forks have been made. errno
+ * kept.
  */
 bool fsafe_contended_enter(const long *arguments, uintptr_t site);
 void fsafe_contended_leave(void);
 
-/* The caller is about to wake a waiter of `word`, and has perhaps released a lock. errno kept. */
+/* The caller is about to wake a waiter of the futex at `word`, and has perhaps released a lock. errno kept. */
 void fsafe_contended_hand_over(uintptr_t word);
 
 /*
- * Takes those locks for the fork that `self` is about to make. Returns how many it has not got yet. Context: parent,
- * before fork, gate closed, nobody inside.
+ * Takes the locks that have sleepers for the fork that `self` is about to make. Returns how many it has not got yet.
+ * Context: parent, before fork, gate closed, no thread inside.
  */
 unsigned fsafe_contended_try(struct fsafe_thread *self);
 

@@ -1,8 +1,8 @@
 /*
- * Measured. What a fork costs is page faults, and each of our pages that parent or child writes is one, as is our code
- * and libc's that the child runs: our code lies in one or two stretches that the kernel maps at once, then come the
- * wiped page and the page of the slot. Faults more a fork than bare (getrusage's ru_minflt; perf record -e page-faults
- * -d names them):
+ * Measured. What a fork costs is page faults. Each page of ours that the parent or the child writes is one, and so is
+ * the code, ours and libc's, that the child runs: our code lies in one or two stretches that the kernel maps at once,
+ * then come the page that is empty in a child and the page of the slot. How many more faults a fork has than bare
+ * (getrusage's ru_minflt; perf record -e page-faults -d names them):
  *
  *                                                               parent    its child
  *     a word of the gate's in each ledger, 100 idle threads       51
@@ -26,16 +26,16 @@
  *     3.13    1.06 to 1.08    1.10    1.02
  *     3.14    1.07 to 1.08    1.08    1.02
  *
- * A signal handler that _Fork()s while its thread drains leaves a child that goes on with the rest of that fork: it
- * opened a gate that adoption had opened already, and the count of closers went below zero. All its later threads
- * were stopped at their outermost locks for FORKSAFE_DRAIN_MS (3 of 3). Signals are blocked now while a thread has
- * the gate closed.
+ * Signals are blocked while a thread has the gate closed: a signal handler that _Fork()s while its thread drains leaves
+ * a child that goes on with the rest of that fork. Without this the child opened a gate that adoption had opened, and
+ * all its later threads were stopped at their outermost locks for FORKSAFE_DRAIN_MS (3 of 3).
  *
- * The prepare handlers of an allocator (jemalloc's) must come after our drain, as libc's own do. Before it they take
- * the allocator's locks, and whoever waits for one of those inside a lock of the program's or of libc's cannot get
- * out: two threads that malloc large blocks under a mutex cost 38 takeovers in 40 forks, and 4 under 4 mutexes 390 in
- * 100; after it none. (And about one child in 500 hung in localtime, whose first call mallocs.) Known by the library
- * that malloc is of: in a program that has an allocator linked in statically its handlers are like any others.
+ * The prepare handlers of an allocator (jemalloc's) must come after our drain, as libc's own do. If they came before it
+ * they would take the allocator's locks, and a thread that waits for one of those inside a lock of the program's or of
+ * libc's could not get out: two threads that malloc large blocks under a mutex cost 38 takeovers in 40 forks, and 4
+ * under 4 mutexes 390 in 100; after the drain none. (And about one child in 500 hung in localtime, whose first call
+ * mallocs.) An allocator's handlers are known by the library that malloc is of: those of an allocator that is linked
+ * statically into the program are like any others.
  */
 #include "config.h"
 
@@ -85,13 +85,13 @@ static void leave_fork(struct fsafe_thread *self)
         self->forks.count--;
 }
 
-/* A drain that finds nobody inside is quicker. */
+/* A drain that finds no thread inside is quicker than this. */
 enum { WORTH_COUNTING_US = 50 };
 
 /*
- * Closes the gate and drains, unless a fork that this one comes in the middle of has done so. The mark is set before,
- * so that the fork of a signal handler lets it be. And after: where that fork's child goes on with this one, the
- * child's adoption has opened the gate, and the drain has begun anew.
+ * Closes the gate and drains, unless a fork that this one comes in the middle of has done so. closed_by is set before
+ * the drain, so that the fork of a signal handler does not drain. And after it: where the child of that fork goes on
+ * with this one, the child's adoption has opened the gate, and the drain has begun anew.
  */
 static void close_gate(struct fsafe_thread *self)
 {
@@ -170,9 +170,8 @@ static void in_parent(void)
 }
 
 /*
- * The order: the latch first, because a vanished thread may have held it; then the thread and its generation;
- * last the mark that all is done, so that a signal handler that asks in the middle adopts again rather than
- * believes in half an adoption.
+ * The order: the latch first, because a vanished thread may have held it; then the thread and its generation; last the
+ * mark that all is done: a signal handler that asks in the middle adopts again and does not rely on half an adoption.
  */
 static FSAFE_AT_FORK void adopt(bool by_libc)
 {

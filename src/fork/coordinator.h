@@ -10,8 +10,8 @@
  * The handlers are registered once, when the library is loaded: before everybody else's, because glibc runs
  * prepare handlers last registered first and the others first registered first. Our handlers call everybody else's
  * (fork/handlers), so that the order does not depend on when the others are registered. Where libc holds a lock while
- * it runs handlers our fork() does all that before and after libc's, but for the adoption; our daemon() and forkpty()
- * do what is prepare's before libc's.
+ * it runs handlers, our fork() does all of this but the adoption before and after it calls libc's fork(), and our
+ * daemon() and forkpty() do what stands at prepare before they call libc's.
  */
 #pragma once
 
@@ -27,8 +27,9 @@ typedef int fsafe_register_atfork(void (*prepare)(void), void (*parent)(void), v
 bool fsafe_fork_start(fsafe_register_atfork *register_atfork, bool locked);
 
 /*
- * A fork is about to be made from `site`, which the handlers cannot see. Returns what was announced before: if that was
- * a fork whose handler made this one, it has to be announced again. Context: the forking thread.
+ * A fork is about to be made from `site`, which the handlers cannot see. Returns the site that was announced before, 0:
+ * none. The caller announces that one again when its fork is over: a handler of an earlier fork may have made this
+ * one. Context: the forking thread.
  */
 FSAFE_AT_FORK uintptr_t fsafe_fork_announce_at(uintptr_t site, uintptr_t frame);
 static FSAFE_INLINE uintptr_t fsafe_fork_announce(uintptr_t site)
@@ -37,23 +38,23 @@ static FSAFE_INLINE uintptr_t fsafe_fork_announce(uintptr_t site)
 }
 
 /*
- * Around libc's fork, between two announcements. Prepare returns whether finish has to follow; pid: what libc's fork
- * returned. Context: the forking thread.
+ * Before and after libc's fork, between two announcements. Prepare returns whether finish has to follow; `pid`: what
+ * libc's fork returned. Context: the forking thread.
  */
 bool fsafe_fork_prepare(void);
 void fsafe_fork_finish(pid_t pid);
 
 /*
- * Around a function of libc's that forks, between two announcements. The first drains before libc takes its lock of
- * handlers; what follows the fork is the handlers' work. Until the second the thread is not cancelled: forkpty opens
- * its terminal first, and nobody would open the gate. The second, which gets what the first returned, is also for a
- * function that came back without a fork. Context: the forking thread.
+ * Before and after a function of libc's that forks, between two announcements. make_ready drains before libc takes its
+ * lock of handlers; what follows the fork is the handlers' work. Until forget_ready, which gets what make_ready
+ * returned, the thread cannot be cancelled: forkpty first opens its terminal, a cancellation point, and nobody would
+ * open the gate. forget_ready also serves where the function came back without a fork. Context: the forking thread.
  */
 enum { FSAFE_NOT_READY = -1 };
 int fsafe_fork_make_ready(void);
 void fsafe_fork_forget_ready(int state);
 
-/* A fork that runs no handlers. It may come, in a signal handler, in the middle of another fork of its thread. */
+/* A fork that runs no handlers. A signal handler may make it in the middle of another fork of its thread. */
 struct fsafe_bare_fork {
     unsigned long number; /* the other fork's; 0: there is none */
     uintptr_t site;
@@ -61,8 +62,8 @@ struct fsafe_bare_fork {
 };
 
 /*
- * Its three moments; `drains`: it waits first until other threads are outside. Async-signal-safe; errno kept. Context:
- * the forking thread.
+ * The three moments of such a fork; `drains`: it waits first until other threads are outside. Async-signal-safe; errno
+ * kept. Context: the forking thread.
  */
 void fsafe_fork_begin_at(struct fsafe_bare_fork *fork, uintptr_t site, uintptr_t frame, bool drains);
 static FSAFE_INLINE void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_t site, bool drains)
@@ -72,12 +73,11 @@ static FSAFE_INLINE void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_
 void fsafe_fork_end(const struct fsafe_bare_fork *fork); /* in the parent, also when there is no child */
 void fsafe_fork_in_child(bool by_libc); /* see fsafe_thread_adopt */
 
-void fsafe_fork_notice_now(void);
-
 /*
  * Adopts this process if it is a new one that neither a handler nor a wrapper has noticed (a raw system call).
  * One load otherwise. Context: any thread, before it may wait.
  */
+void fsafe_fork_notice_now(void);
 static inline void fsafe_fork_notice(void)
 {
     if (FSAFE_UNLIKELY(fsafe_lineage_is_unadopted()))

@@ -22,10 +22,10 @@
  *       50       100              1.7 (1.4)            4.2 (2.8)             5.7
  *      200        10              3.7 (2.5)           10.5 (7.0)             9.7
  *
- * Drain budget, mktime storm on two processors with some fifty running processes: a holder that was preempted needs so
- * long to get its turn. So the budget is 1,000 ms for a thread that gets no processor, and 100 ms of its own processor
- * time for one that does. One that sleeps in a system call is given 40 ms, one that sleeps in a futex or waits for a
- * process nothing.
+ * The drain's budget, in a storm of mktime on two processors with some fifty running processes: so long does a holder
+ * that was preempted need until it gets a processor. So a fork waits 1,000 ms for a thread that gets no processor, and
+ * until a thread that gets one has run for 100 ms. It waits 40 ms for a thread that sleeps in a system call, and not at
+ * all for one that sleeps in a futex or waits for a process.
  *
  *     budget, ms            20          100        300     1,000
  *     children that hang    38 of 90    7 of 500   0       0 of 500
@@ -46,23 +46,25 @@
 #include <time.h>
 
 /*
- * A thread that runs is out in no time; after LOOK_US, and as often, it is worth a look at what the others do.
+ * A thread that runs is soon outside. Only after LOOK_US, and then each LOOK_US, does the fork ask what the threads
+ * inside do.
  *
- * Inside a call of libc's: nothing can mend that in a child, so it is worth the whole of FORKSAFE_DRAIN_MS. That is for
- * a thread that cannot run because a busy machine does not give it a processor: one that has had one for a tenth of it
- * and is still inside works there for long. One that sleeps in a system call may take as long as a name server does:
- * when nobody has got out for a twenty-fifth of it that is enough.
+ * While a thread is inside a call of libc's, whose lock no child can mend, the fork waits for the whole of
+ * FORKSAFE_DRAIN_MS. That is meant for a thread which a busy machine gives no processor: a thread that has run for a
+ * tenth of that time and is still inside works there for long. A thread that sleeps in a system call may take as long
+ * as a name server does: the fork goes on when no thread has got out for a twenty-fifth of that time.
  *
- * With locks only: a child can take them over. It is worth FORKSAFE_DRAIN_LOCKS_MS; a tenth of it, and two looks, when
- * all their holders sleep; six times as much as long as one of them would run but had no processor since the last look.
+ * If the threads inside have locks of the program's alone, which a child can take over, the fork waits for
+ * FORKSAFE_DRAIN_LOCKS_MS; for a tenth of that, and two looks, if all the holders sleep; for six times as long while
+ * one of them would run but has had no processor since the last look.
  *
- * A fork that gives up locks which only their sleepers show lets everybody go on once more, and then waits for no such
- * lock. Who is stopped at the gate may have other locks that nothing shows, and the one that this fork has waited for:
- * Qt 5 calls tzset() with one. Beside two threads that save settings 107 of 150 children found it taken without this,
- * 9 with it, 1 bare.
+ * A fork that gives up locks which only their sleepers show lets all threads go on once more, and then waits for no
+ * such lock. For a thread that is stopped at the gate may have other locks that nothing shows, and also the one that
+ * this fork has waited for: Qt 5 calls tzset() with one. Beside two threads that save settings 107 of 150 children
+ * found that lock taken without this, 9 with it, 1 bare.
  *
- * The gate is closed for SLICE_US at a time, then everybody may go on for BREATH_US. Where one of those inside would
- * run and gets no processor the machine is so busy that such a slice says nothing: then it is STARVED_SLICE_US.
+ * The gate is closed for SLICE_US at a time, then all threads may go on for BREATH_US. If a thread inside would run and
+ * gets no processor, the machine is so busy that SLICE_US says nothing: then the gate is closed for STARVED_SLICE_US.
  */
 enum {
     LOOK_US = 1000,
@@ -75,8 +77,8 @@ enum {
     SLICE_US = 2000,
     STARVED_SLICE_US = 10000,
     BREATH_US = 200,
-    LAST_BREATH_US = 1000, /* when it has given up: they may call libc more than once with such a lock */
-    BEARS = 2, /* how often a fork that could go on lets itself be overruled */
+    LAST_BREATH_US = 1000, /* after the fork has given up: threads may call libc more than once with such a lock */
+    BEARS = 2, /* how often a fork that could go on lets a stopped thread open the gate */
 };
 
 static uint64_t now_us(void)
@@ -92,7 +94,7 @@ static uint64_t processor_us(pid_t tid)
     return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
 }
 
-/* Whether the thread has been running for long since the drain that began then first looked. */
+/* Whether the thread has run for its share of the budget since the drain of `begun_us` first asked this of it. */
 static bool has_worked_long(struct fsafe_thread *thread, uint64_t begun_us, uint64_t budget_us)
 {
     uint64_t now = processor_us(thread->tid);
@@ -105,9 +107,9 @@ static bool has_worked_long(struct fsafe_thread *thread, uint64_t begun_us, uint
 }
 
 /*
- * What keeps a thread that is inside. IN_WAIT: another thread or process, which may take for ever and may be us. (One
- * that waits for a process in system or pclose holds no lock of libc's meanwhile. One that starts a process, in popen,
- * waits for its exec: that runs.)
+ * What keeps a thread that is inside. IN_WAIT: another thread or process, which may take for ever, and which may be
+ * this fork. (A thread that waits for a process in system or pclose holds no lock of libc's meanwhile. A thread that
+ * starts a process in popen waits for the exec of that process: it counts as running.)
  */
 enum state { RUNNING, IN_WAIT, IN_CALL };
 
@@ -117,7 +119,7 @@ enum state { RUNNING, IN_WAIT, IN_CALL };
 #define IS_NEWER_CALL(number) false
 #endif
 
-/* Without /proc everybody runs. */
+/* Without /proc every thread counts as running. */
 static enum state state_of(pid_t tid)
 {
     long number = fsafe_tasks_call(tid);
@@ -126,7 +128,7 @@ static enum state state_of(pid_t tid)
     return fsafe_sys_is_futex(number) || number == SYS_wait4 || number == SYS_waitid ? IN_WAIT : IN_CALL;
 }
 
-/* Gives up on a thread: not before it has let go of what it holds now will a fork wait for it again. */
+/* Gives up on a thread: no fork waits for it again until it has released what it holds now. */
 static void give_up(struct fsafe_thread *thread)
 {
     fsafe_ledger_mark_outlasted(fsafe_thread_locks(thread));
@@ -138,16 +140,16 @@ struct drain {
     struct fsafe_thread *self;
     uint64_t begun_us, budget_us, locks_us;
     uint64_t next_look;
-    uint64_t last_left_us;    /* when the latest got out */
-    uint64_t holders_us;      /* since when there were only holders of locks; UINT64_MAX: there are others */
-    uint64_t starved_until_us; /* until then one is believed to be without a processor, as it was at a look */
+    uint64_t last_left_us;    /* when a thread last got out */
+    uint64_t holders_us;      /* since when those inside have locks of the program's only; UINT64_MAX: they do not */
+    uint64_t starved_until_us; /* until then a thread inside counts as one that gets no processor */
     unsigned fewest, most;
     unsigned waiting_looks, asleep_looks;
-    bool is_in_call; /* its own thread, whom a signal handler has fork there */
-    bool is_loading; /* the only one inside is in the loader, which no record says */
-    unsigned contended; /* nobody is inside, but so many locks that only their sleepers show are not this fork's yet */
-    bool has_let_go;    /* it has given up such locks, and everybody could go on once since then */
-    uint64_t loader_seen_us; /* how long that one had run by the latest look */
+    bool is_in_call; /* the forking thread is inside a call of libc's, in which a signal handler forks */
+    bool is_loading; /* the only thread inside is in the loader, which no record says */
+    unsigned contended; /* while none is inside: how many locks that only their sleepers show the fork has yet to get */
+    bool has_let_go;    /* the fork has given up such locks, and all threads could go on once since then */
+    uint64_t loader_seen_us; /* the processor time of the thread in the loader at the latest look */
 };
 
 /* The next other thread that is in `where` or worse. */
@@ -174,14 +176,14 @@ static unsigned count_inside(const struct drain *drain, enum fsafe_where *worst)
 }
 
 /*
- * How many the fork has to wait for. Once nobody is inside it takes the loader's lock and then those that only their
- * sleepers show, and waits for the thread that has one which the fork does not get.
+ * How many threads the fork has to wait for. Once none is inside the fork takes the loader's lock and then the locks
+ * that only their sleepers show; for one that it does not get it waits for the thread that has it.
  */
 static unsigned count_in_the_way(struct drain *drain, enum fsafe_where *worst)
 {
     unsigned inside = count_inside(drain, worst);
     drain->is_loading = inside == 0 && !fsafe_loading_try(drain->self);
-    /* Having let go, it forks as soon as it can: to ask for them takes long enough for many to come to the gate. */
+    /* Having let go, it forks as soon as it can: asking takes long enough for many threads to come to the gate. */
     bool asks = inside == 0 && !drain->is_loading && !drain->has_let_go;
     drain->contended = asks ? fsafe_contended_try(drain->self) : 0;
     if (drain->is_loading)
@@ -192,8 +194,8 @@ static unsigned count_in_the_way(struct drain *drain, enum fsafe_where *worst)
 }
 
 /*
- * The liveliest of those who are in `where` or worse: as long as one runs, sleepers may be queueing for it. *starved:
- * one would run and has had no processor since the last look.
+ * What the liveliest of the threads that are in `where` or worse does: as long as one runs, those that sleep may wait
+ * for it. *starved: one of them would run and has had no processor since the last look.
  */
 static enum state look_at_all(struct drain *drain, enum fsafe_where where, bool *starved)
 {
@@ -203,11 +205,11 @@ static enum state look_at_all(struct drain *drain, enum fsafe_where where, bool 
     if (loader != 0) {
         uint64_t now = processor_us(loader);
         running = state_of(loader) == RUNNING;
-        calling = !running; /* also one that waits: it loads from a slow disk, or its constructors wait for it */
+        calling = !running; /* also a thread that waits: for a slow disk, or for what its constructors started */
         *starved = running && now - drain->loader_seen_us < LOOK_US / 4;
         drain->loader_seen_us = now;
     }
-    /* Of a lock that only its sleepers show any thread may be the owner. */
+    /* Any thread may be the owner of a lock that only its sleepers show. */
     enum fsafe_where least = drain->contended > 0 ? FSAFE_OUTSIDE : where;
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); next_inside(drain, least, &at);) {
         enum state state = state_of(at.thread->tid);
@@ -230,7 +232,7 @@ static void note_starved(struct drain *drain, bool starved, uint64_t waited)
         drain->starved_until_us = waited + (uint64_t)LOOK_US * 2;
 }
 
-/* With locks only. */
+/* Whether the fork has waited long enough for threads that have locks of the program's only. */
 static bool is_enough_of_holders(struct drain *drain, uint64_t waited)
 {
     bool starved;
@@ -243,9 +245,10 @@ static bool is_enough_of_holders(struct drain *drain, uint64_t waited)
             (since >= drain->locks_us * STARVED_TIMES || waited >= drain->starved_until_us));
 }
 
+/* The same for threads inside calls of libc's. */
 static bool is_enough_of_callers(struct drain *drain, uint64_t waited)
 {
-    /* When all wait, and still do at the next looks, it is for somebody outside: perhaps us. */
+    /* If all of them wait, and still do at the next looks, they wait for a thread outside: perhaps for this fork. */
     bool starved;
     enum state state = look_at_all(drain, FSAFE_CALLING, &starved);
     note_starved(drain, starved, waited);
@@ -274,7 +277,7 @@ static void give_up_on_all(const struct drain *drain)
         give_up(at.thread);
 }
 
-/* Gate closed: waits until nobody is inside or waiting is of no use: true. False: the others have to breathe. */
+/* The gate is closed. True: no thread is inside any more, or waiting is of no use. False: it has to be opened first. */
 static bool wait_until_empty(struct drain *drain)
 {
     uint64_t begin = now_us() - drain->begun_us, slice_end = begin + SLICE_US, last_end = begin + STARVED_SLICE_US;
@@ -300,7 +303,7 @@ static bool wait_until_empty(struct drain *drain)
             return true;
         }
         if (waited >= slice_end && waited < drain->starved_until_us && slice_end < last_end) {
-            /* They need a processor, which those who would be let pass would take from them. */
+            /* The threads inside need a processor; the threads that the open gate lets pass would take it. */
             slice_end = last_end;
             fsafe_gate_insist((drain->begun_us + last_end) * 1000);
         }
@@ -331,7 +334,7 @@ void fsafe_drain_begin(struct fsafe_thread *self)
     drain.next_look = drain.locks_us / ASLEEP_SHARE;
     bool late = false;
     for (unsigned overruled = 0;;) {
-        /* In each round anew: a signal handler may have forked in between, and this be its child. */
+        /* In each round anew: a signal handler may have forked in between, and this may be the child. */
         atomic_store(&self->forking, fsafe_ledger_depth(fsafe_thread_locks(self)) + 1);
         if (!fsafe_gate_close(self, late || overruled >= BEARS)) {
             late = !fsafe_gate_await_turn(until_ns);

@@ -33,14 +33,14 @@ static struct handler first_slab[FIRST] FSAFE_FORK_STATE;
 static struct handler *slabs[SLABS] = {first_slab};
 static _Atomic uint32_t count;
 
-/* Where the library lies that malloc is of. If it is libc nothing in it registers handlers. */
+/* Where the library lies that malloc is of. If that is libc, nothing in there registers handlers. */
 static uintptr_t allocator_from, allocator_to;
 
 /* Guards everything but calls. */
 static struct fsafe_latch latch FSAFE_FORK_STATE = FSAFE_LATCH_FREE;
 static _Atomic bool ours;
 
-/* Forks that have handlers to call, from prepare to their end: as long as there is one, nothing in the list moves. */
+/* How many forks have handlers to call, from prepare to their end: while there is one, nothing in the list moves. */
 static _Atomic uint32_t walkers FSAFE_FORK_STATE;
 static bool gaps;
 
@@ -78,7 +78,7 @@ void fsafe_handlers_know_allocator(uintptr_t from, uintptr_t to)
     allocator_to = to;
 }
 
-/* Under the latch. A _Fork() in the middle of it loses one in the child, at worst: none is there twice. */
+/* Under the latch. A _Fork() in the middle of this loses one handler in the child, at worst: none is there twice. */
 static void close_gaps(void)
 {
     uint32_t kept = 0, all = atomic_load_explicit(&count, memory_order_relaxed);
@@ -116,13 +116,13 @@ int fsafe_handlers_add(fsafe_handler *prepare, fsafe_handler *parent, fsafe_hand
             prepare, parent, child, object, (uintptr_t)object - allocator_from < allocator_to - allocator_from};
         atomic_store_explicit(&added->running, 0, memory_order_relaxed);
         atomic_store_explicit(&added->gone, false, memory_order_relaxed);
-        /* Last: it is in the list of a fork that comes now, or not at all. */
+        /* Last: a fork that comes now has the whole handler in its list, or does not have it. */
         atomic_store_explicit(&count, index + 1, memory_order_release);
     }
     return fits ? 0 : ENOMEM;
 }
 
-/* How many of this thread's forks are in it. */
+/* How many of this thread's forks are in the handler. */
 static uint32_t count_own(const struct handler *handler)
 {
     uint32_t own = 0;
@@ -131,7 +131,7 @@ static uint32_t count_own(const struct handler *handler)
     return own;
 }
 
-/* Marks the handlers of `object`, and says whether another thread is in one. */
+/* Marks the handlers of `object` as gone. Returns whether another thread runs one of them. */
 static bool mark(const void *object)
 {
     bool busy = false;
@@ -206,7 +206,7 @@ static void end_left(uintptr_t frame)
 void fsafe_handlers_prepare(uintptr_t frame)
 {
     end_left(frame);
-    /* Without handlers no walk begins. A fork in the middle of one that has some has them, too: they stay. */
+    /* Without handlers no walk begins. A fork in the middle of one that has some finds those, too: they stay. */
     if (atomic_load_explicit(&count, memory_order_acquire) == 0)
         return;
     mine.depth++;

@@ -1,11 +1,11 @@
 /*
  * fork/handlers: the program's own fork handlers (pthread_atfork), kept and run by us, between our own.
  *
- * glibc walks its list and releases the list's lock for each handler. If a handler is added or removed meanwhile, by
- * another thread or by the handler itself, glibc calls what it has freed, or aborts (up to 2.36 at least). Here no
- * entry moves while a fork may be walking the list. The meaning is glibc's: prepare handlers run last registered first,
- * the others first registered first, a handler registered during a fork is not for that fork, none is called under a
- * lock.
+ * glibc walks its list and releases the list's lock for each handler. If another thread, or the handler itself, adds or
+ * removes a handler meanwhile, glibc calls what it has freed, or aborts (up to 2.36 at least). Here no entry moves
+ * while a fork may be walking the list. All else is as in glibc: prepare handlers run last registered first, the others
+ * first registered first, a handler that is registered during a fork is not for that fork, and no lock is held while a
+ * handler runs.
  *
  * So the order is certain, whenever others are registered: our own child handler runs first and our prepare handler
  * last but for the allocator's (fork/coordinator says why).
@@ -23,7 +23,7 @@ typedef void fsafe_handler(void);
 bool fsafe_handlers_are_ours(void);
 void fsafe_handlers_start(void);
 
-/* The library that malloc is of lies here; see symbol.h. Context: start-up. */
+/* Says where the library lies that malloc is of: [from, to), see libc/symbol.h. Context: start-up. */
 void fsafe_handlers_know_allocator(uintptr_t from, uintptr_t to);
 
 /* As libc's __register_atfork: any handler may be NULL. Returns 0 or ENOMEM. Context: any thread, also in a handler. */

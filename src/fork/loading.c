@@ -9,7 +9,7 @@
 #include "libc/loader.h"
 #include "track/thread.h"
 
-/* Guards the following, and who holds the lock for a fork. Signals are blocked meanwhile in any case. */
+/* Guards the count and each thread's holds_loader. A thread that holds it has blocked its signals. */
 static struct fsafe_latch latch FSAFE_FORK_STATE = FSAFE_LATCH_FREE;
 static uint32_t forks_that_hold FSAFE_FORK_STATE;
 
@@ -29,7 +29,7 @@ static bool is_once(void)
 
 bool fsafe_loading_try(struct fsafe_thread *self)
 {
-    /* Asked again, because something else kept the fork: the lock counts its holds, and one is given back. */
+    /* A fork that something else keeps asks again: the lock counts its holds, and the fork gives one back. */
     if (fsafe_loader_loading_lock == NULL || FSAFE_SINGLE_THREADED() || self->holds_loader)
         return true;
     fsafe_latch_acquire_open(&latch);

@@ -24,8 +24,8 @@ bool fsafe_loading_try(struct fsafe_thread *self);
 void fsafe_loading_end(struct fsafe_thread *self);
 
 /*
- * The child has the lock as its one thread has it: where libc does not renew it, the hold for the fork is over, and one
- * of a constructor that forked is the child's. `former`: what libc called `self` before; NULL: it never joined.
- * Context: child, alone.
+ * In the child: where libc does not renew the lock, ends the hold that was for the fork, and makes the child's thread
+ * the owner of a hold that it has because a constructor forked. `former`: the owner that libc wrote for `self` in the
+ * parent; `self` is NULL if the thread never joined. Context: child, alone.
  */
 FSAFE_AT_FORK void fsafe_loading_adopt(struct fsafe_thread *self, int former);
