@@ -58,7 +58,6 @@ void fsafe_fork_forget_ready(int state);
 struct fsafe_bare_fork {
     unsigned long number; /* the other fork's; 0: there is none */
     uintptr_t site;
-    bool drained; /* the gate is closed for this one */
 };
 
 /*
