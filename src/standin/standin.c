@@ -6,6 +6,7 @@
 #include "standin/standin.h"
 #include "report/report.h"
 #include "report/tally.h"
+#include "track/handle.h"
 #include "track/thread.h"
 
 /*
@@ -74,11 +75,19 @@ static FSAFE_COLD void warn(enum fsafe_region region, const char *what, uintptr_
         fsafe_sys_abort();
 }
 
+/*
+ * A thread of libc's own takes the lock of timers when one expires. One that makes a message for printf's %m, or for
+ * error, reads the locale.
+ */
+static bool may_wait_for_the_unrecorded(enum fsafe_region region)
+{
+    return region == FSAFE_REGION_TIMER || (region == FSAFE_REGION_LOCALE && fsafe_handle_was_any_created());
+}
+
 bool fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site, uintptr_t frame)
 {
     uint32_t inside = vanished_inside(region);
-    /* A thread of libc's own takes the lock of timers when one expires: no record shows that. */
-    if ((FSAFE_LIKELY(inside == 0) && region != FSAFE_REGION_TIMER) ||
+    if ((FSAFE_LIKELY(inside == 0) && !may_wait_for_the_unrecorded(region)) ||
         (region == FSAFE_REGION_LOADER && fsafe_loader_is_free()))
         return false;
     enum fsafe_net net = fsafe_rescue_begin(&(const struct fsafe_rescued){

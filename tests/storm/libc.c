@@ -616,6 +616,22 @@ static const struct storm_call gettext_calls[] = {{"bindtextdomain", bindtextdom
                                                   {"ngettext", ngettext_, 0},
                                                   {0}};
 
+CALL(format)
+{
+    char text[64];
+    errno = ENOENT;
+    snprintf(text, sizeof text, "%m");
+    STORM_CHECK(same(text, "No such file or directory"));
+    return true;
+}
+
+/* %m reads under the locks of locale and messages, and no wrapper sees it. */
+static const struct storm_call format_calls[] = {{"%m", format_, STORM_WORKER},
+                                                 {"setlocale", setlocale_, STORM_CHILD},
+                                                 {"bindtextdomain", bindtextdomain_, STORM_CHILD},
+                                                 {"textdomain", textdomain_, STORM_CHILD},
+                                                 {0}};
+
 /* --- The exit functions ------------------------------------------------------------------------------------------- */
 
 int __cxa_atexit(void (*function)(void *), void *argument, void *dso);
@@ -1516,6 +1532,7 @@ const struct storm_row storm_rows[] = {
     {.name = "setlocale", .calls = setlocale_calls},
     {.name = "strerror", .calls = strerror_calls},
     {.name = "gettext", .calls = gettext_calls, .prepare = set_messages},
+    {.name = "%m", .calls = format_calls, .prepare = set_messages},
     {.name = "atexit", .calls = atexit_calls},
     {.name = "exit", .calls = exit_calls},
     {.name = "quick_exit", .calls = quick_exit_calls},
