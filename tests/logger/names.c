@@ -315,7 +315,6 @@ static void *ask_stuck(void *raw)
 /* What they answer is one memory for all threads: not to be read here. */
 static void *ask_often(void *unused)
 {
-    (void)unused;
     for (int i = 0; i < 200; i++)
         SCN_CHECK(getgrnam("large") != NULL && getgrnam("small") != NULL && getgrgid(99) == NULL);
     return NULL;
@@ -340,12 +339,9 @@ static void in_child(const struct question *question, long how)
         for (int i = 0; i < 4; i++)
             scn_join(thread[i]);
     } else if (how == IN_GRANDCHILD) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             check(question);
-            scn_fine();
         }
-        scn_reap(child);
     }
     check(question);
 }
@@ -364,12 +360,9 @@ static void vanished(const struct scn_case *self)
         usleep(1000);
     }
     undam(question->database);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         in_child(question, self->number);
-        scn_fine();
     }
-    scn_reap(child);
     close(open(pipe, O_WRONLY | O_CLOEXEC)); /* an empty file: the worker finds nothing there, and goes on */
     scn_join(worker);
     check(question);

@@ -128,7 +128,6 @@ static void *print_on(void *raw)
 
 static void *change_locale(void *unused)
 {
-    (void)unused;
     atomic_store(&worker_tid, (int)gettid());
     for (;;)
         SCN_CHECK(setlocale(LC_ALL, "C.UTF-8") && setlocale(LC_ALL, "C"));
@@ -153,13 +152,10 @@ static void print(const struct scn_case *self)
     if (stuck)
         scn_await_asleep(atomic_load(&worker_tid), NULL);
     for (int i = 0; i < (stuck ? 1 : printer->storms); i++) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             SCN_CHECK(dup2(nowhere, STDERR_FILENO) >= 0);
             printer->use();
-            scn_fine();
         }
-        scn_reap(child);
     }
     scn_fine();
 }

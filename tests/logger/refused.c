@@ -140,7 +140,6 @@ static void call_regexec(void)
 
 static void park(int number)
 {
-    (void)number;
     scn_await(never);
 }
 
@@ -289,12 +288,9 @@ static void in_a_child_and_its_child(const struct scn_case *self)
         if (child[i] == 0) {
             row->in_child();
             row->in_child();
-            const pid_t grandchild = scn_fork();
-            if (grandchild == 0) {
+            SCN_IN_CHILD {
                 row->in_child();
-                scn_fine();
             }
-            scn_reap(grandchild);
             scn_fine();
         }
     }
@@ -349,8 +345,7 @@ static void beside_idle_threads(const struct scn_case *self)
 {
     const struct row *row = self->entry;
     begin(row);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         admit_signal();
         scn_start(wait_for_condition, NULL);
         scn_start(wait_for_signal, NULL);
@@ -360,9 +355,7 @@ static void beside_idle_threads(const struct scn_case *self)
         row->in_child();
         if (!takes_two_locks)
             scn_join(other);
-        scn_fine();
     }
-    scn_reap(child);
     scn_fine();
 }
 
@@ -405,19 +398,13 @@ static void then_threads(const struct scn_case *self)
 {
     const struct row *row = self->entry;
     begin(row);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         row->in_child();
         SCN_IS(scn_elsewhere(call_in_thread, (void *)(uintptr_t)row), 0);
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+        SCN_IN_CHILD {
             row->in_child();
-            scn_fine();
         }
-        scn_reap(grandchild);
-        scn_fine();
     }
-    scn_reap(child);
     scn_fine();
 }
 
@@ -425,7 +412,6 @@ static void then_threads(const struct scn_case *self)
 static volatile int ticks;
 static void tick(int number)
 {
-    (void)number;
     ticks++;
 }
 
@@ -433,8 +419,7 @@ static void beside_timers(const struct scn_case *self)
 {
     const struct row *row = self->entry;
     begin(row);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         const struct itimerval often = {.it_interval = {.tv_usec = 2000}, .it_value = {.tv_usec = 2000}};
         const struct sigaction action = {.sa_handler = tick};
         struct sigaction found;
@@ -457,9 +442,7 @@ static void beside_timers(const struct scn_case *self)
         const int till = ticks + 3;
         while (ticks < till)
             ;
-        scn_fine();
     }
-    scn_reap(child);
     scn_fine();
 }
 

@@ -24,7 +24,6 @@ static atomic_int message_count, of_worker[MOST_OF_WORKER];
 static void *read_all(void *unused)
 {
     static char text[1 << 18];
-    (void)unused;
     for (;;) {
         const ssize_t got = recv(server, text, sizeof text - 1, 0);
         SCN_CHECK(got >= 0);
@@ -65,7 +64,6 @@ static int sent;
 
 static void *log_on(void *unused)
 {
-    (void)unused;
     atomic_store(&stuck_tid, (int)gettid());
     while (!atomic_load(&stop) && sent < MOST_OF_WORKER - 1)
         syslog(LOG_NOTICE, "worker %d.", sent++);
@@ -138,12 +136,9 @@ static void closed(void)
     closelog();
     SCN_CHECK(rename("/dev/log", "/dev/log.away") == 0);
     syslog(LOG_WARNING, "masked");
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         syslog(LOG_WARNING, "masked");
-        scn_fine();
     }
-    scn_reap(child);
     SCN_CHECK(rename("/dev/log.away", "/dev/log") == 0);
     call_syslog();
 }
@@ -192,7 +187,6 @@ static void behind_chroot(void)
 
 static void on_signal(int number)
 {
-    (void)number;
     call_syslog();
 }
 
@@ -228,12 +222,9 @@ static void threads(void)
 
 static void grandchild(void)
 {
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         syslog(LOG_WARNING, "grandchild");
-        scn_fine();
     }
-    scn_reap(child);
     call_syslog();
 }
 
@@ -276,15 +267,12 @@ static void stuck_again(void)
     scn_await_asleep(atomic_load(&tid), NULL);
     usleep(20000);
     scn_await_asleep(atomic_load(&tid), NULL);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_CHECK(unlink("/dev/log") == 0 && rename("/dev/log.heard", "/dev/log") == 0);
         closelog(); /* the deaf one's connection */
         openlog("ident", LOG_PID, LOG_LOCAL3);
         call_syslog();
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 /* --- The cases ---------------------------------------------------------------------------------------------------- */
@@ -417,7 +405,6 @@ static void slow_console(const struct scn_case *self)
 static void storm(const struct scn_case *self)
 {
     enum { CHILDREN = 300 };
-    (void)self;
     begin();
     openlog("ident", LOG_PID, LOG_LOCAL3);
     scn_start(read_all, NULL);
@@ -425,12 +412,9 @@ static void storm(const struct scn_case *self)
     while (atomic_load(&of_worker[0]) == 0)
         sched_yield();
     for (int i = 0; i < CHILDREN; i++) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             syslog(LOG_ERR, "child of storm %d.", i);
-            scn_fine();
         }
-        scn_reap(child);
     }
     char last[64];
     snprintf(last, sizeof last, "child of storm %d.", CHILDREN - 1);
@@ -445,17 +429,13 @@ static void storm(const struct scn_case *self)
 
 static void no_hazard(const struct scn_case *self)
 {
-    (void)self;
     begin();
     openlog("ident", LOG_PID, LOG_LOCAL3);
     scn_start(read_all, NULL);
     scn_join(scn_start(hundred, NULL));
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         call_syslog();
-        scn_fine();
     }
-    scn_reap(child);
     await_message("child 1");
     scn_fine();
 }

@@ -52,7 +52,6 @@ static void unload(void)
 
 static int unload_elsewhere(void *unused)
 {
-    (void)unused;
     unload();
     return 0;
 }
@@ -88,8 +87,7 @@ static void unload_once(void)
 static void goes(const struct scn_case *self)
 {
     void (*const does)(void) = self->entry;
-    const pid_t server = scn_fork();
-    if (server == 0) {
+    SCN_IN_CHILD {
         int leave = scn_bell();
         const pthread_t sleeper = scn_start(sleeping_body, &leave);
         SCN_IS(__register_atfork(count_staying, count_staying, count_staying, &staying), 0);
@@ -113,9 +111,7 @@ static void goes(const struct scn_case *self)
         SCN_CHECK(calls_of_going == 0);
         scn_ring(leave);
         scn_join(sleeper);
-        scn_fine();
     }
-    scn_reap(server);
 }
 
 /* --- Handlers that leave their fork by longjmp ------------------------------------------------------------------ */
@@ -132,18 +128,13 @@ static void jump_out(void)
 /* Never inlined: a fork from a deeper place in the stack than the one that was left could be one inside it. */
 static __attribute__((noinline)) void fork_and_reap(void)
 {
-    const pid_t child = scn_fork();
-    if (child == 0)
-        scn_fine();
-    scn_reap(child);
+    SCN_IN_CHILD {}
 }
 
 /* A fork that was left is over: whoever unloads the handler's object need not wait for it. */
 static void left(const struct scn_case *self)
 {
-    (void)self;
-    const pid_t server = scn_fork();
-    if (server == 0) {
+    SCN_IN_CHILD {
         int leave = scn_bell();
         const pthread_t sleeper = scn_start(sleeping_body, &leave);
         SCN_IS(__register_atfork(jump_out, NULL, NULL, &going), 0);
@@ -160,9 +151,7 @@ static void left(const struct scn_case *self)
         SCN_CHECK(calls_of_staying == 2);
         scn_ring(leave);
         scn_join(sleeper);
-        scn_fine();
     }
-    scn_reap(server);
 }
 
 /* --- Handlers that come ---------------------------------------------------------------------------------------- */
@@ -204,12 +193,9 @@ static void comes_in_handler(const struct scn_case *self)
         scn_reap(child);
     SCN_CHECK(latecomers[0] == 0 && latecomers[1] == 0);
     const int expected = self->number == 0 || (self->number == 1) == (child != 0);
-    const pid_t next = scn_fork();
-    if (next == 0) {
+    SCN_IN_CHILD {
         SCN_CHECK(latecomers[0] == expected && latecomers[1] == 0 && latecomers[2] == expected);
-        scn_fine();
     }
-    scn_reap(next);
     SCN_CHECK(latecomers[0] == expected && latecomers[1] == expected && latecomers[2] == 0);
     if (child == 0)
         scn_fine();
@@ -267,10 +253,7 @@ static void *forking_body(void *unused)
         if (child == 0) {
             SCN_IS(pthread_mutex_lock(&held_through), 0);
             SCN_IS(pthread_mutex_unlock(&held_through), 0);
-            const pid_t grandchild = scn_fork();
-            if (grandchild == 0)
-                scn_fine();
-            scn_reap(grandchild);
+            SCN_IN_CHILD {}
             scn_fine();
         }
         scn_reap(child);
@@ -282,9 +265,7 @@ static void *forking_body(void *unused)
 static void come_and_go(const struct scn_case *self)
 {
     static char objects[2];
-    (void)self;
-    const pid_t server = scn_fork();
-    if (server == 0) {
+    SCN_IN_CHILD {
         pthread_t thread[FORKERS + 2];
         for (int i = 0; i < ANCHORS; i++) {
             SCN_IS(pthread_atfork(anchor_prepare, anchor_end, anchor_end), 0);
@@ -299,9 +280,7 @@ static void come_and_go(const struct scn_case *self)
             thread[i] = scn_start(forking_body, NULL);
         for (int i = 0; i < FORKERS + 2; i++)
             scn_join(thread[i]);
-        scn_fine();
     }
-    scn_reap(server);
 }
 
 /* --- By daemon() ------------------------------------------------------------------------------------------------- */
@@ -317,11 +296,9 @@ static void *finalizing_body(void *object)
 static void daemons(const struct scn_case *self)
 {
     static char ours, daemons_own;
-    (void)self;
     SCN_CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
     for (int i = scn_often(DAEMONS); i > 0; i--) {
-        const pid_t between = scn_fork();
-        if (between == 0) {
+        SCN_IN_CHILD {
             const pid_t between_id = getpid();
             scn_start(finalizing_body, &ours);
             usleep(1000);
@@ -330,9 +307,7 @@ static void daemons(const struct scn_case *self)
                 sched_yield();
             scn_arm(); /* it dies with its parent, and has the last one now */
             __cxa_finalize(&daemons_own);
-            scn_fine();
         }
-        scn_reap(between);
         siginfo_t daemon_ended = {0};
         SCN_CHECK(waitid(P_ALL, 0, &daemon_ended, WEXITED | WNOWAIT) == 0);
         scn_reap(daemon_ended.si_pid);
@@ -369,7 +344,6 @@ static pid_t fork_armed(void)
 /* The module is loaded late; its handler locks in the child what a thread of the parent holds. */
 static void module_locks(const struct scn_case *self)
 {
-    (void)self;
     SCN_IS(pthread_atfork(NULL, NULL, scn_arm), 0);
     void *module = load();
     pthread_mutex_t *(*const lock_of)(void) = (pthread_mutex_t * (*)(void)) symbol_of(module, "module_lock");
@@ -413,9 +387,7 @@ static void *forking_only_body(void *unused)
 /* Loaded and unloaded without pause while two threads fork. The children end: a dlclose in them may find ld.so torn. */
 static void modules_come_and_go(const struct scn_case *self)
 {
-    (void)self;
-    const pid_t server = scn_fork();
-    if (server == 0) {
+    SCN_IN_CHILD {
         pthread_t thread[FORKERS];
         alarm(60);
         atomic_store(&forkers_left, FORKERS);
@@ -425,9 +397,7 @@ static void modules_come_and_go(const struct scn_case *self)
         for (int i = 0; i < FORKERS; i++)
             scn_join(thread[i]);
         scn_join(loader);
-        scn_fine();
     }
-    scn_reap(server);
 }
 
 void scn_cases(void)

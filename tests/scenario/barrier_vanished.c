@@ -79,12 +79,9 @@ static void child_does(int arrived, void (*first)(void))
     make(&barrier, PTHREAD_PROCESS_PRIVATE, PARTY);
     memcpy(&unused, &barrier, sizeof unused);
     gather(&party, arrived);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         first();
-        scn_fine();
     }
-    scn_reap(child);
     SCN_CHECK(atomic_load(&party.passed) == 0);
     complete(&party, PARTY - arrived);
     use(&barrier);
@@ -123,12 +120,9 @@ static void first_init(void)
 
 static void first_grandchild(void)
 {
-    const pid_t grandchild = scn_fork();
-    if (grandchild == 0) {
+    SCN_IN_CHILD {
         first_destroy();
-        scn_fine();
     }
-    scn_reap(grandchild);
     first_use();
 }
 
@@ -143,12 +137,9 @@ static void first_childs_threads(void)
 {
     struct party childs = {.barrier = &barrier};
     gather(&childs, 2);
-    const pid_t grandchild = scn_fork();
-    if (grandchild == 0) {
+    SCN_IN_CHILD {
         first_destroy();
-        scn_fine();
     }
-    scn_reap(grandchild);
     SCN_CHECK(atomic_load(&childs.passed) == 0);
     complete(&childs, 1);
 }
@@ -165,15 +156,11 @@ static void childs_threads(const struct scn_case *self) { (void)self, child_does
 /* All have passed, and all go on living: the barrier is as good as new. */
 static void passed(const struct scn_case *self)
 {
-    (void)self;
     make(&barrier, PTHREAD_PROCESS_PRIVATE, PARTY);
     use(&barrier);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         first_use();
-        scn_fine();
     }
-    scn_reap(child);
     use(&barrier);
 }
 
@@ -187,19 +174,15 @@ static void *rounds(void *raw)
 
 static void parent_forks_meanwhile(const struct scn_case *self)
 {
-    (void)self;
     pthread_t thread[PARTY];
     make(&barrier, PTHREAD_PROCESS_PRIVATE, PARTY);
     for (int i = 0; i < PARTY; i++)
         thread[i] = scn_start(rounds, &barrier);
     for (int i = 0; i < 20; i++) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             if (self->number)
                 use(&barrier); /* whatever state it was in */
-            scn_fine();
         }
-        scn_reap(child);
     }
     for (int i = 0; i < PARTY; i++)
         scn_join(thread[i]);
@@ -221,7 +204,6 @@ static void meets_parent(const struct scn_case *self)
         SCN_CHECK(result == PTHREAD_BARRIER_SERIAL_THREAD);
         scn_fine();
     }
-    (void)self;
     scn_reap(child);
     scn_join(party.thread[0]);
     SCN_CHECK(atomic_load(&party.passed) == 1);
@@ -236,7 +218,6 @@ static void private_in_shared(const struct scn_case *self)
     struct party party = {.barrier = shared};
     gather(&party, 1);
     const pid_t child = scn_fork();
-    (void)self;
     if (child == 0) {
         SCN_IS(pthread_barrier_destroy(shared), 0);
         scn_fine();

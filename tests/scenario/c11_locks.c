@@ -31,14 +31,11 @@ static void vanished(const struct scn_case *self)
     struct scn_holder worker;
     make(self);
     scn_hold(&worker, c11_lock, c11_unlock, &lock, kind->recursive ? 3 : 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         c11_use(entry->take, &lock);
         scn_exclusion(c11_lock, c11_unlock, &lock, 4, 2000);
         mtx_destroy(&lock);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(scn_elsewhere(c11_try_and_unlock, &lock), EBUSY);
     scn_let_go(&worker);
     c11_use(entry->take, &lock);
@@ -51,16 +48,13 @@ static void mixed(const struct scn_case *self)
     make(self);
     scn_hold(&worker, self->number ? as_pthread_lock : c11_lock, self->number ? c11_unlock : as_pthread_unlock, &lock,
              1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         scn_call *const take = self->number ? c11_lock : as_pthread_lock;
         SCN_IS(take(&lock), 0);
         SCN_IS(scn_elsewhere(c11_try_and_unlock, &lock), EBUSY);
         SCN_IS((self->number ? as_pthread_unlock : c11_unlock)(&lock), 0);
         c11_use(c11_lock, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -69,8 +63,7 @@ static void forkers(const struct scn_case *self)
     const struct c11_kind *kind = self->kind;
     make(self);
     SCN_IS(c11_lock(&lock), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (kind->recursive) {
             SCN_IS(c11_lock(&lock), 0);
             SCN_IS(c11_unlock(&lock), 0);
@@ -78,9 +71,7 @@ static void forkers(const struct scn_case *self)
         SCN_IS(scn_elsewhere(c11_try_and_unlock, &lock), EBUSY);
         SCN_IS(c11_unlock(&lock), 0);
         c11_use(c11_lock, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(c11_unlock(&lock), 0);
 }
 
@@ -139,8 +130,7 @@ static void waiter_vanished(const struct scn_case *self)
     struct waiter waiter = {.timed = self->entry != NULL};
     make(self);
     const pthread_t thread = start_waiter(&waiter);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         for (int i = 0; self->number != DESTROY && i < 20; i++) {
             struct waiter childs = {.timed = waiter.timed};
             const pthread_t childs_thread = start_waiter(&childs);
@@ -152,9 +142,7 @@ static void waiter_vanished(const struct scn_case *self)
         mtx_destroy(&lock);
         make(self);
         check_timeout();
-        scn_fine();
     }
-    scn_reap(child);
     wake(&waiter, thread, true);
     check_timeout();
 }
@@ -164,15 +152,12 @@ static void forkers_wait(const struct scn_case *self)
 {
     make(self);
     SCN_IS(c11_lock(&lock), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         const struct timespec soon = scn_in_ms(CLOCK_REALTIME, 20);
         SCN_IS(c11_error(cnd_timedwait(&condition, &lock, &soon)), ETIMEDOUT);
         SCN_IS(c11_unlock(&lock), 0);
         c11_use(c11_lock, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(c11_unlock(&lock), 0);
 }
 
@@ -202,13 +187,10 @@ static void contract(const struct scn_case *self)
     mtx_destroy(&lock);
     SCN_CHECK(errno == 4711);
     make(self);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         scn_exclusion(c11_lock, c11_unlock, &lock, 4, 5000);
         check_timeout();
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 /* --- call_once --------------------------------------------------------------------------------------------------- */
@@ -227,7 +209,6 @@ static void initialise(void)
 
 static void *calls_once(void *raw)
 {
-    (void)raw;
     call_once(&once, initialise);
     return NULL;
 }
@@ -235,18 +216,14 @@ static void *calls_once(void *raw)
 /* Another thread is in the initialiser: the child runs it again, if libc knows of forks. */
 static void once_in_progress(const struct scn_case *self)
 {
-    (void)self;
     inside = scn_bell();
     leave = scn_bell();
     const pthread_t thread = scn_start(calls_once, NULL);
     scn_await(inside);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         call_once(&once, initialise);
         SCN_CHECK(atomic_load(&runs) == 2);
-        scn_fine();
     }
-    scn_reap(child);
     scn_ring(leave);
     scn_join(thread);
 }

@@ -205,7 +205,6 @@ static void wait_by(const struct scn_case *self)
 /* Two that hang, one that does not, in one wait for any. */
 static void several(const struct scn_case *self)
 {
-    (void)self;
     scn_needs_calls();
     have_thread();
     alarm(0);
@@ -227,7 +226,6 @@ static void several(const struct scn_case *self)
 static void short_waits(const struct scn_case *self)
 {
     enum { OTHERS = 20 };
-    (void)self;
     scn_needs_calls();
     have_thread();
     const pid_t hung = scn_fork();
@@ -246,7 +244,6 @@ static void short_waits(const struct scn_case *self)
 
 static void handle(int signal)
 {
-    (void)signal;
 }
 
 static void install(int signal, int flags)
@@ -257,7 +254,6 @@ static void install(int signal, int flags)
 
 static void with_handler(const struct scn_case *self)
 {
-    (void)self;
     scn_needs_calls();
     have_thread();
     install(SIGUSR1, 0);
@@ -352,19 +348,15 @@ static void wait_for_busy(const struct scn_case *self)
     SCN_CHECK(shared != MAP_FAILED);
     have_thread();
     const pthread_t thread = scn_start(wake_shared, NULL);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         kind->run();
-        scn_fine();
     }
-    scn_reap(child);
     scn_join(thread);
 }
 
 /* Where nobody vanished a hang is the program's own affair; so is that of another program. */
 static void of_one_thread(const struct scn_case *self)
 {
-    (void)self;
     if (getenv("EXECUTED") != NULL)
         wait_unseen();
     const pid_t child = scn_fork();
@@ -375,7 +367,6 @@ static void of_one_thread(const struct scn_case *self)
 
 static void executes(const struct scn_case *self)
 {
-    (void)self;
     int status;
     have_thread();
     const pid_t child = scn_fork();
@@ -435,7 +426,6 @@ static void *wait_there(void *child)
 /* Cancelled after several looks; the timer is gone with it. */
 static void cancelled(const struct scn_case *self)
 {
-    (void)self;
     void *result;
     have_thread();
     static pid_t child;
@@ -468,7 +458,6 @@ static void *fork_and_wait(void *unused)
 static void many(const struct scn_case *self)
 {
     pthread_t threads[40];
-    (void)self;
     for (int i = 0; i < 40; i++)
         threads[i] = scn_start(fork_and_wait, NULL);
     for (int i = 0; i < 40; i++)
@@ -479,14 +468,10 @@ static void many(const struct scn_case *self)
 /* What sleeps after a wait that has seen several looks is not woken by a late one. */
 static void undisturbed(const struct scn_case *self)
 {
-    (void)self;
     have_thread();
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         usleep(LATE_US);
-        scn_fine();
     }
-    scn_reap(child);
     const struct timespec span = {.tv_nsec = LATE_US * 1000L};
     SCN_CHECK(nanosleep(&span, NULL) == 0);
     scn_fine();

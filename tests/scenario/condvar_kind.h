@@ -58,7 +58,6 @@ static inline int condvar_timed(const struct condvar_kind *kind, pthread_cond_t 
 static inline int condvar_clocked(const struct condvar_kind *kind, pthread_cond_t *condvar, pthread_mutex_t *mutex,
                                   long ms)
 {
-    (void)kind;
     const struct timespec deadline = scn_in_ms(CLOCK_MONOTONIC, ms);
     return pthread_cond_clockwait(condvar, mutex, CLOCK_MONOTONIC, &deadline);
 }

@@ -23,7 +23,6 @@ static void map_both(void)
 
 static void *hears(void *raw)
 {
-    (void)raw;
     SCN_IS(pthread_mutex_lock(&both->lock), 0);
     while (!both->said)
         SCN_IS(pthread_cond_wait(&both->condition, &both->lock), 0);
@@ -42,8 +41,7 @@ static void wakes_parent(const struct scn_case *self)
     for (int i = 0; i < 2; i++)
         thread[i] = scn_start(hears, NULL);
     usleep(100000);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_mutex_lock(&both->lock), 0);
         both->said = true;
         if (self->number) {
@@ -55,9 +53,7 @@ static void wakes_parent(const struct scn_case *self)
         SCN_IS(pthread_mutex_unlock(&both->lock), 0);
         while (atomic_load(&both->heard) < 2)
             usleep(1000);
-        scn_fine();
     }
-    scn_reap(child);
     for (int i = 0; i < 2; i++)
         scn_join(thread[i]);
 }
@@ -70,12 +66,9 @@ static void private_in_shared(const struct scn_case *self)
     condvar_make(self->kind, &both->condition);
     const pthread_t thread = scn_start(hears, NULL);
     usleep(100000);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_cond_destroy(&both->condition), 0);
-        scn_fine();
     }
-    scn_reap(child);
     scn_join(thread);
 }
 
@@ -85,8 +78,7 @@ static void destroys(const struct scn_case *self)
     mutex_make(&mutex_kinds[0], &lock);
     condvar_make(self->kind, &condition);
     crew_gather(&crew);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (self->number) { /* a wait does not hang at once; it may miss its wake-up */
             SCN_IS(pthread_mutex_lock(&lock), 0);
             SCN_IS(condvar_timed(self->kind, &condition, &lock, 50), ETIMEDOUT);
@@ -94,9 +86,7 @@ static void destroys(const struct scn_case *self)
             SCN_IS(pthread_mutex_unlock(&lock), 0);
         }
         SCN_IS(pthread_cond_destroy(&condition), 0);
-        scn_fine();
     }
-    scn_reap(child);
     crew_dismiss(&crew);
 }
 

@@ -25,15 +25,12 @@ static void made_anew(const struct scn_case *self)
 {
     struct crew crew = make(self->kind, 3);
     crew_gather(&crew);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         struct crew childs = make(self->kind, 3);
         crew_gather(&childs);
         crew_dismiss(&childs);
         condvar_use_and_destroy(self->kind, &condition, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     crew_dismiss(&crew);
     condvar_use_and_destroy(self->kind, &condition, &lock);
 }
@@ -62,12 +59,9 @@ static void cancelled(const struct scn_case *self)
     scn_await_asleep(atomic_load(&crew.tid), NULL);
     SCN_IS(pthread_cancel(thread), 0);
     scn_join(thread);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         condvar_use_and_destroy(self->kind, &condition, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     condvar_use_and_destroy(self->kind, &condition, &lock);
 }
 
@@ -92,12 +86,9 @@ static void gone_again(const struct scn_case *self)
     condvar_make(&condvar_kinds[0], &condition);
     const pthread_t thread = scn_start(comes_and_goes, bells);
     scn_await(bells[0]);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         condvar_use_and_destroy(&condvar_kinds[0], &condition, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     scn_ring(bells[1]);
     scn_join(thread);
 }
@@ -108,25 +99,18 @@ static void hammer(const struct scn_case *self)
     make(self->kind, 0);
     condvar_rally(&condition, &lock, true, 5000);
     condvar_rally(&condition, &lock, false, 2000);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         condvar_rally(&condition, &lock, true, 5000);
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+        SCN_IN_CHILD {
             condvar_rally(&condition, &lock, false, 2000);
-            scn_fine();
         }
-        scn_reap(grandchild);
         condvar_use_and_destroy(self->kind, &condition, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     condvar_use_and_destroy(self->kind, &condition, &lock);
 }
 
 static void *rally_on(void *raw)
 {
-    (void)raw;
     condvar_rally(&condition, &lock, true, 3000);
     condvar_rally(&condition, &lock, false, 1000);
     return NULL;
@@ -137,10 +121,7 @@ static void parent_forks_meanwhile(const struct scn_case *self)
     make(self->kind, 0);
     const pthread_t thread = scn_start(rally_on, NULL);
     for (int i = 0; i < 20; i++) {
-        const pid_t child = scn_fork();
-        if (child == 0)
-            scn_fine();
-        scn_reap(child);
+        SCN_IN_CHILD {}
     }
     scn_join(thread);
     condvar_use_and_destroy(self->kind, &condition, &lock);
@@ -169,7 +150,6 @@ static volatile pid_t forked_in_handler;
 
 static void fork_now(int signal)
 {
-    (void)signal;
     forked_in_handler = scn_fork();
 }
 
@@ -242,12 +222,9 @@ static void check_contract(const struct condvar_kind *kind)
 static void contract(const struct scn_case *self)
 {
     check_contract(self->kind);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         check_contract(self->kind);
-        scn_fine();
     }
-    scn_reap(child);
     check_contract(self->kind);
 }
 
@@ -255,15 +232,12 @@ static void contract(const struct scn_case *self)
 static void mutex_in_use(const struct scn_case *self)
 {
     struct crew crew = make(self->kind, 2);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         crew_gather(&crew);
         SCN_IS(pthread_mutex_destroy(&lock), LIBC_DESTROY_IN_USE);
         crew_dismiss(&crew);
         SCN_IS(pthread_mutex_destroy(&lock), 0);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 /* What vanished threads wait in is not there any more, or is something else. */
@@ -275,22 +249,16 @@ static void memory_gone(const struct scn_case *self)
     SCN_CHECK(crew.condvar != MAP_FAILED);
     condvar_make(self->kind, crew.condvar);
     crew_gather(&crew);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (self->number == 0)
             SCN_CHECK(munmap(crew.condvar, PAGE) == 0);
         else
             memset(crew.condvar, 0xA5, PAGE);
         condvar_use_and_destroy(self->kind, &condition, &(pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER);
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0)
-            scn_fine();
-        scn_reap(grandchild);
+        SCN_IN_CHILD {}
         for (int i = 0; self->number != 0 && i < PAGE; i++)
             SCN_CHECK(((unsigned char *)crew.condvar)[i] == 0xA5);
-        scn_fine();
     }
-    scn_reap(child);
     crew_dismiss(&crew);
 }
 
@@ -302,8 +270,7 @@ static void forkers_mutex(const struct scn_case *self)
     mutex_make(self->kind, &lock);
     condvar_make(kind, &condition);
     SCN_IS(pthread_mutex_lock(&lock), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         bool woken = false;
         const pthread_t waker = scn_start(wake_later, &woken);
         while (!woken)
@@ -312,9 +279,7 @@ static void forkers_mutex(const struct scn_case *self)
         SCN_IS(pthread_mutex_unlock(&lock), 0);
         scn_join(waker);
         condvar_use_and_destroy(kind, &condition, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_mutex_unlock(&lock), 0);
     condvar_use_and_destroy(kind, &condition, &lock);
 }

@@ -17,9 +17,8 @@ static struct crew gathered(const struct scn_case *self, int size, int depth)
     return crew;
 }
 
-static void finish(pid_t child, struct crew *crew)
+static void finish(struct crew *crew)
 {
-    scn_reap(child);
     SCN_CHECK(!atomic_load(&crew->back));
     crew_dismiss(crew);
     condvar_use_and_destroy(crew->kind, &condition, &lock);
@@ -30,12 +29,10 @@ static void child_does(const struct scn_case *self, int size, void (*first)(cons
 {
     struct crew crew = gathered(self, size, 1);
     crew_gather(&crew);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         first(self);
-        scn_fine();
     }
-    finish(child, &crew);
+    finish(&crew);
 }
 
 static void first_destroy(const struct scn_case *self)
@@ -81,7 +78,6 @@ static void first_all_at_once(const struct scn_case *self)
 /* Not the condition variable but the mutex that its waiters have left. */
 static void first_mutex(const struct scn_case *self)
 {
-    (void)self;
     mutex_use(mutex_lock, &lock);
     mutex_use(mutex_trylock, &lock);
     SCN_IS(pthread_mutex_destroy(&lock), 0);
@@ -103,18 +99,13 @@ static void grandchild(const struct scn_case *self)
 {
     struct crew crew = gathered(self, 2, 1);
     crew_gather(&crew);
-    const pid_t child = scn_fork();
-    if (child == 0) {
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+    SCN_IN_CHILD {
+        SCN_IN_CHILD {
             first_destroy(self);
-            scn_fine();
         }
-        scn_reap(grandchild);
         first_waits(self);
-        scn_fine();
     }
-    finish(child, &crew);
+    finish(&crew);
 }
 
 /* The child's own threads wait in it, after it was settled, and vanish in their turn. */
@@ -122,19 +113,15 @@ static void childs_threads(const struct scn_case *self)
 {
     struct crew crew = gathered(self, 2, 1);
     crew_gather(&crew);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         struct crew childs = {.kind = self->kind, .wait = crew.wait, .condvar = &condition, .mutex = &lock, .size = 3};
         crew_gather(&childs);
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+        SCN_IN_CHILD {
             first_destroy(self);
-            scn_fine();
         }
-        finish(grandchild, &childs);
-        scn_fine();
+        finish(&childs);
     }
-    finish(child, &crew);
+    finish(&crew);
 }
 
 /* glibc does not release a recursive mutex that is locked thrice: its waiter keeps it. */
@@ -142,13 +129,10 @@ static void recursive(const struct scn_case *self)
 {
     struct crew crew = gathered(self, 1, 3);
     crew_gather(&crew);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_use(mutex_lock, &lock);
         condvar_use_and_destroy(self->kind, &condition, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     crew.go = true; /* it looks only when it is woken */
     SCN_IS(pthread_cond_signal(&condition), 0);
     crew_join(&crew);
@@ -174,13 +158,11 @@ static void with_other_lock(const struct scn_case *self)
     while (!atomic_load(&crew.tid))
         sched_yield();
     scn_await_asleep(atomic_load(&crew.tid), NULL);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_use(mutex_lock, &other);
         first_destroy(self);
-        scn_fine();
     }
-    finish(child, &crew);
+    finish(&crew);
 }
 
 /* Woken, and asleep again: the mutex it needs back is the forking thread's. */
@@ -193,13 +175,10 @@ static void already_signalled(const struct scn_case *self)
     SCN_IS(pthread_cond_signal(&condition), 0);
     usleep(50000);
     scn_await_asleep(atomic_load(&crew.tid), NULL);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_mutex_unlock(&lock), 0);
         condvar_use_and_destroy(self->kind, &condition, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_mutex_unlock(&lock), 0);
     crew_join(&crew);
     condvar_use_and_destroy(self->kind, &condition, &lock);
@@ -223,7 +202,8 @@ static void exits(const struct scn_case *self)
         atomic_store(&destroy_at_exit, (int)getpid());
         exit(0);
     }
-    finish(child, &crew);
+    scn_reap(child);
+    finish(&crew);
 }
 
 /* A thread that vanishes inside signal or broadcast has the inner lock: under a storm, sooner or later. */
@@ -261,15 +241,12 @@ static void storm(const struct scn_case *self)
     for (int i = 0; i < 4; i++)
         thread[i] = scn_start(i < 2 ? storm_waiter : storm_waker, &storm);
     for (int i = scn_often(60); i > 0; i--) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             if (i % 2 == 0)
                 condvar_rally(&condition, &lock, storm.by_signal, 20);
             else
                 condvar_use_and_destroy(self->kind, &condition, &lock);
-            scn_fine();
         }
-        scn_reap(child);
     }
     atomic_store(&storm.stop, 1);
     for (int i = 0; i < 4; i++)

@@ -92,13 +92,10 @@ void beside_worker(void (*in_child)(), bool somebody_waits)
         waiting[i] = scn_start(ask, nullptr);
     if (somebody_waits)
         usleep(100000); /* they are asleep by now; if not, nothing is lost */
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         begun = inside = 0;
         in_child();
-        scn_fine();
     }
-    scn_reap(child);
     scn_ring(leave);
     scn_join(worker);
     for (int i = 0; somebody_waits && i < 2; i++)
@@ -141,13 +138,10 @@ void threads_throw()
 void grandchild_asks()
 {
     for (int i = 0; i < 2; i++) {
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+        SCN_IN_CHILD {
             begun = 0;
             SCN_CHECK(value() == getpid() && begun == 1);
-            scn_fine();
         }
-        scn_reap(grandchild);
     }
     child_asks();
 }
@@ -280,13 +274,10 @@ void storm(const scn_case *)
     for (pthread_t &one : thread)
         one = scn_start(try_for_ever, nullptr);
     for (int i = scn_often(150); i > 0; i--) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             try_once(nullptr);
             SCN_IS(scn_elsewhere(try_once, nullptr), 0);
-            scn_fine();
         }
-        scn_reap(child);
     }
     stop = true;
     for (pthread_t one : thread)
@@ -306,12 +297,9 @@ void recursion(const scn_case *self)
     if (self->number != 0)
         scn_start([](void *of) -> void * { scn_await(*static_cast<int *>(of)); return nullptr; },
                   const_cast<int *>(&bell));
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         again(1);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 } // namespace

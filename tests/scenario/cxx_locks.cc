@@ -64,13 +64,10 @@ template <class Lock> struct calls {
         static Lock lock;
         scn_holder worker;
         scn_hold(&worker, take, give, &lock, static_cast<int>(self->number));
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             SCN_IS(static_cast<const scn_entry *>(self->entry)->take(&lock), 0);
             check(&lock);
-            scn_fine();
         }
-        scn_reap(child);
         SCN_IS(try_take(&lock), EBUSY);
         scn_let_go(&worker);
         std::lock_guard guard(lock);
@@ -81,14 +78,11 @@ template <class Lock> struct calls {
         static Lock lock;
         for (long i = 0; i < self->number; i++)
             lock.lock();
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             for (long i = 1; i < self->number; i++)
                 lock.unlock();
             check(&lock);
-            scn_fine();
         }
-        scn_reap(child);
         for (long i = 0; i < self->number; i++)
             lock.unlock();
     }
@@ -150,15 +144,12 @@ void call_once(const scn_case *)
     slow_in = getpid();
     const pthread_t worker = scn_start(call, nullptr);
     scn_await(entered);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         runs = 0;
         call(nullptr);
         scn_join(scn_start(call, nullptr));
         SCN_CHECK(runs == 1);
-        scn_fine();
     }
-    scn_reap(child);
     scn_ring(leave);
     scn_join(worker);
 }
@@ -190,13 +181,10 @@ void semaphore_vanished(const scn_case *)
     scn_holder worker;
     using token_calls = gives<token>;
     scn_hold(&worker, token_calls::take, token_calls::give, nullptr, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_CHECK(!token.try_acquire() && !token.try_acquire_for(10ms));
         token.acquire();
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -204,12 +192,9 @@ void semaphore_vanished(const scn_case *)
 void word_vanished(const scn_case *)
 {
     word = 2;
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         word.wait(2);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 void *wait_for_word(void *tid)
@@ -239,8 +224,7 @@ void waited_for(const scn_case *)
             sched_yield();
         scn_await_asleep(one, nullptr);
     }
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         std::atomic<int> own{0};
         const pthread_t mine = scn_start(wait_for_word, &own);
         while (own == 0)
@@ -251,9 +235,7 @@ void waited_for(const scn_case *)
         scn_join(mine);
         tokens.release();
         scn_exclusion(gives<tokens>::take, gives<tokens>::give, nullptr, 4, 2000);
-        scn_fine();
     }
-    scn_reap(child);
     word = 1;
     word.notify_all();
     tokens.release();

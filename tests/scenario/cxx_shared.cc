@@ -94,8 +94,7 @@ template <class Lock> struct calls {
             scn_hold(&worker[i], read, unread, &lock, 1);
         if (readers == 0)
             scn_hold(&worker[0], write, unwrite, &lock, 1);
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             SCN_IS(entry->take(&lock), 0);
             const bool reads = is_read(entry->take);
             SCN_IS(scn_elsewhere(try_write_and_give, &lock), EBUSY);
@@ -103,9 +102,7 @@ template <class Lock> struct calls {
             SCN_IS(reads ? unread(&lock) : unwrite(&lock), 0);
             scn_exclusion(write, unwrite, &lock, 4, 1000);
             std::unique_lock guard(lock);
-            scn_fine();
         }
-        scn_reap(child);
         SCN_IS(try_write(&lock), EBUSY);
         for (int i = 0; i < (readers != 0 ? readers : 1); i++)
             scn_let_go(&worker[i]);
@@ -123,8 +120,7 @@ template <class Lock> struct calls {
             lock.lock_shared();
             scn_hold(&worker, read, unread, &lock, 1);
         }
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             SCN_IS(scn_elsewhere(try_write_and_give, &lock), EBUSY);
             if (self->number == 0)
                 lock.unlock();
@@ -132,9 +128,7 @@ template <class Lock> struct calls {
                 lock.unlock_shared();
             SCN_IS(scn_elsewhere(try_write_and_give, &lock), 0);
             scn_exclusion(write, unwrite, &lock, 4, 1000);
-            scn_fine();
         }
-        scn_reap(child);
         if (self->number == 0) {
             lock.unlock();
         } else {

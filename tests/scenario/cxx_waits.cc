@@ -76,9 +76,8 @@ template <class Condition> struct crew {
         other.join();
     }
 
-    static void finish(pid_t child, std::thread *threads, int count, Condition *condition)
+    static void finish(std::thread *threads, int count, Condition *condition)
     {
-        scn_reap(child);
         dismiss(threads, count, condition);
         delete condition;
     }
@@ -89,12 +88,10 @@ template <class Condition> struct crew {
         const int count = static_cast<int>(self->number);
         auto *condition = new Condition;
         gather(threads, count, condition);
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             delete condition;
-            scn_fine();
         }
-        finish(child, threads, count, condition);
+        finish(threads, count, condition);
     }
 
     static void notifies(const scn_case *self)
@@ -103,8 +100,7 @@ template <class Condition> struct crew {
         const int count = static_cast<int>(self->number);
         auto *condition = new Condition;
         gather(threads, count, condition);
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             for (int i = 0; i < 20; i++) {
                 condition->notify_one();
                 condition->notify_all();
@@ -112,9 +108,8 @@ template <class Condition> struct crew {
             ping_pong(condition, true);
             ping_pong(condition, false);
             delete condition;
-            scn_fine();
         }
-        finish(child, threads, count, condition);
+        finish(threads, count, condition);
     }
 
     /* exit() destroys a static one. */
@@ -130,7 +125,6 @@ template <class Condition> struct crew {
                 threads[i].detach();
             std::exit(0);
         }
-        scn_reap(child);
         dismiss(threads, count, &condition);
     }
 };
@@ -152,14 +146,11 @@ void joins(const scn_case *self)
     auto *threads = new std::thread[count];
     for (int i = 0; i < count; i++)
         threads[i] = std::thread(sleep_on, bell, self->number > 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         for (int i = 0; i < count; i++)
             threads[i].join();
         std::thread(scn_ring, bell).join();
-        scn_fine();
     }
-    scn_reap(child);
     for (int i = 0; i < count; i++)
         scn_ring(bell);
     for (int i = 0; i < count; i++)

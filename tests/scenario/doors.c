@@ -324,17 +324,14 @@ static void use_in_grandchild(void)
     struct scn_holder worker;
     SCN_IS(take(&mutex), 0);
     scn_hold(&worker, mutex_lock, mutex_unlock, &spare, 1);
-    const pid_t grandchild = scn_fork();
-    if (grandchild == 0) {
+    SCN_IN_CHILD {
         mutex_check_held(&mutex); /* by this very thread */
         SCN_IS(pthread_mutex_unlock(&mutex), 0);
         mutex_check_free(&mutex);
         SCN_IS(pthread_mutex_lock(&spare), 0);
         SCN_IS(pthread_mutex_unlock(&spare), 0);
         scn_exclusion(mutex_lock, mutex_unlock, &spare, 2, 1000);
-        scn_fine();
     }
-    scn_reap(grandchild);
     scn_let_go(&worker);
     SCN_IS(pthread_mutex_unlock(&mutex), 0);
     scn_exclusion(mutex_lock, mutex_unlock, &mutex, 2, 1000);
@@ -358,12 +355,9 @@ static void grandchild(const struct scn_case *self)
 /* The grandchild is the first to ask for anything: what the first fork was is noticed at the second. */
 static void fork_at_once(void)
 {
-    const pid_t grandchild = scn_fork();
-    if (grandchild == 0) {
+    SCN_IN_CHILD {
         use_vanished();
-        scn_fine();
     }
-    scn_reap(grandchild);
 }
 
 static void run_fork_at_once(void)
@@ -616,7 +610,6 @@ static pthread_t waiter;
 
 static void *wait_for_it(void *unused)
 {
-    (void)unused;
     SCN_IS(pthread_mutex_lock(&mutex), 0);
     atomic_store(&waiter_tid, (int)gettid());
     while (!atomic_load(&over))
@@ -689,7 +682,6 @@ static atomic_int stop;
 static void *read_the_clock(void *unused)
 {
     struct tm tm;
-    (void)unused;
     while (!atomic_load(&stop))
         SCN_CHECK(localtime_r(&moment, &tm) != NULL);
     return NULL;
@@ -794,7 +786,6 @@ static void refused(const struct scn_case *self)
 
 static int nothing(void *unused)
 {
-    (void)unused;
     return 0;
 }
 
@@ -802,7 +793,6 @@ static int nothing(void *unused)
 static void invalid(const struct scn_case *self)
 {
     struct clone3_arguments arguments = {.flags = CLONE_SIGHAND, .exit_signal = SIGCHLD};
-    (void)self;
 #define REFUSED(call, error)        \
     do {                            \
         errno = 0;                  \
@@ -872,7 +862,6 @@ static atomic_long turns;
 static void *take_turns(void *unused)
 {
     static pthread_mutex_t any = PTHREAD_MUTEX_INITIALIZER;
-    (void)unused;
     for (;; atomic_fetch_add(&turns, 1)) {
         pthread_mutex_lock(&any);
         pthread_mutex_unlock(&any);
@@ -883,7 +872,6 @@ static void *take_turns(void *unused)
 /* The thread that is left goes on each time. */
 static void cancelled_forkpty(const struct scn_case *self)
 {
-    (void)self;
     scn_start(take_turns, NULL);
     for (int i = 0; i < 3; i++) {
         scn_join(scn_start(open_cancelled, NULL));

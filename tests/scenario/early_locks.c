@@ -63,8 +63,7 @@ static void mutex_of_vanished(void *mutex)
 static void vanished(const struct scn_case *self)
 {
     with_module(self);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (self->number < 3) {
             mutex_of_vanished(&mutexes[self->number]);
         } else if (self->number == 3) {
@@ -79,17 +78,14 @@ static void vanished(const struct scn_case *self)
             SCN_IS(pthread_mutex_unlock(&robust[0]), 0);
             mutex_of_vanished(&robust[0]);
         }
-        scn_fine();
     }
-    scn_reap(child);
     scn_fine();
 }
 
 static void forkers(const struct scn_case *self)
 {
     with_module(self);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (self->number < 3) {
             pthread_mutex_t *mutex = &mutexes[3 + self->number];
             if (self->number == 1)
@@ -107,9 +103,7 @@ static void forkers(const struct scn_case *self)
             SCN_IS(pthread_mutex_unlock(&robust[1]), 0);
             mutex_of_vanished(&robust[1]);
         }
-        scn_fine();
     }
-    scn_reap(child);
     scn_fine();
 }
 

@@ -171,13 +171,10 @@ static void made_by_libc(const struct scn_case *self)
     scn_start(hold, NULL);
     while (!held)
         usleep(500);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         by_libc[self->number]();
         use_it();
-        scn_fine();
     }
-    scn_reap(child);
     scn_fine();
 }
 
@@ -187,7 +184,6 @@ static sigjmp_buf back;
 
 static void jump(int number)
 {
-    (void)number;
     siglongjmp(back, 1);
 }
 
@@ -216,7 +212,6 @@ static void *interrupt(void *leave)
 
 static int use_elsewhere(void *unused)
 {
-    (void)unused;
     use_it();
     return 0;
 }
@@ -232,14 +227,11 @@ static void left_by_jump(const struct scn_case *self)
     pthread_t helper = scn_start(interrupt, NULL);
     wait_and_leave();
     scn_join(helper);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (self->number == 1)
             SCN_IS(scn_elsewhere(use_elsewhere, NULL), 0);
         use_it();
-        scn_fine();
     }
-    scn_reap(child);
     scn_fine();
 }
 

@@ -43,21 +43,15 @@ static void young_processes(const struct scn_case *self)
 {
     call = (void (*)(void))self->entry;
     for (int i = 0; i < PROCESSES; i++) {
-        const pid_t young = scn_fork();
-        if (young == 0) {
+        SCN_IN_CHILD {
             const pthread_t caller = scn_start(call_body, NULL);
             for (volatile int spin = 0; spin < i * 300; spin++)
                 ;
-            const pid_t child = scn_fork();
-            if (child == 0) {
+            SCN_IN_CHILD {
                 call();
-                scn_fine();
             }
-            scn_reap(child);
             scn_join(caller);
-            scn_fine();
         }
-        scn_reap(young);
     }
 }
 

@@ -37,12 +37,9 @@ static void hold_orphan(void)
 /* A child that needs the worker's lock. */
 static void fork_here(void)
 {
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         use(&orphan);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 /* --- Several threads fork at once, with handlers of the program --------------------------------------------------- */
@@ -93,15 +90,12 @@ enum { FORKS = 60 };
 static void *forking_body(void *needed)
 {
     for (int i = 0; i < FORKS; i++) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             lock_both();
             unlock_both();
             if (needed)
                 use(needed);
-            scn_fine();
         }
-        scn_reap(child);
     }
     return NULL;
 }
@@ -150,7 +144,6 @@ static pid_t victim_tid;
 /* Not scn_fork: only _Fork may be used anywhere. */
 static void fork_in_handler(int number)
 {
-    (void)number;
     const int saved = errno;
     if (is_child || atomic_load(&forks_made) >= signals)
         return;
@@ -318,7 +311,6 @@ static void begin_fork(void)
 
 static void fork_in_fork(int number)
 {
-    (void)number;
     const pid_t child = _Fork();
     if (child == 0) {
         is_child = 1;
@@ -343,7 +335,6 @@ static void *shooting_once_body(void *unused)
  */
 static void signal_in_drain(const struct scn_case *self)
 {
-    (void)self;
     victim_tid = (pid_t)syscall(SYS_gettid);
     fork_begins = scn_bell();
     const struct sigaction action = {.sa_handler = fork_in_fork, .sa_flags = SA_RESTART};
@@ -375,7 +366,6 @@ static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
 
 static int take_all(void *unused)
 {
-    (void)unused;
     SCN_IS(pthread_mutex_lock(&orphan), 0);
     SCN_IS(pthread_rwlock_wrlock(&rwlock), 0);
     return sem_wait(&token);
@@ -383,7 +373,6 @@ static int take_all(void *unused)
 
 static int give_all(void *unused)
 {
-    (void)unused;
     SCN_IS(sem_post(&token), 0);
     SCN_IS(pthread_rwlock_unlock(&rwlock), 0);
     return pthread_mutex_unlock(&orphan);
@@ -391,19 +380,15 @@ static int give_all(void *unused)
 
 static void *small_body(void *unused)
 {
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(take_all(NULL), 0);
         SCN_IS(give_all(NULL), 0);
-        scn_fine();
     }
-    scn_reap(child);
     return unused;
 }
 
 static void small_stack(const struct scn_case *self)
 {
-    (void)self;
     pthread_attr_t attributes;
     pthread_t thread;
     SCN_IS(sem_init(&token, 0, 1), 0);
@@ -467,8 +452,7 @@ static void fails(const struct scn_case *self)
     const int error = (int)self->number;
     static pthread_mutex_t own = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
     pid_t (*const forks)(void) = (pid_t (*)(void))self->entry;
-    const pid_t server = scn_fork();
-    if (server == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_atfork(count_prepare, count_parent, NULL), 0);
         pthread_t thread[3];
         for (int i = 0; i < 3; i++)
@@ -493,9 +477,7 @@ static void fails(const struct scn_case *self)
         atomic_store(&stop_working, 1);
         for (int i = 0; i < 3; i++)
             scn_join(thread[i]);
-        scn_fine();
     }
-    scn_reap(server);
 }
 
 /* --- Before main, after it, and in between ------------------------------------------------------------------------ */
@@ -521,7 +503,6 @@ __attribute__((constructor)) static void fork_before_main(void)
 
 static void in_constructor(const struct scn_case *self)
 {
-    (void)self;
     if (WIFSIGNALED(from_constructor) && WTERMSIG(from_constructor) == SIGALRM) {
         const pid_t child = scn_fork(); /* says it in the harness's words */
         if (child == 0)
@@ -564,7 +545,6 @@ static int done;
 
 static void fork_when_thread_ends(void *unused)
 {
-    (void)unused;
     fork_here();
     scn_ring(done);
 }

@@ -49,7 +49,6 @@ static void change_in_thread(struct changer *changer, const struct kind *kind)
 /* The fork has the loader's lock, too, and asks for it each time that it finds a lock not free yet. */
 static int load(void *unused)
 {
-    (void)unused;
     void *const object = dlopen("libm.so.6", RTLD_NOW);
     SCN_CHECK(object != NULL);
     SCN_IS(dlclose(object), 0);
@@ -208,13 +207,9 @@ static struct kind const *of_both;
 
 static int fork_and_look(void *unused)
 {
-    (void)unused;
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         look((void *)(uintptr_t)of_both);
-        scn_fine();
     }
-    scn_reap(child);
     return 0;
 }
 
@@ -264,13 +259,10 @@ static void storm(const struct scn_case *self)
     for (int i = 0; i < 3; i++)
         threads[i] = scn_start(contend, (void *)(uintptr_t)kind);
     for (int i = 0; i < 20; i++) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             SCN_IS(kind->take(&lock), 0);
             SCN_IS(kind->give(&lock), 0);
-            scn_fine();
         }
-        scn_reap(child);
     }
     atomic_store(&over, 1);
     for (int i = 0; i < 3; i++)
@@ -303,12 +295,9 @@ static void untouched(const struct scn_case *self)
         usleep(1000);
     scn_await_asleep(atomic_load(&sleeping), NULL);
     for (int i = 0; i < 3; i++) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             SCN_CHECK(counter == (uint32_t)self->number);
-            scn_fine();
         }
-        scn_reap(child);
         SCN_CHECK(counter == (uint32_t)self->number);
     }
     __atomic_fetch_add(&counter, 1, __ATOMIC_RELEASE);
@@ -364,13 +353,9 @@ static void *ask(void *unused)
 
 static void posted(const struct scn_case *self)
 {
-    (void)self;
     const pthread_t both[] = {scn_start(answer, NULL), scn_start(ask, NULL)};
     for (int i = 0; i < 50; i++) {
-        const pid_t child = scn_fork();
-        if (child == 0)
-            scn_fine();
-        scn_reap(child);
+        SCN_IN_CHILD {}
     }
     atomic_store(&over, 1);
     for (int i = 0; i < 2; i++)
@@ -409,17 +394,13 @@ static void *close_it(void *unused)
 
 static void closes(const struct scn_case *self)
 {
-    (void)self;
     may_end = scn_bell();
     const pthread_t both[] = {scn_start(use, NULL), scn_start(close_it, NULL)};
     while (atomic_load(&sleeping) == 0)
         usleep(1000);
     scn_await_asleep(atomic_load(&sleeping), NULL);
     scn_ring(may_end);
-    const pid_t child = scn_fork();
-    if (child == 0)
-        scn_fine();
-    scn_reap(child);
+    SCN_IN_CHILD {}
     for (int i = 0; i < 2; i++)
         scn_join(both[i]);
     SCN_CHECK(closing.state == CLOSED);
@@ -436,7 +417,6 @@ static int is_out;
 
 static void jump_out(int number)
 {
-    (void)number;
     siglongjmp(out, 1);
 }
 
@@ -478,12 +458,9 @@ static void left(const struct scn_case *self)
     }
     for (int i = 0; i < 5; i++) {
         left_word = i % 2 == 0 ? 2 : 0;
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             SCN_CHECK(left_word == (i % 2 == 0 ? 2u : 0u));
-            scn_fine();
         }
-        scn_reap(child);
         SCN_CHECK(left_word == (i % 2 == 0 ? 2u : 0u));
     }
     if (jumps) {

@@ -20,15 +20,12 @@ static void vanished(const struct scn_case *self)
     scn_hold(&worker, kind->take, kind->give, &lock, 1);
     for (long i = 0; i < self->number; i++)
         scn_want(&waiter[i], kind->take, kind->give, &lock);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(kind->take(&lock), 0);
         SCN_IS(scn_elsewhere(kind->try, &lock), EBUSY);
         SCN_IS(kind->give(&lock), 0);
         scn_exclusion(kind->take, kind->give, &lock, 4, 2000);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(scn_elsewhere(kind->try, &lock), EBUSY);
     scn_let_go(&worker);
     for (long i = 0; i < self->number; i++)
@@ -44,21 +41,15 @@ static void two_and_grandchild(const struct scn_case *self)
     struct scn_holder one, two;
     scn_hold(&one, kind->take, kind->give, &lock, 1);
     scn_hold(&two, kind->take, kind->give, &another, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(kind->take(&lock), 0);
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+        SCN_IN_CHILD {
             SCN_IS(kind->give(&lock), 0);
             SCN_IS(kind->take(&another), 0);
             SCN_IS(kind->give(&another), 0);
-            scn_fine();
         }
-        scn_reap(grandchild);
         SCN_IS(kind->try(&another), EBUSY);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&one);
     scn_let_go(&two);
 }
@@ -72,15 +63,12 @@ static void give_back(void *worker)
 static void living(const struct scn_case *self)
 {
     const struct kind *kind = self->kind;
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         struct scn_holder worker;
         scn_hold(&worker, kind->take, kind->give, &lock, 1);
         scn_must_wait(kind->take, kind->give, &lock, give_back, &worker);
         scn_exclusion(kind->take, kind->give, &lock, 4, 2000);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 static int leave_locked(void *self)
@@ -93,13 +81,10 @@ static int leave_locked(void *self)
 static void childs_own_dead(const struct scn_case *self)
 {
     const struct kind *kind = self->kind;
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(scn_elsewhere(leave_locked, (void *)(uintptr_t)kind), 0);
         SCN_IS(kind->take(&lock), 0);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 /* Asked for with a limit, which Qt alone does. A living thread's is not given away. */
@@ -108,17 +93,14 @@ static void limited(const struct scn_case *self)
     struct scn_holder worker;
     scn_call *timedlock = self->number == 0 ? qt.timedlock : qt.timedlock_until;
     scn_hold(&worker, qt_lock, qt_unlock, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(timedlock(&lock), 0);
         SCN_IS(qt_unlock(&lock), 0);
         struct scn_holder of_child;
         scn_hold(&of_child, qt_lock, qt_unlock, &lock, 1);
         SCN_IS(timedlock(&lock), ETIMEDOUT);
         scn_let_go(&of_child);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(timedlock(&lock), ETIMEDOUT);
     scn_let_go(&worker);
     scn_fine();
@@ -202,18 +184,14 @@ static void endless(const struct scn_case *self)
 {
     const struct wait *wait = self->kind;
     event = wait->value;
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         while (event == wait->value)
             futex(&event, wait->operation, wait->value, NULL);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 static void happen(int signal)
 {
-    (void)signal;
     event = 7;
 }
 
@@ -222,8 +200,7 @@ static void until_signal(const struct scn_case *self)
 {
     const struct wait *wait = self->kind;
     event = wait->value;
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         const struct sigaction action = {.sa_handler = happen};
         sigaction(SIGUSR1, &action, NULL);
         const pid_t me = getpid();
@@ -235,9 +212,7 @@ static void until_signal(const struct scn_case *self)
         }
         SCN_CHECK(futex(&event, wait->operation, wait->value, NULL) == -1 && errno == EINTR);
         SCN_CHECK(event == 7);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 /* --- Waits of which nothing is seen ------------------------------------------------------------------------------- */
@@ -255,8 +230,7 @@ static void unseen(const struct scn_case *self)
     const struct wait *wait = self->kind;
     static int never;
     never = scn_bell();
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         for (long i = 0; i < self->number; i++)
             scn_start(stay_here, &never);
         for (int again = 0; again < 2; again++) {
@@ -265,24 +239,18 @@ static void unseen(const struct scn_case *self)
                 bare_futex(&event, wait->operation, wait->value);
             SCN_CHECK(event == 0);
         }
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+        SCN_IN_CHILD {
             event = wait->value;
             while (__atomic_load_n(&event, __ATOMIC_ACQUIRE) == wait->value)
                 bare_futex(&event, wait->operation, wait->value);
-            scn_fine();
         }
-        scn_reap(grandchild);
-        scn_fine();
     }
-    scn_reap(child);
 }
 #endif
 
 /* Each in a child that is alone, with the very calls of the known locks. */
 static void contracts(const struct scn_case *self)
 {
-    (void)self;
     uint32_t *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     const int ready = scn_bell();
     *shared = 2;
@@ -317,7 +285,6 @@ static void glib_condition(const struct scn_case *self)
 {
     static uint64_t mutex, cond;
     static bool happened;
-    (void)self;
     glib.cond_signal(&cond);
     glib.cond_signal(&cond);
     const pid_t child = scn_fork();
@@ -350,16 +317,13 @@ static void park(void)
 
 static void unpark(int signal)
 {
-    (void)signal;
     atomic_store(&told, 1);
     __atomic_store_n(&parking, 1, __ATOMIC_RELEASE);
 }
 
 static void parked(const struct scn_case *self)
 {
-    (void)self;
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         const struct sigaction action = {.sa_handler = unpark};
         sigaction(SIGUSR1, &action, NULL);
         const pid_t me = getpid();
@@ -376,9 +340,7 @@ static void parked(const struct scn_case *self)
         for (; !atomic_load(&told); parks++)
             park();
         SCN_CHECK(parks <= 2);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 /*
@@ -417,14 +379,12 @@ static bool once_begins(void)
 
 static int once_begin(void *unused)
 {
-    (void)unused;
     SCN_CHECK(once_begins());
     return 0;
 }
 
 static int once_end(void *unused)
 {
-    (void)unused;
     __atomic_store_n(&once_word, once->done, __ATOMIC_RELEASE);
     return 0;
 }
@@ -435,14 +395,11 @@ static void call_once_vanished(const struct scn_case *self)
     once = self->kind;
     once_word = once->not_begun;
     scn_hold(&worker, once_begin, once_end, &once_word, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_CHECK(once_begins());
         once_end(NULL);
         SCN_CHECK(!once_begins());
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
     SCN_CHECK(!once_begins());
 }
@@ -451,26 +408,20 @@ static void call_once_vanished(const struct scn_case *self)
 /* With the net under everything a wait that is seen is no worse off than one that is not. */
 static void net_under_seen(const struct scn_case *self)
 {
-    (void)self;
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         event = ~0u;
         while (__atomic_load_n(&event, __ATOMIC_ACQUIRE) == ~0u)
             futex(&event, FUTEX_WAIT_PRIVATE, ~0u, NULL);
         SCN_CHECK(event == 0);
-        scn_fine();
     }
-    scn_reap(child);
 }
 #endif
 
 /* What a child passed by is judged anew in its own child: an event becomes a lock there. */
 static void passed_by(const struct scn_case *self)
 {
-    (void)self;
     event = 0;
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         const pid_t me = getpid(), waker = fork();
         const struct sigaction action = {.sa_handler = happen};
         sigaction(SIGUSR1, &action, NULL);
@@ -481,16 +432,11 @@ static void passed_by(const struct scn_case *self)
         }
         while (event == 0)
             futex(&event, FUTEX_WAIT_BITSET_PRIVATE, 0, NULL);
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+        SCN_IN_CHILD {
             event = 2;
             SCN_IS(rust_lock(&event), 0);
-            scn_fine();
         }
-        scn_reap(grandchild);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 void scn_cases(void)

@@ -16,7 +16,6 @@ static sem_t old_token;
 
 static int take_old(void *unused)
 {
-    (void)unused;
     SCN_IS(pthread_mutex_lock(&old_mutex), 0);
     SCN_IS(pthread_rwlock_wrlock(&old_rwlock), 0);
     SCN_IS(pthread_spin_lock(&old_spin), 0);
@@ -25,7 +24,6 @@ static int take_old(void *unused)
 
 static int give_old(void *unused)
 {
-    (void)unused;
     SCN_IS(sem_post(&old_token), 0);
     SCN_IS(pthread_spin_unlock(&old_spin), 0);
     SCN_IS(pthread_rwlock_unlock(&old_rwlock), 0);
@@ -177,16 +175,13 @@ static void servers(const struct scn_case *self)
     SCN_IS(sem_init(&old_token, 0, 1), 0);
     SCN_IS(pthread_spin_init(&old_spin, PTHREAD_PROCESS_PRIVATE), 0);
     scn_hold(&oldest, take_old, give_old, NULL, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         descend(how);
         if (how->needs_old) {
             SCN_IS(take_old(NULL), 0);
             SCN_IS(give_old(NULL), 0);
         }
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&oldest);
     scn_fine();
 }

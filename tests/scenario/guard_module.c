@@ -39,7 +39,6 @@ static void *ask(void *unused)
 
 static void no_fork(const struct scn_case *self)
 {
-    (void)self;
     load();
     ask(NULL);
     ask(NULL);
@@ -48,22 +47,18 @@ static void no_fork(const struct scn_case *self)
 
 static void vanished(const struct scn_case *self)
 {
-    (void)self;
     load();
     entered = scn_bell();
     leave = scn_bell();
     slow_in = getpid();
     const pthread_t worker = scn_start(ask, NULL);
     scn_await(entered);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         begun = 0;
         ask(NULL);
         scn_join(scn_start(ask, NULL));
         SCN_CHECK(begun == 1);
-        scn_fine();
     }
-    scn_reap(child);
     scn_ring(leave);
     scn_join(worker);
     SCN_CHECK(begun == 1);

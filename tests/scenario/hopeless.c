@@ -208,7 +208,6 @@ static void in_company(const struct scn_case *self)
 /* One thread has nothing to do, the other waits for the signal that ends the process. */
 static void ended_by_signal(const struct scn_case *self)
 {
-    (void)self;
     const pid_t child = fork_with_thread(scn_fork);
     if (child == 0) {
         scn_start(sleeper, (void *)(uintptr_t)&on_semaphore);
@@ -224,7 +223,6 @@ static void ended_by_signal(const struct scn_case *self)
 /* The child's first thread ends, long after the other went to sleep. */
 static void other_ends(const struct scn_case *self)
 {
-    (void)self;
     scn_needs_calls();
     const pid_t child = fork_with_thread(scn_fork);
     if (child == 0) {
@@ -264,7 +262,6 @@ static void through_door(const struct scn_case *self)
 /* A vfork child of the child's, whose thread waits for it. */
 static void vforked(const struct scn_case *self)
 {
-    (void)self;
     scn_needs_calls();
     const pid_t child = fork_with_thread(scn_fork);
     if (child == 0) {
@@ -282,7 +279,6 @@ static void vforked(const struct scn_case *self)
 
 static void grandchild(const struct scn_case *self)
 {
-    (void)self;
     const pid_t child = fork_with_thread(scn_fork);
     if (child == 0) {
         const pid_t second = scn_fork();
@@ -335,12 +331,9 @@ static void monitor(const struct scn_case *self)
             sched_yield();
         scn_await_asleep(atomic_load(&tids[1]), NULL);
     }
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         enter_monitor();
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 /* --- Signal handlers -------------------------------------------------------------------------------------------- */
@@ -350,7 +343,6 @@ static bool posts;
 
 static void handle(int signal)
 {
-    (void)signal;
     atomic_fetch_add(&handled, 1);
     if (posts)
         sem_post(&event);
@@ -479,7 +471,6 @@ static void *wait_for_signal(void *unused)
 
 static void no_deed(int signal)
 {
-    (void)signal;
 }
 
 /* Until the handler has run. */
@@ -504,7 +495,6 @@ static void *poll_late(void *unused)
 /* Another process, in the child's memory. */
 static int post_from_guest(void *unused)
 {
-    (void)unused;
     usleep(late_us);
     sem_post(&event);
     return 0;
@@ -677,7 +667,6 @@ static atomic_int cleaned;
 
 static void clean(void *unused)
 {
-    (void)unused;
     atomic_fetch_add(&cleaned, 1);
     pthread_mutex_unlock(&mutex);
 }
@@ -722,14 +711,12 @@ static void cancel(const struct scn_case *self)
 /* The only thread: a handler cancels it, and sem_wait acts upon that before it could return EINTR. */
 static void cancel_me(int signal)
 {
-    (void)signal;
     pthread_cancel(pthread_self());
 }
 
 static void end_cancelled(void *unused)
 {
     sigset_t blocked;
-    (void)unused;
     pthread_sigmask(SIG_SETMASK, NULL, &blocked);
     SCN_CHECK(sigismember(&blocked, SIGTERM) == 0);
     scn_fine();
@@ -752,7 +739,6 @@ static void cancelled_by_handler(const struct scn_case *self)
 
 static void limited(const struct scn_case *self)
 {
-    (void)self;
     const pid_t child = fork_with_thread(scn_fork);
     if (child == 0) {
         struct timespec until;

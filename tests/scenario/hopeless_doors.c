@@ -82,7 +82,6 @@ static pid_t by_sys_clone3(void)
 
 static int hang_on_stack(void *unused)
 {
-    (void)unused;
     hang();
     return 0;
 }
@@ -107,7 +106,6 @@ static pid_t made;
 
 static void fork_in_handler(int signal)
 {
-    (void)signal;
     made = by_fork();
 }
 

@@ -27,7 +27,6 @@ static atomic_bool is_waiting;
 
 static void handle(int signal)
 {
-    (void)signal;
     if (atomic_load(&is_waiting))
         atomic_fetch_add(&handled, 1);
 }
@@ -54,8 +53,7 @@ static void moments(const struct scn_case *self)
     const int waits = often != NULL ? atoi(often) : WAITS;
     sem_init(&event, 0, 0);
     scn_start(stay, NULL);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         const struct sigaction ends = {.sa_handler = handle}, goes_on = {.sa_handler = handle, .sa_flags = SA_RESTART};
         const struct itimerval never = {{0, 0}, {0, 0}};
         int missed = 0;
@@ -73,9 +71,7 @@ static void moments(const struct scn_case *self)
             missed += atomic_load(&handled) > 1;
         }
         SCN_CHECK(missed * FEW <= waits);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 void scn_cases(void)

@@ -17,7 +17,6 @@ static bool closing; /* under the lock */
 /* A worker of a pool. */
 static void *sleeps(void *raw)
 {
-    (void)raw;
     SCN_IS(pthread_mutex_lock(&lock), 0);
     SCN_IS(pthread_mutex_unlock(&lock), 0);
     scn_await(leave);
@@ -101,8 +100,7 @@ static void vanished(const struct scn_case *self)
             thread[i] = scn_start(sleeps, NULL);
     }
     usleep(50000);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         for (int i = 0; i < size; i++)
             SCN_IS(ways[self->number].call(thread[i]), 0);
         /* Their stacks are in use again, and their handles. */
@@ -115,9 +113,7 @@ static void vanished(const struct scn_case *self)
             scn_ring(leave);
         for (int i = 0; i < size; i++)
             scn_join(thread[i]);
-        scn_fine();
     }
-    scn_reap(child);
     for (int i = 0; i < size; i++)
         scn_ring(leave);
     for (int i = 0; i < size; i++)
@@ -134,17 +130,13 @@ static void *joins_other(void *raw)
 /* Another thread was waiting in join when it vanished too: the child may join both. */
 static void joiner_vanished(const struct scn_case *self)
 {
-    (void)self;
     leave = scn_bell();
     pthread_t thread = scn_start(sleeps, NULL);
     const pthread_t joiner = scn_start(joins_other, &thread);
     usleep(50000);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_join(joiner, NULL), 0);
-        scn_fine();
     }
-    scn_reap(child);
     scn_ring(leave);
     scn_join(joiner);
 }
@@ -152,7 +144,6 @@ static void joiner_vanished(const struct scn_case *self)
 /* A pool as C++ programs have it, ended in the child: close, wake all, join each. */
 static void *works(void *raw)
 {
-    (void)raw;
     SCN_IS(pthread_mutex_lock(&lock), 0);
     while (!closing)
         SCN_IS(pthread_cond_wait(&condition, &lock), 0);
@@ -175,17 +166,13 @@ static void close_pool(const pthread_t *thread, int size)
 static void pool_closed(const struct scn_case *self)
 {
     pthread_t thread[MOST];
-    (void)self;
     for (int i = 0; i < MOST; i++)
         thread[i] = scn_start(works, NULL);
     usleep(100000);
     for (int i = 0; i < 3; i++) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             close_pool(thread, MOST);
-            scn_fine();
         }
-        scn_reap(child);
     }
     close_pool(thread, MOST);
 }

@@ -60,7 +60,6 @@ static int stays, never;
 
 static void stay(int number)
 {
-    (void)number;
     scn_ring(stays);
     scn_await(never);
 }
@@ -69,13 +68,10 @@ static void *forker_body(void *raw)
 {
     const struct row *row = raw;
     scn_await(stays);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         row->in_child();
         row->in_child();
-        scn_fine();
     }
-    scn_reap(child);
     scn_fine();
 }
 

@@ -21,7 +21,6 @@ static int load(void)
 static atomic_int loads;
 static void *load_for_ever(void *unused)
 {
-    (void)unused;
     for (;;) {
         SCN_IS(load(), 0);
         atomic_fetch_add(&loads, 1);
@@ -39,12 +38,9 @@ static void storm(const struct scn_case *self)
     while (atomic_load(&loads) < before)
         sched_yield();
     for (int i = 0; i < (self->run == in_handlers ? 30 : scn_often(200)); i++) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             SCN_IS(load(), 0);
-            scn_fine();
         }
-        scn_reap(child);
     }
     scn_fine();
 }
@@ -91,7 +87,6 @@ static void fork_here(void)
 
 static int load_in_thread(void *unused)
 {
-    (void)unused;
     return load();
 }
 
@@ -162,17 +157,13 @@ static int look_at_one(struct dl_phdr_info *info, size_t bytes, void *unused)
 
 static void callback_with_rwlocks(const struct scn_case *self)
 {
-    (void)self;
     iterating = scn_bell();
     stops = scn_bell();
     const pthread_t thread = scn_start(iterate, NULL);
     scn_await(iterating);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_CHECK(dl_iterate_phdr(look_at_one, NULL) == 1);
-        scn_fine();
     }
-    scn_reap(child);
     scn_ring(stops);
     scn_join(thread);
 }
@@ -196,19 +187,15 @@ static void *load_once(void *unused)
 /* The fork does not wait for it to end: only after the fork is it told to. */
 static void slow_constructor(const struct scn_case *self)
 {
-    (void)self;
     inside = scn_bell();
     leave = scn_bell();
     loader_hook = stay;
     const pthread_t loader = scn_start(load_once, NULL);
     scn_await(inside);
     for (int i = 0; i < 3; i++) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             SCN_CHECK(dlsym(RTLD_DEFAULT, "no such thing") == NULL);
-            scn_fine();
         }
-        scn_reap(child);
     }
     scn_ring(leave);
     scn_join(loader);
@@ -218,12 +205,9 @@ static void slow_constructor(const struct scn_case *self)
 /* A constructor that waits for a thread that forks. */
 static void *fork_and_reap(void *unused)
 {
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_CHECK(dlsym(RTLD_DEFAULT, "no such thing") == NULL);
-        scn_fine();
     }
-    scn_reap(child);
     return unused;
 }
 
@@ -235,7 +219,6 @@ static void wait_for_fork(void)
 
 static void constructor_awaits_fork(const struct scn_case *self)
 {
-    (void)self;
     loader_hook = wait_for_fork;
     SCN_IS(load(), 0);
 }
@@ -263,7 +246,6 @@ static void run_until_taken(void)
 
 static void bystander(const struct scn_case *self)
 {
-    (void)self;
     scn_needs_calls(); /* qemu-user's /proc says that this process runs whatever it does */
     inside = scn_bell();
     atomic_store(&forker_tid, (int)syscall(SYS_gettid));

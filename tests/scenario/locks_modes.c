@@ -12,12 +12,9 @@ static void mutex_vanished(const struct scn_case *self)
     struct scn_holder worker;
     mutex_make(self->kind, &lock);
     scn_hold(&worker, mutex_lock, mutex_unlock, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_use(entry->take, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     mutex_check_held(&lock);
     scn_let_go(&worker);
 }
@@ -28,12 +25,9 @@ static void semaphore_vanished(const struct scn_case *self)
     struct scn_holder worker;
     semaphore_make(&semaphore, 1);
     scn_hold(&worker, semaphore_wait, semaphore_post, &semaphore, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         semaphore_use(entry->take, &semaphore);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -41,12 +35,9 @@ static void mutex_forkers(const struct scn_case *self)
 {
     mutex_make(self->kind, &lock);
     SCN_IS(pthread_mutex_lock(&lock), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_mutex_unlock(&lock), 0);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_mutex_unlock(&lock), 0);
 }
 
@@ -56,15 +47,12 @@ static void no_hazard(const struct scn_case *self)
     mutex_make(self->kind, &lock);
     semaphore_make(&semaphore, 1);
     scn_hold(&worker, mutex_lock, mutex_unlock, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_make(self->kind, &lock); /* the vanished worker's lock, made anew */
         mutex_use(mutex_lock, &lock);
         semaphore_use(semaphore_wait, &semaphore);
         scn_exclusion(mutex_lock, mutex_unlock, &lock, 2, 1000);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
     mutex_use(mutex_lock, &lock);
 }

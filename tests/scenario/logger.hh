@@ -46,8 +46,7 @@ inline void inside(const scn_case *)
     slow_in = getpid();
     const pthread_t worker = scn_start(log_once, nullptr);
     scn_await(entered);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         slow_in = 0;
         child_lines = 0;
         log_here();
@@ -57,9 +56,7 @@ inline void inside(const scn_case *)
         for (pthread_t one : thread)
             scn_join(one);
         SCN_CHECK(child_lines == 5);
-        scn_fine();
     }
-    scn_reap(child);
     scn_ring(leave);
     scn_join(worker);
     log_here();
@@ -83,12 +80,9 @@ inline void storm(const scn_case *)
     while (lines < 100)
         sched_yield();
     for (int i = scn_often(STORM_FORKS); i > 0; i--) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             log_to_file();
-            scn_fine();
         }
-        scn_reap(child);
         usleep(500); /* for the threads to get somewhere else */
     }
     stop = true;

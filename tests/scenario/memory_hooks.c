@@ -102,12 +102,9 @@ static void hooked(const struct scn_case *self)
     const int before = calls;
     start_all();
     SCN_CHECK(calls == before + THREADS); /* nobody else's */
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         start_all();
-        scn_fine();
     }
-    scn_reap(child);
     scn_fine();
 }
 

@@ -50,15 +50,12 @@ static void fork_while_hammered(int forks, int generations)
     struct scn_hammer hammer;
     scn_hammer_start(&hammer, mutex_lock, take_a_break, &guarded, 1);
     for (int i = 0; i < forks; i++) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             SCN_IS(child_result, 0);
             mutex_use(mutex_lock, &guarded);
             if (generations > 1)
                 fork_while_hammered(2, generations - 1);
-            scn_fine();
         }
-        scn_reap(child);
     }
     scn_hammer_stop(&hammer);
 }
@@ -98,12 +95,9 @@ static void handler_locks(const struct scn_case *self)
     mutex_make(self->kind, &guarded);
     SCN_IS(pthread_atfork(NULL, NULL, lock_and_unlock_in_child), 0);
     scn_hold(&worker, mutex_lock, mutex_unlock, &guarded, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_use(mutex_lock, &guarded);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -118,7 +112,6 @@ static void quiesce(void)
 
 static void *worker_body(void *unused)
 {
-    (void)unused;
     scn_await(worker_leave);
     mutex_use(mutex_lock, &guarded);
     scn_ring(worker_left);
@@ -132,12 +125,9 @@ static void prepare_quiesces(const struct scn_case *self)
     worker_left = scn_bell();
     SCN_IS(pthread_atfork(quiesce, NULL, NULL), 0);
     const pthread_t worker = scn_start(worker_body, NULL);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_use(mutex_lock, &guarded);
-        scn_fine();
     }
-    scn_reap(child);
     scn_join(worker);
 }
 

@@ -79,13 +79,10 @@ static void asleep(const struct scn_case *self)
     struct sleeper sleeper = {0};
     mutex_make(self->kind, &lock);
     start_sleeper(&sleeper);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_use(mutex_lock, &lock);
         scn_exclusion(mutex_lock, mutex_unlock, &lock, 2, 1000);
-        scn_fine();
     }
-    scn_reap(child);
     wake(&sleeper);
     dismiss(&sleeper);
 }
@@ -97,12 +94,9 @@ static void asleep_and_other_holds(const struct scn_case *self)
     mutex_make(self->kind, &lock);
     start_sleeper(&sleeper);
     scn_hold(&worker, mutex_lock, mutex_unlock, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_use(mutex_lock, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
     wake(&sleeper);
     dismiss(&sleeper);
@@ -122,12 +116,9 @@ static void back(const struct scn_case *self)
         start_sleeper(&sleeper);
         wake(&sleeper);
     }
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_use(mutex_lock, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     mutex_check_held(&lock);
     dismiss(&sleeper);
 }
@@ -154,17 +145,14 @@ static void forker_back(const struct scn_case *self)
     const pthread_t signaller = scn_start(signal_when_free, &predicate);
     while (!predicate)
         SCN_IS(pthread_cond_wait(&condition, &lock), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         const struct timespec now = scn_in_ms(CLOCK_REALTIME, 0);
         if (self->number != 0)
             SCN_IS(pthread_cond_timedwait(&condition, &lock, &now), ETIMEDOUT);
         mutex_check_held(&lock);
         SCN_IS(pthread_mutex_unlock(&lock), 0);
         mutex_use(mutex_lock, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_mutex_unlock(&lock), 0);
     scn_join(signaller);
 }
@@ -177,13 +165,10 @@ static void cancelled(const struct scn_case *self)
     start_sleeper(&sleeper);
     SCN_IS(pthread_cancel(sleeper.thread), 0);
     scn_join(sleeper.thread);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_use(mutex_lock, &lock);
         scn_exclusion(mutex_lock, mutex_unlock, &lock, 2, 1000);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 /* The child waits and signals on a condition of its own with the parent's mutex. */
@@ -202,16 +187,13 @@ static void child_waits(const struct scn_case *self)
     struct scn_holder worker;
     mutex_make(self->kind, &lock);
     scn_hold(&worker, mutex_lock, mutex_unlock, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         bool predicate = false;
         const pthread_t waiter = scn_start(child_waiter, &predicate);
         signal_when_free(&predicate);
         scn_join(waiter);
         mutex_use(mutex_lock, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 

@@ -3,9 +3,8 @@
 
 static pthread_mutex_t own, other;
 
-static void finish(pid_t child)
+static void finish(void)
 {
-    scn_reap(child);
     SCN_IS(pthread_mutex_unlock(&own), 0);
     mutex_use(mutex_lock, &own);
 }
@@ -23,15 +22,13 @@ static void *unlocks(void *raw)
 {
     mutex_make(raw, &own);
     SCN_IS(pthread_mutex_lock(&own), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_mutex_unlock(&own), 0);
         SCN_IS(pthread_mutex_lock(&own), 0);
         SCN_IS(pthread_mutex_unlock(&own), 0);
         check_released(&own);
-        scn_fine();
     }
-    finish(child);
+    finish();
     return NULL;
 }
 
@@ -63,7 +60,8 @@ static void without_handlers(const struct scn_case *self)
         check_released(&other);
         scn_fine();
     }
-    finish(child);
+    scn_reap(child);
+    finish();
     scn_let_go(&worker);
 }
 
@@ -72,16 +70,14 @@ static void keeps_out(const struct scn_case *self)
 {
     mutex_make(self->kind, &own);
     SCN_IS(pthread_mutex_lock(&own), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_check_held(&own);
         SCN_IS(scn_elsewhere(mutex_time_and_unlock, &own), ETIMEDOUT);
         SCN_IS(pthread_mutex_destroy(&own), LIBC_DESTROY_IN_USE);
         SCN_IS(pthread_mutex_unlock(&own), 0);
         check_released(&own);
-        scn_fine();
     }
-    finish(child);
+    finish();
 }
 
 /* A holder's own second call: what it gives is the kind's contract. */
@@ -96,17 +92,15 @@ static void relocks(const struct scn_case *self)
         expected = kind->type == PTHREAD_MUTEX_ERRORCHECK ? EDEADLK : ETIMEDOUT;
     mutex_make(kind, &own);
     SCN_IS(pthread_mutex_lock(&own), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(entry->take(&own), expected);
         if (expected == 0)
             SCN_IS(pthread_mutex_unlock(&own), 0);
         mutex_check_held(&own);
         SCN_IS(pthread_mutex_unlock(&own), 0);
         check_released(&own);
-        scn_fine();
     }
-    finish(child);
+    finish();
 }
 
 static void goes_deeper(const struct scn_case *self)
@@ -114,17 +108,14 @@ static void goes_deeper(const struct scn_case *self)
     mutex_make(self->kind, &own);
     SCN_IS(pthread_mutex_lock(&own), 0);
     SCN_IS(pthread_mutex_lock(&own), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_mutex_lock(&own), 0);
         for (int i = 0; i < 3; i++) {
             mutex_check_held(&own);
             SCN_IS(pthread_mutex_unlock(&own), 0);
         }
         check_released(&own);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_mutex_unlock(&own), 0);
     SCN_IS(pthread_mutex_unlock(&own), 0);
     mutex_use(mutex_lock, &own);
@@ -134,21 +125,16 @@ static void grandchild_unlocks(const struct scn_case *self)
 {
     mutex_make(self->kind, &own);
     SCN_IS(pthread_mutex_lock(&own), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+    SCN_IN_CHILD {
+        SCN_IN_CHILD {
             SCN_IS(pthread_mutex_unlock(&own), 0);
             check_released(&own);
-            scn_fine();
         }
-        scn_reap(grandchild);
         mutex_check_held(&own);
         SCN_IS(pthread_mutex_unlock(&own), 0);
         check_released(&own);
-        scn_fine();
     }
-    finish(child);
+    finish();
 }
 
 /* Vanished threads were asleep waiting for the forking thread's lock. */
@@ -159,16 +145,13 @@ static void waited_for(const struct scn_case *self)
     SCN_IS(pthread_mutex_lock(&own), 0);
     for (int i = 0; i < 3; i++)
         scn_want(&queue[i], mutex_lock, mutex_unlock, &own);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_check_held(&own);
         SCN_IS(pthread_mutex_unlock(&own), 0);
         /* Locked, owner not yet written: such bytes now belong to a living thread, not to one that only waited. */
         scn_exclusion(mutex_lock, mutex_unlock, &own, 4, 20000);
         check_released(&own);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_mutex_unlock(&own), 0);
     for (int i = 0; i < 3; i++)
         scn_join(queue[i].thread);
@@ -182,8 +165,7 @@ static void beside_vanished(const struct scn_case *self)
     mutex_make(self->kind, &other);
     SCN_IS(pthread_mutex_lock(&own), 0);
     scn_hold(&worker, mutex_lock, mutex_unlock, &other, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_mutex_lock(&other), 0);
         mutex_check_held(&own);
         mutex_check_held(&other);
@@ -191,9 +173,7 @@ static void beside_vanished(const struct scn_case *self)
         SCN_IS(pthread_mutex_unlock(&other), 0);
         check_released(&own);
         check_released(&other);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
     SCN_IS(pthread_mutex_unlock(&own), 0);
 }

@@ -18,18 +18,12 @@ static void grandchild_locks(const struct scn_case *self)
     struct scn_holder worker;
     mutex_make(self->kind, &orphan);
     scn_hold(&worker, mutex_lock, mutex_unlock, &orphan, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+    SCN_IN_CHILD {
+        SCN_IN_CHILD {
             mutex_use(entry->take, &orphan);
-            scn_fine();
         }
-        scn_reap(grandchild);
         mutex_use(entry->take, &orphan); /* the grandchild's takeover was its own affair */
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -39,17 +33,14 @@ static void threads_first(const struct scn_case *self)
     struct scn_holder worker;
     mutex_make(self->kind, &orphan);
     scn_hold(&worker, mutex_lock, mutex_unlock, &orphan, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         int leave = scn_bell();
         const pthread_t sleeper = scn_start(idle, &leave);
         scn_exclusion(mutex_lock, mutex_unlock, &orphan, 4, 5000);
         mutex_use(mutex_lock, &orphan);
         scn_ring(leave);
         scn_join(sleeper);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -60,13 +51,10 @@ static void race_for_takeover(const struct scn_case *self)
     mutex_make(self->kind, &orphan);
     scn_hold(&worker, mutex_lock, mutex_unlock, &orphan, 1);
     for (int i = scn_often(50); i > 0; i--) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             scn_exclusion(mutex_lock, mutex_unlock, &orphan, 4, 20);
             mutex_use(mutex_lock, &orphan);
-            scn_fine();
         }
-        scn_reap(child);
     }
     scn_let_go(&worker);
 }
@@ -82,17 +70,14 @@ static void taken_then_waited_for(const struct scn_case *self)
     struct scn_holder worker;
     mutex_make(self->kind, &orphan);
     scn_hold(&worker, mutex_lock, mutex_unlock, &orphan, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         struct scn_holder alive;
         scn_hold(&alive, mutex_lock, mutex_unlock, &orphan, 1);
         SCN_IS(pthread_mutex_trylock(&orphan), EBUSY);
         SCN_IS(mutex_timedlock(&orphan), ETIMEDOUT);
         scn_must_wait(mutex_lock, mutex_unlock, &orphan, let_go, &alive);
         mutex_use(mutex_lock, &orphan);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -104,23 +89,17 @@ static void childs_thread_holds(const struct scn_case *self)
     mutex_make(self->kind, &orphan);
     mutex_make(self->kind, &fresh);
     scn_hold(&worker, mutex_lock, mutex_unlock, &orphan, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         struct scn_holder childs;
         scn_hold(&childs, mutex_lock, mutex_unlock, lock, 1);
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+        SCN_IN_CHILD {
             mutex_use(mutex_lock, lock);
             scn_exclusion(mutex_lock, mutex_unlock, lock, 4, 1000);
-            scn_fine();
         }
-        scn_reap(grandchild);
         mutex_check_held(lock);
         scn_let_go(&childs);
         mutex_use(mutex_lock, lock);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -130,22 +109,16 @@ static void child_holds_orphan(const struct scn_case *self)
     struct scn_holder worker;
     mutex_make(self->kind, &orphan);
     scn_hold(&worker, mutex_lock, mutex_unlock, &orphan, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_mutex_lock(&orphan), 0);
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+        SCN_IN_CHILD {
             mutex_check_held(&orphan);
             SCN_IS(pthread_mutex_unlock(&orphan), 0);
             mutex_use(mutex_lock, &orphan);
-            scn_fine();
         }
-        scn_reap(grandchild);
         mutex_check_held(&orphan);
         SCN_IS(pthread_mutex_unlock(&orphan), 0);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -154,17 +127,14 @@ static void descend(int generation, bool only_last)
 {
     struct scn_holder worker;
     scn_hold(&worker, mutex_lock, mutex_unlock, &chain[generation], 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         const bool last = generation + 1 == GENERATIONS;
         if (last || !only_last)
             for (int i = 0; i <= generation; i++)
                 mutex_use(mutex_lock, &chain[i]);
         if (!last)
             descend(generation + 1, only_last);
-        scn_fine();
     }
-    scn_reap(child);
     mutex_check_held(&chain[generation]);
     scn_let_go(&worker);
 }

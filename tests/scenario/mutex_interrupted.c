@@ -33,7 +33,6 @@ static int give(void *lock)
 
 static void fork_in_wait(int number)
 {
-    (void)number;
     const pid_t forked = forks();
     if (forked == 0) {
         scn_arm();

@@ -139,13 +139,10 @@ static void lost(const struct scn_case *self)
         scn_fine();
     SCN_IS(scn_elsewhere(is_lost, &guarded), ENOTRECOVERABLE);
     SCN_IS(entry->take(&guarded), ENOTRECOVERABLE);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(entry->take(&guarded), ENOTRECOVERABLE);
         SCN_IS(entry->take(&guarded), ENOTRECOVERABLE);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_mutex_destroy(&guarded), 0);
 }
 
@@ -172,14 +169,11 @@ static void vanished(const struct scn_case *self)
     struct scn_holder worker;
     make(self->kind, &guarded);
     scn_hold(&worker, lock, unlock, &guarded, (int)self->number);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         inherit_from_the_dead(self->kind, entry->take, &guarded);
         scn_exclusion(lock, unlock, &guarded, 4, 500);
         SCN_IS(pthread_mutex_destroy(&guarded), 0);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(scn_elsewhere(try_and_unlock, &guarded), EBUSY);
     scn_let_go(&worker);
     SCN_IS(pthread_mutex_destroy(&guarded), 0);
@@ -191,15 +185,12 @@ static void destroyed(const struct scn_case *self)
     struct scn_holder worker;
     make(self->kind, &guarded);
     scn_hold(&worker, lock, unlock, &guarded, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_mutex_destroy(&guarded), 0);
         make(self->kind, &guarded);
         scn_exclusion(lock, unlock, &guarded, 4, 500);
         SCN_IS(pthread_mutex_destroy(&guarded), 0);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(scn_elsewhere(try_and_unlock, &guarded), EBUSY);
     scn_let_go(&worker);
 }
@@ -210,20 +201,16 @@ static void not_recovered(const struct scn_case *self)
     struct scn_holder worker;
     make(self->kind, &guarded);
     scn_hold(&worker, lock, unlock, &guarded, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_mutex_lock(&guarded), EOWNERDEAD);
         SCN_IS(pthread_mutex_unlock(&guarded), 0);
         SCN_IS(pthread_mutex_lock(&guarded), ENOTRECOVERABLE);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
 static int lock_all(void *unused)
 {
-    (void)unused;
     for (int i = 0; i < MANY; i++)
         SCN_IS(lock(&many[i]), 0);
     return 0;
@@ -231,7 +218,6 @@ static int lock_all(void *unused)
 
 static int unlock_all(void *unused)
 {
-    (void)unused;
     for (int i = 0; i < MANY; i++)
         SCN_IS(pthread_mutex_unlock(&many[i]), 0);
     return 0;
@@ -244,8 +230,7 @@ static void vanished_list(const struct scn_case *self)
     for (int i = 0; i < MANY; i++)
         make(self->kind, &many[i]);
     scn_hold(&worker, lock_all, unlock_all, NULL, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         for (int i = 0; i < MANY; i += 2)
             SCN_IS(pthread_mutex_lock(&many[i]), is_robust(self->kind) ? EOWNERDEAD : 0);
         for (int i = 1; i < MANY; i += 2)
@@ -257,9 +242,7 @@ static void vanished_list(const struct scn_case *self)
         }
         SCN_IS(lock_all(NULL), 0);
         SCN_IS(unlock_all(NULL), 0);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -271,8 +254,7 @@ static void forkers(const struct scn_case *self)
     SCN_IS(lock(&guarded), 0);
     if (kind->type == PTHREAD_MUTEX_RECURSIVE)
         SCN_IS(lock(&guarded), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (kind->type == PTHREAD_MUTEX_RECURSIVE) {
             SCN_IS(lock(&guarded), 0);
             SCN_IS(pthread_mutex_unlock(&guarded), 0);
@@ -285,9 +267,7 @@ static void forkers(const struct scn_case *self)
         SCN_IS(scn_elsewhere(try_and_unlock, &guarded), 0);
         scn_exclusion(lock, unlock, &guarded, 4, 500);
         SCN_IS(pthread_mutex_destroy(&guarded), 0);
-        scn_fine();
     }
-    scn_reap(child);
     if (kind->type == PTHREAD_MUTEX_RECURSIVE)
         SCN_IS(pthread_mutex_unlock(&guarded), 0);
     SCN_IS(pthread_mutex_unlock(&guarded), 0);
@@ -328,24 +308,18 @@ static void both_at_once(const struct scn_case *self)
     scn_hold(&worker, lock, unlock, &many[0], 1);
     for (int i = 1; i < MANY; i++)
         SCN_IS(lock(&many[i]), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         inherit_from_the_dead(self->kind, lock, &many[0]);
         for (int i = 1; i < MANY; i += 2)
             SCN_IS(pthread_mutex_unlock(&many[i]), 0);
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+        SCN_IN_CHILD {
             for (int i = 2; i < MANY; i += 2)
                 SCN_IS(pthread_mutex_unlock(&many[i]), 0);
             SCN_IS(lock_all(NULL), 0);
-            scn_fine();
         }
-        scn_reap(grandchild);
         for (int i = 2; i < MANY; i += 2)
             SCN_IS(pthread_mutex_unlock(&many[i]), 0);
-        scn_fine();
     }
-    scn_reap(child);
     for (int i = 1; i < MANY; i++)
         SCN_IS(pthread_mutex_unlock(&many[i]), 0);
     scn_let_go(&worker);

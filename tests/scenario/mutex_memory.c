@@ -51,10 +51,7 @@ static void be_busy(void)
 {
     mutex_use(mutex_lock, &bystander);
     SCN_IS(pthread_mutex_lock(&bystander), 0);
-    const pid_t grandchild = scn_fork();
-    if (grandchild == 0)
-        scn_fine();
-    scn_reap(grandchild);
+    SCN_IN_CHILD {}
     SCN_IS(pthread_mutex_unlock(&bystander), 0);
 }
 
@@ -70,15 +67,12 @@ static void befalls_vanished(const struct scn_case *self, enum fate fate, bool b
     worker.give = mutex_try_and_unlock;
     if (before_fork)
         befall(fate, (unsigned char *)lock);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (!before_fork)
             befall(fate, (unsigned char *)lock);
         be_busy();
         check_fate(fate, (unsigned char *)lock);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
     if (before_fork)
         check_fate(fate, (unsigned char *)lock);
@@ -107,13 +101,10 @@ static void befalls_forker(const struct scn_case *self, bool unlocked)
     if (unlocked)
         SCN_IS(unseen_unlock(lock), 0);
     befall(fate, (unsigned char *)lock);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         be_busy();
         check_fate(fate, (unsigned char *)lock);
-        scn_fine();
     }
-    scn_reap(child);
     be_busy();
     check_fate(fate, (unsigned char *)lock);
 }
@@ -142,8 +133,7 @@ static void becomes_other_lock(const struct scn_case *self)
     SCN_CHECK(lock);
     mutex_make(self->kind, lock);
     scn_hold(&worker, mutex_lock, mutex_unlock, lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         for (size_t i = 0; i < sizeof others / sizeof others[0] && others[i] < MUTEX_KINDS; i++) {
             struct scn_holder alive;
             memset(lock, 0, sizeof *lock);
@@ -155,9 +145,7 @@ static void becomes_other_lock(const struct scn_case *self)
             mutex_use(mutex_lock, lock);
         }
         free(lock);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
     free(lock);
 }
@@ -205,8 +193,7 @@ static void stack_reused(const struct scn_case *self)
     struct on_stack parents = {self->kind, NULL, scn_bell(), scn_bell()};
     const pthread_t thread = start_on(stack, &parents);
     scn_await(parents.ready);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         struct on_stack childs = {self->kind, NULL, scn_bell(), scn_bell()};
         const pthread_t new_thread = start_on(stack, &childs);
         scn_await(childs.ready);
@@ -215,9 +202,7 @@ static void stack_reused(const struct scn_case *self)
         SCN_IS(mutex_timedlock(childs.address), ETIMEDOUT);
         scn_ring(childs.leave);
         scn_join(new_thread);
-        scn_fine();
     }
-    scn_reap(child);
     scn_ring(parents.leave);
     scn_join(thread);
 }

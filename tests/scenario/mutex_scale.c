@@ -17,7 +17,6 @@ static pthread_mutex_t *many;
 
 static int lock_many(void *unused)
 {
-    (void)unused;
     for (int i = 0; i < MANY; i++)
         SCN_IS(pthread_mutex_lock(&many[i]), 0);
     return 0;
@@ -25,7 +24,6 @@ static int lock_many(void *unused)
 
 static int unlock_many_in_order(void *unused)
 {
-    (void)unused;
     for (int i = 0; i < MANY; i++)
         SCN_IS(pthread_mutex_unlock(&many[i]), 0);
     return 0;
@@ -33,7 +31,6 @@ static int unlock_many_in_order(void *unused)
 
 static int trylock_many(void *unused)
 {
-    (void)unused;
     for (int i = 0; i < MANY; i++)
         SCN_IS(mutex_try_and_unlock(&many[i]), 0);
     return 0;
@@ -41,7 +38,6 @@ static int trylock_many(void *unused)
 
 static int find_many_held(void *unused)
 {
-    (void)unused;
     for (int i = 0; i < MANY; i++)
         SCN_IS(pthread_mutex_trylock(&many[i]), EBUSY);
     return 0;
@@ -60,15 +56,12 @@ static void many_locks(const struct scn_case *self)
     struct scn_holder worker;
     make_many(self);
     scn_hold(&worker, lock_many, unlock_many_in_order, NULL, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         lock_many(NULL);
         scn_elsewhere(find_many_held, NULL);
         unlock_many_in_order(NULL);
         scn_elsewhere(trylock_many, NULL);
-        scn_fine();
     }
-    scn_reap(child);
     scn_elsewhere(find_many_held, NULL);
     scn_let_go(&worker);
     scn_elsewhere(trylock_many, NULL);
@@ -79,14 +72,11 @@ static void many_forkers(const struct scn_case *self)
 {
     make_many(self);
     lock_many(NULL);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         scn_elsewhere(find_many_held, NULL);
         unlock_many_in_order(NULL);
         scn_elsewhere(trylock_many, NULL);
-        scn_fine();
     }
-    scn_reap(child);
     scn_elsewhere(find_many_held, NULL);
     unlock_many_in_order(NULL);
     scn_elsewhere(trylock_many, NULL);
@@ -103,7 +93,6 @@ static struct {
 
 static void *give_back(void *unused)
 {
-    (void)unused;
     for (long i = 0; i < HAND_OFFS; i++) {
         while (atomic_load(&ring.taken) <= i)
             sched_yield();
@@ -129,13 +118,10 @@ static void hand_off(const struct scn_case *self)
     }
     scn_join(giver);
     SCN_CHECK(scn_resident_kib() - before < GROWTH_LIMIT_KIB);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         for (int i = 0; i < RING; i++)
             mutex_use(mutex_lock, &ring.lock[i]);
-        scn_fine();
     }
-    scn_reap(child);
     for (int i = 0; i < RING; i++)
         SCN_IS(pthread_mutex_destroy(&ring.lock[i]), 0);
 }
@@ -146,7 +132,6 @@ static pthread_mutex_t shared;
 
 static int lock_once(void *unused)
 {
-    (void)unused;
     SCN_IS(pthread_mutex_lock(&shared), 0);
     return pthread_mutex_unlock(&shared);
 }
@@ -167,12 +152,9 @@ static void short_threads(const struct scn_case *self)
         scn_elsewhere(i % 2 ? lock_once : lock_and_pthread_exit, NULL);
     }
     SCN_CHECK(scn_resident_kib() - before < GROWTH_LIMIT_KIB);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_use(mutex_lock, &shared);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 /* --- Signal handlers that lock, at any instruction of threads that lock ------------------------------------------- */
@@ -182,7 +164,6 @@ static atomic_int storm_over;
 
 static void lock_in_handler(int number)
 {
-    (void)number;
     const int saved = errno;
     SCN_IS(pthread_mutex_lock(&handlers), 0);
     SCN_IS(pthread_mutex_unlock(&handlers), 0);
@@ -221,14 +202,11 @@ static void signal_storm(const struct scn_case *self)
     const struct itimerval each_ms = {{0, 1000}, {0, 1000}};
     SCN_CHECK(setitimer(ITIMER_PROF, &each_ms, NULL) == 0); /* not inherited by the children */
     for (int i = scn_often(100); i > 0; i--) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             mutex_use(mutex_lock, &shared);
             mutex_use(mutex_lock, &handlers);
             raise(SIGUSR1);
-            scn_fine();
         }
-        scn_reap(child);
     }
     atomic_store(&storm_over, 1);
     scn_join(sender);

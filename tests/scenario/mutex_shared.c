@@ -79,14 +79,11 @@ static void private_refused(const struct scn_case *self)
     struct scn_holder worker;
     mutex_make(self->kind, &memory->lock);
     scn_hold(&worker, mutex_lock, mutex_unlock, &memory->lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_mutex_trylock(&memory->lock), EBUSY);
         SCN_IS(mutex_timedlock(&memory->lock), ETIMEDOUT);
         SCN_IS(mutex_clocklock(&memory->lock), ETIMEDOUT);
-        scn_fine();
     }
-    scn_reap(child);
     mutex_check_held(&memory->lock);
     SCN_IS(pthread_mutex_trylock(&memory->lock), EBUSY);
     scn_let_go(&worker);
@@ -99,12 +96,9 @@ static void forkers(const struct scn_case *self, struct shared_memory *memory)
 {
     const struct mutex_kind *const kind = self->kind;
     SCN_IS(pthread_mutex_lock(&memory->lock), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_mutex_trylock(&memory->lock), EBUSY);
-        scn_fine();
     }
-    scn_reap(child);
     if (kind->type == PTHREAD_MUTEX_ERRORCHECK)
         SCN_IS(pthread_mutex_lock(&memory->lock), EDEADLK);
     if (kind->type == PTHREAD_MUTEX_RECURSIVE) {
@@ -140,12 +134,9 @@ static void private_file(const struct scn_case *self)
     struct scn_holder worker;
     mutex_make(self->kind, lock);
     scn_hold(&worker, mutex_lock, mutex_unlock, lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_use(mutex_lock, lock);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 

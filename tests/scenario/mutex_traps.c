@@ -29,15 +29,12 @@ static void made_anew(const struct scn_case *self)
     struct scn_holder worker;
     mutex_make(self->kind, &lock);
     scn_hold(&worker, mutex_lock, mutex_unlock, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_make(self->kind, &lock);
         check_living_holder(mutex_lock, mutex_unlock);
         scn_exclusion(mutex_lock, mutex_unlock, &lock, 2, 2000);
         SCN_IS(pthread_mutex_destroy(&lock), 0);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -49,13 +46,10 @@ static void made_anew_unseen_holder(const struct scn_case *self)
     struct scn_holder worker;
     mutex_make(self->kind, &lock);
     scn_hold(&worker, mutex_lock, mutex_unlock, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_make(self->kind, &lock);
         check_living_holder(unseen_lock, unseen_unlock);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -64,12 +58,9 @@ static void holder_alive(const struct scn_case *self)
 {
     mutex_make(self->kind, &lock);
     mutex_use(mutex_lock, &lock);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         check_living_holder(mutex_lock, mutex_unlock);
-        scn_fine();
     }
-    scn_reap(child);
     check_living_holder(mutex_lock, mutex_unlock);
 }
 
@@ -95,15 +86,12 @@ static void unseen_unlock(const struct scn_case *self)
     mutex_make(self->kind, &lock);
     const pthread_t thread = scn_start(stale_body, &stale);
     scn_await(stale.ready);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         /* Locked, owner not yet written: such bytes now belong to a living thread, whatever old records say. */
         scn_exclusion(mutex_lock, mutex_unlock, &lock, 4, 20000);
         mutex_use(mutex_lock, &lock);
         check_living_holder(mutex_lock, mutex_unlock);
-        scn_fine();
     }
-    scn_reap(child);
     mutex_use(mutex_lock, &lock);
     scn_ring(stale.leave);
     scn_join(thread);
@@ -118,15 +106,12 @@ static void unseen_unlock_then_forker(const struct scn_case *self)
     const pthread_t thread = scn_start(stale_body, &stale);
     scn_await(stale.ready);
     SCN_IS(pthread_mutex_lock(&lock), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_check_held(&lock); /* by this very thread */
         SCN_IS(scn_elsewhere(mutex_time_and_unlock, &lock), ETIMEDOUT);
         SCN_IS(pthread_mutex_unlock(&lock), 0);
         check_living_holder(mutex_lock, mutex_unlock);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_mutex_unlock(&lock), 0);
     scn_ring(stale.leave);
     scn_join(thread);
@@ -139,13 +124,10 @@ static void handed_over(const struct scn_case *self)
     mutex_make(self->kind, &lock);
     scn_hold(&worker, mutex_lock, mutex_trylock, &lock, 1);
     SCN_IS(pthread_mutex_unlock(&lock), 0); /* by another thread; the worker is still there */
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_use(mutex_lock, &lock);
         check_living_holder(mutex_lock, mutex_unlock);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker); /* its last act is a trylock */
     SCN_IS(pthread_mutex_unlock(&lock), 0);
 }
@@ -200,18 +182,12 @@ static void contract(const struct scn_case *self)
 {
     mutex_make(self->kind, &lock);
     check_contract(self->kind);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         check_contract(self->kind);
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+        SCN_IN_CHILD {
             check_contract(self->kind);
-            scn_fine();
         }
-        scn_reap(grandchild);
-        scn_fine();
     }
-    scn_reap(child);
     check_contract(self->kind);
 }
 
@@ -222,14 +198,11 @@ static void no_threads(const struct scn_case *self)
     for (int i = 0; i < 20; i++) {
         SCN_IS(pthread_mutex_lock(&lock), 0);
         SCN_IS(pthread_mutex_unlock(&lock), 0);
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             SCN_IS(pthread_mutex_lock(&lock), 0);
             SCN_IS(pthread_mutex_unlock(&lock), 0);
             SCN_IS(pthread_mutex_destroy(&lock), 0);
-            scn_fine();
         }
-        scn_reap(child);
     }
 }
 
@@ -240,14 +213,11 @@ static void wanted_only(const struct scn_case *self)
     mutex_make(self->kind, &lock);
     SCN_IS(pthread_mutex_lock(&lock), 0);
     scn_want(&waiter, mutex_lock, mutex_unlock, &lock);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_make(self->kind, &lock);
         scn_exclusion(mutex_lock, mutex_unlock, &lock, 4, 20000);
         check_living_holder(mutex_lock, mutex_unlock);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_mutex_unlock(&lock), 0);
     scn_join(waiter.thread);
 }

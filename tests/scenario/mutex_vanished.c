@@ -11,8 +11,7 @@ static void one_holder(const struct scn_case *self)
     struct scn_holder worker;
     mutex_make(self->kind, &first);
     scn_hold(&worker, mutex_lock, mutex_unlock, &first, (int)self->number);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         errno = APPLICATIONS_ERRNO;
         SCN_IS(entry->take(&first), 0);
         SCN_CHECK(errno == APPLICATIONS_ERRNO);
@@ -20,9 +19,7 @@ static void one_holder(const struct scn_case *self)
         mutex_check_free(&first);
         mutex_use(mutex_lock, &first);
         SCN_IS(pthread_mutex_destroy(&first), 0);
-        scn_fine();
     }
-    scn_reap(child);
     mutex_check_held(&first); /* the parent has noticed nothing */
     scn_let_go(&worker);
     SCN_IS(pthread_mutex_destroy(&first), 0);
@@ -34,29 +31,24 @@ static void held_after_takeover(const struct scn_case *self)
     struct scn_holder worker;
     mutex_make(self->kind, &first);
     scn_hold(&worker, mutex_lock, mutex_unlock, &first, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_mutex_lock(&first), 0);
         mutex_check_held(&first);
         SCN_IS(scn_elsewhere(mutex_time_and_unlock, &first), ETIMEDOUT);
         SCN_IS(pthread_mutex_unlock(&first), 0);
         scn_exclusion(mutex_lock, mutex_unlock, &first, 4, 2000);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
 static int lock_both(void *unused)
 {
-    (void)unused;
     const int error = pthread_mutex_lock(&first);
     return error ? error : pthread_mutex_lock(&second);
 }
 
 static int unlock_both(void *unused)
 {
-    (void)unused;
     const int error = pthread_mutex_unlock(&second);
     return error ? error : pthread_mutex_unlock(&first);
 }
@@ -71,8 +63,7 @@ static void nested_pair(const struct scn_case *self)
     scn_hold(&worker, lock_both, unlock_both, NULL, 1);
     for (int i = 0; i < 3; i++)
         scn_want(&queue[i], mutex_lock, mutex_unlock, &first);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_mutex_lock(&first), 0);
         SCN_IS(pthread_mutex_lock(&second), 0);
         mutex_check_held(&first);
@@ -81,9 +72,7 @@ static void nested_pair(const struct scn_case *self)
         SCN_IS(pthread_mutex_unlock(&first), 0);
         mutex_use(mutex_lock, &first);
         mutex_use(mutex_lock, &second);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
     for (int i = 0; i < 3; i++)
         scn_join(queue[i].thread);
@@ -96,26 +85,19 @@ static void two_holders(const struct scn_case *self)
     mutex_make(self->kind, &second);
     scn_hold(&worker, mutex_lock, mutex_unlock, &first, 1);
     scn_hold(&other, mutex_lock, mutex_unlock, &second, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_use(mutex_lock, &second);
         mutex_use(mutex_lock, &first);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
     scn_let_go(&other);
 }
 
 static void *fork_from_thread(void *unused)
 {
-    (void)unused;
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_use(mutex_lock, &first);
-        scn_fine();
     }
-    scn_reap(child);
     return NULL;
 }
 
@@ -138,12 +120,9 @@ static void holder_exited(const struct scn_case *self)
 {
     mutex_make(self->kind, &first);
     SCN_IS(scn_elsewhere(lock_and_exit, &first), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         mutex_use(mutex_lock, &first);
-        scn_fine();
     }
-    scn_reap(child);
     mutex_check_held(&first);
 }
 
@@ -152,13 +131,10 @@ static void tries_of_exited(const struct scn_case *self)
 {
     mutex_make(self->kind, &first);
     SCN_IS(scn_elsewhere(lock_and_exit, &first), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_mutex_trylock(&first), EBUSY);
         SCN_IS(scn_elsewhere(mutex_try_and_unlock, &first), EBUSY);
-        scn_fine();
     }
-    scn_reap(child);
     mutex_check_held(&first);
 }
 
@@ -169,16 +145,13 @@ static void destroyed(const struct scn_case *self)
     struct scn_holder worker;
     mutex_make(kind, &first);
     scn_hold(&worker, mutex_lock, mutex_unlock, &first, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_mutex_destroy(&first), 0);
         mutex_make(&mutex_kinds[(kind - mutex_kinds + 3) % MUTEX_KINDS], &first);
         mutex_use(mutex_lock, &first);
         scn_exclusion(mutex_lock, mutex_unlock, &first, 4, 1000);
         SCN_IS(pthread_mutex_destroy(&first), 0);
-        scn_fine();
     }
-    scn_reap(child);
     mutex_check_held(&first);
     scn_let_go(&worker);
     SCN_IS(pthread_mutex_destroy(&first), 0);
@@ -221,14 +194,11 @@ static void old_names(const struct scn_case *self)
     struct scn_holder worker;
     mutex_make(self->kind, &first);
     scn_hold(&worker, call_old_lock, call_old_unlock, &first, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(entry->take(&first), 0);
         SCN_IS(old_unlock(&first), 0);
         SCN_IS(old_destroy(&first), 0);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 #endif
@@ -240,15 +210,12 @@ static void hammered(const struct scn_case *self)
     mutex_make(self->kind, &first);
     scn_hammer_start(&hammer, mutex_lock, mutex_unlock, &first, 4);
     for (int i = scn_often(100); i > 0; i--) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             SCN_IS(pthread_mutex_lock(&first), 0);
             SCN_IS(pthread_mutex_unlock(&first), 0);
             mutex_use(mutex_lock, &first);
             SCN_IS(pthread_mutex_destroy(&first), 0);
-            scn_fine();
         }
-        scn_reap(child);
     }
     scn_hammer_stop(&hammer);
     SCN_IS(pthread_mutex_destroy(&first), 0);

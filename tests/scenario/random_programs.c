@@ -328,7 +328,6 @@ static void *meet(void *raw)
 /* libc's cleanup of a cancelled wait takes the mutex again and says nothing. */
 static void leave_post(void *unused)
 {
-    (void)unused;
     go_in(&post, false);
     give(&post, false);
 }
@@ -494,16 +493,13 @@ static void programs(const struct scn_case *self)
     const long count = asked != NULL ? atol(asked) : 12;
     generations = self->number > 0 ? 2 : 0;
     for (long i = 0; i < count; i++) {
-        const pid_t program = scn_fork();
-        if (program == 0) {
+        SCN_IN_CHILD {
             struct dice dice = {(unsigned long)(self->number * 100000 + i) * 2654435761UL};
             for (int throw_away = 0; throw_away < 5; throw_away++)
                 roll(&dice, 2);
             make_all(&dice);
             play(&dice, 0, NULL, false);
-            scn_fine();
         }
-        scn_reap(program);
     }
 }
 

@@ -24,9 +24,8 @@ static void check_released(void)
     SCN_IS(pthread_rwlock_destroy(&own), 0);
 }
 
-static void finish(pid_t child)
+static void finish(void)
 {
-    scn_reap(child);
     rwlock_check_written(&own); /* the parent has noticed nothing */
     SCN_IS(pthread_rwlock_unlock(&own), 0);
     rwlock_use_in_threads(&own);
@@ -36,13 +35,11 @@ static void *unlocks(void *raw)
 {
     rwlock_make(raw, &own);
     SCN_IS(pthread_rwlock_wrlock(&own), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_rwlock_unlock(&own), 0);
         check_released();
-        scn_fine();
     }
-    finish(child);
+    finish();
     return NULL;
 }
 
@@ -61,14 +58,12 @@ static void keeps_out(const struct scn_case *self)
 {
     rwlock_make(self->kind, &own);
     SCN_IS(pthread_rwlock_wrlock(&own), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         rwlock_check_written(&own);
         SCN_IS(pthread_rwlock_unlock(&own), 0);
         check_released();
-        scn_fine();
     }
-    finish(child);
+    finish();
 }
 
 /* Its own second call: a deadlock that libc sees, as in the parent; on musl a try alone comes back. */
@@ -78,21 +73,18 @@ static void relocks(const struct scn_case *self)
     const bool tries = entry->take == rwlock_trywrlock || entry->take == rwlock_tryrdlock;
     rwlock_make(self->kind, &own);
     SCN_IS(pthread_rwlock_wrlock(&own), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(entry->take(&own), tries ? EBUSY : EDEADLK);
         rwlock_check_written(&own);
         SCN_IS(entry->take(&own), tries ? EBUSY : EDEADLK);
         SCN_IS(pthread_rwlock_unlock(&own), 0);
         check_released();
-        scn_fine();
     }
-    finish(child);
+    finish();
 }
 
 static void release(void *unused)
 {
-    (void)unused;
     SCN_IS(pthread_rwlock_unlock(&own), 0);
 }
 
@@ -104,8 +96,7 @@ static void waited_for(const struct scn_case *self)
     SCN_IS(pthread_rwlock_wrlock(&own), 0);
     for (int i = 0; i < 4; i++)
         scn_want(&queue[i], i % 2 ? rwlock_wrlock : rwlock_rdlock, rwlock_unlock, &own);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (self->number == 1)
             scn_must_wait(rwlock_rdlock, rwlock_unlock, &own, release, NULL);
         else if (self->number == 2)
@@ -113,9 +104,7 @@ static void waited_for(const struct scn_case *self)
         else
             SCN_IS(pthread_rwlock_unlock(&own), 0);
         check_released();
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_rwlock_unlock(&own), 0);
     for (int i = 0; i < 4; i++)
         scn_join(queue[i].thread);
@@ -126,21 +115,16 @@ static void grandchild_unlocks(const struct scn_case *self)
 {
     rwlock_make(self->kind, &own);
     SCN_IS(pthread_rwlock_wrlock(&own), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+    SCN_IN_CHILD {
+        SCN_IN_CHILD {
             SCN_IS(pthread_rwlock_unlock(&own), 0);
             check_released();
-            scn_fine();
         }
-        scn_reap(grandchild);
         rwlock_check_written(&own);
         SCN_IS(pthread_rwlock_unlock(&own), 0);
         check_released();
-        scn_fine();
     }
-    finish(child);
+    finish();
 }
 
 /* A fork that libc does not know of: it goes on under the old id, and so must we. */
@@ -157,7 +141,8 @@ static void raw_fork(const struct scn_case *self)
         rwlock_use(&own);
         scn_fine();
     }
-    finish(child);
+    scn_reap(child);
+    finish();
 }
 
 /* The reads of a forker with nobody beside it: libc needs no help. An upgrade is refused as ever. */
@@ -166,8 +151,7 @@ static void reads(const struct scn_case *self)
     rwlock_make(self->kind, &own);
     SCN_IS(pthread_rwlock_rdlock(&own), 0);
     SCN_IS(pthread_rwlock_rdlock(&own), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_rwlock_trywrlock(&own), EBUSY);
         SCN_IS(rwlock_timedwrlock(&own), ETIMEDOUT);
         SCN_IS(rwlock_clockwrlock(&own), ETIMEDOUT);
@@ -176,9 +160,7 @@ static void reads(const struct scn_case *self)
         rwlock_check_read(&own);
         SCN_IS(pthread_rwlock_unlock(&own), 0);
         check_released();
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_rwlock_unlock(&own), 0);
     SCN_IS(pthread_rwlock_unlock(&own), 0);
     rwlock_use_in_threads(&own);
@@ -191,8 +173,7 @@ static void upgrades(const struct scn_case *self)
     rwlock_make(self->kind, &own);
     SCN_IS(pthread_rwlock_rdlock(&own), 0);
     scn_hold(&worker, rwlock_rdlock, rwlock_unlock, &own, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(rwlock_timedwrlock(&own), ETIMEDOUT); /* its own hold is in the way */
         rwlock_check_read(&own);
         SCN_IS(pthread_rwlock_unlock(&own), 0);
@@ -200,9 +181,7 @@ static void upgrades(const struct scn_case *self)
         rwlock_check_written(&own);
         SCN_IS(pthread_rwlock_unlock(&own), 0);
         check_released();
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_rwlock_unlock(&own), 0);
     scn_let_go(&worker);
 }

@@ -24,8 +24,7 @@ static void threads_first(const struct scn_case *self)
     scn_hold(&worker[0], taken_by(self), rwlock_unlock, &lock, 1);
     if (!(self->number % 2))
         scn_hold(&worker[1], taken_by(self), rwlock_unlock, &lock, 2);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         int leave = scn_bell();
         const pthread_t sleeper = scn_start(idle, &leave);
         if (self->number == 2) {
@@ -38,9 +37,7 @@ static void threads_first(const struct scn_case *self)
         rwlock_use_in_threads(&lock);
         scn_ring(leave);
         scn_join(sleeper);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker[0]);
     if (!(self->number % 2))
         scn_let_go(&worker[1]);
@@ -51,7 +48,6 @@ static atomic_int readers_inside, writers_inside, stop_reading;
 
 static void *reads_on(void *unused)
 {
-    (void)unused;
     while (!atomic_load(&stop_reading)) {
         SCN_IS(pthread_rwlock_rdlock(&lock), 0);
         atomic_fetch_add(&readers_inside, 1);
@@ -64,7 +60,6 @@ static void *reads_on(void *unused)
 
 static void *writes_some(void *unused)
 {
-    (void)unused;
     for (int i = 0; i < 50; i++) {
         SCN_IS(pthread_rwlock_wrlock(&lock), 0);
         SCN_CHECK(!atomic_exchange(&writers_inside, 1));
@@ -85,8 +80,7 @@ static void race_for_takeover(const struct scn_case *self)
     if (self->number)
         scn_want(&writer, rwlock_wrlock, rwlock_unlock, &lock);
     for (int i = scn_often(50); i > 0; i--) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             pthread_t thread[4];
             for (int t = 0; t < 4; t++)
                 thread[t] = scn_start(t < 2 ? reads_on : writes_some, NULL);
@@ -96,9 +90,7 @@ static void race_for_takeover(const struct scn_case *self)
             for (int t = 0; t < 2; t++)
                 scn_join(thread[t]);
             rwlock_check_free(&lock);
-            scn_fine();
         }
-        scn_reap(child);
     }
     scn_let_go(&worker[0]);
     scn_let_go(&worker[1]);
@@ -112,18 +104,14 @@ static void grandchild(const struct scn_case *self)
     struct scn_holder worker, middle;
     rwlock_make(self->kind, &lock);
     scn_hold(&worker, taken_by(self), rwlock_unlock, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (self->number == 2)
             scn_hold(&middle, rwlock_rdlock, rwlock_unlock, &lock, 1);
-        const pid_t second = scn_fork();
-        if (second == 0) {
+        SCN_IN_CHILD {
             SCN_IS(pthread_rwlock_wrlock(&lock), 0);
             SCN_IS(pthread_rwlock_unlock(&lock), 0);
             rwlock_use_in_threads(&lock);
-            scn_fine();
         }
-        scn_reap(second);
         if (self->number == 2) {
             rwlock_check_read(&lock);
             scn_let_go(&middle);
@@ -131,9 +119,7 @@ static void grandchild(const struct scn_case *self)
         SCN_IS(pthread_rwlock_wrlock(&lock), 0); /* the grandchild's takeover was its own affair */
         SCN_IS(pthread_rwlock_unlock(&lock), 0);
         rwlock_use_in_threads(&lock);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -141,7 +127,6 @@ static volatile sig_atomic_t handled;
 
 static void use_other(int number)
 {
-    (void)number;
     const int saved = errno;
     SCN_IS(pthread_rwlock_rdlock(&other), 0);
     SCN_IS(pthread_rwlock_unlock(&other), 0);
@@ -159,8 +144,7 @@ static void signals(const struct scn_case *self)
     signal(SIGVTALRM, use_other);
     timer_t timer;
     for (int round = scn_often(10); round > 0; round--) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGVTALRM};
             const struct itimerspec often = {{0, 20000}, {0, 20000}};
             SCN_IS(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
@@ -170,9 +154,7 @@ static void signals(const struct scn_case *self)
             SCN_IS(timer_delete(timer), 0);
             scn_exclusion(rwlock_wrlock, rwlock_unlock, &lock, 4, 200);
             rwlock_use(&other);
-            scn_fine();
         }
-        scn_reap(child);
     }
     scn_let_go(&worker);
 }

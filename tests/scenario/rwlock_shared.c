@@ -57,14 +57,11 @@ static void private_refused(const struct scn_case *self)
     struct scn_holder worker;
     rwlock_make(self->kind, &memory->lock);
     scn_hold(&worker, holder_call(self), rwlock_unlock, &memory->lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_rwlock_trywrlock(&memory->lock), EBUSY);
         SCN_IS(rwlock_timedwrlock(&memory->lock), ETIMEDOUT);
         SCN_IS(scn_elsewhere(rwlock_time_write, &memory->lock), ETIMEDOUT);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_rwlock_trywrlock(&memory->lock), EBUSY);
     scn_let_go(&worker);
     rwlock_use_in_threads(&memory->lock);
@@ -76,13 +73,10 @@ static void forkers(const struct scn_case *self)
     struct shared_memory *const memory = map_shared();
     rwlock_make(self->kind, &memory->lock);
     SCN_IS(pthread_rwlock_wrlock(&memory->lock), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_rwlock_trywrlock(&memory->lock), EBUSY);
         SCN_IS(pthread_rwlock_tryrdlock(&memory->lock), EBUSY);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_rwlock_wrlock(&memory->lock), EDEADLK);
     SCN_IS(pthread_rwlock_unlock(&memory->lock), 0);
     rwlock_use_in_threads(&memory->lock);

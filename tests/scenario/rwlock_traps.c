@@ -28,8 +28,7 @@ static void made_anew(const struct scn_case *self, bool seen, bool unseen_holder
     scn_call *const give = unseen_holder ? (scn_call *)scn_libc("pthread_rwlock_unlock") : rwlock_unlock;
     rwlock_make(kind, &lock);
     scn_hold(&worker, taken_by(self), rwlock_unlock, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         const pthread_rwlock_t fresh = PTHREAD_RWLOCK_INITIALIZER;
         int leave = scn_bell();
         pthread_t sleeper = 0;
@@ -53,9 +52,7 @@ static void made_anew(const struct scn_case *self, bool seen, bool unseen_holder
             scn_ring(leave);
             scn_join(sleeper);
         }
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -97,17 +94,14 @@ static void unseen_unlock(const struct scn_case *self)
     const pthread_t thread = scn_start(stale_body, &stale);
     scn_await(stale.ready);
     SCN_IS(pthread_rwlock_rdlock(&lock), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_rwlock_trywrlock(&lock), EBUSY);
         rwlock_check_read(&lock);
         SCN_IS(pthread_rwlock_trywrlock(&lock), EBUSY);
         SCN_IS(pthread_rwlock_unlock(&lock), 0);
         rwlock_use(&lock);
         rwlock_use_in_threads(&lock);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_rwlock_unlock(&lock), 0);
     rwlock_use(&lock);
     scn_ring(stale.leave);
@@ -128,14 +122,11 @@ static void handed_over(const struct scn_case *self)
         SCN_IS(scn_elsewhere(unlock_elsewhere, &lock), 0);
     }
     SCN_IS(scn_elsewhere(rwlock_rdlock, &lock), 0); /* its thread ends */
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_rwlock_unlock(&lock), 0);
         rwlock_use(&lock);
         rwlock_use_in_threads(&lock);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_rwlock_unlock(&lock), 0);
     rwlock_use_in_threads(&lock);
 }
@@ -172,18 +163,12 @@ static void contract(const struct scn_case *self)
 {
     rwlock_make(self->kind, &lock);
     check_contract();
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         check_contract();
-        const pid_t second = scn_fork();
-        if (second == 0) {
+        SCN_IN_CHILD {
             check_contract();
-            scn_fine();
         }
-        scn_reap(second);
-        scn_fine();
     }
-    scn_reap(child);
     check_contract();
 }
 
@@ -202,8 +187,7 @@ static void many_holds(const struct scn_case *self)
         SCN_IS(pthread_rwlock_rdlock(&lock), 0);
     for (int i = 0; i < LOCKS / 100; i++)
         scn_hold(&worker[i], rwlock_rdlock, rwlock_unlock, &lock, 100);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         for (int i = 0; i < DEPTH; i++) {
             SCN_IS(pthread_rwlock_trywrlock(&lock), EBUSY);
             SCN_IS(pthread_rwlock_unlock(&lock), 0);
@@ -214,9 +198,7 @@ static void many_holds(const struct scn_case *self)
             rwlock_use(&many[i]);
         }
         rwlock_use_in_threads(&lock);
-        scn_fine();
     }
-    scn_reap(child);
     for (int i = 0; i < LOCKS / 100; i++)
         scn_let_go(&worker[i]);
 }
@@ -245,14 +227,11 @@ static void old_names(const struct scn_case *self)
     struct scn_holder worker;
     rwlock_make(self->kind, &lock);
     scn_hold(&worker, call_old_rdlock, call_old_unlock, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(old_wrlock(&lock), 0);
         SCN_IS(old_unlock(&lock), 0);
         rwlock_use_in_threads(&lock);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 #endif
@@ -263,12 +242,9 @@ static void mode(const struct scn_case *self)
     struct scn_holder worker;
     rwlock_make(self->kind, &lock);
     scn_hold(&worker, taken_by(self), rwlock_unlock, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(entry->take(&lock), 0);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 

@@ -22,12 +22,9 @@ static void written(const struct scn_case *self)
     struct scn_holder worker;
     rwlock_make(self->kind, &lock);
     scn_hold(&worker, rwlock_wrlock, rwlock_unlock, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         check_taken(self->entry);
-        scn_fine();
     }
-    scn_reap(child);
     rwlock_check_written(&lock); /* the parent has noticed nothing */
     scn_let_go(&worker);
     rwlock_use_in_threads(&lock);
@@ -40,12 +37,9 @@ static void read_by(const struct scn_case *self)
     rwlock_make(self->kind, &lock);
     for (int i = 0; i < self->number; i++)
         scn_hold(&worker[i], rwlock_rdlock, rwlock_unlock, &lock, i == 0 ? 2 : 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         check_taken(self->entry);
-        scn_fine();
     }
-    scn_reap(child);
     rwlock_check_read(&lock);
     for (int i = 0; i < self->number; i++)
         scn_let_go(&worker[i]);
@@ -61,8 +55,7 @@ static void read_by_both(const struct scn_case *self)
     for (int i = 0; i < self->number; i++)
         SCN_IS(pthread_rwlock_rdlock(&lock), 0);
     scn_hold(&worker[1], rwlock_rdlock, rwlock_unlock, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (self->entry) /* asked for while it is held: the dead leave, the own holds do not */
             SCN_IS(pthread_rwlock_trywrlock(&lock), EBUSY);
         for (long i = self->number; i > 0; i--) {
@@ -72,9 +65,7 @@ static void read_by_both(const struct scn_case *self)
         rwlock_check_free(&lock);
         rwlock_use(&lock);
         rwlock_use_in_threads(&lock);
-        scn_fine();
     }
-    scn_reap(child);
     for (int i = 0; i < self->number; i++)
         SCN_IS(pthread_rwlock_unlock(&lock), 0);
     rwlock_check_read(&lock);
@@ -91,12 +82,9 @@ static void waiting_writer(const struct scn_case *self)
     rwlock_make(self->kind, &lock);
     scn_hold(&worker, rwlock_rdlock, rwlock_unlock, &lock, 1);
     scn_want(&writer, rwlock_wrlock, rwlock_unlock, &lock);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         check_taken(self->entry);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
     scn_join(writer.thread);
 }
@@ -109,8 +97,7 @@ static void waiting_for_forker(const struct scn_case *self)
     SCN_IS(pthread_rwlock_rdlock(&lock), 0);
     scn_want(&writer[0], rwlock_wrlock, rwlock_unlock, &lock);
     scn_want(&writer[1], rwlock_wrlock, rwlock_unlock, &lock);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (self->number)
             rwlock_check_read(&lock); /* by other threads, while the own hold lasts */
         SCN_IS(pthread_rwlock_unlock(&lock), 0);
@@ -118,9 +105,7 @@ static void waiting_for_forker(const struct scn_case *self)
             rwlock_check_free(&lock);
         rwlock_use(&lock);
         rwlock_use_in_threads(&lock);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_rwlock_unlock(&lock), 0);
     scn_join(writer[0].thread);
     scn_join(writer[1].thread);
@@ -136,12 +121,9 @@ static void queue_behind_writer(const struct scn_case *self)
     scn_hold(&worker, rwlock_wrlock, rwlock_unlock, &lock, 1);
     for (int i = 0; i < 4; i++)
         scn_want(&queue[i], i % 2 ? rwlock_wrlock : rwlock_rdlock, rwlock_unlock, &lock);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         check_taken(self->entry);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
     for (int i = 0; i < 4; i++)
         scn_join(queue[i].thread);
@@ -155,8 +137,7 @@ static void beside_own(const struct scn_case *self)
     rwlock_make(self->kind, &other);
     SCN_IS(pthread_rwlock_wrlock(&other), 0);
     scn_hold(&worker, rwlock_rdlock, rwlock_unlock, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_rwlock_wrlock(&lock), 0);
         rwlock_check_written(&lock);
         rwlock_check_written(&other);
@@ -164,9 +145,7 @@ static void beside_own(const struct scn_case *self)
         SCN_IS(pthread_rwlock_unlock(&lock), 0);
         rwlock_use_in_threads(&lock);
         rwlock_use_in_threads(&other);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
     SCN_IS(pthread_rwlock_unlock(&other), 0);
 }
@@ -184,8 +163,7 @@ static void hammered(const struct scn_case *self)
     rwlock_make(self->kind, &lock);
     scn_hammer_start(&hammer, lock_both_ways, rwlock_unlock, &lock, 4);
     for (int i = scn_often(100); i > 0; i--) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             if (i % 2)
                 rwlock_use(&lock);
             scn_exclusion(rwlock_wrlock, rwlock_unlock, &lock, 3, 20);
@@ -195,9 +173,7 @@ static void hammered(const struct scn_case *self)
             SCN_IS(scn_elsewhere(rwlock_try_write, &lock), EBUSY);
             SCN_IS(pthread_rwlock_unlock(&lock), 0);
             rwlock_use(&lock);
-            scn_fine();
         }
-        scn_reap(child);
     }
     scn_hammer_stop(&hammer);
 }

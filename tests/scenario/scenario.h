@@ -21,6 +21,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* What runs a case is given the case, and a thread an argument: not every one asks for it. */
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
 /* Victims may be C++; the harness itself is C. */
 #ifdef __cplusplus
 #include <atomic>
@@ -94,6 +97,11 @@ int scn_often(int count);
 void scn_arm(void);
 /* Waits for CHILD. One that did not end fine ends this process in the same way. */
 void scn_reap(pid_t child);
+/* The block that follows runs in a child of scn_fork(), which ends fine behind it; its parent goes on after that end. */
+#define SCN_IN_CHILD SCN_IN_CHILD_(scn_child_, __LINE__)
+#define SCN_IN_CHILD_(name, line) SCN_IN_CHILD__(name, line)
+#define SCN_IN_CHILD__(name, line)                                                                                     \
+    for (const pid_t name##line = scn_fork(); name##line == 0 || (scn_reap(name##line), false); scn_fine())
 
 /* Skips where /proc does not say in which system call of this program's a thread is: an emulator has its own. */
 void scn_needs_calls(void);

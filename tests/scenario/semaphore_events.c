@@ -99,16 +99,13 @@ static void consumer_parked(const struct scn_case *self)
     make_buffer((int)self->number);
     park(&consumer, parked_consumer, 1);
     scn_await_asleep(atomic_load(&consumer.tid), NULL);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         semaphore_check_none(&buffer.full);
         SCN_CHECK(semaphore_value(&buffer.empty) == buffer.places);
         run_items(ITEMS);
         semaphore_check_none(&buffer.full);
         semaphore_check_tokens(&buffer.empty, buffer.places);
-        scn_fine();
     }
-    scn_reap(child);
     produce(1);
     scn_join(consumer.thread);
     run_items(ITEMS);
@@ -125,17 +122,14 @@ static void producer_parked(const struct scn_case *self)
     while (semaphore_value(&buffer.full) < buffer.places)
         sched_yield();
     scn_await_asleep(atomic_load(&producer_thread.tid), NULL);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         semaphore_check_none(&buffer.empty);
         SCN_CHECK(semaphore_value(&buffer.full) == buffer.places);
         consume(buffer.places);
         semaphore_check_none(&buffer.full);
         run_items(ITEMS);
         semaphore_check_tokens(&buffer.empty, buffer.places);
-        scn_fine();
     }
-    scn_reap(child);
     consume(buffer.places + 1);
     scn_join(producer_thread.thread);
     run_items(ITEMS);
@@ -175,28 +169,21 @@ static void start_condition_waiter(struct condition_waiter *waiter)
 /* The child gets no token that nobody posted, and exactly those that it posts. */
 static void check_no_phantom(void)
 {
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         semaphore_check_none(&event);
         SCN_IS(semaphore_post(&event), 0);
         SCN_IS(semaphore_wait(&event), 0);
         semaphore_check_none(&event);
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+        SCN_IN_CHILD {
             semaphore_check_none(&event);
-            scn_fine();
         }
-        scn_reap(grandchild);
-        scn_fine();
     }
-    scn_reap(child);
     semaphore_check_none(&event);
 }
 
 static void condition_parked(const struct scn_case *self)
 {
     struct condition_waiter waiter;
-    (void)self;
     start_condition_waiter(&waiter);
     check_no_phantom();
     SCN_CHECK(!atomic_load(&waiter.woken));
@@ -209,7 +196,6 @@ static void condition_parked(const struct scn_case *self)
 static void condition_woken(const struct scn_case *self)
 {
     struct condition_waiter waiter;
-    (void)self;
     start_condition_waiter(&waiter);
     SCN_IS(semaphore_post(&event), 0);
     while (!atomic_load(&waiter.woken))
@@ -223,7 +209,6 @@ static void condition_woken(const struct scn_case *self)
 static void posted_by_others(const struct scn_case *self)
 {
     struct scn_holder worker;
-    (void)self;
     semaphore_make(&event, 1);
     for (int i = 0; i < 10; i++) {
         SCN_IS(scn_elsewhere(semaphore_wait, &event), 0);
@@ -237,7 +222,6 @@ static void posted_by_others(const struct scn_case *self)
 /* Armed: its token was taken, for good, by a thread that has ended. */
 static void armed(const struct scn_case *self)
 {
-    (void)self;
     semaphore_make(&event, 1);
     SCN_IS(scn_elsewhere(semaphore_wait, &event), 0);
     check_no_phantom();
@@ -245,7 +229,6 @@ static void armed(const struct scn_case *self)
 
 static void armed_by_forker(const struct scn_case *self)
 {
-    (void)self;
     semaphore_make(&event, 1);
     SCN_IS(semaphore_wait(&event), 0);
     check_no_phantom();
@@ -256,7 +239,6 @@ static void armed_by_forker(const struct scn_case *self)
 static void initially_none(const struct scn_case *self)
 {
     struct scn_holder worker;
-    (void)self;
     semaphore_make(&event, 0);
     SCN_IS(semaphore_post(&event), 0);
     scn_hold(&worker, semaphore_wait, semaphore_post, &event, 1); /* the worker was told something */
@@ -267,7 +249,6 @@ static void initially_none(const struct scn_case *self)
 static void counting_exhausted(const struct scn_case *self)
 {
     struct scn_holder worker, other;
-    (void)self;
     semaphore_make(&event, 3);
     scn_hold(&worker, semaphore_wait, semaphore_post, &event, 2);
     scn_hold(&other, semaphore_wait, semaphore_post, &event, 1);
@@ -281,19 +262,15 @@ static void counting_exhausted(const struct scn_case *self)
 static void event_becomes_lock(const struct scn_case *self)
 {
     struct scn_holder worker;
-    (void)self;
     semaphore_make(&event, 1);
     SCN_IS(scn_elsewhere(semaphore_wait, &event), 0);
     SCN_IS(semaphore_post(&event), 0);
     SCN_CHECK(sem_destroy(&event) == 0);
     semaphore_make(&event, 1);
     scn_hold(&worker, semaphore_wait, semaphore_post, &event, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         semaphore_use(semaphore_wait, &event);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -301,7 +278,6 @@ static void event_becomes_lock(const struct scn_case *self)
 static void lock_becomes_event(const struct scn_case *self)
 {
     struct scn_holder worker;
-    (void)self;
     semaphore_make(&event, 1);
     semaphore_use(semaphore_wait, &event);
     SCN_CHECK(sem_destroy(&event) == 0);

@@ -38,7 +38,6 @@ static atomic_long handled;
 
 static void take_another(int number)
 {
-    (void)number;
     const int before = errno;
     if (sem_trywait(&handlers_own) == 0) {
         SCN_CHECK(errno == before);
@@ -73,7 +72,6 @@ static void handler_takes(const struct scn_case *self)
 {
     struct worker worker = {0};
     const struct sigaction action = {.sa_handler = take_another, .sa_flags = SA_RESTART};
-    (void)self;
     SCN_CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
     make_used(&lock);
     make_used(&handlers_own);
@@ -86,14 +84,11 @@ static void handler_takes(const struct scn_case *self)
         if (i % 2)
             while (atomic_load(&handled) == seen)
                 sched_yield();
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             semaphore_use(semaphore_try_then_wait, &lock);
             semaphore_use(semaphore_wait, &handlers_own);
             semaphore_use(semaphore_wait, &lock);
-            scn_fine();
         }
-        scn_reap(child);
     }
     atomic_store(&worker.stop, 1);
     scn_join(thread);
@@ -108,7 +103,6 @@ static atomic_int in_child, forks;
 
 static void fork_now(int number)
 {
-    (void)number;
     if (atomic_load(&in_child))
         return;
     const int before = errno;
@@ -124,7 +118,6 @@ static void fork_now(int number)
 
 static void handler_forks(const struct scn_case *self)
 {
-    (void)self;
     make_used(&lock);
     arm_timer(fork_now, 100);
     while (atomic_load(&forks) < FORKS && !atomic_load(&in_child)) {
@@ -148,7 +141,6 @@ static sigjmp_buf back;
 
 static void leave_wait(int number)
 {
-    (void)number;
     siglongjmp(back, 1);
 }
 
@@ -169,14 +161,11 @@ static void wait_left(const struct scn_case *self)
         SCN_IS(semaphore_wait(&lock), 0);
     }
     arm_timer(SIG_IGN, 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (self->number)
             SCN_IS(scn_elsewhere(use_it, &lock), 0);
         use_it(&lock);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
     semaphore_check_tokens(&lock, 1);
 }
@@ -197,12 +186,9 @@ static void cancelled_with_a_token(const struct scn_case *self)
     make_used(&lock);
     scn_join(scn_start(be_cancelled, (void *)(uintptr_t)self->entry));
     semaphore_check_tokens(&lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         semaphore_check_tokens(&lock, 1);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 /* --- Initialised while somebody has it ---------------------------------------------------------------------------- */
@@ -215,16 +201,13 @@ static void made_anew_while_held(const struct scn_case *self)
     semaphore_make(&lock, 1);
     if (self->number)
         SCN_IS(semaphore_wait(&lock), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (self->number) {
             semaphore_check_none(&lock);
             SCN_IS(semaphore_post(&lock), 0);
         }
         semaphore_check_tokens(&lock, 1);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker); /* a token that nobody took: from now on two, as bare */
     SCN_CHECK(semaphore_value(&lock) == 2 - (int)self->number);
 }

@@ -87,13 +87,10 @@ static void held_by_forker(const struct scn_case *self)
     const struct sort *const sort = self->kind;
     sem_t *const semaphore = sort->make();
     SCN_IS(semaphore_wait(semaphore), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         semaphore_check_none(semaphore);
         SCN_IS(semaphore_post(semaphore), 0);
-        scn_fine();
     }
-    scn_reap(child);
     semaphore_check_tokens(semaphore, 1);
 }
 

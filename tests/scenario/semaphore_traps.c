@@ -11,49 +11,38 @@ static sem_t lock;
 /* As CPython does with a vanished thread's _tstate_lock: the child gives it back for the dead, then takes it. */
 static void child_releases_first(const struct scn_case *self)
 {
-    (void)self;
     struct scn_holder worker;
     semaphore_make(&lock, 1);
     scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(semaphore_post(&lock), 0);
         SCN_CHECK(semaphore_value(&lock) == 1);
         SCN_IS(semaphore_wait(&lock), 0);
         semaphore_check_none(&lock);
         SCN_IS(semaphore_post(&lock), 0);
         semaphore_check_tokens(&lock, 1);
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+        SCN_IN_CHILD {
             SCN_IS(semaphore_wait(&lock), 0);
             semaphore_check_none(&lock);
-            scn_fine();
         }
-        scn_reap(grandchild);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
 /* As above; then a living thread of the child holds it. */
 static void child_releases_then_thread_holds(const struct scn_case *self)
 {
-    (void)self;
     struct scn_holder worker;
     semaphore_make(&lock, 1);
     scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         struct scn_holder alive;
         SCN_IS(semaphore_post(&lock), 0);
         scn_hold(&alive, semaphore_wait, semaphore_post, &lock, 1);
         semaphore_check_none(&lock);
         scn_let_go(&alive);
         semaphore_check_tokens(&lock, 1);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -63,8 +52,7 @@ static void made_anew(const struct scn_case *self)
     struct scn_holder worker;
     semaphore_make(&lock, 1);
     scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         semaphore_make(&lock, (unsigned)self->number);
         semaphore_check_tokens(&lock, (int)self->number);
         if (self->number == 1) {
@@ -74,27 +62,21 @@ static void made_anew(const struct scn_case *self)
             scn_let_go(&alive);
         }
         semaphore_check_tokens(&lock, (int)self->number);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
 /* Held by the forking thread: its own, not an orphan. */
 static void forker_holds(const struct scn_case *self)
 {
-    (void)self;
     semaphore_make(&lock, 1);
     semaphore_use(semaphore_wait, &lock);
     SCN_IS(semaphore_wait(&lock), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         semaphore_check_none(&lock);
         SCN_IS(semaphore_post(&lock), 0);
         semaphore_check_tokens(&lock, 1);
-        scn_fine();
     }
-    scn_reap(child);
     semaphore_check_none(&lock);
     SCN_IS(semaphore_post(&lock), 0);
     semaphore_check_tokens(&lock, 1);
@@ -103,21 +85,17 @@ static void forker_holds(const struct scn_case *self)
 /* ... and vanished threads only waited for it. */
 static void forker_holds_others_wait(const struct scn_case *self)
 {
-    (void)self;
     struct scn_waiter queue[2];
     semaphore_make(&lock, 1);
     SCN_IS(semaphore_wait(&lock), 0);
     for (int i = 0; i < 2; i++)
         scn_want(&queue[i], semaphore_try_then_wait, semaphore_post, &lock);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         semaphore_check_none(&lock);
         SCN_IS(semaphore_post(&lock), 0);
         scn_exclusion(semaphore_try_then_wait, semaphore_post, &lock, 4, 5000);
         semaphore_check_tokens(&lock, 1);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(semaphore_post(&lock), 0);
     for (int i = 0; i < 2; i++)
         scn_join(queue[i].thread);
@@ -126,20 +104,16 @@ static void forker_holds_others_wait(const struct scn_case *self)
 /* No orphan at all: the child's own threads use it. */
 static void holder_alive(const struct scn_case *self)
 {
-    (void)self;
     semaphore_make(&lock, 1);
     semaphore_use(semaphore_wait, &lock);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         struct scn_holder alive;
         scn_hold(&alive, semaphore_wait, semaphore_post, &lock, 1);
         semaphore_check_none(&lock);
         scn_let_go(&alive);
         scn_exclusion(semaphore_try_then_wait, semaphore_post, &lock, 4, 1000);
         semaphore_check_tokens(&lock, 1);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 /* A thread that took the token in our sight gave it back out of it, and lives on. */
@@ -166,17 +140,14 @@ static void unseen_post(const struct scn_case *self)
     scn_await(stale.ready);
     if (self->number)
         SCN_IS(semaphore_wait(&lock), 0); /* the forking thread holds it at fork */
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (!self->number)
             SCN_IS(semaphore_wait(&lock), 0);
         semaphore_check_none(&lock);
         SCN_IS(semaphore_post(&lock), 0);
         scn_exclusion(semaphore_try_then_wait, semaphore_post, &lock, 4, 5000);
         semaphore_check_tokens(&lock, 1);
-        scn_fine();
     }
-    scn_reap(child);
     scn_ring(stale.leave);
     scn_join(thread);
 }
@@ -210,12 +181,9 @@ static void memory_goes(const struct scn_case *self)
         }
     }
     semaphore_check_tokens(&lock, 1);
-    const pid_t grandchild = scn_fork();
-    if (grandchild == 0) {
+    SCN_IN_CHILD {
         semaphore_check_tokens(&lock, 1);
-        scn_fine();
     }
-    scn_reap(grandchild);
     scn_fine();
 }
 
@@ -242,14 +210,11 @@ static void cancelled(const struct scn_case *self)
     SCN_IS(pthread_cancel(thread), 0);
     scn_join(thread);
     semaphore_check_none(&lock);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         semaphore_check_none(&lock);
         SCN_IS(semaphore_post(&lock), 0);
         semaphore_check_tokens(&lock, 1);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(semaphore_post(&lock), 0);
     semaphore_check_tokens(&lock, 1);
 }
@@ -257,7 +222,6 @@ static void cancelled(const struct scn_case *self)
 /* Interrupted, late or malformed calls answer what they answer bare. */
 static void ignore_signal(int number)
 {
-    (void)number;
 }
 
 struct interrupted {
@@ -309,30 +273,23 @@ static void contract(const struct scn_case *self)
     if (self->number)
         SCN_IS(semaphore_wait(&lock), 0);
     check_contract();
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         check_contract();
-        scn_fine();
     }
-    scn_reap(child);
     check_contract();
 }
 
 static void no_threads(const struct scn_case *self)
 {
-    (void)self;
     semaphore_make(&lock, 1);
     for (int i = 0; i < 20; i++) {
         SCN_IS(semaphore_wait(&lock), 0);
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             SCN_IS(semaphore_trywait(&lock), EAGAIN);
             SCN_IS(semaphore_post(&lock), 0);
             SCN_IS(semaphore_wait(&lock), 0);
             SCN_CHECK(semaphore_value(&lock) == 0);
-            scn_fine();
         }
-        scn_reap(child);
         SCN_IS(semaphore_post(&lock), 0);
     }
 }

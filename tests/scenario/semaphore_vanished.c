@@ -11,8 +11,7 @@ static void one_holder(const struct scn_case *self)
     struct scn_holder worker;
     semaphore_make(&lock, 1);
     scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(entry->take(&lock), 0);
         semaphore_check_none(&lock); /* granted once, not to everybody */
         SCN_IS(semaphore_post(&lock), 0);
@@ -22,9 +21,7 @@ static void one_holder(const struct scn_case *self)
         scn_exclusion(semaphore_wait, semaphore_post, &lock, 4, 1000);
         semaphore_check_tokens(&lock, 1);
         SCN_CHECK(sem_destroy(&lock) == 0);
-        scn_fine();
     }
-    scn_reap(child);
     semaphore_check_none(&lock);
     scn_let_go(&worker);
     semaphore_check_tokens(&lock, 1);
@@ -37,32 +34,25 @@ static void taken_by(const struct scn_case *self)
     struct scn_holder worker;
     semaphore_make(&lock, 1);
     scn_hold(&worker, entry->take, semaphore_post, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         semaphore_use(semaphore_wait, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
 /* Others of the vanished were asleep waiting for it. */
 static void waited_for(const struct scn_case *self)
 {
-    (void)self;
     struct scn_holder worker;
     struct scn_waiter queue[3];
     semaphore_make(&lock, 1);
     scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
     for (int i = 0; i < 3; i++)
         scn_want(&queue[i], semaphore_try_then_wait, semaphore_post, &lock);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         semaphore_use(semaphore_wait, &lock);
         semaphore_check_tokens(&lock, 1);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
     for (int i = 0; i < 3; i++)
         scn_join(queue[i].thread);
@@ -71,14 +61,12 @@ static void waited_for(const struct scn_case *self)
 
 static void two_holders(const struct scn_case *self)
 {
-    (void)self;
     struct scn_holder worker, other;
     semaphore_make(&lock, 1);
     semaphore_make(&second, 1);
     scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
     scn_hold(&other, semaphore_wait, semaphore_post, &second, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(semaphore_wait(&second), 0);
         SCN_IS(semaphore_wait(&lock), 0);
         semaphore_check_none(&lock);
@@ -87,28 +75,21 @@ static void two_holders(const struct scn_case *self)
         SCN_IS(semaphore_post(&second), 0);
         semaphore_check_tokens(&lock, 1);
         semaphore_check_tokens(&second, 1);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
     scn_let_go(&other);
 }
 
 static void *fork_from_thread(void *unused)
 {
-    (void)unused;
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         semaphore_use(semaphore_wait, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     return NULL;
 }
 
 static void main_holds(const struct scn_case *self)
 {
-    (void)self;
     semaphore_make(&lock, 1);
     SCN_IS(semaphore_wait(&lock), 0);
     scn_join(scn_start(fork_from_thread, NULL));
@@ -123,17 +104,14 @@ static void hammered(const struct scn_case *self)
     semaphore_make(&lock, 1);
     scn_hammer_start(&hammer, self->number ? semaphore_try_then_wait : semaphore_wait, semaphore_post, &lock, 4);
     for (int i = scn_often(100); i > 0; i--) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             semaphore_use(semaphore_try_then_wait, &lock);
             semaphore_use(semaphore_wait, &lock);
             SCN_IS(semaphore_wait(&lock), 0);
             SCN_IS(scn_elsewhere(semaphore_trywait, &lock), EAGAIN);
             SCN_IS(semaphore_post(&lock), 0);
             SCN_CHECK(semaphore_value(&lock) == 1);
-            scn_fine();
         }
-        scn_reap(child);
     }
     scn_hammer_stop(&hammer);
     semaphore_check_tokens(&lock, 1);
@@ -142,18 +120,14 @@ static void hammered(const struct scn_case *self)
 /* The child is threaded before anyone touches the orphan; 50 times, four threads come for it at once. */
 static void race_for_grant(const struct scn_case *self)
 {
-    (void)self;
     struct scn_holder worker;
     semaphore_make_used(&lock);
     scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
     for (int i = scn_often(50); i > 0; i--) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             scn_exclusion(semaphore_try_then_wait, semaphore_post, &lock, 4, 100);
             semaphore_check_tokens(&lock, 1);
-            scn_fine();
         }
-        scn_reap(child);
     }
     scn_let_go(&worker);
 }
@@ -166,20 +140,16 @@ static void let_go(void *holder)
 /* Granted to a living thread of the child: now an ordinary lock that others wait for. */
 static void granted_then_waited_for(const struct scn_case *self)
 {
-    (void)self;
     struct scn_holder worker;
     semaphore_make_used(&lock);
     scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         struct scn_holder alive;
         scn_hold(&alive, semaphore_wait, semaphore_post, &lock, 1);
         semaphore_check_none(&lock);
         scn_must_wait(semaphore_wait, semaphore_post, &lock, let_go, &alive);
         semaphore_check_tokens(&lock, 1);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -190,8 +160,7 @@ static void nobody_left(const struct scn_case *self)
     semaphore_make(&lock, 1);
     semaphore_make(&second, 0);
     scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         struct scn_waiter others[3];
         for (long i = 0; i < self->number; i++)
             scn_want(&others[i], semaphore_try_then_wait, semaphore_post, i == 0 ? &lock : &second);
@@ -204,9 +173,7 @@ static void nobody_left(const struct scn_case *self)
                 scn_join(others[i].thread);
         }
         semaphore_check_tokens(&lock, 1);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -216,44 +183,31 @@ static void grandchild_takes(const struct scn_case *self)
     struct scn_holder worker;
     semaphore_make(&lock, 1);
     scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+    SCN_IN_CHILD {
+        SCN_IN_CHILD {
             semaphore_use(entry->take, &lock);
-            scn_fine();
         }
-        scn_reap(grandchild);
         semaphore_use(entry->take, &lock);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
 /* The child forks while it holds what it was granted: the grandchild inherits it as its own. */
 static void child_holds_orphan(const struct scn_case *self)
 {
-    (void)self;
     struct scn_holder worker;
     semaphore_make(&lock, 1);
     scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(semaphore_wait(&lock), 0);
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+        SCN_IN_CHILD {
             semaphore_check_none(&lock);
             SCN_IS(semaphore_post(&lock), 0);
             semaphore_check_tokens(&lock, 1);
-            scn_fine();
         }
-        scn_reap(grandchild);
         SCN_IS(semaphore_post(&lock), 0);
         semaphore_check_tokens(&lock, 1);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -264,23 +218,17 @@ static void childs_thread_holds(const struct scn_case *self)
     semaphore_make_used(&lock);
     semaphore_make(&second, 1);
     scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         struct scn_holder childs;
         scn_hold(&childs, semaphore_wait, semaphore_post, wanted, 1);
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+        SCN_IN_CHILD {
             semaphore_use(semaphore_wait, wanted);
             semaphore_check_tokens(wanted, 1);
-            scn_fine();
         }
-        scn_reap(grandchild);
         semaphore_check_none(wanted);
         scn_let_go(&childs);
         semaphore_check_tokens(wanted, 1);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -288,17 +236,14 @@ static void descend(int generation, bool only_last)
 {
     struct scn_holder worker;
     scn_hold(&worker, semaphore_wait, semaphore_post, &chain[generation], 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         const bool last = generation + 1 == GENERATIONS;
         if (last || !only_last)
             for (int i = 0; i <= generation; i++)
                 semaphore_use(semaphore_wait, &chain[i]);
         if (!last)
             descend(generation + 1, only_last);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(semaphore_trywait(&chain[generation]), EAGAIN);
     scn_let_go(&worker);
 }

@@ -17,16 +17,13 @@ static void vanished(const struct scn_case *self)
     struct scn_holder worker;
     make();
     scn_hold(&worker, spin_lock, spin_unlock, lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         errno = 4711;
         SCN_IS(entry->take(lock), 0);
         SCN_CHECK(errno == 4711);
         SCN_IS(pthread_spin_unlock(&spin), 0);
         spin_use(entry->take, &spin);
-        scn_fine();
     }
-    scn_reap(child);
     spin_check_held(&spin);
     scn_let_go(&worker);
     spin_use(spin_lock, &spin);
@@ -44,8 +41,7 @@ static void threads_first(const struct scn_case *self)
     struct scn_holder worker;
     make();
     scn_hold(&worker, spin_lock, spin_unlock, lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         int leave = scn_bell();
         const pthread_t sleeper = scn_start(idle, &leave);
         const pid_t grandchild = self->number ? scn_fork() : 0;
@@ -58,30 +54,24 @@ static void threads_first(const struct scn_case *self)
         spin_use(spin_lock, &spin);
         scn_ring(leave);
         scn_join(sleeper);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
 static void hammered(const struct scn_case *self)
 {
     struct scn_hammer hammer;
-    (void)self;
     make();
     scn_hammer_start(&hammer, spin_lock, spin_unlock, lock, 2);
     for (int i = scn_often(100); i > 0; i--) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             if (i % 2) {
                 SCN_IS(spin_lock(lock), 0);
                 SCN_IS(spin_unlock(lock), 0);
             }
             scn_exclusion(spin_lock, spin_unlock, lock, 3, 20);
             spin_check_free(&spin);
-            scn_fine();
         }
-        scn_reap(child);
     }
     scn_hammer_stop(&hammer);
 }
@@ -89,18 +79,14 @@ static void hammered(const struct scn_case *self)
 /* The forking thread's own: libc needs no help, and nobody else gets it. */
 static void forkers(const struct scn_case *self)
 {
-    (void)self;
     make();
     SCN_IS(pthread_spin_lock(&spin), 0);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_spin_trylock(&spin), EBUSY);
         spin_check_held(&spin);
         SCN_IS(pthread_spin_unlock(&spin), 0);
         spin_use(spin_lock, &spin);
-        scn_fine();
     }
-    scn_reap(child);
     spin_check_held(&spin);
     SCN_IS(pthread_spin_unlock(&spin), 0);
 }
@@ -113,8 +99,7 @@ static void made_anew(const struct scn_case *self)
     SCN_IS(pthread_spin_init(&fresh, PTHREAD_PROCESS_PRIVATE), 0);
     make();
     scn_hold(&worker, spin_lock, spin_unlock, lock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (self->number)
             spin = fresh;
         else
@@ -125,9 +110,7 @@ static void made_anew(const struct scn_case *self)
         spin_check_held(&spin);
         scn_let_go(&alive);
         scn_exclusion(spin_lock, spin_unlock, lock, 4, 5000);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -135,20 +118,16 @@ static void made_anew(const struct scn_case *self)
 static void handed_over(const struct scn_case *self)
 {
     struct scn_holder worker;
-    (void)self;
     make();
     scn_hold(&worker, spin_lock, spin_trylock, lock, 1);
     SCN_IS(pthread_spin_unlock(&spin), 0);
     SCN_IS(((scn_call *)scn_libc("pthread_spin_lock"))(lock), 0); /* out of sight, by the forking thread */
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_spin_trylock(&spin), EBUSY);
         spin_check_held(&spin);
         SCN_IS(pthread_spin_unlock(&spin), 0);
         spin_use(spin_lock, &spin);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_spin_unlock(&spin), 0);
     scn_let_go(&worker);
 }
@@ -182,16 +161,12 @@ static void shared(const struct scn_case *self)
 
 static void no_hazard(const struct scn_case *self)
 {
-    (void)self;
     make();
     spin_use(spin_lock, &spin);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         spin_use(spin_trylock, &spin);
         SCN_IS(pthread_spin_destroy(&spin), 0);
-        scn_fine();
     }
-    scn_reap(child);
     spin_use(spin_lock, &spin);
 }
 

@@ -125,8 +125,7 @@ static void forker(const struct scn_case *self)
     const pthread_t company = start_company(&bell);
     for (int i = 0; i < depth; i++)
         flockfile(stream);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         flockfile(stream);
         funlockfile(stream);
         for (int i = 0; i < depth; i++)
@@ -134,9 +133,7 @@ static void forker(const struct scn_case *self)
         check_works(kind != BYCALLER);
         if (kind != MEMORY)
             check_lines();
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(scn_elsewhere(try_and_give, stream), EBUSY);
     for (int i = 0; i < depth; i++)
         funlockfile(stream);
@@ -152,23 +149,17 @@ static void keeps_out(const struct scn_case *self)
     make_stream((enum stream)self->number);
     const pthread_t company = start_company(&bell);
     flockfile(stream);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(scn_elsewhere(try_and_give, stream), EBUSY);
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+        SCN_IN_CHILD {
             SCN_IS(scn_elsewhere(try_and_give, stream), EBUSY);
             funlockfile(stream);
             check_works(self->number != BYCALLER);
-            scn_fine();
         }
-        scn_reap(grandchild);
         SCN_IS(scn_elsewhere(try_and_give, stream), EBUSY);
         funlockfile(stream);
         check_works(self->number != BYCALLER);
-        scn_fine();
     }
-    scn_reap(child);
     funlockfile(stream);
     scn_ring(bell);
     scn_join(company);
@@ -178,7 +169,6 @@ static void keeps_out(const struct scn_case *self)
 static void closed(const struct scn_case *self)
 {
     int bell;
-    (void)self;
     make_stream(ORDINARY);
     const pthread_t company = start_company(&bell);
     for (int i = 0; i < 20; i++) {
@@ -186,13 +176,10 @@ static void closed(const struct scn_case *self)
         fclose(stream);
         make_stream(ORDINARY);
     }
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         check_works(true);
         check_lines();
-        scn_fine();
     }
-    scn_reap(child);
     check_works(true);
     scn_ring(bell);
     scn_join(company);
@@ -221,14 +208,11 @@ static void atfork(const struct scn_case *self)
     make_stream(kind);
     SCN_IS(pthread_atfork(lock_stream, unlock_stream, unlock_in_child), 0);
     const pthread_t company = start_company(&bell);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         check_works(kind != BYCALLER);
         if (kind != MEMORY)
             check_lines();
-        scn_fine();
     }
-    scn_reap(child);
     check_works(kind != BYCALLER);
     scn_ring(bell);
     scn_join(company);
@@ -236,7 +220,6 @@ static void atfork(const struct scn_case *self)
 
 static int close_locked(void *unused)
 {
-    (void)unused;
     for (int i = 0; i < 20; i++) {
         make_stream(MEMORY);
         flockfile(stream);
@@ -247,7 +230,6 @@ static int close_locked(void *unused)
 
 static int nothing(void *unused)
 {
-    (void)unused;
     return 0;
 }
 
@@ -257,20 +239,16 @@ static void closed_by_vanished(const struct scn_case *self)
     enum { BLOCKS = 200, BYTES = 640 };
     static unsigned char *block[BLOCKS];
     struct scn_holder worker;
-    (void)self;
     scn_hold(&worker, close_locked, nothing, NULL, 1);
     for (int i = 0; i < BLOCKS; i++)
         memset(block[i] = malloc(BYTES), 0xA5, BYTES);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         for (int i = 0; i < BLOCKS; i++)
             for (int k = 0; k < BYTES; k++)
                 SCN_CHECK(block[i][k] == 0xA5);
         make_stream(MEMORY);
         check_works(true);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -281,17 +259,14 @@ static void vanished(const struct scn_case *self)
     const enum stream kind = (enum stream)self->number;
     make_stream(kind);
     scn_hold(&worker, take, give, stream, 2);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(entry->take(stream), 0);
         SCN_IS(scn_elsewhere(try_and_give, stream), EBUSY);
         SCN_IS(give(stream), 0);
         check_works(kind != BYCALLER);
         if (kind != MEMORY)
             check_lines();
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(try_and_give(stream), EBUSY);
     scn_let_go(&worker);
     SCN_IS(try_and_give(stream), 0);
@@ -303,13 +278,10 @@ static void vanished_threads(const struct scn_case *self)
     struct scn_holder worker;
     make_stream((enum stream)self->number);
     scn_hold(&worker, take, give, stream, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         scn_exclusion(take, give, stream, WRITERS, 2000);
         check_works(self->number != BYCALLER);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -320,8 +292,7 @@ static void vanished_prints(const struct scn_case *self)
     struct scn_holder worker;
     make_stream(MEMORY);
     scn_hold(&worker, take, give, stream, 2);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (self->number)
             SCN_CHECK(fprintf(stream, "line\n") == 5);
         const pthread_t first = scn_start(print_lines, who[0]), second = scn_start(print_lines, who[1]);
@@ -329,9 +300,7 @@ static void vanished_prints(const struct scn_case *self)
         scn_join(second);
         check_works(true);
         SCN_CHECK(fclose(stream) == 0);
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(try_and_give(stream), EBUSY);
     scn_let_go(&worker);
 }
@@ -341,19 +310,13 @@ static void vanished_grandchild(const struct scn_case *self)
     struct scn_holder worker;
     make_stream((enum stream)self->number);
     scn_hold(&worker, take, give, stream, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
-        const pid_t grandchild = scn_fork();
-        if (grandchild == 0) {
+    SCN_IN_CHILD {
+        SCN_IN_CHILD {
             scn_exclusion(take, give, stream, WRITERS, 2000);
-            scn_fine();
         }
-        scn_reap(grandchild);
         SCN_IS(take(stream), 0);
         SCN_IS(give(stream), 0);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -364,16 +327,13 @@ static void hammered(const struct scn_case *self)
     make_stream((enum stream)self->number);
     scn_hammer_start(&hammer, take, give, stream, 3);
     for (int i = scn_often(100); i > 0; i--) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             if (i % 2 == 0) {
                 SCN_IS(take(stream), 0);
                 SCN_IS(give(stream), 0);
             }
             scn_exclusion(take, give, stream, WRITERS, 200);
-            scn_fine();
         }
-        scn_reap(child);
     }
     scn_hammer_stop(&hammer);
     SCN_IS(try_and_give(stream), 0);
@@ -423,20 +383,16 @@ static pthread_t start_flusher(void *(*flushes)(void *))
 /* It is cancelled there, and has ended: no fork waits for it any more, nor does its child. */
 static void cancelled_flusher(const struct scn_case *self)
 {
-    (void)self;
     const pthread_t thread = start_flusher(flush_all);
     SCN_IS(pthread_cancel(thread), 0);
     scn_join(thread);
     for (int i = 0; i < 3; i++) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             const pid_t grandchild = scn_fork(); /* which takes the list of streams */
             if (grandchild == 0)
                 scn_fine();
             scn_reap(grandchild);
-            scn_fine();
         }
-        scn_reap(child);
     }
 }
 
@@ -446,7 +402,6 @@ static int may_end;
 static void clean_up(void *unused)
 {
     char over[2048]; /* what was in that call's stack, as any handler does that does much */
-    (void)unused;
     memset(over, 0, sizeof over);
     scn_await(may_end + over[may_end]);
 }
@@ -461,16 +416,12 @@ static void *flush_and_clean_up(void *unused)
 
 static void cleaning_flusher(const struct scn_case *self)
 {
-    (void)self;
     may_end = scn_bell();
     const pthread_t thread = start_flusher(flush_and_clean_up);
     SCN_IS(pthread_cancel(thread), 0);
     usleep(20000); /* until it has left the call */
     for (int i = 0; i < 3; i++) {
-        const pid_t child = scn_fork();
-        if (child == 0)
-            scn_fine();
-        scn_reap(child);
+        SCN_IN_CHILD {}
     }
     scn_ring(may_end);
     scn_join(thread);
@@ -479,7 +430,6 @@ static void cleaning_flusher(const struct scn_case *self)
 /* The pipe is read after a while: then fork() goes on. */
 static void flusher(const struct scn_case *self)
 {
-    (void)self;
     const pthread_t thread = start_flusher(flush_all);
     const pthread_t reader = scn_start(read_late, NULL);
     const pid_t child = fork();
@@ -495,27 +445,21 @@ static void flusher(const struct scn_case *self)
 
 static int flush_them(void *unused)
 {
-    (void)unused;
     return fflush(NULL);
 }
 
 static int done(void *unused)
 {
-    (void)unused;
     return 0;
 }
 
 /* Somebody flushes all the time, but nobody for long. */
 static void flushers(const struct scn_case *self)
 {
-    (void)self;
     struct scn_hammer hammer;
     scn_hammer_start(&hammer, flush_them, done, NULL, 3);
     for (int i = 0; i < 5; i++) {
-        const pid_t child = scn_fork();
-        if (child == 0)
-            scn_fine();
-        scn_reap(child);
+        SCN_IN_CHILD {}
     }
     scn_hammer_stop(&hammer);
 }
@@ -574,7 +518,6 @@ static atomic_int interrupted;
 
 static void on_signal(int number)
 {
-    (void)number;
     keep_for_long(NULL, NULL, 0);
     atomic_store(&interrupted, 1);
 }
@@ -660,8 +603,7 @@ static void start_vanishing(void)
 static void living(const struct scn_case *self)
 {
     start_vanishing();
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         to_close = tmpfile();
         fputc('x', fopencookie(NULL, "w", (cookie_io_functions_t){.write = keep_for_long}));
         atomic_store(&flusher_tid, 0);
@@ -674,9 +616,7 @@ static void living(const struct scn_case *self)
             sched_yield();
         scn_join(scn_start(wanters[self->number], NULL));
         scn_join(keeper);
-        scn_fine();
     }
-    scn_reap(child);
     scn_fine();
 }
 
@@ -695,11 +635,9 @@ static void *want_memory(void *number)
 /* Until the handler has interrupted malloc: then who wants memory sleeps. */
 static void living_malloc(const struct scn_case *self)
 {
-    (void)self;
     mallopt(M_ARENA_MAX, 1);
     start_vanishing();
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         enum { BLOCKS = 20000, BYTES = 1200 };
         static void *blocks[BLOCKS];
         int number = 100;
@@ -724,9 +662,7 @@ static void living_malloc(const struct scn_case *self)
             scn_join(keeper);
             SCN_CHECK(!slept || atomic_load(&has_memory) == 1);
         }
-        scn_fine();
     }
-    scn_reap(child);
     scn_fine();
 }
 

@@ -151,12 +151,10 @@ static void make_fork(void)
 
 static void do_nothing(int number)
 {
-    (void)number;
 }
 
 static void lock_in_handler(int number)
 {
-    (void)number;
     SCN_IS(pthread_mutex_lock(&in_handler), 0);
     SCN_IS(pthread_mutex_unlock(&in_handler), 0);
 }
@@ -164,7 +162,6 @@ static void lock_in_handler(int number)
 /* The child goes on with the call that was interrupted. */
 static void fork_in_handler(int number)
 {
-    (void)number;
     if (is_at_mark)
         return; /* the child would stop there, too, and nobody would lead it on */
     const int kept_errno = errno;
@@ -181,7 +178,6 @@ static void fork_in_handler(int number)
 
 static void jump_out(int number)
 {
-    (void)number;
     if (!is_at_mark)
         siglongjmp(out, 1);
 }

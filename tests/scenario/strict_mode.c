@@ -89,10 +89,7 @@ static void thread(const struct scn_case *self)
     scn_start(live_strictly, (void *)self);
     for (int forks = 0; !atomic_load(&reached); forks++) {
         SCN_CHECK(forks < TOO_MANY); /* the thread is dead */
-        const pid_t child = scn_fork();
-        if (child == 0)
-            scn_fine();
-        scn_reap(child);
+        SCN_IN_CHILD {}
     }
 }
 
@@ -132,28 +129,21 @@ static void refused(const struct scn_case *self)
 {
     struct scn_holder worker;
     char name[16] = "";
-    (void)self;
     SCN_CHECK(syscall(SYS_seccomp, SECCOMP_SET_MODE_STRICT, 1, 0) == -1 && errno == EINVAL);
     SCN_CHECK(prctl(PR_SET_NAME, "renamed") == 0 && prctl(PR_GET_NAME, name) == 0 && strcmp(name, "renamed") == 0);
     SCN_CHECK(prctl(PR_GET_SECCOMP) == 0);
     scn_hold(&worker, read_it, unlock_it, &rwlock, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_rwlock_wrlock(&rwlock), 0);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
 static void *fork_and_want(void *unused)
 {
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(pthread_rwlock_wrlock(&rwlock), 0);
-        scn_fine();
     }
-    scn_reap(child);
     return unused;
 }
 

@@ -209,8 +209,7 @@ static void cell(const struct scn_case *self)
     SCN_CHECK(pipe(input) == 0);
     holder = scn_start(hold, (void *)(uintptr_t)row);
     scn_await(held);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if ((self->number & THREADS) != 0) {
             /* One that sleeps for good, the wait itself in another, and this one waits for that. */
             if (row->alone == parent) {
@@ -222,9 +221,7 @@ static void cell(const struct scn_case *self)
         } else {
             row->want();
         }
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 static void add(const struct row *row, const char *becomes, long how)

@@ -47,7 +47,6 @@ static int lock(void *unused) { return (void)unused, pthread_mutex_lock(&mutex);
 static int lock_timed(void *unused) { return (void)unused, pthread_mutex_timedlock(&mutex, limit_by(CLOCK_REALTIME)); }
 static int lock_by_clock(void *unused)
 {
-    (void)unused;
     return pthread_mutex_clocklock(&mutex, CLOCK_MONOTONIC, limit_by(CLOCK_MONOTONIC));
 }
 static int unlock(void *unused) { return (void)unused, pthread_mutex_unlock(&mutex); }
@@ -111,14 +110,11 @@ static void orphaned(const struct scn_case *self)
     struct scn_holder worker;
     is_far = true;
     scn_hold(&worker, self->number ? kind->timed : kind->take, kind->give, NULL, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         is_far = false;
         SCN_IS(kind->timed(NULL), 0);
         SCN_IS(kind->give(NULL), 0);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&worker);
 }
 
@@ -161,7 +157,6 @@ static int (*const waits[])(void) = {
 
 static int wait_for_signal(void *unused)
 {
-    (void)unused;
     SCN_IS(pthread_mutex_lock(&mutex), 0);
     int result;
     do
@@ -173,21 +168,17 @@ static int wait_for_signal(void *unused)
 /* A waiter vanishes: the child forgets it, the mutex is free, and waits there end as they should. */
 static void conditions(const struct scn_case *self)
 {
-    (void)self;
     struct scn_waiter waiter;
     is_far = true;
     scn_want(&waiter, wait_for_signal, unlock, NULL);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         is_far = false;
         for (unsigned i = 0; i < sizeof waits / sizeof *waits; i++) {
             SCN_IS(pthread_mutex_lock(&mutex), 0);
             SCN_IS(waits[i](), ETIMEDOUT);
             SCN_IS(pthread_mutex_unlock(&mutex), 0);
         }
-        scn_fine();
     }
-    scn_reap(child);
     SCN_IS(pthread_mutex_lock(&mutex), 0);
     SCN_IS(pthread_cond_broadcast(&condvar), 0);
     SCN_IS(pthread_mutex_unlock(&mutex), 0);
@@ -203,19 +194,15 @@ static void *sleep_long(void *unused)
 static void joins(const struct scn_case *self)
 {
     const pthread_t thread = scn_start(sleep_long, NULL);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         SCN_IS(self->number ? pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, limit_by(CLOCK_MONOTONIC))
                             : pthread_timedjoin_np(thread, NULL, limit_by(CLOCK_REALTIME)), 0);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 /* What localtime and its like say of 2100; it takes 64 bits. */
 static void calendar(const struct scn_case *self)
 {
-    (void)self;
     struct tm tm;
     const time_t t = sizeof(time_t) > 4 ? far : 0;
     const int year = sizeof(time_t) > 4 ? 200 : 70;

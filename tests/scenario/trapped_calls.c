@@ -13,13 +13,11 @@ static pthread_mutex_t mutex;
 /* As it comes back, the call has failed: what it returns is neither 0 nor an error that says why. */
 static void refuse(int number)
 {
-    (void)number;
 }
 
 /* Firefox's has a static local, whose first use takes a lock. */
 static void lock_there(int number)
 {
-    (void)number;
     static pthread_mutex_t own = PTHREAD_MUTEX_INITIALIZER;
     pthread_mutex_lock(&own);
     pthread_mutex_unlock(&own);
@@ -35,8 +33,7 @@ static void *lock_first(void *unused)
 /* A thread's first lock asks for the thread's name, and comes back to a first lock. */
 static void locking_handler(const struct scn_case *self)
 {
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         const struct sigaction action = {.sa_handler = lock_there, .sa_flags = SA_NODEFER};
         pthread_t thread;
         SCN_CHECK(sigaction(SIGSYS, &action, NULL) == 0);
@@ -44,15 +41,12 @@ static void locking_handler(const struct scn_case *self)
         mutex_make(self->kind, &mutex);
         SCN_CHECK(pthread_create(&thread, NULL, lock_first, NULL) == 0);
         pthread_join(thread, NULL);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 static void in_sandbox(const struct scn_case *self)
 {
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         const struct sigaction action = {.sa_handler = refuse, .sa_flags = SA_NODEFER};
         SCN_CHECK(sigaction(SIGSYS, &action, NULL) == 0);
         SCN_CHECK(sandbox_install("trap:newfstatat,openat") == 0);
@@ -60,9 +54,7 @@ static void in_sandbox(const struct scn_case *self)
         mutex_make(self->kind, &mutex);
         for (int round = 0; round < 3; round++)
             scn_exclusion(mutex_lock, mutex_unlock, &mutex, 4, 1000);
-        scn_fine();
     }
-    scn_reap(child);
 }
 #endif
 

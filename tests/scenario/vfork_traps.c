@@ -46,8 +46,7 @@ static sem_t semaphore, workers_token;
 /* A forked child of ours finds what we hold, what nobody holds, and what the worker holds. */
 static void check_books(bool held)
 {
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         if (held) {
             mutex_check_held(&mutex);
             SCN_IS(pthread_mutex_unlock(&mutex), 0);
@@ -57,9 +56,7 @@ static void check_books(bool held)
         semaphore_use(semaphore_wait, &semaphore);
         semaphore_use(semaphore_wait, &workers_token);
         mutex_use(mutex_lock, &workers);
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 /* "worker" has the mutex and the token to the end; so the lines of check_books are two, and name it. */
@@ -68,14 +65,12 @@ static void check_books(bool held)
 
 static int worker_take(void *unused)
 {
-    (void)unused;
     SCN_IS(pthread_mutex_lock(&workers), 0);
     return semaphore_wait(&workers_token);
 }
 
 static int worker_give(void *unused)
 {
-    (void)unused;
     SCN_IS(semaphore_post(&workers_token), 0);
     return pthread_mutex_unlock(&workers);
 }
@@ -100,13 +95,10 @@ static void with_books(const struct scn_case *self, void (*run)(void), bool held
         return;
     }
     scn_hold(&vanished, worker_take, worker_give, NULL, 1);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         run();
         check_books(held);
-        scn_fine();
     }
-    scn_reap(child);
     scn_let_go(&vanished);
 }
 
@@ -194,7 +186,6 @@ static void wait_for_owner(void)
 
 static void *let_owner_go(void *unused)
 {
-    (void)unused;
     while (!atomic_load(&waiting_tid))
         sched_yield();
     scn_await_asleep(atomic_load(&waiting_tid), NULL);
@@ -221,7 +212,6 @@ static void waits(const struct scn_case *self)
 /* Or it is killed in its wait: the mutex stays the owner's, and its parent's thread neither has it nor waits for it. */
 static void *kill_waiter(void *unused)
 {
-    (void)unused;
     while (!atomic_load(&waiting_tid))
         sched_yield();
     scn_await_asleep(atomic_load(&waiting_tid), NULL);
@@ -317,7 +307,6 @@ static char stack[1 << 16] __attribute__((aligned(64)));
 
 static int cloned_body(void *unused)
 {
-    (void)unused;
     scn_arm();
     lock_and_unlock();
     _exit(0);
@@ -391,7 +380,6 @@ static void *fresh_body(void *token)
 
 static void *one_more(void *unused)
 {
-    (void)unused;
     SCN_IS(semaphore_wait(&none), 0);
     SCN_IS(semaphore_post(&none), 0);
     scn_ring(ready);
@@ -403,7 +391,6 @@ static void *one_more(void *unused)
 static void first_lock(const struct scn_case *self)
 {
     pthread_t fresh[FRESH], more[MORE];
-    (void)self;
     semaphore_make(&semaphore, FRESH); /* no lock: the threads must not meet in it */
     semaphore_make(&none, 1);
     ready = scn_bell();
@@ -417,13 +404,10 @@ static void first_lock(const struct scn_case *self)
         more[i] = scn_start(one_more, NULL);
         scn_await(ready);
     }
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         for (int i = 0; i < FRESH; i++)
             semaphore_use(semaphore_wait, &mine[i]);
-        scn_fine();
     }
-    scn_reap(child);
     for (int i = 0; i < FRESH + MORE; i++)
         scn_ring(leave);
     for (int i = 0; i < FRESH; i++)
@@ -442,7 +426,6 @@ static void take_and_stay(void)
 
 static void *vfork_once(void *unused)
 {
-    (void)unused;
     vforked(take_and_stay);
     return NULL;
 }
@@ -450,18 +433,14 @@ static void *vfork_once(void *unused)
 /* What such a child holds is on record for its parent's thread, which vanishes. */
 static void first_lock_held(const struct scn_case *self)
 {
-    (void)self;
     semaphore_make(&semaphore, 1);
     ready = scn_bell();
     leave = scn_bell();
     const pthread_t thread = scn_start(vfork_once, NULL);
     scn_await(ready);
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         semaphore_use(semaphore_wait, &semaphore);
-        scn_fine();
     }
-    scn_reap(child);
     scn_ring(leave);
     scn_join(thread);
     semaphore_use(semaphore_wait, &semaphore);
@@ -495,19 +474,15 @@ static void exits(const struct scn_case *self)
     const time_t moment = 1000000000;
     struct tm tm;
     pthread_t thread[3];
-    (void)self;
     ready = scn_bell();
     for (int i = 0; i < 3; i++) {
         thread[i] = scn_start(exit_and_storm, i == 0 ? &stop : NULL);
         scn_await(ready);
     }
     for (int i = scn_often(100); i > 0; i--) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             SCN_CHECK(localtime_r(&moment, &tm) != NULL);
-            scn_fine();
         }
-        scn_reap(child);
     }
     atomic_store(&stop, 1);
     for (int i = 0; i < 3; i++)
@@ -529,7 +504,6 @@ static void run_nothing(void)
 static void forks_inside(const struct scn_case *self)
 {
     struct scn_holder worker;
-    (void)self;
     mutex_make(&mutex_kinds[0], &mutex);
     mutex_make(&mutex_kinds[0], &workers);
     rwlock_make(&rwlock_kinds[0], &rwlock);
@@ -622,7 +596,6 @@ static void spawn(const struct scn_case *self)
 
 static void *read_from_commands(void *unused)
 {
-    (void)unused;
     for (int i = 0; i < 15; i++) {
         char text[16] = "";
         FILE *command = popen("echo said; exit 7", "re");
@@ -638,10 +611,7 @@ static void run_popen(void)
 {
     const pthread_t one = scn_start(read_from_commands, NULL), two = scn_start(read_from_commands, NULL);
     for (int i = 0; i < 30; i++) {
-        const pid_t child = scn_fork();
-        if (child == 0)
-            scn_fine();
-        scn_reap(child);
+        SCN_IN_CHILD {}
     }
     scn_join(one);
     scn_join(two);
@@ -656,13 +626,11 @@ static volatile sig_atomic_t interrupts, ended_children;
 
 static void count_interrupt(int number)
 {
-    (void)number;
     interrupts++;
 }
 
 static void count_child(int number)
 {
-    (void)number;
     ended_children++;
 }
 
@@ -698,7 +666,6 @@ static void systems(const struct scn_case *self)
 
 static void *vfork_on(void *unused)
 {
-    (void)unused;
     while (!atomic_load(&stop))
         vforked(use_one);
     return NULL;
@@ -709,15 +676,12 @@ static void run_storm(void)
     atomic_store(&stop, 0);
     const pthread_t one = scn_start(vfork_on, NULL), two = scn_start(read_from_commands, NULL);
     for (int i = scn_often(100); i > 0; i--) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             const time_t moment = 1000000000;
             struct tm tm;
             SCN_CHECK(localtime_r(&moment, &tm) != NULL);
             semaphore_use(semaphore_wait, &semaphore);
-            scn_fine();
         }
-        scn_reap(child);
     }
     atomic_store(&stop, 1);
     scn_join(one);

@@ -58,20 +58,14 @@ static void set_zone(void)
 
 static void fork_and_use(void)
 {
-    const pid_t child = scn_fork();
-    if (child == 0) {
+    SCN_IN_CHILD {
         use_all();
-        scn_fine();
     }
-    scn_reap(child);
 }
 
 static void fork_and_leave(void)
 {
-    const pid_t child = scn_fork();
-    if (child == 0)
-        scn_fine();
-    scn_reap(child);
+    SCN_IN_CHILD {}
 }
 
 static pid_t own_tid(void)
@@ -86,7 +80,6 @@ static int worker_go, worker_done;
 
 static void *working_body(void *unused)
 {
-    (void)unused;
     atomic_store(&worker_tid, own_tid());
     scn_await(worker_go);
     for (int i = 0; i < ROUNDS; i++)
@@ -105,7 +98,6 @@ static void stick(void)
 /* The program's prepare handler waits for a thread that has yet to take locks. */
 static void prepare_sticks(const struct scn_case *self)
 {
-    (void)self;
     set_zone();
     worker_go = scn_bell();
     worker_done = scn_bell();
@@ -122,7 +114,6 @@ static atomic_int flusher_tid, forker_tid, forker_done;
 
 static void *flushing_body(void *unused)
 {
-    (void)unused;
     atomic_store(&flusher_tid, own_tid());
     fflush(NULL);
     return NULL;
@@ -130,7 +121,6 @@ static void *flushing_body(void *unused)
 
 static void *emptying_body(void *unused)
 {
-    (void)unused;
     char bytes[4096];
     scn_await_asleep(atomic_load(&forker_tid), &forker_done);
     for (int i = 0; i < ROUNDS; i++)
@@ -145,7 +135,6 @@ static void *emptying_body(void *unused)
 
 static void fork_sticks(const struct scn_case *self)
 {
-    (void)self;
     set_zone();
     SCN_CHECK(pipe2(full_pipe, O_CLOEXEC | O_NONBLOCK) == 0);
     char bytes[4096] = {0};
@@ -173,7 +162,6 @@ static void fork_sticks(const struct scn_case *self)
 /* A handler that fork() runs in the parent waits for the workers: by then the gate must be open. */
 static void parent_handler_waits(const struct scn_case *self)
 {
-    (void)self;
     set_zone();
     worker_go = scn_bell();
     worker_done = scn_bell();
@@ -228,9 +216,6 @@ static void (*way_to_keep)(void);
 /* Inside one of libc's own critical sections for as long as one likes. */
 static int keeping_in_callback(struct dl_phdr_info *info, size_t size, void *unused)
 {
-    (void)info;
-    (void)size;
-    (void)unused;
     scn_ring(keeper_in);
     way_to_keep();
     return 1;
@@ -292,13 +277,10 @@ static void kept(const struct scn_case *self)
     if (way_to_keep != run_on)
         scn_await_asleep(atomic_load(&keeper_tid), NULL);
     for (int i = 0; i < FORKS; i++) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             if (forker_holds)
                 SCN_IS(pthread_mutex_unlock(&other_mutex), 0);
-            scn_fine();
         }
-        scn_reap(child);
     }
     atomic_store(&keeper_leaves, 1);
     scn_ring(keeper_out);
@@ -312,7 +294,6 @@ static void kept(const struct scn_case *self)
  * sleeps in a futex has to be told from whoever runs. */
 static void *retaking_body(void *unused)
 {
-    (void)unused;
     for (int i = 0; i < FORKS; i++) {
         SCN_IS(pthread_mutex_lock(&one_mutex), 0);
         scn_ring(keeper_in);
@@ -324,7 +305,6 @@ static void *retaking_body(void *unused)
 
 static void kept_anew(const struct scn_case *self)
 {
-    (void)self;
     SCN_CHECK(sem_init(&event, 0, 0) == 0);
     keeper_in = scn_bell();
     const pthread_t keeper = scn_start(retaking_body, NULL);
@@ -341,7 +321,6 @@ static atomic_int waiting_over;
 
 static void *waiting_body(void *unused)
 {
-    (void)unused;
     SCN_IS(pthread_mutex_lock(&one_mutex), 0);
     scn_ring(keeper_in);
     while (!atomic_load(&waiting_over))
@@ -352,7 +331,6 @@ static void *waiting_body(void *unused)
 
 static void waits_for_condition(const struct scn_case *self)
 {
-    (void)self;
     set_zone();
     keeper_in = scn_bell();
     pthread_t waiter[4];
@@ -380,7 +358,6 @@ static atomic_int python_ends, python_tid;
 
 static void *python_body(void *unused)
 {
-    (void)unused;
     while (!atomic_load(&python_ends)) {
         while (sem_wait(&interpreter) != 0)
             ;
@@ -394,7 +371,6 @@ static void *python_body(void *unused)
 /* A worker with a mutex waits for the interpreter that the forking thread has. */
 static void *python_inner_body(void *unused)
 {
-    (void)unused;
     atomic_store(&python_tid, own_tid());
     while (!atomic_load(&python_ends)) {
         SCN_IS(pthread_mutex_lock(&other_mutex), 0);
@@ -409,7 +385,6 @@ static void *python_inner_body(void *unused)
 
 static void python_like(const struct scn_case *self)
 {
-    (void)self;
     set_zone();
     SCN_CHECK(sem_init(&interpreter, 0, 1) == 0);
     const pthread_t first = scn_start(python_body, NULL), second = scn_start(python_inner_body, NULL);
@@ -419,14 +394,11 @@ static void python_like(const struct scn_case *self)
         while (sem_wait(&interpreter) != 0)
             ;
         scn_await_asleep(atomic_load(&python_tid), NULL); /* only ever in sem_wait */
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             use_all();
             SCN_IS(pthread_mutex_lock(&other_mutex), 0);
             SCN_IS(pthread_mutex_unlock(&other_mutex), 0);
-            scn_fine();
         }
-        scn_reap(child);
         SCN_CHECK(sem_post(&interpreter) == 0);
         sched_yield();
     }
@@ -440,15 +412,12 @@ static void python_like(const struct scn_case *self)
 /* A thread is inside dl_iterate_phdr for as long as there are forks; each child needs the loader. */
 static int visiting_only(struct dl_phdr_info *info, size_t size, void *count)
 {
-    (void)info;
-    (void)size;
     ++*(int *)count;
     return 0;
 }
 
 static void *never_leaving_body(void *unused)
 {
-    (void)unused;
     atomic_store(&keeper_tid, own_tid());
     dl_iterate_phdr(keeping_in_callback, NULL);
     return NULL;
@@ -456,7 +425,6 @@ static void *never_leaving_body(void *unused)
 
 static void end_well(void *unused)
 {
-    (void)unused;
     scn_fine();
 }
 
@@ -468,8 +436,7 @@ static void loader_kept(const struct scn_case *self)
     const pthread_t keeper = scn_start(never_leaving_body, NULL);
     scn_await(keeper_in);
     for (int i = 0; i < 5; i++) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             int count = 0;
             switch (self->number) {
             case 'i':
@@ -490,9 +457,7 @@ static void loader_kept(const struct scn_case *self)
                 pthread_exit(NULL); /* loads it, too */
                 pthread_cleanup_pop(0);
             }
-            scn_fine();
         }
-        scn_reap(child);
     }
     scn_ring(keeper_out);
     scn_join(keeper);
@@ -510,7 +475,6 @@ static int pool_parked, pool_running;
 
 static void *pool_body(void *unused)
 {
-    (void)unused;
     for (;;) {
         for (int i = 0; i < 20; i++)
             use_all();
@@ -561,14 +525,11 @@ static void pool_quiesces(const struct scn_case *self)
         worker[i] = scn_start(pool_body, NULL);
     pool_running = WORKERS;
     for (int i = 0; i < self->number; i++) {
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             use_all();
             SCN_IS(pthread_mutex_lock(&pool_mutex), 0);
             SCN_IS(pthread_mutex_unlock(&pool_mutex), 0);
-            scn_fine();
         }
-        scn_reap(child);
     }
     SCN_IS(pthread_mutex_lock(&pool_mutex), 0);
     pool_ends = true;
@@ -584,7 +545,6 @@ static atomic_int busy_ends;
 
 static void *busy_body(void *unused)
 {
-    (void)unused;
     while (!atomic_load(&busy_ends)) {
         SCN_IS(pthread_mutex_lock(&other_mutex), 0);
         SCN_IS(pthread_mutex_unlock(&other_mutex), 0);
@@ -618,9 +578,6 @@ static void in_qsort(void)
 
 static int visiting_object(struct dl_phdr_info *info, size_t size, void *unused)
 {
-    (void)info;
-    (void)size;
-    (void)unused;
     fork_in_passing();
     return 0;
 }
@@ -632,10 +589,6 @@ static void in_dl_iterate_phdr(void)
 
 static int visiting_file(const char *path, const struct stat *stat, int flag, struct FTW *place)
 {
-    (void)path;
-    (void)stat;
-    (void)flag;
-    (void)place;
     fork_in_passing();
     return 1;
 }
@@ -660,7 +613,6 @@ static void in_once(void)
 
 static void leaving_child(void *unused)
 {
-    (void)unused;
     fork_in_passing();
 }
 
@@ -727,8 +679,6 @@ static bool is_child_now;
 
 static int visiting_and_staying(struct dl_phdr_info *info, size_t size, void *child)
 {
-    (void)info;
-    (void)size;
     if (*(pid_t *)child == -1) {
         *(pid_t *)child = scn_fork();
         is_child_now = *(pid_t *)child == 0;
@@ -773,7 +723,6 @@ static int comparing_and_staying(const void *left, const void *right)
 
 static void generations_in_callback(const struct scn_case *self)
 {
-    (void)self;
     set_zone();
     const pthread_t busy = scn_start(busy_body, NULL);
     int values[] = {2, 1, 4, 3};
@@ -798,7 +747,6 @@ static void at_the_end(void)
 
 static void in_atexit(const struct scn_case *self)
 {
-    (void)self;
     set_zone();
     const pid_t child = scn_fork();
     if (child == 0) {
@@ -824,7 +772,6 @@ static void exit_in_child(void)
 
 static void in_atexit_exits(const struct scn_case *self)
 {
-    (void)self;
     set_zone();
     const pid_t child = scn_fork();
     if (child == 0) {
@@ -844,7 +791,6 @@ static atomic_int interrupting_ends;
 
 static void fork_in_handler(int number)
 {
-    (void)number;
     const int kept_errno = errno;
     if (!is_in_child && handler_forks < FORKS) {
         handler_forks++;
@@ -867,7 +813,6 @@ static void fork_in_handler(int number)
 
 static void *interrupting_body(void *unused)
 {
-    (void)unused;
     const struct timespec pause = {0, 300 * 1000};
     while (!atomic_load(&interrupting_ends)) {
         nanosleep(&pause, NULL);
@@ -911,7 +856,6 @@ static pid_t inner_child = -1;
 
 static void fork_inside(int number)
 {
-    (void)number;
     if (!atomic_load(&outer_over) && inner_child == -1) {
         inner_child = fork();
         is_in_child = inner_child == 0;
@@ -939,7 +883,6 @@ static void end_outer(void)
 
 static void *running_on_body(void *unused)
 {
-    (void)unused;
     SCN_IS(pthread_mutex_lock(&other_mutex), 0);
     scn_ring(keeper_in);
     run_on();
@@ -949,7 +892,6 @@ static void *running_on_body(void *unused)
 
 static void *interrupting_outer_body(void *unused)
 {
-    (void)unused;
     sigset_t all;
     sigfillset(&all);
     SCN_IS(pthread_sigmask(SIG_BLOCK, &all, NULL), 0);
@@ -966,7 +908,6 @@ static void *interrupting_outer_body(void *unused)
 
 static void *using_body(void *unused)
 {
-    (void)unused;
     for (int i = 0; i < ROUNDS; i++)
         use_all();
     return NULL;
@@ -974,7 +915,6 @@ static void *using_body(void *unused)
 
 static void fork_in_fork(const struct scn_case *self)
 {
-    (void)self;
     set_zone();
     interrupted = pthread_self();
     atomic_store(&forker_tid, own_tid());
@@ -1093,13 +1033,11 @@ static sigjmp_buf out_of_call;
 
 static void jump_out(int number)
 {
-    (void)number;
     siglongjmp(out_of_call, 1);
 }
 
 static void *jumping_body(void *unused)
 {
-    (void)unused;
     FILE *command = popen("read line < /proc/self/fd/3", "r");
     SCN_CHECK(command != NULL);
     if (sigsetjmp(out_of_call, 1) == 0) {
@@ -1137,7 +1075,6 @@ static void jumped(const struct scn_case *self)
 /* A thread that waits for a process in system() is not waited for. */
 static void *commanding_body(void *unused)
 {
-    (void)unused;
     atomic_store(&keeper_tid, own_tid());
     const int status = system("read line < /proc/self/fd/3");
     SCN_CHECK(WIFEXITED(status));
@@ -1166,13 +1103,11 @@ static volatile sig_atomic_t real_time_seen, usr2_seen;
 
 static void count_real_time(int number)
 {
-    (void)number;
     real_time_seen++;
 }
 
 static void count_usr2(int number)
 {
-    (void)number;
     usr2_seen++;
 }
 
@@ -1186,7 +1121,6 @@ static bool same_set(const sigset_t *left, const sigset_t *right)
 
 static void signals_stay(const struct scn_case *self)
 {
-    (void)self;
     set_zone();
     const struct sigaction real_time = {.sa_handler = count_real_time}, usr2 = {.sa_handler = count_usr2};
     SCN_CHECK(sigaction(SIGRTMIN, &real_time, NULL) == 0 && sigaction(SIGUSR2, &usr2, NULL) == 0);
@@ -1247,7 +1181,6 @@ enum { QUEUED = 500 };
 
 static void *sending_body(void *unused)
 {
-    (void)unused;
     for (int i = 0; i < QUEUED; i++) {
         while (sigqueue(getpid(), SIGRTMIN, (union sigval){.sival_int = i}) != 0)
             sched_yield();
@@ -1268,7 +1201,6 @@ static void *sending_blocked_body(void *unused)
 
 static void real_time_arrives(const struct scn_case *self)
 {
-    (void)self;
     set_zone();
     const struct sigaction action = {.sa_handler = count_real_time, .sa_flags = SA_RESTART};
     SCN_CHECK(sigaction(SIGRTMIN, &action, NULL) == 0);
@@ -1329,7 +1261,6 @@ static atomic_int interruptions;
 
 static void *interruptible_body(void *unused)
 {
-    (void)unused;
     char byte;
     while (atomic_load(&interruptions) < 20) {
         if (read(idle_pipe[0], &byte, 1) < 0 && errno == EINTR)
@@ -1360,13 +1291,11 @@ static volatile sig_atomic_t alarms;
 
 static void count_alarm(int number)
 {
-    (void)number;
     alarms++;
 }
 
 static void alarm_rings(const struct scn_case *self)
 {
-    (void)self;
     set_zone();
     const unsigned left = alarm(0);
     const struct sigaction action = {.sa_handler = count_alarm, .sa_flags = SA_RESTART};
@@ -1407,8 +1336,6 @@ static void release(void *mutex)
 
 static int waiting_in_callback(struct dl_phdr_info *info, size_t size, void *ends)
 {
-    (void)info;
-    (void)size;
     if (*(bool *)ends)
         pthread_exit(NULL);
     sem_wait(&event);
@@ -1434,7 +1361,6 @@ static void *ending_body(void *raw)
 
 static void *exiting_body(void *unused)
 {
-    (void)unused;
     pthread_exit(NULL);
 }
 
@@ -1452,14 +1378,11 @@ static void ended(const struct scn_case *self)
             usleep(2000); /* it is in the call now */
         pthread_cancel(thread); /* it may have ended by itself */
         scn_join(thread);
-        const pid_t child = scn_fork();
-        if (child == 0) {
+        SCN_IN_CHILD {
             int count = 0;
             use_all();
             SCN_CHECK(dl_iterate_phdr(visiting_only, &count) == 0 && count > 1);
-            scn_fine();
         }
-        scn_reap(child);
     }
 }
 

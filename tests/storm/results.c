@@ -58,7 +58,6 @@ static const struct tm broken = {.tm_year = 123, .tm_mon = 10, .tm_mday = 14, .t
 
 static void times(const struct scn_case *self)
 {
-    (void)self;
     setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3", 1);
     struct tm tm = broken;
     tzset();
@@ -80,7 +79,6 @@ static void times(const struct scn_case *self)
 
 static void texts(const struct scn_case *self)
 {
-    (void)self;
     setlocale(LC_ALL, "C.UTF-8");
     BOTH(char *, setlocale, LC_ALL, NULL);
     setlocale(LC_ALL, "no such locale"); /* the first time errno says which file was not there */
@@ -160,7 +158,6 @@ static void wide(const struct scn_case *self)
 
 static void names(const struct scn_case *self)
 {
-    (void)self;
     BOTH(struct passwd *, getpwnam, "root");
     BOTH(struct passwd *, getpwnam, "no such user");
     BOTH(struct group *, getgrgid, 0);
@@ -175,7 +172,6 @@ static void names(const struct scn_case *self)
 
 static void rest(const struct scn_case *self)
 {
-    (void)self;
     BOTH(int, setenv, "", "x", 1);
     BOTH(int, unsetenv, "a=b");
     BOTH(int, system, "exit 7");
