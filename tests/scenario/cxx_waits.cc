@@ -125,6 +125,7 @@ template <class Condition> struct crew {
                 threads[i].detach();
             std::exit(0);
         }
+        scn_reap(child);
         dismiss(threads, count, &condition);
     }
 };
