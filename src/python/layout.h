@@ -29,8 +29,8 @@ struct fsafe_python_lock {
     uintptr_t level; /* and how often that thread has it beyond once */
 };
 
-/* Where a type has its base: PyTypeObject's tp_base, which the C API makes public. */
-enum { FSAFE_PYTHON_TYPE_BASE = 32 * sizeof(uintptr_t) };
+/* Where a type has its name and its base: PyTypeObject's tp_name and tp_base, which the C API makes public. */
+enum { FSAFE_PYTHON_TYPE_NAME = 3 * sizeof(uintptr_t), FSAFE_PYTHON_TYPE_BASE = 32 * sizeof(uintptr_t) };
 
 /* --- Threads, frames, code --------------------------------------------------------------------------------------- */
 

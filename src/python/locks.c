@@ -382,7 +382,7 @@ static const struct fsafe_python_method methods[] = {
 bool fsafe_python_locks_start(void)
 {
     enum { OF_SEMAPHORE = 5 * sizeof(uintptr_t) };
-    void *lock = fsafe_python_borrow("_thread", "LockType");
+    void *lock = fsafe_python_thread_type("LockType", "_thread.lock");
     if (fsafe_python_version() < 0x030d || fsafe_python_size_of(lock) == OF_SEMAPHORE)
         return true;
     /* The test is of the interpreter's own methods; in a later life of it they lead through ours from the beginning. */
@@ -394,7 +394,7 @@ bool fsafe_python_locks_start(void)
         rlock_release_save = rlock_acquire_restore = rlock_is_owned = NULL;
     }
     lock_type = lock;
-    rlock_type = fsafe_python_version() < 0x030e ? NULL : fsafe_python_borrow("_thread", "RLock");
+    rlock_type = fsafe_python_version() < 0x030e ? NULL : fsafe_python_thread_type("RLock", "_thread.RLock");
     no_arguments = fsafe_python.PyTuple_New(0);
     if (lock_type != NULL && no_arguments != NULL &&
         (is_known || fsafe_python_selftest_passes(lock_type, rlock_type)) &&

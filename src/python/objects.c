@@ -1,7 +1,10 @@
 #include "config.h"
 
 #include "base/sys.h"
+#include "python/layout.h"
 #include "python/objects.h"
+
+#include <string.h>
 
 struct fsafe_object *fsafe_python_borrow(const char *module, const char *name)
 {
@@ -32,6 +35,32 @@ struct fsafe_object *fsafe_python_type_of(const struct fsafe_object *object)
 {
     struct fsafe_object *head[2]; /* the count of references, the type */
     return object != NULL && fsafe_sys_peek((uintptr_t)object, head, sizeof head) ? head[1] : NULL;
+}
+
+/* Whether the object is a type of that name. Only a type that is written in C has its module in its name. */
+static bool is_named(const struct fsafe_object *object, const char *name)
+{
+    char called[24];
+    const size_t bytes = strlen(name) + 1;
+    uintptr_t at;
+    return object != NULL && fsafe_sys_peek((uintptr_t)object + FSAFE_PYTHON_TYPE_NAME, &at, sizeof at) &&
+           fsafe_sys_peek(at, called, bytes) && memcmp(called, name, bytes) == 0;
+}
+
+void *fsafe_python_thread_type(const char *called, const char *name)
+{
+    struct fsafe_object *type = fsafe_python_borrow("_thread", called);
+    struct fsafe_object *object = fsafe_python_borrow("builtins", "object");
+    if (is_named(type, name) || object == NULL)
+        return type;
+    type = NULL;
+    struct fsafe_object *all = fsafe_python.PyObject_CallMethod(object, "__subclasses__", NULL);
+    for (intptr_t i = all == NULL ? 0 : fsafe_python.PyList_Size(all); i > 0 && type == NULL; i--)
+        if (is_named(fsafe_python.PyList_GetItem(all, i - 1), name))
+            type = fsafe_python.PyList_GetItem(all, i - 1); /* the latest: there may be those of an earlier life */
+    fsafe_python_drop(all);
+    fsafe_python.PyErr_Clear();
+    return type;
 }
 
 long fsafe_python_size_of(void *type)

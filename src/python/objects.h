@@ -47,6 +47,12 @@ static inline void fsafe_python_drop(struct fsafe_object *object)
 /* The type of what lies there; NULL: nothing does. */
 FSAFE_AT_FORK struct fsafe_object *fsafe_python_type_of(const struct fsafe_object *object);
 
+/*
+ * The interpreter's own type `name` of its module _thread, which calls it `called`, in "_thread.lock"; NULL: none is
+ * found. The module may be changed: gevent and eventlet put types of their own there. The reference is the type's.
+ */
+void *fsafe_python_thread_type(const char *called, const char *name);
+
 /* How many bytes an object of that type has; -1 unknown. */
 long fsafe_python_size_of(void *type);
 

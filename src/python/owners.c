@@ -123,7 +123,7 @@ static bool is_as_told(struct fsafe_object *object)
 
 static void lead(void)
 {
-    rlock_type = fsafe_python_borrow("_thread", "RLock");
+    rlock_type = fsafe_python_thread_type("RLock", "_thread.RLock");
     bool is_large = fsafe_python_size_of(rlock_type) >= (long)sizeof(struct rlock);
     struct fsafe_object *one = is_large ? fsafe_python.PyObject_CallObject(rlock_type, NULL) : NULL;
     if (one != NULL && is_as_told(one))

@@ -30,7 +30,7 @@ void fsafe_python_waiters_find(void)
         return;
     looked_at = condition;
     const struct fsafe_python_error error = fsafe_python_keep_error();
-    lock_type = fsafe_python_borrow("_thread", "LockType");
+    lock_type = fsafe_python_thread_type("LockType", "_thread.lock");
     queue_type = fsafe_python_borrow("threading", "_deque");
     waiters_attribute = fsafe_python.PyUnicode_FromString("_waiters");
     object *code = fsafe_python_code_of(condition, "wait");

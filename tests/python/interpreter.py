@@ -73,6 +73,21 @@ def lives(host, library, *unload):
         harness.note_tail("library", saved.out + saved.err, 40)
 
 
+# As gevent and eventlet do.
+PATCH = """
+import threading, _thread
+_thread.LockType = _thread.RLock = type("Green", (), {})
+"""
+
+
+def patched():
+    """The types in the module _thread may be others than the interpreter's."""
+    child = harness.run([harness.PYTHON3, "-c", PATCH + LIFE % 30], True, 60)
+    if not harness.ok((child.out, child.status, "as forksafe knows them" in child.err) == ("child: 0\n", 0, False),
+                      "one whose module _thread was given other types is looked after"):
+        harness.note_tail("library", child.out + child.err, 40)
+
+
 def free_threaded():
     """It steps aside, with one line. A child is as bare, but for what C functions show, and what it waits for is
     named."""
@@ -95,7 +110,7 @@ def free_threaded():
             harness.note_tail(kind, child.out + child.err)
 
 
-harness.begin(12)
+harness.begin(13)
 library = harness.libpython()
 minor = subprocess.run([harness.PYTHON3, "-c", "import sys; print(sys.version_info[1])"], capture_output=True,
                        text=True,
@@ -120,4 +135,5 @@ else:
     harness.ok(found([host, library, THREAD]) == (minor, 0), "one that a C program loads late is found")
     lives(host, library)
     lives(host, library, "unload")
+patched()
 free_threaded()
