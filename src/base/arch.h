@@ -44,30 +44,6 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
 }
 
 /*
- * The body of a naked syscall(): a call that waits for futexes, makes a process or may enter seccomp's strict mode goes
- * to the function that `choose`(number, a, b) returns, each other call straight to the pointer at `table` + `offset`,
- * all by a jump, with the arguments where the caller put them: the seventh lies on the caller's stack, if there is one,
- * and is not even read. Until the pointer is set every call goes to the function that `choose` returns.
- */
-#define FSAFE_ARCH_PASS_ON(table, offset, choose)                                    \
-    __asm__("cmp %0, %%rdi\n\tje 1f\n\tcmp %1, %%rdi\n\tje 1f\n\tcmp %2, %%rdi\n\tje 1f\n\t" \
-            "cmp %3, %%rdi\n\tje 1f\n\tcmp %4, %%rdi\n\tje 1f\n\tcmp %5, %%rdi\n\tje 1f\n\t" \
-            "cmp %6, %%rdi\n\tje 1f\n\t"                                              \
-            "mov " #table "+%c7(%%rip), %%r11\n\t"                                   \
-            "test %%r11, %%r11\n\tje 1f\n\t" /* not bound yet */                    \
-            "jmp *%%r11\n"                                                           \
-            "1:\tpush %%rdi\n\tpush %%rsi\n\tpush %%rdx\n\tpush %%rcx\n\tpush %%r8\n\tpush %%r9\n\t" \
-            "sub $8, %%rsp\n\t.cfi_adjust_cfa_offset 56\n\t"                       \
-            "call " #choose "\n\t"                                                  \
-            "add $8, %%rsp\n\t"                                                     \
-            "pop %%r9\n\tpop %%r8\n\tpop %%rcx\n\tpop %%rdx\n\tpop %%rsi\n\tpop %%rdi\n\t" \
-            ".cfi_adjust_cfa_offset -56\n\t"                                        \
-            "jmp *%%rax"                                                             \
-            :                                                                        \
-            : "i"(SYS_clone), "i"(SYS_fork), "i"(SYS_clone3), "i"(SYS_futex), "i"(SYS_futex_waitv), \
-              "i"(SYS_prctl), "i"(SYS_seccomp), "i"(offset))
-
-/*
  * Fills in `call` from what a signal handler was given; `stack` in any case. Returns whether the signal interrupted a
  * system call: then the kernel has set the thread back to the instruction. (A thread that was about to make the call
  * for the first time looks the same.)
@@ -96,15 +72,17 @@ enum { FSAFE_ARCH_REGISTERS = 16 };
 #define FSAFE_ARCH_DEFINE_RESTORER FSAFE_ARCH_RESTORER_OF("mov $15, %rax\n\tsyscall")
 
 /*
- * Defines a function of up to three arguments that calls `first`() and then jumps to what that returned, with the
- * arguments as they were: the function that is jumped to sees its caller's caller.
+ * Defines a variadic function of up to seven words: it calls `choose`(the first three) and jumps to what that returned,
+ * with all of them where the caller put them. The function that is jumped to sees its caller's caller.
  */
-#define FSAFE_ARCH_FIRST(name, first)                                                                  \
+#define FSAFE_ARCH_CHOOSE(name, choose)                                                                \
     __asm__(".text\n\t.p2align 4\n\t.globl " #name "\n\t.type " #name ", @function\n" #name ":\n\t" \
             ".cfi_startproc\n\tendbr64\n\t"                                                            \
-            "push %rdi\n\tpush %rsi\n\tpush %rdx\n\t.cfi_adjust_cfa_offset 24\n\t"                   \
-            "call " #first "\n\t"                                                                       \
-            "pop %rdx\n\tpop %rsi\n\tpop %rdi\n\t.cfi_adjust_cfa_offset -24\n\t"                     \
+            "push %rdi\n\tpush %rsi\n\tpush %rdx\n\tpush %rcx\n\tpush %r8\n\tpush %r9\n\t"            \
+            "sub $8, %rsp\n\t.cfi_adjust_cfa_offset 56\n\t"                                           \
+            "call " #choose "\n\t"                                                                      \
+            "add $8, %rsp\n\tpop %r9\n\tpop %r8\n\tpop %rcx\n\tpop %rdx\n\tpop %rsi\n\tpop %rdi\n\t" \
+            ".cfi_adjust_cfa_offset -56\n\t"                                                          \
             "jmp *%rax\n\t.cfi_endproc\n\t.size " #name ", . - " #name)
 
 #elif defined(__aarch64__)
@@ -145,15 +123,6 @@ static inline uintptr_t fsafe_arch_register(const void *context, int n)
 #define FSAFE_ARCH_RESTORER_FLAG 0
 #define FSAFE_ARCH_RESTORER NULL
 #define FSAFE_ARCH_DEFINE_RESTORER _Static_assert(1, "the kernel has one of its own")
-
-#define FSAFE_ARCH_FIRST(name, first)                                                                    \
-    __asm__(".text\n\t.p2align 4\n\t.globl " #name "\n\t.type " #name ", %function\n" #name ":\n\t"   \
-            ".cfi_startproc\n\thint 34\n\t" /* bti c */                                                \
-            "stp x0, x1, [sp, -32]!\n\tstp x2, x30, [sp, 16]\n\t.cfi_adjust_cfa_offset 32\n\t"        \
-            ".cfi_offset x30, -8\n\tbl " #first "\n\tmov x16, x0\n\t"                                 \
-            "ldp x2, x30, [sp, 16]\n\tldp x0, x1, [sp], 32\n\t"                                       \
-            ".cfi_adjust_cfa_offset -32\n\t.cfi_restore x30\n\t"                                      \
-            "br x16\n\t.cfi_endproc\n\t.size " #name ", . - " #name)
 
 #define FSAFE_ARCH_CHOOSE(name, choose)                                                                  \
     __asm__(".text\n\t.p2align 4\n\t.globl " #name "\n\t.type " #name ", %function\n" #name ":\n\t"   \
@@ -231,14 +200,6 @@ enum { FSAFE_ARCH_REGISTERS = REG_EAX + 1 }; /* behind those of segments */
 #define FSAFE_ARCH_DEFINE_RESTORER FSAFE_ARCH_RESTORER_OF("mov $173, %eax\n\tint $0x80")
 
 /* The arguments lie on the caller's stack and stay there. */
-#define FSAFE_ARCH_FIRST(name, first)                                                                  \
-    __asm__(".text\n\t.p2align 4\n\t.globl " #name "\n\t.type " #name ", @function\n" #name ":\n\t" \
-            ".cfi_startproc\n\tendbr32\n\t"                                                            \
-            "sub $12, %esp\n\t.cfi_adjust_cfa_offset 12\n\t"                                          \
-            "call " #first "\n\t"                                                                       \
-            "add $12, %esp\n\t.cfi_adjust_cfa_offset -12\n\t"                                         \
-            "jmp *%eax\n\t.cfi_endproc\n\t.size " #name ", . - " #name)
-
 #define FSAFE_ARCH_CHOOSE(name, choose)                                                                \
     __asm__(".text\n\t.p2align 4\n\t.globl " #name "\n\t.type " #name ", @function\n" #name ":\n\t" \
             ".cfi_startproc\n\tendbr32\n\t"                                                            \
@@ -313,12 +274,6 @@ static inline uintptr_t fsafe_arch_register(const void *context, int n)
     return (uintptr_t)((const ucontext_t *)context)->uc_mcontext.gregs[n];
 }
 #endif
-
-/*
- * FSAFE_ARCH_CHOOSE(name, choose) defines a variadic function of up to seven words, syscall(): it calls
- * `choose`(the first three) and jumps to what that returned, with all of them where the caller put them. x86-64 has
- * FSAFE_ARCH_PASS_ON in its stead.
- */
 
 #if defined(__x86_64__) || defined(__i386__)
 #define FSAFE_ARCH_RELAX() __builtin_ia32_pause()

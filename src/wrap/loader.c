@@ -11,7 +11,7 @@
 #include "track/region.h"
 #include "wrap/next.h"
 
-#ifdef FSAFE_ARCH_FIRST
+#ifdef FSAFE_ARCH_CHOOSE
 
 static void stop_at_gate(void)
 {
@@ -19,13 +19,13 @@ static void stop_at_gate(void)
     fsafe_region_leave(FSAFE_REGION_LOADER);
 }
 
-#define FSAFE_PASS(name)                                                         \
-    static __attribute__((used)) void *pass_##name(void)                         \
-    {                                                                            \
-        stop_at_gate();                                                          \
-        return (void *)FSAFE_NEXT(name);                                         \
-    }                                                                            \
-    FSAFE_ARCH_FIRST(name, pass_##name);
+#define FSAFE_PASS(name)                                 \
+    static __attribute__((used)) void *pass_##name(void) \
+    {                                                    \
+        stop_at_gate();                                  \
+        return (void *)FSAFE_NEXT(name);                 \
+    }                                                    \
+    FSAFE_ARCH_CHOOSE(name, pass_##name);
 
 FSAFE_PASS(dlopen)
 FSAFE_PASS(dlmopen)

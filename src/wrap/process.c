@@ -24,7 +24,6 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stdarg.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -173,23 +172,23 @@ struct request {
 
 static bool read_request(struct request *request, long number, long a, long b)
 {
-    *request = (struct request){.flags = 0};
-#ifdef SYS_fork
-    if (number == SYS_fork)
-        return true;
-#endif
 #ifdef SYS_clone3
     /* A bad address is the kernel's to refuse. */
     if (number == SYS_clone3)
         return (size_t)b >= sizeof *request && fsafe_sys_peek((uintptr_t)a, request, sizeof *request);
 #endif
+#ifdef SYS_fork
+    if (number == SYS_fork) {
+        *request = (struct request){.flags = 0};
+        return true;
+    }
+#endif
     if (number != SYS_clone)
         return false;
-    request->flags = (unsigned long)a;
-    request->stack = (unsigned long)b;
 #ifdef __s390__
-    request->flags = (unsigned long)b;
-    request->stack = (unsigned long)a;
+    *request = (struct request){.flags = (unsigned long)b, .stack = (unsigned long)a};
+#else
+    *request = (struct request){.flags = (unsigned long)a, .stack = (unsigned long)b};
 #endif
     return true;
 }
@@ -292,7 +291,7 @@ FSAFE_EXPORT int prctl(int option, ...)
 FSAFE_DEFINE_ALIAS(__prctl_time64, prctl);
 #endif
 
-#if defined(FSAFE_ARCH_PASS_ON) || defined(FSAFE_ARCH_CHOOSE)
+#ifdef FSAFE_ARCH_CHOOSE
 /* The function that does the system call for the caller. */
 static __attribute__((used)) void *choose_syscall(long number, long a, long b)
 {
@@ -309,14 +308,7 @@ static __attribute__((used)) void *choose_syscall(long number, long a, long b)
  * Every other system call goes on to libc by a jump: a frame of ours would lie where a child that shares the stack
  * (SYS_vfork) goes on, while its parent has yet to come back through it. And it costs next to nothing.
  */
-#ifdef FSAFE_ARCH_CHOOSE
 FSAFE_ARCH_CHOOSE(syscall, choose_syscall);
-#else
-FSAFE_EXPORT __attribute__((naked)) long syscall(long number __attribute__((unused)), ...)
-{
-    FSAFE_ARCH_PASS_ON(fsafe_next, offsetof(struct fsafe_next, syscall), choose_syscall);
-}
-#endif
 #else
 FSAFE_EXPORT long syscall(long number, ...)
 {
