@@ -133,7 +133,7 @@ def check_limits():
         ran += 1
         together = company.run([*limit, "/usr/bin/env", f"LD_PRELOAD={harness.LIBRARY}", company.VICTIM, "many"])
         # The loader maps us before the program's own libraries: when there is no room for those, it gives up itself.
-        if together.status == 127 and together.out == "" and "forksafe" not in together.err:
+        if together.status == 127 and together.out == "" and not re.search("^forksafe", together.err, re.MULTILINE):
             continue
         odd = [line for line in together.err.splitlines() if "cannot be preloaded" not in line and
                "runs unprotected" not in line]

@@ -291,6 +291,7 @@ START_TEST(hopeless_of_a_thread_and_who_joins_it_one_tells)
     ck_assert(fsafe_hopeless_begin(&slices, self, &wait_here));
     unit_start_thread(&thread, join_and_sleep, NULL);
     UNIT_EVENTUALLY(atomic_load(&sleeper_tid) != 0);
+    atomic_store(&self->sleeping.until_ns, fsafe_sys_now_ns()); /* it looks now, the other later */
     struct fsafe_sleeping *joiner = &joined->sleeping;
     atomic_store(&joiner->joins, true);
     atomic_store(&joiner->since_ns, atomic_load(&self->sleeping.since_ns) + 1);
