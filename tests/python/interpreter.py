@@ -76,7 +76,16 @@ def lives(host, library, *unload):
 # As gevent and eventlet do.
 PATCH = """
 import threading, _thread
-_thread.LockType = _thread.RLock = type("Green", (), {})
+class Green:
+    def __init__(self):
+        self.lock = threading.RLock()
+    def __enter__(self):
+        return self.lock.__enter__()
+    def __exit__(self, *error):
+        self.lock.release()
+    def __getattr__(self, name):
+        return getattr(self.lock, name)
+_thread.LockType = _thread.RLock = Green
 """
 
 
