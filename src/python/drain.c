@@ -104,7 +104,8 @@ static bool wait_for_imports(void)
     static unsigned outlasted; /* so many forks in a row */
     uint64_t most_ns = (uint64_t)fsafe_options.drain_ms * 1000000 >> outlasted, begun_ns = fsafe_sys_now_ns();
     bool others;
-    while ((others = are_others_importing()) && fsafe_sys_now_ns() - begun_ns < most_ns)
+    while ((others = are_others_importing()) &&
+           fsafe_sys_now_ns() - begun_ns < (fsafe_python_imports_stay() ? most_ns / SHARE : most_ns))
         pause_without_gil(LONG_PAUSE_US);
     if (others || outlasted != 0) /* a store costs the page that the last child shares */
         outlasted = others ? outlasted + (outlasted < 16) : 0;

@@ -7,7 +7,8 @@
  * code. Other ways to fork (a fork inside a C module) get takeovers, and no drain.
  *
  * The drain takes a twentieth of FORKSAFE_DRAIN_MS at most, a quarter if no thread gets a processor; all of it while
- * another thread imports a module: half a module is of no use to the child. If a fork has waited for a thread in vain,
+ * another thread imports a module, but for one that the forking thread runs in: half a module is of no use to the
+ * child. If a fork has waited for a thread in vain,
  * each next fork waits for it half as long, until the thread is seen outside of all locks; so it is with imports.
  *
  * Two threads that each have a lock a third of the time, two processors with a load of 13 to 40, CPython 3.11: bare 21

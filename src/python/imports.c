@@ -146,6 +146,18 @@ static bool is_needed(object *module)
     return needed;
 }
 
+bool fsafe_python_imports_stay(void)
+{
+    const struct fsafe_python_error error = fsafe_python_keep_error();
+    object *name, *lock;
+    uintptr_t owner;
+    bool stay = true;
+    for (intptr_t at = 0; stay && next_lock(&at, &name, &lock, &owner);)
+        stay = !is_orphan(owner) || (owner != 0 && is_needed(name));
+    fsafe_python_restore_error(&error);
+    return stay;
+}
+
 /* Takes the module out of sys.modules if it is only half imported and was not `needed`. */
 static void drop_module(object *name, bool needed)
 {

@@ -24,5 +24,11 @@ bool fsafe_python_imports_are_going_on(void);
  */
 bool fsafe_python_imports_are_others(void);
 
+/*
+ * Whether a child would keep all those modules as they are, because the forking thread runs in them. A program may do
+ * all of its work while a module of its own is imported. Context: as above.
+ */
+bool fsafe_python_imports_stay(void);
+
 /* Drops those imports; in other modes than repair only a line names them. Context: as above; places are noted. */
 void fsafe_python_imports_drop(void);

@@ -39,15 +39,17 @@ def check(part, bare_says, saved_says, meaning):
     return saved.err
 
 
-harness.begin(27)
+harness.begin(28)
 err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
 harness.ok(all(re.search(rf"child runs again Python import \w+ \({name}\)", err)
                for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
 check("under_way", "child: -14\n", "child: 0\n",
       "a fork waits for an import that ends soon: the child has the whole module")
-harness.SETTINGS["FORKSAFE_DRAIN_MS"] = "60000"  # a twentieth of it is for locks
+harness.SETTINGS["FORKSAFE_DRAIN_MS"] = "60000"  # a twentieth of it is for locks, and for such a module
 check("under_lock", "child: -14\n", "child: 0\n",
       "a fork waits for a lock that is held for a moment: the child has whole data")
+check("serving", "child: 0\n", "child: 0\n",
+      "not as long for that of a module in which the forking thread runs: it may never end")
 harness.SETTINGS.clear()
 err = check("wakeup", "child: -14\n", "child: 0\n",
             "a module that vanished threads were waiting for is imported by two threads at once")

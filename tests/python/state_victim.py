@@ -218,6 +218,16 @@ def body():
     say("child: {} {}".format(*done.get()))
 
 
+def serving():
+    """A program that imports a module which never ends, because it serves; a thread of that module forks."""
+    signal.alarm(4 * SECONDS)
+    gate, done = types.ModuleType("gate"), queue.SimpleQueue()
+    sys.modules["gate"], gate.enter = gate, lambda name: threading.Event().wait()
+    gate.work = lambda: done.put(in_child(lambda: None))
+    threading.Thread(target=__import__, args=("body.work",), daemon=True).start()
+    say(f"child: {done.get()}")
+
+
 def wakeup():
     """A vanished thread had been woken and was about to wake the next one that waits for the module."""
     lock = importlib._bootstrap._get_module_lock("late")
