@@ -12,19 +12,7 @@
  *     one word for all, two threads                                7         8
  *     the same, with FSAFE_FORK_STATE and FSAFE_AT_FORK            3         4 to 6
  *
- * fork + exit + wait, in ms, on a machine where a fault costs much (tests/bench/fork, three runs):
- *
- *     idle threads    0             10            100
- *     bare            0.7 to 1.1    1.2 to 1.5    2.6 to 2.7
- *     the library     1.1 to 1.4    1.4 to 2.0    3.1 to 4.3
- *
- * Python, fork and wait with a second thread, alone on its processor, times bare (the median of five runs' first
- * deciles); "before": the child asked the interpreter for more; "large": with 1,000 locks and 500,000 objects:
- *
- *                             before  large
- *     3.11    1.04 to 1.06    1.08    1.04
- *     3.13    1.06 to 1.08    1.10    1.02
- *     3.14    1.07 to 1.08    1.08    1.02
+ * doc/speed has the times of forks.
  *
  * Signals are blocked while a thread has the gate closed: a signal handler that _Fork()s while its thread drains leaves
  * a child that goes on with the rest of that fork. Without this the child opened a gate that adoption had opened, and

@@ -12,15 +12,8 @@
  *        1        2                        210        236     241                           0.84    0.78
  *        1        8                         78         46      44                           0.97    0.94
  *
- * A fork beside threads that queue for one lock, whose holder sleeps, and how long a thread that has nothing to do with
- * it is stopped at most, in ms; the clone, during which all others are stopped, is in that. (The gate before it: a fork
- * took 580 ms, 613 at most.)
- *
- *     threads  held for    fork on average (bare)   at most (bare)    bystander at most
- *       50         1              3.0 (1.9)            5.4 (5.3)             4.5
- *       50        10              2.8 (1.5)            5.9 (6.7)             9.1
- *       50       100              1.7 (1.4)            4.2 (2.8)             5.7
- *      200        10              3.7 (2.5)           10.5 (7.0)             9.7
+ * doc/speed has forks beside threads that queue for one lock, and how long a thread that is not involved is stopped.
+ * With a gate that was closed once and for all a fork beside 50 such threads took 580 ms, 613 at most.
  *
  * The drain's budget, in a storm of mktime on two processors with some fifty running processes: so long does a holder
  * that was preempted need until it gets a processor. So a fork waits 1,000 ms for a thread that gets no processor, and

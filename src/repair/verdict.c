@@ -6,21 +6,7 @@
  *
  * After a raw fork libc goes on with the old id. A living rwlock writer under its old id was taken for a vanished one
  * by the child's second thread (mutexes were not): the owner a thread writes now must be asked as well as those it
- * wrote before.
- *
- * Random states, not in the suite, by fork or _Fork, in child or grandchild; children that hung:
- *
- *                                                                              bare        with the library
- *     an rwlock of each preference, 0 to 5 vanished readers, writers and       14 of 20    0 of 1,000
- *     waiters, 0 to 2 reads or a write of the forking thread                   (5 wrong)
- *     six mutexes of random type, protocol and robustness, 0 to 12 vanished    4 of 10,    0 of 950
- *     holders and waiters                                                      6 of 10
- *     a condition variable, a mutex of each kind, 0 to 5 waiters, woken,       10 of 15    0 of 200
- *     cancelled or back                                                                    (6 wrong)
- *
- * Of those 6 at least 4 were wrong in the parent, with a cancelled waiter; not seen again in 4,900 such programs. A
- * program that does not ask again when glibc refuses a thread's first locks of a mutex with a ceiling (EINVAL) ends
- * wrong in its first process, bare as well as with the library.
+ * wrote before. doc/reliability has how children in random states fared.
  */
 #include "config.h"
 
