@@ -18,7 +18,7 @@ enum { LEAST_US = 500, MOST_HALVINGS = 16 };
 /* The drain for the fork that comes next has given up: it is not begun again, see register_once_more. */
 static bool in_vain;
 
-/* Whether it has a lock: the lock is there and taken. Condition's sleeping waiters have none, see python/locks. */
+/* Whether a lock on record is there and taken. A sleeping waiter of a Condition has none, see python/locks. */
 static bool holds_lock(const struct fsafe_thread *thread)
 {
     struct fsafe_ledger_walk at = fsafe_ledger_walk(&thread->ledgers[FSAFE_PYTHON_LOCKS]);
@@ -51,7 +51,7 @@ static uint64_t patience_us(const struct fsafe_thread *thread)
 
 enum look { NOBODY_INSIDE, WORTH_WAITING, IN_VAIN };
 
-/* Whether somebody is inside, and whether it is worth to wait for one of them, after `waited_us`. */
+/* Whether a thread is inside, and whether it is worth waiting for one of them, after `waited_us`. */
 static enum look look(const struct fsafe_thread *self, uint64_t waited_us)
 {
     enum look found = NOBODY_INSIDE;
@@ -71,7 +71,7 @@ static enum look look(const struct fsafe_thread *self, uint64_t waited_us)
     return found;
 }
 
-/* Notes on whom the drain gives up. */
+/* Notes which threads the drain gives up. */
 static void remember_in_vain(const struct fsafe_thread *self)
 {
     bool contended = false;
@@ -98,7 +98,7 @@ static bool are_others_importing(void)
     return fsafe_python_imports_are_going_on() && fsafe_python_imports_are_others();
 }
 
-/* Returns whether that was in vain. */
+/* Waits for a bounded time until no other thread imports. Returns whether that was in vain. */
 static bool wait_for_imports(void)
 {
     static unsigned outlasted; /* so many forks in a row */
@@ -113,8 +113,9 @@ static bool wait_for_imports(void)
 }
 
 /*
- * On a busy machine a pause takes long because no thread gets a processor, nor do those that the drain waits for: so a
- * pause counts for a few times its length at most, up to a limit for all pauses. Returns as above.
+ * Waits until no other thread is inside. On a busy machine a pause takes long because neither this thread nor those
+ * that the drain waits for get a processor: so a pause counts for a few times its length at most, up to a limit for all
+ * pauses together. Returns as above.
  */
 static bool wait_for_locks(const struct fsafe_thread *self)
 {
@@ -189,9 +190,9 @@ static bool register_drain(void)
 }
 
 /*
- * The last one to be registered is called first: before logging and others take their own locks for the fork, which
- * those who are to get out may want. At the first fork the program's imports are mostly done, so it is registered then
- * once more.
+ * The function that was registered last is called first: it has to come before logging and others take their own locks
+ * for the fork, which the threads that are to get out may want. At the first fork the program's imports are mostly
+ * done, so the drain is registered once more then.
  */
 static void register_once_more(void)
 {

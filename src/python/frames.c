@@ -43,7 +43,7 @@ static bool find_layout(const void *state)
     if (row == NULL)
         return false;
     layout = *row;
-    /* The rows do not say where the thread is: the member's place differs, and its value is known here. */
+    /* The rows do not say where a state has its thread: the place differs, but the value to be found is known. */
     enum { WORD = sizeof(uintptr_t) };
     for (uint16_t at = 8 * WORD; at < 32 * WORD && layout.state_thread == 0; at += WORD)
         if (word_at((uintptr_t)state, at) == (uintptr_t)pthread_self())
@@ -124,7 +124,7 @@ void fsafe_python_frames_string(const void *string, char *text, size_t bytes)
     text[line.length] = '\0';
 }
 
-/* Whether the file is one of the interpreter's own that no user is looking for: the caller of its function is meant. */
+/* Whether the file is one of the interpreter's own, in which no user looks for a place: its caller is meant. */
 static bool is_left_out(const char *file)
 {
     static const char frozen[] = "<frozen importlib", lib[] = "/python3.";

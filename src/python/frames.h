@@ -26,7 +26,7 @@ struct fsafe_python_function {
     uintptr_t now; /* the instruction that it is at */
 };
 
-/* Deeper is not looked. */
+/* How many functions are looked at, the innermost first. */
 enum { FSAFE_PYTHON_DEEPEST = 64 };
 
 /* All functions that the thread of `state` runs, the innermost first. Returns how many. Context: as frames_read. */

@@ -44,8 +44,8 @@ bool fsafe_python_gil_is_free(void)
 }
 
 /*
- * Whether the GIL's owner is not in this process. A caller that is alone waits for a vanished owner: it would wait for
- * itself only by a fault of the program's, which stays.
+ * Whether the GIL's owner has vanished. A caller that is alone waits for a vanished owner, or for itself: that would be
+ * a fault of the program's, and stays.
  */
 static bool holder_vanished(const struct gil *gil)
 {
@@ -86,7 +86,7 @@ static void find_holder(const struct gil *gil, struct fsafe_event *event)
     }
 }
 
-/* Under the GIL's own mutex. Its data is what a thread was changing that no drain could stop. */
+/* Under the GIL's own mutex. No drain could stop the thread that was changing what the GIL guards. */
 static bool take_over(struct gil *gil, uintptr_t site)
 {
     struct fsafe_event event = {

@@ -15,7 +15,7 @@ typedef struct fsafe_object object;
 /* importlib's dictionary of weak references to the locks, by the names of their modules; NULL: unknown. */
 static object *module_locks;
 static object *owner_attribute, *count_attribute, *waiters_attribute, *initializing_attribute;
-/* What is dropped stays alive in here: its end could run code of the program's, for which it is too early. */
+/* Keeps dropped modules alive: the end of one could run code of the program's, for which it is too early. */
 static object *kept;
 
 void fsafe_python_imports_start(void)
@@ -79,8 +79,8 @@ static bool next_lock(intptr_t *at, object **name, object **lock, uintptr_t *own
 }
 
 /*
- * A lock that nobody owns is there only while threads take it or give it back. A vanished one may have been about to
- * pass on the wake-up, and whoever waits for that sleeps for ever.
+ * A lock without an owner is there only while threads take it or give it back. A vanished thread may have been about to
+ * pass a wake-up on, and a thread that waits for the wake-up sleeps for ever.
  */
 static bool is_orphan(uintptr_t owner)
 {

@@ -110,7 +110,7 @@ void fsafe_python_find(void)
     uint32_t next = atomic_load_explicit(&looked_at, memory_order_relaxed);
     if (FSAFE_LIKELY(next == count))
         return;
-    /* One thread at a time, each of them once. */
+    /* Each site is looked at once, by one thread. */
     while (next < count && atomic_load_explicit(&met[next].site, memory_order_acquire) != 0 &&
            atomic_compare_exchange_strong(&looked_at, &next, next + 1)) {
         struct fsafe_mapping mapping = {.address = atomic_load_explicit(&met[next].site, memory_order_acquire)};
@@ -160,7 +160,7 @@ void *fsafe_python_state_with_gil(void)
     if (!fsafe_python_is_bound() || current == NULL)
         return NULL;
     void *state = current();
-    /* To 3.11 it is that of whoever has the GIL, later it is this thread's own, if it has the GIL. */
+    /* To 3.11 it is the state of the thread that has the GIL; later the calling thread's own, if it has the GIL. */
     return version >= 0x030c || state == fsafe_python.PyGILState_GetThisThreadState() ? state : NULL;
 }
 

@@ -10,10 +10,10 @@
 
 /* --- Locks of 3.13 and later: see python/locks.h -------------------------------------------------------------- */
 
-/* The byte's bits. The interpreter knows the first two and leaves the third alone until the lock is released. */
+/* The bits of a lock's byte. The interpreter knows the first two and leaves the third alone until it is released. */
 enum { FSAFE_PYTHON_LOCKED = 1, FSAFE_PYTHON_PARKED = 2, FSAFE_PYTHON_ORPHANED = 4 };
 
-/* The history's. */
+/* The bits of its history, which is ours. */
 enum {
     FSAFE_PYTHON_EVENT = 1,   /* released by another thread than its taker, or waited for by it */
     FSAFE_PYTHON_MUTUAL = 2,  /* released by its taker before, and never otherwise */
@@ -48,7 +48,7 @@ struct fsafe_python_layout {
     uint16_t state_thread;
 };
 
-/* Before 3.13 nothing in the interpreter tells them. By the bytes of an address: 8, and 4. */
+/* Before 3.13 the interpreter does not publish them. For addresses of 8 bytes, and of 4. */
 static const struct fsafe_python_layout fsafe_python_rows[] = {
     [9] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 104,
            .frame_locals = 360, .frame_stack = 64, .frame_blocks = 120, .frame_block_count = 112,

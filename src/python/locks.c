@@ -114,13 +114,13 @@ static inline bool is_event(const struct fsafe_python_lock *lock)
     return (lock->history & FSAFE_PYTHON_EVENT) != 0;
 }
 
-/* At once: a thread that waits for the lock has let go of the GIL, and may note something, too. */
+/* By one instruction: a thread that waits for the lock runs without the GIL, and may note something, too. */
 static void note(struct fsafe_python_lock *lock, uint8_t what)
 {
     __atomic_or_fetch(&lock->history, what, __ATOMIC_RELAXED);
 }
 
-/* How far a method has come here, before the interpreter's own function for it: that may not be needed. */
+/* How much of a method was done before the interpreter's own function is called: DONE, and the call is not needed. */
 enum progress { DONE, RECORDED, NOT_RECORDED };
 
 static inline enum progress lock_begin_acquire(struct fsafe_python_lock *lock, bool has_arguments, uintptr_t caller)
@@ -181,7 +181,7 @@ static inline enum progress lock_begin_release(struct fsafe_python_lock *lock)
     return DONE;
 }
 
-/* The lock is free and the object may be gone: it is only compared with. */
+/* The lock is free and the object may be gone: only its address is used. */
 static struct fsafe_object *end_release(enum progress progress, const struct fsafe_python_lock *lock,
                                         struct fsafe_object *result)
 {
@@ -318,7 +318,7 @@ bool fsafe_python_lock_has_tokens(const struct fsafe_thread *thread)
 
 /* --- The methods ------------------------------------------------------------------------------------------------ */
 
-/* One that is done here, mostly; else by the interpreter's own function, between what begins and what ends it. */
+/* A method that is mostly done here; else the interpreter's own function does it, between `begin` and `end`. */
 #define METHOD(name, parameters, begin, done, end, call)                                  \
     static struct fsafe_object *name parameters                                           \
     {                                                                                     \

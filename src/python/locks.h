@@ -30,7 +30,7 @@ bool fsafe_python_locks_start(void);
  */
 enum fsafe_python_kind fsafe_python_lock_at(uintptr_t object, struct fsafe_python_lock *copy);
 
-/* Drops the records of it that the calling thread has, and notes that it is an event. Context: under way in a wait. */
+/* Drops the calling thread's records of the lock, and notes that it is an event. Context: in a wait for the lock. */
 void fsafe_python_lock_is_event(uintptr_t object, struct fsafe_thread *self);
 
 /* Whether the thread has a record that says it holds the lock. */

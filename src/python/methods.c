@@ -17,7 +17,7 @@ struct descriptor {
     struct method *method;
 };
 
-/* The row, or NULL where it is not what it should be or cannot be written to. */
+/* The type's row for that method; NULL where it is not as described or cannot be written to. */
 static struct method *find_method(void *type, const char *name, int flags)
 {
     struct fsafe_object *found = fsafe_python.PyObject_GetAttrString(type, name);

@@ -71,7 +71,7 @@ long fsafe_python_size_of(void *type)
     return bytes;
 }
 
-/* Of the thread that forks: another one may be about to fork, too. */
+/* The state of the thread that forks; one for each thread, because another may be about to fork, too. */
 static __thread void *own __attribute__((tls_model("initial-exec")));
 static void *interpreter FSAFE_FORK_STATE;
 

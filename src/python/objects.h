@@ -56,7 +56,7 @@ void *fsafe_python_thread_type(const char *called, const char *name);
 /* How many bytes an object of that type has; -1 unknown. */
 long fsafe_python_size_of(void *type);
 
-/* Notes whose fork it is, for vanished. Context: parent, before fork; an interpreter is bound. */
+/* Notes which thread forks, for fsafe_python_vanished. Context: parent, before fork; an interpreter is bound. */
 void fsafe_python_know_forker(void);
 
 /*

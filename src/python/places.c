@@ -30,7 +30,7 @@ static void *own_state(void)
     return fsafe_python_is_running() ? fsafe_python.PyGILState_GetThisThreadState() : NULL;
 }
 
-/* A short path: a thread that has the GIL need not ask whether the interpreter still runs. */
+/* A short path: where a thread has the GIL the interpreter runs, and need not be asked. */
 uintptr_t fsafe_python_places_instruction(uintptr_t site)
 {
     const void *state = fsafe_python_state_with_gil();
@@ -146,7 +146,7 @@ static FSAFE_AT_FORK bool next_noted(struct fsafe_thread_walk *at, bool all)
     return false;
 }
 
-/* Most forks find nothing to note; asking the interpreter writes to pages that the child shares with its parent. */
+/* Most forks find nothing to note, and a question to the interpreter writes to pages that the parent has, too. */
 static bool is_anybody_noted(bool all)
 {
     struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED);

@@ -21,8 +21,8 @@
 static _Atomic bool asked; /* to be called by the interpreter */
 
 /*
- * The interpreter has been finalized. A host may begin it anew, with other objects: then the room starts once more.
- * What the parts know is of no use to anybody until then.
+ * The interpreter has been finalized. A host may initialise it again, with other objects: then the room starts once
+ * more. Nothing asks for what its files know until then.
  */
 static void end(void)
 {

@@ -185,7 +185,7 @@ static bool next_row(struct rows *rows)
     return true;
 }
 
-/* What lies below that depth is on the stack now, too: also of the with statements around that one. */
+/* What lies below that depth is on the stack now: also the methods of the with statements around that one. */
 static unsigned find_by_table(const struct fsafe_python_frame *frame, struct with *found, unsigned most)
 {
     unsigned count = 0, locals = locals_of(frame->code);

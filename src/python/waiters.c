@@ -64,7 +64,7 @@ void fsafe_python_waiters_note(void)
     }
 }
 
-/* The queue has no lock of a thread that was notified before the fork. */
+/* Does nothing for a thread that was notified before the fork: its lock is not in the queue any more. */
 static void take_out(object *condition, object *waiter)
 {
     object *queue = fsafe_python.PyObject_GenericGetAttr(condition, waiters_attribute);
