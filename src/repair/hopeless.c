@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include "base/maps.h"
 #include "base/tasks.h"
 #include "repair/asleep.h"
 #include "repair/children.h"
@@ -7,6 +8,8 @@
 #include "repair/takeover.h"
 #include "repair/waits.h"
 #include "report/report.h"
+#include "report/tally.h"
+#include "track/handle.h"
 
 enum { MS = 1000000 };
 
@@ -159,7 +162,7 @@ static bool name_vanished(struct fsafe_event *event, uintptr_t object)
 }
 
 /* Says it, unless it was said before this wait, or of this place that only a handler ends it. Abort may not return. */
-static void say(struct fsafe_thread *self, bool by_handler)
+static void say(struct fsafe_thread *self, bool by_handler, bool spins)
 {
     struct fsafe_sleeping *sleeping = &self->sleeping;
     uintptr_t object = atomic_load_explicit(&sleeping->object, memory_order_relaxed);
@@ -168,7 +171,7 @@ static void say(struct fsafe_thread *self, bool by_handler)
     if (self->told_of == object || (by_handler && !fsafe_report_is_new_place(sleeping->site, true)))
         return;
     struct fsafe_event event = {
-        .deed = by_handler ? FSAFE_WAITS_FOR_HANDLER : FSAFE_HANGS,
+        .deed = by_handler ? FSAFE_WAITS_FOR_HANDLER : spins ? FSAFE_GIVES_WAY : FSAFE_HANGS,
         .lock = sleeping->lock,
         .kind = sleeping->kind,
         .address = object,
@@ -182,7 +185,7 @@ static void say(struct fsafe_thread *self, bool by_handler)
     else
         event.why = "it may be an event that only this thread could announce";
     fsafe_report_event(&event);
-    if (!by_handler && fsafe_options.mode == FSAFE_MODE_ABORT)
+    if (!by_handler && !spins && fsafe_options.mode == FSAFE_MODE_ABORT)
         fsafe_sys_abort();
     sleeping->has_line = true;
 }
@@ -208,7 +211,7 @@ static bool is_hopeless(struct fsafe_slices *slices)
     slices->looked_hopeless = fsafe_asleep_all(self, &unblocked) && !fsafe_asleep_will_another_be_given(self);
     if (!before || !slices->looked_hopeless)
         return false;
-    say(self, may_be_handled(unblocked));
+    say(self, may_be_handled(unblocked), false);
     return true;
 }
 
@@ -262,6 +265,19 @@ bool fsafe_hopeless_goes_on(struct fsafe_slices *slices)
     return until != 0;
 }
 
+static bool look_for_shared(const struct fsafe_maps_line *line, void *found)
+{
+    *(bool *)found |= line->shared && line->writable && line->start != (uintptr_t)fsafe_tally;
+    return true;
+}
+
+/* Whether there never was another thread, or is memory, but for the library's own, that other processes may write to. */
+static bool may_loop_end(void)
+{
+    bool found = false;
+    return !fsafe_handle_was_any_created() || !fsafe_maps_each(look_for_shared, &found) || found;
+}
+
 void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait)
 {
     static struct {
@@ -285,8 +301,8 @@ void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait)
     uint64_t unblocked;
     int saved = errno;
     fsafe_hopeless_begin_in_child(&slices, self, wait);
-    if (fsafe_takeover_is_alone() && fsafe_asleep_all(self, &unblocked))
-        say(self, may_be_handled(unblocked));
+    if (fsafe_takeover_is_alone() && fsafe_asleep_all(self, &unblocked) && !(wait->spins && may_loop_end()))
+        say(self, may_be_handled(unblocked), wait->spins);
     self->sleeping = slices.outer; /* nothing will tell when it is over */
     self->told_of = wait->object;
     errno = saved;

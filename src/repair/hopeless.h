@@ -27,6 +27,7 @@ struct fsafe_untimed_wait {
     uint32_t bytes;   /* how long the object is */
     uintptr_t mutex;  /* a condition variable's; 0: none */
     bool joins;       /* it is for the end of a thread */
+    bool spins;       /* it is a loop that keeps the processor busy */
     uintptr_t site;   /* the place that waits */
     /* Ends the wait after a slice if no other thread can; true: it did. NULL: nothing does. Context: the waiter. */
     bool (*give)(uintptr_t object, uintptr_t site);
@@ -87,7 +88,7 @@ void fsafe_hopeless_hold_back(struct fsafe_slices *slices, bool (*needs_nobody)(
 /*
  * A call that only asks whether the wait would be over has answered no. If such calls have done so for
  * FORKSAFE_HANG_MS, without a pause that long, in a process with one thread, a line names them as a wait. In mode abort
- * this may not return. errno kept. Context: child, any thread, no latch held.
+ * this may not return, but from a loop that spins: that may wait for a time. errno kept. Context: child, any thread, no latch held.
  */
 void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait);
 

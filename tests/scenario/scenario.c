@@ -99,6 +99,11 @@ void scn_arm(void)
     alarm(alarm_seconds);
 }
 
+void scn_give_up_board(void)
+{
+    must(munmap(board, sizeof *board) == 0, "munmap");
+}
+
 pid_t scn_fork(void)
 {
     const pid_t parent = getpid();

@@ -93,6 +93,8 @@ _Noreturn void scn_skip(const char *reason);
 pid_t scn_fork(void);
 /* How often a storm forks that should fork COUNT times: a quick run makes a part of it, a long one more. */
 int scn_often(int count);
+/* Gives up the memory that a child of scn_fork shares with other processes: it can only hang from here on. */
+void scn_give_up_board(void);
 /* What scn_fork does in the child; for atfork handlers that may hang before fork() returns. */
 void scn_arm(void);
 /* Waits for CHILD. One that did not end fine ends this process in the same way. */
