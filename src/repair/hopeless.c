@@ -271,7 +271,7 @@ static bool look_for_shared(const struct fsafe_maps_line *line, void *found)
     return true;
 }
 
-/* Whether there never was another thread, or is memory, but for the library's own, that other processes may write to. */
+/* Whether there never was another thread, or there is memory, not the library's, that other processes may write to. */
 static bool may_loop_end(void)
 {
     bool found = false;

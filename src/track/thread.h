@@ -63,14 +63,6 @@ struct fsafe_again {
     bool has_line;
 };
 
-/* A loop that calls sched_yield: see wrap/yield. */
-struct fsafe_yields {
-    uintptr_t frame, site; /* of the loop */
-    uint32_t count;        /* of calls */
-    uint64_t left_ns;      /* when the latest call that was looked at returned */
-    bool is_quick;         /* whether little was done between two of them */
-};
-
 /* A wait for a futex, perhaps one that is a lock: see fork/contended. What follows the state holds while it says so. */
 struct fsafe_contends {
     _Atomic uint32_t state;
@@ -154,7 +146,6 @@ struct fsafe_thread {
     _Atomic uintptr_t asking;
     struct fsafe_sleeping sleeping;
     struct fsafe_again again;
-    struct fsafe_yields yields;
     struct fsafe_contends contends;
     _Atomic uintptr_t flushing; /* the place from which it flushes all streams, see repair/stdio.h; 0: it does not */
     _Atomic uintptr_t flush_frame; /* and the frame from which it does; 0: not known */
