@@ -8,7 +8,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdio_ext.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -23,14 +22,12 @@ static void *find(void **row, const char *name)
 }
 
 /* One of libc's, called as it is declared. Every glibc has it once libc/symbol has started. */
-#define LATE(result, name, parameters, arguments)            \
-    result name parameters                                   \
-    {                                                        \
-        static void *row;                                    \
-        void *address = find(&row, #name);                   \
-        __typeof__(name) *function;                          \
-        memcpy(&function, &address, sizeof function);        \
-        return function arguments;                           \
+#define FIND(row, name) ((__typeof__(name) *)find(&(row), #name))
+#define LATE(result, name, parameters, arguments) \
+    result name parameters                        \
+    {                                             \
+        static void *row;                         \
+        return FIND(row, name) arguments;         \
     }
 
 LATE(int, pthread_key_create, (pthread_key_t *key, void (*destructor)(void *)), (key, destructor))
@@ -66,10 +63,7 @@ LATE(void __cleanup_fct_attribute, __pthread_unregister_cancel, (__pthread_unwin
 void __cleanup_fct_attribute __pthread_unwind_next(__pthread_unwind_buf_t *buffer)
 {
     static void *row;
-    void *address = find(&row, "__pthread_unwind_next");
-    __typeof__(__pthread_unwind_next) *function;
-    memcpy(&function, &address, sizeof function);
-    function(buffer);
+    FIND(row, __pthread_unwind_next)(buffer);
     __builtin_unreachable();
 }
 
@@ -77,9 +71,7 @@ void __cleanup_fct_attribute __pthread_unwind_next(__pthread_unwind_buf_t *buffe
 void *dlsym(void *object, const char *name)
 {
     static void *row;
-    void *address = find(&row, "dlsym");
-    __typeof__(dlsym) *function;
-    memcpy(&function, &address, sizeof function);
+    __typeof__(dlsym) *function = FIND(row, dlsym);
     return function != NULL ? function(object, name) : NULL;
 }
 
@@ -101,9 +93,7 @@ void fsafe_late_start(void)
 const char *fsafe_late_error_text(int error)
 {
     static void *row, *texts, *count;
-    void *address = find(&row, "strerrordesc_np"); /* 2.32 */
-    const char *(*describe)(int);
-    memcpy(&describe, &address, sizeof describe);
+    const char *(*describe)(int) = (const char *(*)(int))find(&row, "strerrordesc_np"); /* 2.32 */
     if (describe != NULL)
         return describe(error);
     const char *const *text = find(&texts, "_sys_errlist");

@@ -210,17 +210,16 @@ uintptr_t fsafe_modules_base(uintptr_t address)
 
 bool fsafe_modules_text(const struct fsafe_mapping *mapping, uintptr_t *from, uintptr_t *to)
 {
+    struct fsafe_window window = {.bytes = 0};
+    struct fsafe_headers headers;
+    if (!fsafe_modules_headers(&window, mapping->base, &headers))
+        return false;
     const ElfW(Ehdr) *elf = (const ElfW(Ehdr) *)mapping->base;
     const ElfW(Phdr) *segment = (const ElfW(Phdr) *)(mapping->base + elf->e_phoff);
-    uintptr_t bias = 0;
-    bool biased = false;
     for (unsigned i = 0; i < elf->e_phnum; i++) {
         if (segment[i].p_type != PT_LOAD)
             continue;
-        if (!biased)
-            bias = mapping->base - (segment[i].p_vaddr - segment[i].p_offset);
-        biased = true;
-        *from = bias + segment[i].p_vaddr;
+        *from = headers.bias + segment[i].p_vaddr;
         *to = *from + segment[i].p_memsz;
         if (mapping->address >= *from && mapping->address < *to)
             return (segment[i].p_flags & PF_X) != 0;

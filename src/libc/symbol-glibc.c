@@ -143,9 +143,8 @@ enum { IF_LOADED = RTLD_NOW | RTLD_NOLOAD };
 static const struct link_map *find_part(const char *file, int how)
 {
     enum { AS_LIBC_ITSELF = (int)0x80000000 };
-    void *address = fsafe_symbol_next("__libc_dlopen_mode");
-    const struct link_map *(*open)(const char *, int);
-    memcpy(&open, &address, sizeof open);
+    typedef const struct link_map *opens(const char *file, int how);
+    opens *open = (opens *)fsafe_symbol_next("__libc_dlopen_mode");
     return open != NULL ? open(file, how | AS_LIBC_ITSELF) : NULL;
 }
 

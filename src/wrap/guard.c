@@ -14,7 +14,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <string.h>
 
 #ifdef FSAFE_GUARDS
 
@@ -47,9 +46,7 @@ static void check_recursion(uint64_t word, const struct fsafe_thread *self)
 {
     if (!FSAFE_SINGLE_THREADED() || !fsafe_guard_is_own(word, self))
         return;
-    void *address = fsafe_symbol_next("_ZSt9terminatev");
-    void (*terminate)(void);
-    memcpy(&terminate, &address, sizeof terminate);
+    void (*terminate)(void) = (void (*)(void))fsafe_symbol_next("_ZSt9terminatev");
     if (terminate != NULL)
         terminate();
     fsafe_sys_abort();
