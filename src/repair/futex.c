@@ -117,6 +117,14 @@ static bool is_absl_once(uintptr_t word, uint32_t value, struct change *change)
     return value == WAITED_FOR;
 }
 
+/* Abseil's spin lock: held, two bits that say of what sort it is, and above them how long its waiters have waited. */
+static bool is_absl_spin(uintptr_t word, uint32_t value, struct change *change)
+{
+    enum { HELD = 1, SORT = 6 };
+    *change = (struct change){word, value, value & SORT};
+    return (value & HELD) != 0 && value > (HELD | SORT);
+}
+
 struct algorithm {
     const char *kind;   /* in reports */
     int operation;      /* how it waits */
@@ -143,6 +151,7 @@ static const struct algorithm algorithms[] = {
     {"Qt", FUTEX_WAIT_BITSET_PRIVATE, "libQt", NULL, is_qt_mutex, MUTEX, true},
     {"tcmalloc", FUTEX_WAIT_PRIVATE, "libtcmalloc", NULL, is_mutex, UNDRAINED, true},
     {"gperftools", FUTEX_WAIT_PRIVATE, "libprofiler", NULL, is_mutex, UNDRAINED, true},
+    {"Abseil", FUTEX_WAIT_PRIVATE, "libabsl_spinlock_wait.so", NULL, is_absl_spin, UNDRAINED, false},
     {"absl::call_once", FUTEX_WAIT_PRIVATE, NULL, NULL, is_absl_once, UNDRAINED, false},
     {"Rust std", FUTEX_WAIT_BITSET_PRIVATE, NULL, NULL, is_mutex, MUTEX, false},
     {"Rust std RwLock", FUTEX_WAIT_BITSET_PRIVATE, NULL, NULL, is_rust_rwlock_of_reader, RWLOCK, false},

@@ -161,6 +161,18 @@ static void add_tcmalloc(void)
             "gperftools");
 }
 
+static void add_absl(void)
+{
+    static struct kind kind = {"Abseil", "once:took over futex .*\\(Abseil\\) for .*libabsl_spinlock_wait", "",
+                               NULL, NULL, NULL};
+    void *library = dlopen(ABSL_MODULE, RTLD_NOW);
+    if (library != NULL && find(library, "absl_lock", &kind.take) && find(library, "absl_trylock", &kind.try) &&
+        find(library, "absl_unlock", &kind.give))
+        for (long waiters = 0; waiters <= 3; waiters += 3)
+            scn_add((struct scn_case){.bare = "hangs", .says = kind.says, .run = vanished, .kind = &kind,
+                                      .number = waiters}, "absl-%ld-waiters", waiters);
+}
+
 /* --- Not locks ---------------------------------------------------------------------------------------------------- */
 
 static uint32_t event;
@@ -486,6 +498,7 @@ void scn_cases(void)
         }
     }
     add_tcmalloc();
+    add_absl();
     for (size_t i = 0; i < sizeof waits / sizeof *waits; i++) {
         static const char *const says = "once:child hangs in futex 0x[0-9a-f]+ \\(unknown\\) ;; " SCN_NEVER_TAKES;
         scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = says, .run = endless,
