@@ -1,6 +1,6 @@
 /*
- * Abseil's spin lock, by its algorithm and its very call, in a module that is called as Abseil's own: bit 0 locked, bit 1
- * a lock of this sort, bit 3 somebody sleeps.
+ * Abseil's spin lock, by its algorithm and its very call, in a module that is called as Abseil's own: bit 0 locked,
+ * bit 1 a lock of this sort, bit 3 somebody sleeps.
  */
 #include <errno.h>
 #include <linux/futex.h>
