@@ -13,7 +13,6 @@
 #ifdef FSAFE_LIBC_GLIBC
 #include "wrap/prototypes.h"
 #include <aio.h>
-#include <printf.h>
 #endif
 
 #include <dlfcn.h>

@@ -1,6 +1,8 @@
 /* wrap/prototypes: the headers that declare what regions.def names, and prototypes that none of them has. */
 #pragma once
 
+#include "wrap/row.h"
+
 #include <aliases.h>
 #include <dirent.h>
 #include <fmtmsg.h>
@@ -12,6 +14,7 @@
 #include <locale.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <printf.h>
 #include <pthread.h>
 #include <pwd.h>
 #include <regex.h>
@@ -42,35 +45,24 @@
 #undef dcngettext
 
 /* Under other names in a header, or in none: what FORTIFY_SOURCE, C99 and POSIX make of calls. */
-int __xpg_strerror_r(int number, char *to, size_t most);
-int __getlogin_r_chk(char *name, size_t bytes, size_t size);
-size_t __mbstowcs_chk(wchar_t *to, const char *from, size_t most, size_t size);
-size_t __mbsrtowcs_chk(wchar_t *to, const char **from, size_t most, mbstate_t *state, size_t size);
-size_t __mbsnrtowcs_chk(wchar_t *to, const char **from, size_t bytes, size_t most, mbstate_t *state, size_t size);
-size_t __wcrtomb_chk(char *to, wchar_t from, mbstate_t *state, size_t size);
-int __wctomb_chk(char *to, wchar_t from, size_t size);
-size_t __wcstombs_chk(char *to, const wchar_t *from, size_t most, size_t size);
-size_t __wcsrtombs_chk(char *to, const wchar_t **from, size_t most, mbstate_t *state, size_t size);
-size_t __wcsnrtombs_chk(char *to, const wchar_t **from, size_t count, size_t most, mbstate_t *state, size_t size);
-wchar_t *__fgetws_chk(wchar_t *to, size_t size, int most, FILE *stream);
-wchar_t *__fgetws_unlocked_chk(wchar_t *to, size_t size, int most, FILE *stream);
 int __fwprintf_chk(FILE *stream, int flag, const wchar_t *format, ...);
-int __vfwprintf_chk(FILE *stream, int flag, const wchar_t *format, va_list values);
 int __wprintf_chk(int flag, const wchar_t *format, ...);
-int __vwprintf_chk(int flag, const wchar_t *format, va_list values);
 int __swprintf_chk(wchar_t *to, size_t most, int flag, size_t size, const wchar_t *format, ...);
-int __vswprintf_chk(wchar_t *to, size_t most, int flag, size_t size, const wchar_t *format, va_list values);
 int __isoc99_fwscanf(FILE *stream, const wchar_t *format, ...);
-int __isoc99_vfwscanf(FILE *stream, const wchar_t *format, va_list values);
 int __isoc99_wscanf(const wchar_t *format, ...);
-int __isoc99_vwscanf(const wchar_t *format, va_list values);
 int __isoc99_swscanf(const wchar_t *from, const wchar_t *format, ...);
-int __isoc99_vswscanf(const wchar_t *from, const wchar_t *format, va_list values);
 
 typedef void fsafe_exit_function(void *argument);
 typedef void fsafe_on_exit_function(int status, void *argument);
 typedef int fsafe_phdr_function(struct dl_phdr_info *object, size_t bytes, void *data);
-int __cxa_atexit(fsafe_exit_function *function, void *argument, void *object);
 void __cxa_finalize(void *object);
 int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object);
-int __cxa_at_quick_exit(fsafe_exit_function *function, void *object);
+
+/* What a row names: the compiler compares the row with the header that declares it, if one does. */
+#define FSAFE_CALL(region, result, name, ...) result name FSAFE_PARAMETERS(__VA_ARGS__);
+#define FSAFE_VOID(region, name, ...) void name FSAFE_PARAMETERS(__VA_ARGS__);
+#define FSAFE_CONVERT(result, name, ...) result name FSAFE_PARAMETERS(__VA_ARGS__);
+#define FSAFE_ORIENT(stream, result, name, ...) result name FSAFE_PARAMETERS(__VA_ARGS__);
+#define FSAFE_FIRST(result, name, ...) result name FSAFE_PARAMETERS(__VA_ARGS__);
+#define FSAFE_OTHER(name, of)
+#include "wrap/regions.def"

@@ -60,14 +60,6 @@ int __pthread_clockjoin_np64(pthread_t thread, void **value, clockid_t clock, co
 int __aio_suspend_time64(const void *list, int count, const struct fsafe_timespec64 *limit);
 pid_t __wait3_time64(int *status, int options, void *usage);
 pid_t __wait4_time64(pid_t pid, int *status, int options, void *usage);
-struct tm *__localtime64(const int64_t *t);
-struct tm *__localtime64_r(const int64_t *t, struct tm *tm);
-struct tm *__gmtime64(const int64_t *t);
-struct tm *__gmtime64_r(const int64_t *t, struct tm *tm);
-int64_t __mktime64(struct tm *tm);
-int64_t __timegm64(struct tm *tm);
-char *__ctime64(const int64_t *t);
-char *__ctime64_r(const int64_t *t, char *to);
 
 /*
  * The limit in this machine's size: `*by`, or NULL for NULL, goes to `*until`. A later one is the latest that there is
