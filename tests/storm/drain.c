@@ -21,6 +21,7 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 
 enum { ROUNDS = 3000, FORKS = 50 };
 
@@ -209,6 +210,46 @@ static void sleep_on_other_mutex(void)
 {
     SCN_IS(pthread_mutex_lock(&other_mutex), 0);
     SCN_IS(pthread_mutex_unlock(&other_mutex), 0);
+}
+
+/* A thread that is inside libc when a fork begins, and works there for a while yet: the fork's child finds it outside. */
+static atomic_bool fork_begins, is_out;
+static int worker_in_call;
+
+static void tell_that_fork_begins(void)
+{
+    atomic_store(&fork_begins, true);
+}
+
+static int working_in_callback(struct dl_phdr_info *info, size_t size, void *unused)
+{
+    enum { WORK_MS = 50 };
+    scn_ring(worker_in_call);
+    while (!atomic_load(&fork_begins))
+        sched_yield();
+    for (const clock_t end = clock() + WORK_MS * (CLOCKS_PER_SEC / 1000); clock() < end;)
+        ;
+    atomic_store(&is_out, true);
+    return 1;
+}
+
+static void *calling_body(void *unused)
+{
+    SCN_CHECK(dl_iterate_phdr(working_in_callback, NULL) == 1);
+    return NULL;
+}
+
+static void waits_for_call(const struct scn_case *self)
+{
+    pthread_t worker;
+    worker_in_call = scn_bell();
+    SCN_IS(pthread_atfork(tell_that_fork_begins, NULL, NULL), 0);
+    SCN_IS(pthread_create(&worker, NULL, calling_body, NULL), 0);
+    scn_await(worker_in_call);
+    SCN_IN_CHILD {
+        SCN_CHECK(atomic_load(&is_out));
+    }
+    SCN_IS(pthread_join(worker, NULL), 0);
 }
 
 static void (*way_to_keep)(void);
@@ -1428,6 +1469,7 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = PATIENT " FORKSAFE_DRAIN_LOCKS_MS=5000",
                               .run = waits_for_condition},
             "condition-waiters");
+    scn_add((struct scn_case){.bare = "wrong", .says = SCN_SILENT, .env = PATIENT, .run = waits_for_call}, "call");
     scn_add((struct scn_case){.bare = "hangs", .env = PATIENT, .run = python_like}, "python-like");
 
     static const struct {
