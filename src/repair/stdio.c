@@ -248,13 +248,15 @@ void fsafe_stdio_await_flush(const struct fsafe_thread *self)
     enum { PAUSE_US = 200 };
     struct fsafe_thread *flusher = NULL;
     uint32_t before = 0, flushes;
-    for (unsigned waited_us = 0; fsafe_options.hang_ms != 0 && (flusher = find_flusher(self, &flushes)) != NULL;
-         waited_us += PAUSE_US) {
-        /* One of them has come to its end: libc's fork() will get the list, however many go on flushing. */
-        if (waited_us != 0 && flushes != before)
-            return;
+    uint64_t until_ns = 0;
+    while (fsafe_options.hang_ms != 0 && (flusher = find_flusher(self, &flushes)) != NULL) {
+        uint64_t now_ns = fsafe_sys_now_ns();
+        if (until_ns == 0)
+            until_ns = now_ns + (uint64_t)fsafe_options.hang_ms * 1000000;
+        else if (flushes != before)
+            return; /* one of them has come to its end: libc's fork() will get the list, however many go on flushing */
         before = flushes;
-        if (waited_us / 1000 < fsafe_options.hang_ms) {
+        if (now_ns < until_ns) {
             fsafe_sys_pause_us(PAUSE_US);
             continue;
         }
