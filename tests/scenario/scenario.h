@@ -99,7 +99,7 @@ void scn_give_up_board(void);
 void scn_arm(void);
 /* Waits for CHILD. One that did not end fine ends this process in the same way. */
 void scn_reap(pid_t child);
-/* The block that follows runs in a child of scn_fork(), which ends fine behind it; its parent goes on after that end. */
+/* The block that follows runs in a child of scn_fork(), which ends fine behind it; the parent goes on after that. */
 #define SCN_IN_CHILD SCN_IN_CHILD_(scn_child_, __LINE__)
 #define SCN_IN_CHILD_(name, line) SCN_IN_CHILD__(name, line)
 #define SCN_IN_CHILD__(name, line)                                                                                     \

@@ -212,7 +212,7 @@ static void sleep_on_other_mutex(void)
     SCN_IS(pthread_mutex_unlock(&other_mutex), 0);
 }
 
-/* A thread that is inside libc when a fork begins, and works there for a while yet: the fork's child finds it outside. */
+/* A thread is inside libc when a fork begins, and works there for a while yet: the child finds it outside. */
 static atomic_bool fork_begins, is_out;
 static int worker_in_call;
 

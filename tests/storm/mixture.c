@@ -1,8 +1,8 @@
 /*
- * Threads that take up to three locks of any kinds, one inside the other, wait for conditions with a limit and start
- * and cancel threads; children that do the same in one thread and in three, and fork. What each does next comes from a
- * generator of its own, so that no two rounds are alike. Whatever vanished, each child ends: each critical section does,
- * and no wait but for a child's own threads has no limit.
+ * Threads take up to three locks of any kinds, one inside the other, wait for conditions with a limit, and start and
+ * cancel threads; children do the same in one thread and in two, and fork. A generator of each one's own says what it
+ * does next, so that no two rounds are alike. Whatever vanished, each child ends: critical sections end, and only a
+ * child's own threads are waited for without a limit.
  */
 #include "storm.h"
 
@@ -21,7 +21,8 @@
 typedef const struct storm_seat *seat_t;
 #define CALL(name) static bool name##_(seat_t seat __attribute__((unused)))
 
-enum { MUTEX, RECURSIVE, ERRORCHECK, ADAPTIVE, INHERITING, ROBUST, RWLOCK, WRITERS_FIRST, SEMAPHORE, SPIN, C11, STREAM };
+enum { MUTEX, RECURSIVE, ERRORCHECK, ADAPTIVE, INHERITING, ROBUST };
+enum { RWLOCK = ROBUST + 1, WRITERS_FIRST, SEMAPHORE, SPIN, C11, STREAM };
 enum { KINDS = STREAM + 1, LOCKS = 2 * KINDS, NESTED = 3, CONDITIONS = 4, GRANDCHILD_SECONDS = 8 };
 
 static struct {
