@@ -87,9 +87,9 @@ void fsafe_hopeless_hold_back(struct fsafe_slices *slices, bool (*needs_nobody)(
 
 /*
  * A call that only asks whether the wait would be over has answered no. If such calls have done so for
- * FORKSAFE_HANG_MS, without a pause that long, in a process with one thread, a line names them as a wait. In mode abort
- * this may not return, but from a loop that spins: that may wait for a time. errno kept. Context: child, any thread, no
- * latch held.
+ * FORKSAFE_HANG_MS, without a pause that long, in a process with one thread, a line names them as a wait. Mode abort
+ * ends the process here, unless the caller spins: its loop may wait for a moment in time. errno kept. Context: child,
+ * any thread, no latch held.
  */
 void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait);
 
