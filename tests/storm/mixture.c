@@ -316,8 +316,10 @@ CALL(thread)
     uint32_t series = series_of(seat);
     pthread_t one;
     STORM_CHECK(pthread_create(&one, NULL, live_for_a_moment, (void *)(uintptr_t)series) == 0);
-    if (next(&series, 2))
-        STORM_CHECK(pthread_cancel(one) == 0);
+    if (next(&series, 2)) {
+        const int cancelled = pthread_cancel(one);
+        STORM_CHECK(cancelled == 0 || cancelled == ESRCH); /* before glibc 2.34, of a thread that has ended */
+    }
     STORM_CHECK(pthread_join(one, NULL) == 0);
     return true;
 }
