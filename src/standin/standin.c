@@ -76,8 +76,8 @@ static FSAFE_COLD void warn(enum fsafe_region region, const char *what, uintptr_
 }
 
 /*
- * A thread of libc's own takes the lock of timers when one expires. One that makes a message for printf's %m, or for
- * error, reads the locale.
+ * Whether the call needs a lock that threads take without a record. A thread of libc's own takes the lock of timers
+ * when a timer expires; a thread that makes a message for printf's %m or for error() takes the locale's, to read it.
  */
 static bool may_wait_for_the_unrecorded(enum fsafe_region region)
 {

@@ -1,11 +1,13 @@
 /*
  * wrap/yield: sched_yield, by which programs wait for spin locks of their own. In a child with one thread nobody makes
- * such a lock free, and nothing but this call shows the wait. Right programs, too, call sched_yield until something has
- * come: a time, a file, another process. So only a loop is named that does less between two calls than it takes to read
- * the clock: that is no system call, and no look at the time but in seconds, by time().
+ * such a lock free, and this call alone shows that the child waits. Right programs, too, call sched_yield until
+ * something has come: a time, a file, another process. So a loop is named only if what it does between two calls takes
+ * less time than to read the clock. Such a loop makes no system call, and can learn the time only from time(), in
+ * seconds.
  *
- * Measured. From one call to the next, with one look at a clock that takes 20 ns: a loop that tries an atomic flag or
- * TBB's spin_mutex 20 ns. In TBB's concurrent_hash_map it is 780: that loop is not named.
+ * Measured, where reading the clock takes 20 ns. Between two calls, in which the library reads the clock once, a loop
+ * that tries an atomic flag or TBB's spin_mutex takes 20 ns. One in TBB's concurrent_hash_map takes 780 and is not
+ * named.
  */
 #include "config.h"
 
