@@ -2,9 +2,9 @@
  * base/arch: the one file that knows machine instructions: how a system call is made, and passed on.
  * Raw calls leave errno alone and cannot be interposed; both matter inside other people's locks.
  *
- * Measured. syscall() with its arguments by name is no way to hand them on: gcc reads the seventh from the caller's
- * stack and writes it back, and if the caller gave fewer that is some variable of its, which another thread may be
- * changing. Hence the jump.
+ * Measured. A syscall() in C cannot pass seven named arguments on: gcc reads the seventh from the caller's stack and
+ * writes it back there. A caller that gave fewer arguments has a variable of its own at that place, which another
+ * thread may be changing. So FSAFE_ARCH_CHOOSE jumps.
  */
 #pragma once
 
@@ -21,7 +21,7 @@ struct fsafe_arch_call {
 /* Makes system call `n`. Returns the kernel's answer: -errno on failure. */
 static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, long e, long f);
 
-/* A restorer of those instructions, as FSAFE_ARCH_DEFINE_RESTORER below. */
+/* Defines fsafe_arch_restorer() from instructions: see FSAFE_ARCH_DEFINE_RESTORER below. */
 #define FSAFE_ARCH_RESTORER_OF(instructions)                                                              \
     extern void fsafe_arch_restorer(void);                                                                \
     __asm__(".text\n\t.hidden fsafe_arch_restorer\n\t.globl fsafe_arch_restorer\n\t"                     \
@@ -44,9 +44,9 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
 }
 
 /*
- * Fills in `call` from what a signal handler was given; `stack` in any case. Returns whether the signal interrupted a
- * system call: then the kernel has set the thread back to the instruction. (A thread that was about to make the call
- * for the first time looks the same.)
+ * Fills in `call` from `context`, the third argument of a signal handler. Returns whether the signal interrupted a
+ * system call: then the kernel has set the thread back to the instruction that makes the call. (A thread that was about
+ * to make the call for the first time looks the same.) `call->stack` is right whatever the answer.
  */
 #define FSAFE_ARCH_INTERRUPTED true
 static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch_call *call)
@@ -63,17 +63,20 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
     return at[0] == 0x0f && at[1] == 0x05;
 }
 
-/* The registers of the code that a signal interrupted, but for those with a purpose of their own. */
+/* How many general registers fsafe_arch_register() can read of the code that a signal interrupted. */
 enum { FSAFE_ARCH_REGISTERS = 16 };
 
-/* The code that a signal handler returns to, which this kernel asks for; once, in the file that installs handlers. */
+/*
+ * The code that a signal handler returns to: here the kernel takes it from whoever installs the handler. Defined once,
+ * in the file that installs handlers.
+ */
 #define FSAFE_ARCH_RESTORER_FLAG 0x04000000
 #define FSAFE_ARCH_RESTORER fsafe_arch_restorer
 #define FSAFE_ARCH_DEFINE_RESTORER FSAFE_ARCH_RESTORER_OF("mov $15, %rax\n\tsyscall")
 
 /*
- * Defines a variadic function of up to seven words: it calls `choose`(the first three) and jumps to what that returned,
- * with all of them where the caller put them. The function that is jumped to sees its caller's caller.
+ * Defines a variadic function of up to seven words: it calls `choose` with the first three and jumps to the function
+ * whose address `choose` returned. That function finds all words where the caller put them, and returns to the caller.
  */
 #define FSAFE_ARCH_CHOOSE(name, choose)                                                                \
     __asm__(".text\n\t.p2align 4\n\t.globl " #name "\n\t.type " #name ", @function\n" #name ":\n\t" \
@@ -137,8 +140,9 @@ static inline uintptr_t fsafe_arch_register(const void *context, int n)
 #elif defined(__i386__)
 
 /*
- * The sixth argument goes into the frame pointer, by which the compiler may say how its function is unwound: and a
- * signal handler that interrupts the call may cancel the thread. So this is a function whose every instruction says so.
+ * The sixth argument goes into the frame pointer. The compiler may unwind its function by that register, and a signal
+ * handler that interrupts the system call may cancel the thread, which unwinds. So a function of its own makes the
+ * call, with the information for unwinding at every instruction.
  */
 extern long fsafe_arch_call(const long *number_and_arguments)
     __attribute__((regparm(1), visibility("hidden")));
@@ -164,8 +168,8 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
             FSAFE_ARCH_RESTORE("%ebp") "ret\n\t.cfi_endproc\n\t.size fsafe_arch_call, . - fsafe_arch_call")
 
 /*
- * libc makes its calls in a page of the kernel's. Whether `code`, behind the instruction, is that page's: it takes
- * three words from the stack and returns to libc.
+ * libc makes its system calls by code that the kernel maps (the vDSO). Whether `code`, the bytes behind a system call's
+ * instruction, belongs to that code: it takes three words from the stack and returns to libc.
  */
 #define FSAFE_ARCH_GATE_BYTES 4
 enum { FSAFE_ARCH_GATE_CALLER = 3 * sizeof(long) };
@@ -192,14 +196,14 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
     return true;
 }
 
-enum { FSAFE_ARCH_REGISTERS = REG_EAX + 1 }; /* behind those of segments */
+enum { FSAFE_ARCH_REGISTERS = REG_EAX + 1 }; /* the first four are of segments */
 
-/* The kernel's own is in the vDSO, which may be switched off; qemu-user 7.2 jumps past its own. */
+/* The kernel's own restorer is in the vDSO, which may be switched off; qemu-user 7.2 jumps past the one it has. */
 #define FSAFE_ARCH_RESTORER_FLAG 0x04000000
 #define FSAFE_ARCH_RESTORER fsafe_arch_restorer
 #define FSAFE_ARCH_DEFINE_RESTORER FSAFE_ARCH_RESTORER_OF("mov $173, %eax\n\tint $0x80")
 
-/* The arguments lie on the caller's stack and stay there. */
+/* All arguments lie on the caller's stack. */
 #define FSAFE_ARCH_CHOOSE(name, choose)                                                                \
     __asm__(".text\n\t.p2align 4\n\t.globl " #name "\n\t.type " #name ", @function\n" #name ":\n\t" \
             ".cfi_startproc\n\tendbr32\n\t"                                                            \
@@ -284,21 +288,21 @@ static inline uintptr_t fsafe_arch_register(const void *context, int n)
 #endif
 
 /*
- * For a thread that looks at a lock once more before it goes to sleep: each look takes the lock's memory from the
- * owner, so it waits for 16 to 31 turns of some cycles before each; threads with other `salt` look at other moments.
- * Returns how many turns it waited.
+ * The pause of a thread that looks at a lock again before it goes to sleep. Each look takes the lock's memory away from
+ * the owner's processor, so the thread waits 16 to 31 pause instructions before it looks; threads with another `salt`
+ * look at other moments. Returns how many pause instructions it waited.
  *
  * FSAFE_RELAX_LOOKS looks take less time than the two system calls of a sleep, and most critical sections are over by
- * then. Measured. Threads that contend for a mutex, or to write an rwlock, with 60 ns of work inside: 1.6 to 2.6 times
- * as often as bare, 0.9 without these looks (doc/speed).
+ * then. Measured. Threads that contend for a mutex, or to write an rwlock, with 60 ns of work inside, get the lock 1.6
+ * to 2.6 times as often as without the library; without these looks 0.9 times (doc/speed).
  */
 enum { FSAFE_RELAX_LOOKS = 3 };
 
 static inline int fsafe_arch_relax(int salt)
 {
-    enum { TURNS = 16 };
-    int turns = TURNS + (salt & (TURNS - 1));
-    for (int i = 0; i < turns; i++)
+    enum { LEAST = 16 };
+    int pauses = LEAST + (salt & (LEAST - 1));
+    for (int i = 0; i < pauses; i++)
         FSAFE_ARCH_RELAX();
-    return turns;
+    return pauses;
 }

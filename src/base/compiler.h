@@ -6,10 +6,10 @@
 #define FSAFE_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FSAFE_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-/* A wrapper that the preloaded object offers to the program; everything else is hidden. */
+/* What the library exports to the program; everything else is hidden. */
 #define FSAFE_EXPORT __attribute__((visibility("default")))
 
-/* In its callers always, and never. */
+/* A function that the compiler always, or never, puts into its callers. */
 #define FSAFE_INLINE inline __attribute__((always_inline))
 #define FSAFE_APART __attribute__((noinline))
 
@@ -23,24 +23,25 @@
 #define FSAFE_FORK_STATE __attribute__((section(".data.fork")))
 
 /*
- * The same for the functions that each child of a fork runs: compilers lay hot functions side by side. A child has no
- * page of the code mapped; the kernel maps 64 KiB around the first instruction that it runs, and configure has the code
- * begin at such a boundary. What CPython's children run lay in four of them, and lies in the first one now.
+ * The same for the functions that each child of a fork runs: compilers lay hot functions side by side. A child begins
+ * with no page of the code mapped; the kernel maps the 64 KiB around the first instruction that the child runs, and
+ * configure has the code begin at such a boundary. Measured. The functions that CPython's children run lie in one range
+ * of 64 KiB, without this attribute in four.
  */
 #define FSAFE_AT_FORK __attribute__((hot))
 
-/* The place in the program that called the wrapper this stands in. */
+/* The place in the program that called the wrapper which uses this macro. */
 #define FSAFE_CALLER() ((uintptr_t)__builtin_return_address(0))
 
 /*
- * For the declaration of a variable that another file defines: -fvisibility speaks of definitions only, and without
- * this each access would read the variable's address first.
+ * For the declaration of a variable that another file defines: -fvisibility concerns definitions only, and without this
+ * attribute each access reads the variable's address first.
  */
 #define FSAFE_HIDDEN __attribute__((visibility("hidden")))
 
 /*
- * Orders stores as seen by a signal handler of this thread and by a child that a fork freezes between
- * two of them. No instruction on any machine: the copied page holds a prefix of this thread's stores
- * where the machine keeps store order (x86), and the release stores of the ledger give it elsewhere.
+ * Keeps two stores in program order, as a signal handler of this thread sees them, and a child whose fork came between
+ * them. It is no instruction on any machine: the copied page holds a prefix of this thread's stores where the machine
+ * keeps the order of stores (x86); elsewhere the release stores of the ledger see to that.
  */
 #define FSAFE_ORDER() atomic_signal_fence(memory_order_seq_cst)

@@ -1,7 +1,7 @@
 /*
- * base/latch: our own lock for slow paths. pthread locks are what we interpose, so we never use one.
- * A holder blocks all signals: a handler that needs the latch its own thread holds would wait for ever.
- * In a forked child the room that owns a latch makes it free: see reset.
+ * base/latch: our own lock, for slow paths, because pthread's locks are what we interpose. A holder blocks all signals:
+ * a handler that needs a latch which its own thread holds would wait for ever. In a forked child the room that owns a
+ * latch makes it free: see fsafe_latch_reset.
  */
 #pragma once
 
@@ -15,7 +15,7 @@ struct fsafe_latch {
 
 #define FSAFE_LATCH_FREE {0}
 
-/* Takes the latch and blocks signals; `old` keeps the mask for release. */
+/* Takes the latch and blocks signals; `old` gets the mask of before, for release. */
 FSAFE_AT_FORK void fsafe_latch_acquire(struct fsafe_latch *latch, struct fsafe_sigset *old);
 
 /* Releases it and restores the mask. Context: the thread that acquired it. */
@@ -43,8 +43,8 @@ static inline void fsafe_latch_end_hold(const struct fsafe_hold *hold)
 }
 
 /*
- * The same without blocking signals, for a holder that may sleep: a signal must be able to interrupt it. A handler that
- * wants what its own thread holds waits for ever, so no call that a handler may make may need such a latch.
+ * The same without blocking signals, for a holder that may sleep and that a signal has to be able to interrupt. Such a
+ * latch is only for what no signal handler may call.
  */
 FSAFE_AT_FORK void fsafe_latch_acquire_open(struct fsafe_latch *latch);
 FSAFE_AT_FORK void fsafe_latch_release_open(struct fsafe_latch *latch);
@@ -55,8 +55,10 @@ static inline bool fsafe_latch_is_held(struct fsafe_latch *latch)
     return atomic_load_explicit(&latch->word, memory_order_relaxed) != 0;
 }
 
-/* Makes it free whatever it was; a free one is not written to, because its page may still be the parent's, too.
- * Context: child, alone. */
+/*
+ * Makes the latch free, whoever held it. A free latch is not written to: its page may still be shared with the parent.
+ * Context: child, alone.
+ */
 static inline void fsafe_latch_reset(struct fsafe_latch *latch)
 {
     if (atomic_load_explicit(&latch->word, memory_order_relaxed) != 0)

@@ -27,7 +27,7 @@ static const char *skip_field(const char *at)
     return at;
 }
 
-/* Fills in what the line says, and which offset of the file it is. */
+/* Fills in what the line says; `offset`: which byte of the file lies at its beginning. */
 static bool parse_line(const char *at, struct fsafe_maps_line *line, uintptr_t *offset)
 {
     line->start = (uintptr_t)fsafe_text_read(&at, 16);
@@ -69,12 +69,12 @@ static void follow(struct module *module, const struct fsafe_maps_line *line, ui
 }
 
 /*
- * /proc/self/maps is empty once the first thread has ended; the other name tells of the emulator's memory, not the
- * program's, under qemu-user.
+ * /proc/self/maps is empty once the first thread has ended; the second name lists, under qemu-user, the emulator's
+ * memory and not the program's.
  */
 static const char *const names[] = {"/proc/self/maps", "/proc/thread-self/maps"};
 
-/* Opens the list and reads its first part, until one of the names has something; -1 if none has. */
+/* Opens the first list that is not empty and reads its beginning. Returns the descriptor, or -1. */
 static int open_list(char *into, size_t bytes, size_t *filled)
 {
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
@@ -93,8 +93,8 @@ static int open_list(char *into, size_t bytes, size_t *filled)
 bool fsafe_maps_each(fsafe_maps_see *see, void *context)
 {
     /*
-     * Small enough for a thread with a 16 KiB stack. A path that does not fit is cut at its end, which
-     * costs a report the module's name and nothing else.
+     * Small enough for a thread with a 16 KiB stack. A path that does not fit is cut at its end: a line of ours lacks
+     * the module's name then.
      */
     char buffer[1024];
     size_t filled = 0;
@@ -138,7 +138,7 @@ bool fsafe_maps_each(fsafe_maps_see *see, void *context)
 struct wanted {
     struct fsafe_mapping *mappings;
     size_t count;
-    uintptr_t last; /* lines come in order: what lies behind it need not be read */
+    uintptr_t last; /* the highest address; lines come in order, so that those behind it need not be read */
 };
 
 static bool match(const struct fsafe_maps_line *line, void *context)
@@ -175,7 +175,7 @@ bool fsafe_maps_find(struct fsafe_mapping *mappings, size_t count)
     return fsafe_maps_each(match, &wanted);
 }
 
-/* The kernel's struct procmap_query, which its older headers lack; PROCMAP_QUERY. */
+/* The kernel's struct procmap_query and PROCMAP_QUERY, which its older headers lack. */
 struct query {
     uint64_t size, flags, address, start, end, vma_flags, page_size, offset, inode;
     uint32_t major, minor, name_bytes, build_id_bytes;

@@ -11,28 +11,28 @@
 enum { FSAFE_PATH_BYTES = 512 };
 
 struct fsafe_mapping {
-    uintptr_t address; /* in: what is asked for; 0 asks nothing */
-    char *path;        /* in: where its file's path goes, up to FSAFE_PATH_BYTES, cut at its end; NULL: not asked for */
+    uintptr_t address; /* in: which address is asked about; 0: none */
+    char *path;        /* in: FSAFE_PATH_BYTES for the path of the mapped file, cut at its end; NULL: not asked for */
     bool found;        /* out: whether anything is mapped there; the rest holds only then */
     bool writable;     /* out */
-    bool shared;       /* out: MAP_SHARED: another process may see and hold what lies there */
-    uintptr_t base;    /* out: where the file of this mapping begins in memory: its module's base */
+    bool shared;       /* out: MAP_SHARED: another process may see what lies there and hold a lock in it */
+    uintptr_t base;    /* out: where the first byte of the mapped file lies in memory: the module's base */
     char module[64];   /* out: last part of the file's path, cut to fit; "" for memory without a file */
 };
 
 /*
- * Fills in `count` mappings in one pass. Returns whether the kernel answered at all: false without /proc
- * or without a free descriptor, and then nothing is known.
+ * Fills in `count` mappings in one pass. Returns whether the kernel answered: it does not without /proc or without a
+ * free descriptor, and then nothing is known.
  */
 bool fsafe_maps_find(struct fsafe_mapping *mappings, size_t count);
 
-/* Of one that was found or not: whether it is memory that this process alone writes to. */
+/* Whether something is mapped there, and it is memory that this process alone writes to. */
 static inline bool fsafe_maps_is_exclusive(const struct fsafe_mapping *mapping)
 {
     return mapping->found && mapping->writable && !mapping->shared;
 }
 
-/* The same of the page at `address`; false as well when the kernel does not tell. */
+/* The same of the page at `address`; also false when the kernel does not say. */
 static inline bool fsafe_maps_find_exclusive(uintptr_t address)
 {
     struct fsafe_mapping mapping = {.address = address};
@@ -42,27 +42,27 @@ static inline bool fsafe_maps_find_exclusive(uintptr_t address)
 /* One mapping of the process. */
 struct fsafe_maps_line {
     uintptr_t start, end;
-    uintptr_t base;    /* where the file it belongs to begins in memory */
+    uintptr_t base;    /* as in struct fsafe_mapping */
     bool writable, executable, shared;
     const char *path;   /* "" when there is none; cut where it is very long */
-    const char *module; /* its last part, cut to fit struct fsafe_mapping; "" when it belongs to no file */
+    const char *module; /* as in struct fsafe_mapping */
 };
 
 /* Called for each mapping, from low to high addresses, until it returns false. */
 typedef bool fsafe_maps_see(const struct fsafe_maps_line *line, void *context);
 
-/* Shows all mappings. Returns whether the kernel answered at all. */
+/* Calls `see` for all mappings. Returns whether the kernel answered. */
 bool fsafe_maps_each(fsafe_maps_see *see, void *context);
 
 /*
- * Whether the page at `address` is mapped MAP_SHARED: 1, 0 for a private page, -1 when the kernel does not tell or
- * nothing is mapped there. The quick way to ask that alone (Linux 6.11), else as long as find.
+ * Whether the page at `address` is mapped MAP_SHARED: 1, 0 for a private page, -1 when the kernel does not say or
+ * nothing is mapped there. Quick on Linux 6.11 and later; elsewhere it takes as long as fsafe_maps_find.
  */
 int fsafe_maps_is_shared(uintptr_t address);
 
 /*
- * Whether the page at `address` may be mapped MAP_SHARED, asked without /proc, for when find knows nothing. True as
- * well when the kernel does not tell.
- * (Linux 4.14 and later write one line to the kernel's log, once, when the answer is no.)
+ * Whether the page at `address` may be mapped MAP_SHARED, for when fsafe_maps_find knows nothing: asks without /proc.
+ * Also true when the kernel does not say. (When the answer is no, Linux 4.14 and later write a line to the kernel's
+ * log, once.)
  */
 bool fsafe_maps_probe_shared(uintptr_t address);

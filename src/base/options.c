@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Until they are read everything is zero but what a row says. */
+/* Before they are read, numbers have their defaults and all else is zero. */
 struct fsafe_options fsafe_options = {
 #define FSAFE_CHOICE(variable, field, words)
 #define FSAFE_NUMBER(variable, field, usual, most) .field = usual,
@@ -119,7 +119,7 @@ static const char *const names[] = {
 #include "base/options.def"
 };
 
-/* How many letters have to be put in, taken out or changed to make one of the other. */
+/* How many letters have to be put in, taken out or changed to make `other` of `one`. */
 static unsigned distance(const char *one, const char *other)
 {
     enum { MOST = 40 };
@@ -149,7 +149,7 @@ static bool is_ours(const char *entry)
     return *entry == *prefix && strncmp(entry, prefix, sizeof prefix - 1) == 0;
 }
 
-/* Complains of a variable that looks like one of ours and is none. */
+/* Complains of a variable that begins as our settings do and is none of them. */
 static void check_name(char *entry, fsafe_options_complain *complain)
 {
     char *equals = strchr(entry, '=');
@@ -169,7 +169,7 @@ static void check_name(char *entry, fsafe_options_complain *complain)
     complain(name, equals + 1, NULL, nearest); /* its value stays: it may be a variable of the program's own */
 }
 
-/* The environment's TERM names a terminal that has colours, and nobody wants none. */
+/* Whether TERM names a terminal that has colours, and NO_COLOR is not set. */
 static bool has_colors(char *const *environment)
 {
     const char *terminal = fsafe_options_look_up(environment, "TERM");
@@ -181,7 +181,7 @@ void fsafe_options_read(char *const *environment, fsafe_options_complain *compla
 {
     memset(&fsafe_options, 0, sizeof fsafe_options);
     fsafe_options.colors = has_colors(environment);
-    /* Most programs have none: then each row has its default without a look at the environment. */
+    /* Most programs have no setting: then no row looks through the environment. */
     while (environment != NULL && *environment != NULL && !is_ours(*environment))
         environment++;
 #define FSAFE_CHOICE(variable, field, words) \

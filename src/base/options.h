@@ -18,12 +18,12 @@ struct fsafe_options {
 #define FSAFE_NUMBER(variable, field, usual, most) unsigned field;
 #define FSAFE_STRING(variable, field, bytes) char field[bytes];
 #include "base/options.def"
-    bool colors; /* the user's terminal has them, and NO_COLOR does not refuse them */
+    bool colors; /* the user's terminal has colours, and NO_COLOR is not set */
 };
 
 extern FSAFE_HIDDEN struct fsafe_options fsafe_options;
 
-/* The value of `variable` in the vector, or NULL: libc's environ is still empty. Context: start-up. */
+/* The value of `variable` in the vector `environment`, or NULL. Context: start-up. */
 const char *fsafe_options_look_up(char *const *environment, const char *variable);
 
 /*
@@ -35,6 +35,6 @@ typedef void fsafe_options_complain(const char *variable, const char *value, con
 /*
  * Reads the settings from `environment` (the vector given to the process: libc's own `environ` is still empty in our
  * constructor). Strings are copied: programs write their title over that memory. A value that cannot be used is made
- * empty in `environment`, so that no program that is started from here complains of it again. Context: start-up.
+ * empty in `environment`, so that the programs which this one starts do not complain of it again. Context: start-up.
  */
 void fsafe_options_read(char *const *environment, fsafe_options_complain *complain);

@@ -1,6 +1,6 @@
 /*
- * By system calls, not by libc's functions: programs put hooks into those that take locks, and a thread's first lock
- * maps its ledger. Measured. UCX, which torch and MPI load, writes over the code of libc's mmap.
+ * By system calls, not by libc's functions: some libraries put hooks into these, which take locks, and a thread's first
+ * lock maps its ledger. Measured. UCX, which torch and MPI load, writes over the code of libc's mmap.
  */
 #include "config.h"
 
@@ -56,7 +56,7 @@ static bool advise(void *page, int advice)
 
 void *fsafe_pages_map_wiped(bool *emulated)
 {
-    enum { NO_ADVICE = 0x7fff }; /* that a kernel knows: it would be refused */
+    enum { NO_ADVICE = 0x7fff }; /* a kernel refuses it */
     void *page = fsafe_pages_map(1);
     *emulated = false;
     if (page == NULL)

@@ -1,6 +1,6 @@
 /*
- * base/pages: memory of our own, from the kernel, never from malloc: the program may have replaced malloc by
- * one that takes the very locks we watch.
+ * base/pages: memory of our own, from the kernel and never from malloc: the program may have a malloc that takes the
+ * locks we watch. Context: any thread.
  */
 #pragma once
 
@@ -10,13 +10,13 @@
 /* Returns zeroed private memory of at least `bytes`, page-aligned, or NULL. errno kept. */
 void *fsafe_pages_map(size_t bytes);
 
-/* Gives back what map returned for the same `bytes`. errno kept. */
+/* Gives back what fsafe_pages_map returned for the same `bytes`. errno kept. */
 void fsafe_pages_unmap(void *pages, size_t bytes);
 
 /*
- * Maps one page that the kernel zeroes in every forked child (MADV_WIPEONFORK, Linux 4.14), or NULL where it does not.
- * A child that shares our memory (vfork) sees it unchanged. `emulated` becomes true in an emulator of another processor
- * that accepts every advice about pages and follows none (qemu-user 7.2).
+ * Maps one page that the kernel zeroes in every forked child (MADV_WIPEONFORK, Linux 4.14); NULL where it cannot. A
+ * child that shares our memory (vfork) sees the page unchanged. `emulated` becomes true in an emulator of another
+ * processor that accepts every advice about pages and follows none (qemu-user 7.2).
  */
 void *fsafe_pages_map_wiped(bool *emulated);
 

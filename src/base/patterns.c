@@ -9,7 +9,7 @@ static bool is_end(char c)
     return c == '\0' || c == ',' || c == ':';
 }
 
-/* One pattern, to its end: where a * has taken too little it takes one more and all behind it is tried again. */
+/* Whether the first pattern is `name`. If what follows a * does not match, the * takes one character more. */
 static bool match(const char *pattern, const char *name)
 {
     const char *star = NULL, *taken = NULL;

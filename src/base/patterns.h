@@ -6,5 +6,5 @@
 
 #include <stdbool.h>
 
-/* Whether one of the patterns is the whole name. An empty name is none. */
+/* Whether one of the patterns matches the whole name. None matches an empty name. */
 bool fsafe_patterns_match(const char *patterns, const char *name);

@@ -1,7 +1,7 @@
 /*
- * base/string: the small pure functions of <string.h>, hidden in this library. Each that was libc's would be looked up
- * in every program that starts; and a sanitizer's, linked into the program, are not ready when we start. Not memcpy and
- * memset, which the compiler calls for what is long.
+ * base/string: the small pure functions of <string.h>, hidden in this library. The loader would look up each that was
+ * libc's in every program that starts; and those of a sanitizer in the program are not ready when we start. memcpy and
+ * memset, which the compiler calls for long objects, are libc's.
  */
 #include "config.h"
 
@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* The names may be macros, and what a loop does may look to the compiler like a call of the very function. */
+/* The names are in parentheses: they may be macros. Without NEXT a compiler turns the loop into a call of libc's. */
 #define NEXT() FSAFE_ORDER()
 
 size_t(strlen)(const char *string)

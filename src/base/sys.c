@@ -1,6 +1,6 @@
 /*
- * Measured. A futex wait of no time reads the word first: EFAULT where there is no memory. (So does rt_sigprocmask with
- * a `how` that means nothing, and valgrind tells the user of that.)
+ * Measured. A futex wait with a limit of zero reads the word first and answers EFAULT where no memory is. (So does
+ * rt_sigprocmask with a meaningless `how`, but valgrind complains of that to the user.)
  */
 #include "config.h"
 
@@ -41,7 +41,7 @@ bool fsafe_sys_clock(clockid_t clock, struct timespec *now)
     int saved = errno;
     bool is_clock = libc_clock(clock, now) == 0;
     if (errno != saved)
-        errno = saved; /* not written without need: after a fork that is a page fault */
+        errno = saved; /* written only if need be: in a new child a write is a page fault */
     return is_clock;
 }
 
@@ -60,7 +60,7 @@ struct timespec fsafe_sys_span_until(const struct timespec *until)
 
 unsigned long fsafe_sys_sleeps(void)
 {
-    enum { SLEEPS = 16, WORDS = 18 }; /* of the kernel's struct rusage, which is words; libc's may have wider times */
+    enum { SLEEPS = 16, WORDS = 18 }; /* of the kernel's struct rusage, all words; libc's struct may have wider times */
     unsigned long usage[WORDS] = {0};
     FSAFE_SYS(SYS_getrusage, RUSAGE_THREAD, usage, 0, 0, 0, 0);
     return usage[SLEEPS];
@@ -86,13 +86,13 @@ void fsafe_sys_offer(int fd, const void *from, size_t bytes)
         raised.bits[0] = 1UL << (SIGPIPE - 1);
     else if (answer == -EFBIG)
         raised.bits[0] = 1UL << (SIGXFSZ - 1);
-    /* The signal of our own write is ours to take; one that was waiting before is the program's. */
+    /* Takes back the signal that our write raised; one that was pending before is the program's. */
     if ((raised.bits[0] & ~before.bits[0]) != 0)
         FSAFE_SYS(FSAFE_SYS_RT_SIGTIMEDWAIT, &raised, 0, &now, FSAFE_SIGSET_BYTES, 0, 0);
     fsafe_sys_restore_signals(&old);
 }
 
-/* Five calls instead of one, but such that hardly a sandbox forbids them. */
+/* By five system calls, which hardly any sandbox forbids. */
 static bool peek_by_pipe(uintptr_t from, void *into, size_t bytes)
 {
     int ends[2];
@@ -109,7 +109,7 @@ bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes)
 {
     struct iovec local = {.iov_base = into, .iov_len = bytes};
     struct iovec remote = {.iov_base = (void *)from, .iov_len = bytes};
-    /* Any thread's id will do, and that of the first one finds nothing once it has ended. */
+    /* Any thread's id names the process; that of the first thread finds nothing once that thread has ended. */
     long answer = FSAFE_SYS(SYS_process_vm_readv, fsafe_sys_gettid(), &local, 1, &remote, 1, 0);
     return answer >= 0 || answer == -EFAULT ? answer == (long)bytes : peek_by_pipe(from, into, bytes);
 }
@@ -122,7 +122,7 @@ bool fsafe_sys_may_write(uintptr_t address, size_t bytes)
 bool fsafe_sys_stat_fd(int fd, struct stat *status)
 {
 #if defined(__x86_64__) || defined(__aarch64__)
-    /* A sanitizer's fstat, or fakeroot's, is not for us. */
+    /* Not by a function, which may be a sanitizer's or fakeroot's. */
     return FSAFE_SYS(SYS_fstat, fd, status, 0, 0, 0, 0) == 0;
 #elif defined(__i386__) && defined(FSAFE_LIBC_GLIBC)
     struct stat64 wide;
@@ -139,7 +139,7 @@ bool fsafe_sys_stat_fd(int fd, struct stat *status)
 #endif
 }
 
-/* The links of the directory of tasks: two, and one more a thread. Or -errno. */
+/* How many links the directory of tasks has: two, and one for each thread. Or -errno. */
 static long count_links(void)
 {
 #ifdef SYS_fstatat64
@@ -152,8 +152,7 @@ static long count_links(void)
     return answer == 0 ? (long)tasks.st_nlink : answer;
 }
 
-/* Those of a process with one thread. */
-static long links_of_one = 3;
+static long links_of_one = 3; /* of a process with one thread */
 
 void fsafe_sys_know_emulator(void)
 {
@@ -164,9 +163,9 @@ void fsafe_sys_know_emulator(void)
 bool fsafe_sys_single_threaded(void)
 {
     /*
-     * A process may unshare CLONE_THREAD only while nobody shares its memory, and then it changes nothing: the kernel's
-     * own answer, and no /proc needed. Container runtimes forbid unshare, so the task directory is asked first. A
-     * sandbox that refuses even that may end a process that asks for unshare, as Chromium's does.
+     * A process may unshare CLONE_THREAD only while it has one thread, and then the call changes nothing: an answer of
+     * the kernel's that needs no /proc. Container runtimes forbid unshare, so the directory of tasks is asked first. A
+     * sandbox that forbids even to look there may end a process that calls unshare, as Chromium's does.
      */
     long answer = count_links();
     if (answer > 0)

@@ -18,7 +18,7 @@
 #include "base/arch.h"
 #include "base/compiler.h"
 
-/* The kernel that runs may know what the headers do not yet: Linux 5.16's wait for one of several words. */
+/* Linux 5.16's wait for one of several words, which the headers may lack and the running kernel may have. */
 #ifndef SYS_futex_waitv
 #define SYS_futex_waitv 449
 #endif
@@ -30,9 +30,9 @@ struct futex_waitv {
 #endif
 
 /*
- * The system calls of ours that take a time. On 32 bits the kernel has two of each, one for each size of a time. We
- * call the one for a struct timespec of this libc's: musl's always has 64 bits, what we build with glibc those of a
- * long. Programs and libc call either futex.
+ * The system calls of ours that take a time. On 32 bits the kernel has two of each, for times of 32 and of 64 bits. We
+ * call the one for this libc's struct timespec: times of musl's have 64 bits, with glibc we build with times of a long.
+ * Programs and libc call either futex.
  */
 #ifdef SYS_timer_settime32 /* musl's name for the earlier one */
 #define FSAFE_SYS_TIMED(call, call64) call64
@@ -72,12 +72,12 @@ static inline pid_t fsafe_sys_gettid(void)
 }
 
 /*
- * Whether process `pid` has a thread with this id: the kernel's word, not a ledger's. Only a clear no is a no: a
- * sandbox may refuse to answer, and then only a process with one thread is known to have no other.
+ * Whether process `pid` has a thread `tid`, asked of the kernel. Where a sandbox refuses the question the answer is
+ * true, unless `pid` is this process and has one thread.
  */
 bool fsafe_sys_thread_alive(pid_t pid, pid_t tid);
 
-/* Sleeps while *word == value, at most until woken or for `span` (NULL: no limit). May return for no reason. */
+/* Sleeps while *word == value, until woken or for `span` (NULL: no limit). May return for no reason. */
 static inline void fsafe_sys_futex_wait(void *word, uint32_t value, const struct timespec *span)
 {
     FSAFE_SYS(FSAFE_SYS_FUTEX, word, FUTEX_WAIT_PRIVATE, value, span, 0, 0);
@@ -97,8 +97,9 @@ struct fsafe_sigset {
 #define FSAFE_SIGSET_BYTES (_NSIG / 8)
 
 /*
- * Blocks every signal but SIGSYS, libc's internal ones too, for a few instructions; pair with restore. Where a sandbox
- * traps a system call, the program's handler of SIGSYS has to answer, and a blocked SIGSYS ends the process.
+ * Blocks every signal but SIGSYS, libc's internal ones too, until fsafe_sys_restore_signals; for a few instructions.
+ * Where a sandbox traps a system call, the program's handler of SIGSYS has to answer, and a blocked SIGSYS would end
+ * the process.
  */
 static inline void fsafe_sys_block_signals(struct fsafe_sigset *old)
 {
@@ -114,8 +115,8 @@ static inline void fsafe_sys_restore_signals(const struct fsafe_sigset *old)
 }
 
 /*
- * Whether the word there can be read; true as well when the kernel does not tell. A wait of no time, which reads it
- * first. No sandbox forbids that to a program with threads, unlike fsafe_sys_peek.
+ * Whether the word at that address can be read; also true when the kernel does not say. Asks by a futex wait with a
+ * limit of zero, which no sandbox forbids to a program with threads; some forbid fsafe_sys_peek.
  */
 static inline bool fsafe_sys_may_be_readable(uintptr_t word)
 {
@@ -134,7 +135,7 @@ static inline void fsafe_sys_close(int fd)
     FSAFE_SYS(SYS_close, fd, 0, 0, 0, 0, 0);
 }
 
-/* Returns the number of bytes read, or -errno; goes on after a signal handler. */
+/* Returns the number of bytes read, or -errno; reads again after a signal handler. */
 static inline ssize_t fsafe_sys_read(int fd, void *into, size_t bytes)
 {
     ssize_t got;
@@ -145,21 +146,21 @@ static inline ssize_t fsafe_sys_read(int fd, void *into, size_t bytes)
 }
 
 /*
- * Writes in one go if that does not wait: a full pipe that nobody reads, one that nobody will ever read again, a file
- * at its limit lose the bytes and neither stop nor kill (SIGPIPE, SIGXFSZ) the program.
+ * Writes by one call, if that does not wait. Where a pipe is full or has no reader, or a file is at its limit, the
+ * bytes are lost; the program goes on (no SIGPIPE, no SIGXFSZ).
  */
 void fsafe_sys_offer(int fd, const void *from, size_t bytes);
 
-/* How often the calling thread has gone to sleep so far; 0 where the kernel does not say. */
+/* How often the calling thread has gone to sleep; 0 where the kernel does not say. */
 unsigned long fsafe_sys_sleeps(void);
 
 /* Sleeps about `us` microseconds (below a second); a signal may end it early. */
 void fsafe_sys_pause_us(unsigned us);
 
 /*
- * What the clock says; all zero, and false, when there is no such clock. The kernel's answer, never one of a library's
- * that stands in front of libc and makes up times (libfaketime's): its clock may stand still, it takes locks, and what
- * the kernel waits for is the true time. By libc's own function, once start-up knows it, which needs no system call.
+ * Reads a clock; false, and all zero, when there is no such clock. The time is the kernel's, never that of a library
+ * which stands in front of libc and makes times up (libfaketime): such a clock may stand still, it takes locks, and the
+ * kernel's waits go by the true time. Once start-up knows libc's own function, that one reads, without a system call.
  */
 FSAFE_AT_FORK bool fsafe_sys_clock(clockid_t clock, struct timespec *now);
 typedef int fsafe_sys_reads_clock(clockid_t clock, struct timespec *now);
@@ -168,7 +169,7 @@ void fsafe_sys_know_clock(fsafe_sys_reads_clock *of_libc); /* NULL: not known. C
 /* CLOCK_MONOTONIC, in nanoseconds. errno kept. */
 FSAFE_AT_FORK uint64_t fsafe_sys_now_ns(void);
 
-/* So many nanoseconds: a span, or a moment by CLOCK_MONOTONIC. */
+/* Nanoseconds as a struct timespec. */
 static inline struct timespec fsafe_sys_timespec(uint64_t ns)
 {
     enum { SECOND = 1000000000 };
@@ -181,15 +182,15 @@ static inline uint64_t fsafe_sys_ns(const struct timespec *time)
     return (uint64_t)time->tv_sec * 1000000000 + (uint64_t)time->tv_nsec;
 }
 
-/* How long it is until then, by CLOCK_MONOTONIC; nothing if that is past. */
+/* How long it is until the moment `until` of CLOCK_MONOTONIC; zero if that is past. */
 struct timespec fsafe_sys_span_until(const struct timespec *until);
 
 /* Copies memory that may be unmapped by now, a page at most. Returns whether all `bytes` arrived: never faults. */
 bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes);
 
 /*
- * Whether memory, a page at most, can be read and written: writes the same bytes once more. False as well when the
- * kernel does not tell. Context: no thread changes the memory meanwhile.
+ * Whether `bytes` of memory, a page at most, can be read and written: writes the same bytes there again. Also false
+ * when the kernel does not say. Context: no thread changes the memory meanwhile.
  */
 bool fsafe_sys_may_write(uintptr_t address, size_t bytes);
 
@@ -198,14 +199,14 @@ struct stat;
 /* Fills in st_dev, st_ino, st_mode and st_rdev of an open descriptor. Returns whether there was one. */
 bool fsafe_sys_stat_fd(int fd, struct stat *status);
 
-/* Whether this process has exactly one thread; false as well when the kernel does not tell. */
+/* Whether this process has exactly one thread; also false when the kernel does not say. */
 bool fsafe_sys_single_threaded(void);
 
 /*
- * This process, which has one thread, runs in an emulator of another processor, which may have one more of its own in
- * each process. Context: start-up.
+ * To be called when this process, which has one thread, runs in an emulator of another processor: the emulator may have
+ * a thread of its own in each process. Context: start-up.
  */
 void fsafe_sys_know_emulator(void);
 
-/* Ends the process with SIGABRT as abort() does (a handler of the program runs first), without its lock. */
+/* Ends the process with SIGABRT as abort() does (a handler of the program's runs first), without abort()'s lock. */
 _Noreturn void fsafe_sys_abort(void);

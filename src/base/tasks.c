@@ -1,6 +1,6 @@
 /*
  * Measured. `__libc_single_threaded` stays 0 in a forked child, also after it joined its last thread. The link count of
- * /proc/self/task (2 + threads), or `unshare(CLONE_THREAD)` where /proc is missing, tell the truth.
+ * /proc/self/task (2 + threads), and `unshare(CLONE_THREAD)` where /proc is missing, are right.
  */
 #include "config.h"
 
@@ -26,7 +26,7 @@ int fsafe_tasks_open(pid_t pid, pid_t tid, const char *name, int flags)
     return fsafe_sys_open(path, O_RDONLY | flags, 0);
 }
 
-/* "number six arguments, stack, instruction", or "running". */
+/* The file has "number, six arguments, stack pointer, instruction", or "running". */
 static bool look_at_call(pid_t pid, pid_t tid, struct fsafe_task *task)
 {
     enum { ARGUMENTS = 6 };
@@ -102,7 +102,7 @@ static void parse(const char *line, struct fsafe_task *task)
         task->switches = fsafe_text_read(&at, 10);
 }
 
-/* Lines that do not fit are cut: those that we want are short. */
+/* Cuts long lines: those that we want are short. */
 static bool look_at_status(pid_t pid, pid_t tid, struct fsafe_task *task)
 {
     char buffer[512], line[64];
@@ -202,7 +202,7 @@ static const char *read_state(pid_t pid, char *line)
     return at == NULL || at[1] != ' ' || at[2] == '\0' || at[3] == '\0' ? NULL : at + 2;
 }
 
-/* From a field, or the blank before it, to the blank before the field that comes so many later. */
+/* `at` is a field, or the blank before it: returns the blank before the field that is `fields` later. */
 static const char *skip(const char *at, unsigned fields)
 {
     for (unsigned i = 0; i < fields; i++)

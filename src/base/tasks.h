@@ -13,32 +13,32 @@
 struct fsafe_task {
     pid_t tid;
     bool ended;               /* the first thread stays listed when it has ended before the process */
-    bool filtered;            /* a sandbox (seccomp) looks at its system calls; true as well when that is not known */
+    bool filtered;            /* a sandbox (seccomp) looks at its system calls; also true when that is not known */
     long call;                /* the system call it sleeps in; -1: it runs, or nothing is known */
-    unsigned long argument[4]; /* the first ones of that call */
-    uintptr_t at;             /* the instruction behind the one that makes it */
+    unsigned long argument[4]; /* the first four of that call */
+    uintptr_t at;             /* the instruction behind the one that makes the call */
     uintptr_t stack;          /* its stack pointer there */
     uint64_t switches;        /* how often it has gone to sleep */
     uint64_t blocked;         /* the signals that it blocks: bit 0 is signal 1 */
-    uint64_t caught;          /* those for which the process has a handler */
+    uint64_t caught;          /* the signals for which the process has a handler */
 };
 
-/* Whether the call that it sleeps in is a wait for a futex. */
+/* Whether the thread sleeps in a wait for a futex. */
 bool fsafe_tasks_waits_for_futex(const struct fsafe_task *task);
 
-/* `mark`, with this task mixed in: equal in two looks at all threads if none has woken in between. */
+/* Mixes one thread into `mark`. Two looks at all threads give the same mark if no thread has woken in between. */
 uint64_t fsafe_tasks_mark(uint64_t mark, const struct fsafe_task *task);
 
-/* Opens /proc/PID/`name` of `pid` (0: this process), or of its thread `tid` (0: none). The descriptor, or -errno. */
+/* Opens a file in /proc of process `pid` (0: this one), or of its thread `tid` (if not 0). Descriptor, or -errno. */
 int fsafe_tasks_open(pid_t pid, pid_t tid, const char *name, int flags);
 
-/* Asks about thread `tid` of this process. False when the kernel does not tell, or there is no such thread. */
+/* Asks about thread `tid` of this process. False when the kernel does not say, or there is no such thread. */
 bool fsafe_tasks_look(pid_t tid, struct fsafe_task *task);
 
-/* Where a thread of process `pid` makes its call, also where libc has code of the kernel's do that. */
+/* Where a thread of process `pid` makes its system call; if that is code of the kernel's: where it called that code. */
 uintptr_t fsafe_tasks_place(pid_t pid, const struct fsafe_task *task);
 
-/* The system call in which thread `tid` of this process sleeps; -1: it runs, or the kernel does not tell. */
+/* The system call in which thread `tid` of this process sleeps; -1: it runs, or the kernel does not say. */
 long fsafe_tasks_call(pid_t tid);
 
 /*
@@ -47,36 +47,36 @@ long fsafe_tasks_call(pid_t tid);
  */
 bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, void *context), void *context);
 
-/* Whether `child` is a child of this process that has executed no program; false if the kernel does not tell. */
+/* Whether `child` is a child of this process that has executed no program; also false when the kernel does not say. */
 bool fsafe_tasks_is_fork(pid_t child);
 
 /*
- * Whether process `pid` has one thread, and that sleeps where no signal handler runs: in vfork, if this process is its
- * vfork child. False as well when the kernel does not tell.
+ * Whether process `pid` has one thread, which sleeps where no signal wakes it: in vfork, if this process is its vfork
+ * child. Also false when the kernel does not say.
  */
 bool fsafe_tasks_waits_in_vfork(pid_t pid);
 
 /*
- * Whether `words` stand in /proc/PPID/`file` of the parent process; a zero at their beginning also matches the file's
- * beginning. Their first byte does not come in them again. False as well when the kernel does not tell.
+ * Whether the parent's file `file` in /proc has the bytes `words`; a zero as their first also matches the beginning of
+ * the file. The first byte must not occur in `words` again. Also false when the kernel does not say.
  */
 bool fsafe_tasks_parent_has(const char *file, const char *words, size_t bytes);
 
 /*
- * Those of `signals` that a thread does not raise by what it does itself (faults, a broken pipe, used up processor
- * time): in a process that sleeps nobody does. Without libc's own.
+ * `signals` without libc's own and without those that a thread raises by what it does (faults, a broken pipe, processor
+ * time used up): in a process that sleeps no thread does.
  */
 uint64_t fsafe_tasks_of_others(uint64_t signals);
 
 /*
- * The signals that the program handles, each in one of two sets: after whose handlers an interrupted system call goes
- * on (SA_RESTART), and after whose it ends with EINTR. Without libc's own. `open`: those that their handler does not
- * block (SA_NODEFER). `returns`: the code that the handlers return to; 0 for the kernel's own (in the vDSO).
+ * The signals that the program has handlers for, without libc's own; each is in one of the first two sets.
  */
 enum { FSAFE_RETURNS = 4 };
 struct fsafe_handled {
-    uint64_t restarting, interrupting, open;
-    uintptr_t returns[FSAFE_RETURNS];
-    unsigned places; /* of these; FSAFE_RETURNS: there may be more */
+    uint64_t restarting;   /* after the handler an interrupted system call goes on (SA_RESTART) */
+    uint64_t interrupting; /* after the handler it ends with EINTR */
+    uint64_t open;         /* the handler does not block the signal itself (SA_NODEFER) */
+    uintptr_t returns[FSAFE_RETURNS]; /* the code that the handlers return to; 0: the kernel's, in the vDSO */
+    unsigned places;       /* how many of these there are; FSAFE_RETURNS: perhaps more */
 };
 struct fsafe_handled fsafe_tasks_handled(void);

@@ -34,7 +34,7 @@ void fsafe_text_clean(struct fsafe_text *text, const char *string, size_t most)
     }
 }
 
-/* How many bytes the UTF-8 character at `at` has, 0 when there is none: the shortest form only, no surrogates. */
+/* How many bytes the UTF-8 character at `at` has; 0: it is none, a surrogate, or not the shortest form. */
 static size_t utf8_length(const unsigned char *at, size_t most)
 {
     size_t length = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : at[0] < 0xf5 ? 4 : 0;
@@ -118,7 +118,7 @@ static void put_field(struct fsafe_text *text, unsigned long value, unsigned lon
     fsafe_text_char(text, behind);
 }
 
-/* libc's way takes the lock of time zones. Years begin in March: so the leap day is the last one. */
+/* gmtime would take libc's lock of time zones. Years begin in March here, so that the leap day is the last day. */
 struct fsafe_date fsafe_text_date(long days)
 {
     enum { FOUR_CENTURIES = 146097, CENTURY = 36524, FOUR_YEARS = 1461, YEAR = 365 };

@@ -25,7 +25,7 @@ void fsafe_text_put(struct fsafe_text *text, const char *format, ...) __attribut
 /* Like string, but bytes that could break a line or a terminal become '?'; reads at most `most` bytes. */
 void fsafe_text_clean(struct fsafe_text *text, const char *string, size_t most);
 
-/* The day so many days after 1 January 1970; months count from 1. */
+/* The day that is `days` after 1 January 1970; months count from 1. */
 struct fsafe_date {
     unsigned long year;
     unsigned month, day;
@@ -44,7 +44,7 @@ void fsafe_text_json(struct fsafe_text *text, const char *string, size_t most);
 /* Two digits of base 16 for each byte. */
 void fsafe_text_bytes(struct fsafe_text *text, const unsigned char *bytes, size_t count);
 
-/* Reads a number in base 10 or 16, lower-case, after blanks; with 0x before it in base 16. `*at` is behind it then. */
+/* Reads a number in base 10 or 16, lower-case, after blanks; 0x makes it base 16. Sets `*at` behind the number. */
 uint64_t fsafe_text_read(const char **at, unsigned base);
 
 /* Ends the line with a newline, over the last byte where the buffer is full. */

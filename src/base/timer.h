@@ -1,21 +1,21 @@
 /*
- * base/timer: one-shot timers of single threads, whose signal is one of the two that libc keeps for itself: no program
+ * base/timer: one-shot timers of single threads. Their signal is one of the two that libc keeps for itself: no program
  * can block it, wait for it or have a handler. System calls that it interrupts go on (SA_RESTART), but for those that
  * the kernel never restarts.
  *
- * Owns the signal's handler and the one that was there before: libc's own use of the signal goes on. All listeners have
- * one handler: two that called each other would never end.
+ * Owns the signal's handler, which also calls the one that was there before: libc's own use of the signal goes on. All
+ * listeners share one handler, because two handlers that called each other would never end.
  */
 #pragma once
 
 #include "base/sys.h"
 
-/* Called with each signal of a timer. Returns whether the timer is its own. */
+/* Called with each signal of a timer, as a signal handler is. Returns whether the timer is the listener's. */
 typedef bool fsafe_timer_listener(siginfo_t *info, void *context);
 
 /*
- * From now on calls `listener`, which may be listening already; there may be two. Returns whether the kernel allowed
- * that, and it is known what a signal interrupts on this processor.
+ * From now on calls `listener`, which may be listening already; there may be two listeners. Returns whether the kernel
+ * allowed that, and this processor is one of those of which base/arch knows what a signal interrupts.
  */
 bool fsafe_timer_listen(fsafe_timer_listener *listener);
 

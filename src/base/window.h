@@ -1,6 +1,6 @@
 /*
- * base/window: reads memory that may be gone. Each copy is a system call: so a window copies more than its caller asks
- * for, and answers later questions from that. Owns nothing; begins all zero. Context: any thread, slow paths only.
+ * base/window: reads memory that may be unmapped. Each copy is a system call, so a window copies more than its caller
+ * asks for and answers later reads from that copy. A window begins all zero. Context: any thread, slow paths only.
  */
 #pragma once
 

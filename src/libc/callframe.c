@@ -16,7 +16,7 @@ struct reader {
     bool bad;
 };
 
-/* Which of the windows an address is looked at through. */
+/* The window through which an address is read. */
 static struct fsafe_window *window_for(struct fsafe_unwind *unwind, uintptr_t address)
 {
     return &unwind->code[(address >> 10) % FSAFE_UNWIND_WINDOWS];
@@ -83,7 +83,7 @@ int fsafe_callframe_range(struct fsafe_unwind *unwind, uintptr_t pc)
     return -1;
 }
 
-/* Where the sorted table of functions in .eh_frame_hdr is, or 1. */
+/* Where the module's sorted table of functions (.eh_frame_hdr) is; 1: nowhere. */
 static uintptr_t find_table(struct fsafe_unwind *unwind, int range)
 {
     struct fsafe_headers headers;
@@ -110,7 +110,7 @@ uintptr_t fsafe_callframe_entry(struct fsafe_unwind *unwind, uintptr_t pc)
     uintptr_t entry = 0;
     for (uint32_t low = 0, high = count; low < high;) {
         uint32_t middle = low + (high - low) / 2;
-        int32_t pair[2]; /* function and its entry, both from the table's beginning */
+        int32_t pair[2]; /* a function and its entry, as distances from the table's beginning */
         if (!fsafe_callframe_read(unwind, table + 12 + 8 * (uintptr_t)middle, pair, sizeof pair))
             return 0;
         if (pc < table + (uintptr_t)(intptr_t)pair[0]) {
@@ -134,7 +134,6 @@ static bool begin_record(struct fsafe_unwind *unwind, uintptr_t at, struct reade
     return !reader->bad && length != 0 && length != 0xffffffff;
 }
 
-/* Passes the augmentation data. */
 static void skip_augmentation(struct reader *reader)
 {
     uint64_t more = take_leb(reader, false);
@@ -148,7 +147,7 @@ struct common {
     struct reader program;
 };
 
-/* The CIE at `at`: what entries have in common. */
+/* Reads the CIE at `at`: what entries have in common. */
 static bool read_common(struct fsafe_unwind *unwind, uintptr_t at, struct common *common)
 {
     struct reader reader;
@@ -171,7 +170,7 @@ static bool read_common(struct fsafe_unwind *unwind, uintptr_t at, struct common
     return !reader.bad && simple && return_register == FSAFE_CALLFRAME_RIP && (version == 1 || version == 3);
 }
 
-/* Wraps, as whatever is no information at all does. */
+/* Any bytes may be read as numbers here, so the product wraps. */
 static int64_t take_scaled(struct reader *reader, bool is_signed, const struct common *common)
 {
     return (int64_t)(take_leb(reader, is_signed) * (uint64_t)common->data_factor);
@@ -191,13 +190,14 @@ enum {
     DW_CFA_nop = 0x00, DW_CFA_advance_loc1 = 0x02, DW_CFA_advance_loc2 = 0x03, DW_CFA_advance_loc4 = 0x04,
     DW_CFA_offset_extended = 0x05, DW_CFA_undefined = 0x07, DW_CFA_same_value = 0x08, DW_CFA_register = 0x09,
     DW_CFA_remember_state = 0x0a, DW_CFA_restore_state = 0x0b, DW_CFA_def_cfa = 0x0c, DW_CFA_def_cfa_register = 0x0d,
-    DW_CFA_def_cfa_offset = 0x0e, DW_CFA_def_cfa_expression = 0x0f, DW_CFA_expression = 0x10,
+    DW_CFA_def_cfa_offset = 0x0e, DW_CFA_expression = 0x10,
     DW_CFA_val_expression = 0x16, DW_CFA_offset_extended_sf = 0x11, DW_CFA_def_cfa_sf = 0x12,
     DW_CFA_def_cfa_offset_sf = 0x13, DW_CFA_GNU_args_size = 0x2e,
 };
 
 /*
- * Runs instructions up to `stop`, an offset in the function. `initial`: what restore goes back to; NULL: not made yet.
+ * Runs instructions up to `stop`, an offset in the function. `initial`: the rules that DW_CFA_restore goes back to;
+ * NULL while the CIE makes them.
  */
 static bool run(struct reader *reader, const struct common *common, struct fsafe_callframe *row,
                 const struct fsafe_callframe *initial, uint64_t stop)
@@ -256,8 +256,6 @@ static bool run(struct reader *reader, const struct common *common, struct fsafe
             number = take_leb(reader, false);
             reader->at += number;
             break;
-        case DW_CFA_def_cfa_expression: /* an expression, which a later row may take back: no function does */
-            return false;
         case DW_CFA_offset_extended_sf:
             number = take_leb(reader, false);
             set_rule(row, number, FSAFE_ROW_AT_OFFSET, take_scaled(reader, true, common));
@@ -268,7 +266,7 @@ static bool run(struct reader *reader, const struct common *common, struct fsafe
             break;
         case DW_CFA_def_cfa_offset_sf: row->cfa_offset = take_scaled(reader, true, common); break;
         case DW_CFA_GNU_args_size: take_leb(reader, false); break;
-        default: return false;
+        default: return false; /* also DW_CFA_def_cfa_expression */
         }
         location += step * common->code_factor;
         if (step != 0 && location > stop)

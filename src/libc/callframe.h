@@ -1,9 +1,9 @@
 /*
  * libc/callframe: where a function's frame keeps what its caller needs, by the call frame information that compilers
  * put into every module (.eh_frame). The formats are those of DWARF as the System V ABIs for x86-64 and i386 use it.
- * What compilers emit for functions is understood; where there is an expression (the PLT, signal frames, i386's main),
- * there are no rules. These processors only. Takes no lock of the loader's, reads memory by copies only. Context: any
- * thread, also in a signal handler.
+ * It understands what compilers emit for functions; there are no rules where the information is an expression (the PLT,
+ * signal frames, i386's main). x86-64 and i386 only. Takes no lock of the loader's and reads memory by copies only.
+ * Context: any thread, also in a signal handler.
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 
 enum { FSAFE_UNWIND_RANGES = 256 };
 
-/* A search in a module's tables is back at the same few places for each frame. A power of two. */
+/* The search for each frame reads the same few places of a module's tables. A power of two. */
 enum { FSAFE_UNWIND_WINDOWS = 16 };
 
 /* Working memory of libc/unwind and of this file: too much for a small stack. Begins all zero. */
@@ -19,12 +19,12 @@ struct fsafe_unwind {
     struct fsafe_window code[FSAFE_UNWIND_WINDOWS], stack;
     struct {
         uintptr_t start, end, base;
-        uintptr_t bias, table; /* of its module; table 0: not looked for yet, 1: it has none */
-    } ranges[FSAFE_UNWIND_RANGES]; /* of the executable memory */
+        uintptr_t table; /* of its module; 0: not looked for yet, 1: it has none */
+    } ranges[FSAFE_UNWIND_RANGES]; /* the executable memory */
     unsigned count;
 };
 
-/* By the names of 64 bits; the last one counts as the return address. */
+/* The numbers of registers, by their names on x86-64. RIP stands for the return address and is the last. */
 #ifdef __x86_64__
 #define FSAFE_CALLFRAME 1
 enum { FSAFE_CALLFRAME_RBP = 6, FSAFE_CALLFRAME_RSP = 7, FSAFE_CALLFRAME_RIP = 16 };
@@ -36,7 +36,7 @@ enum { FSAFE_CALLFRAME_RBP = 5, FSAFE_CALLFRAME_RSP = 4, FSAFE_CALLFRAME_RIP = 8
 #endif
 enum { FSAFE_CALLFRAME_REGISTERS = FSAFE_CALLFRAME_RIP + 1 };
 
-/* The frame's address (CFA) is a register's value plus an offset; a register was saved at an offset from that. */
+/* A frame's address (CFA) is a register's value plus an offset; the frame saves a register at an offset from it. */
 struct fsafe_callframe {
     uintptr_t begin; /* of the function */
     uint64_t cfa_register;
@@ -59,5 +59,5 @@ int fsafe_callframe_range(struct fsafe_unwind *unwind, uintptr_t pc);
 /* The address of the function's entry (FDE) that should hold `pc`, or 0. */
 uintptr_t fsafe_callframe_entry(struct fsafe_unwind *unwind, uintptr_t pc);
 
-/* The rules for the instruction before `pc`, which is one that a call returns to. Returns whether there are any. */
+/* The rules at the call that returns to `pc`. Returns whether there are any. */
 bool fsafe_callframe_rules(struct fsafe_unwind *unwind, uintptr_t pc, struct fsafe_callframe *row);

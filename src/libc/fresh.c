@@ -1,6 +1,6 @@
 /*
- * libc/fresh: see fresh.h. Objects are made over zeroes and over dirt. A reset keeps the bits in which objects with
- * other attributes differ and clears the rest; a wait that ends at once checks that use changes none of the kept ones.
+ * libc/fresh: see fresh.h. libc makes objects over zeroes and over ones. A reset keeps the bits in which these differ,
+ * or objects with other attributes, and clears the rest. A wait that ends at once shows that use changes no kept bit.
  */
 #include "config.h"
 
@@ -16,7 +16,7 @@ _Static_assert(sizeof(pthread_barrier_t) % 4 == 0 && sizeof(pthread_barrier_t) <
 struct fsafe_fresh fsafe_fresh_condvar;
 struct fsafe_fresh fsafe_fresh_barrier;
 
-/* musl's say nothing after a wait that ends at once: those are in layout-musl.c. */
+/* In musl's objects a wait that ends at once shows nothing: layout-musl.c has functions of its own. */
 #ifndef FSAFE_LIBC_MUSL
 
 /* A barrier's words: how many came, how many of them had come when its latest round was complete, how many make one. */
@@ -37,14 +37,14 @@ static void begin(struct fsafe_fresh *fresh, size_t bytes, const union specimen 
     memcpy(fresh->image, plain->word, bytes);
 }
 
-/* What `other` has different is an attribute's or nobody's. */
+/* A bit in which `other` differs says an attribute, or libc never writes it. */
 static void keep_difference(struct fsafe_fresh *fresh, const union specimen *other)
 {
     for (unsigned i = 0; i < fresh->words; i++)
         fresh->keep[i] |= fresh->image[i] ^ other->word[i];
 }
 
-/* `other` differs by being shared, in one word only. */
+/* Notes how `other`, a process-shared object, differs. Returns whether it does in one word only. */
 static bool find_shared(struct fsafe_fresh *fresh, const union specimen *other)
 {
     unsigned words = 0;
@@ -113,7 +113,7 @@ static bool learn_condvar(const struct fsafe_fresh_calls *calls)
     keep_difference(fresh, &shared);
     keep_difference(fresh, &steady);
     keep_difference(fresh, &both);
-    /* Statically initialised ones and those of pthread_cond_init are alike, and use changes no attribute. */
+    /* A static initialiser and pthread_cond_init make the same object, and use changes no attribute. */
     const pthread_cond_t initializer = PTHREAD_COND_INITIALIZER;
     union specimen used = both;
     if (memcmp(&initializer, &plain.condvar, sizeof initializer) != 0 || !use_condvar(calls, &used) ||

@@ -1,7 +1,7 @@
 /*
- * libc/fresh: what a condition variable and a barrier look like when they are new: learned, before a process gets
- * its second thread, from the objects that libc's own init functions make, with each attribute. Hardly any knowledge of
- * their inside is needed, and that is well, because it changes (glibc 2.41 moved the words of a condition variable).
+ * libc/fresh: what a condition variable and a barrier look like when they are new. It learns that before a process gets
+ * its second thread, from objects that libc's own init functions make with each attribute, so it needs to know hardly
+ * anything about the members, which change (glibc 2.41 moved those of a condition variable).
  *
  * The program has just passed the object to a wrapper, so its memory is there. Nothing here waits, allocates or
  * changes errno.
@@ -15,19 +15,19 @@
 enum { FSAFE_FRESH_WORDS = 12 };
 
 struct fsafe_fresh {
-    bool known;       /* false: libc did something else than expected; the rest is void */
-    unsigned words;   /* the object's length */
-    unsigned flags;   /* the word that says "process-shared" */
-    uint32_t shared;  /* the bits in there that do */
+    bool known;       /* false: libc did not do what is expected; all else is void */
+    unsigned words;   /* the object's length, in words of 32 bits */
+    unsigned flags;   /* the index of the word that says "process-shared" */
+    uint32_t shared;  /* the bits of that word which say so */
     uint32_t image[FSAFE_FRESH_WORDS]; /* a new object without attributes */
-    uint32_t keep[FSAFE_FRESH_WORDS];  /* bits that say how it was initialised, and those libc never writes */
+    uint32_t keep[FSAFE_FRESH_WORDS];  /* bits that say how the object was initialised, or that libc never writes */
 };
 
 /* Written by fsafe_fresh_learn only. */
 extern struct fsafe_fresh fsafe_fresh_condvar;
 extern struct fsafe_fresh fsafe_fresh_barrier;
 
-/* The calls that teach: the next definitions, never our wrappers. */
+/* The calls to learn from: the next definitions, never our wrappers. */
 #define FSAFE_FRESH_CALLS(CALL)                  \
     CALL(mutex_lock, pthread_mutex_lock)         \
     CALL(mutex_unlock, pthread_mutex_unlock)     \
@@ -51,17 +51,17 @@ static inline uint32_t fsafe_fresh_word(const void *object, unsigned index)
     return __atomic_load_n((const uint32_t *)object + index, __ATOMIC_RELAXED);
 }
 
-/* Whether it was initialised to be shared between processes. */
+/* Whether the object was initialised to be shared between processes. */
 static inline bool fsafe_fresh_is_shared(const struct fsafe_fresh *fresh, const void *object)
 {
     return ((fsafe_fresh_word(object, fresh->flags) ^ fresh->image[fresh->flags]) & fresh->shared) != 0;
 }
 
-/* Whether one thread that comes to this barrier now completes a round and does not wait; true if not known. */
+/* Whether a thread that calls pthread_barrier_wait now completes a round and does not wait; also true if not known. */
 bool fsafe_fresh_barrier_completes(const void *barrier);
 
-/* Whether it is as new but for its attributes: nobody is inside of it. */
+/* Whether the object is as new but for its attributes: then no thread is inside of it. */
 bool fsafe_fresh_is_new(const struct fsafe_fresh *fresh, const void *object);
 
-/* Makes it as new, with the attributes it had. Context: nobody is inside of it. */
+/* Makes the object as new, with the attributes it had. Context: no thread of this process is inside of it. */
 void fsafe_fresh_reset(const struct fsafe_fresh *fresh, void *object);

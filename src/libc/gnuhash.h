@@ -1,6 +1,6 @@
 /*
- * libc/gnuhash: a module's GNU hash table (DT_GNU_HASH): buckets, a filter that says who is certainly not in it, and
- * chains of hashes that are sorted by bucket. Owns nothing. The table is there.
+ * libc/gnuhash: a module's GNU hash table (DT_GNU_HASH): a filter that says of most names that the table lacks them,
+ * buckets, and chains of hashes, sorted by bucket. The module has to stay loaded meanwhile.
  */
 #pragma once
 
@@ -18,7 +18,7 @@ static inline uint32_t fsafe_gnuhash_of(const char *name)
     return hash;
 }
 
-/* The index of the symbol with that hash of which `is_it` says yes; 0: there is none. */
+/* The index of the symbol that has this hash and for which `is_it` returns true; 0: there is none. */
 static FSAFE_INLINE uint32_t fsafe_gnuhash_find(const uint32_t *table, uint32_t hash,
                                                 bool (*is_it)(const void *context, size_t index, const char *name),
                                                 const void *context, const char *name)

@@ -1,4 +1,4 @@
-/* libc/late, of a C library that is one file and as old as its headers: see late.h. */
+/* libc/late for a C library that is one file and no older than its headers: see late.h. */
 #include "config.h"
 
 #include "libc/late.h"
@@ -17,7 +17,7 @@ void fsafe_late_start(void)
 {
 }
 
-/* musl's is a table; it would translate only by a catalogue that the program opens. */
+/* musl's strerror is a table; it translates only by a catalogue that the program has opened. */
 const char *fsafe_late_error_text(int error)
 {
     return strerror(error);

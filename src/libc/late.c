@@ -21,7 +21,7 @@ static void *find(void **row, const char *name)
     return function;
 }
 
-/* One of libc's, called as it is declared. Every glibc has it once libc/symbol has started. */
+/* Calls a function of libc's as its header declares it. Every glibc has it, once libc/symbol has started. */
 #define FIND(row, name) ((__typeof__(name) *)find(&(row), #name))
 #define LATE(result, name, parameters, arguments) \
     result name parameters                        \
@@ -51,7 +51,7 @@ LATE(void, pthread_testcancel, (void), ())
 LATE(int, pthread_setcancelstate, (int state, int *old), (state, old))
 LATE(int, pthread_setcanceltype, (int type, int *old), (type, old))
 LATE(int, pthread_getcpuclockid, (pthread_t thread, clockid_t *clock), (thread, clock))
-/* What stand-ins call: bound by the loader they would be looked up in every program that starts. */
+/* For stand-ins. The loader would look these up in every program that starts. */
 LATE(int, socket, (int domain, int type, int protocol), (domain, type, protocol))
 LATE(ssize_t, send, (int fd, const void *from, size_t bytes, int flags), (fd, from, bytes, flags))
 LATE(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *bytes), (fd, level, name, value, bytes))
@@ -67,7 +67,7 @@ void __cleanup_fct_attribute __pthread_unwind_next(__pthread_unwind_buf_t *buffe
     __builtin_unreachable();
 }
 
-/* Only with libdl before 2.34. Its answer depends on its caller, which is this object, as it should be. */
+/* Before 2.34 it is in libdl, which a program may lack. Its answer depends on its caller, which is this object. */
 void *dlsym(void *object, const char *name)
 {
     static void *row;

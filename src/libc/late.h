@@ -1,9 +1,9 @@
 /*
- * libc/late: what we call of libc and an older glibc has elsewhere, under another name or not at all. Found in its
- * tables (libc/symbol) when first needed, so that one object, built here, loads with every glibc from 2.17 on.
+ * libc/late: functions of libc's that we call and that an older glibc has in another library, under another name or not
+ * at all. libc/symbol finds them when they are first needed, so that one object loads with every glibc from 2.17 on.
  *
- * late.c also defines, for this object alone, the functions of threads that were in a library of their own before 2.34:
- * their callers here see no difference.
+ * late.c defines, hidden in this object, the functions of threads that were in a library of their own before 2.34: code
+ * of ours calls them by their names.
  */
 #pragma once
 
@@ -11,11 +11,11 @@
 
 #include <stdbool.h>
 
-/* Whether the process certainly has one thread; points to libc's own variable, if there is one (2.32). */
+/* libc's variable that is not 0 while the process certainly has one thread; a 0 of ours before glibc 2.32. */
 extern FSAFE_HIDDEN const char *fsafe_late_single_threaded;
 #define FSAFE_SINGLE_THREADED() (*fsafe_late_single_threaded != 0)
 
-/* Whether there is such a variable. */
+/* Whether this libc has that variable. */
 bool fsafe_late_knows_threads(void);
 
 /* Context: start-up. */

@@ -6,17 +6,17 @@
  */
 #pragma once
 
-/* __readers: three flags, then the number of readers that hold the lock or, in a write phase, wait for it. */
+/* __readers: three flags, and above them the number of readers that hold the lock or, in a write phase, wait for it. */
 #define FSAFE_GLIBC_WRITE_PHASE 0x1u
 #define FSAFE_GLIBC_WRITE_LOCKED 0x2u
 #define FSAFE_GLIBC_READERS_WAIT 0x4u
 #define FSAFE_GLIBC_FLAGS 0x7u
 #define FSAFE_GLIBC_READERS 3
 
-/* __writers: how many wait, and a flag. */
+/* __writers: the number of waiting writers, and a flag. */
 #define FSAFE_GLIBC_HANDOVER 0x80000000u
 
-/* __wrphase_futex: the write phase once more, and a flag "somebody may sleep". */
+/* __wrphase_futex: the write phase again, and a flag "a thread may sleep". */
 #define FSAFE_GLIBC_PHASE 0x1u
 
 static inline bool fsafe_layout_rwlock_is_private(const pthread_rwlock_t *rwlock)
@@ -51,8 +51,8 @@ static inline struct fsafe_rwlock_state fsafe_layout_rwlock_look(const pthread_r
 }
 
 /*
- * With none of the three flags no writer has it or is about to, whatever the preference, and no reader sleeps: readers
- * come and go by their number alone. libc has to say that there are too many.
+ * Without any of the three flags no writer has the lock or is about to, whatever the preference, and no reader sleeps:
+ * a reader only counts itself in and out. When there are too many readers libc has to answer.
  */
 static inline bool fsafe_layout_rwlock_read(pthread_rwlock_t *rwlock)
 {
@@ -85,7 +85,7 @@ static inline void fsafe_layout_rwlock_make_free(pthread_rwlock_t *rwlock, unsig
     rwlock->__data.__writers_futex = 0;
     rwlock->__data.__cur_writer = 0;
     __atomic_store_n(&rwlock->__data.__wrphase_futex, 0, __ATOMIC_RELAXED);
-    /* Last: until then nobody gets in. */
+    /* Last: until then no thread gets in. */
     __atomic_store_n(&rwlock->__data.__readers, readers << FSAFE_GLIBC_READERS, __ATOMIC_RELEASE);
     fsafe_sys_futex_wake(&rwlock->__data.__wrphase_futex, INT_MAX);
 }
@@ -130,7 +130,7 @@ static inline bool fsafe_layout_rwlock_dismiss(pthread_rwlock_t *rwlock, const s
 }
 
 /*
- * How each of them waits, on a word that says "somebody sleeps" and a bit besides:
+ * How each of them waits, on a word that has the flag "a thread may sleep" and one bit more:
  *
  *                for                        on which word    the bit    has counted itself before as
  *     a reader   the end of a write phase   the phase's        1        a reader
@@ -168,7 +168,7 @@ static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, 
 }
 
 /*
- * Where a thread vanished between two stores of these a call asks again and again, and never sleeps:
+ * Where a thread vanished between two stores, a call asks again and again and never sleeps:
  *
  *                             what it sees
  *     a reader, counted       the write phase in the readers' word, but not in the phase's
@@ -185,7 +185,6 @@ static inline bool fsafe_layout_rwlock_is_spun_on(const pthread_rwlock_t *rwlock
     return state.is_locked && (rwlock->__data.__writers_futex == 0 || (state.is_torn && !state.is_write_phase));
 }
 
-/* What is left is the call itself. */
 static inline void fsafe_layout_rwlock_free_spun(pthread_rwlock_t *rwlock, bool writes)
 {
     bool is_counted = fsafe_layout_rwlock_preference(rwlock) != PTHREAD_RWLOCK_PREFER_READER_NP;

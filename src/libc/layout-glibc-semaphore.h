@@ -1,9 +1,9 @@
 /*
  * libc/layout-glibc-semaphore: the bytes of glibc's sem_t. Included by layout.h only.
  *
- * The words have not moved since 2.21. With 64-bit atomics the value and the number of waiters share one word; without,
- * the value is shifted by one, and its lowest bit says that somebody waits. Measured on 2.36, x86-64 and i386; the
- * self-test asks the libc that runs.
+ * The words have not moved since 2.21. On 64 bits the value and the number of waiters share one word; on 32 bits the
+ * value is shifted by one, and the lowest bit of its word says that a thread waits. Measured on 2.36, x86-64 and i386;
+ * the self-test asks the libc that runs.
  */
 #pragma once
 
@@ -30,9 +30,9 @@ static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
 #else
 
 struct fsafe_glibc_sem {
-    uint32_t data; /* twice the value, and 1 while somebody waits; the futex word */
+    uint32_t data; /* twice the value, and 1 while a thread waits; the futex word */
     int private;
-    uint32_t row; /* of our table, counted from 1: glibc calls it padding. sem_init clears it, nobody reads it */
+    uint32_t row; /* of our table, counted from 1. To glibc it is padding: sem_init clears it, nobody reads it */
     uint32_t waiters;
 };
 enum { FSAFE_GLIBC_SEM_TOKEN = 2, FSAFE_GLIBC_SEM_FUTEX = 0 };

@@ -1,4 +1,4 @@
-/* libc/layout-glibc: holds the header's claims against the libc that runs. See layout.h. */
+/* libc/layout-glibc: compares what the header says with the libc that runs. See layout.h. */
 #include "config.h"
 
 #include "libc/layout.h"
@@ -39,7 +39,7 @@ static bool init_of_type(pthread_mutex_t *m, int type)
            libc.mutex_init(m, &attributes) == 0;
 }
 
-/* The kinds whose lock word is the kernel's: who has it, and what a reset one tells the next. */
+/* The kinds whose lock word is the kernel's: the owner, and what the next owner of a reset mutex gets. */
 static bool words_hold(int protocol, int robust, enum fsafe_mutex_kind kind, int owner)
 {
     pthread_mutex_t m;
@@ -50,7 +50,7 @@ static bool words_hold(int protocol, int robust, enum fsafe_mutex_kind kind, int
     if (fsafe_layout_mutex_kind(&m) != kind || fsafe_layout_mutex_locked(&m) || libc.mutex_lock(&m) != 0 ||
         !fsafe_layout_mutex_locked(&m) || fsafe_layout_mutex_owner(&m) != owner)
         return false;
-    /* What a fork leaves of a vanished thread's mutex is its bytes; the list it was on is another process's. */
+    /* In a child a vanished thread's mutex is no more than its bytes: the list it is on is another process's. */
     pthread_mutex_t bytes = m;
     if (libc.mutex_unlock(&m) != 0)
         return false;
@@ -64,7 +64,7 @@ static bool words_hold(int protocol, int robust, enum fsafe_mutex_kind kind, int
     return libc.mutex_unlock(&m) == 0 && libc.mutex_destroy(&m) == 0;
 }
 
-/* Owner, depth and reset of one type of mutex. */
+/* The owner, the depth and the reset of one type of mutex. */
 static bool bytes_hold(int type, int owner)
 {
     pthread_mutex_t m;
@@ -81,7 +81,7 @@ static bool bytes_hold(int type, int owner)
            libc.mutex_unlock(&m) == 0 && mutex_is_free(&m) && libc.mutex_destroy(&m) == 0;
 }
 
-/* Our lock is libc's lock and the other way round, to the last byte. */
+/* What we lock libc unlocks, and the other way round; both leave the same bytes. */
 static bool in_place_holds(int type, int owner)
 {
     pthread_mutex_t m;
@@ -120,7 +120,7 @@ static bool rwlock_holds(int preference, int owner)
         return false;
     if (libc.rwlock_rdlock(&rwlock) != 0 || libc.rwlock_rdlock(&rwlock) != 0 || !rwlock_is(&rwlock, 2, false, 0))
         return false;
-    /* Our hold for reading is libc's and the other way round, to the last byte. */
+    /* What we hold for reading libc releases, and the other way round; both leave the same bytes. */
     pthread_rwlock_t bytes = rwlock;
     if (!fsafe_layout_rwlock_unread(&rwlock) || libc.rwlock_rdlock(&rwlock) != 0 ||
         memcmp(&rwlock, &bytes, sizeof rwlock) != 0 || libc.rwlock_unlock(&rwlock) != 0 ||
@@ -135,7 +135,7 @@ static bool rwlock_holds(int preference, int owner)
         !fsafe_layout_rwlock_look(&rwlock).is_write_phase || libc.rwlock_rdlock(&rwlock) != EDEADLK ||
         fsafe_layout_rwlock_read(&rwlock) || fsafe_layout_rwlock_unread(&rwlock))
         return false;
-    /* The same for each preference, and a system call. */
+    /* Once, because it makes a system call, and the preference does not matter. */
     if (preference == PTHREAD_RWLOCK_PREFER_READER_NP) {
         fsafe_layout_rwlock_make_free(&rwlock, 0);
         if (libc.rwlock_tryrdlock(&rwlock) != 0)
@@ -153,7 +153,7 @@ static bool rwlock_holds(int preference, int owner)
     return !fsafe_layout_rwlock_is_private(&rwlock) && libc.rwlock_destroy(&rwlock) == 0;
 }
 
-/* What a spin lock's word says when it is free and taken, and that libc goes on from what we write. */
+/* What the word of a free and of a taken spin lock is, and that libc goes on from what we write. */
 static bool learn_spin(void)
 {
     pthread_spinlock_t spin, taken;
@@ -175,7 +175,7 @@ static bool learn_spin(void)
 struct fsafe_sem_row fsafe_sem_rows[FSAFE_SEM_ROWS];
 #endif
 
-/* What of it is ours: all of it the same byte. */
+/* Fills the bytes that are ours. */
 static void mark(struct fsafe_glibc_sem *sem)
 {
 #ifdef __LP64__
@@ -185,7 +185,7 @@ static void mark(struct fsafe_glibc_sem *sem)
 #endif
 }
 
-/* The value is where we read it, and after sem_init no call of libc's touches what is ours. */
+/* The value is where we read it, and after sem_init no call of libc's touches the bytes that are ours. */
 static bool sem_holds(void)
 {
     sem_t s;
@@ -203,8 +203,8 @@ static bool sem_holds(void)
 }
 
 /*
- * Signal and broadcast look at the number of waiters and at nothing else before they do nothing: a condition variable
- * into which a waiter seems to have gone stays as it is as long as that number is 0, and changes when it is 1.
+ * Signal and broadcast decide by the number of waiters alone whether they do anything. The test makes a condition
+ * variable look as if a waiter had come: it stays as it is while that number is 0, and changes when the number is 1.
  */
 static bool cond_holds(void)
 {
@@ -214,7 +214,7 @@ static bool cond_holds(void)
             pthread_cond_t condvar;
             uint32_t word[sizeof(pthread_cond_t) / 4];
         } seen = {.condvar = PTHREAD_COND_INITIALIZER}, before;
-        seen.word[0] += 2; /* the sequence of waiters; its lowest bit is something else */
+        seen.word[0] += 2; /* counts waiters, above its lowest bit */
         before = seen;
         if (fsafe_layout_cond_has_waiters(&fsafe_fresh_condvar, &seen) || wakes[i](&seen.condvar) != 0 ||
             memcmp(&seen, &before, sizeof seen) != 0)
@@ -252,14 +252,14 @@ void fsafe_layout_self_test(const struct fsafe_layout_calls *calls, int pid)
     bool bytes = owner == pid || owner == fsafe_sys_gettid(); /* the first thread's id is its process's */
     for (size_t i = 0; bytes && i < sizeof types / sizeof *types; i++)
         bytes = bytes_hold(types[i], owner);
-    fsafe_layout.mutex_bytes = bytes; /* which the next look at */
+    fsafe_layout.mutex_bytes = bytes; /* words_hold and in_place_holds look at it */
     fsafe_layout.mutex_bytes =
         bytes && words_hold(PTHREAD_PRIO_NONE, PTHREAD_MUTEX_ROBUST, FSAFE_MUTEX_ROBUST, owner);
     fsafe_layout.in_place = bytes ? 0 : -1;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (fsafe_layout.in_place == 0 && !in_place_holds(types[i], owner))
             fsafe_layout.in_place = -1;
-    fsafe_layout.rwlock_bytes = bytes; /* which the test looks at */
+    fsafe_layout.rwlock_bytes = bytes; /* rwlock_holds looks at it */
     for (int preference = PTHREAD_RWLOCK_PREFER_READER_NP; preference <= PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP;
          preference++)
         fsafe_layout.rwlock_bytes = fsafe_layout.rwlock_bytes && rwlock_holds(preference, owner);
@@ -270,7 +270,7 @@ void fsafe_layout_mutex_retake(pthread_mutex_t *m)
 {
     unsigned depth = m->__data.__count;
     unsigned users = m->__data.__nusers;
-    /* It was a vanished thread's before, and its holder has not made it consistent yet. */
+    /* A thread had it that vanished, and its owner has not made it consistent yet. */
     bool inconsistent = fsafe_layout_is_robust(fsafe_layout_mutex_kind(m)) &&
                         m->__data.__owner != fsafe_layout_mutex_owner(m);
     int waiters = m->__data.__lock & (int)FSAFE_GLIBC_WAITERS;
@@ -279,7 +279,7 @@ void fsafe_layout_mutex_retake(pthread_mutex_t *m)
         m->__data.__lock &= ~FSAFE_GLIBC_OWNER_DIED;
     libc.mutex_lock(m);
     if ((m->__data.__kind & FSAFE_GLIBC_PI) == 0)
-        m->__data.__lock |= waiters; /* a wake-up too many harms nobody; with PI the kernel keeps the bit */
+        m->__data.__lock |= waiters; /* one wake-up too many does no harm; with PI the kernel keeps the bit */
     m->__data.__count = depth;
     m->__data.__nusers = users;
 }

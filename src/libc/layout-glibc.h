@@ -16,16 +16,14 @@
 #define FSAFE_GLIBC_PI 0x20
 #define FSAFE_GLIBC_PP 0x40
 #define FSAFE_GLIBC_SHARED 0x80 /* set in every robust mutex, also a private one */
-#define FSAFE_GLIBC_NO_ELISION 0x200 /* set by init with attributes; says nothing to us */
+#define FSAFE_GLIBC_NO_ELISION 0x200 /* set by init with attributes; of no meaning here */
 #define FSAFE_GLIBC_ELISION 0x300
 
-/* The lock word of the robust and PI kinds is the kernel's: a thread id and flags; of PP the ceiling stands in it. */
+/* The lock word of the robust and PI kinds is the kernel's: a thread id and flags. That of PP has the ceiling. */
 #define FSAFE_GLIBC_TID 0x3fffffff
 #define FSAFE_GLIBC_OWNER_DIED 0x40000000
 #define FSAFE_GLIBC_WAITERS 0x80000000
 #define FSAFE_GLIBC_CEILING 0xfff80000
-
-/* glibc locks with plain stores while the process has one thread, and so do we: same races, none. */
 
 static inline int fsafe_glibc_type(const pthread_mutex_t *m)
 {
@@ -39,7 +37,7 @@ _Static_assert(PTHREAD_MUTEX_NORMAL == (int)FSAFE_MUTEX_NORMAL &&
                    PTHREAD_MUTEX_ERRORCHECK == (int)FSAFE_MUTEX_ERRORCHECK &&
                    PTHREAD_MUTEX_ADAPTIVE_NP == (int)FSAFE_MUTEX_ADAPTIVE, "in one order, from 0 to 3");
 
-/* in_place is all zero, or all one and makes of any type a great number. */
+/* in_place is 0, or -1, which makes a great number of any type. */
 static inline unsigned fsafe_layout_type(const pthread_mutex_t *m)
 {
     return (unsigned)((m->__data.__kind & ~FSAFE_GLIBC_NO_ELISION) ^ fsafe_layout.in_place);
@@ -48,7 +46,7 @@ static inline unsigned fsafe_layout_type(const pthread_mutex_t *m)
 /* Writes what libc writes after it has taken the lock word. */
 static inline void fsafe_glibc_own(pthread_mutex_t *m, int owner, unsigned type)
 {
-    /* The count first: a signal handler that finds the owner counts on. */
+    /* The count first: a signal handler that finds itself the owner adds to it. */
     if (type == PTHREAD_MUTEX_RECURSIVE)
         m->__data.__count = 1;
     FSAFE_ORDER();
@@ -56,6 +54,7 @@ static inline void fsafe_glibc_own(pthread_mutex_t *m, int owner, unsigned type)
     m->__data.__nusers++;
 }
 
+/* While the process has one thread glibc locks by plain stores, and so do we. */
 static inline bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner, unsigned type)
 {
     if (FSAFE_SINGLE_THREADED()) {
@@ -80,7 +79,7 @@ static inline bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int own
 
 static inline bool fsafe_layout_lock_queued(pthread_mutex_t *m, int owner)
 {
-    /* Whoever has one that others wait for wakes one of them: nothing is to be written then. */
+    /* At 2 the owner knows already that it has to wake a waiter: nothing is to be written. */
     if (__atomic_load_n(&m->__data.__lock, __ATOMIC_RELAXED) == 2 ||
         __atomic_exchange_n(&m->__data.__lock, 2, __ATOMIC_ACQUIRE) != 0)
         return false;
@@ -143,7 +142,7 @@ static inline void fsafe_layout_mutex_wake(pthread_mutex_t *m)
 
 #define FSAFE_LAYOUT_UNTRY
 
-/* The word of a robust mutex is a futex for all processes. */
+/* The kernel treats the word of a robust mutex as a futex of all processes. */
 static inline void fsafe_layout_mutex_untry(pthread_mutex_t *m, int owner)
 {
     if ((__atomic_load_n(&m->__data.__lock, __ATOMIC_RELAXED) & FSAFE_GLIBC_TID) != owner)
@@ -173,7 +172,7 @@ static inline enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_
     }
 }
 
-/* What of the lock word says that somebody has it. */
+/* The bits of the lock word of which one is set while a thread has the mutex. */
 static inline int fsafe_glibc_taken_bits(const pthread_mutex_t *m)
 {
     if ((m->__data.__kind & (FSAFE_GLIBC_ROBUST | FSAFE_GLIBC_PI)) != 0)
@@ -221,7 +220,7 @@ static inline void fsafe_layout_mutex_reset(pthread_mutex_t *m)
         free_word = m->__data.__lock & (int)FSAFE_GLIBC_CEILING;
     if ((kind & (FSAFE_GLIBC_ROBUST | FSAFE_GLIBC_PI)) != 0)
         __builtin_memset(&m->__data.__list, 0, sizeof m->__data.__list); /* of a list that is gone */
-    /* The lock word last: whoever sees it free takes the lock and writes the others. */
+    /* The lock word last: a thread that sees it free takes the mutex and writes the other words. */
     __atomic_store_n(&m->__data.__lock, free_word, __ATOMIC_RELEASE);
 }
 
@@ -230,12 +229,12 @@ static inline void fsafe_layout_mutex_drop_users(pthread_mutex_t *m, unsigned us
     m->__data.__nusers -= users < m->__data.__nusers ? users : m->__data.__nusers;
 }
 
-/* A thread sleeps for it on one of its words. */
+/* Who waits for a condition variable sleeps on one of its words. */
 #define FSAFE_LAYOUT_COND_BYTES sizeof(pthread_cond_t)
 
 /*
- * The flags of a condition variable share a word with the number of its waiters; the word before has the inner lock.
- * So it is in 2.25 to 2.40 and in 2.41, where both words moved.
+ * The flags of a condition variable share a word with the number of its waiters; the word before that has the inner
+ * lock. That holds for 2.25 to 2.40, and for 2.41, where both words moved.
  */
 static inline bool fsafe_layout_cond_has_waiters(const struct fsafe_fresh *fresh, const void *condvar)
 {
@@ -252,7 +251,7 @@ static inline bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, 
     return fresh->flags > 0 && (fsafe_fresh_word(condvar, fresh->flags - 1) & 3) != 0;
 }
 
-/* One word; what it says differs from machine to machine, so the self-test asks libc. */
+/* The two values of a spin lock's word differ from machine to machine: the self-test asks libc for them. */
 static inline bool fsafe_layout_spin_try(pthread_spinlock_t *spin)
 {
     int free_word = fsafe_layout.spin_free;

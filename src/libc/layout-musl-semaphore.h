@@ -1,8 +1,8 @@
 /*
  * libc/layout-musl-semaphore: the bytes of musl's sem_t. Included by layout.h only.
  *
- * The value, with a flag in its highest bit or, up to 1.2.3, -1 for 0 with a waiter; the number of waiters; whether it
- * is private. On 64 bits the second half is nobody's, on 32 the fourth word.
+ * Its words: the value, which has a flag in its highest bit or, up to 1.2.3, is -1 for 0 with a waiter; the number of
+ * waiters; whether it is private. musl uses neither the fourth word nor, on 64 bits, the second half.
  */
 #pragma once
 
@@ -47,7 +47,7 @@ static inline bool fsafe_layout_sem_is_shared(const sem_t *s)
     return s->__val[FSAFE_MUSL_SEM_PRIVATE] == 0;
 }
 
-/* The flag stays as long as a second one waits. */
+/* The flag stays while a second thread waits. */
 static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
 {
     volatile int *value = &s->__val[FSAFE_MUSL_SEM_VALUE];

@@ -1,4 +1,4 @@
-/* libc/layout-musl: holds the header's claims against the libc that runs. See layout.h. */
+/* libc/layout-musl: compares what the header says with the libc that runs. See layout.h. */
 #include "config.h"
 
 #include "libc/layout.h"
@@ -28,7 +28,7 @@ static bool init_of(pthread_mutex_t *m, int type, int robust)
            pthread_mutexattr_setrobust(&attributes, robust) == 0 && libc.mutex_init(m, &attributes) == 0;
 }
 
-/* Our lock is libc's and the other way round, to the last byte, but for the owner's name. */
+/* What we lock libc unlocks, and the other way round; both leave the same bytes, but for the owner. */
 static bool normal_holds(int owner)
 {
     pthread_mutex_t m, ours, theirs;
@@ -40,7 +40,7 @@ static bool normal_holds(int owner)
         fsafe_layout_mutex_owner(&m) != owner)
         return false;
     ours = m;
-    if (libc.mutex_unlock(&m) != 0 || fsafe_layout_mutex_owner(&m) != owner) /* libc leaves the name alone */
+    if (libc.mutex_unlock(&m) != 0 || fsafe_layout_mutex_owner(&m) != owner) /* libc leaves the owner alone */
         return false;
     fsafe_layout_mutex_note(&m, 0);
     if (fsafe_layout_mutex_locked(&m) || libc.mutex_lock(&m) != 0)
@@ -54,7 +54,7 @@ static bool normal_holds(int owner)
     return libc.mutex_trylock(&m) == 0 && libc.mutex_unlock(&m) == 0 && libc.mutex_destroy(&m) == 0;
 }
 
-/* The kinds that name their owner: who has it, how often, and that it goes on from what we write. */
+/* The kinds that name their owner: the owner, the depth, and that libc goes on from what we write. */
 static bool named_holds(int type, int robust, enum fsafe_mutex_kind kind, int owner)
 {
     pthread_mutex_t m;
@@ -71,7 +71,7 @@ static bool named_holds(int type, int robust, enum fsafe_mutex_kind kind, int ow
     pthread_mutex_t bytes = m;
     if (!refused || libc.mutex_unlock(&m) != 0 || fsafe_layout_mutex_locked(&m))
         return false;
-    /* What a fork leaves of a vanished thread's mutex is its bytes; the list it is in is another thread's. */
+    /* In a child a vanished thread's mutex is no more than its bytes: the list it is in is another thread's. */
     m = bytes;
     fsafe_layout_mutex_reset(&m);
     int expected = robust == PTHREAD_MUTEX_ROBUST ? EOWNERDEAD : 0;
@@ -87,7 +87,7 @@ static bool rwlock_is(const pthread_rwlock_t *rwlock, unsigned readers, bool is_
     return state.readers == readers && state.is_locked == is_locked;
 }
 
-/* What each call leaves in the bytes, that libc goes on from the states that we make, and leaves the name alone. */
+/* What each call leaves in the bytes, that libc goes on from the states that we make, and leaves the writer alone. */
 static bool rwlock_holds(int owner)
 {
     pthread_rwlock_t rwlock;
@@ -118,7 +118,7 @@ static bool rwlock_holds(int owner)
     return !fsafe_layout_rwlock_is_private(&rwlock) && libc.rwlock_destroy(&rwlock) == 0;
 }
 
-/* The value is where we read it, and after sem_init no call of libc's touches what is ours. */
+/* The value is where we read it, and after sem_init no call of libc's touches the bytes that are ours. */
 static bool sem_holds(void)
 {
     sem_t s, marked;
@@ -163,8 +163,8 @@ static bool learn_condvar(const struct fsafe_fresh_calls *calls, struct fsafe_fr
 }
 
 /*
- * The barrier: how many threads a round needs besides one, and a flag of a shared one, where a round's threads are
- * counted in the next word. Of a private one they are counted by the round's first thread, on the stack of that thread.
+ * The barrier: a word with the number of threads that a round needs less one, and a flag if it is shared. The threads
+ * of a round are counted in the next word if it is shared, else on the stack of the round's first thread.
  */
 enum { BARRIER_LIMIT = 2, BARRIER_COUNT = 3, BARRIER_FIRST = 3 /* pointer */ };
 
@@ -178,7 +178,6 @@ bool fsafe_fresh_barrier_completes(const void *barrier)
     const void *first = __atomic_load_n((void *const *)barrier + BARRIER_FIRST, __ATOMIC_ACQUIRE);
     if (first == NULL)
         return limit == 0;
-    /* It counts the others. */
     return !fsafe_sys_peek((uintptr_t)first, &came, sizeof came) || came + 1 >= limit;
 }
 
@@ -216,20 +215,20 @@ void fsafe_layout_self_test(const struct fsafe_layout_calls *calls, int pid)
     fsafe_layout = (struct fsafe_layout){.in_place = -1};
     int owner = fsafe_layout_probe_owner(), saved = errno;
     bool bytes = owner == pid || owner == fsafe_sys_gettid(); /* the first thread's id is its process's */
-    fsafe_layout.mutex_bytes = bytes; /* which the tests look at */
+    fsafe_layout.mutex_bytes = bytes; /* the tests look at it */
     fsafe_layout.in_place = bytes ? PTHREAD_MUTEX_NORMAL : -1;
     fsafe_layout.mutex_bytes = bytes && normal_holds(owner) &&
         named_holds(PTHREAD_MUTEX_RECURSIVE, STALLED, FSAFE_MUTEX_RECURSIVE, owner) &&
         named_holds(PTHREAD_MUTEX_ERRORCHECK, STALLED, FSAFE_MUTEX_ERRORCHECK, owner) &&
         named_holds(PTHREAD_MUTEX_NORMAL, ROBUST, FSAFE_MUTEX_ROBUST, owner);
     fsafe_layout.in_place = fsafe_layout.mutex_bytes ? PTHREAD_MUTEX_NORMAL : -1;
-    fsafe_layout.rwlock_bytes = bytes; /* which the test looks at */
+    fsafe_layout.rwlock_bytes = bytes; /* rwlock_holds looks at it */
     fsafe_layout.rwlock_bytes = bytes && rwlock_holds(owner);
     fsafe_layout.sem_bytes = sem_holds();
     errno = saved; /* sem_trywait's */
 }
 
-/* The list that it is in is still this thread's: its name is all that changed. */
+/* The mutex is still in this thread's list: only the thread's id changed. */
 void fsafe_layout_mutex_retake(pthread_mutex_t *m)
 {
     fsafe_layout_mutex_set_owner(m, fsafe_layout_probe_owner());

@@ -21,7 +21,7 @@ enum { FSAFE_MUSL_TYPE, FSAFE_MUSL_LOCK, FSAFE_MUSL_WAITERS, FSAFE_MUSL_COUNT = 
 #define FSAFE_MUSL_KIND 0x3
 #define FSAFE_MUSL_ROBUST 0x4
 #define FSAFE_MUSL_PI 0x8
-#define FSAFE_MUSL_TID 0x3fffffff /* all of it: its state cannot be recovered, it has no owner */
+#define FSAFE_MUSL_TID 0x3fffffff /* all ones: the mutex has no owner and cannot be recovered */
 #define FSAFE_MUSL_OWNER_DIED 0x40000000
 #define FSAFE_MUSL_WAITED ((int)0x80000000)
 
@@ -30,13 +30,13 @@ static inline int fsafe_musl_word(const pthread_mutex_t *m, int word)
     return __atomic_load_n(&m->__u.__i[word], __ATOMIC_ACQUIRE);
 }
 
-/* Without any flag, not even that it is for several processes. */
+/* Without any flag, private as well. */
 static inline bool fsafe_musl_is_normal(const pthread_mutex_t *m)
 {
     return m->__u.__i[FSAFE_MUSL_TYPE] == PTHREAD_MUTEX_NORMAL;
 }
 
-/* The others stand in a list of their thread's, which only libc knows. */
+/* A mutex of another type stands in a list of its owner's, which libc alone keeps. */
 static inline unsigned fsafe_layout_type(const pthread_mutex_t *m)
 {
     return m->__u.__i[FSAFE_MUSL_TYPE] == fsafe_layout.in_place ? PTHREAD_MUTEX_NORMAL : UINT_MAX;
@@ -68,7 +68,7 @@ static inline bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int own
 static inline bool fsafe_layout_lock_queued(pthread_mutex_t *m, int owner)
 {
     int *lock = &m->__u.__i[FSAFE_MUSL_LOCK];
-    /* Whoever has one that others wait for wakes one of them: nothing is to be written then. */
+    /* With the flag the owner knows already that it has to wake a waiter: nothing is to be written. */
     if (__atomic_load_n(lock, __ATOMIC_RELAXED) == (EBUSY | FSAFE_MUSL_WAITED) ||
         __atomic_exchange_n(lock, EBUSY | FSAFE_MUSL_WAITED, __ATOMIC_ACQUIRE) != 0)
         return false;
@@ -80,7 +80,7 @@ static inline bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock
 {
     int how = FUTEX_WAIT_BITSET_PRIVATE | (until != NULL && clock == CLOCK_REALTIME ? FUTEX_CLOCK_REALTIME : 0);
     int *waiters = &m->__u.__i[FSAFE_MUSL_WAITERS];
-    /* libc's own waiter, back from a condition variable, takes the mutex without the flag: only the number is left. */
+    /* A waiter of libc's, back from a condition variable, takes the mutex without the flag: then the number counts. */
     __atomic_fetch_add(waiters, 1, __ATOMIC_SEQ_CST);
     long result = FSAFE_SYS(FSAFE_SYS_FUTEX, &m->__u.__i[FSAFE_MUSL_LOCK], how, EBUSY | FSAFE_MUSL_WAITED, until, 0,
                             FUTEX_BITSET_MATCH_ANY);
@@ -128,7 +128,7 @@ static inline int fsafe_layout_mutex_owner(const pthread_mutex_t *m)
     return owner != FSAFE_MUSL_TID ? owner : 0;
 }
 
-/* One whose owner has ended names nobody and stays locked, unless it is robust. */
+/* A mutex whose owner has ended names no owner and stays locked, unless it is robust. */
 static inline bool fsafe_layout_mutex_locked(const pthread_mutex_t *m)
 {
     int word = fsafe_musl_word(m, FSAFE_MUSL_LOCK);
@@ -143,7 +143,7 @@ static inline bool fsafe_layout_mutex_may_be_of(const pthread_mutex_t *m, int ow
     return fsafe_layout_mutex_owner(m) == owner;
 }
 
-/* musl counts from 0, and only in a recursive one. */
+/* musl counts from 0, and in a recursive mutex only. */
 static inline unsigned fsafe_layout_mutex_depth(const pthread_mutex_t *m)
 {
     bool counts = (m->__u.__i[FSAFE_MUSL_TYPE] & FSAFE_MUSL_KIND) == PTHREAD_MUTEX_RECURSIVE;
@@ -161,30 +161,30 @@ static inline void fsafe_layout_mutex_set_owner(pthread_mutex_t *m, int owner)
             ;
 }
 
-/* The number of waiters stays: those who live are woken because of it. */
+/* The number of waiters stays: libc wakes living waiters because of it. */
 static inline void fsafe_layout_mutex_reset(pthread_mutex_t *m)
 {
     int type = m->__u.__i[FSAFE_MUSL_TYPE];
     m->__u.__i[FSAFE_MUSL_COUNT] = 0;
-    /* Last: whoever sees it free takes it. */
+    /* Last: a thread that sees it free takes the mutex. */
     __atomic_store_n(&m->__u.__i[FSAFE_MUSL_LOCK], (type & FSAFE_MUSL_ROBUST) != 0 ? FSAFE_MUSL_OWNER_DIED : 0,
                      __ATOMIC_RELEASE);
 }
 
-/* It has no such number. */
+/* musl keeps no such number. */
 static inline void fsafe_layout_mutex_drop_users(pthread_mutex_t *m, unsigned users)
 {
     (void)m, (void)users;
 }
 
 /*
- * The condition variable: whether it is shared (a pointer, all ones), the newest waiter (a pointer, of a private one),
- * which clock, the inner lock, the oldest waiter.
+ * The condition variable: whether it is shared (a pointer, all ones), the newest waiter if it is private (a pointer),
+ * the clock, the inner lock, the oldest waiter.
  */
 #define FSAFE_MUSL_COND_CLOCK 4
 #define FSAFE_MUSL_COND_LOCK 8
 #define FSAFE_MUSL_COND_HEAD 1 /* pointer */
-#define FSAFE_LAYOUT_COND_BYTES 0 /* a thread sleeps for it on a word of that thread's stack */
+#define FSAFE_LAYOUT_COND_BYTES 0 /* a waiter sleeps on a word of its own stack */
 
 static inline bool fsafe_layout_cond_has_waiters(const struct fsafe_fresh *fresh, const void *condvar)
 {
@@ -197,7 +197,7 @@ static inline clockid_t fsafe_layout_cond_clock(const pthread_cond_t *condvar)
     return (clockid_t)fsafe_fresh_word(condvar, FSAFE_MUSL_COND_CLOCK);
 }
 
-/* Its inner lock is taken even if nobody waits. */
+/* signal and broadcast take the inner lock even if no thread waits. */
 static inline bool fsafe_layout_cond_is_idle(const pthread_cond_t *condvar)
 {
     (void)condvar;
@@ -212,7 +212,7 @@ static inline bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, 
 
 /*
  * The rwlock: the number of readers, or the largest number for a writer, and a flag; the number of waiters; whether it
- * is shared. The next word is nobody's: ours, for the writer. The lock counts no waiters and prefers nobody.
+ * is shared. musl does not use the next word: ours, for the writer. The lock prefers neither readers nor writers.
  */
 enum { FSAFE_MUSL_RW_LOCK, FSAFE_MUSL_RW_WAITERS, FSAFE_MUSL_RW_SHARED, FSAFE_MUSL_RW_WRITER };
 #define FSAFE_MUSL_WRITTEN 0x7fffffff
@@ -247,7 +247,7 @@ static inline int fsafe_layout_rwlock_writer(const pthread_rwlock_t *rwlock)
     return fsafe_layout_rwlock_look(rwlock).writer;
 }
 
-/* With the flag somebody waits: libc decides. */
+/* With the flag a thread waits: libc decides. */
 static inline bool fsafe_layout_rwlock_read(pthread_rwlock_t *rwlock)
 {
     int *lock = &rwlock->__u.__i[FSAFE_MUSL_RW_LOCK], seen = __atomic_load_n(lock, __ATOMIC_RELAXED);
@@ -312,7 +312,7 @@ static inline bool fsafe_layout_rwlock_dismiss(pthread_rwlock_t *rwlock, const s
     return true;
 }
 
-/* What a waiter sleeps for does not tell a reader from a writer. */
+/* Readers and writers sleep for the same value. */
 static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value, unsigned others)
 {
     (void)word, (void)value, (void)others;

@@ -1,9 +1,9 @@
 /*
- * libc/layout-semaphore-words: the words of semaphores from sem_init to sem_destroy. Included by a layout, which has
- * defined where they are: fsafe_layout_sem_words(s), where a sem_t has room for all of them; or, where it has room for
- * one (32 bits), fsafe_layout_sem_spare(s): a word that sem_init clears or leaves alone, and nobody reads. There the
- * words lie in a table, and the row says whose they are, so that bytes which were copied from elsewhere lead to
- * nothing. A semaphore that finds no row counts as no lock.
+ * libc/layout-semaphore-words: the words that we keep for a semaphore from sem_init to sem_destroy. Included by a
+ * layout, which has defined where they are. If a sem_t has room for all of them (64 bits): fsafe_layout_sem_words(s).
+ * If it has room for one (32 bits): fsafe_layout_sem_spare(s), a word that sem_init clears or leaves alone and nobody
+ * reads. It has the number of a row in a table, and the row has the semaphore's address, so that the bytes of a copied
+ * semaphore lead nowhere. A semaphore for which no row is free counts as no lock.
  */
 #pragma once
 
@@ -22,7 +22,7 @@ static inline void fsafe_layout_sem_words_end(sem_t *s)
 #else
 
 struct fsafe_sem_row {
-    _Atomic uintptr_t address; /* 0: nobody's */
+    _Atomic uintptr_t address; /* 0: the row is free */
     struct fsafe_sem_words words;
 };
 enum { FSAFE_SEM_ROWS = 1 << 16 };
@@ -43,7 +43,7 @@ static inline struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
     return row != NULL ? &row->words : NULL;
 }
 
-/* The row that it had, if it was never destroyed, or a free one nearby. */
+/* Takes the row that the semaphore has, because it was never destroyed, or a free row nearby. */
 static inline struct fsafe_sem_words *fsafe_layout_sem_words_begin(sem_t *s)
 {
     enum { NEARBY = 16 };

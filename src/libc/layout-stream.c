@@ -11,7 +11,7 @@ struct fsafe_layout_stream fsafe_layout_stream;
 
 #ifdef FSAFE_LAYOUT_GLIBC
 
-/* flockfile and funlockfile look at _lock, and since 2.35 set a bit in _flags2: a stream that is all zero will do. */
+/* flockfile and funlockfile look at _lock, and since 2.35 set a bit in _flags2: a stream of zeroes is enough. */
 void fsafe_layout_stream_self_test(__typeof__(flockfile) *flock, __typeof__(funlockfile) *funlock)
 {
     FILE stream;
@@ -56,7 +56,7 @@ void fsafe_layout_stream_reset(FILE *stream)
     struct fsafe_glibc_stream_lock *lock = fsafe_glibc_stream_lock(stream);
     lock->count = 0;
     __atomic_store_n(&lock->owner, NULL, __ATOMIC_RELAXED);
-    /* The word last: whoever sees it free takes it. A printf of another thread may be asleep on it. */
+    /* The word last: a thread that sees it free takes the lock. A printf of another thread may sleep on it. */
     if (__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) > 1)
         fsafe_sys_futex_wake(&lock->word, 1);
 }

@@ -1,9 +1,9 @@
 /*
- * libc/layout-stream: questions to the lock of a stdio stream, as layout.h has them for mutexes. The lock lies behind
- * the public member _lock of glibc's FILE; on other libraries nothing is known and nothing is asked.
+ * libc/layout-stream: questions to the lock of a stdio stream, as layout.h has them for mutexes. The public member
+ * _lock of glibc's FILE points to the lock; with other libraries nothing is known and nothing is asked.
  *
- * The program has just passed the stream to a wrapper, so its memory is there; an address may be of a stream that is
- * closed by now. Nothing here waits, allocates or changes errno.
+ * A FILE * is a stream that the program has just passed to a wrapper; a uintptr_t may be of a stream that is closed by
+ * now. Nothing here waits, allocates or changes errno.
  */
 #pragma once
 
@@ -16,13 +16,13 @@
 /* The lock of a stream, by value. */
 struct fsafe_stream_lock {
     int word;        /* 0 free, 1 locked, 2 locked and waited for */
-    int count;       /* how often its owner has to unlock it, less `once` below plus one */
+    int count;       /* `once` below, and one more for each time that its owner has locked it again */
     uintptr_t owner; /* the pthread_self() of the thread that has it; 0 also for a moment while it is being taken */
 };
 
 /* What the self-test found; written at start-up only. */
 struct fsafe_layout_stream {
-    bool known; /* all below is answered as this libc means it */
+    bool known; /* what the functions below answer is true of this libc */
     int once;   /* `count` of a stream that is locked once: 1, from glibc 2.37 on 0 */
 };
 extern FSAFE_HIDDEN struct fsafe_layout_stream fsafe_layout_stream;
@@ -52,7 +52,7 @@ static inline struct fsafe_stream_lock fsafe_layout_stream_lock(const FILE *stre
                                       .owner = (uintptr_t)__atomic_load_n(&lock->owner, __ATOMIC_RELAXED)};
 }
 
-/* Whom the lock names; 0: nobody. */
+/* The owner that the lock names; 0: none. */
 static inline uintptr_t fsafe_layout_stream_owner(const FILE *stream)
 {
     return (uintptr_t)__atomic_load_n(&fsafe_glibc_stream_lock(stream)->owner, __ATOMIC_RELAXED);

@@ -1,7 +1,6 @@
 /*
- * libc/layout-unknown: a C library whose lock bytes nobody has measured. Nothing is done in place, nothing
- * is taken over; the wrappers pass every call on. Included by layout.h only.
- * A table of answers, none of which looks at the lock.
+ * libc/layout-unknown: a C library whose lock bytes nobody has measured. These functions look at no lock; their answers
+ * have the wrappers pass every call on, and no lock is taken over. Included by layout.h only.
  */
 #pragma once
 

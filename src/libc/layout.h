@@ -1,7 +1,7 @@
 /*
- * libc/layout: questions to an opaque lock. The only room that knows the bytes of pthread_mutex_t, pthread_rwlock_t and
- * sem_t; one header per C library (and for glibc one each for rwlocks and semaphores) answers, chosen at build time.
- * The start-up self-test compares each answer with what this very libc does and withdraws what does not hold.
+ * libc/layout: questions to an opaque lock. The only file that knows the bytes of pthread_mutex_t, pthread_rwlock_t and
+ * sem_t, by headers for one C library, which configure chooses. At start-up a self-test compares their answers with
+ * what this libc does, and what does not hold is not used (struct fsafe_layout).
  *
  * The program has just passed the lock to a wrapper, so its memory is there.
  * Nothing here waits, allocates or changes errno. Context: any thread, unless said otherwise.
@@ -19,7 +19,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What a mutex is to us. */
 enum fsafe_mutex_kind {
     FSAFE_MUTEX_NORMAL,
     FSAFE_MUTEX_RECURSIVE,
@@ -27,12 +26,12 @@ enum fsafe_mutex_kind {
     FSAFE_MUTEX_ADAPTIVE,
     FSAFE_MUTEX_PRIO_PROTECT,
     FSAFE_MUTEX_PRIO_INHERIT,
-    FSAFE_MUTEX_ROBUST, /* says nothing of sharing: libc marks every robust mutex as if it were shared */
+    FSAFE_MUTEX_ROBUST, /* private or shared: glibc marks every robust mutex as shared */
     FSAFE_MUTEX_ROBUST_PRIO_INHERIT,
-    FSAFE_MUTEX_FOREIGN, /* process-shared or destroyed: not ours to judge */
+    FSAFE_MUTEX_FOREIGN, /* process-shared or destroyed: never taken over */
 };
 
-/* Whether the kernel knows the holder of a mutex of this kind by the lock word. */
+/* Whether the kernel finds the owner of a mutex of this kind in the lock word. */
 static inline bool fsafe_layout_is_by_word(enum fsafe_mutex_kind kind)
 {
     return kind == FSAFE_MUTEX_PRIO_INHERIT || kind == FSAFE_MUTEX_ROBUST ||
@@ -46,17 +45,17 @@ static inline bool fsafe_layout_is_robust(enum fsafe_mutex_kind kind)
 
 /* What unlocking in place did. */
 enum fsafe_unlocked {
-    FSAFE_UNLOCKED,      /* it is free */
-    FSAFE_UNLOCKED_WAKE, /* it is free, and a waiter is to be woken */
-    FSAFE_UNLOCKED_ONCE, /* recursive, and locked still */
-    FSAFE_UNLOCK_LIBC,   /* nothing: libc has to decide, perhaps that it is an error */
+    FSAFE_UNLOCKED,      /* the mutex is free */
+    FSAFE_UNLOCKED_WAKE, /* the mutex is free, and the caller has to wake a waiter */
+    FSAFE_UNLOCKED_ONCE, /* the mutex is recursive, and still locked */
+    FSAFE_UNLOCK_LIBC,   /* nothing: libc has to unlock it, or to return an error */
 };
 
 /* What posting a semaphore in place did. */
 enum fsafe_posted {
     FSAFE_POSTED,
-    FSAFE_POST_WAKE, /* it has a token now, and a waiter is to be woken */
-    FSAFE_POST_LIBC, /* nothing: it has a token already */
+    FSAFE_POST_WAKE, /* the semaphore has a token now, and the caller has to wake a waiter */
+    FSAFE_POST_LIBC, /* nothing: the semaphore has a token already */
 };
 
 /* Whom an rwlock prefers, by glibc's numbers. */
@@ -65,15 +64,15 @@ enum { FSAFE_PREFERS_READERS, FSAFE_PREFERS_WRITERS, FSAFE_PREFERS_WRITERS_NONRE
 /* What the bytes of an rwlock said at one moment. */
 struct fsafe_rwlock_state {
     unsigned word;       /* for dismiss */
-    unsigned readers;    /* that hold it or, in a write phase, wait for it */
-    bool is_locked;      /* by a writer, who holds it or waits only for the readers to leave */
+    unsigned readers;    /* how many hold it or, in a write phase, wait for it */
+    bool is_locked;      /* by a writer, who holds it or waits only until the readers have left */
     bool is_write_phase; /* readers have to wait */
-    bool is_torn;        /* somebody is in the middle of changing the phase */
-    unsigned waiting;    /* writers that wait for the writer before them */
-    int writer;          /* 0 when nobody holds it, and for a moment while it is being taken or released */
+    bool is_torn;        /* a thread is in the middle of changing the phase */
+    unsigned waiting;    /* how many writers wait for the writer before them */
+    int writer;          /* the owner; 0 when there is none, and for a moment while it is being taken or released */
 };
 
-/* Words that go with a sem_t and that libc never reads or writes; what we keep in them is repair/semaphore's. */
+/* Words that go with a sem_t and that libc never reads or writes; repair/semaphore says what is in them. */
 struct fsafe_sem_words {
     _Atomic uint32_t note;
     _Atomic uint32_t owner;
@@ -82,13 +81,13 @@ struct fsafe_sem_words {
 
 /* What the self-test found; all false until it ran. Written at start-up, and before the second thread. */
 struct fsafe_layout {
-    bool mutex_bytes; /* the mutex questions below are answered as this libc means them */
+    bool mutex_bytes;  /* the answers about mutexes are true of this libc */
     bool rwlock_bytes; /* so are those about rwlocks */
-    bool sem_bytes;   /* a semaphore's value and spare bytes are where we think: it is taken and posted in place */
-    int in_place; /* 0: private mutexes of the ordinary types are locked in place; -1: none is */
-    bool spin_in_place; /* a spin lock may be taken and released in place: by these two values */
+    bool sem_bytes;    /* so are those about semaphores: they are taken and posted in place */
+    int in_place;      /* 0: private mutexes of the ordinary types are locked in place; -1: none is */
+    bool spin_in_place; /* spin locks are taken and released in place, by the next two values */
     int spin_free, spin_taken;
-    bool cond_in_place; /* a signal or broadcast that nobody waits for may be done in place */
+    bool cond_in_place; /* a signal or broadcast for which no thread waits is done in place */
 };
 extern FSAFE_HIDDEN struct fsafe_layout fsafe_layout;
 
@@ -120,29 +119,29 @@ struct fsafe_layout_calls {
     FSAFE_LAYOUT_CALLS(FSAFE_CALL_FIELD)
 };
 
-/* Fills in fsafe_layout and keeps the calls. `pid`: this process. Context: start-up (uses locks of its own). */
+/* Fills in fsafe_layout, with locks of its own, and keeps the calls. `pid`: this process. Context: start-up. */
 void fsafe_layout_self_test(const struct fsafe_layout_calls *calls, int pid);
 
 /*
- * The part about condition variables, which says nothing before libc/fresh has learned what one looks like. Context: a
+ * Fills in cond_in_place. Until libc/fresh has learned what a condition variable looks like that is false. Context: a
  * thread about to make another.
  */
 void fsafe_layout_cond_self_test(void);
 
 /*
- * Returns what this libc writes as owner when the calling thread takes a mutex. That is not always the
- * thread id: after a raw SYS_fork libc goes on with the old one.
+ * Returns what this libc writes as the owner when the calling thread takes a mutex. That is not always the thread's id:
+ * in the child of a raw SYS_fork libc goes on with the parent's.
  */
 int fsafe_layout_probe_owner(void);
 
 /*
- * Makes a mutex that the calling thread held before it forked its own again where the kernel is concerned too
- * (robust, priority inheritance): takes it anew, to the same depth and in the same state.
- * Context: its holder, which nobody may be waiting for: the child, alone, or about to release it.
+ * Rehomes a mutex that the calling thread held when it forked and that the kernel knows, too (robust, priority
+ * inheritance): takes it again, to the same depth and in the same state. Context: the thread that holds it, in a child,
+ * alone, or when it is about to release it: no thread may be waiting for it.
  */
 void fsafe_layout_mutex_retake(pthread_mutex_t *m);
 
-/* Whether there is memory where a thread of that handle has some: else it is none of this process. Slow. */
+/* Whether there is memory where `thread` would have some; if not it is no thread of this process. Slow. */
 bool fsafe_layout_thread_may_be(pthread_t thread);
 
 #ifdef FSAFE_LAYOUT_GLIBC
@@ -162,8 +161,7 @@ static inline bool fsafe_layout_in_place(const pthread_mutex_t *m)
     return fsafe_layout_type(m) <= FSAFE_MUTEX_ADAPTIVE;
 }
 
-/* Where no adaptive or recursive mutex is locked in place. */
-#ifndef FSAFE_LAYOUT_TYPES
+#ifndef FSAFE_LAYOUT_TYPES /* no adaptive or recursive mutex is locked in place */
 static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
 {
     (void)m, (void)owner;
@@ -177,12 +175,12 @@ static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned t
 }
 #endif
 
-/* Whether libc's destroy of a condition variable or barrier, if it is private, waits for those who are inside. */
+/* Whether libc's destroy of a private condition variable or barrier waits for the threads that are inside. */
 #ifndef FSAFE_LAYOUT_DESTROY_WAITS
 #define FSAFE_LAYOUT_DESTROY_WAITS true
 #endif
 
-/* What C11's mtx_unlock gives for an error of pthread_mutex_unlock: thrd_error, or the error's number as it is. */
+/* Whether C11's mtx_unlock returns thrd_error for an error of pthread_mutex_unlock; if not, the error's number. */
 #ifndef FSAFE_LAYOUT_C11_UNLOCK_MAPS
 #define FSAFE_LAYOUT_C11_UNLOCK_MAPS true
 #endif
@@ -210,100 +208,100 @@ static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int
  * The headers above define, for mutexes:
  *
  *   unsigned fsafe_layout_type(const pthread_mutex_t *m)
- *       of one that fsafe_layout_in_place names PTHREAD_MUTEX_NORMAL, _RECURSIVE, _ERRORCHECK or _ADAPTIVE_NP; of any
- *       other a greater number. Asked once and passed to those below, as a constant where the caller knows it.
+ *       of a mutex that is locked in place: PTHREAD_MUTEX_NORMAL, _RECURSIVE, _ERRORCHECK or _ADAPTIVE_NP; of any other
+ *       a greater number. Asked once and passed to those below, as a constant where the caller knows it.
  *   bool fsafe_layout_lock_free(pthread_mutex_t *m, int owner, unsigned type)
  *       takes a free mutex for `owner`, as libc would; false, nothing changed, when it is not free.
  *   bool fsafe_layout_waits_in_place(const pthread_mutex_t *m, int owner)
- *       whether `owner` may wait for it by the next three: one of those in_place names, and no error to be given.
+ *       whether `owner` may wait for it by the next three functions: it is locked in place, and libc would not return
+ *       an error.
  *   bool fsafe_layout_lock_queued(pthread_mutex_t *m, int owner)
- *       takes it, if it is free, as one of several who want it: whoever releases it wakes the next. If not, marks it
- *       so.
+ *       takes a free mutex and marks it as waited for: its release wakes a waiter. False: it is not free; it is marked.
  *   bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock, const struct timespec *until)
- *       sleeps while it is marked so; may return for no reason. False: it is `until` (NULL: it never is).
+ *       sleeps while it is marked as waited for; may return for no reason. False: it is `until` (NULL: no limit).
  *   bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
- *       tries for a short while, so that a short critical section of another thread costs no sleep; one of the
- *       adaptive kind for as long as libc would.
+ *       tries for a short while, so that a short critical section of another thread costs no sleep; an adaptive mutex
+ *       for as long as libc would.
  *   bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned type)
- *       locks a recursive mutex that `owner` holds once more; false, nothing changed, when that is not so. A header
- *       that does not define FSAFE_LAYOUT_TYPES has neither this nor the one above.
+ *       locks a recursive mutex again that `owner` holds; false, nothing changed, when that is not so. A header that
+ *       does not define FSAFE_LAYOUT_TYPES has neither this function nor the one before.
  *   enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner, unsigned type)
- *       unlocks as libc would, but for the waking; does not touch a mutex that became free afterwards.
+ *       unlocks as libc would, but wakes nobody; once the mutex is free it is not touched.
  *   void fsafe_layout_mutex_wake(pthread_mutex_t *m)
- *       wakes a waiter after that. The mutex may be gone.
+ *       wakes a waiter after that. The mutex's memory may be gone.
  *   enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_t *m)
  *   bool fsafe_layout_mutex_locked(const pthread_mutex_t *m)
  *   bool fsafe_layout_mutex_may_be_of(const pthread_mutex_t *m, int owner)
- *       one look; false: it certainly has another owner, or none, or is no mutex.
+ *       reads one word; false: it certainly has another owner, or none, or is no mutex.
  *   int fsafe_layout_mutex_owner(const pthread_mutex_t *m)
  *       0 when free, and for a moment while it is being taken or released.
  *   unsigned fsafe_layout_mutex_depth(const pthread_mutex_t *m)
  *       how often its owner has to unlock it.
  *   void fsafe_layout_mutex_note(pthread_mutex_t *m, int owner)
- *       after libc locked it for `owner`, and before libc unlocks it for whoever calls (0): writes the owner of a kind
- *       for which this libc writes none. A header that does not define FSAFE_LAYOUT_NOTES has nothing to write.
+ *       writes the owner where this libc writes none: called after libc has locked it for `owner`, and with 0 before
+ *       libc unlocks it. A header that does not define FSAFE_LAYOUT_NOTES has nothing to write.
  *   void fsafe_layout_mutex_untry(pthread_mutex_t *m, int owner)
  *       after a trylock by the thread `owner` that failed with ENOTRECOVERABLE: makes the mutex free again where this
  *       libc's trylock, unlike its lock, leaves it locked by that thread. A header that does not define
  *       FSAFE_LAYOUT_UNTRY has nothing to do.
  *   void fsafe_layout_mutex_set_owner(pthread_mutex_t *m, int owner)
- *       for the thread that holds it.
+ *       writes the owner. Context: the thread that holds it.
  *   void fsafe_layout_mutex_reset(pthread_mutex_t *m)
- *       makes a vanished thread's mutex free, kind and ceiling kept; of a robust one the next owner gets EOWNERDEAD.
+ *       makes a vanished thread's mutex free, kind and ceiling kept; the next owner of a robust one gets EOWNERDEAD.
  *       Other threads may be trying it meanwhile.
  *   void fsafe_layout_mutex_drop_users(pthread_mutex_t *m, unsigned users)
- *       counts so many users less: waiters of a condition variable, who have left it. It is free.
+ *       counts `users` users less: vanished threads that waited for a condition variable. Context: the mutex is free.
  *
  * for condition variables:
  *
  *   bool fsafe_layout_cond_is_idle(const pthread_cond_t *condvar)
- *       whether a signal or broadcast certainly does nothing, because nobody waits.
+ *       whether a signal or broadcast certainly does nothing, because no thread waits.
  *
  * and only good enough to put a report into words:
  *
  *   bool fsafe_layout_cond_has_waiters(const struct fsafe_fresh *fresh, const void *condvar)
  *   bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, const void *condvar)
- *       a thread inside of signal, broadcast or wait has its inner lock.
+ *       a thread that is in a signal, broadcast or wait has its inner lock.
  *
  * for rwlocks:
  *
  *   bool fsafe_layout_rwlock_is_private(const pthread_rwlock_t *l)
- *       whether the next may be used: process-private, self-test passed.
+ *       process-private, and the self-test has passed: the functions below are for such an rwlock.
  *   int fsafe_layout_rwlock_preference(const pthread_rwlock_t *l)
  *       FSAFE_PREFERS_...
  *   int fsafe_layout_rwlock_writer(const pthread_rwlock_t *l)
- *       who holds it for writing; see the state.
+ *       the owner, as in the state.
  *   struct fsafe_rwlock_state fsafe_layout_rwlock_look(const pthread_rwlock_t *l)
  *   bool fsafe_layout_rwlock_read(pthread_rwlock_t *l)
- *       holds it for reading where that needs no more than one more reader; false, nothing changed: ask libc.
+ *       takes it for reading where libc would only count one reader more; false, nothing changed: ask libc.
  *   bool fsafe_layout_rwlock_unread(pthread_rwlock_t *l)
- *       the caller holds it for reading: the same the other way round.
+ *       releases it, which the caller holds for reading, where libc would only count one reader less.
  *   void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *l, int owner)
  *       as fsafe_layout_mutex_note, for writing.
  *   void fsafe_layout_rwlock_set_writer(pthread_rwlock_t *l, int owner)
- *       for the thread that holds it for writing.
+ *       writes the owner. Context: the thread that holds it for writing.
  *   void fsafe_layout_rwlock_make_free(pthread_rwlock_t *l, unsigned readers)
- *       held by so many readers and no writer, nobody waits. Alone, or in a write phase of vanished threads: nobody
- *       can get in.
+ *       makes it held by `readers` readers and no writer, without waiters. Context: child, alone; or it is in a write
+ *       phase of vanished threads, so that no thread can get in.
  *   void fsafe_layout_rwlock_make_written(pthread_rwlock_t *l, int owner)
- *       held for writing, nobody waits. Alone.
+ *       makes it held for writing, without waiters. Context: child, alone.
  *   void fsafe_layout_rwlock_forget_waiting(pthread_rwlock_t *l, unsigned waiting)
- *       so many waiting writers fewer.
+ *       counts `waiting` waiting writers less.
  *   bool fsafe_layout_rwlock_dismiss(pthread_rwlock_t *l, const struct fsafe_rwlock_state *seen, unsigned readers,
  *                                    bool writer)
- *       so many readers fewer, and no writer that waits for readers; false when the word is not as `seen` any more.
- *       Other threads may be taking and releasing it, but none waits in it.
+ *       counts `readers` readers less and, with `writer`, removes the writer that waits for readers; false when the
+ *       word is no longer as `seen`. Other threads may be taking and releasing it, but none waits for it.
  *
  *   pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value, unsigned others)
- *       `word` may be one of an rwlock's on which a thread sleeps, and so many others, while it reads `value`: then
- *       nobody but these is left in the rwlock, and they may go on. Returns the rwlock, or NULL: it is none. Nobody
- *       else is in it.
+ *       the calling thread and `others` more sleep on `word` while it reads `value`. If `word` is one of an rwlock's,
+ *       makes that rwlock such that these threads go on, and returns it; if not, NULL. Context: no other thread of
+ *       this process is in the rwlock.
  *   bool fsafe_layout_rwlock_is_spun_on(const pthread_rwlock_t *l, bool writes)
- *       whether a call that wants it asks again and again, without a sleep, until some thread goes on.
+ *       whether a call that wants it asks again and again, without a sleep, until another thread goes on.
  *   void fsafe_layout_rwlock_free_spun(pthread_rwlock_t *l, bool writes)
- *       nobody but that call is left in it, which gets it. Alone.
+ *       makes it such that this call gets it. Context: child, alone.
  *   void fsafe_layout_rwlock_clean(pthread_rwlock_t *l)
- *       nobody is left in it. Alone.
+ *       makes it free, if it is not. Context: child, alone.
  *
  * for spin locks, where spin_in_place:
  *
@@ -313,18 +311,18 @@ static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int
  * and for semaphores:
  *
  *   struct fsafe_sem_words *fsafe_layout_sem_words(sem_t *s)
- *       NULL: it has none. Only where the self-test found them so may they be written.
+ *       the words that we keep for it; NULL: it has none. They may be written only where sem_bytes is true.
  *   struct fsafe_sem_words *fsafe_layout_sem_words_begin(sem_t *s)
- *       after a successful sem_init: the same, and words are found for it if it can be.
+ *       after a successful sem_init: gives it words; NULL where there are none left.
  *   void fsafe_layout_sem_words_end(sem_t *s)
- *       before sem_destroy.
+ *       before sem_destroy: takes them back.
  *   unsigned fsafe_layout_sem_value(const sem_t *s)
  *   bool fsafe_layout_sem_try(sem_t *s)
  *       takes a token as libc would; false when there is none.
  *   bool fsafe_layout_sem_is_shared(const sem_t *s)
- *       whether it was initialised to be shared between processes; false as well when that is not known.
+ *       whether it was initialised to be shared between processes; also false when that is not known.
  *   enum fsafe_posted fsafe_layout_sem_post(sem_t *s)
- *       gives a semaphore that has no token one, as libc would.
+ *       gives a semaphore without a token one, as libc would.
  *   void fsafe_layout_sem_wake(sem_t *s)
- *       wakes a waiter after that. The semaphore may be gone.
+ *       wakes a waiter after that. The semaphore's memory may be gone.
  */

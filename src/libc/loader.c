@@ -1,9 +1,8 @@
 /*
- * Measured. In a child the list's lock is made free if the vanished owner was in dl_iterate_phdr, which only reads, or
- * if the lock names nobody: then it was just taken or about to be free. fork() renews the loading's lock in the child,
- * and holding it over the fork is the cure: 0 of 600 children hung or crashed, 60 to 107 of 300 without, at a load of
- * 14 on two processors. Taking it is not enough there: a thread that loads without end had it again before the forking
- * one was awake, 3 forks of 300 waited a second in vain and the average 37 ms. So dlopen stops at the gate.
+ * Measured, at a load of 14 on two processors. fork() renews the loading's lock in the child, so a child may find the
+ * loader's data half changed: 60 to 107 of 300 children hung or crashed; with the lock held over the fork 0 of 600. To
+ * ask for the lock is not enough: a thread that loads without end had it again before the forking thread was awake, 3
+ * of 300 forks waited a second in vain and all 37 ms on average. So dlopen stops at the gate.
  */
 #include "config.h"
 
@@ -21,17 +20,17 @@ pthread_mutex_t *fsafe_loader_loading_lock;
 static struct fsafe_loader_calls next;
 
 struct search {
-    void (*enter)(struct search *search); /* gets to the moment, in which it visits */
+    void (*enter)(struct search *search); /* makes a call that calls visit() while it holds the lock */
     uintptr_t begin, end;                 /* the loader's data */
-    int self;                             /* the thread that looks */
-    unsigned depth;                       /* of moments within moments */
-    unsigned found;
+    int self;                             /* the calling thread, as libc names owners */
+    unsigned depth;                       /* of such calls within each other */
+    unsigned found;                       /* how many mutexes this thread holds once during the outer call */
     pthread_mutex_t *lock;
 };
 
 static FSAFE_INLINE bool is_held(const pthread_mutex_t *mutex, int self, unsigned times)
 {
-    /* The first alone for nearly all of the thousand places that are looked at in every program that starts. */
+    /* Every program that starts asks this of a thousand places; the first question is enough for nearly all. */
     return fsafe_layout_mutex_may_be_of(mutex, self) && fsafe_layout_mutex_owner(mutex) == self &&
            fsafe_layout_mutex_kind(mutex) == FSAFE_MUTEX_RECURSIVE && fsafe_layout_mutex_locked(mutex) &&
            fsafe_layout_mutex_depth(mutex) == times;
@@ -87,7 +86,7 @@ static void enter_iteration(struct search *search)
     next.iterate(visit_in_callback, search);
 }
 
-/* dlsym has the choice of an indirect function made while it holds the lock. Nobody ever calls this one. */
+/* dlsym holds the lock while it asks which variant of an indirect function to use. Nobody calls this function. */
 static struct search *choosing;
 static void never_called(void) {}
 static __attribute__((used)) void (*choose_probe(void))(void)
@@ -100,7 +99,7 @@ FSAFE_EXPORT void fsafe_loader_probe(void) __attribute__((ifunc("choose_probe"))
 
 static void enter_choice(struct search *search)
 {
-    /* Its declaration says that it calls nobody back, which the compiler would believe. */
+    /* By a pointer: dlsym's declaration says that it calls nobody back, which the compiler would believe. */
     static void *(*volatile ask)(void *object, const char *name) = dlsym;
     choosing = search;
     ask(RTLD_DEFAULT, "fsafe_loader_probe");
@@ -124,7 +123,7 @@ static void find_both(struct search search)
     fsafe_loader_loading_lock = find(search);
 }
 
-/* glibc has both in one variable of the loader's, a third of what the loader writes: elsewhere only if not there. */
+/* glibc has both in one variable of the loader's, a third of its data. The rest is searched if they are not there. */
 void fsafe_loader_find(const struct fsafe_loader_calls *calls)
 {
     struct search search = {0};

@@ -1,6 +1,6 @@
 /*
- * libc/modules: see modules.h. Follows the ELF specification: program headers -> dynamic section -> symbol
- * table, whose length only a hash table tells. Every read may find the module gone, so all go through peek.
+ * libc/modules: see modules.h. Follows the ELF specification: program headers -> dynamic section -> symbol table, whose
+ * length only a hash table says. The module may be unmapped before any read, so all are fsafe_sys_peek's.
  */
 #include "config.h"
 
@@ -27,7 +27,7 @@ static uintptr_t relocated(uintptr_t address, uintptr_t base)
     return address < base ? base + address : address;
 }
 
-/* The number of symbols is one more than the last one in the GNU hash table's longest chain. */
+/* The last symbol is the one at the end of the GNU hash table's last chain. */
 static size_t count_by_gnu_hash(struct fsafe_window *window, uintptr_t table)
 {
     struct {
@@ -78,7 +78,7 @@ bool fsafe_modules_headers(struct fsafe_window *window, uintptr_t base, struct f
             headers->dynamic = segment.p_vaddr;
         if (segment.p_type == PT_GNU_EH_FRAME)
             headers->unwind = segment.p_vaddr;
-        /* The build-id is in any of several: first with the linker of 2026, last with older ones. */
+        /* Any of several may have the build-id: linkers differ in where they put it. */
         if (segment.p_type == PT_NOTE && segment.p_align <= 4 &&
             headers->notes_count < sizeof headers->notes / sizeof headers->notes[0]) {
             headers->notes[headers->notes_count].from = segment.p_vaddr;
@@ -127,7 +127,7 @@ static bool contains(const ElfW(Sym) *symbol, uintptr_t address)
            address - symbol->st_value < symbol->st_size;
 }
 
-/* A table has thousands: copied in large pieces, and where that is refused in small ones. */
+/* A table has thousands of symbols: copies large pieces, and where the kernel refuses that small ones. */
 static bool find_symbol(struct fsafe_window *window, const struct tables *tables, uintptr_t wanted, ElfW(Sym) *found)
 {
     enum { PIECE = 2048 };
@@ -164,7 +164,7 @@ bool fsafe_modules_symbol(const struct fsafe_mapping *mapping, char *name, size_
     if (!find_symbol(&window, &tables, wanted, &symbol))
         return false;
     *offset = wanted - symbol.st_value;
-    /* The name's end may be the end of what is mapped, too. */
+    /* Behind the name nothing may be mapped: reads less and less. */
     for (size_t most = bytes - 1; most > 0; most /= 2) {
         if (fsafe_sys_peek(tables.strings + symbol.st_name, name, most)) {
             name[most] = '\0';
@@ -174,7 +174,7 @@ bool fsafe_modules_symbol(const struct fsafe_mapping *mapping, char *name, size_
     return false;
 }
 
-/* The module is the caller's, so its tables are there and are read in place. */
+/* A call from the module is under way, so its tables are mapped and are read in place. */
 static bool is_definition(const void *context, size_t index, const char *name)
 {
     const struct tables *tables = context;
@@ -228,8 +228,8 @@ bool fsafe_modules_text(const struct fsafe_mapping *mapping, uintptr_t *from, ui
 }
 
 /*
- * Where the call begins that returns to `address`. Behind a call whose form is not known: one byte before the return,
- * which is inside of it, and that is all that tools ask.
+ * Where the call instruction begins that returns to `address`. If its form is not known: one byte before `address`,
+ * which lies in the instruction, and tools need no more.
  */
 static uintptr_t call_before(uintptr_t address)
 {
@@ -252,11 +252,12 @@ static uintptr_t call_before(uintptr_t address)
 }
 
 /*
- * Places that were looked up: a process names the same few again and again. Written by who finds `turn` even, and read
- * by who finds it even and unchanged; a fork in the middle leaves it odd, and that one unused.
+ * Places that were looked up: a process names the same few again and again. A thread may write one while `version` is
+ * even, and may use what it read if `version` was even and has not changed. In the child of a fork in the middle of a
+ * write `version` stays odd, and this one unused.
  */
 static struct kept {
-    _Atomic uint32_t turn;
+    _Atomic uint32_t version;
     bool called;
     uintptr_t address;
     struct fsafe_place place;
@@ -267,29 +268,29 @@ static struct kept *kept_for(const struct fsafe_mapping *mapping)
     return &kept[(mapping->address ^ mapping->address >> 8) % (sizeof kept / sizeof *kept)];
 }
 
-/* Whether it is known, of the module that is there now. */
+/* Whether the place is known, and of the module that is mapped there now. */
 static bool recall(const struct fsafe_mapping *mapping, bool called, struct fsafe_place *place)
 {
     struct kept *at = kept_for(mapping);
-    uint32_t turn = atomic_load_explicit(&at->turn, memory_order_acquire);
-    bool same = turn % 2 == 0 && turn != 0 && at->address == mapping->address && at->called == called;
+    uint32_t version = atomic_load_explicit(&at->version, memory_order_acquire);
+    bool same = version % 2 == 0 && version != 0 && at->address == mapping->address && at->called == called;
     if (same)
         *place = at->place;
     atomic_thread_fence(memory_order_acquire);
-    return same && atomic_load_explicit(&at->turn, memory_order_relaxed) == turn && place->base == mapping->base &&
-           strncmp(place->module, mapping->module, sizeof place->module) == 0;
+    return same && atomic_load_explicit(&at->version, memory_order_relaxed) == version &&
+           place->base == mapping->base && strncmp(place->module, mapping->module, sizeof place->module) == 0;
 }
 
 static void keep(const struct fsafe_mapping *mapping, bool called, const struct fsafe_place *place)
 {
     struct kept *at = kept_for(mapping);
-    uint32_t turn = atomic_load_explicit(&at->turn, memory_order_relaxed);
-    if (turn % 2 != 0 || !atomic_compare_exchange_strong(&at->turn, &turn, turn + 1))
+    uint32_t version = atomic_load_explicit(&at->version, memory_order_relaxed);
+    if (version % 2 != 0 || !atomic_compare_exchange_strong(&at->version, &version, version + 1))
         return;
     at->address = mapping->address;
     at->called = called;
     at->place = *place;
-    atomic_store_explicit(&at->turn, turn + 2, memory_order_release);
+    atomic_store_explicit(&at->version, version + 2, memory_order_release);
 }
 
 static void look_up(const struct fsafe_mapping *mapping, bool called, struct fsafe_place *place)
@@ -307,7 +308,7 @@ static void look_up(const struct fsafe_mapping *mapping, bool called, struct fsa
         return;
     bool is_elf = fsafe_modules_headers(&window, at.base, &headers);
     uintptr_t in_module = at.address - (is_elf ? headers.bias : at.base);
-    /* The kernel's map does not tell a segment's .bss from memory that the program has mapped right behind it. */
+    /* In the kernel's map memory that the program has mapped right behind a segment looks like the segment's .bss. */
     if (is_elf && in_module >= headers.end)
         return;
     place->base = at.base;
@@ -327,7 +328,6 @@ void fsafe_modules_place(const struct fsafe_mapping *mapping, bool called, struc
         keep(mapping, called, place);
 }
 
-/* In the notes from `at` to `end`. */
 static size_t find_build_id(struct fsafe_window *window, uintptr_t at, uintptr_t end,
                             unsigned char id[FSAFE_BUILD_ID_BYTES])
 {

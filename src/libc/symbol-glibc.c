@@ -1,4 +1,4 @@
-/* libc/symbol, of glibc: see symbol.h. */
+/* libc/symbol for glibc: see symbol.h. */
 #include "config.h"
 
 #include "libc/gnuhash.h"
@@ -11,13 +11,16 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { HIDDEN = 0x8000, LOCAL = 0 }; /* of a version index: not the default version; not for others */
+enum { HIDDEN = 0x8000, LOCAL = 0 }; /* version indices: a flag: not the default version; not for other objects */
 
 extern ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden"))); /* this object's */
 
-/* Set when the first function is bound; whoever does that at the same time sets the same. */
+/*
+ * Our object and the last of those that the program started with. Set when the first function is bound; threads that do
+ * so at the same time set the same values.
+ */
 static const struct link_map *own, *last;
-/* Before 2.34: libc's other part, and where libc itself is. */
+/* Before 2.34: libpthread and libc; NULL from then on. */
 static const struct link_map *threads, *libc;
 
 /* An object's tables. */
@@ -29,7 +32,7 @@ struct tables {
     const Elf_Symndx *hash;
 };
 
-/* Those of the first objects of the loader's list, libc mostly among them. Filled in at start-up. */
+/* The tables of the first objects in the loader's list, usually also libc's. Filled in at start-up. */
 static struct tables known[12];
 static unsigned known_count, own_place;
 
@@ -67,7 +70,7 @@ static bool is_definition(const void *context, size_t index, const char *name)
     return strcmp(tables->names + symbol->st_name, name) == 0;
 }
 
-/* An object from long ago, without the above: all of its symbols. */
+/* For an old object without a GNU hash table: looks at all symbols. */
 static const ElfW(Sym) *search_all(const struct tables *tables, const char *name)
 {
     for (Elf_Symndx index = 1; tables->hash != NULL && index < tables->hash[1]; index++)
@@ -92,7 +95,7 @@ static const ElfW(Sym) *search(const struct link_map *object, const char *name, 
     return search_in(&tables, name, hash);
 }
 
-/* What the program started with, in the order in which it is searched, which is that of the loader's list. */
+/* The loader's list has the objects that the program started with in the order in which they are searched. */
 static void find_self(void)
 {
     if (own != NULL)
@@ -110,7 +113,7 @@ static void find_self(void)
     own = self;
 }
 
-/* From `object` on; sets *where to who has it. */
+/* Searches `object` and those behind it; sets *where to the object that has the symbol. */
 static const ElfW(Sym) *search_from(const struct link_map *object, const char *name, const struct link_map **where)
 {
     uint32_t hash = fsafe_gnuhash_of(name);
@@ -129,7 +132,7 @@ static const ElfW(Sym) *search_from(const struct link_map *object, const char *n
     return NULL;
 }
 
-/* Where it is, or for an indirect function what the loader has chosen. */
+/* The symbol's address; of an indirect function the variant that the loader has chosen. */
 static void *value(const struct link_map *where, const ElfW(Sym) *symbol, const char *name)
 {
     if ((symbol->st_info & 0xf) == STT_GNU_IFUNC)
@@ -139,7 +142,7 @@ static void *value(const struct link_map *where, const ElfW(Sym) *symbol, const 
 
 enum { IF_LOADED = RTLD_NOW | RTLD_NOLOAD };
 
-/* Another part of libc, as it was before 2.34. */
+/* A library that is part of libc, before 2.34. */
 static const struct link_map *find_part(const char *file, int how)
 {
     enum { AS_LIBC_ITSELF = (int)0x80000000 };
@@ -165,14 +168,14 @@ void *fsafe_symbol_next(const char *name)
     find_self();
     const struct link_map *where = NULL;
     const ElfW(Sym) *found = search_from(own, name, &where);
-    if (found == NULL) /* we may have been loaded later than all of them */
+    if (found == NULL) /* perhaps our object was loaded later than all others */
         found = search_from(_r_debug.r_map, name, &where);
     if (threads != NULL && (found == NULL || where == libc)) {
         const ElfW(Sym) *other = search(threads, name, fsafe_gnuhash_of(name));
         where = other != NULL ? threads : where;
         found = other != NULL ? other : found;
     }
-    if (found == NULL) /* only there if the caller's library has loaded it: not worth a library in every process */
+    if (found == NULL) /* loads nothing: such a function's callers have loaded its library */
         found = search_parts(name, IF_LOADED, &where);
     return found != NULL ? value(where, found, name) : NULL;
 }

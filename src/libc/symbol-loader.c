@@ -1,4 +1,4 @@
-/* libc/symbol, of a C library whose loader is asked: see symbol.h. */
+/* libc/symbol for C libraries other than glibc: asks the loader. See symbol.h. */
 #include "config.h"
 
 #include "libc/symbol.h"
@@ -21,17 +21,17 @@ void *fsafe_symbol_next(const char *name)
 
 void *fsafe_symbol_load(const char *name)
 {
-    (void)name; /* this libc is in one piece */
+    (void)name; /* this libc has no other parts */
     return NULL;
 }
 
-/* The loader knows no more than the order of all definitions. */
+/* The loader can only be asked for the next definition. */
 void *fsafe_symbol_of_libc(const char *name)
 {
     return fsafe_symbol_next(name);
 }
 
-/* The loader does not say how long it is. */
+/* The loader does not say how long a variable is. */
 void *fsafe_symbol_variable(const char *name, size_t *bytes)
 {
     if (bytes != NULL)

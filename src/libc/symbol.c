@@ -1,4 +1,4 @@
-/* libc/symbol: what is the same whoever finds the symbol: see symbol.h. */
+/* libc/symbol: the part for every C library: see symbol.h. */
 #include "config.h"
 
 #include "libc/symbol.h"

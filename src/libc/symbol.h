@@ -1,11 +1,10 @@
 /*
  * libc/symbol: finds the definition that the program would have called without us.
  *
- * glibc: read from the symbol tables of the objects that the program started with, which never go away: without the
- * loader, its locks, an allocation or a system call, so that a function may be bound when it is first called, in a
- * child as well. dlsym is asked elsewhere, and about what only a function of the table knows (an indirect function). Of
- * several versions the default one, to which a program that is linked now would be bound; dlsym(RTLD_NEXT) hands out
- * the oldest before glibc 2.36.
+ * With glibc by reading the symbol tables of the objects that the program started with, which stay mapped: without the
+ * loader, its locks, an allocation or a system call, so that a function may be bound when it is first called, also in a
+ * child. dlsym is asked with other C libraries, and for indirect functions. Of several versions the default one is
+ * found, to which a program is bound that is linked now; before glibc 2.36 dlsym(RTLD_NEXT) finds the oldest.
  */
 #pragma once
 
@@ -14,13 +13,13 @@
 #include <stdint.h>
 
 /*
- * Returns whether the process has libc's threads. Before glibc 2.34 they were a library of their own, and libc has
- * stand-ins that do nothing as long as that is not loaded. It cannot be loaded here: the loader would initialise libc
- * before its turn, without arguments and environment (Debian 11's sh ended so). Context: start-up, once.
+ * Returns whether the process has libc's functions for threads. Before glibc 2.34 they are in libpthread, and while
+ * that is not loaded libc's own functions of these names do nothing. We must not load libpthread: the loader would
+ * initialise libc too early, without arguments and environment (Debian 11's sh ended so). Context: start-up, once.
  */
 bool fsafe_symbol_start(void);
 
-/* Whether this is glibc and older than `version`, which is of four characters. */
+/* Whether this is glibc and older than `version`, a string of four characters. */
 bool fsafe_symbol_is_older(const char *version);
 
 /*
@@ -30,23 +29,23 @@ bool fsafe_symbol_is_older(const char *version);
 void *fsafe_symbol_next(const char *name);
 
 /*
- * Returns the definition of `name` in a part of libc that nobody has loaded, and loads that, or NULL. A program that
- * asks the loader whether there is a timer_create finds ours where glibc before 2.34 has it in librt. Context: any
- * thread; takes the loader's lock and may allocate.
+ * Loads the part of libc that defines `name`, if it is not loaded, and returns the definition, or NULL. Before glibc
+ * 2.34 a program without librt that asks the loader for timer_create finds our wrapper. Context: any thread; takes the
+ * loader's lock and may allocate.
  */
 void *fsafe_symbol_load(const char *name);
 
-/* libc's own definition of `name`, a function, whoever stands in front of libc, or NULL. Context: as above. */
+/* libc's definition of the function `name`, whichever library stands in front of libc; or NULL. Context: as next. */
 void *fsafe_symbol_of_libc(const char *name);
 
 /*
- * Where the program's `name`, a variable or a function, is, or NULL, and how long (NULL: not asked; 0: not known, of
- * another libc than glibc). Context: as above.
+ * Where the program's variable or function `name` is, or NULL. Sets *bytes (if not NULL) to its length; 0, with other
+ * libraries than glibc: not known. Context: as next.
  */
 void *fsafe_symbol_variable(const char *name, size_t *bytes);
 
 /*
- * Where the library lies whose `name`, not one of ours, is the program's: from *from up to, not including, *to. Both 0
- * when there is none, or when it is the program itself. Context: start-up.
+ * Where the library lies that defines the program's `name`, which we do not define: from *from up to, not including,
+ * *to. Both 0 when there is none, or when the program itself defines it. Context: start-up.
  */
 void fsafe_symbol_library(const char *name, uintptr_t *from, uintptr_t *to);

@@ -39,7 +39,7 @@ static enum step apply(struct fsafe_unwind *unwind, struct machine *machine, con
     return machine->known[RIP] && fsafe_callframe_range(unwind, machine->value[RIP]) >= 0 ? STEPPED : LOST;
 }
 
-/* How well a return address goes with the function that is to return there. */
+/* Which function the call before a return address calls, seen from the function that is to return there. */
 enum fit { NO_CALL = -2, OTHER_FUNCTION, ANY_FUNCTION, THE_FUNCTION };
 enum { FIRST_COUNTS = 1000 };
 
@@ -55,7 +55,7 @@ static bool is_stub(const unsigned char code[7])
 #endif
 }
 
-/* What lies before `address` is a call of that function, of another (it may jump there), or one through a pointer. */
+/* Whether a call of `function` lies before `address`, of another function (which may jump there), or by a pointer. */
 static enum fit judge_call(struct fsafe_unwind *unwind, uintptr_t address, uintptr_t function)
 {
     unsigned char code[7];
@@ -72,8 +72,8 @@ static enum fit judge_call(struct fsafe_unwind *unwind, uintptr_t address, uintp
 }
 
 /*
- * Of a frame that hangs on a frame pointer which is not known, because the walk began behind the register's last save:
- * where it ends, by looking for the return address of a call of the function. 0: nowhere near.
+ * Where the frame of `function` ends if it is described by a frame pointer that is not known, because the walk began
+ * after the register was saved last: looks for the return address of a call of the function. 0: there is none near.
  */
 static uintptr_t guess_end(struct fsafe_unwind *unwind, uintptr_t from, uintptr_t function)
 {
@@ -89,7 +89,7 @@ static enum step step(struct fsafe_unwind *unwind, struct machine *machine, uint
 {
     struct fsafe_callframe row;
     if (!fsafe_callframe_rules(unwind, machine->value[RIP], &row)) {
-        /* A frame pointer, perhaps: then it points to the caller's, and the return address lies behind it. */
+        /* The code may keep a frame pointer: that points to the caller's, and behind it lies the return address. */
         if (!machine->known[RBP] || machine->value[RBP] < machine->value[RSP] ||
             fsafe_callframe_entry(unwind, machine->value[RIP]) != 0)
             return LOST;
@@ -148,12 +148,12 @@ FSAFE_APART unsigned fsafe_unwind_here(struct fsafe_unwind *unwind, uintptr_t si
 /* A chain of callers on a stack. */
 struct chain {
     uintptr_t frames[16];
-    uintptr_t functions[16]; /* which of them each returns to; 0 unknown */
+    uintptr_t functions[16]; /* the function that each frame is of; 0 unknown */
     unsigned count;
-    int score; /* the nearest call counts most, then that no other call is one of another function, then the length */
+    int score; /* the nearest call counts most, then that all calls are of the right function, then the length */
 };
 
-/* Goes on from a machine that is at a return address. Returns whether the chain ends where it should. */
+/* Goes on from a machine that is at a return address. Returns whether the chain leads to the thread's beginning. */
 static bool follow(struct fsafe_unwind *unwind, struct machine *machine, struct chain *chain)
 {
     for (unsigned i = 0; i < MOST_FRAMES; i++) {
@@ -175,8 +175,8 @@ static bool follow(struct fsafe_unwind *unwind, struct machine *machine, struct 
 }
 
 struct search {
-    const struct fsafe_callframe *row; /* the place's, of whose function the caller is looked for */
-    int home;              /* the executable range it is in */
+    const struct fsafe_callframe *row; /* of the function with the place: its caller is looked for */
+    int home;              /* the executable range with the place */
     struct chain best;
 };
 
@@ -186,7 +186,7 @@ static bool try_caller(struct fsafe_unwind *unwind, const struct search *search,
 {
     enum fit fit = judge_call(unwind, word, search->row->begin);
     int range = fsafe_callframe_range(unwind, word);
-    /* The function may have returned by now, with the lock, or jumped there: to one of its own module, mostly. */
+    /* A call of another function fits if it is in the same module: that function may have jumped to this one. */
     if (fit == NO_CALL || (fit == OTHER_FUNCTION && unwind->ranges[range].base != unwind->ranges[search->home].base))
         return false;
     struct machine machine = {.known = {false}};
@@ -209,8 +209,8 @@ static bool try_module(struct fsafe_unwind *unwind, const struct search *search,
 }
 
 /*
- * The registers that the frames hang on are unknown, so each place where a return address may be is tried. Stale frames
- * lie below the live ones, which overwrite those that led to them: a stale chain has calls that do not fit.
+ * The registers that describe the frames are unknown, so each word that may be a return address is tried. Frames that
+ * have ended lie below the others, which have overwritten parts of their chain: such a chain has calls that do not fit.
  */
 static void find_best(struct fsafe_unwind *unwind, struct search *search, uintptr_t near,
                       bool (*try)(struct fsafe_unwind *unwind, const struct search *search, uintptr_t slot,
@@ -248,8 +248,8 @@ unsigned fsafe_unwind_vanished(struct fsafe_unwind *unwind, uintptr_t site, uint
     unsigned from = 0;
     if (best.score < FIRST_COUNTS / 2) {
         /*
-         * Nobody on the stack calls the function by name: it was called through a pointer, or has returned with the
-         * lock. What the thread was in is where it called last: if that is below the function, its callers are above.
+         * No call on the stack is of the function itself: it was called by a pointer, or it has returned with the lock.
+         * So look for where the thread made its last call; if the function is in that chain, its callers follow it.
          */
         find_best(unwind, &search, near, try_module);
         unsigned at = 0;

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-/* A slice that is over is looked at within this time, or its thread has left the wait by a longjmp. */
+/* A thread whose slice ended longer ago than this has left the wait by a longjmp. */
 #define LATE_NS UINT64_C(1000000000)
 
 /* --- What the kernel says of all threads ---------------------------------------------------------------------- */
@@ -41,8 +41,7 @@ static bool is_in_slice(const struct fsafe_thread *thread, uintptr_t word, uint6
            (bytes == 0 || word - object < bytes || (mutex != 0 && word - mutex < sizeof(pthread_mutex_t)));
 }
 
-/* How many words the kernel takes at once. */
-enum { WORDS = 128 };
+enum { WORDS = 128 }; /* the most that futex_waitv takes */
 
 bool fsafe_asleep_is_private(uintptr_t waiters, unsigned long count)
 {
@@ -55,7 +54,7 @@ bool fsafe_asleep_is_private(uintptr_t waiters, unsigned long count)
     return true;
 }
 
-/* Whether a futex call waits without a limit, or for us. What the kernel takes as a limit lies at `limit`; 0: none. */
+/* Whether the task waits for a futex without a limit, or in a slice of a wait without a limit. */
 static bool is_asleep(const struct fsafe_task *task, const struct look *look)
 {
     uintptr_t word = task->argument[0], limit = task->argument[3];
@@ -71,7 +70,7 @@ static bool is_asleep(const struct fsafe_task *task, const struct look *look)
         if (thread == NULL || !is_in_slice(thread, word, look->now_ns))
             return false;
     }
-    /* libc waits for the end of a thread as the kernel announces it: by the kind of futex that processes may share. */
+    /* pthread_join waits for a futex that is not of the private kind, because the kernel wakes it so. */
     return (task->argument[1] & FUTEX_PRIVATE_FLAG) != 0 || !fsafe_takeover_is_shared(word);
 }
 
@@ -88,8 +87,8 @@ static bool look_at(const struct fsafe_task *task, void *context)
 }
 
 /*
- * Whether the caller is the only thread of a vfork child whose parent has no thread but the one that waits for that
- * child. What other threads of the parent do the child may not see.
+ * Whether the caller is the only thread of a vfork child, and its parent has one thread, the one that waits for that
+ * child. (The child may not see what other threads of the parent do.)
  */
 static bool is_alone_in_vfork(void)
 {
@@ -97,7 +96,7 @@ static bool is_alone_in_vfork(void)
            fsafe_tasks_waits_in_vfork(fsafe_lineage_pid());
 }
 
-/* The generation in which another process got this memory; nobody says when that process ends. */
+/* The generation in which another process got this memory; we do not see that process end. */
 static _Atomic uint32_t lent_in;
 
 void fsafe_asleep_lend_memory(void)
@@ -106,7 +105,7 @@ void fsafe_asleep_lend_memory(void)
     fsafe_children_strike_self();
 }
 
-/* At one moment: that between two looks between which no thread woke. Without /proc nothing is known of others. */
+/* All slept at one moment if no thread has woken between two looks. Without /proc nothing is known of other threads. */
 bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
 {
     if (atomic_load_explicit(&lent_in, memory_order_relaxed) == fsafe_lineage_generation())
@@ -130,9 +129,9 @@ bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
 /* --- What the threads say of themselves ------------------------------------------------------------------------ */
 
 /*
- * Whether `other` is to tell of its wait before `self`: the later one. But the end of a thread is waited for because of
- * what that thread waits for, which says more, if it is soon looked at. Where that was not soon the later one may have
- * told already: then no second line follows.
+ * Whether `other` is to write the line, and not `self`. It is the thread that began to wait later. But a thread that
+ * joins another waits because of what that one waits for: the line of that one says more, if its slice ends soon. If it
+ * does not, the later one may have written its line by then: no second line follows.
  */
 static bool goes_first(const struct fsafe_sleeping *other, const struct fsafe_sleeping *self, uint64_t now)
 {

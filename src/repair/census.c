@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-/* The next record of an rwlock; fsafe_ledger_walk begins. */
+/* Goes on to the next record of an rwlock. */
 static bool next_record(struct fsafe_ledger_walk *at)
 {
     while (fsafe_ledger_next(at))
@@ -21,7 +21,7 @@ static struct fsafe_ledger_walk records_of(struct fsafe_thread *thread)
     return fsafe_ledger_walk(fsafe_thread_locks(thread));
 }
 
-/* How likely a record is the one to name: the younger generation knows better, then the holder than a waiter. */
+/* Which record the line names, the one with the highest rank: of the youngest generation, then a holder's. */
 static uint64_t rank(const struct fsafe_thread *thread, enum fsafe_stage stage, int writer)
 {
     bool is_writer = fsafe_thread_is_or_was(thread, writer);
@@ -39,7 +39,7 @@ struct fsafe_census fsafe_census_take(const struct fsafe_thread *self, uintptr_t
         bool vanished = fsafe_thread_is_vanished(thread);
         bool named = thread != self && fsafe_thread_is_or_was(thread, writer);
         census.claims.living_was_owner |= named && !vanished;
-        /* Its latest record may be the asking alone. */
+        /* The latest record of a thread that asks for the lock now does not mean that it has it. */
         bool asks = thread == self ? stage != FSAFE_WANTED
                                    : !vanished && atomic_load_explicit(&thread->asking, memory_order_acquire) == lock;
         for (struct fsafe_ledger_walk at = records_of(thread); next_record(&at);) {
@@ -74,10 +74,10 @@ struct fsafe_census fsafe_census_take(const struct fsafe_thread *self, uintptr_t
     return census;
 }
 
-/* The notes: a hash table, full at most by half. Written alone, then under the latch. */
+/* What the survey found, a hash table, half full at most. Written under the latch. */
 static struct {
     _Atomic uint32_t generation;
-    _Atomic uint32_t count; /* of notes that still hold */
+    _Atomic uint32_t count; /* of orphans that are still there */
     uint32_t slots;
     struct fsafe_orphan *orphans;
 } survey;
@@ -135,7 +135,7 @@ uint32_t fsafe_census_records(void)
     return records.count;
 }
 
-/* A look at memory that may be anything by now, as an rwlock; false when it certainly is none of ours. */
+/* Reads an rwlock where the memory may be anything by now; false when it is certainly no private rwlock. */
 static bool peek(uintptr_t lock, struct fsafe_rwlock_state *state)
 {
     pthread_rwlock_t bytes;
@@ -145,7 +145,7 @@ static bool peek(uintptr_t lock, struct fsafe_rwlock_state *state)
     return true;
 }
 
-/* What a survey works for: the thread that makes it, and what that one asks for meanwhile, if it does. */
+/* The thread that makes the survey, and the lock that it asks for meanwhile; 0: none. */
 struct surveyor {
     struct fsafe_thread *self;
     uintptr_t asked;
@@ -153,7 +153,7 @@ struct surveyor {
     bool alone;
 };
 
-/* One look at bytes and ledgers. In company threads come and go: then the bytes must be the same afterwards. */
+/* Looks at bytes and ledgers. With other threads about, the bytes have to be the same before and after. */
 static bool look(const struct surveyor *by, uintptr_t lock, struct fsafe_rwlock_state *state,
                  struct fsafe_census *census)
 {
@@ -170,7 +170,7 @@ static bool look(const struct surveyor *by, uintptr_t lock, struct fsafe_rwlock_
     return false;
 }
 
-/* What vanished threads have in it by the bytes; their readers at most. */
+/* What vanished threads left in the lock, by its bytes; of readers, how many there can be at most. */
 static struct fsafe_orphan assess(const struct surveyor *by, uintptr_t lock)
 {
     struct fsafe_orphan orphan = {.lock = lock, .assessed = true};
@@ -184,13 +184,13 @@ static struct fsafe_orphan assess(const struct surveyor *by, uintptr_t lock)
     orphan.torn = state.is_torn;
     orphan.most = state.readers > reads ? state.readers - reads : 0;
     if (!living && census.own_writes + census.living_writes > 0)
-        return orphan; /* a signal handler forked this thread off in the middle of a call, or a thread is in one */
+        return orphan; /* a thread is in a call, perhaps the caller, if a signal handler in that call forked */
     orphan.writer = state.is_locked && !living;
     orphan.waiting = state.waiting;
     return orphan;
 }
 
-/* Counts a vanished thread's record in; false when the bytes do not bear it out. */
+/* Adds a vanished thread's record; false when the bytes contradict it. */
 static bool note(const struct surveyor *by, uintptr_t word)
 {
     uintptr_t lock = word & ~FSAFE_STAGE_MASK;

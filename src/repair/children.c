@@ -15,8 +15,7 @@ enum { MS = 1000000 };
 
 /* --- The list --------------------------------------------------------------------------------------------------- */
 
-/* Who is at a place in the list: parent and child. 0: nobody. What was seen there last: a mark, or one of these. */
-enum { NOTHING, SAID };
+enum { NOTHING, SAID }; /* what `seen` of a child may be besides a mark: nothing was seen; a line was written */
 
 enum { PROBES = 8 };
 
@@ -40,7 +39,7 @@ static struct fsafe_forked *find(pid_t child)
     return NULL;
 }
 
-/* Whether no thread vanished. A libc that does not say so may have threads of its own, but the program made none. */
+/* Whether no thread vanished. Where libc does not say how many threads there are: whether the program made none. */
 static bool had_one_thread(void)
 {
     return FSAFE_SINGLE_THREADED() || (!fsafe_late_knows_threads() && !fsafe_handle_was_any_created());
@@ -82,7 +81,7 @@ static bool is_mine(const struct fsafe_forked *forked, pid_t me)
     return (pid_t)(atomic_load_explicit(&forked->who, memory_order_acquire) >> 32) == me;
 }
 
-/* Whether there is a child to look at. */
+/* Whether this process has `child`, or any child (<= 0), in the list. */
 static bool has_any(pid_t child, pid_t me)
 {
     if (child > 0) {
@@ -166,7 +165,7 @@ static void look_at_child(struct fsafe_forked *forked)
         say(child, &look);
 }
 
-/* For how long the calling thread has run. */
+/* How much processor time the calling thread has used. */
 static uint64_t processor_ns(void)
 {
     struct timespec ran;
@@ -178,10 +177,10 @@ static uint64_t processor_ns(void)
 static _Atomic uint64_t next_look_ns;
 
 /*
- * Looks at all children, if that is due: whichever of them is waited for, and however short each wait is. Always after
- * the same time, so that a child which goes to sleep late is named as soon as the first one; after a longer time where
- * a look takes so long that more than a fiftieth of a processor would be used up. Returns after how long the next is
- * due.
+ * Looks at all children of this process, if that is due: whichever of them the program waits for, however short each
+ * wait is. Looks come at equal distances, so that a child which goes to sleep late is named as soon as the first one;
+ * at longer distances where a look takes so long that looks would use more than a fiftieth of a processor. Returns in
+ * how many ns the next look is due.
  */
 static uint64_t look_if_due(pid_t me)
 {
@@ -214,12 +213,12 @@ void fsafe_children_glance(pid_t child)
 
 /* --- While a thread waits ----------------------------------------------------------------------------------------- */
 
-/* In static memory, not in the wrapper's frame: a wait may be left by a longjmp. */
+/* In static memory, not in the wrapper's frame: a longjmp may leave a wait. */
 struct watch {
-    _Atomic pid_t tid;      /* who waits; 0: the place is free */
-    uint32_t generation;    /* of the process that the timer is of */
+    _Atomic pid_t tid;      /* the thread that waits; 0: the place is free */
+    uint32_t generation;    /* of the process that has the timer */
     int timer;
-    uintptr_t frame;
+    uintptr_t frame;        /* the wrapper's */
 };
 
 /* Most programs wait in one thread or two, right after a fork: their watches lie where the fork has written already. */
@@ -248,7 +247,7 @@ static bool on_timer(siginfo_t *info, void *context)
     if (atomic_load_explicit(&watch->tid, memory_order_acquire) != fsafe_sys_gettid())
         return true;
     int saved = errno;
-    /* It is over, or was left by a longjmp: nobody is to be disturbed again. */
+    /* The wait is over, or a longjmp has left it: no further timer. */
     if (!fsafe_arch_interrupted(context, &call) || (call.number != SYS_wait4 && call.number != SYS_waitid) ||
         call.stack > watch->frame)
         withdraw(watch);
@@ -258,7 +257,7 @@ static bool on_timer(siginfo_t *info, void *context)
     return true;
 }
 
-/* The index of a place that is free, or was left behind; -1: there is none. */
+/* Takes a place that is free, or whose wait a longjmp has left. Returns its index, or -1: there is none. */
 static int take_place(pid_t tid)
 {
     uint32_t now = fsafe_lineage_generation();

@@ -15,7 +15,7 @@ void fsafe_filter_fill(struct fsafe_filter *filter, enum fsafe_ledger_of of)
             any = true;
         }
     }
-    /* Another thread may be asking: a bit goes only after what it stood for was settled. */
+    /* Another thread may be asking. A bit is cleared only when the object that it stands for needs nothing more. */
     for (unsigned i = 0; any && i < FSAFE_FILTER_WORDS; i++)
         atomic_store_explicit(&filter->words[i], words[i], memory_order_release);
     atomic_store_explicit(&filter->any, any, memory_order_release);

@@ -1,17 +1,17 @@
 /*
- * Measured. What a wait by syscall(SYS_futex) shows: GLib 2.74's GMutex and GCond and Rust 1.95's Mutex, Condvar,
- * RwLock, Once, all without an owner. A locked and contended GMutex and Mutex is 2 and waited for with 2; GLib by
- * FUTEX_WAIT_PRIVATE from libglib's own text, Rust by FUTEX_WAIT_BITSET_PRIVATE without a limit, which nobody else seen
- * does; libstdc++ by FUTEX_WAIT, not the private kind. A Condvar whose counter is 2 looks the same: set to 0 it is a
- * wake-up for no reason, which Rust allows, and the next wait is reported.
+ * Measured. What a wait by syscall(SYS_futex) shows of GLib 2.74's GMutex and GCond and of Rust 1.95's Mutex, Condvar,
+ * RwLock and Once: no owner. A GMutex or Mutex that is locked and waited for is 2, and the waiter expects 2. GLib waits
+ * by FUTEX_WAIT_PRIVATE from libglib's own code; Rust by FUTEX_WAIT_BITSET_PRIVATE without a limit, as nobody else we
+ * saw; libstdc++ by FUTEX_WAIT, which is not private. A Condvar whose counter is 2 looks the same: set to 0 its wait
+ * ends for no reason, which Rust allows, and the next wait is reported.
  *
  * Rust programs (rustc 1.95, by hand): a child that locks a Mutex, or prints while another thread has stdout locked,
- * hangs bare and goes on with the library.
+ * hangs without the library and goes on with it.
  *
- * C++20 counting_semaphore and atomic::wait: nothing is called until they sleep, then syscall(SYS_futex); libc++ (19)
- * sleeps two seconds, from libc++.so's own text, looks at the word, and sleeps again. A token of a vanished thread
- * cannot be known. What vanished waiters leave behind (a count in libstdc++'s pool of waiters) does no harm: a notify
- * makes one system call for nothing.
+ * C++20's counting_semaphore and atomic::wait call nothing until they sleep, then syscall(SYS_futex). libc++ (19)
+ * sleeps two seconds, from libc++.so's own code, looks at the word, and sleeps again. Nothing shows whether a vanished
+ * thread had a token. What vanished waiters leave behind (a count in libstdc++'s pool of waiters) does no harm: a
+ * notify makes one needless system call.
  */
 #include "config.h"
 
@@ -34,7 +34,7 @@ typedef bool proof(uintptr_t word, uint32_t value, struct change *change);
 
 enum { CONTENDED = 2 };
 
-/* 0 free, 1 locked, 2 locked and somebody may sleep; a sleeper looks again when it is woken. */
+/* 0 free, 1 locked, 2 locked and a thread may sleep; a sleeper looks again when it is woken. */
 static bool is_mutex(uintptr_t word, uint32_t value, struct change *change)
 {
     *change = (struct change){word, CONTENDED, 0};
@@ -50,7 +50,7 @@ static bool is_qt_mutex(uintptr_t word, uint32_t value, struct change *change)
     return value == QT_CONTENDED;
 }
 
-/* A bit of an integer; which one, the call does not say. So nothing else may be in there. */
+/* A bit of an integer. The call does not say which bit, so no other bit may be set. */
 static bool is_bit_lock(uintptr_t word, uint32_t value, struct change *change)
 {
     *change = (struct change){word, value, 0};
@@ -58,8 +58,8 @@ static bool is_bit_lock(uintptr_t word, uint32_t value, struct change *change)
 }
 
 /*
- * Rust's RwLock: how many readers it has, or WRITTEN, and who waits; behind it a count of wake-ups, on which writers
- * sleep. More readers than MANY are some other number.
+ * Rust's RwLock is a word with the number of readers, or WRITTEN, and who waits; and behind it a count of wake-ups, on
+ * which writers sleep. A word with more readers than MANY is taken for some other number.
  */
 #define WRITTEN 0x3fffffffu
 #define READERS_WAIT 0x40000000u
@@ -74,9 +74,9 @@ static bool is_rust_rwlock_of_reader(uintptr_t word, uint32_t value, struct chan
 }
 
 /*
- * Written, and both wait. Or it is a parked thread, whose word has all bits, too. 1 wakes that up, which it has to
- * expect, but once only, or it would never sleep again. A lock has a reader then that never leaves, and the first
- * writer who waits for that makes it free.
+ * An RwLock that is written, with readers and writers waiting; or the word of a parked thread, which also has all bits.
+ * 1 wakes a parked thread for no reason, which it has to expect; it is set once only, or such a thread would never
+ * sleep again. An RwLock has one reader then that never leaves: the first writer who waits for it makes the lock free.
  */
 static bool is_rust_rwlock_or_parked(uintptr_t word, uint32_t value, struct change *change)
 {
@@ -94,14 +94,14 @@ static bool is_rust_rwlock_of_writer(uintptr_t word, uint32_t value, struct chan
         return false;
     uint32_t held = state & WRITTEN;
     *change = (struct change){word - sizeof state, state, 0};
-    /* (With all bits it would look like the number -1.) The bit is gone while one who was woken has not yet run. */
+    /* Not where readers wait, too: that is all bits, as in the number -1. WRITERS_WAIT goes when a writer is woken. */
     return (held == WRITTEN && (state & READERS_WAIT) == 0) ||
            ((state & WRITERS_WAIT) != 0 && held != 0 && held <= MANY);
 }
 
 /*
- * Rust's Once, and OnceLock, LazyLock: running, and somebody waits, is 5, and not begun 3; in 1.85 they are 6 and 0,
- * and earlier 3 and 0. The initialiser runs again.
+ * Rust's Once, OnceLock and LazyLock: 5 while the initialiser runs and a thread waits, 3 before it began; in Rust 1.85
+ * 6 and 0, earlier 3 and 0. The initialiser runs again.
  */
 static bool is_rust_once(uintptr_t word, uint32_t value, struct change *change)
 {
@@ -109,7 +109,7 @@ static bool is_rust_once(uintptr_t word, uint32_t value, struct change *change)
     return value == 5 || value == 6 || value == 3;
 }
 
-/* Abseil's call_once: running, and somebody waits. The caller runs the initialiser itself. No other number is that. */
+/* Abseil's call_once while the initialiser runs and a thread waits: a number of its own. The caller then runs it. */
 static bool is_absl_once(uintptr_t word, uint32_t value, struct change *change)
 {
     enum { WAITED_FOR = 0x05a308d2 };
@@ -117,7 +117,7 @@ static bool is_absl_once(uintptr_t word, uint32_t value, struct change *change)
     return value == WAITED_FOR;
 }
 
-/* Abseil's spin lock: held, two bits that say of what sort it is, and above them how long its waiters have waited. */
+/* Abseil's spin lock: a bit for held, two bits for its sort, and above them how long its waiters have waited. */
 static bool is_absl_spin(uintptr_t word, uint32_t value, struct change *change)
 {
     enum { HELD = 1, SORT = 6 };
@@ -128,21 +128,21 @@ static bool is_absl_spin(uintptr_t word, uint32_t value, struct change *change)
 struct algorithm {
     const char *kind;   /* in reports */
     int operation;      /* how it waits */
-    const char *module; /* how the name of the module begins that calls; NULL: whatever it is */
-    const char *except; /* how the names of its functions begin that wait for something else; NULL: none does */
+    const char *module; /* how the name of the calling module begins; NULL: any module */
+    const char *except; /* how the names of that module's functions begin that wait for something else; NULL: none */
     proof *proof;
-    enum { UNDRAINED, MUTEX, RWLOCK } drained; /* how a fork takes it: see fork/contended */
-    bool limited;                              /* whether it may wait with a limit, too */
+    enum { UNDRAINED, MUTEX, RWLOCK } drained; /* how a fork takes the lock: see fork/contended */
+    bool limited;                              /* it may also wait with a limit */
 };
 
 /*
- * GLib's and Qt's call is the most ordinary there is, and an event's wait for such a value would be the same: their own
- * modules tell it apart. What else libglib waits for is a GCond's number of wake-ups, in a function that it exports.
- * Rust's standard library lies in any module; it alone waits without a limit by FUTEX_WAIT_BITSET for all bits. What
- * else it waits for with such values is a Condvar or the count of wake-ups of an RwLock's writers: both look again.
- * A spin lock of gperftools' (of tcmalloc's heap profiler and its debugging form, of the CPU profiler) is waited for in
- * a loop, each time for milliseconds. The CPU profiler's signal handler keeps one while it goes into libc, where a fork
- * stops it: without the row one of 40 children that exit hung in 4 of 4 runs, bare in 1 of 6.
+ * GLib and Qt wait by the most common call, as anybody's event may with such a value: so the calling module has to be
+ * theirs. libglib waits otherwise only for a GCond's number of wake-ups, in a function that it exports. Rust's standard
+ * library is linked into any module; it alone waits without a limit by FUTEX_WAIT_BITSET for all bits, and otherwise
+ * only for a Condvar or for the wake-ups of an RwLock's writers, which both look again.
+ * A thread waits for a spin lock of gperftools' (of tcmalloc's heap profiler and debugging form, of the CPU profiler)
+ * in a loop, each time for milliseconds. The CPU profiler's signal handler holds one while it goes into libc, where a
+ * fork stops it: without the row one of 40 children that exit hung in 4 of 4 runs, without the library in 1 of 6.
  */
 static const struct algorithm algorithms[] = {
     {"GLib", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", "g_cond_", is_mutex, MUTEX, false},
@@ -166,7 +166,6 @@ static bool begins_with(const char *name, const char *beginning)
     return strncmp(name, beginning, strlen(beginning)) == 0;
 }
 
-/* Whether that algorithm may wait there. */
 static bool is_its_place(const struct algorithm *algorithm, const struct fsafe_mapping *caller)
 {
     char function[FSAFE_SYMBOL_BYTES];
@@ -192,7 +191,7 @@ static const struct algorithm *find_algorithm(int operation, uintptr_t word, uin
 /* The arguments of the system call. */
 enum { WORD, OPERATION, VALUE, TIMEOUT, WORD2, BITS };
 
-/* libstdc++ does not say that it is a private one. */
+/* Of either kind, because libstdc++'s are not private. */
 bool fsafe_futex_is_endless(const long *arguments)
 {
     int command = (int)arguments[OPERATION] & FUTEX_CMD_MASK;
@@ -200,8 +199,8 @@ bool fsafe_futex_is_endless(const long *arguments)
 }
 
 /*
- * Whether the wait has a limit, as tryLock of Qt's mutexes may give it (since 6.8 as a time, before as a span), and as
- * each wait for a spin lock of gperftools' has it.
+ * Whether the wait has a limit and may be one of Qt's tryLock (which gives a time since 6.8, a span before), or one for
+ * a spin lock of gperftools'.
  */
 static bool may_be_limited(const long *arguments)
 {
@@ -228,29 +227,29 @@ bool fsafe_futex_is_made_again(const long *arguments, uintptr_t site)
 }
 
 /*
- * The latest wait that there was nothing to do about: processes may contend all day for a lock that they share. The
- * same address is another matter in a child, or with another value.
+ * The latest wait that is none of these, because processes may contend all day for a lock that they share. It is asked
+ * about again in a child, or with another value.
  */
 static struct {
     _Atomic uintptr_t word;
     _Atomic uint64_t rest; /* value and generation */
-} passed;
+} ignored;
 
 static uint64_t rest_of(uint32_t value)
 {
     return (uint64_t)value << 32 | fsafe_lineage_generation();
 }
 
-static bool has_passed(uintptr_t word, uint32_t value)
+static bool is_ignored(uintptr_t word, uint32_t value)
 {
-    return atomic_load_explicit(&passed.word, memory_order_relaxed) == word &&
-           atomic_load_explicit(&passed.rest, memory_order_relaxed) == rest_of(value);
+    return atomic_load_explicit(&ignored.word, memory_order_relaxed) == word &&
+           atomic_load_explicit(&ignored.rest, memory_order_relaxed) == rest_of(value);
 }
 
-static void pass(uintptr_t word, uint32_t value)
+static void ignore(uintptr_t word, uint32_t value)
 {
-    atomic_store_explicit(&passed.word, word, memory_order_relaxed);
-    atomic_store_explicit(&passed.rest, rest_of(value), memory_order_relaxed);
+    atomic_store_explicit(&ignored.word, word, memory_order_relaxed);
+    atomic_store_explicit(&ignored.rest, rest_of(value), memory_order_relaxed);
 }
 
 bool fsafe_futex_judge(const long *arguments, uintptr_t site)
@@ -258,29 +257,29 @@ bool fsafe_futex_judge(const long *arguments, uintptr_t site)
     uintptr_t lock = (uintptr_t)arguments[WORD];
     uint32_t value = (uint32_t)arguments[VALUE];
     uint32_t seen;
-    /* A thread that the child had may have ended with the lock: that is as stuck as without a fork. */
+    /* Not once the child has had threads: one may have ended with the lock, as may happen without a fork. */
     bool limited = may_be_limited(arguments);
     if (!(fsafe_futex_is_endless(arguments) || limited) || !is_for_all_bits(arguments) ||
-        fsafe_census_is_surveyed() || has_passed(lock, value) || !fsafe_takeover_is_alone() ||
+        fsafe_census_is_surveyed() || is_ignored(lock, value) || !fsafe_takeover_is_alone() ||
         !fsafe_sys_peek(lock, &seen, sizeof seen) || seen != value)
         return false;
     struct fsafe_mapping at[] = {{.address = lock}, {.address = site}};
     if (!fsafe_maps_find(at, 2) || !fsafe_maps_is_exclusive(&at[0])) {
-        pass(lock, value);
+        ignore(lock, value);
         return false;
     }
     struct change change;
     const struct algorithm *algorithm = find_algorithm((int)arguments[OPERATION], lock, value, &at[1], &change);
     if (limited && algorithm != NULL && !algorithm->limited)
         algorithm = NULL;
-    if (algorithm == NULL) { /* it may be an event: repair/hopeless has the word, when this wait has lasted */
-        pass(lock, value);
+    if (algorithm == NULL) { /* perhaps an event: if the wait lasts, repair/hopeless judges it */
+        ignore(lock, value);
         return false;
     }
     struct fsafe_event event = {.lock = "futex", .kind = algorithm->kind, .address = lock, .wanted_at = site};
     const struct fsafe_claims nobody = {.vanished = NULL};
     bool take = fsafe_takeover_decide(&event, &nobody, true);
-    if (take) /* unless a signal handler came first */
+    if (take) /* unless a signal handler has changed the word meanwhile */
         take = event.worth_a_line = __atomic_compare_exchange_n((uint32_t *)change.word, &change.before, change.after,
                                                                  false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
     fsafe_takeover_tell(&event);
@@ -289,7 +288,9 @@ bool fsafe_futex_judge(const long *arguments, uintptr_t site)
 
 /* --- A lock that a fork takes ------------------------------------------------------------------------------------- */
 
-/* The rows that are drained, by operation and value; of an RwLock's writers any value is a count of wake-ups. */
+/*
+ * By operation and value of the rows that are drained. Writers of an RwLock wait with any value: a count of wake-ups.
+ */
 bool fsafe_futex_may_be_lock(const long *arguments)
 {
     uint32_t value = (uint32_t)arguments[VALUE];
@@ -320,8 +321,8 @@ bool fsafe_futex_try(const struct fsafe_futex_lock *lock)
         return __atomic_compare_exchange_n(lock->word, &seen, waited != 0 ? waited : seen | WRITTEN, false,
                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
     /*
-     * The one who is kept was perhaps woken: then the holder would wake nobody. (A word of another kind than a mutex
-     * may read 1, too: it is left alone.)
+     * The writer that `kept` stands for was perhaps woken, and the bit with it: then the holder would wake nobody. (A
+     * word of another kind than a mutex may read 1, too: it is left alone.)
      */
     if (waited == 0 && (seen & WRITERS_WAIT) == 0)
         __atomic_compare_exchange_n(lock->word, &seen, seen | WRITERS_WAIT, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
@@ -329,8 +330,8 @@ bool fsafe_futex_try(const struct fsafe_futex_lock *lock)
 }
 
 /*
- * While a mutex is held nobody else changes its word; of an RwLock's word others change only the bits that say who
- * waits. A word that changed otherwise belongs to no such lock: what this fork has written over it is taken out again.
+ * While this fork holds a mutex no other thread changes its word; in an RwLock's word others change only the bits that
+ * say who waits. A word that changed in another way belongs to no such lock: what this fork added is taken out again.
  */
 static void release(const struct fsafe_futex_lock *lock, uint32_t kept)
 {
@@ -347,7 +348,7 @@ static void release(const struct fsafe_futex_lock *lock, uint32_t kept)
 void fsafe_futex_give(const struct fsafe_futex_lock *lock)
 {
     release(lock, lock->kept);
-    fsafe_sys_futex_wake(lock->word, INT32_MAX); /* they look again, and say anew that they wait */
+    fsafe_sys_futex_wake(lock->word, INT32_MAX); /* all waiters look again, and mark again that they wait */
     if (lock->contended != 0)
         return;
     __atomic_fetch_add(lock->word + 1, 1, __ATOMIC_SEQ_CST);
@@ -357,6 +358,6 @@ void fsafe_futex_give(const struct fsafe_futex_lock *lock)
 void fsafe_futex_free(const struct fsafe_futex_lock *lock)
 {
     uint32_t value;
-    if (fsafe_sys_peek((uintptr_t)lock->word, &value, sizeof value)) /* a page may be kept from children */
+    if (fsafe_sys_peek((uintptr_t)lock->word, &value, sizeof value)) /* a child may lack the page (MADV_DONTFORK) */
         release(lock, 0);
 }

@@ -1,13 +1,12 @@
 /*
- * Measured. libstdc++ 12's guards: the bits are in bytes 0 to 2, its futex is not the private kind, the upper four
- * bytes stay zero. A recursive initialiser throws recursive_init_error while __libc_single_threaded says so (no
- * compiler has a landing pad at that call: the program terminates), in a process with threads it waits for ever. Both
- * are kept. A preloaded definition must be a whole one: in a C program that loads a C++ module RTLD_LOCAL, RTLD_NEXT
- * finds none. acquire + release 19 ns; libstdc++ 2 ns, 13 ns with threads; once for each static local, so it does not
- * matter.
+ * Measured. libstdc++ 12's guards: the bits are in bytes 0 to 2, the futex is not of the private kind, the upper four
+ * bytes stay zero. A recursive initialiser throws recursive_init_error while the process has one thread (no compiler
+ * has a landing pad at that call: the program terminates), and waits for ever when there are more; so it is here. A
+ * preloaded definition must do the whole work: in a C program that loads a C++ module RTLD_LOCAL, RTLD_NEXT finds no
+ * other. acquire and release take 19 ns, libstdc++'s 2 ns, 13 ns with threads, once for each static local.
  *
- * Looking at futex calls instead (libstdc++ waits by syscall(SYS_futex)) sees a guard's word but no owner: it could
- * not tell a vanished initialiser from a living one as soon as the child has a second thread.
+ * To look at futex calls instead (libstdc++ waits by syscall(SYS_futex)) is not enough: the guard's word has no owner,
+ * and once the child has a second thread the initialiser may be that thread's.
  */
 #include "config.h"
 
@@ -17,7 +16,7 @@
 #ifdef FSAFE_GUARDS
 
 /*
- * The owner: a thread id (below 2^22 on every Linux) and the low bits of the generation it lives in. With those
+ * The owner in a guard: a thread id (below 2^22 on every Linux) and the low bits of that thread's generation. By those
  * a child knows a vanished thread without asking the kernel, also when the id is in use again.
  */
 enum { TID_BITS = 22 };
@@ -65,16 +64,16 @@ static enum fsafe_verdict judge(struct fsafe_question *asked)
     uint64_t word = atomic_load(guard);
     int tid = tid_of(word);
     if (((word ^ ((struct question *)asked)->word) & ~FSAFE_GUARD_WAITING) != 0)
-        return FSAFE_UNDECIDED; /* somebody was faster */
+        return FSAFE_UNDECIDED; /* another thread was faster */
     struct fsafe_claims claims = fsafe_takeover_claims(asked->self, FSAFE_GUARDS_BEGUN, asked->event.address, tid);
     if (fsafe_verdict_of_guard(&claims) == FSAFE_LIVINGS)
-        return FSAFE_PROCEED; /* it forked inside its initialiser and is in there still */
+        return FSAFE_PROCEED; /* a thread of this process forked inside its initialiser and is still inside */
     if (claims.vanished != NULL && !fsafe_thread_is_or_was(claims.vanished, tid))
-        claims.vanished = NULL; /* somebody who waited for it */
+        claims.vanished = NULL; /* a thread that waited for the guard */
     asked->event.holder.tid = tid;
     if (!fsafe_takeover_decide(&asked->event, &claims, asked->would_wait))
         return FSAFE_PROCEED;
-    /* Another thread may be setting the waiting bit; nobody else changes what is ours to judge. */
+    /* Another thread may set the waiting bit meanwhile, and no other. */
     uint64_t mine;
     do
         mine = FSAFE_GUARD_RUNNING | (word & FSAFE_GUARD_WAITING) |
@@ -85,7 +84,7 @@ static enum fsafe_verdict judge(struct fsafe_question *asked)
 
 enum fsafe_verdict fsafe_guard_judge(_Atomic uint64_t *guard, uint64_t word, struct fsafe_thread *self, uintptr_t site)
 {
-    /* Unknown owners are those of somebody else's runtime; ours and the living will come back to it. */
+    /* An unknown owner is one of another C++ runtime's; this thread and living ones will finish. */
     if (owner_of(word) == 0 || is_of_now(word) || fsafe_guard_is_own(word, self))
         return FSAFE_PROCEED;
     struct question question = {

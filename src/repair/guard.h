@@ -1,13 +1,13 @@
 /*
- * repair/guard: the guards of C++ static locals (the Itanium C++ ABI's __cxa_guard_*) and what a child does about
- * one whose initialiser was running in a thread that vanished.
+ * repair/guard: the guards of C++ static locals (the Itanium C++ ABI's __cxa_guard_*) and what a child does about a
+ * guard whose initialiser was running in a vanished thread.
  *
- * The ABI fixes the first byte alone: compilers test it inline, nonzero means initialised. All else is the
- * runtime's, and we are the runtime: a preloaded definition is the one that everybody is bound to, also a C++
- * library that a C program loads later, in a scope where no next definition could be found. The bits in the
- * first four bytes are libstdc++'s, and so is the kind of futex, because a library with a hidden libstdc++ of its own
- * may share a guard with us (inline functions); the four bytes behind them, which libstdc++ does not use, name the
- * owner. Taking the guard and naming its owner are one 64-bit store: no fork sees the one without the other.
+ * The ABI fixes the first byte only: compilers test it inline, and nonzero means initialised. The rest belongs to the
+ * C++ runtime, and for guards that is us: all modules are bound to our definition, also a C++ library that a C program
+ * loads later. The bits in the first four bytes are libstdc++'s, and so is the kind of futex, because a library with a
+ * hidden libstdc++ of its own may share a guard with us (inline functions); the four bytes behind them, which libstdc++
+ * does not use, name the owner. One 64-bit store takes the guard and names the owner: no fork sees one without the
+ * other.
  */
 #pragma once
 
@@ -25,17 +25,18 @@
 #define FSAFE_GUARD_WAITING FSAFE_GUARD_BIT(2) /* and others wait for it */
 #define FSAFE_GUARD_OWNER_SHIFT (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 0 : 32)
 
-/* How the calling thread is called in a guard; 0 when there is no saying. Context: its thread. */
+/* The number that stands for the thread `self` in a guard; 0: it has none. */
 uint32_t fsafe_guard_owner(const struct fsafe_thread *self);
 
 /* Whether the owner that `word` names is the calling thread, perhaps before it forked. */
 bool fsafe_guard_is_own(uint64_t word, const struct fsafe_thread *self);
 
 /*
- * Says what to do about a guard that somebody else's initialiser holds: `word` was seen in it. FSAFE_TAKEN: that thread
- * vanished, the guard is the caller's, who has to run the initialiser again. Context: child, any thread, no latch held.
+ * Says what to do about a guard whose initialiser runs in another thread: `word` was seen in it. FSAFE_TAKEN: that
+ * thread has vanished, and the guard is the caller's, who has to run the initialiser again. Context: child, any thread,
+ * no latch held.
  */
 enum fsafe_verdict fsafe_guard_judge(_Atomic uint64_t *guard, uint64_t word, struct fsafe_thread *self, uintptr_t site);
 
-/* For fsafe_ledger_push_full: a record of a guard that does not name the thread `context`. */
+/* For fsafe_ledger_push_full: whether the guard of this record does not name the thread `context` as its owner. */
 bool fsafe_guard_is_stale(uintptr_t lock, void *context);

@@ -1,4 +1,4 @@
-/* report/details: an event with all its addresses looked up, and the forms it is written in. Within report only. */
+/* report/details: an event with all its addresses looked up, and the forms of its line. For files of report only. */
 #pragma once
 
 #include "base/text.h"
@@ -29,8 +29,8 @@ struct fsafe_new_module {
 
 struct fsafe_details {
     const struct fsafe_event *event;
-    uint64_t times; /* how many of its kind there were so far */
-    bool again;     /* an earlier line has said all but the number */
+    uint64_t times; /* how many events of its kind there were, with this one */
+    bool again;     /* an earlier line has said all but that number */
     struct timespec when; /* CLOCK_REALTIME */
     uint32_t fork_age_ms;
     bool colored;
@@ -46,19 +46,16 @@ struct fsafe_details {
     unsigned new_module_count;
 };
 
-/*
- * For people: a line, and indented ones that say more. Joined, without the indentation, they are one sentence.
- * The last newline is the caller's.
- */
+/* For people: a line, and indented lines that say more. The caller adds the last newline. */
 void fsafe_text_form(struct fsafe_text *text, const struct fsafe_details *details);
 
 /* For machines: one JSON object, its keys as in libforksafe(7). */
 void fsafe_json_form(struct fsafe_text *text, const struct fsafe_details *details);
 
-/* symbol+0xoffset in module+0xaddress, as far as it is known. */
+/* Puts symbol+0xoffset in module+0xaddress, as far as they are known. */
 void fsafe_text_place(struct fsafe_text *text, const struct fsafe_place *place);
 
-/* Around a line in plain words, in either form: the caller puts clean text between the two. */
+/* Begin and end a line in plain words, in either form. Between the two calls the caller puts clean text. */
 enum { FSAFE_NOTE_BYTES = 1024 };
 void fsafe_report_begin_note(struct fsafe_text *line, char buffer[FSAFE_NOTE_BYTES]);
 void fsafe_report_end_note(struct fsafe_text *line);
@@ -66,7 +63,7 @@ void fsafe_report_end_note(struct fsafe_text *line);
 /* Whether lines go to a terminal. */
 bool fsafe_report_is_on_terminal(void);
 
-/* Writes a text that is complete, with its newline, to where FORKSAFE_LOG says. */
+/* Writes `text`, which ends in a newline, to where FORKSAFE_LOG says. */
 void fsafe_report_send(const struct fsafe_text *text);
 
 /* The words of deeds.def, by deed. */

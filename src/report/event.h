@@ -1,4 +1,4 @@
-/* report/event: what happened, in plain values, for report to put into words. No room but report formats text. */
+/* report/event: what happened, in plain values: other rooms fill them in, report puts them into words. */
 #pragma once
 
 #include <stdbool.h>
@@ -22,14 +22,14 @@ struct fsafe_source {
     char function[64];
     unsigned line;     /* 0: unknown */
     char thread[32];   /* what the interpreter calls the thread */
-    bool at_fork;      /* of a holder: the place where it was at the fork, not the one that took the lock */
+    bool at_fork;      /* of a holder: where it was at the fork, not where it took the lock */
 };
 
 /* A thread that had the lock, or waited for it, at the fork. */
 struct fsafe_holder {
     pid_t tid;         /* the thread's id in the process it lived in; 0 unknown */
     pid_t pid;         /* that process; 0 unknown */
-    char name[16];     /* as it was when the thread first took a lock; "" unknown */
+    char name[16];     /* the name that the thread had when it first took a lock; "" unknown */
     uintptr_t since;   /* the place that took the lock; 0 unknown */
     uintptr_t stack;   /* an address in its stack; 0 unknown */
     const struct fsafe_source *source; /* the same place in the interpreter's program; NULL: unknown */
@@ -48,10 +48,10 @@ struct fsafe_event {
     const char *lock;    /* "mutex", "semaphore" */
     const char *kind;    /* "normal", "recursive" ... */
     const char *why;     /* for FSAFE_REFUSED: the reason, in words that follow "because" */
-    bool in_use;         /* the vanished thread did not hold the object but was inside of it */
+    bool in_use;         /* the vanished thread was inside of the object, which nobody holds */
     unsigned count;      /* for FSAFE_FORGOT: how many vanished threads were inside */
     uintptr_t address;   /* of the lock; 0: it is somewhere inside libc */
-    pid_t pid, tid;      /* the thread that wants the lock, if it is of another process; 0: the calling thread */
+    pid_t pid, tid;      /* the thread that wants the lock, if that is in another process; 0: the calling thread */
     uintptr_t wanted_at; /* the place that wants the lock */
     const struct fsafe_source *wanted_in; /* the same place in the interpreter's program; NULL: unknown */
     struct fsafe_holder holder;

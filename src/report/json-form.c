@@ -32,7 +32,7 @@ static void put_number(struct fsafe_text *text, const char *key, unsigned long v
     fsafe_text_put(text, "%lu", value);
 }
 
-/* Not as numbers: 64 bits are more than a JSON number is good for. */
+/* As strings: a JSON number does not carry 64 bits. */
 static void put_address(struct fsafe_text *text, const char *key, uintptr_t address)
 {
     begin_member(text, key);

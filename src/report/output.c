@@ -1,8 +1,5 @@
 /*
  * report/output: where lines go, and the lines in plain words. See report.h and details.h.
- *
- * Measured. A write beyond RLIMIT_FSIZE raises SIGXFSZ, as one into a broken pipe raises SIGPIPE: fsafe_sys_offer
- * removes both.
  */
 #include "config.h"
 
@@ -16,10 +13,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The directory in which the program was started: a relative FORKSAFE_LOG stays here when a daemon goes to "/". */
+/* The directory in which the program was started: where a relative FORKSAFE_LOG is, also when a daemon goes to "/". */
 static char directory[1024];
 
-/* The file of FORKSAFE_LOG with %p replaced. */
+/* The path of the log, with %p replaced. */
 static void put_log_path(struct fsafe_text *path)
 {
     if (fsafe_options.log[0] != '/' && directory[0] == '/')
@@ -39,7 +36,7 @@ static bool is_file(void)
     return fsafe_options.log[0] != '\0' && strcmp(fsafe_options.log, "stderr") != 0;
 }
 
-/* The file behind descriptor 2: the one of the program's start, or one that the program put there by dup2. */
+/* The file that descriptor 2 was at the program's start, or that the program put there by dup2. */
 static struct stat known_stderr;
 static bool has_stderr, is_terminal;
 
@@ -89,7 +86,7 @@ static void end_text(struct fsafe_text *line)
     fsafe_text_end_line(line);
 }
 
-/* Text that a user or a file system wrote, with what would break the line or JSON replaced. */
+/* Puts text that a user or a file system wrote, without the bytes that would break a line or JSON. */
 static void put_foreign(struct fsafe_text *line, const char *string, size_t most)
 {
     if (fsafe_options.format == FSAFE_FORMAT_JSON)
@@ -98,7 +95,7 @@ static void put_foreign(struct fsafe_text *line, const char *string, size_t most
         fsafe_text_clean(line, string, most);
 }
 
-/* Says on stderr, once in the process tree, that lines are lost, and why. */
+/* Says on stderr, once in the process tree, that the log cannot be written, and why. */
 static void tell_of_log(const char *name, int why)
 {
     char buffer[FSAFE_NOTE_BYTES];

@@ -1,8 +1,8 @@
 /*
- * report: what is known of an event, looked up and put into one of the two forms. See report.h.
+ * report: looks up what is known of an event, and writes it in one of the two forms. See report.h.
  *
- * Measured. The deepest of our own stack frames: about 5 KiB (a report with a symbol looked up); a thread of
- * PTHREAD_STACK_MIN forks, and its child takes over a mutex, an rwlock and a semaphore.
+ * Measured. A report that looks a symbol up needs the most stack of all our code, about 5 KiB: a thread of
+ * PTHREAD_STACK_MIN can fork, and its child takes over a mutex, an rwlock and a semaphore.
  */
 #include "config.h"
 
@@ -26,7 +26,7 @@ const struct fsafe_deed_row fsafe_deed_rows[FSAFE_DEEDS] = {
 #include "report/deeds.def"
 };
 
-/* The kernel's name of a thread now; "" if the kernel does not tell. */
+/* The thread's name now; "" if the kernel does not say. */
 static void find_thread_name(pid_t pid, pid_t tid, char name[32])
 {
     name[0] = '\0';
@@ -38,7 +38,7 @@ static void find_thread_name(pid_t pid, pid_t tid, char name[32])
     fsafe_sys_close(fd);
 }
 
-/* In memory of our own: all that a report needs is too much for the stack of a small thread. */
+/* All that a report needs: too much for the stack of a small thread, so that pages are mapped for it. */
 struct work {
     char buffer[EVENT_BYTES];
     char paths[FSAFE_PLACES][FSAFE_PATH_BYTES];
@@ -93,7 +93,7 @@ static void put_json_again(struct fsafe_text *text, struct work *work)
     fsafe_json_form(text, &work->details);
 }
 
-/* One whole object a line: if it gets too long it is made again without frames, then modules, then symbols. */
+/* A line is one whole object: if it is too long it is made again without frames, then modules, then symbols. */
 static void put_json(struct fsafe_text *text, struct work *work)
 {
     fsafe_json_form(text, &work->details);
@@ -179,13 +179,13 @@ bool fsafe_report_is_new_place(uintptr_t site, bool is_own)
     return false;
 }
 
-void fsafe_report_event(const struct fsafe_event *told)
+void fsafe_report_event(const struct fsafe_event *given)
 {
     struct fsafe_source wanted_in, held_in;
-    struct fsafe_event copy = *told, *event = &copy;
+    struct fsafe_event copy = *given, *event = &copy;
     find_sources(event, &wanted_in, &held_in);
     uint64_t times = fsafe_tally_count(event);
-    /* Report writes a line for each child that hangs, and in these modes for each event. */
+    /* Each child that hangs gets a line; with these settings each event does. */
     bool all = fsafe_options.verbose || fsafe_options.mode == FSAFE_MODE_ABORT ||
                event->deed >= FSAFE_HANGS || event->deed == FSAFE_WOULD_HANG;
     if (!all && !is_power_of_ten(times))
@@ -207,7 +207,7 @@ void fsafe_report_event(const struct fsafe_event *told)
     find_callers(details, event->wanted_in == &wanted_in, event->holder.source == &held_in);
     find_places(work);
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, details->own_name, 0, 0, 0, 0);
-    /* The name of now, if the thread still runs: a program usually names a thread after the thread's first lock. */
+    /* The present name, if the thread still runs: programs usually name a thread after its first lock. */
     find_thread_name(event->holder.pid, event->holder.tid, details->holder_name);
     if (details->holder_name[0] == '\0')
         memcpy(details->holder_name, event->holder.name, sizeof event->holder.name);

@@ -1,7 +1,7 @@
 /*
  * report/tally: counts what happened in the whole process tree, in memory that the process in which the library started
  * shares with all its children from its first fork on, until they execute another program. Owns that memory. Nothing
- * here waits, and a child may be killed at any moment. Context, if nothing else is said: any thread.
+ * here waits, and a child may be killed at any moment.
  */
 #pragma once
 
@@ -53,13 +53,13 @@ struct fsafe_tally {
     struct fsafe_forked forked[FSAFE_FORKED];
 };
 
-/* Never NULL: until the first fork, and where the memory cannot be had, each process counts for itself. */
+/* Never NULL: before the first fork, and where no memory can be shared, each process counts for itself. */
 extern struct fsafe_tally *_Atomic fsafe_tally;
 
 /* `pid`: this process, the first of its tree. Context: start-up. */
 void fsafe_tally_start(pid_t pid);
 
-/* Before the process has a child: from now on it counts in shared memory. Async-signal-safe; errno kept. */
+/* The process is about to fork: from now on it counts in shared memory. Async-signal-safe; errno kept. */
 void fsafe_tally_share(void);
 
 /* Adds to a total. */
@@ -74,7 +74,7 @@ void fsafe_tally_raise(enum fsafe_total total, uint64_t value);
 /* Whether nothing was counted yet. */
 bool fsafe_tally_is_empty(void);
 
-/* Counts the event. Returns how many of its kind there were, with this one. */
+/* Counts the event. Returns how many of its kind there were in the tree, with this one. */
 uint64_t fsafe_tally_count(const struct fsafe_event *event);
 
 /* Whether the module with this path is named for the first time in the tree. */
