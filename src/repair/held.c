@@ -28,7 +28,7 @@ void fsafe_held_end(struct fsafe_held *held)
     fsafe_sys_restore_signals(&held->before);
 }
 
-/* First of all: what comes while the rest is found out is not lost. */
+/* Blocks first, so that no signal is lost that comes while the rest is found out. */
 static bool hold(struct fsafe_held *held)
 {
     struct fsafe_task task;

@@ -1,15 +1,15 @@
 /*
  * repair/held: a sleep of the only thread of a child in which no signal handler runs unnoticed.
  *
- * A wait without a limit that is made in slices (see repair/hopeless.h) has moments at which its thread is not in the
- * kernel: a signal that comes then runs its handler and interrupts nothing, but the wait that the program asked for
- * would have ended with EINTR. So where only a handler can end a wait, the thread sleeps not in a futex but in a poll
- * for a signal, and all signals are blocked from the beginning of the wait to its end, except for one instruction. The
- * thread reads which signal came; then the handlers run, with the mask that the caller had; and the wait ends or goes
- * on as the signal's flags say.
+ * A wait without a limit that is made in slices (see repair/hopeless.h) has moments in which its thread is not in the
+ * kernel: the handler of a signal that comes then interrupts nothing, where the wait that the program asked for would
+ * have ended with EINTR. So where only a handler can end a wait, the thread blocks all signals from the beginning of
+ * the wait to its end and sleeps in a poll for a signal, not in a futex. When a signal comes the thread reads which one
+ * it is; then the handlers run, with the mask that the caller had; and the wait ends or goes on as the signal's flags
+ * say.
  *
- * A process with several threads cannot do so: another thread may wake the futex. There a signal that comes as a slice
- * ends still interrupts nothing.
+ * A process with several threads cannot do that, because another thread may wake the futex: there a signal that comes
+ * as a slice ends interrupts nothing.
  */
 #pragma once
 
@@ -26,20 +26,20 @@ struct fsafe_held {
 };
 
 /*
- * Holds all signals back if the calling thread is the only one of a child, a handler that interrupts system calls may
- * run, and no sandbox looks at what the thread asks the kernel for. Returns whether it does: then call fsafe_held_end
- * in the end. errno kept. Context: child, in a slice, no latch held.
+ * Blocks all signals if the calling thread is the only one of a child, a handler that interrupts system calls may run,
+ * and no sandbox looks at the thread's system calls. Returns whether it did: then call fsafe_held_end in the end. errno
+ * kept. Context: child, in a slice, no latch held.
  */
 bool fsafe_held_begin(struct fsafe_held *held, struct fsafe_thread *self);
 
 /*
- * Sleeps until `until`, by CLOCK_MONOTONIC (NULL: no limit), or until a handler is to run. -ETIMEDOUT: none ran.
- * -EINTR: one ran after which a system call ends. 0: others ran, after which it goes on: look at what is waited for.
- * Another error: there is no such sleep, or the process has other threads by now. But for -ETIMEDOUT and 0 the signals
- * are held back no longer, and fsafe_held_end is not to be called. A handler may leave it by a longjmp, or be
- * cancelled.
+ * Sleeps until `until`, by CLOCK_MONOTONIC (NULL: no limit), or until a signal comes that the program handles, and lets
+ * its handler run. -ETIMEDOUT: no handler ran. 0: handlers ran after which a system call goes on; look at what the wait
+ * is for. -EINTR: a handler ran after which a system call ends. Another error: there is no such sleep, or the process
+ * has other threads by now. After any but -ETIMEDOUT and 0 the signals are no longer blocked, and fsafe_held_end must
+ * not be called. A handler may leave this by a longjmp, or be cancelled.
  */
 long fsafe_held_sleep(struct fsafe_held *held, const struct timespec *until);
 
-/* Handlers run again, and first of all for what came meanwhile. */
+/* Restores the caller's mask: handlers run, first those of signals that came meanwhile. */
 void fsafe_held_end(struct fsafe_held *held);

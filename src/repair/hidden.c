@@ -17,7 +17,7 @@ static struct known {
 static unsigned known_count;
 
 static uintptr_t libc_from, libc_to;
-/* Before glibc 2.34: libc's other part. */
+/* Before glibc 2.34: libpthread. */
 static uintptr_t threads_from, threads_to;
 
 bool fsafe_hidden_is_known(void)
@@ -46,7 +46,7 @@ static void remember(void *lock, enum kind kind)
         known[known_count++] = (struct known){.lock = lock, .kind = kind};
 }
 
-/* Of a lock of libc's that counts its owner's holds: the word, the count, the owner's handle. */
+/* A recursive lock of libc's is the word, a count, the owner's handle. */
 static pthread_t owner_of(const uint32_t *word)
 {
     pthread_t owner = 0;
@@ -55,7 +55,9 @@ static pthread_t owner_of(const uint32_t *word)
     return owner;
 }
 
-/* A vanished thread that may have had a lock of gettext's files: fork() makes free all others that count. */
+/*
+ * Whether a vanished thread with that handle may have had a lock of gettext's: fork() frees all other recursive ones.
+ */
 static bool was_in_gettext(pthread_t handle)
 {
     enum { GETTEXTS = FSAFE_REGION_BIT(FSAFE_REGION_GETTEXT) | FSAFE_REGION_BIT(FSAFE_REGION_LOCALE) };
@@ -77,7 +79,7 @@ static void forget_holds(uint32_t *word)
     }
 }
 
-/* The lock of timers is a mutex, which asserts that it has no owner. Every other one is a word, or an rwlock. */
+/* The lock of timers is a mutex, and libc asserts that it has no owner. Every other lock is a word, or an rwlock. */
 static void make_free(void *lock, enum kind kind)
 {
     uint32_t *word = lock;
@@ -105,7 +107,7 @@ bool fsafe_hidden_free(uint32_t *word, uint32_t value, enum fsafe_region region,
         remember(rwlock, RWLOCK);
         return true;
     }
-    /* -1: libgomp's. */
+    /* UINT32_MAX: libgomp's. */
     if ((value != CONTENDED && (of_libc || value != UINT32_MAX)) ||
         !__atomic_compare_exchange_n(word, &value, 0, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
         return false;

@@ -21,7 +21,7 @@ static void end_slice_at(struct fsafe_slices *slices, uint64_t until_ns)
     atomic_store_explicit(&slices->self->sleeping.until_ns, until_ns, memory_order_relaxed);
 }
 
-/* A wait of which was said that it cannot end is over. */
+/* The wait is over: if a line said that nothing can end it, writes another. */
 static void say_that_it_ended(struct fsafe_sleeping *sleeping)
 {
     if (!sleeping->has_line)
@@ -39,11 +39,10 @@ static void say_that_it_ended(struct fsafe_sleeping *sleeping)
 }
 
 /*
- * A signal that comes when a slice has just ended interrupts no system call: its handler runs, and the wait goes on.
- * Signals often come at full seconds, and a slice of FORKSAFE_HANG_MS would often end there: beside alarm(1) 19 of 40
- * children of Python 3.11 on busy processors waited for ever for an Event that a handler had set. With slices that end
- * later it was 0 of 48. A signal that comes just when such a slice ends still interrupts nothing where signals are not
- * held back: see repair/held.h.
+ * A signal that comes when a slice has just ended interrupts no system call: its handler runs, and the wait goes on
+ * (where signals are not blocked: see repair/held.h). Signals often come at full seconds, and a slice of
+ * FORKSAFE_HANG_MS would often end there: beside alarm(1) 19 of 40 children of Python 3.11 on busy processors waited
+ * for ever for an Event that a handler had set; with slices that end later 0 of 48.
  */
 static uint64_t first_slice_ns(void)
 {
@@ -56,7 +55,7 @@ bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thr
                                    const struct fsafe_untimed_wait *wait)
 {
     struct fsafe_sleeping *sleeping = &self->sleeping;
-    /* What it says may also be about a wait that was left by a longjmp or a cancellation. */
+    /* A wait that a longjmp or a cancellation left is over, too. */
     if (FSAFE_UNLIKELY(sleeping->has_line) && atomic_load_explicit(&sleeping->until_ns, memory_order_relaxed) == 0)
         say_that_it_ended(sleeping);
     slices->self = self;
@@ -93,8 +92,7 @@ void fsafe_hopeless_end(struct fsafe_slices *slices)
     *sleeping = slices->outer;
 }
 
-/* Its library is back so soon after the limit of the one before, or it does something else. */
-enum { SOON_NS = 50 * MS };
+enum { SOON_NS = 50 * MS }; /* a wait that begins later after the limit of the one before is another wait */
 
 bool fsafe_hopeless_begin_again(struct fsafe_slices *slices, struct fsafe_thread *self,
                                 const struct fsafe_untimed_wait *wait, uint32_t value, uint64_t limit_ns)
@@ -145,7 +143,7 @@ static bool find_record(const struct fsafe_thread *vanished, uintptr_t object, u
     return false;
 }
 
-/* Who vanished in the latest fork, and who of the youngest generation that knows it was at this object. */
+/* Puts into the event the vanished thread of the youngest generation that has a record of the object; false: none. */
 static bool name_vanished(struct fsafe_event *event, uintptr_t object)
 {
     uint32_t youngest = 0;
@@ -161,7 +159,10 @@ static bool name_vanished(struct fsafe_event *event, uintptr_t object)
     return youngest != 0;
 }
 
-/* Says it, unless it was said before this wait, or of this place that only a handler ends it. Abort may not return. */
+/*
+ * Writes the line about this wait, unless this thread's latest line was about the same object, or a line has said of
+ * this place that only a handler ends a wait there. In mode abort it may not return.
+ */
 static void say(struct fsafe_thread *self, bool by_handler, bool spins)
 {
     struct fsafe_sleeping *sleeping = &self->sleeping;
@@ -199,9 +200,9 @@ static bool may_be_handled(uint64_t unblocked)
 }
 
 /*
- * Whether nobody but a handler can end this thread's wait, as the kernel shows at the ends of two slices in a row; the
- * line is written then. At one of them the thread that is about to end the wait may itself sleep, because the waiter
- * has the mutex of a condition variable between two slices; or that thread has ended, and its end is waited for.
+ * Whether only a handler can end this thread's wait, as the kernel shows at the ends of two slices in a row; writes the
+ * line then. At the end of one slice the thread that is about to end the wait may sleep itself, for the mutex of a
+ * condition variable, which the waiter has between two slices; or that thread has ended, and the waiter joins it.
  */
 static bool is_hopeless(struct fsafe_slices *slices)
 {
@@ -215,7 +216,7 @@ static bool is_hopeless(struct fsafe_slices *slices)
     return true;
 }
 
-/* Whether the lock that this thread waits for is there now, because nobody else could have released it. */
+/* If no other thread can release the lock that this thread waits for, has the waiter's function give it. */
 static bool is_given(struct fsafe_slices *slices)
 {
     struct fsafe_thread *self = slices->self;
@@ -230,10 +231,10 @@ static bool is_given(struct fsafe_slices *slices)
 }
 
 /*
- * How long the next slice is, for a wait that began so long ago. Where all that we know of are in such waits one of
- * them was perhaps just looking, at the end of a slice of its own: many go to sleep at the same moment, and then they
- * come to the ends of their slices together. So it is soon looked once more, but not for ever: somebody may sleep in
- * something that we do not see.
+ * How long the next slice is, for a wait that began `lasted_ns` ago. Where all threads that we know of are in such
+ * waits, one of them was perhaps just looking, at the end of its own slice: threads that went to sleep at the same
+ * moment come to the ends of their slices together. So the next look comes soon, but only a few times: a thread may
+ * sleep in something that we do not see.
  */
 static uint64_t next_slice(struct fsafe_slices *slices, uint64_t lasted_ns, bool is_ours)
 {
@@ -271,7 +272,7 @@ static bool look_for_shared(const struct fsafe_maps_line *line, void *found)
     return true;
 }
 
-/* Whether there never was another thread, or there is memory, not the library's, that other processes may write to. */
+/* Whether the process never had another thread, or other processes may write to some of its memory, besides our own. */
 static bool may_loop_end(void)
 {
     bool found = false;
@@ -282,7 +283,7 @@ void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait)
 {
     static struct {
         _Atomic uintptr_t object;
-        _Atomic uint32_t generation; /* a child of this one has not asked yet */
+        _Atomic uint32_t generation; /* of the process that asked */
         _Atomic uint64_t since_ns, latest_ns;
     } asked;
     struct fsafe_thread *self = fsafe_thread_join();
@@ -303,7 +304,7 @@ void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait)
     fsafe_hopeless_begin_in_child(&slices, self, wait);
     if (fsafe_takeover_is_alone() && fsafe_asleep_all(self, &unblocked) && !(wait->spins && may_loop_end()))
         say(self, may_be_handled(unblocked), wait->spins);
-    self->sleeping = slices.outer; /* nothing will tell when it is over */
+    self->sleeping = slices.outer; /* we do not see when the loop is over */
     self->told_of = wait->object;
     errno = saved;
 }
@@ -317,7 +318,9 @@ void fsafe_hopeless_hold_back(struct fsafe_slices *slices, bool (*needs_nobody)(
     uint64_t begun = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
     uint64_t span = (uint64_t)fsafe_options.hang_ms * MS;
     const void *object = (const void *)atomic_load_explicit(&self->sleeping.object, memory_order_relaxed);
-    /* Asked once all the others sleep: until then one of them may come and be the one that was missing. */
+    /*
+     * needs_nobody is asked when all others sleep: before that one of them may come, so that this call does not wait.
+     */
     for (uint64_t i = 1; !fsafe_asleep_is_anybody_awake(self) && fsafe_asleep_all(self, &unblocked) &&
                          !needs_nobody(object); i++) {
         if (i > LOOKS) {
@@ -344,11 +347,11 @@ bool fsafe_hopeless_restarts(void)
 /*
  * --- Wake-ups between two slices ------------------------------------------------------------------------------
  *
- * A thread that waits in a condition variable with a limit leaves it at that time and has the mutex then. A signal that
- * came meanwhile found nobody; one of a thread that has just changed the condition and released the mutex may come yet,
- * before the waiter is in there again. So the time of the latest signal is kept, and the waiter looks at it after each
- * slice: at the second case after the next one. More than a waiter needs, less than it could see: it wakes up for no
- * reason, as it may, when somebody else was signalled at that very moment.
+ * Between two slices a thread that waits for a condition is not in the condition variable, and has the mutex. A signal
+ * may come before it has the mutex, or, from a thread that changed the condition and then released the mutex, before
+ * the waiter is in the condition variable again. Neither finds the waiter. So we keep the time of the latest signal,
+ * and after each slice the waiter looks whether a signal came about the end of this slice or of the one before. It may
+ * be one that was for another waiter: then this one wakes up for no reason, which is allowed.
  */
 
 enum { OBJECTS = 16, BEFORE_NS = 2 * MS, AFTER_NS = 20 * MS };
@@ -363,8 +366,8 @@ _Static_assert(OBJECTS == 1 << (32 - 28), "a number for each hash");
 void fsafe_hopeless_note_wake(uintptr_t object)
 {
     /*
-     * A thread in strict mode may read no clock. A waiter that is between two slices then does not learn of the wake; a
-     * waiter that sleeps cannot be woken by such a thread in any case.
+     * A thread in seccomp's strict mode may not read the clock. A waiter that is between two slices does not learn of
+     * the signal then; a waiter that sleeps cannot be woken by such a thread in any case.
      */
     if (!fsafe_thread_is_withdrawn())
         atomic_store(woken(object), fsafe_sys_now_ns());

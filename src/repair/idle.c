@@ -7,7 +7,7 @@
 
 #include <sys/auxv.h>
 
-/* What programs sleep in, and libc only in regions. Not read, write and send: a stream's lock is held meanwhile. */
+/* System calls that libc makes without a lock, outside regions. Not read, write and send: libc may hold a stream's. */
 static const long sleeps[] = {
     SYS_ppoll, SYS_pselect6, SYS_epoll_pwait, SYS_rt_sigtimedwait, SYS_rt_sigsuspend, SYS_nanosleep,
     SYS_clock_nanosleep, SYS_wait4, SYS_waitid, SYS_accept4,
@@ -54,7 +54,7 @@ static bool may_be_return(const struct look *look, uintptr_t place)
     enum { VDSO_BYTES = 8192 };
     for (unsigned i = 0; i < look->handled.places; i++) {
         uintptr_t known = look->handled.returns[i];
-        /* Where the vDSO begins stands on each main thread's stack. */
+        /* Not the beginning of the vDSO: its address stands on each main thread's stack. */
         if (known != 0 ? place == known : vdso != 0 && place > vdso && place - vdso < VDSO_BYTES)
             return true;
     }
@@ -76,9 +76,9 @@ static bool may_have_mask(long call)
 }
 
 /*
- * A signal handler has the locks of what it interrupts, malloc's too. It runs with its signal blocked, mostly, and the
- * place that it returns to stands above it on the stack, where it may also be left from a handler of a thread that had
- * the stack before.
+ * A thread in a signal handler has the locks that the interrupted code took, perhaps malloc's. Usually the signal is
+ * blocked while its handler runs, and the place that the handler returns to stands on the stack; it may also be left
+ * there by a handler that has ended.
  */
 static bool may_be_in_handler(const struct look *look, const struct fsafe_task *task)
 {

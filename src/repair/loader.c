@@ -27,12 +27,13 @@ void fsafe_loader_adopt(const struct fsafe_thread *self, int former)
         return;
     int owner = fsafe_layout_mutex_owner(lock);
     if (self != NULL && owner == former) {
-        /* It forked in a callback, and gives the lock back when that returns. */
+        /* This thread forked in a callback of dl_iterate_phdr, and releases the lock when the callback returns. */
         fsafe_layout_mutex_set_owner(lock, self->owner);
         return;
     }
     /*
-     * No owner, or held no times: just taken or about to be free: nothing is half done. Twice: by a callback in dlopen.
+     * Without an owner, or with depth 0, the lock was just being taken or released, and nothing is half done. At depth
+     * 2 a callback of dl_iterate_phdr was in dlopen.
      */
     unsigned depth = fsafe_layout_mutex_depth(lock);
     if (owner != 0 && depth > 0 && (depth > 1 || !was_iterating(owner)))

@@ -1,9 +1,9 @@
 /*
- * repair/loader: the dynamic loader's lock of its list in a child (libc/loader.h).
+ * repair/loader: the lock of the dynamic loader's list, in a child (libc/loader.h).
  *
- * A thread that vanished in dl_iterate_phdr has only read: the lock is made free. One that vanished in dlopen or
- * dlclose may have left the list of objects half changed: nothing is done, and a child that needs the lock waits, which
- * is better than what it would read.
+ * A thread that vanished in dl_iterate_phdr has only read: the lock is made free. A thread that vanished in dlopen or
+ * dlclose may have left the list half changed: the lock is left alone, and a child that needs it waits, which is better
+ * than to read such a list.
  */
 #pragma once
 
@@ -11,10 +11,10 @@
 #include "track/thread.h"
 
 /*
- * `self` forked, and was called `former` as an owner then; NULL: it had not joined. Context: child, alone, after the
- * thread has been adopted and before the generation's regions are asked for.
+ * `self`: the thread that forked, whose id as an owner was `former` then; NULL: it had not joined. Context: child,
+ * alone, after the thread has been adopted and before the first question about a region.
  */
 FSAFE_AT_FORK void fsafe_loader_adopt(const struct fsafe_thread *self, int former);
 
-/* Whether nobody holds it; false when it is not known. Context: child. */
+/* Whether no thread holds it; also false when the lock is not known. Context: child. */
 bool fsafe_loader_is_free(void);

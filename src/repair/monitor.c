@@ -1,12 +1,13 @@
 /*
- * Where those libraries keep what they know, in bytes from their mutex. Tried on x86-64 with a thread-safe HDF5 1.14.5
- * (handle, mutex, condition variable, count), libxml2 2.9.14 (mutex, count, waiters, handle, condition variable) and
- * NSPR 4.35 (mutex, handle, two condition variables, references, count): each child hangs bare and goes on. So with
- * Perl 5.32 to 5.42, with lock() and with the lock of all its shared variables (mutex, interpreter, count, condition
- * variable). They all look again when they are woken, and the mutex, which the caller has, guards all they know.
+ * Where those libraries keep a monitor's members, in bytes from its mutex. Measured on x86-64, with a thread-safe HDF5
+ * 1.14.5 (handle, mutex, condition variable, count), libxml2 2.9.14 (mutex, count, waiters, handle, condition
+ * variable), NSPR 4.35 (mutex, handle, two condition variables, references, count), and Perl 5.32 to 5.42 with lock()
+ * and with the lock of all shared variables (mutex, interpreter, count, condition variable): each child hangs without
+ * the library and goes on with it. All of them look again when they are woken, and the mutex, which the caller has,
+ * guards all members.
  *
- * Looked at and left, for nothing in their memory says whose they are: QReadWriteLock, boost::shared_mutex (counts),
- * g_once_init_enter (a list of addresses that no symbol leads to).
+ * Not possible, because nothing in their memory names an owner: QReadWriteLock, boost::shared_mutex (counts) and
+ * g_once_init_enter (a list of addresses to which no symbol leads).
  */
 #include "config.h"
 
@@ -23,9 +24,9 @@
 
 static const struct library {
     const char *kind;   /* in reports */
-    const char *module; /* in the path of the module that waits */
+    const char *module; /* part of the path of the module that waits */
     int condvar, owner, count;
-    bool alone; /* the owner is no handle, but never the waiter: in a child with one thread a vanished one */
+    bool alone; /* the owner is no handle: in a child with one thread it is not the waiter, so a vanished thread */
 } libraries[] = {
     {"HDF5", "/libhdf5", MUTEX, -HANDLE, MUTEX + CONDVAR, false},
     {"libxml2", "/libxml2", MUTEX + 8 + HANDLE, MUTEX + 8, MUTEX, false},
@@ -43,15 +44,15 @@ static struct fsafe_thread *find_vanished(pthread_t handle)
     return NULL;
 }
 
-/* Whether what lies before the mutex can be read because the mutex can. */
+/* Whether the owner lies on the mutex's page, which can be read. */
 static bool is_same_page(uintptr_t mutex, int owner)
 {
     return owner >= 0 || mutex % 4096 >= (uintptr_t)-owner;
 }
 
 /*
- * Whether it is a monitor that a vanished thread is in, and which, if that is known. Any mutex may have a condition
- * variable so near. What lies around them is a monitor's when an owner is in there and the module says so.
+ * Whether a vanished thread is in the monitor; sets *owner to it if it is known. Any mutex may have a condition
+ * variable at that distance: it is a monitor if an owner stands there and the module is that library's.
  */
 static bool find_owner(const struct library *library, uintptr_t mutex, uintptr_t site, struct fsafe_thread **owner)
 {

@@ -1,15 +1,15 @@
 /*
- * repair/monitor: locks that a library makes of a mutex, a condition variable and a word that says who is in there. To
- * us the mutex is free at a fork and the child waits for a condition, as in any queue. But of the monitors of some
- * libraries it is known where they keep their owner: see the table in monitor.c. When that is a vanished thread, its
- * hold is dropped, and the wait, which may end for no reason, ends.
+ * repair/monitor: locks that a library makes of a mutex, a condition variable and a word for the owner. The mutex is
+ * free at a fork, and the child waits for a condition, as for any queue. But we know where the monitors of some
+ * libraries keep their owner: see the table in monitor.c. If that is a vanished thread the monitor is made free, and
+ * the wait for the condition ends, as it may for no reason.
  */
 #pragma once
 
 #include "repair/takeover.h"
 
 /*
- * The caller, at `site`, has `mutex` and is about to wait for `condvar`. Returns whether it was to wait for a vanished
- * thread to leave a monitor, which is free now. Context: child, any thread, no latch held.
+ * The caller, at `site`, has `mutex` and is about to wait for `condvar`. Returns whether these are a monitor that a
+ * vanished thread had: it is free now, and the caller need not wait. Context: child, any thread, no latch held.
  */
 bool fsafe_monitor_judge(const pthread_cond_t *condvar, const pthread_mutex_t *mutex, uintptr_t site);

@@ -1,13 +1,13 @@
 /*
- * Measured. pthread_mutex_destroy of a robust mutex that somebody holds succeeds in glibc; of every other kind it is
- * EBUSY.
+ * Measured. glibc's pthread_mutex_destroy of a mutex that a thread holds succeeds if the mutex is robust, and returns
+ * EBUSY for every other kind.
  *
- * The kernel finds the owner of an inheriting mutex by its id in all processes: while the parent lives a wait for the
- * old id is refused (EPERM, glibc aborts); after the parent has ended (daemon) glibc waits for ever.
+ * The kernel looks for the owner of an inheriting mutex, by its id, in all processes: while the parent lives the kernel
+ * refuses a wait for the old id (EPERM: glibc aborts); when the parent has ended (daemon) glibc waits for ever.
  *
- * A signal handler may fork while its thread waits for a mutex, and its child goes back to the wait, in libc: made
- * free at adoption, the word wakes it up. A robust mutex gets the parent's thread id then: libc had read it before it
- * went to wait.
+ * A signal handler may fork while its thread waits for a mutex, and its child goes back to the wait, in libc: adoption
+ * makes the mutex free, which ends the wait. libc then writes the parent's thread id into a robust mutex, because it
+ * read the id before it began to wait.
  */
 #include "config.h"
 
@@ -26,7 +26,7 @@ void fsafe_mutex_rehome(pthread_mutex_t *mutex, const struct fsafe_thread *self)
     enum fsafe_mutex_kind kind = fsafe_layout_mutex_kind(mutex);
     if (fsafe_options.mode != FSAFE_MODE_REPAIR || kind == FSAFE_MUTEX_FOREIGN || kind == FSAFE_MUTEX_NORMAL ||
         kind == FSAFE_MUTEX_ADAPTIVE)
-        return; /* of the last two nobody compares the owner */
+        return; /* libc does not compare the owner of the last two */
     int owner = fsafe_layout_mutex_owner(mutex);
     if (owner == self->owner || !fsafe_thread_was(self, owner) ||
         (fsafe_sys_thread_alive(fsafe_lineage_pid(), owner) &&
@@ -45,14 +45,16 @@ void fsafe_mutex_adopt(struct fsafe_thread *self)
     if (fsafe_options.mode != FSAFE_MODE_REPAIR)
         return;
     int forgotten_next = self->former_owners[self->next_former];
-    /* A thread may hold very many: of most nothing has to be written before they are asked for. */
+    /* A thread may hold very many mutexes: most need no write before the thread asks for them. */
     if (!self->took_by_word && forgotten_next == 0)
         return;
     for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(self)); fsafe_ledger_next(&at);) {
         pthread_mutex_t bytes;
         if (fsafe_ledger_is_of_rwlock(at.lock))
             continue;
-        /* The record may be stale and the memory anything by now: touched only where it still is that mutex. */
+        /*
+         * The record may be stale and the memory anything by now: written to only if it still is this thread's mutex.
+         */
         uintptr_t address = at.lock & ~FSAFE_STAGE_MASK;
         if (!fsafe_sys_peek(address, &bytes, sizeof bytes))
             continue;
@@ -85,7 +87,7 @@ bool fsafe_mutex_is_stale(uintptr_t lock, void *context)
     if (fsafe_ledger_is_of_rwlock(lock))
         return fsafe_rwlock_is_stale(lock, context);
     if (fsafe_ledger_find(fsafe_thread_waits(self), lock) != 0)
-        return false; /* it is in pthread_cond_wait and will be back: a signal handler runs */
+        return false; /* a signal handler runs in pthread_cond_wait, which takes the mutex again */
     return !fsafe_sys_peek(lock & ~FSAFE_STAGE_MASK, &bytes, sizeof bytes) ||
            !fsafe_thread_is_or_was(self, fsafe_layout_mutex_owner(&bytes));
 }
@@ -100,7 +102,7 @@ static bool is_denied(const struct fsafe_thread *thread, uintptr_t lock)
     return owner != 0 && !fsafe_thread_is_or_was(thread, owner);
 }
 
-/* For so many generations a waiter of a settled condition variable is a user of its mutex, should that be destroyed. */
+/* For how many generations a vanished waiter of a settled condition variable counts as a user of its mutex. */
 enum { KEEP_USERS = 16 };
 
 static bool is_user_only(struct fsafe_thread *vanished)
@@ -119,7 +121,7 @@ void fsafe_mutex_clear_stale(struct fsafe_thread *vanished)
         for (struct fsafe_ledger_walk at = fsafe_ledger_walk(waits); fsafe_ledger_next(&at);)
             fsafe_ledger_clear(waits, at.index, at.lock);
     for (struct fsafe_ledger_walk at = fsafe_ledger_walk(locks); fsafe_ledger_next(&at);)
-        /* A waiter's mutex may be anybody's. */
+        /* Not the mutex of a waiter for a condition, which any thread may have. */
         if (!fsafe_ledger_is_of_rwlock(at.lock) && !fsafe_ledger_is_of_call(at.lock) &&
             fsafe_ledger_find(waits, at.lock) == 0 && is_denied(vanished, at.lock))
             fsafe_ledger_clear(locks, at.index, at.lock);
@@ -141,7 +143,9 @@ static const char *kind_name(enum fsafe_mutex_kind kind)
     return names[kind];
 }
 
-/* What the bytes and the kernel say, without the ledgers. DOUBTFUL: those have to be asked. */
+/*
+ * The owner by the bytes and the kernel. DOUBTFUL: the ledgers have to be asked, too. UNNAMED: locked without an owner.
+ */
 enum holder { NOBODY, LIVING, OWN, DOUBTFUL, UNNAMED };
 
 static enum holder look(const pthread_mutex_t *mutex, struct fsafe_thread *self, int *owner)
@@ -162,8 +166,8 @@ static enum holder look(const pthread_mutex_t *mutex, struct fsafe_thread *self,
 }
 
 /*
- * A robust mutex that processes share is an everyday thing: its holder lives in another one, and the kernel speaks
- * up if it dies. The answer is kept, because such a mutex may be contended all day.
+ * Robust mutexes that processes share are common: the owner is in another process, and the kernel says so if it ends
+ * with the mutex. The answer is kept, because processes may contend for such a mutex all day.
  */
 static bool is_robust_and_shared(const pthread_mutex_t *mutex)
 {
@@ -181,8 +185,8 @@ static bool is_robust_and_shared(const pthread_mutex_t *mutex)
 }
 
 /*
- * With other threads about, one look proves nothing: the memory may be another mutex by now, and that one between two
- * owners. Such a moment does not last, and does not repeat itself at will.
+ * With other threads about, one look proves nothing: the memory may be another mutex by now, in the moment between two
+ * owners. Several looks in a row do not all find such a moment.
  */
 static bool is_unnamed_still(const pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t lock)
 {
@@ -205,7 +209,7 @@ static enum fsafe_verdict judge(struct fsafe_question *question)
     pthread_mutex_t *mutex = (pthread_mutex_t *)lock;
     bool alone = !fsafe_unnamed_is_surveyed() && fsafe_takeover_is_alone();
     if (!alone && !fsafe_unnamed_is_surveyed())
-        fsafe_unnamed_survey(false); /* libc made that thread, unseen */
+        fsafe_unnamed_survey(false); /* libc made the second thread without our wrapper */
     int owner = 0;
     enum holder holder = look(mutex, self, &owner);
     if (holder != DOUBTFUL && holder != UNNAMED)
@@ -224,10 +228,10 @@ static enum fsafe_verdict judge(struct fsafe_question *question)
     }
     event->holder.tid = owner;
     if (claims.vanished != NULL && owner != 0 && !fsafe_thread_is_or_was(claims.vanished, owner))
-        claims.vanished = NULL; /* somebody who waited for it: not the one to name */
+        claims.vanished = NULL; /* that thread waited for the mutex: the line must not name it */
     if (!fsafe_takeover_decide(event, &claims, question->would_wait))
         return FSAFE_STUCK;
-    /* That took a while. What is reset in the next instruction must still be the same orphan. */
+    /* That took a while: the mutex must still be the same orphan. */
     int owner_now = 0;
     bool same = look(mutex, self, &owner_now) == holder && owner_now == owner;
     if (same && holder == UNNAMED && fsafe_unnamed_is_surveyed())
@@ -263,7 +267,7 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
         fsafe_mutex_rehome(mutex, self);
         return FSAFE_PROCEED;
     case UNNAMED:
-        /* Under contention every third look finds this: no more than a load where it can mean nothing. */
+        /* Under contention every third look finds this: where the survey found no such mutex it costs one load. */
         if (fsafe_unnamed_is_none())
             return FSAFE_PROCEED;
         break;
@@ -280,11 +284,11 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
     return fsafe_takeover_judge(&question, judge);
 }
 
-/* The mutex that was made free for the wait that a signal handler interrupted, and what is to be said of it. */
+/* The mutex that adoption made free for a wait that a signal handler interrupted, and its event. */
 static uintptr_t freed;
 static struct fsafe_event of_freed;
 
-/* The mutex that it waits for and may go back to; 0: none. */
+/* The mutex for which the thread waits, in the code that the signal handler interrupted; 0: none. */
 static uintptr_t find_wait(const struct fsafe_thread *self)
 {
     for (uint32_t i = self->waits; i-- > 0;)
@@ -300,7 +304,7 @@ void fsafe_mutex_adopt_wait(struct fsafe_thread *self)
     uintptr_t word, site;
     int owner;
     pthread_mutex_t bytes;
-    /* The wait may be long over: a handler may have left it by longjmp. */
+    /* The wait may be long over: a handler may have left it by a longjmp. */
     if (record == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR || !fsafe_sys_peek(lock, &bytes, sizeof bytes) ||
         fsafe_layout_mutex_kind(&bytes) == FSAFE_MUTEX_FOREIGN || look(&bytes, self, &owner) != DOUBTFUL ||
         !fsafe_maps_find_exclusive(lock))
@@ -320,6 +324,6 @@ void fsafe_mutex_end_wait(pthread_mutex_t *mutex, const struct fsafe_thread *sel
     if (FSAFE_LIKELY(freed != (uintptr_t)mutex))
         return;
     freed = 0;
-    fsafe_mutex_rehome(mutex, self); /* libc had read the id before it began to wait */
+    fsafe_mutex_rehome(mutex, self); /* libc read the thread's id before it began to wait */
     fsafe_takeover_tell(&of_freed);
 }

@@ -8,7 +8,7 @@
 
 enum { PLACES = 3 };
 
-/* Too much for the stack of a small thread. */
+/* Mapped, because it is too much for the stack of a small thread. */
 struct work {
     struct fsafe_mapping mappings[PLACES];
     struct fsafe_place places[PLACES];

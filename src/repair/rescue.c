@@ -12,22 +12,22 @@
 #include "repair/takeover.h"
 #include "report/tally.h"
 
-/* Soon: a call that hangs waits so long. Then twice as long each time, up to a second. */
+/* When a net first looks at its call; each later span is twice as long, up to a second. */
 enum { FIRST_NS = 10000000, LONGEST_NS = 1000000000 };
 
 struct net {
-    _Atomic pid_t tid;   /* whose call has it; 0: nobody's */
-    uint32_t generation; /* of the process that the timer is of; 0: there is none */
+    _Atomic pid_t tid;   /* the thread whose call has it; 0: it is free */
+    uint32_t generation; /* of the process that has the timer; 0: there is none */
     int timer;
     uint64_t wait_ns;
-    struct fsafe_rescued call; /* all zero: the net is under everything */
-    uintptr_t seen;            /* the lock that the latest looks found the call waiting for; how many did, and */
-    int times, looks; /* of these looks, the last ones at which no other thread was awake */
-    uint64_t mark;    /* of the other threads at the latest look */
+    struct fsafe_rescued call; /* all zero: the net is under all that the child does */
+    uintptr_t seen; /* the lock for which the call waited at the latest look; 0: none */
+    int times;      /* how many looks in a row have found the call at that lock */
+    int looks;      /* how many of the latest of these looks found no other thread awake */
+    uint64_t mark;  /* of the other threads at the latest look */
 };
 
-/* A thread that finds none free makes its call without one. */
-enum { NETS = 16 };
+enum { NETS = 16 }; /* a thread that finds none free makes its call without one */
 static struct net of_calls[NETS], of_all;
 
 /* The regions in which a call was rescued. */
@@ -39,7 +39,7 @@ void fsafe_rescue_start(void)
     fsafe_idle_start();
 }
 
-/* A child of the call's has no timer: that number may be one of its own. */
+/* In a child that was forked during the call the timer's number may be another timer's. */
 static void withdraw(struct net *net)
 {
     if (net->generation == fsafe_lineage_generation())
@@ -57,7 +57,7 @@ static struct net *net_of(pid_t tid)
     return NULL;
 }
 
-/* One that is free, or whose thread is no more; NULL: there is none. */
+/* Takes a net that is free, or whose thread has ended; NULL: there is none. */
 static struct net *take_net(pid_t tid)
 {
     for (struct net *net = of_calls; net < of_calls + NETS; net++) {
@@ -96,7 +96,7 @@ static bool has_locks_elsewhere(enum fsafe_region region)
            region == FSAFE_REGION_THREAD;
 }
 
-/* Whether the call waits without a limit, privately, where libc may have a lock, which no thread is known to have. */
+/* Whether the call waits without a limit on a private word that may be a lock of libc's and names no living owner. */
 static bool waits_for_lock(const struct net *net, const struct fsafe_arch_call *call, uintptr_t word)
 {
     int operation = (int)call->arguments[1];
@@ -111,8 +111,8 @@ static bool waits_for_lock(const struct net *net, const struct fsafe_arch_call *
 }
 
 /*
- * How many looks in a row have found the call at that lock, while nobody else could release it: there is no other
- * thread, or all sleep without one of libc's locks, and none has woken since. `others`: that wait for the same word.
+ * How many looks in a row have found the call at that lock while no thread could release it: there is no other thread,
+ * or all sleep without one of libc's locks, and none has woken since. *others: how many wait for the same word.
  */
 static int count_looks(struct net *net, uintptr_t lock, unsigned *others)
 {
@@ -126,7 +126,7 @@ static int count_looks(struct net *net, uintptr_t lock, unsigned *others)
     return net->looks;
 }
 
-/* It waits for long, and there is no telling whether a thread of this process has the lock. */
+/* The call has waited for long, and a thread of this process may have the lock: writes a line about that, once. */
 static void say_that_it_waits(struct net *net, uintptr_t lock, uintptr_t at)
 {
     enum { LONG = 4 }; /* looks: 150 ms */
@@ -136,14 +136,14 @@ static void say_that_it_waits(struct net *net, uintptr_t lock, uintptr_t at)
         tell(FSAFE_MAY_HANG, &net->call, lock, at);
 }
 
-/* The call has the lock next, or will never have it. */
+/* The lock is free for the call now. */
 static void tell_of_rescue(struct net *net, uintptr_t lock, uintptr_t at)
 {
     saved |= FSAFE_REGION_BIT(net->call.region);
     tell(FSAFE_TOOK_OVER, &net->call, lock, at);
 }
 
-/* Whether that was it: in modes that save nothing. */
+/* In other modes than repair writes the line, and returns true: nothing else is done. */
 static bool only_says(struct net *net, uintptr_t lock, uintptr_t at)
 {
     if (fsafe_options.mode == FSAFE_MODE_REPAIR)
@@ -174,7 +174,7 @@ static void look(struct net *net, const struct fsafe_arch_call *call)
         say_that_it_waits(net, word, call->at);
 }
 
-/* Which of libc's two functions was interrupted, on any rwlock. */
+/* Whether the interrupted instruction is in libc's function of that name. */
 static bool is_inside_of(uintptr_t at, const char *function)
 {
     enum { LONGEST = 1536 }; /* 468 to 1,176 bytes from 2.31 to 2.43, x86-64, i386, aarch64 */
@@ -182,7 +182,7 @@ static bool is_inside_of(uintptr_t at, const char *function)
     return from != 0 && at - from < LONGEST;
 }
 
-/* An rwlock of libc's own that one of the interrupted function's registers has the address of. */
+/* An rwlock of libc's own whose address one of the interrupted function's registers has. */
 static pthread_rwlock_t *find_spun_on(const void *context, bool writes)
 {
     pthread_rwlock_t copy;
@@ -196,8 +196,8 @@ static pthread_rwlock_t *find_spun_on(const void *context, bool writes)
 }
 
 /*
- * A call does not sleep but ask again and again where the vanished thread was between two stores to an rwlock. Such a
- * lock may also be the call's own, in the middle of such a store; but not in three looks in a row.
+ * Where a thread vanished between two stores to an rwlock a call does not sleep but asks again and again. The call
+ * itself may be between two such stores, but not at three looks in a row.
  */
 static void look_at_spin(struct net *net, const void *context, uintptr_t at)
 {
@@ -219,7 +219,7 @@ static void look_at_spin(struct net *net, const void *context, uintptr_t at)
     tell_of_rescue(net, (uintptr_t)rwlock, at);
 }
 
-/* A wait that repair/hopeless cuts in slices does not go on after a handler by itself: it looks at the word again. */
+/* The thread is not in the kernel: perhaps it waits in slices, and looks at the word again after this handler. */
 static void look_at_slices(void)
 {
     uintptr_t site, word = fsafe_hopeless_futex_in_slices(&site);
@@ -244,7 +244,7 @@ static bool on_timer(siginfo_t *info, void *context)
     if (net->generation != fsafe_lineage_generation() ||
         (net != &of_all && atomic_load_explicit(&net->tid, memory_order_relaxed) != fsafe_sys_gettid()))
         return true;
-    /* The call was left by a longjmp; or what has no call is the affair of the threads that the program has now. */
+    /* A longjmp has left the call; or the child has other threads by now, which may release what it waits for. */
     if (net == &of_all ? !fsafe_takeover_is_alone() : call.stack > net->call.frame) {
         withdraw(net);
         return true;
@@ -255,7 +255,7 @@ static bool on_timer(siginfo_t *info, void *context)
         look_at_slices();
     else
         look_at_spin(net, context, call.at);
-    /* What the program registered for its end may be running by then, and is left in peace. */
+    /* exit() runs the program's own functions afterwards: no further looks. */
     if (net->call.region == FSAFE_REGION_EXIT && (net->looks == 0 || fsafe_takeover_is_alone()))
         return true;
     if (net->call.frame != 0 && net->wait_ns < LONGEST_NS)
@@ -267,13 +267,16 @@ static bool on_timer(siginfo_t *info, void *context)
 static bool spread(struct net *net)
 {
     if (!fsafe_timer_listen(on_timer) || !fsafe_timer_make(&net->timer, net))
-        return false; /* and the handler goes on to hand others' on */
+        return false;
     net->generation = fsafe_lineage_generation();
     fsafe_timer_set(net->timer, net->wait_ns);
     return true;
 }
 
-/* Calls of each region that had a net and went on, in processes with other threads: they do not pay for ever. */
+/*
+ * How many calls of each region had a net and went on. After WENT_ON of them a call has a net only in a process with
+ * one thread, and if a record shows a vanished thread: a net costs time.
+ */
 enum { WENT_ON = 64 };
 static _Atomic unsigned went_on[FSAFE_REGIONS];
 
@@ -294,7 +297,7 @@ enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call)
     if (net != NULL && net->call.frame > call->frame)
         return FSAFE_NET_ABOVE; /* a call within that call */
     if (net != NULL)
-        withdraw(net); /* left by a longjmp */
+        withdraw(net); /* a longjmp has left that call */
     if (has_paid_enough(call, fsafe_takeover_is_alone()))
         return FSAFE_NET_ABOVE;
     net = take_net(tid);

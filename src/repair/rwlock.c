@@ -1,12 +1,12 @@
 /*
- * Measured. An rwlock counts its vanished readers with the living ones, so it is cleaned of all its vanished threads at
- * once, before the first thread of the child waits in it (see the header). Only so can a waiting writer's bit be told
- * from a living one's, and the word be changed by one compare-and-swap: glibc changes the phase in two steps (the word,
- * then the futex word), and a store to the second while a living thread is between them lets a writer in beside
- * readers.
+ * Measured. An rwlock counts its vanished readers with the living ones, so all its vanished threads are taken out at
+ * once, before the first thread of the child waits in it (see the header). Only then is a bit that says "a writer
+ * waits" certainly a vanished writer's, and one compare-and-swap can change the word: glibc changes the phase in two
+ * steps (the word, then the futex word), and a store to the second while a living thread is between the two steps lets
+ * a writer in beside readers.
  *
- * Vanished writers that wait do harm without holding anything: with the two writer preferences the unlock of the
- * forking thread's own lock gives it to them. So a child cleans a lock before it releases it, too.
+ * Vanished writers that wait do harm although they hold nothing: with the two writer preferences the forking thread's
+ * unlock of its own lock gives the lock to them. So a child also takes them out before it releases a lock.
  */
 #include "config.h"
 
@@ -49,8 +49,8 @@ struct question {
     struct fsafe_question asked;
     pthread_rwlock_t *rwlock;
     enum fsafe_stage stage; /* what the caller asks for */
-    bool forgot;  /* its vanished writers that wait are not counted any more */
-    bool decided; /* by the settings and the place: it may be taken */
+    bool forgot;  /* the vanished writers that wait are taken out */
+    bool decided; /* fsafe_takeover_decide allows to take it over */
 };
 
 static bool decide(struct question *question, const struct fsafe_census *census, const struct fsafe_rwlock_state *state)
@@ -63,7 +63,7 @@ static bool decide(struct question *question, const struct fsafe_census *census,
     return question->decided;
 }
 
-/* Once: were they subtracted again, living ones could be. */
+/* Once only: a second time would subtract living writers. */
 static void forget_waiting(struct question *question, const struct fsafe_orphan *orphan)
 {
     if (!question->forgot)
@@ -72,8 +72,8 @@ static void forget_waiting(struct question *question, const struct fsafe_orphan 
 }
 
 /*
- * Takes the vanished threads that wait for it out of a lock that this thread has for writing: they would be given it
- * when it is released. And makes this thread its owner. Under the latch.
+ * Takes the vanished threads that wait out of a lock that this thread has for writing, because its release would give
+ * it to them; and writes this thread in as its owner. Under the latch.
  */
 static void settle(pthread_rwlock_t *rwlock, struct fsafe_thread *self)
 {
@@ -120,7 +120,7 @@ FSAFE_AT_FORK void fsafe_rwlock_adopt(struct fsafe_thread *self)
         if (!fsafe_ledger_is_of_rwlock(at.lock))
             continue;
         uintptr_t lock = at.lock & ~FSAFE_STAGE_MASK;
-        /* The unlock may be over and the memory anything by now: touched only where it still is that rwlock. */
+        /* The unlock may be over and the memory anything by now: written to only if it still is that rwlock. */
         if ((at.lock & FSAFE_STAGE_MASK) == FSAFE_WRITING && fsafe_options.mode == FSAFE_MODE_REPAIR &&
             fsafe_sys_peek(lock, &bytes, sizeof bytes) && fsafe_layout_rwlock_is_private(&bytes) &&
             fsafe_thread_was(self, fsafe_layout_rwlock_writer(&bytes)) && !fsafe_takeover_is_shared(lock))
@@ -129,7 +129,7 @@ FSAFE_AT_FORK void fsafe_rwlock_adopt(struct fsafe_thread *self)
     }
 }
 
-/* Of a lock whose bytes name a writer. */
+/* Who holds a lock, if its bytes name a writer; if they do not: FSAFE_UNSURE. */
 static enum fsafe_held_by holder_of(const struct fsafe_thread *self, const struct fsafe_rwlock_state *state,
                                    const struct fsafe_census *census)
 {
@@ -148,8 +148,8 @@ static enum fsafe_verdict judge_alone(struct question *question)
         return FSAFE_PROCEED;
     }
     if (census.own_writes > 0)
-        return FSAFE_PROCEED; /* a signal handler came in the middle of its own call */
-    /* Holds that nobody recorded could be its own. */
+        return FSAFE_PROCEED; /* a signal handler interrupted the caller's own call */
+    /* Holds without a record could be the caller's. */
     uint32_t reads = state.readers > census.own_reads
                          ? fewest(state.readers - census.own_reads, census.vanished_reads) : 0;
     if (!state.is_locked && reads == 0 && state.waiting == 0)
@@ -161,7 +161,7 @@ static enum fsafe_verdict judge_alone(struct question *question)
     return FSAFE_FREED;
 }
 
-/* The verdict on a lock in whose bytes a writer is that the survey did not see there. */
+/* The verdict on a lock that has a writer whom the survey did not find there. */
 static enum fsafe_verdict judge_later_writer(struct question *question, const struct fsafe_rwlock_state *state,
                                              const struct fsafe_census *census)
 {
@@ -176,8 +176,8 @@ static enum fsafe_verdict judge_later_writer(struct question *question, const st
 }
 
 /*
- * Other threads may be at it, but not in it: whoever would wait comes here first. What the survey noted holds until
- * it is taken out, unless the memory became another lock meanwhile: then something contradicts it.
+ * Other threads may take and release it, but none waits in it: a thread that would wait comes here first. What the
+ * survey found holds until it is taken out, unless the memory has become another lock: then the bytes contradict it.
  */
 static enum fsafe_verdict judge_surveyed(struct question *question)
 {
@@ -197,7 +197,7 @@ static enum fsafe_verdict judge_surveyed(struct question *question)
         if (holder == FSAFE_LIVINGS) {
             if (orphan == NULL || fsafe_options.mode != FSAFE_MODE_REPAIR || fsafe_takeover_is_shared(lock))
                 return FSAFE_PROCEED;
-            /* A living thread holds it since before the fork: vanished waiters must not be counted with the caller. */
+            /* A living thread has held it since before the fork: vanished waiters must not count beside the caller. */
             forget_waiting(question, orphan);
             if (!fsafe_layout_rwlock_dismiss(rwlock, &state, fewest(orphan->reads, state.readers), false))
                 continue;
@@ -209,16 +209,16 @@ static enum fsafe_verdict judge_surveyed(struct question *question)
         if (orphan == NULL)
             return FSAFE_PROCEED;
         if ((orphan->writer && !state.is_locked) || state.readers < orphan->reads) {
-            fsafe_census_forget(lock); /* another lock by now */
+            fsafe_census_forget(lock); /* it is another lock by now */
             return FSAFE_PROCEED;
         }
         if (orphan->writer && census.living_writes > 0)
             return FSAFE_UNDECIDED;
         bool closed = orphan->writer && state.is_write_phase;
-        /* A living reader, the last one to leave, is about to say that it changed the phase. */
+        /* A living reader, the last one to leave, is in the middle of changing the phase. */
         if (closed && state.is_torn && !orphan->torn)
             return FSAFE_UNDECIDED;
-        /* One that is just coming or going may not be counted yet, or any more; then we take too few. */
+        /* A living reader may have a record and not be counted in the word yet, or no longer. */
         uint32_t living = census.own_reads + census.living_reads;
         if (!closed && (uint64_t)orphan->reads + living > state.readers)
             return FSAFE_UNDECIDED;
@@ -238,7 +238,7 @@ static enum fsafe_verdict judge_surveyed(struct question *question)
     }
 }
 
-/* Whether one look is enough: a writer that lives, or readers and nothing noted. */
+/* Whether one look is enough: the survey found nothing, and there is no writer or a living one. */
 static bool is_ordinary(uintptr_t lock, const struct fsafe_rwlock_state *state, struct fsafe_thread *self)
 {
     if (!fsafe_census_is_surveyed() || fsafe_census_may_have(lock))
@@ -253,7 +253,7 @@ static enum fsafe_verdict judge(struct fsafe_question *asked)
     if (is_alone())
         return judge_alone(question);
     if (!fsafe_census_is_surveyed())
-        /* libc made the second thread, unseen */
+        /* libc made the second thread without our wrapper. */
         fsafe_census_survey(asked->self, asked->event.address, question->stage);
     return judge_surveyed(question);
 }

@@ -39,7 +39,7 @@ void fsafe_semaphore_initialised(sem_t *semaphore, int process_shared, unsigned 
     atomic_store_explicit(&words->note, may_be_lock ? note : 0, memory_order_release);
 }
 
-/* Whoever has the token by the words has it no more. */
+/* Clears the owner, and counts that its token has gone. */
 static FSAFE_AT_FORK void forget_owner(struct fsafe_sem_words *words, const sem_t *semaphore)
 {
     if (fsafe_semaphore_owner(words) == 0)
@@ -84,7 +84,7 @@ void fsafe_semaphore_goes_back(struct fsafe_sem_words *words, const sem_t *semap
                                                 memory_order_relaxed);
 }
 
-/* At a fork, and not by its own end before. */
+/* Whether the thread vanished at a fork, and had not ended before. */
 static bool is_vanished(const struct fsafe_thread *thread)
 {
     return fsafe_thread_is_vanished(thread) && !thread->ended;
@@ -97,7 +97,10 @@ static bool is_at(const struct fsafe_thread *thread, uintptr_t semaphore)
            (at != 0 && atomic_load_explicit(&thread->tokens.outer, memory_order_relaxed) == semaphore);
 }
 
-/* The latest vanished thread that was taking or posting it; NULL as well if the caller is: a signal interrupted it. */
+/*
+ * The latest vanished thread that was taking or posting it; NULL: none, or the caller is, in a call that this signal
+ * handler interrupted.
+ */
 static const struct fsafe_thread *find_at_it(uintptr_t semaphore, const struct fsafe_thread *self)
 {
     const struct fsafe_thread *found = NULL;
@@ -111,9 +114,9 @@ static const struct fsafe_thread *find_at_it(uintptr_t semaphore, const struct f
 }
 
 /*
- * The vanished thread that has the token of a lock that is not settled; NULL: none. Since nobody takes one before it is
- * settled, the words speak of the time before the fork. One that a thread took and never gave back before it ended was
- * no lock's: somebody is to post it.
+ * The vanished thread that has the token of a lock that is not settled; NULL: none. Because no thread of the child
+ * takes a lock before it is settled, the words are of before the fork. A thread that ended with the token does not
+ * count: another thread was meant to post it.
  */
 static const struct fsafe_thread *find_vanished(sem_t *semaphore, const struct fsafe_thread *self)
 {
@@ -146,7 +149,7 @@ static bool decide(struct fsafe_sem_words *words, const struct fsafe_thread *van
 
 struct question {
     struct fsafe_question asked;
-    const char *why; /* it may not be taken over; NULL: it may */
+    const char *why; /* why it may not be taken over; NULL: it may */
 };
 
 /* Under the latch. */
@@ -160,7 +163,7 @@ static enum fsafe_verdict judge(struct fsafe_question *asked)
     const struct fsafe_thread *vanished = find_vanished(semaphore, self);
     if (vanished == NULL) {
         if (fsafe_layout_sem_value(semaphore) != 0)
-            forget_owner(words, semaphore); /* of a token that went back past us */
+            forget_owner(words, semaphore); /* a post that we did not see gave the token back */
         settle(words, semaphore);
         return FSAFE_PROCEED;
     }

@@ -1,6 +1,6 @@
 /*
- * The record of a spin lock needs no stages, because whoever takes such a lock in the child drops the vanished
- * threads' records before releasing it.
+ * The record of a spin lock needs no stages, because a thread of the child that takes such a lock drops the vanished
+ * threads' records before it releases the lock.
  */
 #include "config.h"
 
@@ -17,7 +17,7 @@ void fsafe_spin_start(__typeof__(pthread_spin_trylock) *trylock)
     try_for_real = trylock;
 }
 
-/* Whether the memory is there and a copy of it does not let itself be locked. */
+/* Whether the memory is there and a copy of the lock cannot be taken. */
 static bool is_locked(uintptr_t lock)
 {
     pthread_spinlock_t copy;
@@ -25,7 +25,7 @@ static bool is_locked(uintptr_t lock)
            try_for_real(&copy) == EBUSY;
 }
 
-/* Of the addresses that vanished threads recorded. */
+/* The addresses of which vanished threads have records. */
 static _Atomic uint64_t filter_words[FSAFE_FILTER_WORDS];
 static struct fsafe_filter recorded = {.words = filter_words};
 
@@ -63,10 +63,10 @@ static enum fsafe_verdict judge(struct fsafe_question *question)
     if (holder != FSAFE_VANISHEDS)
         return holder == FSAFE_UNSURE ? FSAFE_UNDECIDED : FSAFE_PROCEED;
     if (!is_locked(lock))
-        return FSAFE_UNDECIDED; /* it came free meanwhile: to be tried once more */
+        return FSAFE_UNDECIDED; /* it has become free: the caller tries again */
     if (!fsafe_takeover_decide(&question->event, &claims, question->would_wait)) {
         if (question->event.deed == FSAFE_REFUSED) {
-            /* Most likely it is meant to be shared, which its bytes do not say: no reason to alarm anybody. */
+            /* Most likely it is process-shared, which its bytes do not say: no line. */
             question->event.worth_a_line = false;
             thin_out(lock, never);
         }

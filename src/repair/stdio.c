@@ -1,8 +1,8 @@
 /*
- * Measured. fork() zeroes the lock of every listed stream when the process has threads. The forking thread's holds are
- * noted in prepare, from the bytes, and put back in the child only where the bytes changed from its own to all zero:
- * nobody else can have done that, so no stale address is written to. glibc to 2.36 counts a stream locked once as 1,
- * glibc 2.37 and later as 0: the start-up test finds out. flockfile + funlockfile 15.7 ns, bare 13.1.
+ * Measured. fork() zeroes the lock of every stream in libc's list when the process has threads. We note the forking
+ * thread's holds before the fork, from the bytes, and put them back in the child where the bytes have become all zero:
+ * only fork() does that, so no stale address is written to. A stream that is locked once has the count 1 up to glibc
+ * 2.36 and 0 from 2.37 on: the start-up test finds out. flockfile and funlockfile take 15.7 ns, without us 13.1.
  */
 #include "config.h"
 
@@ -17,7 +17,7 @@
 #include <stdio_ext.h>
 #include <string.h>
 
-/* What a thread that forks holds. Memory of its own for each fork: most never need it. */
+/* The streams that a thread holds when it forks. Mapped for each fork that needs it: most do not. */
 struct fsafe_stdio_holds {
     size_t bytes;
     uint32_t count;
@@ -33,7 +33,7 @@ void fsafe_stdio_prepare(struct fsafe_thread *self)
     uint32_t depth = fsafe_ledger_depth(files);
     if (FSAFE_LIKELY(depth == 0) || fsafe_options.mode != FSAFE_MODE_REPAIR)
         return;
-    fsafe_stdio_parent(self); /* a handler of a signal forks in the middle of a fork */
+    fsafe_stdio_parent(self); /* perhaps a signal handler forks in the middle of a fork */
     size_t bytes = sizeof(struct fsafe_stdio_holds) + depth * sizeof self->fork_files->hold[0];
     struct fsafe_stdio_holds *holds = fsafe_pages_map(bytes);
     if (holds == NULL)
@@ -42,7 +42,7 @@ void fsafe_stdio_prepare(struct fsafe_thread *self)
     for (uint32_t i = depth; i > 0; i--) {
         uintptr_t stream, site;
         struct fsafe_stream_lock lock;
-        /* The ledger may speak of a stream that is closed; one whose lock names this thread is there. */
+        /* The ledger may have a record of a closed stream; a stream whose lock names this thread is open. */
         if (!fsafe_ledger_read(files, i, &stream, &site) ||
             !fsafe_layout_stream_peek(stream & ~FSAFE_STAGE_MASK, &lock) || lock.word == 0 ||
             lock.owner != (uintptr_t)self->handle)
@@ -80,7 +80,7 @@ bool fsafe_stdio_is_stale(uintptr_t stream, void *context)
     return !fsafe_layout_stream_peek(stream & ~FSAFE_STAGE_MASK, &lock) || lock.owner != (uintptr_t)self->handle;
 }
 
-/* Of the streams that vanished threads left records of. */
+/* The streams of which vanished threads have records. */
 static _Atomic uint64_t filter_words[FSAFE_FILTER_WORDS];
 static struct fsafe_filter orphans = {.words = filter_words};
 
@@ -102,9 +102,9 @@ static void clear_it(struct fsafe_thread *of, uint32_t index, void *context)
 }
 
 /*
- * Makes free, as libc has made all that it knows, a stream that locks itself when it is printed to: nobody would ask
- * us first. The record may speak of one that is closed: its lock names the vanished thread no more, or is no memory of
- * anybody's.
+ * Makes a stream free, as libc has made those in its list. Not one with FSETLOCKING_BYCALLER, which judge() sees; a
+ * printf takes any other lock without our wrapper. If the recorded stream is closed, its lock no longer names the
+ * vanished thread, or its memory is gone.
  */
 static void release_it(struct fsafe_thread *of, uint32_t index, void *context)
 {
@@ -129,8 +129,8 @@ void fsafe_stdio_child(struct fsafe_thread *self)
     struct fsafe_stdio_holds *holds = self->fork_files;
     for (uint32_t i = 0; holds != NULL && i < holds->count; i++) {
         /*
-         * This thread's a moment ago and free now: that was glibc, and it only does that to streams that are
-         * there. Those that it leaves out, or a fork that resets none, still name this thread.
+         * The stream was this thread's a moment ago and is free now: only glibc's fork() does that, and only to streams
+         * that are open. A stream that fork() leaves alone still names this thread.
          */
         struct fsafe_stream_lock lock;
         if (fsafe_layout_stream_peek(holds->hold[i].stream, &lock) && lock.word == 0 && lock.owner == 0 &&
@@ -158,7 +158,7 @@ static void find_it(struct fsafe_thread *of, uint32_t index, void *context)
                                          memory_order_relaxed);
 }
 
-/* What vanished threads recorded of the stream is over: from now on its bytes speak of living threads. */
+/* Clears vanished threads' records of the stream: from now on its bytes name living threads. */
 static void settle(uintptr_t stream)
 {
     each_orphan(stream, clear_it, NULL);
@@ -182,7 +182,9 @@ static enum fsafe_verdict judge(struct fsafe_question *question)
         each_orphan(address, find_it, &search);
     struct fsafe_claims claims = fsafe_takeover_claims(question->self, FSAFE_FILES, address, 0);
     if (search.found == NULL) {
-        /* Nobody on record: a printf of a vanished thread if there is but one thread, else of a living one. */
+        /*
+         * Without a record it is a printf's lock: of a vanished thread in a process with one thread, else perhaps not.
+         */
         if (lock.owner == (uintptr_t)question->self->handle || claims.own_at_it || !fsafe_takeover_is_alone())
             return FSAFE_PROCEED;
     } else if (lock.owner == 0 && (claims.living_is_at_it || claims.own_at_it)) {
@@ -214,9 +216,9 @@ enum fsafe_verdict fsafe_stdio_judge(FILE *stream, struct fsafe_thread *self, ui
 /* --- Who flushes all streams ---------------------------------------------------------------------------------- */
 
 /*
- * A thread that was cancelled in there has left the call, and libc has freed the list, while it runs its cleanup
- * handlers: it sleeps above the call's frame, or has written another place over the one to which the call returns.
- * Where that place does not lie beside the frame (armhf, riscv64, s390x) such a thread counts until its handlers end.
+ * A thread that was cancelled in the call has left it, and libc has freed the list, while the thread runs its cleanup
+ * handlers: it sleeps above the call's frame, or another return address has replaced the call's. Where that address
+ * does not lie beside the frame (armhf, riscv64, s390x) such a thread counts until its handlers end.
  */
 static bool is_flushing(const struct fsafe_thread *thread)
 {
@@ -254,7 +256,7 @@ void fsafe_stdio_await_flush(const struct fsafe_thread *self)
         if (until_ns == 0)
             until_ns = now_ns + (uint64_t)fsafe_options.hang_ms * 1000000;
         else if (flushes != before)
-            return; /* one of them has come to its end: libc's fork() will get the list, however many go on flushing */
+            return; /* one has ended: libc's fork() will get the list, however many threads go on flushing */
         before = flushes;
         if (now_ns < until_ns) {
             fsafe_sys_pause_us(PAUSE_US);
@@ -267,7 +269,7 @@ void fsafe_stdio_await_flush(const struct fsafe_thread *self)
             .wanted_at = self->forks.site,
             .holder = {.tid = flusher->tid, .pid = flusher->pid},
         };
-        /* Once: a later fork does not wait for it here. */
+        /* Later forks do not wait for this thread here. */
         event.holder.since = atomic_exchange(&flusher->flushing, 0);
         memcpy(event.holder.name, flusher->name, sizeof event.holder.name);
         fsafe_report_event(&event);

@@ -11,7 +11,7 @@
 
 struct fsafe_latch fsafe_takeover_latch FSAFE_FORK_STATE = FSAFE_LATCH_FREE;
 
-/* One thread's next record of the lock, the latest first. An rwlock that lay there is another lock. */
+/* Goes on to a thread's next record of the lock, the latest first. An rwlock at that address is another lock. */
 static bool next_record(struct fsafe_ledger_walk *at, enum fsafe_ledger_of of, uintptr_t lock)
 {
     while (fsafe_ledger_next(at))
@@ -29,9 +29,8 @@ static bool is_at_it_twice(const struct fsafe_ledger *ledger, enum fsafe_ledger_
 
 /*
  * Whether a vanished thread had just come back from a wait for a condition, with this mutex: it has left the condition
- * variable and is about to leave the mutex as an object of waits. One that is in the condition variable and yet has the
- * mutex is something else: cancelled, and perhaps in a cleanup handler, or the mutex is recursive and was never
- * released.
+ * variable, and its latest record of a wait is the mutex. A thread that is in the condition variable and has the mutex
+ * does not count: it was cancelled, and perhaps is in a cleanup handler, or the wait did not release a recursive mutex.
  */
 static bool was_waiting_with(struct fsafe_thread *thread, uintptr_t lock)
 {
@@ -41,9 +40,9 @@ static bool was_waiting_with(struct fsafe_thread *thread, uintptr_t lock)
 }
 
 /*
- * Where the vanished threads' records of mutexes and rwlocks are, by the lock's address: a child may take over very
- * many from very many. What is in those ledgers only becomes less, so it is made once a generation; what it says is
- * held against the ledger. Under the latch.
+ * An index of the vanished threads' records of mutexes and rwlocks by the lock's address, because a child may take over
+ * very many locks of very many threads. Made once in each generation: vanished threads make no new records. Each answer
+ * is compared with the ledger. Under the latch.
  */
 static struct {
     uint32_t generation; /* 0: there is none */
@@ -61,7 +60,7 @@ static size_t home_of(uintptr_t lock)
     return (size_t)((lock >> 3) * (uintptr_t)0x9e3779b97f4a7c15u >> 16) & (vanished_records.slots - 1);
 }
 
-/* The latest record of each thread first, and the threads in the order in which they are looked at without an index. */
+/* Keeps the order in which records are found without an index: by threads, and of each thread the latest first. */
 static void fill_index(void)
 {
     for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
@@ -128,11 +127,11 @@ static void consider_vanished(struct asked *asked, struct fsafe_thread *thread, 
     bool named = fsafe_thread_is_or_was(thread, asked->owner);
     claims->vanished_held |= stage == FSAFE_HELD;
     claims->vanished_owner_had_it |= named;
-    /* If the lock names nobody it may have been any of them. */
+    /* If the lock names no owner, any of them may have been the owner. */
     if (asked->of == FSAFE_LOCKS && (named || asked->owner == 0))
         claims->was_waiting = was_waiting_with(thread, asked->lock) &&
                               (claims->was_waiting || named || claims->vanished == NULL);
-    /* A younger generation knows better, and within one the holder knows better than who waited. */
+    /* The record to name is one of the youngest generation, and in that rather a holder's than a waiter's. */
     bool holds = stage == FSAFE_HELD || named;
     if (claims->vanished == NULL || generation > asked->best_generation ||
         (generation == asked->best_generation && holds && !asked->best_holds)) {
@@ -203,14 +202,14 @@ enum fsafe_verdict fsafe_takeover_judge(struct fsafe_question *question, fsafe_t
     if (verdict != FSAFE_STUCK)
         atomic_store(asking, 0); /* before the real call takes the lock, on any machine */
     if (verdict == FSAFE_UNDECIDED)
-        question->event.worth_a_line = false; /* it will be asked again */
+        question->event.worth_a_line = false; /* the caller asks again */
     fsafe_takeover_tell(&question->event);
     return verdict;
 }
 
 /*
- * Whether an orphaned lock has been tried in vain for FORKSAFE_HANG_MS, again and again: a child that goes on when a
- * try fails comes back seldom, if at all. Under the latch.
+ * Whether the child has tried orphaned locks in vain, again and again, for FORKSAFE_HANG_MS: a child that goes on when
+ * a try fails tries seldom, if at all. Under the latch.
  */
 static bool has_tried_for_long(void)
 {
@@ -234,7 +233,7 @@ bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims 
         event->fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1);
     }
     event->worth_a_line = would_wait;
-    /* A try fails in the parent, too, on what a thread left locked when it ended: no fork is the cause. */
+    /* What a thread left locked when it ended fails a try in the parent, too: the fork is not the cause. */
     if (!would_wait && claims->vanished != NULL && claims->vanished->ended)
         return false;
     if (fsafe_takeover_is_shared(event->address)) {
@@ -288,12 +287,12 @@ void fsafe_takeover_tell(const struct fsafe_event *event)
     if (!event->worth_a_line)
         return;
     if (event->deed == FSAFE_REFUSED) {
-        /* A lock in shared memory may be contended all day: once is enough. */
+        /* One line: processes may contend for a lock in shared memory all day. */
         static _Atomic uintptr_t refused;
         if (atomic_exchange_explicit(&refused, event->address, memory_order_relaxed) == event->address)
             return;
     }
-    /* It is asked for again and again, with a limit or by tries. */
+    /* One line: the thread may ask for the lock again and again, with a limit or by tries. */
     if (event->deed == FSAFE_WOULD_HANG && fsafe_self != NULL && fsafe_self->told_of == event->address)
         return;
     fsafe_report_event(event);

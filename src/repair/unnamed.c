@@ -1,7 +1,7 @@
 /*
- * Measured. A mutex that is locked and names no owner is not evidence in a child that has threads: between our look at
- * its bytes and our look at the ledgers a living thread can take it, release it and drop its record. A waiter that was
- * asleep in pthread_cond_wait at fork leaves just such a record behind, and a living thread lost its mutex in one of 26
+ * Measured. In a child that has threads a mutex that is locked and names no owner proves nothing: between our look at
+ * its bytes and our look at the ledgers a living thread can take it, release it and drop its record. A thread that
+ * slept in pthread_cond_wait at the fork leaves a record of the mutex: a living thread lost its mutex in one of 26
  * runs.
  */
 #include "config.h"
@@ -10,8 +10,8 @@
 #include "repair/unnamed.h"
 
 /*
- * Which mutexes were locked and unnamed when this generation got its second thread: the stage FSAFE_HELD marks
- * the records. Valid in `generation`; `count` may be too high, never too low.
+ * The stage FSAFE_HELD marks vanished threads' records of the mutexes that were locked and named no owner when this
+ * generation got its second thread; `count`: how many at most.
  */
 static struct {
     _Atomic uint32_t generation;
@@ -36,7 +36,7 @@ static bool peek_unnamed(uintptr_t lock)
            fsafe_layout_mutex_owner(&bytes) == 0;
 }
 
-/* In company such a look proves little: the lock may be a living thread's, who then has a record of it. */
+/* With other threads about the mutex may be a living thread's, which then has a record of it. */
 static bool peek_unnamed_in_company(uintptr_t lock)
 {
     return peek_unnamed(lock) && !fsafe_takeover_claims(fsafe_self, FSAFE_LOCKS, lock, 0).living_is_at_it;
@@ -52,8 +52,8 @@ static void is_over_in(struct fsafe_thread *thread, uint32_t record, void *conte
 }
 
 /*
- * Marks the records of vanished threads that name `lock` (0: every lock), or of these the marked, by `is_marked`;
- * counts the marked.
+ * Marks the records of `lock` (0: of every lock) that vanished threads have, or with `marked_only` those that are
+ * marked, as `is_marked` says. Returns how many are marked then.
  */
 static uint32_t mark(uintptr_t lock, bool marked_only, bool is_marked(uintptr_t lock))
 {
@@ -85,7 +85,7 @@ void fsafe_unnamed_forget(uintptr_t lock)
         mark(lock, false, is_over);
 }
 
-/* How often a mutex is looked at in company, and how far apart, before it counts as unnamed. */
+/* How often, and how far apart, a mutex is looked at before it counts as unnamed, with other threads about. */
 enum { LOOKS = 3, APART_US = 100 };
 
 void fsafe_unnamed_survey(bool alone)

@@ -1,12 +1,12 @@
 /*
  * repair/verdict: see verdict.h, which has the table.
  *
- * Measured. The owner's bytes of a lock that the forking thread holds name a thread that is not in the child. To the
- * child's *other* threads it looks vanished; what a thread was called before it forked must be asked too.
+ * Measured. A lock that the forking thread holds names, in the child, an id that no thread of the child has. To the
+ * child's *other* threads that owner looks vanished: so the ids that a thread had before it forked count, too.
  *
- * After a raw fork libc goes on with the old id. A living rwlock writer under its old id was taken for a vanished one
- * by the child's second thread (mutexes were not): the owner a thread writes now must be asked as well as those it
- * wrote before. doc/reliability has how children in random states fared.
+ * After a raw fork libc goes on with the parent's id. The child's second thread took a living writer of an rwlock,
+ * whose id was that one, for a vanished thread: so the id that a thread writes now counts as well as those that it
+ * wrote before. doc/reliability says how children in random states fared.
  */
 #include "config.h"
 
@@ -39,7 +39,7 @@ static enum fsafe_held_by of_unnamed(enum fsafe_ledger_of of, const struct fsafe
 {
     if (claims->died_with_it || claims->own_at_it)
         return FSAFE_LIVINGS;
-    /* Of a mutex the survey has marked the records as held; while the caller is alone it needs none. */
+    /* The survey has marked the records of such mutexes as held. While the caller is alone no mark is needed. */
     bool known = of == FSAFE_LOCKS ? alone || claims->vanished_held : claims->vanished != NULL;
     if (!known)
         return FSAFE_LIVINGS;
@@ -57,7 +57,7 @@ enum fsafe_held_by fsafe_verdict_of_guard(const struct fsafe_claims *claims)
     return claims->living_was_owner && !claims->vanished_owner_had_it ? FSAFE_LIVINGS : FSAFE_VANISHEDS;
 }
 
-/* Whether a vanished thread is or was called so. */
+/* Whether a vanished thread had that id. */
 static bool has_vanished_namesake(int owner)
 {
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);)
@@ -69,8 +69,8 @@ static bool has_vanished_namesake(int owner)
 enum fsafe_held_by fsafe_verdict_soon(struct fsafe_thread *self, int owner)
 {
     /*
-     * Each owner is looked up once: a thread that ends later with the lock leaves it as stuck as it would be without a
-     * fork, and no thread vanishes from this process any more.
+     * Each owner is looked up once: no thread vanishes from this process any more, and a lock whose owner ends later is
+     * as stuck as it would be without a fork.
      */
     int *known = &self->living_owners[(unsigned)owner % (sizeof self->living_owners / sizeof *self->living_owners)];
     bool own = owner == self->owner;

@@ -1,12 +1,11 @@
 /*
- * Measured. A condition variable is settled by whoever uses it first, before it is used and in one piece (under the
- * latch) with the record of going in. So nobody alive can be inside of one that is not settled, except a frame that a
- * forking signal handler interrupted: its record says so, and then nothing is done.
+ * The first thread of a child that uses a condition variable settles it and makes its record in one step, under the
+ * latch. So no living thread is inside of one that is not settled, except a thread whose signal handler forked during
+ * its wait: its record says so, and then nothing is done.
  *
- * pthread_cond_wait does not release a recursive mutex that is locked more than once: its vanished waiter is a holder.
- *
- * pthread_cond_destroy and later lost wake-ups are what hangs: 20 rounds of a broadcast rally among four child threads
- * never end bare.
+ * Measured. pthread_cond_wait does not release a recursive mutex that is locked more than once: the vanished waiter
+ * holds it. Without the library pthread_cond_destroy hangs, and wake-ups are lost: 20 rounds of broadcasts among four
+ * threads of a child never end.
  */
 #include "config.h"
 
@@ -65,15 +64,15 @@ const struct fsafe_waited fsafe_barriers = {
 /* What the ledgers say about one object. */
 struct occupants {
     struct fsafe_thread *vanished; /* one of them, of the youngest generation; NULL: none */
-    uintptr_t since;               /* where it went in */
+    uintptr_t since;               /* the place where it entered */
     unsigned count;                /* of vanished threads */
-    bool told;                     /* the user knows of them */
-    bool living;                   /* somebody of this process is inside */
+    bool told;                     /* a line has named them */
+    bool living;                   /* a thread of this process is inside */
 };
 
 typedef bool each_record(struct fsafe_thread *thread, uint32_t index, uintptr_t word, uintptr_t site, void *context);
 
-/* Calls `each` for all records that name `object`; the first to return false ends its thread's. */
+/* Calls `each` for all records of `object`, and goes on to the next thread when `each` returns false. */
 static void for_each(uintptr_t object, each_record *each, void *context)
 {
     for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_ANYBODY); fsafe_thread_next(&of);)
@@ -101,10 +100,10 @@ static bool count_in(struct fsafe_thread *thread, uint32_t index, uintptr_t word
     return false;
 }
 
-/* What becomes of the vanished threads' records of an object: they are emptied, or say something else. */
+/* Changes the vanished threads' records of an object. */
 struct rewrite {
-    bool of_mutex; /* those of a mutex that was left, or those of an object */
-    bool to_told;
+    bool of_mutex; /* only those of a mutex that waiters released; false: only the others */
+    bool to_told;  /* notes that a line has named the thread; false: clears the record */
     unsigned count;
 };
 
@@ -120,7 +119,7 @@ static bool rewrite_in(struct fsafe_thread *thread, uint32_t index, uintptr_t wo
     return true;
 }
 
-/* Empties them and returns how many they were. Under the latch. */
+/* Clears the vanished threads' records of the object. Returns how many there were. Under the latch. */
 static unsigned forget(uintptr_t object, bool of_mutex)
 {
     struct rewrite rewrite = {.of_mutex = of_mutex};
@@ -130,17 +129,16 @@ static unsigned forget(uintptr_t object, bool of_mutex)
     return rewrite.count;
 }
 
-/* What was forgotten lately: a child may yet hang in the object that it has made as new, and then it matters. */
+/* The latest objects that were made as new: a child may hang in one later, and then the line names who was inside. */
 enum { RECALLED = 16 };
 static struct {
     struct fsafe_event event;
     uint32_t generation; /* in which it was settled */
-    bool untold;
+    bool untold;         /* the line is to be written when the wait ends */
 } recalled[RECALLED];
 static unsigned next_recalled;
 _Atomic uint32_t fsafe_waits_untold;
 
-/* Whether it is about this object, in this process. */
 static bool is_recalled(unsigned i, uintptr_t object)
 {
     return recalled[i].event.address == object && recalled[i].generation == fsafe_lineage_generation();
@@ -191,7 +189,7 @@ void fsafe_waits_tell(uintptr_t object)
 
 /* --- Settling ----------------------------------------------------------------------------------------------- */
 
-/* Without repair: says once that it may hang, and each time that it will. */
+/* In other modes than repair: the line says once that the use may hang, and each time that it will. */
 static void watch(const struct fsafe_waited *kind, const void *object, const struct occupants *in, enum fsafe_use use,
                   struct fsafe_event *event)
 {
@@ -213,7 +211,7 @@ static void settle(const struct fsafe_waited *kind, void *object, enum fsafe_use
     if (!kind->fresh->known || !fsafe_filter_ask(&fsafe_waits_filter, FSAFE_WAITS, (uintptr_t)object))
         return;
     for_each((uintptr_t)object, count_in, &in);
-    /* Alive and inside before it was settled: a wait of this very thread that a signal handler interrupted. */
+    /* A living thread inside: the caller, in a wait that a signal handler interrupted. */
     if (in.count == 0 || in.living)
         return;
     /* The program may have made it as new by a plain store. */
@@ -272,7 +270,7 @@ bool fsafe_waits_enter_slowly(const struct fsafe_waited *kind, void *object, enu
     struct fsafe_event event = event_of(kind, object, site);
     enum fsafe_use use = inside == FSAFE_INSIDE_WAIT ? FSAFE_USE_WAIT : FSAFE_USE_WAKE;
     struct fsafe_sigset old;
-    /* In one piece: whoever has not entered yet when somebody settles comes after it. */
+    /* In one step: a thread that has no record yet when another settles comes after that one. */
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
     settle(kind, object, use, &event);
     bool noted = push(self, word, site);

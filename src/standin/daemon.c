@@ -15,10 +15,10 @@
 static struct fsafe_latch latch = FSAFE_LATCH_FREE;
 
 static int descriptor = -1;
-static ino_t identity; /* of the socket: a program may have closed the descriptor and got it back for another file */
+static ino_t identity; /* the socket's: a program may have closed the descriptor and got its number for another file */
 static int type = SOCK_DGRAM;
-static bool searched;         /* for an inherited connection */
-static _Atomic bool libc_has; /* one; false: nothing that leads to the daemon is libc's */
+static bool searched;         /* inherit() has run */
+static _Atomic bool libc_has; /* libc's client may have a connection */
 
 static bool is_connected(void)
 {
@@ -36,7 +36,7 @@ static void disconnect(void)
         fsafe_sys_close(fd);
 }
 
-/* A connected socket becomes the connection. */
+/* Makes the connected socket `fd` the connection. */
 static bool keep(int fd, int kind)
 {
     struct stat own;
@@ -63,7 +63,9 @@ static bool connect_as(int kind)
     return keep(fd, kind);
 }
 
-/* Whether a datagram socket is connected to the daemon: its address may be that behind systemd's link. */
+/*
+ * Whether `fd` is a datagram socket that is connected to the daemon; systemd's /dev/log is a link to another address.
+ */
 static bool leads_to_daemon(int fd)
 {
     struct sockaddr_un peer;
@@ -83,8 +85,8 @@ void fsafe_daemon_note_libc(bool connected)
 }
 
 /*
- * /dev/log is out of reach. A program that foresaw this, with LOG_NDELAY before its chroot, has libc's connection
- * among its descriptors; only libc knows which one that is, so look at what they lead to. Once: it takes a while.
+ * /dev/log cannot be reached. A program that foresaw this, with LOG_NDELAY before its chroot, has libc's connection
+ * among its descriptors. Only libc knows which one that is, so this looks at all. Once, because that takes a while.
  */
 static bool inherit(void)
 {
@@ -121,7 +123,7 @@ static bool send_or_reconnect(const char *text, size_t length)
     if (is_connected()) {
         if (send_once(text, length))
             return true;
-        disconnect(); /* the daemon went; perhaps another is there */
+        disconnect(); /* the daemon has ended; perhaps there is another */
     }
     if (connect_to_daemon() && send_once(text, length))
         return true;
@@ -159,18 +161,18 @@ void fsafe_daemon_close(void)
     fsafe_latch_acquire_open(&latch);
     disconnect();
     type = SOCK_DGRAM;
-    fsafe_daemon_note_libc(false); /* its descriptor is still open, and not for our use any more */
+    fsafe_daemon_note_libc(false); /* libc's descriptor is still open, but the program has closed the log */
     fsafe_latch_release_open(&latch);
 }
 
 void fsafe_daemon_adopt(void)
 {
     fsafe_latch_reset(&latch);
-    /* Nothing is written, or asked of libc, in a child that has no use for it: each may be a page to copy. */
+    /* Writes nothing, and asks libc for nothing, without need: each may be a page to copy. */
     if (searched)
         searched = false;
     if (type == SOCK_STREAM) {
-        /* A vanished thread's half message may be on it, and the parent is to send the other half. */
+        /* A vanished thread may have sent half a message, and the parent sends the other half. */
         int saved = errno;
         disconnect();
         errno = saved;

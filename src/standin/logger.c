@@ -1,13 +1,11 @@
 /*
- * standin/logger: see logger.h. Modelled on the behaviour of glibc 2.36's misc/syslog.c; tests/logger/bytes.c compares
- * the two, call by call. Left out of what glibc before 2.36 does: a message with a zero byte goes to stderr whole, and
- * the program's name is the one that it had at its first message.
+ * standin/logger: see logger.h. Behaves as glibc 2.36's misc/syslog.c; tests/logger/bytes.c compares the two, call by
+ * call. Two things that glibc before 2.36 does are left out: it writes a message with a zero byte to stderr whole, and
+ * it keeps the program's name of the first message.
  *
- * Measured. gmtime_r takes the time zone lock as localtime_r does, and %m those of setlocale and gettext. The client
- * uses neither.
- *
- * Two real daemons, 1,000 children, 4 threads: 83,000 messages, each arrives once; drained none, not drained 76 to
- * 326 of the children used the client.
+ * Measured. gmtime_r takes the time zone lock as localtime_r does, and %m the locks of setlocale and gettext. The
+ * client uses none of them. Of 83,000 messages of 1,000 children and 4 threads to two real daemons each arrived once;
+ * after a drain no child used the client, without a drain 76 to 326 of them did.
  */
 #include "config.h"
 
@@ -36,7 +34,7 @@ struct settings {
     int option, facility, mask;
 };
 
-/* Two, of which one is valid: a fork in the middle of a change leaves the child the old one. */
+/* One of the two is valid: a child of a fork in the middle of a change has the old one. */
 static struct settings settings[2] = {{.facility = LOG_USER, .mask = 0xff}};
 static _Atomic unsigned valid;
 static struct fsafe_latch settings_latch = FSAFE_LATCH_FREE;
@@ -69,7 +67,7 @@ static void change_settings(const char *ident, int option, int facility)
     if (ident != NULL)
         next->ident = ident;
     next->option = option;
-    /* Before glibc 2.36 none means that it stays. */
+    /* Before glibc 2.36 a facility of 0 changes nothing. */
     if ((facility & ~LOG_FACMASK) == 0 && (facility != 0 || !fsafe_symbol_is_older("2.36")))
         next->facility = facility;
     end_change(&old);
@@ -108,7 +106,7 @@ int fsafe_logger_mask(int mask)
 
 void fsafe_logger_note_message(int priority)
 {
-    /* A masked message does not make libc read the time zone, which may yet be set, nor connect. */
+    /* For a masked message libc neither reads the time zone, which the program may set later, nor connects. */
     unsigned now = atomic_load_explicit(&valid, memory_order_acquire);
     if ((settings[now].mask & LOG_MASK(LOG_PRI(priority))) == 0)
         return;
@@ -126,7 +124,7 @@ static void show(int fd, const struct fsafe_message *message, const char *end)
         {.iov_base = (void *)(uintptr_t)end, .iov_len = strlen(end)},
     };
     if (writev(fd, parts, 2) < 0)
-        return; /* as libc: who would want to know? */
+        return; /* as libc does */
 }
 
 static void show_on_console(const struct fsafe_message *message)
@@ -166,7 +164,7 @@ __attribute__((format(printf, 4, 0))) static void log_message(const struct setti
     pthread_cleanup_pop(1);
 }
 
-/* libc logs this complaint by a call of itself. */
+/* libc logs this complaint as a message of its own. */
 __attribute__((format(printf, 1, 2))) static void complain(const char *format, ...)
 {
     struct settings now = current();
@@ -185,7 +183,7 @@ __attribute__((format(printf, 3, 0))) static void log_expanded(const struct sett
                                                               char *expanded, va_list arguments)
 {
     pthread_cleanup_push(unmap_format, expanded);
-    /* Never as a fortified form: in our writable memory a %n of the program's would look like an attack. */
+    /* Not by a fortified form, which takes a %n in writable memory, as ours is, for an attack. */
     log_message(now, priority, 0, expanded, arguments);
     pthread_cleanup_pop(1);
 }

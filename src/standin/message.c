@@ -1,7 +1,7 @@
 /*
- * Measured. glibc's syslog sends the first message after a change from datagrams to a stream without the zero behind
- * it: the daemon gets it and the second as one. Our client does not copy that; all else is the same to the byte
- * (tests/logger/bytes.c: 64 sets of options, formats, lengths to 500,000, 400 random sequences of calls).
+ * Measured. After a change from datagrams to a stream glibc's syslog sends the first message without the zero behind
+ * it: the daemon gets that message and the next as one. Our client does not do that; all other bytes are the same
+ * (tests/logger/bytes.c: 64 sets of options, formats, lengths up to 500,000, 400 random sequences of calls).
  */
 #include "config.h"
 
@@ -71,7 +71,7 @@ __attribute__((format(printf, 4, 0))) static int print(char *into, size_t room, 
 bool fsafe_message_compose(struct fsafe_message *message, const struct fsafe_message_head *of, int flag,
                            const char *format, va_list arguments)
 {
-    int saved = errno; /* for a %m that is left */
+    int saved = errno; /* for a %m in the format */
     char stamp[FSAFE_STAMP_BYTES];
     int body = 0;
     pid_t pid = of->with_pid ? fsafe_sys_getpid() : 0;

@@ -1,6 +1,6 @@
 /*
- * standin/message: one line for the syslog daemon, in the bytes that glibc would send. Waits for nobody and allocates
- * from pages of our own. Part of standin/logger; see there.
+ * standin/message: one line for the syslog daemon, in the bytes that glibc would send. Takes no lock, and maps pages
+ * where it needs memory. Part of standin/logger; see there.
  */
 #pragma once
 
@@ -11,8 +11,8 @@
 struct fsafe_message {
     char *text; /* "<pri>Mmm dd hh:mm:ss ident[pid]: ...", with a zero behind it */
     size_t length;
-    size_t body;   /* where the ident begins: what people are shown */
-    size_t mapped; /* bytes of pages of its own, if it was too long for `room` */
+    size_t body;   /* where the ident begins: what goes to stderr or the console */
+    size_t mapped; /* how many bytes were mapped for a message too long for `room`; 0: none */
     char room[1024];
 };
 
@@ -23,15 +23,15 @@ struct fsafe_message_head {
 };
 
 /*
- * Writes the whole message; `flag` above 0: as the fortified forms. Returns whether there is one to be sent; then it is
- * to be discarded. A %m is the calling thread's errno.
+ * Writes the whole message; `flag` above 0: as the fortified forms do. A %m is the calling thread's errno. Returns
+ * whether there is a message, which the caller discards after sending it.
  */
 bool fsafe_message_compose(struct fsafe_message *message, const struct fsafe_message_head *of, int flag,
                            const char *format, va_list arguments) __attribute__((format(printf, 4, 0)));
 void fsafe_message_discard(struct fsafe_message *message);
 
 /*
- * Copies a format with the description of `error` for each %m and returns its length; into NULL that is all. libc would
- * translate the description, and take locks of setlocale's and gettext's for that.
+ * Copies a format with the description of `error` in place of each %m, and returns its length; with `into` NULL it only
+ * counts. libc would translate the description, and take the locks of setlocale and gettext for that.
  */
 size_t fsafe_message_expand(const char *format, int error, char *into);

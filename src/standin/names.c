@@ -13,14 +13,14 @@ enum call {
     CALLS,
 };
 
-/* What a call's strings are kept in. */
+/* Memory for the strings of one function's result. */
 static struct memory {
     struct fsafe_latch latch; /* its holder may sleep */
     char *buffer;
     size_t bytes;
 } memories[CALLS];
 
-/* Twice as much as before, which is given back. Returns whether there is memory. */
+/* Maps twice as much as before, and gives the old pages back. Returns whether there is memory. */
 static bool grow(struct memory *memory)
 {
     size_t bytes = memory->bytes != 0 ? 2 * memory->bytes : 4096;
@@ -47,7 +47,7 @@ void fsafe_names_adopt(void)
 {
     for (unsigned i = 0; i < CALLS; i++) {
         if (fsafe_latch_is_held(&memories[i].latch)) {
-            /* Perhaps in the middle of growing. */
+            /* A vanished thread was perhaps in the middle of grow(). */
             memories[i].buffer = NULL;
             memories[i].bytes = 0;
         }
@@ -55,7 +55,7 @@ void fsafe_names_adopt(void)
     }
 }
 
-/* ERANGE asks for more memory; where a call tells of hosts, only if `host_error` says that ours is meant. */
+/* ERANGE asks for more memory; from a function for hosts only together with NETDB_INTERNAL. */
 #define CALL(type, function, parameters, asked, is_ours)     \
     type *fsafe_names_##function parameters                  \
     {                                                        \

@@ -1,9 +1,9 @@
 /*
- * standin/names: getpwnam & co without the lock that glibc keeps for each of them, for a child in which a vanished
- * thread may hold it: through the function's _r form, into memory of ours that the next such call overwrites.
+ * standin/names: getpwnam & co without glibc's lock for each of them, for a child in which a vanished thread may hold
+ * that lock: by the function's _r form, into memory of ours that the next call of the function overwrites.
  *
- * Results, errno and h_errno are those of the real functions. Each function has its own lock, held while it asks (a
- * slow server, perhaps); adopt makes free what a fork in that moment copied locked. Context: child.
+ * Results, errno and h_errno are those of the real functions. A thread holds our own lock for the function while it
+ * asks (a slow server, perhaps); fsafe_names_adopt makes that free in a child. Context: child.
  */
 #pragma once
 
@@ -21,5 +21,5 @@
 #define FSAFE_NAMES(type, function, parameters, ...) type *fsafe_names_##function parameters;
 #include "standin/names.def"
 
-/* Makes the room ready whatever its state. Context: child, alone. */
+/* Makes the functions usable whatever a vanished thread left. Context: child, alone. */
 FSAFE_AT_FORK void fsafe_names_adopt(void);

@@ -10,9 +10,9 @@
 #include "track/thread.h"
 
 /*
- * The regions inside which a thread may have a lock that a call of this one needs, if not this one alone. syslog is
- * stamped with the local time and may translate a %m. A thread that reads messages is in the way of one that changes
- * the locale, not of other readers, but while a catalogue loads; after a drain only such a reader is left.
+ * In which regions a thread may have a lock that a call of this region needs; 0: in this region only. syslog puts the
+ * local time into a message and may translate a %m. A thread that reads messages (gettext) holds up a change of the
+ * locale, and holds up other readers only while it loads a catalogue; after a drain only such a reader may be inside.
  */
 static const uint32_t needs[FSAFE_REGIONS] = {
     [FSAFE_REGION_SYSLOG] = FSAFE_REGION_BIT(FSAFE_REGION_SYSLOG) | FSAFE_REGION_BIT(FSAFE_REGION_TIME_ZONE) |
@@ -22,7 +22,7 @@ static const uint32_t needs[FSAFE_REGIONS] = {
     [FSAFE_REGION_SELDOM] = FSAFE_REGION_BIT(FSAFE_REGION_LOCALE),
 };
 
-/* The generation in which a stand-in was last spoken of, for each region. */
+/* For each region, the generation of the latest line about a stand-in. */
 static _Atomic uint32_t told[FSAFE_REGIONS];
 
 static uint32_t vanished_inside(enum fsafe_region region)
@@ -64,7 +64,7 @@ static FSAFE_COLD void warn(enum fsafe_region region, const char *what, uintptr_
 {
     bool mostly_free = region >= FSAFE_REGION_MOSTLY_FREE;
     bool ends = fsafe_options.mode == FSAFE_MODE_ABORT && !mostly_free;
-    /* After a drain only a thread that sleeps, or works for long, is inside: there the lock is most likely free. */
+    /* After a drain only a thread that sleeps or works for long is inside: in these regions probably without a lock. */
     if (region == FSAFE_REGION_SELDOM || (mostly_free && fsafe_options.mode == FSAFE_MODE_REPAIR))
         return;
     bool again = (atomic_fetch_or_explicit(&fsafe_tally->warned, FSAFE_REGION_BIT(region), memory_order_relaxed) &
@@ -77,7 +77,7 @@ static FSAFE_COLD void warn(enum fsafe_region region, const char *what, uintptr_
 
 /*
  * Whether the call needs a lock that threads take without a record. A thread of libc's own takes the lock of timers
- * when a timer expires; a thread that makes a message for printf's %m or for error() takes the locale's, to read it.
+ * when a timer expires; a thread that prints a %m, or calls error(), takes the lock of the locale.
  */
 static bool may_wait_for_the_unrecorded(enum fsafe_region region)
 {

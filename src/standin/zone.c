@@ -11,7 +11,7 @@
 enum { DAY = 24 * 60 * 60, STEP = 5 * DAY, AHEAD = 370 * DAY, RENEW = 180 * DAY, CHANGES = 8 };
 
 struct zone {
-    bool known; /* false: nobody asked yet */
+    bool known; /* libc was asked */
     time_t made;
     long offset; /* seconds east of UTC when it was made */
     unsigned count;
@@ -21,7 +21,7 @@ struct zone {
     } changes[CHANGES];
 };
 
-/* One of two is valid: a fork in a change leaves the child the old one. The latch keeps one process's threads apart. */
+/* One of two is valid: a child of a fork in the middle of a change has the old one. Changed under the latch. */
 static struct zone zones[2];
 static _Atomic unsigned valid;
 static struct fsafe_latch latch = FSAFE_LATCH_FREE;
@@ -62,7 +62,7 @@ static void keep(const struct zone *zone)
     atomic_store_explicit(&valid, other, memory_order_release);
 }
 
-/* The first second in (from, to] that has not the offset of `from`; there is one. */
+/* The first second in (from, to] with another offset than `offset`, which is that of `from`; `to` has another. */
 static time_t change_between(time_t from, long offset, time_t to)
 {
     while (to - from > 1) {
@@ -101,7 +101,7 @@ void fsafe_zone_sample(void)
         zone.known = true;
         zone.made = moment;
         zone.offset = offset;
-        keep(&zone); /* should it be the last that is heard of this thread */
+        keep(&zone); /* the thread may vanish while it looks ahead */
         look_ahead(&zone);
         keep(&zone);
     }
@@ -119,7 +119,7 @@ void fsafe_zone_stamp(char stamp[FSAFE_STAMP_BYTES])
 {
     time_t moment = now();
     struct zone zone = recall();
-    /* libc's standard time, if it ever read the zone, is better than nothing. */
+    /* If libc was never asked: its standard time, which is UTC if it never read the zone. */
     long offset = zone.known ? offset_at(&zone, moment) : -timezone;
     long long local = (long long)moment + offset;
     long second = (long)((local % DAY + DAY) % DAY); /* a clock that was never set may be before 1970 here */
