@@ -239,13 +239,21 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
 
 #else
 
+#include "base/compiler.h"
+
 #include <errno.h>
-#include <unistd.h>
+
+/*
+ * libc's syscall(), which wrap/start looks up: a call by that name reaches the one that the library exports, which
+ * takes each wait for a futex for one of the program's.
+ */
+#define FSAFE_ARCH_BY_LIBC
+extern FSAFE_HIDDEN long (*fsafe_arch_libc)(long n, ...);
 
 static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, long e, long f)
 {
     int saved = errno;
-    long answer = syscall(n, a, b, c, d, e, f);
+    long answer = fsafe_arch_libc(n, a, b, c, d, e, f);
     if (answer == -1)
         answer = -errno;
     errno = saved;

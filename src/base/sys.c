@@ -17,6 +17,9 @@
 #ifdef FSAFE_ARCH_DEFINE_CALL
 FSAFE_ARCH_DEFINE_CALL;
 #endif
+#ifdef FSAFE_ARCH_BY_LIBC
+long (*fsafe_arch_libc)(long, ...) = syscall;
+#endif
 
 bool fsafe_sys_thread_alive(pid_t pid, pid_t tid)
 {

@@ -190,12 +190,12 @@ static bool sem_holds(void)
 {
     sem_t s;
     struct fsafe_glibc_sem *sem = (struct fsafe_glibc_sem *)(void *)&s, marked;
-    if (libc.sem_init(&s, 0, 1) != 0 || sem->data != FSAFE_GLIBC_SEM_TOKEN || sem->private != 0)
+    if (libc.semaphore_init(&s, 0, 1) != 0 || sem->data != FSAFE_GLIBC_SEM_TOKEN || sem->private != 0)
         return false;
     mark(sem); /* AddressSanitizer's sem_init clears all of it */
-    if (libc.sem_trywait(&s) != 0 || sem->data != 0 || fsafe_layout_sem_value(&s) != 0)
+    if (libc.semaphore_trywait(&s) != 0 || sem->data != 0 || fsafe_layout_sem_value(&s) != 0)
         return false;
-    if (libc.sem_post(&s) != 0 || sem->data != FSAFE_GLIBC_SEM_TOKEN || libc.sem_destroy(&s) != 0)
+    if (libc.semaphore_post(&s) != 0 || sem->data != FSAFE_GLIBC_SEM_TOKEN || libc.semaphore_destroy(&s) != 0)
         return false;
     marked = *sem;
     mark(&marked);

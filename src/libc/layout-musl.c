@@ -122,16 +122,16 @@ static bool rwlock_holds(int owner)
 static bool sem_holds(void)
 {
     sem_t s, marked;
-    if (libc.sem_init(&s, 0, 1) != 0 || fsafe_layout_sem_is_shared(&s) || s.__val[FSAFE_MUSL_SEM_VALUE] != 1)
+    if (libc.semaphore_init(&s, 0, 1) != 0 || fsafe_layout_sem_is_shared(&s) || s.__val[FSAFE_MUSL_SEM_VALUE] != 1)
         return false;
     for (size_t i = FSAFE_MUSL_SEM_SPARE; i < sizeof s.__val / sizeof s.__val[0]; i++)
         s.__val[i] = 0x5a5a5a5a;
     marked = s;
-    if (libc.sem_trywait(&s) != 0 || fsafe_layout_sem_value(&s) != 0 || fsafe_layout_sem_try(&s) ||
-        fsafe_layout_sem_post(&s) != FSAFE_POSTED || !fsafe_layout_sem_try(&s) || libc.sem_trywait(&s) != -1 ||
-        libc.sem_post(&s) != 0 || fsafe_layout_sem_value(&s) != 1)
+    if (libc.semaphore_trywait(&s) != 0 || fsafe_layout_sem_value(&s) != 0 || fsafe_layout_sem_try(&s) ||
+        fsafe_layout_sem_post(&s) != FSAFE_POSTED || !fsafe_layout_sem_try(&s) || libc.semaphore_trywait(&s) != -1 ||
+        libc.semaphore_post(&s) != 0 || fsafe_layout_sem_value(&s) != 1)
         return false;
-    return memcmp((void *)&s, (void *)&marked, sizeof s) == 0 && libc.sem_destroy(&s) == 0;
+    return memcmp((void *)&s, (void *)&marked, sizeof s) == 0 && libc.semaphore_destroy(&s) == 0;
 }
 
 int fsafe_layout_probe_owner(void)

@@ -111,10 +111,10 @@ extern FSAFE_HIDDEN struct fsafe_layout fsafe_layout;
     CALL(spin_lock, pthread_spin_lock)               \
     CALL(spin_trylock, pthread_spin_trylock)         \
     CALL(spin_unlock, pthread_spin_unlock)           \
-    CALL(sem_init, sem_init)                         \
-    CALL(sem_destroy, sem_destroy)                   \
-    CALL(sem_trywait, sem_trywait)                   \
-    CALL(sem_post, sem_post)
+    CALL(semaphore_init, sem_init)                   \
+    CALL(semaphore_destroy, sem_destroy)             \
+    CALL(semaphore_trywait, sem_trywait)             \
+    CALL(semaphore_post, sem_post)
 struct fsafe_layout_calls {
     FSAFE_LAYOUT_CALLS(FSAFE_CALL_FIELD)
 };

@@ -230,6 +230,9 @@ static void start(char *const *environment)
     fsafe_options_read(environment, complain);
     fsafe_report_start();
     bool has_threads = fsafe_next_start(); /* also when we are off: every call is passed on */
+#ifdef FSAFE_ARCH_BY_LIBC
+    fsafe_arch_libc = FSAFE_NEXT(syscall);
+#endif
     fsafe_sys_know_clock((fsafe_sys_reads_clock *)fsafe_symbol_of_libc("clock_gettime"));
     const char *watcher = watched(environment);
     if (fsafe_options.inherit_off)
