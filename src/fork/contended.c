@@ -17,6 +17,8 @@
 #include "base/tasks.h"
 #include "fork/contended.h"
 #include "repair/futex.h"
+#include "track/join.h"
+#include "track/slots.h"
 
 /* A thread that is kept in its wait, and the lock that it waits for. */
 static struct entry {

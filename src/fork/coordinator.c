@@ -47,6 +47,8 @@
 #include "standin/logger.h"
 #include "standin/names.h"
 #include "track/gate.h"
+#include "track/join.h"
+#include "track/waiting.h"
 
 static _Atomic unsigned long fork_count FSAFE_FORK_STATE;
 

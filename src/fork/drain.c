@@ -34,6 +34,7 @@
 #include "libc/loader.h"
 #include "report/tally.h"
 #include "track/gate.h"
+#include "track/slots.h"
 
 #include <limits.h>
 #include <time.h>

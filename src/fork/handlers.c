@@ -12,7 +12,7 @@
 #include "base/options.h"
 #include "base/pages.h"
 #include "fork/handlers.h"
-#include "track/thread.h"
+#include "track/waiting.h"
 
 #include <errno.h>
 #include <stddef.h>

@@ -7,6 +7,7 @@
 #include "libc/late.h"
 #include "libc/layout.h"
 #include "libc/loader.h"
+#include "track/slots.h"
 #include "track/thread.h"
 
 /* Guards the count and each thread's holds_loader. A thread that holds it has blocked its signals. */

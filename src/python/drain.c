@@ -9,6 +9,8 @@
 #include "python/objects.h"
 #include "python/tokens.h"
 #include "python/waiters.h"
+#include "track/join.h"
+#include "track/slots.h"
 
 #include <stddef.h>
 

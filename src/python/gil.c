@@ -7,6 +7,8 @@
 #include "python/interpreter.h"
 #include "repair/takeover.h"
 #include "track/handle.h"
+#include "track/join.h"
+#include "track/slots.h"
 
 /* Both pairs of condition variable and mutex lie side by side, after the words. The same from 3.9 on to 3.15. */
 struct gil {

@@ -8,6 +8,8 @@
 #include "python/objects.h"
 #include "python/selftest.h"
 #include "repair/semaphore.h"
+#include "track/join.h"
+#include "track/slots.h"
 
 #include <string.h>
 

@@ -26,6 +26,8 @@
 #include "python/orphans.h"
 #include "python/places.h"
 #include "repair/takeover.h"
+#include "track/join.h"
+#include "track/slots.h"
 
 enum {
     MARKED = FSAFE_PYTHON_LOCKED | FSAFE_PYTHON_ORPHANED,

@@ -7,6 +7,7 @@
 #include "python/owners.h"
 #include "python/places.h"
 #include "repair/semaphore.h"
+#include "track/join.h"
 
 /* The object, as far as it is of interest: the same from 3.9 on to 3.13. */
 struct rlock {

@@ -5,6 +5,7 @@
 #include "python/objects.h"
 #include "python/places.h"
 #include "report/report.h"
+#include "track/slots.h"
 #include "track/thread.h"
 
 #include <string.h>

@@ -5,6 +5,7 @@
 #include "repair/asleep.h"
 #include "repair/children.h"
 #include "repair/takeover.h"
+#include "track/slots.h"
 
 #include <string.h>
 

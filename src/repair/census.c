@@ -4,6 +4,7 @@
 #include "libc/layout.h"
 #include "repair/census.h"
 #include "repair/verdict.h"
+#include "track/slots.h"
 
 #include <string.h>
 

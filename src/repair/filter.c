@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include "repair/filter.h"
+#include "track/slots.h"
 
 void fsafe_filter_fill(struct fsafe_filter *filter, enum fsafe_ledger_of of)
 {

@@ -2,6 +2,7 @@
 
 #include "repair/held.h"
 #include "repair/takeover.h"
+#include "track/slots.h"
 
 #include <poll.h>
 #include <string.h>

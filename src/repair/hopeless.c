@@ -10,6 +10,8 @@
 #include "report/report.h"
 #include "report/tally.h"
 #include "track/handle.h"
+#include "track/join.h"
+#include "track/slots.h"
 
 enum { MS = 1000000 };
 

@@ -4,6 +4,7 @@
 #include "base/tasks.h"
 #include "repair/idle.h"
 #include "track/region.h"
+#include "track/slots.h"
 
 #include <sys/auxv.h>
 

@@ -6,6 +6,7 @@
 #include "repair/loader.h"
 #include "report/report.h"
 #include "track/region.h"
+#include "track/slots.h"
 
 /* Whether the thread that vanished at this fork with that id was in dl_iterate_phdr. */
 static bool was_iterating(int owner)

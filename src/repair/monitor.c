@@ -15,6 +15,7 @@
 #include "repair/census.h"
 #include "repair/monitor.h"
 #include "track/handle.h"
+#include "track/slots.h"
 
 #include <string.h>
 

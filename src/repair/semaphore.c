@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include "repair/semaphore.h"
+#include "track/slots.h"
 
 #include <stddef.h>
 

@@ -7,6 +7,7 @@
 #include "repair/filter.h"
 #include "repair/spin.h"
 #include "repair/verdict.h"
+#include "track/slots.h"
 
 #include <errno.h>
 

@@ -13,6 +13,7 @@
 #include "repair/filter.h"
 #include "repair/stdio.h"
 #include "report/report.h"
+#include "track/slots.h"
 
 #include <stdio_ext.h>
 #include <string.h>

@@ -8,6 +8,8 @@
 #include "repair/policy.h"
 #include "repair/takeover.h"
 #include "report/report.h"
+#include "track/join.h"
+#include "track/slots.h"
 
 struct fsafe_latch fsafe_takeover_latch FSAFE_FORK_STATE = FSAFE_LATCH_FREE;
 

@@ -8,6 +8,8 @@
 
 #include "libc/layout.h"
 #include "repair/unnamed.h"
+#include "track/join.h"
+#include "track/slots.h"
 
 /*
  * The stage FSAFE_HELD marks vanished threads' records of the mutexes that were locked and named no owner when this

@@ -12,6 +12,8 @@
 
 #include "base/sys.h"
 #include "repair/verdict.h"
+#include "track/join.h"
+#include "track/slots.h"
 
 static bool is_alive(int owner)
 {

@@ -12,6 +12,7 @@
 #include "base/options.h"
 #include "libc/layout.h"
 #include "repair/waits.h"
+#include "track/slots.h"
 
 #include <stddef.h>
 

@@ -6,6 +6,8 @@
 #include "base/sys.h"
 #include "libc/loader.h"
 #include "track/gate.h"
+#include "track/join.h"
+#include "track/slots.h"
 #include "track/thread.h"
 
 #include <sys/mman.h>

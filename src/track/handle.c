@@ -3,6 +3,7 @@
 #include "base/compiler.h"
 #include "base/sys.h"
 #include "track/handle.h"
+#include "track/slots.h"
 
 _Atomic unsigned fsafe_handle_creations FSAFE_FORK_STATE;
 

@@ -1,6 +1,4 @@
 /*
- * track/join: threads join, leave and are adopted: see thread.h. Nothing here waits for anything.
- *
  * Measured. A fork is an instant, though it copies page by page: it withdraws the right to write from every page, and
  * flushes the address translations of all processors at the end. A thread that writes in between either still writes to
  * the page that the child gets or waits for the end. Pairs of counters 64 MiB apart, written in either order and from
@@ -13,6 +11,7 @@
 #include "base/compiler.h"
 #include "base/sys.h"
 #include "track/handle.h"
+#include "track/join.h"
 #include "track/slots.h"
 
 #include <errno.h>

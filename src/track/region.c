@@ -1,6 +1,9 @@
 #include "config.h"
 
+#include "track/join.h"
 #include "track/region.h"
+#include "track/slots.h"
+#include "track/waiting.h"
 
 _Static_assert(FSAFE_REGIONS <= 64, "a region fits into its bits");
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "track/gate.h"
+#include "track/join.h"
 #include "track/thread.h"
 
 #include <stdbool.h>

@@ -1,7 +1,3 @@
-/*
- * track/slots: where the slots of threads lie: see thread.h and slots.h. A slot is claimed by one compare-and-swap and
- * slabs are only ever added, so a fork at any moment leaves the child a registry that reads well.
- */
 #include "config.h"
 
 #include "base/compiler.h"

@@ -1,13 +1,11 @@
 /*
- * track/thread: the registry: one slot for each thread that ever took a lock, in memory of our own.
+ * track/thread: a slot: what is known of one thread that ever took a lock, in memory of our own.
  *
- * Threads *join* at their first lock and *leave* when they end. After a fork the child's registry still has
- * the slots of all its parent's threads; those of the generations before its own are *vanished*: frozen, and
- * the evidence for what they held. Slots never move and are never unmapped.
+ * Threads *join* at their first lock and *leave* when they end (track/join). After a fork the child still has the slots
+ * of all its parent's threads (track/slots); those of the generations before its own are *vanished*: frozen, and the
+ * evidence for what they held.
  */
 #pragma once
-
-#include "base/compiler.h"
 
 #include "base/sys.h"
 #include "track/ledger.h"
@@ -77,7 +75,7 @@ struct fsafe_contends {
     bool wants;       /* and whether it has not got all of them yet */
 };
 
-/* A wait for a lock that began; see fsafe_thread_begin_wait. */
+/* A wait for a lock that began: see track/waiting. */
 struct fsafe_wait {
     uintptr_t record; /* what the ledger says of it: address | stage */
     enum fsafe_ledger_of of;
@@ -192,145 +190,6 @@ FSAFE_LEDGER(guards, FSAFE_GUARDS_BEGUN)
 FSAFE_LEDGER(files, FSAFE_FILES)
 FSAFE_LEDGER(python, FSAFE_PYTHON_LOCKS)
 #undef FSAFE_LEDGER
-
-/* This thread's slot, or NULL before it joins, after it left, and where we are switched off. */
-extern FSAFE_HIDDEN __thread struct fsafe_thread *fsafe_self __attribute__((tls_model("initial-exec")));
-
-/* What the registry has to ask of rooms that know locks. */
-struct fsafe_thread_calls {
-    /* What libc writes as owner when the calling thread takes a mutex. */
-    int (*probe_owner)(void);
-    /* The thread ends: forget what it does not hold, return whether it dies holding mutexes. */
-    bool (*leave)(struct fsafe_thread *self);
-    /* For a full ledger of locks: whether the record says nothing any more. */
-    bool (*is_stale)(uintptr_t lock, void *self);
-    /* A vanished thread's slot: clear what no lock bears out any more. Called in a child, with signals blocked. */
-    void (*clear_stale)(struct fsafe_thread *vanished);
-};
-
-/* Asks calls.is_stale. */
-bool fsafe_thread_is_stale(uintptr_t lock, void *self);
-
-/* Makes the registry ready. False without memory or keys: nobody can join then. Context: start-up. */
-bool fsafe_thread_start(const struct fsafe_thread_calls *calls);
-
-/*
- * Returns this thread's slot, joining it first if need be; NULL when we are switched off, when there is no
- * memory, and for a thread that is past its last destructor. A vfork child joins for its parent's thread.
- * errno kept. Context: any thread, slow path.
- */
-FSAFE_AT_FORK struct fsafe_thread *fsafe_thread_join(void);
-
-/*
- * From here on the calling thread has no slot and joins none, as one that is past its last destructor: what it may do
- * does not let us be about. Its slot stays, with what it holds now. Returns that slot, for return, which takes this
- * back.
- */
-struct fsafe_thread *fsafe_thread_withdraw(void);
-void fsafe_thread_return(struct fsafe_thread *self);
-bool fsafe_thread_is_withdrawn(void);
-
-/* The same for the thread that starts us, in fewer system calls. Context: start-up, before any handler can run. */
-void fsafe_thread_join_first(void);
-
-/*
- * Moves the forking thread, if it ever joined, into the next generation, which begins. `by_libc`: libc made the fork,
- * so it knows the thread's new id. Context: child, alone.
- */
-FSAFE_AT_FORK void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc);
-
-/*
- * What libc calls the calling thread, asked anew where that is not its id. After a raw fork libc goes on with the old
- * one, until the program writes the new one into libc's memory itself: Chromium does. Context: its thread.
- */
-void fsafe_thread_ask_owner(struct fsafe_thread *self);
-static inline int fsafe_thread_owner(struct fsafe_thread *self)
-{
-    if (FSAFE_UNLIKELY(self->owner != self->tid))
-        fsafe_thread_ask_owner(self);
-    return self->owner;
-}
-
-/*
- * Around a wait for a lock that has the record `record` in ledger `of`: end with what begin returned. Both in one
- * function, which is not inlined. Context: the thread.
- */
-uint32_t fsafe_thread_begin_wait_at(struct fsafe_thread *self, const struct fsafe_wait *wait);
-
-static FSAFE_INLINE uint32_t fsafe_thread_begin_wait(struct fsafe_thread *self, enum fsafe_ledger_of of,
-                                                     uintptr_t record)
-{
-    return fsafe_thread_begin_wait_at(self, &(const struct fsafe_wait){
-                                                .record = record,
-                                                .of = of,
-                                                .frame = (uintptr_t)__builtin_frame_address(0),
-                                                .returns = (uintptr_t)__builtin_return_address(0),
-                                            });
-}
-
-static inline void fsafe_thread_end_wait(struct fsafe_thread *self, uint32_t begun)
-{
-    self->waits = begun;
-}
-
-/*
- * Drops the records of waits that were left by longjmp: the frames that waited are no more, as far as can be told from
- * `frame`, the caller's. A wait that a signal handler interrupts stays. Context: the thread.
- */
-void fsafe_thread_forget_left(struct fsafe_thread *self, uintptr_t frame);
-
-/*
- * Whether a function that had that frame has been left, as far as can be told from a later one, `current`: it lies
- * below, and on the same stack. Far below may be another stack, a coroutine's: there it has been left if the place that
- * it returns to, beside it, was overwritten; 0: not known. Context: the thread.
- */
-bool fsafe_thread_is_left(uintptr_t frame, uintptr_t returns, uintptr_t current);
-
-/* Whether threads of this generation ended with mutexes in their hands that no slot was kept of. Context: any. */
-bool fsafe_thread_forgot_ended(void);
-
-/* How many threads of this generation have joined so far, whether or not they left. */
-uint32_t fsafe_thread_joined(void);
-
-/* How many slots may be in use: indices below it can be asked for. */
-FSAFE_AT_FORK uint32_t fsafe_thread_slots(void);
-
-/* The slot at `index`; may be free. */
-FSAFE_AT_FORK struct fsafe_thread *fsafe_thread_slot(uint32_t index);
-
-/*
- * Goes through the slots of certain threads:
- *     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING | FSAFE_ENDED); fsafe_thread_next(&at);)
- * FSAFE_LIVING: of this process, as far as we know. FSAFE_ENDED: of this process, which ended with locks in its hands.
- * FSAFE_VANISHED: of the processes before it. Context: any thread; slots may come and go meanwhile.
- */
-enum fsafe_whom { FSAFE_LIVING = 1, FSAFE_ENDED = 2, FSAFE_VANISHED = 4, FSAFE_ANYBODY = 7 };
-
-struct fsafe_thread_walk {
-    struct fsafe_thread *thread;
-    uint32_t generation; /* the thread's */
-    uint32_t index;      /* of its slot */
-    unsigned whom;
-};
-
-static inline struct fsafe_thread_walk fsafe_thread_walk(unsigned whom)
-{
-    return (struct fsafe_thread_walk){.index = fsafe_thread_slots(), .whom = whom};
-}
-
-FSAFE_AT_FORK bool fsafe_thread_next(struct fsafe_thread_walk *at);
-
-/* Whether another thread of this process has a slot. Costs no system call. */
-bool fsafe_thread_has_company(const struct fsafe_thread *self);
-
-/* What a report says of a thread that took a lock at `since`. */
-struct fsafe_holder fsafe_thread_as_holder(const struct fsafe_thread *thread, uintptr_t since);
-
-/*
- * The thread whose ticket that is, living, vanished or ended with tokens; NULL: one that ended, and nobody needs its
- * slot any more. Context: any thread; sure only while the thread cannot end.
- */
-struct fsafe_thread *fsafe_thread_of_ticket(uint32_t ticket);
 
 /* How many tokens it has, of either kind; none where more are gone than it took: it may be giving one back. */
 static inline uint32_t fsafe_thread_tokens(const struct fsafe_thread *thread)

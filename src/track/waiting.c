@@ -1,9 +1,8 @@
-/* track/waiting: the waits that a thread is in, and which of them a longjmp has left: see thread.h. */
 #include "config.h"
 
 #include "base/compiler.h"
 #include "base/sys.h"
-#include "track/thread.h"
+#include "track/waiting.h"
 
 #include <signal.h>
 

@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include "repair/hopeless.h"
+#include "track/join.h"
 #include "wrap/next.h"
 
 /* libc's two names are one function, for requests of either size. */

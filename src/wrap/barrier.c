@@ -3,6 +3,7 @@
 
 #include "fork/coordinator.h"
 #include "repair/waits.h"
+#include "track/join.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
 

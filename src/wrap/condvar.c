@@ -16,6 +16,7 @@
 #include "repair/mutex.h"
 #include "repair/waits.h"
 #include "track/gate.h"
+#include "track/join.h"
 #include "wrap/acquire.h"
 #include "wrap/c11.h"
 #include "wrap/next.h"

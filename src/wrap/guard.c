@@ -8,6 +8,7 @@
 #include "libc/late.h"
 #include "libc/symbol.h"
 #include "repair/guard.h"
+#include "track/join.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
 #include "wrap/undeclared.h"

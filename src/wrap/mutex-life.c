@@ -5,6 +5,7 @@
 #include "libc/layout.h"
 #include "repair/mutex.h"
 #include "repair/waits.h"
+#include "track/join.h"
 #include "wrap/c11.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"

@@ -11,6 +11,8 @@
 #include "repair/hopeless.h"
 #include "repair/mutex.h"
 #include "track/gate.h"
+#include "track/join.h"
+#include "track/waiting.h"
 #include "wrap/acquire.h"
 #include "wrap/c11.h"
 #include "wrap/next.h"

@@ -17,6 +17,7 @@
 #include "repair/children.h"
 #include "repair/futex.h"
 #include "report/report.h"
+#include "track/join.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
 #include "wrap/undeclared.h"

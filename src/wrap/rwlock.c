@@ -9,6 +9,7 @@
 #include "libc/layout.h"
 #include "repair/rwlock.h"
 #include "track/gate.h"
+#include "track/join.h"
 #include "wrap/acquire.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"

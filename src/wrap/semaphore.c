@@ -14,6 +14,7 @@
 #include "python/orphans.h"
 #include "python/places.h"
 #include "repair/semaphore.h"
+#include "track/join.h"
 #include "wrap/acquire.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"

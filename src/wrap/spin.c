@@ -8,6 +8,8 @@
 #include "libc/layout.h"
 #include "repair/spin.h"
 #include "track/gate.h"
+#include "track/join.h"
+#include "track/waiting.h"
 #include "wrap/acquire.h"
 #include "wrap/next.h"
 

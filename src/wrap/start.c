@@ -35,6 +35,7 @@
 #include "report/report.h"
 #include "report/tally.h"
 #include "track/gate.h"
+#include "track/join.h"
 #include "wrap/call.h"
 #include "wrap/next.h"
 #include "wrap/start.h"

@@ -6,6 +6,7 @@
 
 #include "fork/coordinator.h"
 #include "repair/stdio.h"
+#include "track/join.h"
 #include "wrap/acquire.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"

@@ -18,6 +18,7 @@
 #include "repair/spin.h"
 #include "repair/unnamed.h"
 #include "track/handle.h"
+#include "track/join.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
 #include "wrap/start.h"

@@ -13,6 +13,8 @@
 
 #include "base/sys.h"
 #include "repair/hopeless.h"
+#include "track/join.h"
+#include "track/slots.h"
 #include "wrap/call.h"
 #include "wrap/next.h"
 

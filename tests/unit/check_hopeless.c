@@ -1,4 +1,5 @@
 /* base/tasks and repair/hopeless: what the kernel says of threads that sleep, and what is made of it. */
+#include "track/join.h"
 #include "unit.h"
 
 #include "base/options.h"

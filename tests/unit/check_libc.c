@@ -314,22 +314,22 @@ START_TEST(layout_withdraws_semaphores)
     unit_start_layout();
     switch (_i) {
     case 0:
-        calls.sem_init = sem_init_shifted;
+        calls.semaphore_init = sem_init_shifted;
         break;
     case 1:
-        calls.sem_trywait = sem_trywait_over_all;
+        calls.semaphore_trywait = sem_trywait_over_all;
         break;
     case 2:
-        calls.sem_trywait = sem_trywait_in_vain;
+        calls.semaphore_trywait = sem_trywait_in_vain;
         break;
     case 3:
-        calls.sem_trywait = sem_trywait_elsewhere;
+        calls.semaphore_trywait = sem_trywait_elsewhere;
         break;
     case 4:
-        calls.sem_post = sem_post_elsewhere;
+        calls.semaphore_post = sem_post_elsewhere;
         break;
     case 5:
-        calls.sem_destroy = sem_destroy_by_zeroing;
+        calls.semaphore_destroy = sem_destroy_by_zeroing;
         break;
     }
     fsafe_layout_self_test(&calls, getpid());

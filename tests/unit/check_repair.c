@@ -1,4 +1,7 @@
 /* Tests of src/repair: takeover, mutex, semaphore. */
+#include "track/join.h"
+#include "track/slots.h"
+#include "track/thread.h"
 #include "unit.h"
 
 #include "base/options.h"
@@ -11,7 +14,6 @@
 #include "repair/semaphore.h"
 #include "repair/takeover.h"
 #include "track/lineage.h"
-#include "track/thread.h"
 #include "wrap/acquire.h"
 
 /* --- A registry with threads that never were --------------------------------------------------------- */

@@ -1,4 +1,7 @@
 /* Tests of src/track: ledger, thread, lineage, gate, and the calls that the gate keeps account of. */
+#include "track/join.h"
+#include "track/slots.h"
+#include "track/thread.h"
 #include "unit.h"
 
 #include "base/options.h"
@@ -9,7 +12,6 @@
 #include "track/region.h"
 #include "track/ledger.h"
 #include "track/lineage.h"
-#include "track/thread.h"
 
 #include <inttypes.h>
 #include <sys/prctl.h>

@@ -1,0 +1,39 @@
+/* track/waiting: the waits that a thread is in, and which of them a longjmp has left. */
+#pragma once
+
+#include "track/thread.h"
+
+/*
+ * Around a wait for a lock that has the record `record` in ledger `of`: end with what begin returned. Both in one
+ * function, which is not inlined. Context: the thread.
+ */
+uint32_t fsafe_thread_begin_wait_at(struct fsafe_thread *self, const struct fsafe_wait *wait);
+
+static FSAFE_INLINE uint32_t fsafe_thread_begin_wait(struct fsafe_thread *self, enum fsafe_ledger_of of,
+                                                     uintptr_t record)
+{
+    return fsafe_thread_begin_wait_at(self, &(const struct fsafe_wait){
+                                                .record = record,
+                                                .of = of,
+                                                .frame = (uintptr_t)__builtin_frame_address(0),
+                                                .returns = (uintptr_t)__builtin_return_address(0),
+                                            });
+}
+
+static inline void fsafe_thread_end_wait(struct fsafe_thread *self, uint32_t begun)
+{
+    self->waits = begun;
+}
+
+/*
+ * Drops the records of waits that were left by longjmp: the frames that waited are no more, as far as can be told from
+ * `frame`, the caller's. A wait that a signal handler interrupts stays. Context: the thread.
+ */
+void fsafe_thread_forget_left(struct fsafe_thread *self, uintptr_t frame);
+
+/*
+ * Whether a function that had that frame has been left, as far as can be told from a later one, `current`: it lies
+ * below, and on the same stack. Far below may be another stack, a coroutine's: there it has been left if the place that
+ * it returns to, beside it, was overwritten; 0: not known. Context: the thread.
+ */
+bool fsafe_thread_is_left(uintptr_t frame, uintptr_t returns, uintptr_t current);
