@@ -1,6 +1,6 @@
 /*
- * cli/process, its Python: read as python/frames reads it from inside. There the interpreter's own function finds a
- * line; here its tables have to be read, too.
+ * cli/process, Python's part: reads from outside what python/frames reads from inside. There the interpreter's own
+ * function finds a line; here the interpreter's tables of lines have to be read, too.
  */
 #include "config.h"
 
@@ -16,24 +16,23 @@
 struct outside {
     uint16_t interpreter; /* in _PyRuntime: the first one */
     uint16_t state;       /* in an interpreter: its first thread's state */
-    uint16_t thread;      /* in a state: its pthread_self() */
     uint16_t lines;       /* in code: the table of lines */
     uint16_t line;        /* in code: its first line */
 };
 static const struct outside outsides[] = { /* by the bytes of an address: 8, and 4 */
-    [9] = {32, 8, 176, 120, 40},
-    [10] = {32, 8, 176, 120, 40},
-    [11] = {40, 16, 152, 136, 72},
-    [12] = {40, 72, 136, 136, 68},
+    [9] = {32, 8, 120, 40},
+    [10] = {32, 8, 120, 40},
+    [11] = {40, 16, 136, 72},
+    [12] = {40, 72, 136, 68},
 };
 #if defined(__arm__) || defined(__aarch64__) /* a number of 64 bits lies at a multiple of 8 */
-static const struct outside outsides_4[] = {[11] = {28, 16, 88, 92, 48}};
+static const struct outside outsides_4[] = {[11] = {28, 16, 92, 48}};
 #else
-static const struct outside outsides_4[] = {[11] = {28, 12, 88, 92, 48}};
+static const struct outside outsides_4[] = {[11] = {28, 12, 92, 48}};
 #endif
 
-/* In the published table: numbers of 64-bit words. */
-enum { WORD_INTERPRETER = 5, WORD_STATE = 9, WORD_LINES_13 = 38, WORD_LINES_14 = 43 };
+/* In the published table: numbers of 64-bit words; the table of lines is so far behind the code's name. */
+enum { WORD_INTERPRETER = 5, WORD_STATE = 9, LINES_AFTER_NAME = 2 };
 
 /* In an object: numbers of words, each as long as an address. */
 enum { STATE_NEXT = 1, OBJECT_TYPE = 1, TYPE_NAME = 3, BYTES_LENGTH = 2, BYTES_DATA = 4 };
@@ -97,10 +96,10 @@ static bool open_interpreter(struct interpreter *of, const struct fsafe_stack *s
     uint64_t table[FSAFE_PYTHON_PUBLISHED_WORDS];
     if (!fsafe_process_peek(pid, of->runtime, table, sizeof table) || memcmp(table, "xdebugpy", 8) != 0)
         return false;
-    unsigned lines = of->minor == 13 ? WORD_LINES_13 : WORD_LINES_14;
+    unsigned lines = fsafe_python_published[of->minor].code_name + LINES_AFTER_NAME;
     of->layout = fsafe_python_read_published(table, of->minor);
     of->outside = (struct outside){(uint16_t)table[WORD_INTERPRETER], (uint16_t)table[WORD_STATE],
-                                   of->layout.state_thread, (uint16_t)table[lines], (uint16_t)table[lines + 1]};
+                                   (uint16_t)table[lines], (uint16_t)table[lines + 1]};
     return true;
 }
 
@@ -130,7 +129,7 @@ static uint64_t find_state(const struct interpreter *of, long tid)
 {
     uint64_t state = word(of, word(of, of->runtime + of->outside.interpreter) + of->outside.state);
     for (unsigned i = 0; state != 0 && i < 100000; i++, state = member(of, state, STATE_NEXT))
-        if (id_of(of, word(of, state + of->outside.thread)) == tid)
+        if (id_of(of, word(of, state + of->layout.state_thread)) == tid)
             return state;
     return 0;
 }

@@ -34,7 +34,7 @@ static bool read_published(unsigned minor)
     return true;
 }
 
-static bool find_layout(const void *state)
+static bool find_layout(void)
 {
     unsigned minor = fsafe_python_version() & 0xff;
     if (fsafe_python_publishes(minor))
@@ -43,12 +43,7 @@ static bool find_layout(const void *state)
     if (row == NULL)
         return false;
     layout = *row;
-    /* The rows do not say where a state has its thread: the place differs, but the value to be found is known. */
-    enum { WORD = sizeof(uintptr_t) };
-    for (uint16_t at = 8 * WORD; at < 32 * WORD && layout.state_thread == 0; at += WORD)
-        if (word_at((uintptr_t)state, at) == (uintptr_t)pthread_self())
-            layout.state_thread = at;
-    return layout.state_thread != 0;
+    return true;
 }
 
 /* --- Reading ------------------------------------------------------------------------------------------------ */
@@ -298,7 +293,7 @@ void fsafe_python_frames_start(void)
     struct fsafe_object *theirs = fsafe_python.PyThreadState_GetFrame(state);
     if (theirs == NULL)
         return; /* no Python code is running that could be compared */
-    bool same = find_layout(state) && word_at((uintptr_t)state, layout.state_thread) == (uintptr_t)pthread_self();
+    bool same = find_layout() && word_at((uintptr_t)state, layout.state_thread) == (uintptr_t)pthread_self();
     uintptr_t frame = same ? first_frame((uintptr_t)state) : 0;
     for (unsigned i = 0; theirs != NULL && i < FSAFE_PYTHON_DEEPEST; i++) {
         while (same && frame != 0 && code_of(frame) == 0)

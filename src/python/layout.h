@@ -45,25 +45,26 @@ struct fsafe_python_layout {
     uint16_t frame_blocks, frame_block_count; /* to 3.10: the blocks that are open, and how many */
     uint16_t code_file, code_name;
     uint16_t code_first; /* the instructions, or the object of bytes that has them */
-    uint16_t state_thread;
+    uint16_t state_thread; /* in a thread's state: its pthread_self() */
 };
 
 /* Before 3.13 the interpreter does not publish them. For addresses of 8 bytes, and of 4. */
 static const struct fsafe_python_layout fsafe_python_rows[] = {
     [9] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 104,
            .frame_locals = 360, .frame_stack = 64, .frame_blocks = 120, .frame_block_count = 112,
-           .instruction_unit = 1, .code_file = 104, .code_name = 112, .code_first = 48},
+           .instruction_unit = 1, .code_file = 104, .code_name = 112, .code_first = 48, .state_thread = 176},
     [10] = {.state_frame = 24, .indirect = -1, .frame_code = 32, .frame_back = 24, .frame_instruction = 96,
             .frame_locals = 352, .frame_stack = 64, .frame_blocks = 112, .frame_block_count = 104,
-            .instruction_unit = 2, .code_file = 104, .code_name = 112, .code_first = 48},
+            .instruction_unit = 2, .code_file = 104, .code_name = 112, .code_first = 48, .state_thread = 176},
     [11] = {.state_frame = 56, .indirect = 8, .frame_code = 32, .frame_back = 48, .frame_instruction = 56,
-            .frame_locals = 72, .code_file = 112, .code_name = 120, .code_first = 184},
+            .frame_locals = 72, .code_file = 112, .code_name = 120, .code_first = 184, .state_thread = 152},
     [12] = {.state_frame = 56, .indirect = 0, .frame_code = 0, .frame_back = 8, .frame_instruction = 56,
-            .frame_locals = 72, .frame_owner = 70, .code_file = 112, .code_name = 120, .code_first = 192},
+            .frame_locals = 72, .frame_owner = 70, .code_file = 112, .code_name = 120, .code_first = 192,
+            .state_thread = 136},
 };
 static const struct fsafe_python_layout fsafe_python_rows_4[] = {
     [11] = {.state_frame = 40, .indirect = 4, .frame_code = 16, .frame_back = 24, .frame_instruction = 28,
-            .frame_locals = 40, .code_file = 80, .code_name = 84, .code_first = 116},
+            .frame_locals = 40, .code_file = 80, .code_name = 84, .code_first = 116, .state_thread = 88},
 };
 
 /* The row of a version; NULL: there is none. */

@@ -304,15 +304,6 @@ void fsafe_python_lock_is_event(uintptr_t object, struct fsafe_thread *self)
     forget(self, object | FSAFE_HELD);
 }
 
-bool fsafe_python_lock_is_held(const struct fsafe_thread *thread, uintptr_t object)
-{
-    struct fsafe_ledger_walk at = fsafe_ledger_walk(&thread->ledgers[FSAFE_PYTHON_LOCKS]);
-    while (fsafe_ledger_next(&at))
-        if (at.lock == (object | FSAFE_HELD))
-            return true;
-    return false;
-}
-
 bool fsafe_python_lock_has_tokens(const struct fsafe_thread *thread)
 {
     return fsafe_thread_tokens(thread) > (fsafe_python_version() < 0x030d);

@@ -33,8 +33,5 @@ enum fsafe_python_kind fsafe_python_lock_at(uintptr_t object, struct fsafe_pytho
 /* Drops the calling thread's records of the lock, and notes that it is an event. Context: in a wait for the lock. */
 void fsafe_python_lock_is_event(uintptr_t object, struct fsafe_thread *self);
 
-/* Whether the thread has a record that says it holds the lock. */
-bool fsafe_python_lock_is_held(const struct fsafe_thread *thread, uintptr_t object);
-
 /* Whether the thread has tokens of semaphores used as locks, beside the one that to 3.12 stands for its life. */
 FSAFE_AT_FORK bool fsafe_python_lock_has_tokens(const struct fsafe_thread *thread);

@@ -39,6 +39,16 @@ static struct fsafe_python_lock *lock_of(uintptr_t object)
     return (struct fsafe_python_lock *)object;
 }
 
+/* Whether the thread has a record that says it holds the lock. */
+static bool has(const struct fsafe_thread *thread, uintptr_t object)
+{
+    struct fsafe_ledger_walk at = fsafe_ledger_walk(&thread->ledgers[FSAFE_PYTHON_LOCKS]);
+    while (fsafe_ledger_next(&at))
+        if (at.lock == (object | FSAFE_HELD))
+            return true;
+    return false;
+}
+
 /*
  * Whether the vanished thread's record, or that of another one, tells who has the lock: somebody has, and the forking
  * thread has not. A record that only says "wanted" counts where the lock has been through our hands: whoever waits may
@@ -54,7 +64,7 @@ static bool is_orphan(uintptr_t record, const struct fsafe_python_lock *lock, en
         return lock->owner != (uintptr_t)pthread_self();
     return (lock->history & FSAFE_PYTHON_EVENT) == 0 &&
            ((record & FSAFE_STAGE_MASK) == FSAFE_HELD || (lock->history & FSAFE_PYTHON_RELEASED) != 0) &&
-           (self == NULL || !fsafe_python_lock_is_held(self, object));
+           (self == NULL || !has(self, object));
 }
 
 /*
@@ -236,7 +246,7 @@ enum fsafe_python_parking fsafe_python_parks_in_lock(sem_t *semaphore, uintptr_t
     uintptr_t object = byte - offsetof(struct fsafe_python_lock, byte);
     struct fsafe_python_lock copy;
     enum fsafe_python_kind kind = FSAFE_PYTHON_NO_LOCK;
-    bool own = fsafe_python_lock_is_held(self, object);
+    bool own = has(self, object);
     if (own || fsafe_lineage_is_child())
         kind = fsafe_python_lock_at(object, &copy);
     if (own && kind == FSAFE_PYTHON_LOCK)
