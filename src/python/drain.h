@@ -7,9 +7,9 @@
  * code. Other ways to fork (a fork inside a C module) get takeovers, and no drain.
  *
  * The drain takes a twentieth of FORKSAFE_DRAIN_MS at most, a quarter if no thread gets a processor; all of it while
- * another thread imports a module, but for one that the forking thread runs in: half a module is of no use to the
- * child. If a fork has waited for a thread in vain,
- * each next fork waits for it half as long, until the thread is seen outside of all locks; so it is with imports.
+ * another thread imports a module in which the forking thread does not run: half a module is of no use to the child.
+ * If a fork has waited for a thread in vain, each next fork waits for that thread half as long, until it is seen
+ * outside of all locks; the same holds for imports.
  *
  * Two threads that each have a lock a third of the time, two processors with a load of 13 to 40, CPython 3.11: bare 21
  * of 30 children hang, with takeovers alone 39 of 60 see half-changed data, with this none of 60 (nor on 3.13 and

@@ -19,13 +19,13 @@ void fsafe_python_imports_start(void);
 bool fsafe_python_imports_are_going_on(void);
 
 /*
- * Whether a thread other than the caller does so; in a child a vanished one. Context: they are going on; before fork or
- * child, alone; the forking thread has the GIL.
+ * Whether that is so of another thread than the caller; in a child: of a vanished one. Context: imports are going on;
+ * before fork or child, alone; the forking thread has the GIL.
  */
 bool fsafe_python_imports_are_others(void);
 
 /*
- * Whether a child would keep all those modules as they are, because the forking thread runs in them. A program may do
+ * Whether a child would keep all of those half modules, because the forking thread runs in them. A program may do
  * all of its work while a module of its own is imported. Context: as above.
  */
 bool fsafe_python_imports_stay(void);

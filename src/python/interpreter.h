@@ -54,7 +54,7 @@ static inline bool fsafe_python_is_started(void)
  */
 FSAFE_AT_FORK void fsafe_python_meet(const pthread_cond_t *condvar, uintptr_t site);
 
-/* The first that the interpreter made, which is its GIL's; NULL before it is bound. It is only compared with. */
+/* The first condition variable that the interpreter made, which is its GIL's; NULL before the interpreter is bound. */
 extern const void *fsafe_python_first_condvar;
 
 /*

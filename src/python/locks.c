@@ -219,7 +219,7 @@ static void settle(struct fsafe_thread *self, const struct fsafe_python_lock *lo
         forget(self, address | stage);
 }
 
-/* The calling thread has the pthread_t of a vanished one (python/owners), if the lock bears the mark of an orphan. */
+/* An orphan that looks like the caller's was a vanished thread's, whose pthread_t the caller has (python/owners). */
 static void disown_orphan(struct fsafe_python_lock *lock)
 {
     if (FSAFE_UNLIKELY((lock->byte & FSAFE_PYTHON_ORPHANED) != 0) && is_mine(lock)) {

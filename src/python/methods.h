@@ -24,7 +24,7 @@ struct fsafe_python_method {
 };
 
 /*
- * All of them or none: false where one is not as described. Of two rows of one name that follow each other the one
- * serves that has this interpreter's flags. Context: under the GIL.
+ * Leads all of the methods or none: false where one is not as described. Of two rows of one name that follow each
+ * other the one serves that has this interpreter's flags. Context: under the GIL.
  */
 bool fsafe_python_methods_lead(const struct fsafe_python_method *methods, unsigned count);

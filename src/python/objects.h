@@ -1,6 +1,6 @@
 /*
  * python/objects: what several files of this room do with the interpreter's objects.
- * Context of all: has the GIL; an error of the interpreter's is left behind where one says NULL, but for borrow.
+ * Context of all: has the GIL. Where a function returns NULL it leaves an error of the interpreter's, but for borrow.
  */
 #pragma once
 

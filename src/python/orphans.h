@@ -28,7 +28,7 @@ void fsafe_python_clear_stale(struct fsafe_thread *vanished);
  */
 bool fsafe_python_may_be_interrupted(void);
 
-/* What a thread that is about to wait has to do: wait; wait until then and ask anew; look at the lock again. */
+/* What a thread that is about to wait has to do: wait; wait up to a time and ask anew; look at the lock again. */
 enum fsafe_python_parking { FSAFE_PYTHON_SLEEPS, FSAFE_PYTHON_SLEEPS_UNTIL, FSAFE_PYTHON_LOOKS_AGAIN };
 
 enum fsafe_python_parking fsafe_python_parks_in_lock(sem_t *semaphore, uintptr_t site, bool endless,

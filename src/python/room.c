@@ -97,8 +97,8 @@ void fsafe_python_before_thread(void)
 }
 
 /*
- * What holds for the forking thread, and as long as it has the GIL for the fork: asked in the parent, because each
- * function of the interpreter's that a child calls is a page fault. A thread without the GIL may be about to fork, too.
+ * Answers that hold for the fork as long as the forking thread has the GIL: asked in the parent, because each function
+ * of the interpreter's that a child calls is a page fault. A thread without the GIL may be about to fork at that time.
  */
 static __thread struct {
     bool has_gil, imports, tokens;

@@ -275,8 +275,8 @@ static uintptr_t first_with(const struct fsafe_python_frame *frame)
 }
 
 /*
- * Whether the thread has a token without being inside of the body: acquire has got it, or what ends the with statement
- * has not come to the lock under which it gives the token back. The drain waits for a thread that has that lock.
+ * Whether the thread has a token outside of the body: acquire has got the token, or __exit__ has not come to the lock
+ * under which it gives the token back. The drain waits for a thread that has that lock.
  */
 static bool has_on_the_way(const struct fsafe_python_frame *frame, const struct fsafe_python_frame *callee)
 {
