@@ -25,8 +25,8 @@ int fsafe_acquire_in_child(const struct fsafe_acquired *kind, void *lock, struct
         if (result != EBUSY)
             return result;
         if (is_over(attempt))
-            break; /* libc words the timeout */
-        /* Meanwhile it certainly has not got the lock: others need not wonder. */
+            break; /* libc returns the error */
+        /* Says to other threads that this one certainly has not got the lock during the pause. */
         atomic_store_explicit(&self->asking, (uintptr_t)lock, memory_order_release);
         fsafe_sys_pause_us(pause_us);
         atomic_store(&self->asking, 0);

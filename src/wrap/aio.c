@@ -1,6 +1,6 @@
 /*
- * wrap/aio: who waits for asynchronous input and output, or asks whether it is done. libc does that in threads of its
- * own, which are not in a child; but libc believes that they are, and never makes new ones.
+ * wrap/aio: the calls that wait for asynchronous input and output, or ask whether it is done. libc does that in threads
+ * of its own. A child has none of them, but libc does not know that, and never makes new ones.
  */
 #include "config.h"
 

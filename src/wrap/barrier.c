@@ -1,4 +1,4 @@
-/* wrap/barrier: pthread_barrier_*. As wrap/condvar, and no cancellation point. */
+/* wrap/barrier: pthread_barrier_*. As wrap/condvar; pthread_barrier_wait is no cancellation point. */
 #include "config.h"
 
 #include "fork/coordinator.h"
@@ -14,7 +14,7 @@ FSAFE_EXPORT int pthread_barrier_wait(pthread_barrier_t *barrier)
         return FSAFE_NEXT(pthread_barrier_wait)(barrier);
     fsafe_fork_notice();
     bool noted = fsafe_waits_enter(&fsafe_barriers, barrier, FSAFE_INSIDE_WAIT, self, FSAFE_CALLER());
-    int result = fsafe_slices_barrier_wait(barrier, self, FSAFE_CALLER()); /* it may be gone */
+    int result = fsafe_slices_barrier_wait(barrier, self, FSAFE_CALLER()); /* after it the barrier may be gone */
     if (noted)
         fsafe_waits_leave(self, barrier, FSAFE_INSIDE_WAIT);
     return result;

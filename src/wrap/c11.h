@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <pthread.h>
 
-/* glibc's mtx_t and cnd_t hold a pthread object and nothing else (nptl/thrd_priv.h); musl casts its own to those. */
+/*
+ * glibc's mtx_t and cnd_t are a pthread object and nothing else (nptl/thrd_priv.h); musl casts its types to pthread's.
+ */
 #if (defined(FSAFE_LIBC_GLIBC) || defined(FSAFE_LIBC_MUSL)) && defined(HAVE_MTX_LOCK)
 #define FSAFE_C11 1
 
@@ -26,7 +28,7 @@ static inline pthread_cond_t *fsafe_c11_condvar(cnd_t *condvar)
     return (pthread_cond_t *)(void *)condvar;
 }
 
-/* Words an error number as libc does. */
+/* The thrd_... value that libc returns for an error number. */
 static inline int fsafe_c11_result(int error)
 {
     switch (error) {

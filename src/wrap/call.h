@@ -1,6 +1,6 @@
 /*
- * wrap/call: a call of libc's that is made inside a region. Out of line, because there are hundreds of them: a wrapper
- * says which call it is and gets the function to call.
+ * wrap/call: enters and leaves the region of a libc call. Out of line, because there are hundreds of such wrappers:
+ * each says which row it is and gets the function to call.
  */
 #pragma once
 
@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* A row's place among the rows, and the region. */
+/* The row's index, and the region. */
 #define FSAFE_CALL_OF(region, name) \
     ((unsigned)(offsetof(struct fsafe_next, name) / sizeof(void *)) | (unsigned)FSAFE_REGION_##region << 16)
 
@@ -19,10 +19,12 @@ struct fsafe_call {
     bool rescues; /* a rescue was begun: see repair/rescue.h */
 };
 
-/* Says so if the call may hang, and enters its region from `frame`, which belongs to the wrapper. */
+/*
+ * Enters the region of the call from `frame`, the wrapper's. In a child: warns if the call may hang, or has it a net.
+ */
 struct fsafe_call fsafe_call_enter(unsigned call, uintptr_t frame, uintptr_t site);
 
-/* Leaves what was entered in the same frame. */
+/* Leaves the region that was entered from this frame. */
 void fsafe_call_leave(enum fsafe_region region, uintptr_t frame, bool rescues);
 
 #define FSAFE_FRAME() ((uintptr_t)__builtin_frame_address(0))
@@ -39,5 +41,5 @@ void fsafe_call_leave(enum fsafe_region region, uintptr_t frame, bool rescues);
     FSAFE_LEAVE_CALL(region, call);                                \
     return answer
 
-/* Binds every row now: for programs in which a checker watches all that threads write. Context: start-up. */
+/* Binds all rows: for programs in which a checker watches all writes of threads. Context: start-up. */
 void fsafe_call_bind_all(void);

@@ -1,9 +1,10 @@
 /*
- * wrap/condvar: pthread_cond_* and cnd_*. libc does the work; a thread notes what it is inside of while it is
- * (repair/waits.h). After the real call neither the condition variable nor, on cancellation, the mutex is touched.
+ * wrap/condvar: pthread_cond_* and cnd_*. libc does the work; while a thread is inside of a condition variable it has a
+ * record of that (repair/waits.h). After the real call the condition variable may be gone, and after a cancellation the
+ * mutex, too.
  *
- * Measured. A signal on a condition variable without waiters costs glibc 1.2 ns, a record and a second call 3.4 ns
- * more: so it is done in place, where the self-test allows that.
+ * Measured. A signal on a condition variable without waiters takes 1.2 ns in glibc, a record and a second call 3.4 ns
+ * more: so it is done in place where the self-test allows that.
  */
 #include "config.h"
 
@@ -48,15 +49,16 @@ static int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t si
     if (fsafe_lineage_is_child() && FSAFE_UNLIKELY(fsafe_python_is_text(site)) &&
         fsafe_python_gil_ends_wait(condvar, mutex, attempt->how != FSAFE_HOW_WAIT, site))
         return 0;
-    /* libc is about to release it and asks whose it is. */
+    /* libc is about to release the mutex and looks at its owner. */
     if (fsafe_lineage_is_child())
         fsafe_mutex_rehome(mutex, self);
-    /* The record in FSAFE_LOCKS stays: it explains the mutex when libc takes it again, unseen. */
+    /* The record in FSAFE_LOCKS stays, for when libc takes the mutex again without our wrapper. */
     bool in_mutex = fsafe_waits_enter_mutex(mutex, self, site);
     bool in_condvar = fsafe_waits_enter(&fsafe_condvars, condvar, FSAFE_INSIDE_WAIT, self, site);
     /*
-     * No cleanup handler here: it would outlive its frame if the program leaves by siglongjmp. A cancelled wait keeps
-     * its records until the thread ends: a child then makes as new what nobody waits in, which changes nothing.
+     * No cleanup handler here: it would outlive its frame if the program leaves by siglongjmp. So a cancelled wait
+     * keeps its records until the thread ends: a child may make an object as new in which no thread waited, which does
+     * no harm.
      */
     fsafe_gate_suspend(self, (uintptr_t)mutex);
     fsafe_layout_mutex_note(mutex, 0);
@@ -65,7 +67,7 @@ static int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t si
     fsafe_layout_mutex_note(mutex, fsafe_thread_owner(self));
     if (in_condvar)
         fsafe_waits_leave(self, condvar, FSAFE_INSIDE_WAIT);
-    fsafe_gate_resume(self, (uintptr_t)mutex); /* it has the mutex again, which the gate does not know */
+    fsafe_gate_resume(self, (uintptr_t)mutex); /* the thread has the mutex again */
     if (in_mutex)
         fsafe_waits_leave(self, mutex, FSAFE_INSIDE_MUTEX);
     return result;
@@ -95,7 +97,7 @@ static inline int ask_libc_to_wake(pthread_cond_t *condvar, enum whom whom)
     return whom == ONE ? FSAFE_NEXT(pthread_cond_signal)(condvar) : FSAFE_NEXT(pthread_cond_broadcast)(condvar);
 }
 
-/* Somebody may be waiting. No cancellation point. */
+/* For when a thread may wait. No cancellation point. */
 static FSAFE_APART int wake_somebody(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
 {
     struct fsafe_thread *self = fsafe_thread_join();
@@ -115,13 +117,13 @@ static FSAFE_AT_FORK FSAFE_APART int wake_in_child(pthread_cond_t *condvar, uint
     return fsafe_layout_cond_is_idle(condvar) ? 0 : wake_somebody(condvar, site, whom);
 }
 
-/* What an idle condition variable looks like is learned before the second thread: until then a fork waits for none. */
+/* libc/fresh learns what an idle condition variable looks like before the second thread. Before that nobody waits. */
 static FSAFE_APART int wake_perhaps(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
 {
     return FSAFE_SINGLE_THREADED() ? ask_libc_to_wake(condvar, whom) : wake_somebody(condvar, site, whom);
 }
 
-/* What is done to nobody needs neither a record nor, in a child, settling. */
+/* Where no thread waits neither a record is needed nor, in a child, settling. */
 static inline int wake(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
 {
     if (FSAFE_UNLIKELY(fsafe_lineage_is_child()))
@@ -163,7 +165,7 @@ FSAFE_EXPORT int pthread_cond_destroy(pthread_cond_t *condvar)
 }
 
 #ifdef FSAFE_C11
-/* C11's condition variable is the same object under another name; libc's cnd_* reach it past us. */
+/* C11's condition variable is the same object under another name; libc's cnd_* do not call pthread_cond_*. */
 
 FSAFE_EXPORT int cnd_wait(cnd_t *condvar, mtx_t *mutex)
 {

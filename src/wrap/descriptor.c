@@ -11,7 +11,7 @@
 
 void fsafe_descriptor_note(int descriptor)
 {
-    /* A vfork child, on its way to exec, has descriptors of its own and writes to our memory. */
+    /* Not for a vfork child: it has its own descriptors, and its parent's memory. */
     if (descriptor == STDERR_FILENO && fsafe_sys_getpid() == fsafe_lineage_pid())
         fsafe_report_know_stderr();
 }
@@ -24,7 +24,7 @@ FSAFE_EXPORT int dup2(int from, int to)
 }
 
 #ifdef HAVE_LOGIN_TTY
-/* The terminal becomes 0, 1 and 2, by libc's own dup2. */
+/* Makes the terminal descriptors 0, 1 and 2, by libc's own dup2. */
 FSAFE_EXPORT int login_tty(int terminal)
 {
     int result = FSAFE_NEXT(login_tty)(terminal);

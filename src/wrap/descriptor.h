@@ -1,6 +1,6 @@
 /*
- * wrap/descriptor: a program that gives itself another stderr calls dup2, dup3 or freopen. A descriptor 2 that comes in
- * another way is a file of the program's own, and no line of ours goes there.
+ * wrap/descriptor: a program that gives itself another stderr calls dup2, dup3 or freopen. A descriptor 2 that it gets
+ * in another way is a file of its own, and no line of ours goes there.
  */
 #pragma once
 

@@ -1,6 +1,5 @@
 /*
- * wrap/guard: __cxa_guard_*, the whole protocol: see repair/guard.h for why and for the bits. Lock-free but for the
- * waiting; no call that an exception of the initialiser could meet halfway.
+ * wrap/guard: __cxa_guard_*, the whole protocol: repair/guard.h says why, and has the bits. Takes no lock.
  */
 #include "config.h"
 
@@ -39,9 +38,9 @@ static void wake_all(_Atomic uint64_t *guard)
 }
 
 /*
- * The initialiser came back to its own variable. libstdc++ throws recursive_init_error while the process has one
- * thread; compilers take __cxa_guard_acquire for one that throws nothing, so that has always ended the program. In
- * a process with threads it waits for ever.
+ * The initialiser has come back to its own variable. libstdc++ throws recursive_init_error while the process has one
+ * thread; compilers assume that __cxa_guard_acquire throws nothing, so that this ends the program. In a process with
+ * threads it waits for ever.
  */
 static void check_recursion(uint64_t word, const struct fsafe_thread *self)
 {
@@ -53,7 +52,7 @@ static void check_recursion(uint64_t word, const struct fsafe_thread *self)
     fsafe_sys_abort();
 }
 
-/* Recorded before it is ours, so that a child finds out where it was begun. */
+/* Makes the record before the guard is ours, so that a child finds where the initialiser began. */
 static void record(struct fsafe_thread *self, uintptr_t lock, uintptr_t site)
 {
     if (self != NULL && !fsafe_ledger_push(fsafe_thread_guards(self), lock, site))
@@ -88,7 +87,7 @@ FSAFE_EXPORT int __cxa_guard_acquire(uint64_t *variable)
             return 0;
         }
         check_recursion(seen, self);
-        /* Once for each owner: a living one vanishes only if a signal handler of this thread forks. */
+        /* Once for each owner: a living owner vanishes only if a signal handler of this thread forks. */
         if (fsafe_lineage_is_child() && self != NULL &&
             ((seen & ~FSAFE_GUARD_WAITING) != judged || fsafe_lineage_generation() != judged_in)) {
             judged = seen & ~FSAFE_GUARD_WAITING;
@@ -115,7 +114,7 @@ FSAFE_EXPORT void __cxa_guard_release(uint64_t *guard)
     finish(guard, FSAFE_GUARD_DONE);
 }
 
-/* The initialiser threw: whoever waits, or comes later, tries again. */
+/* The initialiser threw: threads that wait, or come later, try again. */
 FSAFE_EXPORT void __cxa_guard_abort(uint64_t *guard)
 {
     finish(guard, 0);

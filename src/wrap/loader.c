@@ -1,8 +1,8 @@
 /*
- * wrap/loader: dlopen and its like. Whoever is about to enter the loader stops at the gate while that is closed.
- * Nothing is recorded: the loader's lock says who is inside (fork/loading).
+ * wrap/loader: dlopen and its like. A thread that is about to enter the loader stops at the gate while that is closed.
+ * It makes no record: the loader's lock names the thread that is inside (fork/loading).
  *
- * dlopen and dlmopen look at who called them, so libc is jumped to, with no frame of ours between.
+ * libc's dlopen and dlmopen look at their caller, so our wrappers jump to them.
  */
 #include "config.h"
 

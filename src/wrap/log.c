@@ -12,7 +12,7 @@ static bool is_ours(const char *what, uintptr_t site)
     return fsafe_standin_is_needed(FSAFE_REGION_SYSLOG, what, site);
 }
 
-/* `flag`: of the fortified forms, else -1. */
+/* `flag`: the argument of the fortified forms; -1 for the others. */
 __attribute__((format(printf, 3, 0))) static void write_log(int priority, int flag, const char *format,
                                                            va_list arguments, uintptr_t site)
 {

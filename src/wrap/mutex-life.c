@@ -1,4 +1,4 @@
-/* wrap/mutex-life: a mutex begins, ends, or gets a new ceiling, for which libc locks it. */
+/* wrap/mutex-life: init and destroy of mutexes, and setprioceiling, for which libc locks the mutex. */
 #include "config.h"
 
 #include "fork/coordinator.h"
@@ -10,13 +10,13 @@
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
 
-/* Mostly a thread that begins or ends a mutex has no record of any. */
+/* Usually a thread that initialises or destroys a mutex has no record of any. */
 static inline bool has_records(struct fsafe_thread *self)
 {
     return self != NULL && fsafe_ledger_depth(fsafe_thread_locks(self)) != 0;
 }
 
-/* A child may re-initialise a lock that it holds: it does not hold the new one. */
+/* A child may initialise a mutex again that it holds: then it does not hold the new one. */
 static void begin_life(pthread_mutex_t *mutex)
 {
     if (fsafe_self == NULL)
@@ -44,7 +44,6 @@ FSAFE_EXPORT int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexa
 }
 
 #ifdef HAVE_PTHREAD_MUTEX_SETPRIOCEILING
-/* Locks the mutex inside libc. */
 FSAFE_EXPORT int pthread_mutex_setprioceiling(pthread_mutex_t *mutex, int ceiling, int *old)
 {
     struct fsafe_thread *self = fsafe_thread_join();
@@ -57,7 +56,7 @@ FSAFE_EXPORT int pthread_mutex_setprioceiling(pthread_mutex_t *mutex, int ceilin
 }
 #endif
 
-/* A mutex that a vanished thread holds may be destroyed; libc would answer EBUSY for each but a robust one. */
+/* A child may destroy a mutex that a vanished thread holds; libc would return EBUSY, unless it is robust. */
 static FSAFE_COLD void settle_before_end(pthread_mutex_t *mutex, uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_thread_join();

@@ -1,8 +1,7 @@
 /*
  * wrap/mutex: pthread_mutex_* and mtx_*, but for init and destroy (mutex-life.c). The common case (private, ordinary,
- * free) is done in place, so that recording it costs no second call; everything else is libc's. The record is made
- * before the lock is asked for and removed after it is released: whenever a fork freezes this thread, the child finds
- * it in the ledger.
+ * free) is done in place, so that the record costs no second call; libc does everything else. A thread makes the record
+ * before it asks for the mutex and removes it after the release: whenever another thread forks, the child finds it.
  */
 #include "config.h"
 
@@ -48,7 +47,7 @@ static enum fsafe_verdict judge(void *mutex, struct fsafe_thread *self, uintptr_
     return fsafe_mutex_judge(mutex, self, site, attempt->how != FSAFE_HOW_TRY);
 }
 
-/* For a call that may wait. */
+/* Tries, for a call that may wait. */
 static inline int try_for(pthread_mutex_t *mutex, struct fsafe_thread *self)
 {
     int result = FSAFE_NEXT(pthread_mutex_trylock)(mutex);
@@ -64,8 +63,9 @@ static int try(void *mutex, const struct fsafe_attempt *attempt)
 }
 
 /*
- * Sleeps until the mutex may be free; false: it is attempt's time. The one place where a thread sleeps for a mutex that
- * is locked in place. Not inside meanwhile: no fork waits for those who wait, and whoever is woken looks at the gate.
+ * Sleeps until the mutex may be free; false: the attempt's time is over. The one place where a thread sleeps for a
+ * mutex that is locked in place. The thread is outside meanwhile: no fork waits for it, and it looks at the gate when
+ * it wakes.
  */
 static bool sleep_on(pthread_mutex_t *mutex, struct fsafe_thread *self, const struct fsafe_attempt *attempt)
 {
@@ -75,7 +75,7 @@ static bool sleep_on(pthread_mutex_t *mutex, struct fsafe_thread *self, const st
     return time_left;
 }
 
-/* As libc would, but for the gate. That a waiter was woken is not lost: it asks once more, before it says timed out. */
+/* As libc would, but for the gate. A waiter that was woken asks once more before it returns ETIMEDOUT. */
 static int wait_in_place(pthread_mutex_t *mutex, struct fsafe_thread *self, const struct fsafe_attempt *attempt)
 {
     if (fsafe_layout_spin_for(mutex, fsafe_thread_owner(self)))
@@ -89,7 +89,7 @@ static int wait_in_place(pthread_mutex_t *mutex, struct fsafe_thread *self, cons
     }
 }
 
-/* The others are libc's: what is not locked in place, what does not wait, what is an error. */
+/* libc does the rest: mutexes that are not locked in place, tries, errors. */
 static bool waits_in_place(const pthread_mutex_t *mutex, struct fsafe_thread *self, const struct fsafe_attempt *attempt)
 {
     return attempt->how != FSAFE_HOW_TRY && fsafe_layout_waits_in_place(mutex, fsafe_thread_owner(self)) &&
@@ -138,7 +138,7 @@ static int wait_in_slices(pthread_mutex_t *mutex, struct fsafe_thread *self, con
     return wait_for(mutex, self, attempt);
 }
 
-/* One that is meant for several processes: nobody's to take, but a child may wait for it as long as for any other. */
+/* A process-shared mutex is never taken over, but a child may wait for it in vain as for any other. */
 static FSAFE_COLD int ask_for_foreign(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
                                       const struct fsafe_attempt *attempt)
 {
@@ -149,7 +149,7 @@ static FSAFE_COLD int ask_for_foreign(pthread_mutex_t *mutex, struct fsafe_threa
     return result != EBUSY ? result : wait_in_slices(mutex, self, "process-shared", site, attempt);
 }
 
-/* The record is made; the mutex was not free, or not one to lock in place. */
+/* The record is made; the mutex was not free, or is not locked in place. */
 static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
                              const struct fsafe_attempt *attempt)
 {
@@ -165,7 +165,7 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
     }
     atomic_store_explicit(&self->asking, 0, memory_order_release);
     if (result == EOWNERDEAD)
-        return result; /* held, too */
+        return result; /* the caller holds it, too */
     if (result == 0)
         fsafe_layout_mutex_note(mutex, fsafe_thread_owner(self));
     /* One record stands for all the depth of a recursive mutex. */
@@ -175,8 +175,8 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
 }
 
 /*
- * The record is made; the mutex is of a kind that libc locks, in a process that is no child. Free it is had by a try,
- * which does to it what a wait that need not wait does. Returns whether that is so, or it has no owner any more.
+ * The record is made; libc locks mutexes of this kind; the process is no child. Tries, which does to a free mutex what
+ * a lock does. Returns whether the caller has the mutex.
  */
 static bool try_for_libc(pthread_mutex_t *mutex, struct fsafe_thread *self, int *result)
 {
@@ -197,7 +197,7 @@ static FSAFE_APART int acquire_slowly(pthread_mutex_t *mutex, uintptr_t site, co
         return ask_for_foreign(mutex, self, site, attempt);
     self->took_by_word |= fsafe_layout_is_by_word(kind);
     int owner = fsafe_thread_owner(self);
-    /* In a child the owner that the bytes name may be a vanished thread, whose id this one has got. */
+    /* In a child the owner that the bytes name may be a vanished thread with the same id as this one. */
     if (in_place && (!fsafe_lineage_is_child() || fsafe_ledger_find(fsafe_thread_locks(self), (uintptr_t)mutex) != 0) &&
         fsafe_layout_relock(mutex, owner, fsafe_layout_type(mutex)))
         return 0;
@@ -257,7 +257,7 @@ FSAFE_TIMED(pthread_mutex_timedlock, __pthread_mutex_timedlock64, (pthread_mutex
                  &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .clock = CLOCK_REALTIME, .until = until}))
 
 #ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
-/* With another clock it is an error, also when the mutex is free. */
+/* Another clock is an error, also when the mutex is free. */
 FSAFE_TIMED(pthread_mutex_clocklock, __pthread_mutex_clocklock64, (pthread_mutex_t *mutex, clockid_t clock),
             (mutex, clock),
             FSAFE_UNLIKELY(clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)
@@ -266,7 +266,7 @@ FSAFE_TIMED(pthread_mutex_clocklock, __pthread_mutex_clocklock64, (pthread_mutex
                        &(const struct fsafe_attempt){.how = FSAFE_HOW_BY_CLOCK, .clock = clock, .until = until}))
 #endif
 
-/* What cannot be done in place. */
+/* For a mutex that is not unlocked in place. */
 static FSAFE_APART int release(pthread_mutex_t *mutex)
 {
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
@@ -283,7 +283,7 @@ static FSAFE_APART int release(pthread_mutex_t *mutex)
     return result;
 }
 
-/* The mutex may be gone, but for FSAFE_UNLOCK_LIBC. */
+/* The mutex may be gone, except with FSAFE_UNLOCK_LIBC. */
 static FSAFE_APART int finish_unlock(pthread_mutex_t *mutex, struct fsafe_thread *self, enum fsafe_unlocked unlocked)
 {
     if (unlocked == FSAFE_UNLOCK_LIBC)
@@ -320,7 +320,7 @@ FSAFE_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex)
 }
 
 #ifdef FSAFE_C11
-/* C11's mutex is the same object under another name; libc's mtx_* reach it past us. */
+/* C11's mutex is the same object under another name; libc's mtx_* do not call pthread_mutex_*. */
 
 FSAFE_EXPORT int mtx_lock(mtx_t *mutex)
 {

@@ -1,5 +1,5 @@
 /*
- * wrap/names: getpwnam & co, which keep a lock while they ask. libc does the work, except in a child in which a
+ * wrap/names: getpwnam & co, which hold a lock while they ask. libc does the work, except in a child in which a
  * vanished thread may hold that lock.
  */
 #include "config.h"

@@ -20,7 +20,7 @@ bool fsafe_next_start(void)
     bool has_threads = fsafe_symbol_start();
     fsafe_late_start();
 #ifndef FSAFE_LIBC_GLIBC
-    /* Those without a definition stay empty; dlsym may allocate for its error text, and that may lock. */
+    /* A row without a definition stays NULL. Now, because dlsym may allocate for its error text, and so take a lock. */
 #define FSAFE_SYMBOL(name) \
     if (fsafe_next.name == NULL) \
         bind_row(&fsafe_next.name, fsafe_symbol_next(#name));

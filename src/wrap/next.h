@@ -1,7 +1,7 @@
 /*
  * wrap/next: the definitions that the program would call without us, one typed pointer for each row of symbols.def. A
- * row is bound when it is first called, by any thread, with nothing but a look into tables (libc/symbol); with another
- * libc than glibc in the constructor, or by a call that comes earlier. No wrapper makes up a result.
+ * row is bound at its first call, by any thread, by a look into symbol tables (libc/symbol); with another libc than
+ * glibc in the constructor, or at an earlier call.
  */
 #pragma once
 
@@ -36,7 +36,7 @@
 #include <utmp.h>
 
 #ifdef HAVE___VSYSLOG_CHK
-/* What programs built with _FORTIFY_SOURCE call; no header declares them to others. */
+/* Programs that are built with _FORTIFY_SOURCE call these; no header declares them to others. */
 extern void __syslog_chk(int priority, int flag, const char *format, ...) __attribute__((format(printf, 3, 4)));
 extern void __vsyslog_chk(int priority, int flag, const char *format, va_list arguments)
     __attribute__((format(printf, 3, 0)));
@@ -49,10 +49,10 @@ struct fsafe_next {
 
 extern FSAFE_HIDDEN struct fsafe_next fsafe_next;
 
-/* Makes binding possible. Returns whether the process has threads of libc's. Context: start-up. */
+/* Makes binding possible. Returns whether the process has libc's functions for threads. Context: start-up. */
 bool fsafe_next_start(void);
 
-/* Binds one row and returns it; ends the process if there is no such function: no made-up answer would be right. */
+/* Binds one row and returns its function; ends the process if libc has none, because no result would be right. */
 void *fsafe_next_bind(void *row, const char *name);
 
 #define FSAFE_NEXT(name) \

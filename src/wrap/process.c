@@ -1,10 +1,10 @@
 /*
- * wrap/process: the doors of fork. What happens behind them is fork/coordinator's.
+ * wrap/process: the doors. What a fork does is in fork/coordinator.
  *
- * Measured. exit() in a vfork child runs __cxa_finalize for each object in the parent's memory, and that drops the
- * object's fork handlers: no child of the parent was adopted any more. Ours belong to no object. Nor may such a child
- * join: 24 threads whose first lock was their vfork child's lost their slots to the next 40, because no thread had the
- * ids in them.
+ * Measured. exit() in a vfork child runs __cxa_finalize, in the parent's memory, for each object, which drops the
+ * object's fork handlers: no later child of the parent was adopted. So our handlers belong to no object. And such a
+ * child must not join: 24 threads whose first lock was their vfork child's lost their slots to the next 40 threads,
+ * because no thread had the ids in these slots.
  */
 #include "config.h"
 
@@ -29,7 +29,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-/* --- Doors at which libc runs the handlers: they see everything but who called -------------------------- */
+/* --- Doors at which libc runs the fork handlers, which do not learn who called -------------------------- */
 
 FSAFE_EXPORT FSAFE_AT_FORK pid_t fork(void)
 {
@@ -69,13 +69,13 @@ FSAFE_EXPORT int forkpty(int *master, char *name, const struct termios *terminal
     fsafe_fork_announce(before);
     fsafe_children_forked(result);
     if (result == 0)
-        fsafe_report_know_stderr(); /* the terminal, by libc's own dup2 */
+        fsafe_report_know_stderr(); /* libc's own dup2 has made the terminal descriptor 2 */
     return result;
 }
 #endif
 
 #ifdef FSAFE_LIBC_GLIBC
-/* What each object's own copy of pthread_atfork calls. */
+/* Each object has its own copy of pthread_atfork, which calls this. */
 FSAFE_EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object)
 {
     return fsafe_handlers_are_ours() ? fsafe_handlers_add(prepare, parent, child, object)
@@ -92,7 +92,7 @@ FSAFE_EXPORT int pthread_atfork(void (*prepare)(void), void (*parent)(void), voi
 /* --- Doors without handlers --------------------------------------------------------------------------------- */
 
 #ifdef HAVE__FORK
-/* Must stay async-signal-safe: waits for nobody. */
+/* Must stay async-signal-safe: does not drain. */
 FSAFE_EXPORT pid_t _Fork(void)
 {
     struct fsafe_bare_fork fork;
@@ -108,22 +108,23 @@ FSAFE_EXPORT pid_t _Fork(void)
 #endif
 
 /*
- * A child that gets its own copy of the memory is a forked one, whatever made it. One that shares ours (a thread,
- * vfork, posix_spawn) is left alone. So is one that gets thread-local data of its own: we would look for ours in there.
+ * A child that gets its own copy of the memory is a forked child, whichever call made it. A child that shares our
+ * memory (a thread, vfork, posix_spawn) is left alone, and so is a child with thread-local data of its own, which lacks
+ * ours.
  */
 static bool is_forked(unsigned long flags)
 {
     return (flags & (CLONE_VM | CLONE_SETTLS)) == 0 && fsafe_options.mode != FSAFE_MODE_OFF;
 }
 
-/* Threads are known, and the thread that makes a vfork child sleeps in that call. */
+/* Not for threads, which we know, nor for a vfork child, whose maker sleeps in that call. */
 static void note_lending(unsigned long flags)
 {
     if ((flags & (CLONE_VM | CLONE_THREAD | CLONE_VFORK)) == CLONE_VM)
         fsafe_asleep_lend_memory();
 }
 
-/* The gate must not stay closed until the child has called exec. */
+/* No drain for a vfork child: the gate would stay closed until the child has called exec. */
 static bool drains(unsigned long flags)
 {
     return (flags & CLONE_VFORK) == 0;
@@ -150,7 +151,7 @@ FSAFE_EXPORT int clone(int (*function)(void *), void *stack, int flags, void *ar
     void *child_tid = va_arg(more, void *);
     va_end(more);
     note_lending((unsigned long)flags);
-    /* Without a function or a stack it is an error, and libc's to say so. */
+    /* Without a function or a stack libc returns an error. */
     if (!is_forked((unsigned long)flags) || function == NULL || stack == NULL)
         return FSAFE_NEXT(clone)(function, stack, flags, argument, parent_tid, tls, child_tid);
     struct beginning beginning = {.function = function, .argument = argument};
@@ -166,7 +167,7 @@ FSAFE_EXPORT int clone(int (*function)(void *), void *stack, int flags, void *ar
 FSAFE_DEFINE_ALIAS(__clone, clone);
 #endif
 
-/* What the kernel is asked for; by SYS_fork: nothing. Laid out as the beginning of its struct clone_args. */
+/* What a system call asks the kernel for; all zero for SYS_fork. Laid out as the first members of struct clone_args. */
 struct request {
     uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
 };
@@ -174,7 +175,7 @@ struct request {
 static bool read_request(struct request *request, long number, long a, long b)
 {
 #ifdef SYS_clone3
-    /* A bad address is the kernel's to refuse. */
+    /* The kernel refuses a bad address. */
     if (number == SYS_clone3)
         return (size_t)b >= sizeof *request && fsafe_sys_peek((uintptr_t)a, request, sizeof *request);
 #endif
@@ -194,7 +195,7 @@ static bool read_request(struct request *request, long number, long a, long b)
     return true;
 }
 
-/* Whether a system call makes a forked child that comes back here: one that is given a stack does not. */
+/* Whether a system call makes a forked child that returns here, which a child with a stack of its own does not. */
 static bool is_fork(long number, long a, long b)
 {
     struct request request;
@@ -220,7 +221,7 @@ static long fork_by_syscall(long number, long a, long b, long c, long d, long e)
     return answer;
 }
 
-/* A lock of GLib's, Rust's, libstdc++'s: with nothing but this to be seen of it. */
+/* Locks of GLib, Rust and libstdc++ show only by this system call. */
 static long futex_by_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
     const long arguments[] = {a, b, c, d, e, f};
@@ -261,8 +262,8 @@ static bool is_into_strict_mode(long number, long a, long b)
 }
 
 /*
- * From there on the thread's locks are libc's alone: the gate must not stop it, nor may it read a clock. A vfork child
- * runs as its parent's thread, which enters nothing.
+ * From then on we neither record the thread's locks nor stop it at the gate, and it must not read a clock. Not so for a
+ * vfork child, which runs as its parent's thread.
  */
 static long enter_strict_mode(long number, long a, long b, long c, long d, long e)
 {
@@ -293,7 +294,7 @@ FSAFE_DEFINE_ALIAS(__prctl_time64, prctl);
 #endif
 
 #ifdef FSAFE_ARCH_CHOOSE
-/* The function that does the system call for the caller. */
+/* Returns the function that makes the system call for the caller. */
 static __attribute__((used)) void *choose_syscall(long number, long a, long b)
 {
     if (fsafe_sys_is_futex(number))
@@ -306,8 +307,8 @@ static __attribute__((used)) void *choose_syscall(long number, long a, long b)
 }
 
 /*
- * Every other system call goes on to libc by a jump: a frame of ours would lie where a child that shares the stack
- * (SYS_vfork) goes on, while its parent has yet to come back through it. And it costs next to nothing.
+ * All other system calls jump to libc's syscall. With a frame of ours a child that shares the stack (SYS_vfork) would
+ * return first and overwrite that frame, through which the parent still has to return.
  */
 FSAFE_ARCH_CHOOSE(syscall, choose_syscall);
 #else

@@ -33,10 +33,10 @@
 #include <utmpx.h>
 #include <wchar.h>
 
-/* readdir_r is deprecated, and takes its lock all the same. */
+/* readdir_r is deprecated, but takes its lock. */
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
-/* With optimisation <libintl.h> says some of them in terms of others. */
+/* With optimisation <libintl.h> defines some of these by others. */
 #undef gettext
 #undef dgettext
 #undef dcgettext
@@ -44,7 +44,7 @@
 #undef dngettext
 #undef dcngettext
 
-/* Under other names in a header, or in none: what FORTIFY_SOURCE, C99 and POSIX make of calls. */
+/* No header declares these names, which _FORTIFY_SOURCE and the versions of ISO C give to calls. */
 int __fwprintf_chk(FILE *stream, int flag, const wchar_t *format, ...);
 int __wprintf_chk(int flag, const wchar_t *format, ...);
 int __swprintf_chk(wchar_t *to, size_t most, int flag, size_t size, const wchar_t *format, ...);
@@ -58,7 +58,7 @@ typedef int fsafe_phdr_function(struct dl_phdr_info *object, size_t bytes, void 
 void __cxa_finalize(void *object);
 int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object);
 
-/* What a row names: the compiler compares the row with the header that declares it, if one does. */
+/* Each row as a prototype: the compiler compares it with the header that declares the function, if one does. */
 #define FSAFE_CALL(region, result, name, ...) result name FSAFE_PARAMETERS(__VA_ARGS__);
 #define FSAFE_VOID(region, name, ...) void name FSAFE_PARAMETERS(__VA_ARGS__);
 #define FSAFE_CONVERT(result, name, ...) result name FSAFE_PARAMETERS(__VA_ARGS__);

@@ -27,7 +27,7 @@
 #define FSAFE_OTHER(name, of) FSAFE_DEFINE_ALIAS(name, of);
 #include "wrap/regions.def"
 
-/* Its declaration says how long the array is, which a row cannot. */
+/* No row, because its declaration says how long the array is. */
 #if defined(__GNUC__) && __GNUC__ >= 11 && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wvla-parameter"
 #endif
@@ -50,7 +50,7 @@ FSAFE_EXPORT sem_t *sem_open(const char *name, int flags, ...)
     FSAFE_RETURN_CALL(NAMED_SEMAPHORE, sem_t *, sem_open, (name, flags, mode, value));
 }
 
-/* An object is unloaded; libc drops its fork handlers then. */
+/* An object is being unloaded: libc drops its fork handlers, and so do we. */
 FSAFE_EXPORT void __cxa_finalize(void *object)
 {
     const struct fsafe_call call = FSAFE_ENTER_CALL(EXIT, __cxa_finalize);
@@ -61,8 +61,8 @@ FSAFE_EXPORT void __cxa_finalize(void *object)
 }
 
 /*
- * The program's handlers run inside; the thread never comes out. Some vfork children call exit, which is wrong but
- * works: such a child would leave its parent's thread inside for ever.
+ * The program's handlers run inside the region, which the thread never leaves. Not so in a vfork child that calls exit,
+ * which is wrong but works: it would leave its parent's thread inside for ever.
  */
 #define LEAVING(name)                                                                                             \
     FSAFE_EXPORT void name(int status)                                                                            \

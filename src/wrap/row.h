@@ -1,7 +1,9 @@
 /* wrap/row: how the types in a row of regions.def become parameters and arguments. */
 #pragma once
 
-/* The parameters, "(int p1, char *p2)" or "(void)"; the arguments that pass them on, "(p1, p2)"; one, by its number. */
+/*
+ * The parameters, "(int p1, char *p2)" or "(void)"; the arguments that pass them on, "(p1, p2)"; one parameter's name.
+ */
 #define FSAFE_PARAMETERS(...) \
     (FSAFE_BY_COUNT(FSAFE_TYPED_, ##__VA_ARGS__, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)(__VA_ARGS__))
 #define FSAFE_ARGUMENTS(...) (FSAFE_BY_COUNT(FSAFE_PASSED_, ##__VA_ARGS__, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0))

@@ -1,7 +1,7 @@
 /*
- * wrap/rwlock: pthread_rwlock_*. The record is made before the lock is asked for and removed after it is released, one
- * for each hold. Reading is done in place where it takes no more than to count one reader more; all else is libc's
- * affair. A child tries first: only what it cannot have at once needs a judgement.
+ * wrap/rwlock: pthread_rwlock_*. A thread makes a record for each hold before it asks for the lock, and removes it
+ * after the release. A reader takes the lock in place where libc would only count one reader more; libc does everything
+ * else. A child tries first, and judges only a lock that it cannot have at once.
  */
 #include "config.h"
 
@@ -48,7 +48,7 @@ static inline bool is_had(const pthread_rwlock_t *rwlock)
     return state.is_locked || state.readers > 0;
 }
 
-/* Gives those who have the rwlock a moment to release it, before libc puts the caller to sleep. */
+/* Gives the holders a moment to release the rwlock before libc puts the caller to sleep. */
 static FSAFE_COLD void wait_a_moment(const pthread_rwlock_t *rwlock, const struct fsafe_thread *self)
 {
     for (int looks = 0; looks < FSAFE_RELAX_LOOKS && is_had(rwlock); looks++)
@@ -74,7 +74,7 @@ static int wait_or_try(pthread_rwlock_t *rwlock, struct fsafe_thread *self, uint
                : ask_libc(rwlock, attempt);
 }
 
-/* In a child. What cannot be had at once may be a vanished thread's. */
+/* In a child: a lock that cannot be had at once may be a vanished thread's. */
 static FSAFE_COLD int ask_in_child(pthread_rwlock_t *rwlock, struct fsafe_thread *self, uintptr_t site,
                                    const struct fsafe_attempt *attempt)
 {
@@ -101,7 +101,7 @@ static FSAFE_APART int acquire_recorded(pthread_rwlock_t *rwlock, struct fsafe_t
     return result;
 }
 
-/* One that is meant for several processes: nobody's to take, but a child may wait for it as long as for any other. */
+/* A process-shared lock is never taken over, but a child may wait for it in vain as for any other. */
 static FSAFE_COLD int ask_for_foreign(pthread_rwlock_t *rwlock, struct fsafe_thread *self, uintptr_t site,
                                       const struct fsafe_attempt *attempt)
 {
@@ -130,7 +130,7 @@ static FSAFE_INLINE int acquire(pthread_rwlock_t *rwlock, uintptr_t site, const 
     if (FSAFE_UNLIKELY(self == NULL || !fsafe_layout_rwlock_is_private(rwlock) ||
                        !fsafe_gate_push(fsafe_thread_locks(self), (uintptr_t)rwlock | attempt->stage, site)))
         return acquire_slowly(rwlock, site, attempt);
-    /* In a child, too: no hold keeps this reader out, and its record tells its hold from those of vanished threads. */
+    /* In a child, too: no hold keeps this reader out, and its record shows which hold is its own. */
     if (attempt->stage == FSAFE_READING && FSAFE_LIKELY(fsafe_layout_rwlock_read(rwlock)))
         return 0;
     if (attempt->stage == FSAFE_READING || fsafe_lineage_is_child() || fsafe_lineage_is_unadopted())
@@ -183,7 +183,7 @@ static bool has_record(struct fsafe_thread *self, uintptr_t record)
     return false;
 }
 
-/* Whatever it is: another thread's hold, not the latest record, in a child. */
+/* For all other cases: another thread has the record, the record is not the latest, this is a child. */
 static FSAFE_APART int unlock_with_care(pthread_rwlock_t *rwlock, struct fsafe_thread *self)
 {
     if (!fsafe_layout_rwlock_is_private(rwlock))
@@ -197,7 +197,7 @@ static FSAFE_APART int unlock_with_care(pthread_rwlock_t *rwlock, struct fsafe_t
         fsafe_rwlock_handed_over(rwlock, self);
     if (writes)
         fsafe_layout_rwlock_note_writer(rwlock, 0);
-    int result = FSAFE_NEXT(pthread_rwlock_unlock)(rwlock); /* from here on it may be gone */
+    int result = FSAFE_NEXT(pthread_rwlock_unlock)(rwlock); /* after it the rwlock may be gone */
     if (FSAFE_LIKELY(result == 0))
         fsafe_ledger_drop_stage(fsafe_thread_locks(self), record);
     return result;
@@ -219,7 +219,7 @@ FSAFE_EXPORT int pthread_rwlock_unlock(pthread_rwlock_t *rwlock)
     if (FSAFE_UNLIKELY(self == NULL))
         return FSAFE_NEXT(pthread_rwlock_unlock)(rwlock);
     uintptr_t record = fsafe_ledger_word(fsafe_thread_locks(self), fsafe_ledger_depth(fsafe_thread_locks(self)));
-    /* The latest hold, for whatever: the stages of an rwlock differ in one bit. */
+    /* Whether the latest record is of this rwlock, in either stage: these differ in one bit. */
     if (FSAFE_UNLIKELY((record | 1) != ((uintptr_t)rwlock | FSAFE_WRITING) || fsafe_lineage_is_child() ||
                        fsafe_lineage_is_unadopted()))
         return unlock_with_care(rwlock, self);
@@ -231,7 +231,7 @@ FSAFE_EXPORT int pthread_rwlock_unlock(pthread_rwlock_t *rwlock)
 
 _Static_assert((FSAFE_READING | 1) == FSAFE_WRITING, "an rwlock's stages differ in one bit");
 
-/* What anybody recorded of it is over: it is another lock now, or none. */
+/* Drops all records of it: it is another lock now, or none. */
 static void forget(pthread_rwlock_t *rwlock)
 {
     struct fsafe_thread *self = fsafe_thread_join();

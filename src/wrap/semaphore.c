@@ -1,12 +1,11 @@
 /*
- * wrap/semaphore: sem_*. A semaphore that is used as a lock is recorded; an event passes through after one look at its
- * note. After a real wait or post the semaphore is never touched again: it may be gone.
+ * wrap/semaphore: sem_*. A semaphore that is used as a lock has its owner in words of its own; a call for an event goes
+ * on to libc after one look at the note. After a real wait or post the semaphore may be gone.
  *
- * Measured. A semaphore as a lock: trywait + post 1.17 of a bare pair, wait + post 1.19 to 1.20 (2.0 to 2.9 with a
- * record each), an event 1.08: who has it stands in the sem_t, with no record. trywait is a leaf function: 1.22 where
- * it looks for a place in Python itself. wait, which calls pthread_testcancel, is none: 1.25 where it leaves that to
- * take_slowly. glibc 2.36's sem_clockwait takes a token in spite of a pending cancellation; sem_wait and sem_timedwait
- * do not.
+ * Measured, where a pair takes 1 without the library. A semaphore as a lock: trywait and post 1.17, wait and post 1.19
+ * to 1.20 (with a record 2.0 to 2.9); an event 1.08. sem_trywait is a leaf function: with the look for a place in
+ * Python in it 1.22. sem_wait is none, because it calls pthread_testcancel: with that call in take_slowly 1.25. glibc
+ * 2.36's sem_clockwait takes a token in spite of a pending cancellation; sem_wait and sem_timedwait do not.
  */
 #include "config.h"
 
@@ -48,8 +47,8 @@ static int64_t ns_left(clockid_t clock, const struct timespec *until)
 }
 
 /*
- * Signal handlers have until `until`, by CLOCK_MONOTONIC, to post what is waited for. Returns whether that time is
- * over; if not, the wait is, with `result`: a wait with a limit of its own may end before.
+ * Waits until `until`, by CLOCK_MONOTONIC, whether a signal handler posts the semaphore. Returns whether that time is
+ * over; if not, the wait is over with `result`: a wait with a limit of its own may end before.
  */
 static bool gave_time(sem_t *semaphore, uintptr_t site, const struct fsafe_attempt *attempt,
                       const struct timespec *until,
@@ -68,7 +67,9 @@ static bool gave_time(sem_t *semaphore, uintptr_t site, const struct fsafe_attem
 }
 #endif
 
-/* One that is no lock: what an interpreter's threads wait for when they wait for a lock of its own kind. */
+/*
+ * For a semaphore that is no lock: threads of an interpreter wait for one when they wait for the interpreter's locks.
+ */
 static int wait_for_event(sem_t *semaphore, uintptr_t site, const struct fsafe_attempt *attempt)
 {
     struct timespec until;
@@ -88,7 +89,7 @@ static int wait_for_event(sem_t *semaphore, uintptr_t site, const struct fsafe_a
     return -1;
 }
 
-/* Takes a token if there is one. The caller asks for a lock of this generation. */
+/* Takes a token of a settled lock, if there is one. */
 static inline bool take_in_place(sem_t *semaphore, struct fsafe_sem_words *words, struct fsafe_thread *self,
                                  uint32_t *count, uintptr_t site)
 {
@@ -101,8 +102,8 @@ static inline bool take_in_place(sem_t *semaphore, struct fsafe_sem_words *words
 }
 
 /*
- * Who may post a lock whose token may be an orphan. An interpreter makes each lock with a token, also what its programs
- * use as a sign; C makes a semaphore with a token to have a lock.
+ * Who may post a lock whose token may be a vanished thread's. An interpreter makes each lock with a token, also those
+ * that its programs use as events; a C program makes a semaphore with a token to have a lock.
  */
 static enum fsafe_hope hope_for(sem_t *semaphore)
 {
@@ -112,8 +113,8 @@ static enum fsafe_hope hope_for(sem_t *semaphore)
 }
 
 /*
- * A wait that is cancelled, or left by siglongjmp, leaves the thread at the token: that says something only while the
- * token is gone and nobody is its owner. (A cleanup handler here would outlive its frame under siglongjmp.)
+ * After a wait that was cancelled, or left by siglongjmp, tokens.at still names the semaphore: that counts only while
+ * the token is gone and has no owner. (A cleanup handler here would outlive its frame under siglongjmp.)
  */
 static int wait_at_token(sem_t *semaphore, uintptr_t site, const struct fsafe_attempt *attempt)
 {
@@ -127,7 +128,7 @@ static int wait_at_token(sem_t *semaphore, uintptr_t site, const struct fsafe_at
     return result;
 }
 
-/* The lock is not settled. Returns whether its token is the caller's now, or the wait is over with `result`. */
+/* For a lock that is not settled. Returns whether its token is the caller's now, or the wait is over with `result`. */
 static bool judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, const struct fsafe_attempt *attempt,
                   int *result)
 {
@@ -145,7 +146,7 @@ static bool judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, c
            FSAFE_TAKEN;
 }
 
-/* There is no token, or the lock is not plain: new, not settled in this child, or none. */
+/* There is no token, or the semaphore is no plain lock: new, not settled in this child, or an event. */
 static FSAFE_COLD int take_slowly(sem_t *semaphore, uintptr_t caller, const struct fsafe_attempt *attempt)
 {
     struct fsafe_thread *self = fsafe_thread_join();
@@ -167,13 +168,13 @@ static FSAFE_COLD int take_slowly(sem_t *semaphore, uintptr_t caller, const stru
     return wait_at_token(semaphore, site, attempt);
 }
 
-/* The same of a plain lock. */
+/* Takes a token of a plain lock, if there is one. */
 static FSAFE_INLINE bool take_plain(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site)
 {
     return take_in_place(semaphore, fsafe_layout_sem_words(semaphore), self, &self->tokens.proven, site);
 }
 
-/* What a lock's note says; 0: this is none. */
+/* The note of a lock; 0: the semaphore is no lock. */
 static inline uint32_t note_of(sem_t *semaphore)
 {
     struct fsafe_sem_words *words = fsafe_layout_sem_words(semaphore);
@@ -197,12 +198,12 @@ static FSAFE_APART int take_in_a_moment(sem_t *semaphore, uintptr_t caller, cons
 }
 
 /*
- * An event is libc's, by a jump. What is left to the slow paths: a call that may have to be bound first (FSAFE_NEXT),
- * and a wait that may be an interpreter's.
+ * Whether to jump to libc: the semaphore is an event, and the row is bound. The slow paths do the rest, and waits that
+ * may be an interpreter's.
  */
 #define PASSES(note, name) ((note) == 0 && FSAFE_LIKELY(fsafe_next.name != NULL))
 
-/* The real wait acts upon a cancellation even when there is a token, but glibc's sem_clockwait does not. */
+/* The real wait acts upon a cancellation also when there is a token; glibc's sem_clockwait does not. */
 static FSAFE_INLINE int wait_for(sem_t *semaphore, uintptr_t site, const struct fsafe_attempt *attempt)
 {
     if (attempt->how != FSAFE_HOW_BY_CLOCK)
@@ -223,8 +224,8 @@ FSAFE_EXPORT int sem_wait(sem_t *semaphore)
 }
 
 /*
- * An interpreter's call has another place than its caller's; and CPython's Condition asks for each notify whether its
- * own thread has the lock.
+ * For an interpreter's call, whose place is that of its program, and for a plain lock without a token: CPython's
+ * Condition asks at each notify whether its own thread has the lock.
  */
 static FSAFE_APART int try_slowly(sem_t *semaphore, uint32_t note, uintptr_t caller)
 {
@@ -272,7 +273,7 @@ static FSAFE_COLD int finish_post(sem_t *semaphore, enum fsafe_posted posted)
         fsafe_layout_sem_wake(semaphore);
         return 0;
     }
-    fsafe_semaphore_is_event(semaphore); /* somebody else posted it past us */
+    fsafe_semaphore_is_event(semaphore); /* a post that we did not see has given it a token */
     return FSAFE_NEXT(sem_post)(semaphore);
 }
 

@@ -20,8 +20,8 @@
 /* --- Waits that a signal handler ends with EINTR: semaphores and futexes ---------------------------------------- */
 
 /*
- * One slice of such a wait while signals are held back; without a limit once `more` says that no other is to follow.
- * Returns 0 when the caller is to look at what it waits for and go on, or else what fsafe_held_sleep returned.
+ * One slice of such a wait with signals blocked; once *more is false it has no limit. Returns 0: the caller looks at
+ * what it waits for and goes on; else what fsafe_held_sleep returned.
  */
 static long sleep_held(struct fsafe_slices *slices, struct fsafe_held *held, bool *more)
 {
@@ -32,7 +32,7 @@ static long sleep_held(struct fsafe_slices *slices, struct fsafe_held *held, boo
     return 0;
 }
 
-/* Only a handler can post while the thread is alone. As sem_wait it acts upon a cancellation at once. */
+/* In a process with one thread, where only a handler can post. Acts upon a cancellation at once, as sem_wait does. */
 static long wait_held(sem_t *semaphore, struct fsafe_slices *slices, struct fsafe_held *held, bool *more)
 {
     while (!fsafe_layout_sem_try(semaphore)) {
@@ -47,7 +47,7 @@ static long wait_held(sem_t *semaphore, struct fsafe_slices *slices, struct fsaf
     return 0;
 }
 
-/* Slow for another object than last time. */
+/* As fsafe_takeover_is_shared; quick when the object is the one of the latest true answer. */
 static bool is_known_shared(uintptr_t object)
 {
     static _Atomic uintptr_t last;
@@ -59,19 +59,19 @@ static bool is_known_shared(uintptr_t object)
     return true;
 }
 
-/* A lock that a vanished thread took and that nobody else released by now: signal handlers had a slice's time. */
+/* Posts a lock for a vanished thread, after a slice in which no signal handler has posted it. */
 static bool post_instead(uintptr_t object, uintptr_t site)
 {
     return fsafe_semaphore_gives_up((sem_t *)object, site) && FSAFE_NEXT(sem_post)((sem_t *)object) == 0;
 }
 
-/* A thread of the interpreter's own that vanished would have posted it. */
+/* Posts a semaphore for a vanished thread of the interpreter's own. */
 static bool post_for_interpreter(uintptr_t object, uintptr_t site)
 {
     return fsafe_python_posts(object, site) && FSAFE_NEXT(sem_post)((sem_t *)object) == 0;
 }
 
-/* What gives the caller what it waits for, once all threads sleep; NULL: nothing does. */
+/* The function that posts or gives up for the caller once all threads sleep; NULL: none. */
 static bool (*giver_of(sem_t *semaphore, uintptr_t site))(uintptr_t, uintptr_t)
 {
     if (fsafe_semaphore_is_unproven(semaphore))
@@ -90,10 +90,10 @@ int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t
     const struct fsafe_untimed_wait wait = {.lock = "semaphore", .kind = shared ? "process-shared" : "private",
                                     .object = (uintptr_t)semaphore, .bytes = sizeof *semaphore, .site = site,
                                     .give = giver_of(semaphore, site)};
-    /* One that is meant for several processes may yet lie where no other reaches. */
+    /* A process-shared semaphore may lie in memory that no other process reaches. */
     if (FSAFE_LIKELY(!fsafe_lineage_is_child()) || (shared && is_known_shared((uintptr_t)semaphore)))
         return FSAFE_NEXT(sem_wait)(semaphore);
-    pthread_testcancel(); /* the real wait acts upon a cancellation even when there is a token */
+    pthread_testcancel(); /* the real wait acts upon a cancellation also when there is a token */
     if (fsafe_layout.sem_bytes && fsafe_layout_sem_try(semaphore))
         return 0;
     if (!fsafe_hopeless_begin(&slices, self, &wait))
@@ -121,7 +121,7 @@ int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t
     return result;
 }
 
-/* --- Locks: each try that fails leaves nothing behind --------------------------------------------------------- */
+/* --- Rwlocks --------------------------------------------------------------------------------------------------- */
 
 int fsafe_slices_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, struct fsafe_thread *self, uintptr_t site)
 {
@@ -165,7 +165,7 @@ int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, stru
             if (!more || result != ETIMEDOUT)
                 break;
             struct timespec ended = slices.until;
-            fsafe_gate_resume(self, (uintptr_t)mutex); /* between two slices it has the mutex */
+            fsafe_gate_resume(self, (uintptr_t)mutex); /* between two slices the thread has the mutex */
             more = fsafe_hopeless_goes_on(&slices);
             bool was_woken = fsafe_hopeless_was_woken(&slices, &ended);
             fsafe_gate_suspend(self, (uintptr_t)mutex);
@@ -180,7 +180,7 @@ int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, stru
     return FSAFE_NEXT(pthread_cond_wait)(condvar, mutex);
 }
 
-/* --- What knows no time limit ----------------------------------------------------------------------------------- */
+/* --- Barriers, of which no wait has a limit --------------------------------------------------------------------- */
 
 int fsafe_slices_barrier_wait(pthread_barrier_t *barrier, struct fsafe_thread *self, uintptr_t site)
 {
@@ -200,9 +200,9 @@ int fsafe_slices_barrier_wait(pthread_barrier_t *barrier, struct fsafe_thread *s
 
 #ifdef HAVE_PTHREAD_TRYJOIN_NP
 /*
- * Whether the thread has no id any more: it is about to end, or fork() has taken the id of a vanished one. Before 2.43
- * glibc's join waits for just that; since then it waits for a word that only the thread's own end changes. A clock has
- * the complement of the thread's id above its lowest three bits.
+ * Whether the thread has no id any more: it is about to end, or it has vanished, and fork() has cleared its id. Before
+ * 2.43 glibc's join waits until the id is cleared; since then it waits for a word that only the thread's own end
+ * changes. A thread's clock has the complement of its id above the lowest three bits.
  */
 static bool has_no_id(uintptr_t thread, uintptr_t site)
 {
@@ -226,8 +226,8 @@ static bool may_be_given(void)
 }
 
 /*
- * A thread without an id that cannot be joined has certainly vanished if the child has one thread, or if all others
- * sleep without a limit; else it may be in its last instructions.
+ * A thread without an id that cannot be joined has certainly vanished if the child has one thread, or if all other
+ * threads sleep without a limit; if not, it may be in its last instructions.
  */
 bool fsafe_slices_join_now(pthread_t thread, void **value, uintptr_t site, int *result)
 {
@@ -265,7 +265,7 @@ int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self,
 
 /* --- Futexes ---------------------------------------------------------------------------------------------------- */
 
-/* As the kernel does it. Nobody wakes the word, but a handler may change it. */
+/* In a process with one thread, where only a handler can change the word. Returns as the kernel's wait does. */
 static long wait_held_for_word(const long *a, struct fsafe_slices *slices, struct fsafe_held *held, bool *more)
 {
     const uint32_t *word = (const uint32_t *)a[0];
@@ -291,7 +291,7 @@ long fsafe_slices_futex(const long *a, const char *lock, const char *kind, struc
     long result = -1;
     bool more = fsafe_hopeless_begin(&slices, self, &wait);
     bool sliced = more, over = false;
-    /* The one operation that takes a time by the clock; with all bits it is FUTEX_WAIT. */
+    /* FUTEX_WAIT_BITSET takes a time by the clock; with all bits it is FUTEX_WAIT. */
     long bits = ((int)a[1] & FUTEX_CMD_MASK) == FUTEX_WAIT ? (long)FUTEX_BITSET_MATCH_ANY : a[5];
     int saved = errno;
     struct fsafe_held held;
@@ -355,8 +355,8 @@ long fsafe_slices_futexes(const long *a, struct fsafe_thread *self, uintptr_t si
     bool sliced = more;
     int saved = errno;
     while (more) {
-        const int64_t until[] = {slices.until.tv_sec, slices.until.tv_nsec}; /* this call's time is the same anywhere */
-        /* With a limit and without one it goes on after the same signal handlers. */
+        const int64_t until[] = {slices.until.tv_sec, slices.until.tv_nsec}; /* 64 bits on each machine */
+        /* This call goes on after the same signal handlers with a limit as without. */
         result = FSAFE_NEXT(syscall)(SYS_futex_waitv, a[0], a[1], a[2], until, (long)CLOCK_MONOTONIC);
         if (result >= 0 || errno != ETIMEDOUT)
             break;

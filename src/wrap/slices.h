@@ -1,7 +1,7 @@
 /*
- * wrap/slices: the waits without a limit that wrappers ask of libc, made in slices in a child: see repair/hopeless.h.
- * Each does what libc's function of that name does, with its results and its errno. `site` is the place that waits;
- * `self` may be NULL. Context: any thread, no latch held.
+ * wrap/slices: waits without a limit, which a child makes in slices: see repair/hopeless.h. Each does what libc's
+ * function of that name does, with its results and its errno. `site`: the place that waits; `self` may be NULL.
+ * Context: any thread, no latch held.
  */
 #pragma once
 
@@ -15,18 +15,19 @@ int fsafe_slices_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, struct fsafe
 int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site);
 int fsafe_slices_barrier_wait(pthread_barrier_t *barrier, struct fsafe_thread *self, uintptr_t site);
 int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self, uintptr_t site);
-/* Whether a child with one thread has joined a vanished one, as glibc's join cannot since 2.43; sets *result. */
+
+/* Joins a vanished thread in a child with one thread, as glibc's join cannot since 2.43. Returns whether it did. */
 bool fsafe_slices_join_now(pthread_t thread, void **value, uintptr_t site, int *result);
 
-/* A vanished thread was joined: 0 as of one that returned NULL, because nobody knows what it would have returned. */
+/* The result of joining a vanished thread: 0, and a value of NULL, because nobody knows what it would have returned. */
 int fsafe_slices_joined(void **value);
 
-/* The system call futex with these six arguments, a wait without a limit; `lock` and `kind` for reports. */
+/* The system call futex with these six arguments, a wait without a limit; `lock` and `kind` are for the line. */
 long fsafe_slices_futex(const long *arguments, const char *lock, const char *kind, struct fsafe_thread *self,
                         uintptr_t site);
 
-/* The same of one with a limit that is made again and again: see fsafe_futex_is_made_again. */
+/* The same for a wait with a limit that its library makes again and again: see fsafe_futex_is_made_again. */
 long fsafe_slices_futex_again(const long *arguments, struct fsafe_thread *self, uintptr_t site);
 
-/* The system call futex_waitv with these five, without a limit. */
+/* The system call futex_waitv with these five arguments, without a limit. */
 long fsafe_slices_futexes(const long *arguments, struct fsafe_thread *self, uintptr_t site);

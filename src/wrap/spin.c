@@ -1,6 +1,6 @@
 /*
- * wrap/spin: pthread_spin_*. The record is made before the lock is asked for and removed after it is released. The lock
- * is always tried first, in place where the self-test allows it.
+ * wrap/spin: pthread_spin_*. A thread makes a record before it asks for the lock, and removes it after the release. It
+ * always tries first, in place where the self-test allows that.
  */
 #include "config.h"
 
@@ -41,7 +41,7 @@ static FSAFE_COLD int ask_in_child(pthread_spinlock_t *spin, struct fsafe_thread
     return result == FSAFE_ASK_LIBC ? try((void *)(uintptr_t)spin, &attempt) : result;
 }
 
-/* A signal handler may leave it by longjmp. */
+/* Noted as a wait, because a signal handler may leave it by a longjmp. */
 static FSAFE_COLD int wait_for(pthread_spinlock_t *spin, struct fsafe_thread *self)
 {
     uint32_t wait = fsafe_thread_begin_wait(self, FSAFE_SPINS, address_of(spin));
@@ -50,7 +50,7 @@ static FSAFE_COLD int wait_for(pthread_spinlock_t *spin, struct fsafe_thread *se
     return result;
 }
 
-/* The record is there, but the lock was not to be had in place, or this is a child. */
+/* The record is there, but the lock could not be had in place, or this is a child. */
 static FSAFE_COLD int acquire_recorded(pthread_spinlock_t *spin, struct fsafe_thread *self, uintptr_t site, bool waits,
                                        bool has_it)
 {
@@ -102,7 +102,7 @@ FSAFE_EXPORT int pthread_spin_trylock(pthread_spinlock_t *spin)
     return acquire(spin, FSAFE_CALLER(), false);
 }
 
-/* What anybody recorded of it is over. */
+/* Drops all records of it. */
 static void forget(pthread_spinlock_t *spin)
 {
     if (fsafe_self != NULL)
@@ -117,7 +117,7 @@ static FSAFE_COLD int unlock_slowly(pthread_spinlock_t *spin)
     struct fsafe_thread *self = fsafe_self;
     if (self != NULL && fsafe_ledger_find(fsafe_thread_spins(self), address_of(spin)) == 0) {
         fsafe_fork_notice();
-        fsafe_spin_handed_over(spin); /* the thread that took it has it no more */
+        fsafe_spin_handed_over(spin); /* another thread took it and has the record */
     }
     int result = FSAFE_NEXT(pthread_spin_unlock)(spin);
     if (self != NULL)

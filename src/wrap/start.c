@@ -4,14 +4,14 @@
  *
  * Measured. With initfirst our constructor runs before a sanitizer that is linked into the program is ready:
  * ThreadSanitizer's strcspn, strcmp, strnlen, strcpy and fstat crash then (strlen, strncmp, strchr, strstr do not). So
- * start-up calls none of them (base/string has our own of some). A weak reference to __tsan_init shows that
- * ThreadSanitizer is there, without a call; gcc's -static-libtsan does not export that name and is not recognised.
+ * start-up calls none of them (base/string has our own of some). A weak reference to __tsan_init shows without a call
+ * whether ThreadSanitizer is there; gcc's -static-libtsan does not export that name and is not recognised.
  *
- * Bare, gcc's LeakSanitizer spins for ever in a child that joins a thread, and ThreadSanitizer ends one that creates
- * a thread, if the parent had threads.
+ * Without the library, if the parent had threads, gcc's LeakSanitizer spins for ever in a child that joins a thread,
+ * and ThreadSanitizer ends a child that creates one.
  *
- * DRD asserts in a barrier that it did not see initialised (our start-up learns from one); Helgrind reports what is
- * locked in place.
+ * DRD asserts at a barrier whose initialisation it did not see (our start-up makes one); Helgrind reports locks that
+ * are taken in place.
  */
 #include "config.h"
 
@@ -47,12 +47,12 @@
 #include <string.h>
 #include <sys/auxv.h>
 
-/* Is there where the program was built with ThreadSanitizer. */
+/* NULL unless the program was built with ThreadSanitizer. */
 extern void __tsan_init(void) __attribute__((weak));
 
 /*
- * A checker of locks wants to see every lock itself, also those that we take in place, and what we do to them would be
- * the program's fault to it. Returns what to say, or NULL when nobody watches.
+ * A checker of locks has to see every lock, also those that we take in place, and takes what we do to them for faults
+ * of the program. Returns the words of a line, or NULL when there is no checker.
  */
 static const char *watched(char *const *environment)
 {
@@ -74,7 +74,7 @@ static const char *last_part(const char *path)
     return last;
 }
 
-/* Whether FORKSAFE_PROGRAMS, where it is set, names this program: a script by its own name or its interpreter's. */
+/* Whether FORKSAFE_PROGRAMS is empty or names this program: a script by its own name or its interpreter's. */
 static bool is_meant(void)
 {
     char path[4096];
@@ -87,7 +87,9 @@ static bool is_meant(void)
     return fsafe_patterns_match(fsafe_options.programs, last_part(path));
 }
 
-/* With FORKSAFE_INHERIT=0: takes the library out of LD_PRELOAD, so that what the program starts is without it. */
+/*
+ * With FORKSAFE_INHERIT=0: takes the library out of LD_PRELOAD, so that programs which this one starts do not get it.
+ */
 static void disinherit(char *const *environment)
 {
     static const char own[] = "libforksafe"; /* .so, or -musl.so and the like */
@@ -101,7 +103,7 @@ static void disinherit(char *const *environment)
             name--;
         bool kept = (size_t)(end - name) < sizeof own || strncmp(name, own, sizeof own - 1) != 0 ||
                     (name[sizeof own - 1] != '.' && name[sizeof own - 1] != '-');
-        end += *end != '\0'; /* what separates it from the next goes with it */
+        end += *end != '\0'; /* with the separator behind it */
         while (from < end) {
             if (kept)
                 *to++ = *from;
@@ -113,8 +115,8 @@ static void disinherit(char *const *environment)
 }
 
 /*
- * Whether the process that started this program has the library, so that both are of one tree. An exec ends all that
- * the library shares with the tree, and a mark of ours in the environment would be seen by the program.
+ * Whether the process that started this program has the library, so that both are of one tree. Asked of the kernel,
+ * because an exec ends all memory that the library shares, and the program would see a mark of ours in its environment.
  */
 static bool parent_has_library(void)
 {
@@ -123,8 +125,8 @@ static bool parent_has_library(void)
 }
 
 /*
- * The process that complains of a value makes it empty, so no program started from there complains again. Of a name
- * that is unknown the parent process has complained if the name was in its environment, too, and it has the library.
+ * A process that complains of a value makes it empty, so that programs which it starts do not complain again. About an
+ * unknown name the parent process has complained if it has the library and the name is in its environment, too.
  */
 static void complain(const char *variable, const char *value, const char *expected, const char *usual)
 {
@@ -146,15 +148,15 @@ static bool is_stale(uintptr_t lock, void *self)
 }
 
 /*
- * A thread that ends is in no call any more, however it came out. What it holds is looked at in a child only, where it
- * decides over a takeover: elsewhere there is no need, and a sandbox may kill whoever looks.
+ * A thread that ends is in no call any more. Whether its records of locks are stale is looked at in a child only, where
+ * that decides whether a lock is taken over: a sandbox may kill a thread that looks.
  */
 static bool is_stale_at_end(uintptr_t lock, void *self)
 {
     return fsafe_ledger_is_of_call(lock) || (fsafe_lineage_is_child() && fsafe_mutex_is_stale(lock, self));
 }
 
-/* Whether the thread dies with locks that only the records can explain. */
+/* Whether the thread ends with locks, so that its records are kept. */
 static bool leave(struct fsafe_thread *self)
 {
     fsafe_hopeless_leave(self);
@@ -184,7 +186,7 @@ struct part {
     bool known;
 };
 
-/* In one line, what did not behave as we know it. Returns whether there was anything. */
+/* Names in one line the parts of libc that are not as we know them. Returns whether there are any. */
 static bool note_unknown(const struct part *parts, size_t count)
 {
     char text[160] = "this C library's ", *at = text + strlen(text);
@@ -201,7 +203,7 @@ static bool note_unknown(const struct part *parts, size_t count)
 
 #define CALL(name, function) .name = FSAFE_NEXT(function),
 
-/* What only a process that once had two threads can ever need is learned before the second. */
+/* What only a process with threads can need is learned before the second thread. */
 static _Atomic bool has_to_learn;
 
 void fsafe_start_second_thread(void)
@@ -212,7 +214,7 @@ void fsafe_start_second_thread(void)
     int saved = errno, state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* pthread_create does not end a cancelled thread */
     struct fsafe_fresh_calls calls = {FSAFE_FRESH_CALLS(CALL)};
-    /* By libc's own clock the wait ends at once; by that of a library that makes up times it may take a day. */
+    /* libc's own wait ends at once; that of a library which makes times up may take a day. */
     void *own = fsafe_symbol_of_libc("pthread_cond_timedwait");
     if (own != NULL)
         calls.cond_timedwait = (__typeof__(calls.cond_timedwait))own;
@@ -230,7 +232,7 @@ static void start(char *const *environment)
     fsafe_report_know_stderr();
     fsafe_options_read(environment, complain);
     fsafe_report_start();
-    bool has_threads = fsafe_next_start(); /* also when we are off: every call is passed on */
+    bool has_threads = fsafe_next_start(); /* also in mode off, in which the wrappers pass every call on */
 #ifdef FSAFE_ARCH_BY_LIBC
     fsafe_arch_libc = FSAFE_NEXT(syscall);
 #endif
@@ -253,10 +255,10 @@ static void start(char *const *environment)
     fsafe_symbol_library("malloc", &from, &to);
     fsafe_handlers_know_allocator(from, to);
     fsafe_layout_self_test(&(const struct fsafe_layout_calls){FSAFE_LAYOUT_CALLS(CALL)}, pid);
-    (void)FSAFE_NEXT(sem_wait); /* whose fast path, the only one that the test does not use, asks whether it is bound */
+    (void)FSAFE_NEXT(sem_wait); /* binds it, as the test has bound the others: the fast path needs that */
     fsafe_layout_stream_self_test(FSAFE_NEXT(flockfile), FSAFE_NEXT(funlockfile));
 #ifdef FSAFE_LIBC_GLIBC
-    /* Now, not before the second thread, which may be made inside of dlopen. */
+    /* Not only before the second thread, which the program may make inside of dlopen. */
     fsafe_loader_find(&(const struct fsafe_loader_calls){
         .iterate = FSAFE_NEXT(dl_iterate_phdr),
         .trylock = FSAFE_NEXT(pthread_mutex_trylock),
@@ -292,14 +294,14 @@ __attribute__((constructor)) static void construct(int count, char **arguments, 
 {
     (void)count, (void)arguments;
 #ifndef FSAFE_LIBC_GLIBC
-    environment = environ; /* musl hands a constructor nothing, and its environ is there */
+    environment = environ; /* musl passes nothing to a constructor, and its environ is set */
 #endif
     start(getauxval(AT_SECURE) ? NULL : environment);
 }
 
 /*
- * Of the first process, by exit or by the end of main; not of a vfork child that calls exit in its memory. The programs
- * that a shell starts are many, and have something to say only if they forked.
+ * At the end of the tree's first process, but not when a vfork child of it calls exit. A shell starts many programs:
+ * one of these writes the line only if it has counted something.
  */
 __attribute__((destructor)) static void end(void)
 {

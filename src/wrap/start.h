@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * Asks this libc what its condition variables and barriers look like. A process that always has one thread leaves
- * nothing behind in them. Context: a thread about to make another, any number of times.
+ * Learns what this libc's condition variables and barriers look like, at the first call. In a process that always has
+ * one thread no thread can vanish inside them. Context: a thread about to make another.
  */
 void fsafe_start_second_thread(void);

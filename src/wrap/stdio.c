@@ -1,6 +1,6 @@
 /*
- * wrap/stdio: flockfile, ftrylockfile, funlockfile. One record stands for all the depth of a stream's lock. The locks
- * that printf and its kin take for the length of a call are not seen: those glibc sees to by itself.
+ * wrap/stdio: flockfile, ftrylockfile, funlockfile, and fflush of all streams. One record stands for all the depth of a
+ * stream's lock. The locks that printf and its like take during a call we do not see: glibc's fork() frees them.
  */
 #include "config.h"
 
@@ -57,7 +57,7 @@ static int acquire(FILE *stream, uintptr_t site, bool would_wait)
         !fsafe_ledger_push_full(fsafe_thread_files(self), lock, site, fsafe_stdio_is_stale, self))
         return ask_libc(stream, would_wait);
     int result = child ? ask_in_child(stream, self, site, would_wait) : ask_libc(stream, would_wait);
-    /* Inside a printf of this very thread (a callback of fopencookie's) it is that call that lets go last. */
+    /* No record inside a printf of this thread (a callback of fopencookie's): that call unlocks last. */
     if (result != 0 || !fsafe_layout_stream_is_once(stream))
         fsafe_ledger_drop(fsafe_thread_files(self), lock);
     return result;
@@ -83,12 +83,12 @@ FSAFE_EXPORT void funlockfile(FILE *stream)
             return;
         last = fsafe_layout_stream_owner(stream) == (uintptr_t)self->handle && fsafe_layout_stream_is_once(stream);
     }
-    FSAFE_NEXT(funlockfile)(stream); /* from here on it may be gone */
+    FSAFE_NEXT(funlockfile)(stream); /* after it the stream may be gone */
     if (last)
         fsafe_ledger_drop(fsafe_thread_files(self), (uintptr_t)stream);
 }
 
-/* fork() waits for who flushes all streams: see fsafe_stdio_await_flush. */
+/* fork() waits for a thread that flushes all streams: see fsafe_stdio_await_flush. */
 FSAFE_EXPORT int fflush(FILE *stream)
 {
     struct fsafe_thread *self = stream == NULL ? fsafe_thread_join() : NULL;

@@ -1,12 +1,12 @@
 /*
- * wrap/thread: a process gets another thread, or waits for the end of one.
+ * wrap/thread: the calls that create, join and detach threads.
  *
- * Measured. pthread_join of a vanished thread returns, but queues a stack that fork() has queued already: from 40 MB on
- * (the third of 8 MB) glibc unmaps the next thread to be joined, and the join reads it: SIGSEGV. And a thread that the
- * child creates may get a vanished thread's pthread_t.
+ * Measured. libc's pthread_join of a vanished thread returns, but queues a stack that fork() has queued already: from
+ * 40 MB on (the third stack of 8 MB) glibc unmaps the stack of the next thread to be joined, and the join reads it:
+ * SIGSEGV. A thread that the child creates may get a vanished thread's pthread_t.
  *
- * pthread_join of a vanished thread of whom no slot tells (it never took a lock): where its handle is no memory any
- * more it has certainly vanished. That is where glibc's own join crashes.
+ * Of a thread that never took a lock no slot says whether it has vanished. If there is no memory where its handle
+ * points it certainly has: there glibc's own join crashes.
  */
 #include "config.h"
 
@@ -23,7 +23,7 @@
 #include "wrap/slices.h"
 #include "wrap/start.h"
 
-/* Nothing may be ambiguous once the child has company: see fsafe_unnamed_note. */
+/* Before a child has a second thread, notes what would be ambiguous later: see fsafe_unnamed_note. */
 static void before_another(void)
 {
     fsafe_start_second_thread();
@@ -49,7 +49,7 @@ FSAFE_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attribu
     return result;
 }
 
-/* See the head of this file. Of a thread that never took a lock we know no more than that its memory is gone. */
+/* See the head of this file. */
 static bool has_vanished(pthread_t thread)
 {
     fsafe_fork_notice();
@@ -69,7 +69,7 @@ FSAFE_EXPORT int pthread_detach(pthread_t thread)
 }
 
 #ifdef HAVE_PTHREAD_TRYJOIN_NP
-/* For a join with a limit: whether it is over, because the thread has vanished; sets *result. */
+/* For a join with a limit: whether the thread has vanished, and the join is over with *result. */
 static bool is_joined(pthread_t thread, void **value, uintptr_t site, int *result)
 {
     if (!has_vanished(thread))

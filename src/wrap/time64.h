@@ -1,6 +1,6 @@
 /*
  * wrap/time64: 32-bit programs that are built with 64-bit times (_TIME_BITS=64) call functions of other names. The
- * library itself has times of this machine's size, whatever its compiler says: it makes such times of what it gets.
+ * library itself uses times of this machine's size, and converts the times that it gets by these functions.
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <time.h>
 
-/* NAME of such parameters and a limit, which `until` is in what it returns. */
+/* Defines a function with these parameters and a limit, `until`. */
 #define FSAFE_TIMED_PLAIN(name, parameters, ...)                                         \
     FSAFE_EXPORT int name(FSAFE_TIMED_UNPACK parameters, const struct timespec *until) \
     {                                                                                    \
@@ -41,7 +41,7 @@ struct fsafe_timespec64 {
 #endif
 };
 
-/* libc's, which no header declares to a library with times of this machine's size. */
+/* libc's functions, which no header declares to code with times of this machine's size. */
 int __pthread_mutex_timedlock64(pthread_mutex_t *mutex, const struct fsafe_timespec64 *until);
 int __pthread_mutex_clocklock64(pthread_mutex_t *mutex, clockid_t clock, const struct fsafe_timespec64 *until);
 int __pthread_rwlock_timedrdlock64(pthread_rwlock_t *rwlock, const struct fsafe_timespec64 *until);
@@ -62,12 +62,13 @@ pid_t __wait3_time64(int *status, int options, void *usage);
 pid_t __wait4_time64(pid_t pid, int *status, int options, void *usage);
 
 /*
- * The limit in this machine's size: `*by`, or NULL for NULL, goes to `*until`. A later one is the latest that there is
- * (2038), while that is far away. Returns false where there is none: such a call is libc's affair. errno kept.
+ * Sets *until to the limit in this machine's size, which is `by`, or to NULL if `wide` is NULL. A limit after 2038
+ * becomes the latest that there is, while that is more than a year away. Returns false for other limits that do not
+ * fit: libc has to make such a call. errno kept.
  */
 bool fsafe_time64_narrow(const struct fsafe_timespec64 *wide, struct timespec *by, const struct timespec **until);
 
-/* The same, and of the other name `name64`; `arguments` are the parameters' names. */
+/* The same, and a second function `name64`; `arguments`: the parameters' names. */
 #define FSAFE_TIMED(name, name64, parameters, arguments, ...)                                       \
     FSAFE_TIMED_PLAIN(name, parameters, __VA_ARGS__)                                                \
     FSAFE_EXPORT int name64(FSAFE_TIMED_UNPACK parameters, const struct fsafe_timespec64 *wide)   \

@@ -1,4 +1,4 @@
-/* wrap/undeclared: prototypes of functions that libc exports and no header of its declares. */
+/* wrap/undeclared: prototypes of functions that libc exports and that none of its headers declares. */
 #pragma once
 
 #include <pthread.h>
@@ -15,14 +15,14 @@
 #define FSAFE_ALIAS(name, of) extern __typeof__(of) name;
 #include "wrap/symbols.def"
 
-/* The C++ ABI's; no header of C's has them. A guard is 64 bits, zero at first. */
+/* The C++ ABI's. A guard is 64 bits, zero at first. */
 #if defined(__LP64__) || defined(__i386__)
 int __cxa_guard_acquire(uint64_t *guard);
 void __cxa_guard_release(uint64_t *guard);
 void __cxa_guard_abort(uint64_t *guard);
 #endif
 
-/* gcc wants an alias to promise all that its target does; clang has no word for that and does not ask. */
+/* gcc warns unless an alias has all attributes of its target; clang has no such attribute and does not warn. */
 #if defined(__has_attribute) && __has_attribute(copy)
 #define FSAFE_LIKE(of) , copy(of)
 #else

@@ -43,7 +43,7 @@ int fsafe_until_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, const
 #elif defined(FSAFE_LIBC_MUSL)
     const struct timespec by = fsafe_until_by(fsafe_layout_cond_clock(condvar), until);
     return FSAFE_NEXT(pthread_cond_timedwait)(condvar, mutex, &by);
-#else /* by a clock that nothing here knows */
+#else /* which clock it waits by is not known */
     (void)until;
     return FSAFE_NEXT(pthread_cond_wait)(condvar, mutex);
 #endif

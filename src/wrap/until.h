@@ -1,4 +1,4 @@
-/* wrap/until: libc's waits with a limit by CLOCK_MONOTONIC, also where libc has none by that clock. */
+/* wrap/until: libc's waits with a limit by CLOCK_MONOTONIC, also where libc has no wait by that clock. */
 #pragma once
 
 #include <pthread.h>
@@ -6,12 +6,12 @@
 #include <time.h>
 
 /*
- * What time it will be by `clock` at `until`, which is by CLOCK_MONOTONIC, for a libc whose waits take no clock (musl).
- * If somebody sets the clock meanwhile the slice ends earlier or later, which it may. errno kept.
+ * The time by `clock` at `until`, which is by CLOCK_MONOTONIC, for a libc whose waits take no clock (musl). If the
+ * clock is set meanwhile the wait ends earlier or later. errno kept.
  */
 struct timespec fsafe_until_by(clockid_t clock, const struct timespec *until);
 
-/* Each as libc's function without a limit, but for the limit. */
+/* Each as libc's function of that name, with a limit. */
 int fsafe_until_sem_wait(sem_t *semaphore, const struct timespec *until);
 int fsafe_until_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, const struct timespec *until);
 int fsafe_until_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, const struct timespec *until);

@@ -1,6 +1,6 @@
 /*
- * wrap/wait: wait, waitpid, waitid and their like: libc does the work; a parent has a look at its children while it
- * waits for them (repair/children.h).
+ * wrap/wait: wait, waitpid, waitid and their like. libc does the work; a parent looks at its children while it waits
+ * for them (repair/children.h).
  */
 #include "config.h"
 
@@ -10,7 +10,7 @@
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
 
-/* `child`: whom it waits for; <= 0: any. `result` is evaluated in between, and is the wait's own. */
+/* `child`: the child to wait for; <= 0: any. `result`: the real call. */
 #define WAIT_FOR(child, options, result)                                                                      \
     do {                                                                                                      \
         bool asks = ((options)&WNOHANG) != 0;                                                                 \
@@ -18,7 +18,7 @@
         pid_t ended = (result);                                                                               \
         if (ended == 0 && asks && fsafe_options.mode != FSAFE_MODE_OFF)                                       \
             fsafe_children_glance(child);                                                                     \
-        /* One that was stopped has not ended. */                                                             \
+        /* With these options the child may be stopped, and not have ended. */                                \
         fsafe_children_over(watch, ((options) & (WUNTRACED | WCONTINUED)) == 0 ? ended : 0);                  \
         return ended;                                                                                         \
     } while (0)
@@ -50,7 +50,7 @@ FSAFE_EXPORT pid_t __wait4_time64(pid_t pid, int *status, int options, void *usa
 }
 #endif
 
-/* What it answers does not say whether anybody ended. */
+/* Its result does not say which child has ended. */
 FSAFE_EXPORT int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
 {
     pid_t child = type == P_PID ? (pid_t)id : -1;

@@ -1,14 +1,15 @@
 /*
- * wrap/wide: locales, and the calls that look for a locale's converters the first time they need them: conversions and
- * wide streams. Rows of regions.def, and the variadic ones.
+ * wrap/wide: locales, and the calls that look for a locale's converters when they first need them: conversions and wide
+ * streams. Rows of regions.def, and the variadic functions.
  *
  * Measured. Conversions (mbrtowc ...) take the locks of setlocale and iconv the first time that a locale is used, wide
  * streams when they become wide. So conversions are gated only once a process with threads has called setlocale or
- * newlocale; else a row costs a load. In storm/libc's wide 4 of 60 hang bare, 0 of 300 gated.
+ * newlocale; before that a row costs a load. In the case wide of storm/libc 4 of 60 children hang without the library,
+ * 0 of 300 with it.
  */
 #include "config.h"
 
-/* Or <wchar.h> defines, inline, some of what is defined here. */
+/* If not, <wchar.h> defines some of these functions inline. */
 #ifndef __NO_INLINE__
 #define __NO_INLINE__ 1
 #endif
@@ -21,7 +22,10 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* A program that sets its locale once and then has threads need not pay for conversions. */
+/*
+ * Whether a process with threads has changed a locale. One that does so before its threads need not pay for
+ * conversions.
+ */
 static _Atomic bool locales_move;
 
 static void note_change(void)
@@ -57,7 +61,6 @@ FSAFE_DEFINE_ALIAS(__newlocale, newlocale);
         FSAFE_RETURN_CALL(SELDOM, result, name, FSAFE_ARGUMENTS(__VA_ARGS__));        \
     }
 
-/* What fwide says without being told. */
 static bool is_oriented(FILE *stream)
 {
     return FSAFE_NEXT(fwide)(stream, 0) != 0;
@@ -89,7 +92,7 @@ static bool is_oriented(FILE *stream)
 FSAFE_DEFINE_ALIAS(__mbrtowc, mbrtowc);
 FSAFE_DEFINE_ALIAS(__mbrlen, mbrlen);
 
-/* --- Variadic: as their forms with a list, and in the caller's name ----------------------------------------------- */
+/* --- Variadic: by their forms with a va_list, with the caller's place --------------------------------------------- */
 
 #define VARIADIC(name, parameters, is_gated, with, arguments)                         \
     FSAFE_EXPORT int name parameters                                                  \
@@ -121,11 +124,11 @@ VARIADIC(__isoc99_swscanf, (const wchar_t *from, const wchar_t *format, ...), tr
 /* To read from a stream may take long: a fork waits for that only while the stream is new. */
 VARIADIC(__isoc99_fwscanf, (FILE *stream, const wchar_t *format, ...), !is_oriented(stream), __isoc99_vfwscanf,
          (stream, format, values))
-static _Atomic bool has_scanned; /* from stdin, which the library does not name */
+static _Atomic bool has_scanned; /* stdin, which is no parameter */
 VARIADIC(__isoc99_wscanf, (const wchar_t *format, ...), !atomic_exchange(&has_scanned, true), __isoc99_vwscanf,
          (format, values))
 
-/* --- Streams that are opened for a character set, or may be open already ------------------------------------------ */
+/* --- Streams that are opened for a character set, and freopen ---------------------------------------------------- */
 
 static bool has_charset(const char *mode)
 {

@@ -2,11 +2,11 @@
  * wrap/yield: sched_yield, by which programs wait for spin locks of their own. In a child with one thread nobody makes
  * such a lock free, and this call alone shows that the child waits. Right programs, too, call sched_yield until
  * something has come: a time, a file, another process. So a loop is named only if what it does between two calls takes
- * less time than to read the clock. Such a loop makes no system call, and can learn the time only from time(), in
+ * less time than to read the clock: such a loop makes no system call, and can learn the time only from time(), in
  * seconds.
  *
- * Measured, where reading the clock takes 20 ns. Between two calls, in which the library reads the clock once, a loop
- * that tries an atomic flag or TBB's spin_mutex takes 20 ns. One in TBB's concurrent_hash_map takes 780 and is not
+ * Measured, where to read the clock takes 20 ns. Between two calls, in which the library reads the clock once, a loop
+ * that tries an atomic flag or TBB's spin_mutex takes 20 ns. A loop in TBB's concurrent_hash_map takes 780 and is not
  * named.
  */
 #include "config.h"
@@ -20,7 +20,7 @@
 
 #include <sched.h>
 
-/* Of so many calls the first ones return at once: what is measured is the loop, not what ran when it gave way. */
+/* Of CALLS calls the first LOOKS return at once, so that the loop is measured and not what runs when it yields. */
 enum { CALLS = 16, LOOKS = 6 };
 
 /* The loop that the child is in, with its only thread. */
@@ -28,10 +28,10 @@ static struct {
     uintptr_t frame, site;
     uint32_t calls;
     uint64_t left_ns; /* when the latest of those calls returned */
-    bool is_quick;    /* whether little was done between two of them */
+    bool is_quick;    /* between two calls at least once little was done */
 } loop;
 
-/* How long it takes to read the clock, at best; 0: too long for what is to be told apart. */
+/* How long it takes to read the clock, at best; 0: so long that a quick loop cannot be recognised. */
 static uint64_t clock_ns(void)
 {
     enum { TRIES = 64, NO_CALL = 100 }; /* more than that is a system call */
@@ -48,7 +48,7 @@ static uint64_t clock_ns(void)
     return least < NO_CALL ? least : 0;
 }
 
-/* Whether this call is to return at once; asks whether the loop is hopeless. */
+/* Whether this call has to return at once; at the last of these asks whether the loop is hopeless. */
 static FSAFE_COLD bool is_look(uintptr_t frame, uintptr_t site)
 {
     uint64_t now = fsafe_sys_now_ns();
@@ -60,7 +60,7 @@ static FSAFE_COLD bool is_look(uintptr_t frame, uintptr_t site)
     unsigned look = loop.calls++ % CALLS;
     if (look >= LOOKS)
         return false;
-    /* In between the clock was read once. */
+    /* Since the latest call returned the clock was read once. */
     loop.is_quick = look != 0 && (loop.is_quick || now - loop.left_ns < 2 * clock_ns());
     if (look == LOOKS - 1 && loop.is_quick)
         fsafe_hopeless_asked(&(const struct fsafe_untimed_wait){
