@@ -1,14 +1,7 @@
-/*
- * cli/calls: the line that made a call which has returned. Without optimization std::lock_guard takes its lock by way
- * of functions that have returned when the process forks. Of the function that called them the stack has only the place
- * where it was at the fork. But the call is still in that function's code.
- *
- * Only direct calls of x86-64 and i386 are known, which look the same. A call may begin at any byte; bytes count as a
- * call if they lead to the beginning of a function, which other bytes do not.
- */
 #include "config.h"
 
-#include "cli/cli.h"
+#include "cli/calls.h"
+#include "cli/source.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -87,7 +80,7 @@ static bool is_call_there(struct code *code, uint64_t at, unsigned depth)
         return false;
     if (target == code->goal)
         return true;
-    if (depth == 0 || code->left == 0 || !fsafe_cli_is_system_file(find_line(code, target, &number)))
+    if (depth == 0 || code->left == 0 || !fsafe_source_is_system_file(find_line(code, target, &number)))
         return false;
     code->left--;
     return leads_there(code, from, count, depth - 1);
@@ -101,9 +94,9 @@ static bool leads_there(struct code *code, uint64_t from, size_t bytes, unsigned
     return false;
 }
 
-bool fsafe_cli_find_call(const char *path, uint64_t address, uint64_t inner, char **file, int *line)
+bool fsafe_calls_find(const char *path, uint64_t address, uint64_t inner, char **file, int *line)
 {
-    struct code code = {.module = fsafe_cli_open_module(path), .left = FUNCTIONS_MOST};
+    struct code code = {.module = fsafe_source_open(path), .left = FUNCTIONS_MOST};
     uint64_t from;
     size_t bytes;
     *file = NULL;
@@ -129,7 +122,7 @@ bool fsafe_cli_find_call(const char *path, uint64_t address, uint64_t inner, cha
 
 #else
 
-bool fsafe_cli_find_call(const char *path, uint64_t address, uint64_t inner, char **file, int *line)
+bool fsafe_calls_find(const char *path, uint64_t address, uint64_t inner, char **file, int *line)
 {
     (void)path, (void)address, (void)inner, (void)file, (void)line;
     return false;

@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include "cli/cli.h"
+#include "cli/exit.h"
 #include "cli/process.h"
 #include "cli/target.h"
 
@@ -321,9 +322,9 @@ static enum verdict check_process(long pid)
     static const char *const words[] = {"yes", "no", "cannot tell"};
     struct whole whole = {.pid = pid, .verdict = NOT_BECAUSE, .culprit = pid};
     if (fsafe_process_address_bytes(pid) > sizeof(void *))
-        fsafe_cli_fail("process %ld has 64 bits, this forksafe 32: only one for 64 bits can look at it", pid);
+        fsafe_exit_failing("process %ld has 64 bits, this forksafe 32: only one for 64 bits can look at it", pid);
     if (!fsafe_process_each_thread(pid, see_thread, &whole))
-        fsafe_cli_fail("process %ld: %s", pid, strerror(errno));
+        fsafe_exit_failing("process %ld: %s", pid, strerror(errno));
     if (whole.verdict != BECAUSE_OF_FORK)
         fsafe_process_each(see_process, &whole);
     printf("hangs because of a fork: %s", words[whole.verdict]);
@@ -343,20 +344,20 @@ static long read_pid(const char *word)
 
 int fsafe_cli_check(int argc, char **argv)
 {
-    int at = fsafe_cli_skip_help(argc, argv, help);
+    int at = fsafe_exit_on_help(argc, argv, help);
     if (at == argc)
-        fsafe_cli_fail_usage("check", "which process, or which program?");
+        fsafe_exit_misused("check", "which process, or which program?");
     if (read_pid(argv[at]) == 0)
         return fsafe_target_check(argv[at]);
     enum verdict best = NOT_BECAUSE;
     for (bool several = at + 1 < argc; at < argc; at++) {
         if (read_pid(argv[at]) == 0)
-            fsafe_cli_fail_usage("check", "'%s' is no process id", argv[at]);
+            fsafe_exit_misused("check", "'%s' is no process id", argv[at]);
         if (several)
             printf("process %s:\n", argv[at]);
         enum verdict one = check_process(read_pid(argv[at]));
         if (one == BECAUSE_OF_FORK || best == NOT_BECAUSE)
             best = one;
     }
-    return fflush(stdout) == EOF ? 125 : (int)best;
+    return fflush(stdout) == EOF ? FSAFE_EXIT_OURS : (int)best;
 }

@@ -1,8 +1,9 @@
 /* cli/explain-json: what explain finds, for machines. The keys are a promise, see forksafe(1). */
 #include "config.h"
 
-#include "cli/cli.h"
-#include "cli/explain.h"
+#include "cli/forms.h"
+#include "cli/position.h"
+#include "cli/source.h"
 
 #ifdef HAVE_JSON_C
 
@@ -31,7 +32,7 @@ static struct json_object *make_position(const char *function, const char *file,
 
 static bool add_source(const char *function, const char *file, int line, void *context)
 {
-    json_object_array_add(context, make_position(fsafe_cli_demangle(function), file, line));
+    json_object_array_add(context, make_position(fsafe_source_demangle(function), file, line));
     return true;
 }
 
@@ -45,8 +46,8 @@ static struct json_object *make_stack(const struct fsafe_log *log, const struct 
     }
     for (unsigned i = 0; i <= stack->frame_count; i++) {
         const struct fsafe_log_place *place = i == 0 ? &stack->at : &stack->frames[i - 1];
-        const char *path = fsafe_explain_file(log, place->module);
-        if (path != NULL && fsafe_cli_each_source(path, place->in_module, add_source, array))
+        const char *path = fsafe_position_file(log, place->module);
+        if (path != NULL && fsafe_source_each(path, place->in_module, add_source, array))
             continue;
         if (place->symbol != NULL || place->module != NULL)
             json_object_array_add(array, make_position(place->symbol, NULL, 0));
@@ -75,12 +76,12 @@ static struct json_object *make_event(const struct fsafe_log *log, const struct 
     put_string(lock, "type", event->lock);
     put_string(lock, "kind", event->kind);
     if (event->lock_place.symbol != NULL)
-        put_string(lock, "symbol", fsafe_cli_demangle(event->lock_place.symbol));
+        put_string(lock, "symbol", fsafe_source_demangle(event->lock_place.symbol));
     put_number(lock, "offset", event->lock_place.offset);
     json_object_object_add(object, "lock", lock);
-    put_side(object, "culprit", log, &event->since, fsafe_explain_find_holder(log, event));
-    put_side(object, "wanted", log, &event->wanted, fsafe_explain_find(log, &event->wanted));
-    put_side(object, "forked", log, &event->fork, fsafe_explain_find(log, &event->fork));
+    put_side(object, "culprit", log, &event->since, fsafe_position_find_holder(log, event));
+    put_side(object, "wanted", log, &event->wanted, fsafe_position_find(log, &event->wanted));
+    put_side(object, "forked", log, &event->fork, fsafe_position_find(log, &event->fork));
     put_string(object, "holder", event->holder_name);
     put_number(object, "holder_tid", event->holder_tid);
     put_number(object, "fork", event->fork_number);
@@ -91,7 +92,7 @@ static struct json_object *make_event(const struct fsafe_log *log, const struct 
     return object;
 }
 
-bool fsafe_explain_json(const struct fsafe_log *log, FILE *to)
+bool fsafe_forms_json(const struct fsafe_log *log, FILE *to)
 {
     struct json_object *array = json_object_new_array();
     for (size_t i = 0; i < log->count; i++)
@@ -104,7 +105,7 @@ bool fsafe_explain_json(const struct fsafe_log *log, FILE *to)
 
 #else
 
-bool fsafe_explain_json(const struct fsafe_log *log, FILE *to)
+bool fsafe_forms_json(const struct fsafe_log *log, FILE *to)
 {
     (void)log, (void)to;
     return false;

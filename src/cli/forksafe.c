@@ -10,26 +10,22 @@
 #include "config.h"
 
 #include "cli/cli.h"
+#include "cli/exit.h"
+#include "cli/library.h"
 #include "cli/target.h"
 
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#ifndef FSAFE_LIBDIR
-#define FSAFE_LIBDIR "/usr/local/lib"
-#endif
-
-#define LIBRARY "libforksafe.so"
 #define PRELOAD_SEPARATORS " :" /* ld.so(8) splits at both and knows no escape */
 
-enum { EXIT_OURS = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
+enum { EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
 
 /* What the settings take, by the library's own table: one of several words, "a|b|c", a number, or any text. */
 static const struct {
@@ -41,55 +37,6 @@ static const struct {
 #define FSAFE_STRING(variable, field, bytes) {#variable, NULL, 0},
 #include "base/options.def"
 };
-
-static void complain(const char *format, va_list args)
-{
-    fputs("forksafe: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
-}
-
-_Noreturn void fsafe_cli_fail(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    complain(format, args);
-    va_end(args);
-    exit(EXIT_OURS);
-}
-
-_Noreturn void fsafe_cli_fail_option(const char *verb)
-{
-    fprintf(stderr, "Try 'forksafe%s%s --help' for more information.\n", *verb == '\0' ? "" : " ", verb);
-    exit(EXIT_OURS);
-}
-
-_Noreturn void fsafe_cli_fail_usage(const char *verb, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    complain(format, args);
-    va_end(args);
-    fsafe_cli_fail_option(verb);
-}
-
-_Noreturn void fsafe_cli_print_and_exit(const char *text)
-{
-    if (fputs(text, stdout) == EOF || fflush(stdout) == EOF)
-        fsafe_cli_fail("cannot write: %s", strerror(errno));
-    exit(EXIT_SUCCESS);
-}
-
-int fsafe_cli_skip_help(int argc, char **argv, const char *text)
-{
-    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
-    int option = getopt_long(argc, argv, "+h", options, NULL);
-    if (option == 'h')
-        fsafe_cli_print_and_exit(text);
-    if (option != -1)
-        fsafe_cli_fail_option(argv[0]);
-    return optind;
-}
 
 static const char help[] =
     "Usage: forksafe [run] [OPTION]... [--] COMMAND [ARG]...\n"
@@ -132,7 +79,7 @@ static const char help[] =
 static void set_variable(const char *name, const char *value)
 {
     if (setenv(name, value, 1) != 0)
-        fsafe_cli_fail("cannot set %s: %s", name, strerror(errno));
+        fsafe_exit_failing("cannot set %s: %s", name, strerror(errno));
 }
 
 static bool is_among(const char *value, const char *words)
@@ -162,51 +109,10 @@ static void set_checked(const char *variable, const char *value)
     while (strcmp(rows[row].variable, variable) != 0)
         row++;
     if (rows[row].words != NULL && !is_among(value, rows[row].words))
-        fsafe_cli_fail_usage("", "'%s' is none of %s", value, rows[row].words);
+        fsafe_exit_misused("", "'%s' is none of %s", value, rows[row].words);
     if (rows[row].most != 0 && !is_number(value, rows[row].most))
-        fsafe_cli_fail_usage("", "'%s' is not a whole number from 0 to %lu", value, rows[row].most);
+        fsafe_exit_misused("", "'%s' is not a whole number from 0 to %lu", value, rows[row].most);
     set_variable(variable, value);
-}
-
-/* Cuts the last component off an absolute path; what is left of "/x" is "", so that "/name" can be appended. */
-static void strip_last(char *path)
-{
-    char *slash = strrchr(path, '/');
-    if (slash != NULL)
-        *slash = '\0';
-}
-
-/* path = directory + suffix; true if that is a file we can read. */
-static bool is_library(char path[PATH_MAX], const char *directory, const char *suffix)
-{
-    int length = snprintf(path, PATH_MAX, "%s%s", directory, suffix);
-    return length > 0 && length < PATH_MAX && access(path, R_OK) == 0;
-}
-
-/* The first two come first so that two versions on one machine do not mix. */
-void fsafe_cli_find_library(char path[PATH_MAX])
-{
-    char directory[PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", directory, sizeof directory);
-    if (length > 0 && (size_t)length < sizeof directory) {
-        directory[length] = '\0';
-        strip_last(directory);
-        if (is_library(path, directory, "/.libs/" LIBRARY))
-            return;
-        strip_last(directory);
-        if (is_library(path, directory, "/lib/" LIBRARY))
-            return;
-    }
-    if (!is_library(path, FSAFE_LIBDIR, "/" LIBRARY))
-        fsafe_cli_fail("cannot read %s: %s", path, strerror(errno));
-}
-
-/* Is this entry of LD_PRELOAD some libforksafe? Two of them in one process would both wrap the same calls. */
-static bool names_library(const char *entry)
-{
-    const char *slash = strrchr(entry, '/');
-    const char *name = slash != NULL ? slash + 1 : entry;
-    return strcmp(name, LIBRARY) == 0 || strncmp(name, "libforksafe-", strlen("libforksafe-")) == 0;
 }
 
 /* LD_PRELOAD: our library first, then what was there before, without an earlier mention of us. */
@@ -216,11 +122,11 @@ static void set_preload(const char *library)
     char *others = strdup(before != NULL ? before : "");
     char *preload = malloc(strlen(library) + strlen(before != NULL ? before : "") + 2);
     if (others == NULL || preload == NULL)
-        fsafe_cli_fail("%s", strerror(errno));
+        fsafe_exit_failing("%s", strerror(errno));
     char *rest, *end = stpcpy(preload, library);
     for (char *entry = strtok_r(others, PRELOAD_SEPARATORS, &rest); entry != NULL;
          entry = strtok_r(NULL, PRELOAD_SEPARATORS, &rest))
-        if (!names_library(entry))
+        if (!fsafe_library_is_named(entry))
             end = stpcpy(stpcpy(end, ":"), entry);
     set_variable("LD_PRELOAD", preload);
     free(preload);
@@ -253,16 +159,16 @@ static void parse_options(int argc, char **argv)
     int option;
     while ((option = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
         if (option == 'h')
-            fsafe_cli_print_and_exit(help);
+            fsafe_exit_printing(help);
         if (option == OPT_VERSION)
-            fsafe_cli_print_and_exit("forksafe (" PACKAGE_NAME ") " PACKAGE_VERSION "\n");
+            fsafe_exit_printing("forksafe (" PACKAGE_NAME ") " PACKAGE_VERSION "\n");
         if (option < FIRST)
-            fsafe_cli_fail_option("");
+            fsafe_exit_wrong_option("");
         const char *value = settings[option - FIRST].value;
         set_checked(settings[option - FIRST].variable, value != NULL ? value : optarg);
     }
     if (optind == argc)
-        fsafe_cli_fail_usage("", "which command?");
+        fsafe_exit_misused("", "which command?");
 }
 
 int main(int argc, char **argv)
@@ -279,9 +185,9 @@ int main(int argc, char **argv)
         argv++;
     }
     parse_options(argc, argv);
-    fsafe_cli_find_library(library);
+    fsafe_library_find(library);
     if (strpbrk(library, PRELOAD_SEPARATORS) != NULL)
-        fsafe_cli_fail("LD_PRELOAD cannot name '%s': it has a space or colon in it", library);
+        fsafe_exit_failing("LD_PRELOAD cannot name '%s': it has a space or colon in it", library);
     struct fsafe_target target;
     fsafe_target_look(&target, argv[optind], library);
     fsafe_target_print(stderr, &target, argv[optind]);

@@ -1,7 +1,7 @@
 /* cli/log-json: the form for machines, by json-c. */
 #include "config.h"
 
-#include "cli/cli.h"
+#include "cli/exit.h"
 #include "cli/log.h"
 
 #include <stdlib.h>
@@ -140,7 +140,7 @@ void fsafe_log_read_object(struct fsafe_log *log, const char *line)
 void fsafe_log_read_object(struct fsafe_log *log, const char *line)
 {
     (void)log, (void)line;
-    fsafe_cli_fail("this forksafe was built without json-c: it reads only what FORKSAFE_FORMAT=text has written");
+    fsafe_exit_failing("this forksafe was built without json-c: it reads only what FORKSAFE_FORMAT=text has written");
 }
 
 #endif

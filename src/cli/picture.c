@@ -4,7 +4,8 @@
  */
 #include "config.h"
 
-#include "cli/explain.h"
+#include "cli/forms.h"
+#include "cli/position.h"
 
 #include <string.h>
 
@@ -61,9 +62,9 @@ static void put_position(FILE *to, int x, int lane, const char *words, const str
 
 static void put_event(const struct fsafe_log *log, const struct fsafe_log_event *event, FILE *to, int y)
 {
-    struct fsafe_position held = fsafe_explain_find_holder(log, event);
-    struct fsafe_position wanted = fsafe_explain_find(log, &event->wanted);
-    struct fsafe_position forked = fsafe_explain_find(log, &event->fork);
+    struct fsafe_position held = fsafe_position_find_holder(log, event);
+    struct fsafe_position wanted = fsafe_position_find(log, &event->wanted);
+    struct fsafe_position forked = fsafe_position_find(log, &event->fork);
     bool ends = event->deed == FSAFE_TOOK_OVER || event->deed == FSAFE_FORGOT || event->deed == FSAFE_WENT_ROUND ||
                 event->deed == FSAFE_RUNS_AGAIN || event->deed == FSAFE_WENT_ON;
     const char *thread = event->since.source.thread != NULL ? event->since.source.thread : event->holder_name;
@@ -92,7 +93,7 @@ static void put_event(const struct fsafe_log *log, const struct fsafe_log_event 
     fputs("</g>\n", to);
 }
 
-void fsafe_explain_picture(const struct fsafe_log *log, FILE *to, bool html)
+void fsafe_forms_picture(const struct fsafe_log *log, FILE *to, bool html)
 {
     int height = HEIGHT * (log->count != 0 ? (int)log->count : 1);
     if (html)

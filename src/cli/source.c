@@ -1,7 +1,7 @@
-/* cli/source: from an address in a module to file and line, by elfutils, with debuginfod where that is set up. */
 #include "config.h"
 
-#include "cli/cli.h"
+#include "cli/exit.h"
+#include "cli/source.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 #include <libiberty/demangle.h>
 #endif
 
-const char *fsafe_cli_demangle(const char *symbol)
+const char *fsafe_source_demangle(const char *symbol)
 {
 #ifdef HAVE_LIBIBERTY
     static char *name;
@@ -42,14 +42,14 @@ static struct module {
     Dwfl_Module *module;
 } *modules;
 
-Dwfl_Module *fsafe_cli_open_module(const char *path)
+Dwfl_Module *fsafe_source_open(const char *path)
 {
     for (struct module *module = modules; module != NULL; module = module->next)
         if (strcmp(module->path, path) == 0)
             return module->module;
     struct module *module = calloc(1, sizeof *module);
     if (module == NULL || (module->path = strdup(path)) == NULL)
-        fsafe_cli_fail("out of memory");
+        fsafe_exit_failing("out of memory");
     module->next = modules;
     modules = module;
     Dwfl *dwfl = dwfl_begin(&callbacks);
@@ -71,7 +71,7 @@ static const char *name_of(Dwarf_Die *die)
 }
 
 /* The chain of inlined functions at `address`; false when there is none to see, or `see` has enough. */
-static bool each_scope(Dwfl_Module *module, Dwarf_Addr address, const char *file, int line, fsafe_cli_see_source *see,
+static bool each_scope(Dwfl_Module *module, Dwarf_Addr address, const char *file, int line, fsafe_source_see *see,
                        void *context)
 {
     Dwarf_Addr bias;
@@ -105,7 +105,7 @@ static bool each_scope(Dwfl_Module *module, Dwarf_Addr address, const char *file
     return seen;
 }
 
-bool fsafe_cli_each_source_in(struct Dwfl_Module *module, uint64_t address, fsafe_cli_see_source *see, void *context)
+bool fsafe_source_each_in(struct Dwfl_Module *module, uint64_t address, fsafe_source_see *see, void *context)
 {
     Dwfl_Line *line = dwfl_module_getsrc(module, address);
     int number = 0;
@@ -118,17 +118,17 @@ bool fsafe_cli_each_source_in(struct Dwfl_Module *module, uint64_t address, fsaf
     return file != NULL || symbol != NULL;
 }
 
-bool fsafe_cli_each_source(const char *path, uint64_t address, fsafe_cli_see_source *see, void *context)
+bool fsafe_source_each(const char *path, uint64_t address, fsafe_source_see *see, void *context)
 {
-    Dwfl_Module *module = fsafe_cli_open_module(path);
+    Dwfl_Module *module = fsafe_source_open(path);
     GElf_Addr bias;
     return module != NULL && dwfl_module_getelf(module, &bias) != NULL &&
-           fsafe_cli_each_source_in(module, address + bias, see, context);
+           fsafe_source_each_in(module, address + bias, see, context);
 }
 
-const char *fsafe_cli_variable(const char *path, uint64_t address, uint64_t *offset)
+const char *fsafe_source_variable(const char *path, uint64_t address, uint64_t *offset)
 {
-    Dwfl_Module *module = fsafe_cli_open_module(path);
+    Dwfl_Module *module = fsafe_source_open(path);
     GElf_Addr bias, within;
     GElf_Sym symbol;
     if (module == NULL || dwfl_module_getelf(module, &bias) == NULL)
@@ -140,40 +140,40 @@ const char *fsafe_cli_variable(const char *path, uint64_t address, uint64_t *off
     return name;
 }
 
-static bool read_build_id(const char *path, char text[FSAFE_CLI_BUILD_ID])
+static bool read_build_id(const char *path, char text[FSAFE_SOURCE_BUILD_ID])
 {
-    Dwfl_Module *module = fsafe_cli_open_module(path);
+    Dwfl_Module *module = fsafe_source_open(path);
     const unsigned char *bits;
     GElf_Addr at;
     bool open = module != NULL && dwfl_module_getelf(module, &at) != NULL;
     int bytes = open ? dwfl_module_build_id(module, &bits, &at) : 0;
     text[0] = '\0';
-    for (int i = 0; i < bytes && i < FSAFE_CLI_BUILD_ID / 2 - 1; i++)
+    for (int i = 0; i < bytes && i < FSAFE_SOURCE_BUILD_ID / 2 - 1; i++)
         sprintf(text + 2 * i, "%02x", bits[i]);
     return bytes > 0;
 }
 
-bool fsafe_cli_is_module(const char *path, const char *build_id)
+bool fsafe_source_has_build_id(const char *path, const char *build_id)
 {
-    char found[FSAFE_CLI_BUILD_ID];
+    char found[FSAFE_SOURCE_BUILD_ID];
     return read_build_id(path, found) && build_id != NULL && strcmp(found, build_id) == 0;
 }
 
 #else
 
-const char *fsafe_cli_variable(const char *path, uint64_t address, uint64_t *offset)
+const char *fsafe_source_variable(const char *path, uint64_t address, uint64_t *offset)
 {
     (void)path, (void)address, (void)offset;
     return NULL;
 }
 
-bool fsafe_cli_each_source(const char *path, uint64_t address, fsafe_cli_see_source *see, void *context)
+bool fsafe_source_each(const char *path, uint64_t address, fsafe_source_see *see, void *context)
 {
     (void)path, (void)address, (void)see, (void)context;
     return false;
 }
 
-bool fsafe_cli_is_module(const char *path, const char *build_id)
+bool fsafe_source_has_build_id(const char *path, const char *build_id)
 {
     (void)path, (void)build_id;
     return true; /* as far as anybody knows */
@@ -181,7 +181,7 @@ bool fsafe_cli_is_module(const char *path, const char *build_id)
 
 #endif
 
-bool fsafe_cli_is_system_file(const char *file)
+bool fsafe_source_is_system_file(const char *file)
 {
     static const char *const parts[] = {"/usr/include/", "/include/c++/", "/usr/lib/", "../sysdeps/", "./nptl/",
                                         "./libio/", "/usr/src/"};
@@ -191,7 +191,7 @@ bool fsafe_cli_is_system_file(const char *file)
     return false;
 }
 
-bool fsafe_cli_is_system_module(const char *path)
+bool fsafe_source_is_system_module(const char *path)
 {
     static const char *const names[] = {"libc.so", "libc-2", "libpthread", "libstdc++", "libgcc_s", "ld-linux",
                                         "libforksafe", "libc++"};

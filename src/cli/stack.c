@@ -1,8 +1,8 @@
 /* cli/process, its stacks: by elfutils. */
 #include "config.h"
 
-#include "cli/cli.h"
 #include "cli/process.h"
+#include "cli/source.h"
 
 #include <string.h>
 
@@ -63,7 +63,7 @@ struct line {
 static bool print_source(const char *function, const char *file, int number, void *context)
 {
     const struct line *line = context;
-    printf("%s%s", line->indent, fsafe_cli_demangle(function));
+    printf("%s%s", line->indent, fsafe_source_demangle(function));
     if (file != NULL)
         printf(" at %s:%d\n", file, number);
     else
@@ -79,7 +79,7 @@ void fsafe_stack_print(const struct fsafe_stack *stack, const char *indent)
         if (module != NULL)
             dwfl_module_info(module, NULL, NULL, NULL, NULL, NULL, &path, NULL);
         struct line line = {indent, path != NULL ? path : "?"};
-        if (module == NULL || !fsafe_cli_each_source_in(module, place_of(stack, i), print_source, &line))
+        if (module == NULL || !fsafe_source_each_in(module, place_of(stack, i), print_source, &line))
             print_source("?", NULL, 0, &line);
     }
 }

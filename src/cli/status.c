@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "cli/cli.h"
+#include "cli/exit.h"
 #include "cli/log.h"
 #include "cli/process.h"
 #include "report/tally.h"
@@ -99,9 +100,9 @@ static void show(long pid, void *any)
 
 int fsafe_cli_status(int argc, char **argv)
 {
-    if (fsafe_cli_skip_help(argc, argv, help) != argc)
-        fsafe_cli_fail_usage("status", "'status' takes no arguments");
+    if (fsafe_exit_on_help(argc, argv, help) != argc)
+        fsafe_exit_misused("status", "'status' takes no arguments");
     bool any = false;
     fsafe_process_each(show, &any);
-    return fflush(stdout) == EOF ? 125 : any ? 0 : 1;
+    return fflush(stdout) == EOF ? FSAFE_EXIT_OURS : any ? 0 : 1;
 }

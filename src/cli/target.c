@@ -1,6 +1,7 @@
 #include "config.h"
 
-#include "cli/cli.h"
+#include "cli/exit.h"
+#include "cli/library.h"
 #include "cli/target.h"
 
 #include <fcntl.h>
@@ -293,15 +294,15 @@ int fsafe_target_check(const char *command)
     struct fsafe_target target;
     struct image image;
     char library[PATH_MAX];
-    fsafe_cli_find_library(library);
+    fsafe_library_find(library);
     if (!find(&image, command))
-        fsafe_cli_fail("no process and no program: '%s'", command);
+        fsafe_exit_failing("no process and no program: '%s'", command);
     close_image(&image);
     fsafe_target_look(&target, command, library);
     fsafe_target_print(stdout, &target, command);
     if (target.objection == NULL && target.unseen_count == 0)
         printf("forksafe: '%s' can be protected\n", command);
     if (fflush(stdout) == EOF)
-        return 125;
+        return FSAFE_EXIT_OURS;
     return target.objection != NULL ? 1 : target.unseen_count != 0 ? 2 : 0;
 }
