@@ -5,6 +5,7 @@
 #include "mutex_kind.h"
 #include "rwlock_kind.h"
 #include "semaphore_kind.h"
+#include "spin_kind.h"
 
 #include <dlfcn.h>
 #include <pty.h>
@@ -231,19 +232,19 @@ static void pass(child_body *body)
 }
 
 /* daemon() ends its caller: that is a child then, which makes the threads, and the daemon comes to us. */
-static void one_case(const struct scn_case *self, void (*run)(void))
+static void one_case(const struct scn_case *self)
 {
     const struct door *door = self->entry;
     current = self;
     if (door->open != by_daemon) {
-        run();
+        self->body();
         return;
     }
     SCN_CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
     orphaned = true;
     const pid_t between = scn_fork();
     if (between == 0) {
-        run();
+        self->body();
         scn_wrong(SCN_WHERE, "the daemon's parent goes on");
     }
     scn_reap(between);
@@ -306,25 +307,16 @@ static void use_vanished(void)
 
 static void run_vanished(void)
 {
-    struct scn_holder worker;
     make(current->kind, &mutex);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &mutex, 1);
-    pass(use_vanished);
-    scn_let_go(&worker);
-}
-
-static void vanished(const struct scn_case *self)
-{
-    one_case(self, run_vanished);
+    SCN_WHILE_HELD(mutex_lock, mutex_unlock, &mutex)
+        pass(use_vanished);
 }
 
 /* The child is threaded, and forks on; its own child finds the locks of both generations' vanished threads. */
 static void use_in_grandchild(void)
 {
-    struct scn_holder worker;
     SCN_IS(take(&mutex), 0);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &spare, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &spare) {
         mutex_check_held(&mutex); /* by this very thread */
         SCN_IS(pthread_mutex_unlock(&mutex), 0);
         mutex_check_free(&mutex);
@@ -332,24 +324,16 @@ static void use_in_grandchild(void)
         SCN_IS(pthread_mutex_unlock(&spare), 0);
         scn_exclusion(mutex_lock, mutex_unlock, &spare, 2, 1000);
     }
-    scn_let_go(&worker);
     SCN_IS(pthread_mutex_unlock(&mutex), 0);
     scn_exclusion(mutex_lock, mutex_unlock, &mutex, 2, 1000);
 }
 
 static void run_grandchild(void)
 {
-    struct scn_holder worker;
     make(current->kind, &mutex);
     make(&kinds[NORMAL], &spare);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &mutex, 1);
-    pass(use_in_grandchild);
-    scn_let_go(&worker);
-}
-
-static void grandchild(const struct scn_case *self)
-{
-    one_case(self, run_grandchild);
+    SCN_WHILE_HELD(mutex_lock, mutex_unlock, &mutex)
+        pass(use_in_grandchild);
 }
 
 /* The grandchild is the first to ask for anything: what the first fork was is noticed at the second. */
@@ -362,16 +346,9 @@ static void fork_at_once(void)
 
 static void run_fork_at_once(void)
 {
-    struct scn_holder worker;
     make(current->kind, &mutex);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &mutex, 1);
-    pass(fork_at_once);
-    scn_let_go(&worker);
-}
-
-static void at_once(const struct scn_case *self)
-{
-    one_case(self, run_fork_at_once);
+    SCN_WHILE_HELD(mutex_lock, mutex_unlock, &mutex)
+        pass(fork_at_once);
 }
 
 /* --- The forking thread's own ------------------------------------------------------------------------------------- */
@@ -433,11 +410,6 @@ static void run_own(void)
     SCN_IS(pthread_mutex_unlock(&mutex), 0);
 }
 
-static void own(const struct scn_case *self)
-{
-    one_case(self, run_own);
-}
-
 /* --- Other locks -------------------------------------------------------------------------------------------------- */
 
 static pthread_rwlock_t rwlock;
@@ -453,16 +425,9 @@ static void use_rwlock(void)
 
 static void run_rwlock(void)
 {
-    struct scn_holder worker;
     rwlock_make(&rwlock_kinds[0], &rwlock);
-    scn_hold(&worker, current->number ? rwlock_wrlock : rwlock_rdlock, rwlock_unlock, &rwlock, 1);
-    pass(use_rwlock);
-    scn_let_go(&worker);
-}
-
-static void rwlocks(const struct scn_case *self)
-{
-    one_case(self, run_rwlock);
+    SCN_WHILE_HELD(current->number ? rwlock_wrlock : rwlock_rdlock, rwlock_unlock, &rwlock)
+        pass(use_rwlock);
 }
 
 static void unlock_rwlock(void)
@@ -478,11 +443,6 @@ static void run_own_rwlock(void)
     SCN_IS(pthread_rwlock_wrlock(&rwlock), 0);
     pass(unlock_rwlock);
     SCN_IS(pthread_rwlock_unlock(&rwlock), 0);
-}
-
-static void own_rwlock(const struct scn_case *self)
-{
-    one_case(self, run_own_rwlock);
 }
 
 /*
@@ -525,11 +485,6 @@ static void run_renamed(void)
     pass(rename_and_use);
 }
 
-static void renamed(const struct scn_case *self)
-{
-    one_case(self, run_renamed);
-}
-
 static sem_t semaphore;
 
 static void use_semaphore(void)
@@ -539,16 +494,9 @@ static void use_semaphore(void)
 
 static void run_semaphore(void)
 {
-    struct scn_holder worker;
     semaphore_make(&semaphore, 1);
-    scn_hold(&worker, semaphore_wait, semaphore_post, &semaphore, 1);
-    pass(use_semaphore);
-    scn_let_go(&worker);
-}
-
-static void semaphores(const struct scn_case *self)
-{
-    one_case(self, run_semaphore);
+    SCN_WHILE_HELD(semaphore_wait, semaphore_post, &semaphore)
+        pass(use_semaphore);
 }
 
 /* The child's first call is a try, and the lock is one that had been given back before: it is had by the fast path. */
@@ -559,29 +507,12 @@ static void try_semaphore(void)
 
 static void run_semaphore_try(void)
 {
-    struct scn_holder worker;
     semaphore_make_used(&semaphore);
-    scn_hold(&worker, semaphore_wait, semaphore_post, &semaphore, 1);
-    pass(try_semaphore);
-    scn_let_go(&worker);
-}
-
-static void semaphore_tries(const struct scn_case *self)
-{
-    one_case(self, run_semaphore_try);
+    SCN_WHILE_HELD(semaphore_wait, semaphore_post, &semaphore)
+        pass(try_semaphore);
 }
 
 static pthread_spinlock_t spin;
-
-static int spin_take(void *lock)
-{
-    return pthread_spin_lock(lock);
-}
-
-static int spin_give(void *lock)
-{
-    return pthread_spin_unlock(lock);
-}
 
 static void use_spin(void)
 {
@@ -592,16 +523,9 @@ static void use_spin(void)
 
 static void run_spin(void)
 {
-    struct scn_holder worker;
     SCN_IS(pthread_spin_init(&spin, PTHREAD_PROCESS_PRIVATE), 0);
-    scn_hold(&worker, spin_take, spin_give, (void *)&spin, 1);
-    pass(use_spin);
-    scn_let_go(&worker);
-}
-
-static void spins(const struct scn_case *self)
-{
-    one_case(self, run_spin);
+    SCN_WHILE_HELD(spin_lock, spin_unlock, (void *)&spin)
+        pass(use_spin);
 }
 
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
@@ -649,11 +573,6 @@ static void run_condition(void)
     end_waiter();
 }
 
-static void conditions(const struct scn_case *self)
-{
-    one_case(self, run_condition);
-}
-
 /* A thread of the child is joined as ever, a vanished one at once. */
 static void join_vanished(void)
 {
@@ -667,11 +586,6 @@ static void run_join(void)
     begin_waiter();
     pass(join_vanished);
     end_waiter();
-}
-
-static void joins(const struct scn_case *self)
-{
-    one_case(self, run_join);
 }
 
 /* --- libc's ------------------------------------------------------------------------------------------------------- */
@@ -707,11 +621,6 @@ static void run_clock(void)
         scn_join(thread[i]);
 }
 
-static void clocks(const struct scn_case *self)
-{
-    one_case(self, run_clock);
-}
-
 /* --- Handlers ----------------------------------------------------------------------------------------------------- */
 
 static int ran;
@@ -731,11 +640,6 @@ static void run_handlers(void)
 {
     SCN_IS(pthread_atfork(count_run, NULL, count_run), 0);
     pass(see_handlers);
-}
-
-static void handlers(const struct scn_case *self)
-{
-    one_case(self, run_handlers);
 }
 
 /* --- Doors that stay shut ----------------------------------------------------------------------------------------- */
@@ -887,39 +791,43 @@ void scn_cases(void)
         const struct door *door = &doors[d];
         if (door->open == by_bare_fork && !LIBC_HAS_BARE_FORK)
             continue;
-#define CASE(how, made, ...) scn_add((struct scn_case){.entry = door, .bare = how, .run = made, __VA_ARGS__}, "%s-%s"
-        CASE("fine", handlers, .says = SCN_SILENT), door->name, "handlers");
+#define ONE_CASE(...) (struct scn_case){.entry = door, .run = one_case, __VA_ARGS__}
+#define CASE(how, made, ...) scn_add(ONE_CASE(.bare = how, .body = made, __VA_ARGS__), "%s-%s"
+        CASE("fine", run_handlers, .says = SCN_SILENT), door->name, "handlers");
         for (int k = 0; k < KINDS; k++) {
             const struct kind *kind = &kinds[k];
-            scn_add((struct scn_case){.entry = door, .kind = kind, .bare = bare_vanished(door, kind), .run = vanished,
-                                      .says = door->unseen ? "once:" TAKEN_FROM_WORKER " ;; never: fork \\d"
-                                                           : "once:" TAKEN_FROM_WORKER
-                                                             ".* fork \\d+ by \\d+ in .*(doors|libutil)"},
+            scn_add(ONE_CASE(.kind = kind, .bare = bare_vanished(door, kind), .body = run_vanished,
+                             .says = door->unseen
+                                         ? "once:" TAKEN_FROM_WORKER " ;; never: fork \\d"
+                                         : "once:" TAKEN_FROM_WORKER ".* fork \\d+ by \\d+ in .*(doors|libutil)"),
                     "%s-vanished-%s", door->name, kind->name);
             for (int b = 0; b < OWN_BODIES; b++) {
                 const struct scn_case ends = own_ends(door, kind, b);
-                scn_add((struct scn_case){.entry = door, .kind = kind, .number = b, .bare = ends.bare,
-                                          .preloaded = ends.preloaded, .run = own, .says = SCN_NEVER_TAKES},
+                scn_add(ONE_CASE(.kind = kind, .number = b, .bare = ends.bare, .preloaded = ends.preloaded,
+                                 .body = run_own, .says = SCN_NEVER_TAKES),
                         "%s-%s-%s", door->name, own_names[b], kind->name);
             }
         }
-        CASE("hangs", grandchild, .kind = &kinds[NORMAL]), door->name, "grandchild-normal");
-        CASE("hangs", grandchild, .kind = &kinds[RECURSIVE]), door->name, "grandchild-recursive");
-        CASE("hangs", at_once, .kind = &kinds[ERRORCHECK]), door->name, "at-once-errorcheck");
-        CASE("hangs", rwlocks, .number = 0, .says = "once:" RWLOCK_TAKEN), door->name, "vanished-reader");
-        CASE("hangs", rwlocks, .number = 1, .says = "once:" RWLOCK_TAKEN), door->name, "vanished-writer");
-        CASE(door->new_id ? "fails EBUSY" : "fine", own_rwlock, .says = SCN_NEVER_TAKES), door->name, "unlock-rwlock");
+        CASE("hangs", run_grandchild, .kind = &kinds[NORMAL]), door->name, "grandchild-normal");
+        CASE("hangs", run_grandchild, .kind = &kinds[RECURSIVE]), door->name, "grandchild-recursive");
+        CASE("hangs", run_fork_at_once, .kind = &kinds[ERRORCHECK]), door->name, "at-once-errorcheck");
+        CASE("hangs", run_rwlock, .number = 0, .says = "once:" RWLOCK_TAKEN), door->name, "vanished-reader");
+        CASE("hangs", run_rwlock, .number = 1, .says = "once:" RWLOCK_TAKEN), door->name, "vanished-writer");
+        CASE(door->new_id ? "fails EBUSY" : "fine", run_own_rwlock, .says = SCN_NEVER_TAKES), door->name,
+             "unlock-rwlock");
         if (!door->new_id && !door->unseen)
-            CASE("fine", renamed, .says = SCN_SILENT), door->name, "renamed");
-        CASE("hangs", semaphores, .says = "once:" SEMAPHORE_TAKEN), door->name, "semaphore");
-        CASE("fails EAGAIN", semaphore_tries, .says = "once:" SEMAPHORE_TAKEN), door->name, "semaphore-try");
-        CASE("hangs", spins, .says = "once:took over spin lock"), door->name, "spin");
-        CASE("hangs", conditions, .says = "once:forgot 1 vanished thread in"), door->name, "condition");
-        CASE(door->handlers && !scn_glibc_since(43) ? "fine" : "hangs", joins, .says = SCN_SILENT), door->name, "join");
+            CASE("fine", run_renamed, .says = SCN_SILENT), door->name, "renamed");
+        CASE("hangs", run_semaphore, .says = "once:" SEMAPHORE_TAKEN), door->name, "semaphore");
+        CASE("fails EAGAIN", run_semaphore_try, .says = "once:" SEMAPHORE_TAKEN), door->name, "semaphore-try");
+        CASE("hangs", run_spin, .says = "once:took over spin lock"), door->name, "spin");
+        CASE("hangs", run_condition, .says = "once:forgot 1 vanished thread in"), door->name, "condition");
+        CASE(door->handlers && !scn_glibc_since(43) ? "fine" : "hangs", run_join, .says = SCN_SILENT), door->name,
+             "join");
         if (door->drains && door->open != by_daemon)
             /* However loaded the machine is. */
-            CASE("hangs", clocks, .says = SCN_SILENT, .env = "FORKSAFE_DRAIN_MS=8000"), door->name, "localtime");
-        CASE("fine", refused, .says = SCN_SILENT), door->name, "refused");
+            CASE("hangs", run_clock, .says = SCN_SILENT, .env = "FORKSAFE_DRAIN_MS=8000"), door->name, "localtime");
+        scn_add((struct scn_case){.entry = door, .bare = "fine", .says = SCN_SILENT, .run = refused}, "%s-refused",
+                door->name);
     }
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = invalid}, "invalid");
     /* A thread that a fork stops for ever goes on after that time. */

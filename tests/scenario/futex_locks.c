@@ -403,16 +403,13 @@ static int once_end(void *unused)
 
 static void call_once_vanished(const struct scn_case *self)
 {
-    struct scn_holder worker;
     once = self->kind;
     once_word = once->not_begun;
-    scn_hold(&worker, once_begin, once_end, &once_word, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(once_begin, once_end, &once_word) {
         SCN_CHECK(once_begins());
         once_end(NULL);
         SCN_CHECK(!once_begins());
     }
-    scn_let_go(&worker);
     SCN_CHECK(!once_begins());
 }
 

@@ -22,13 +22,10 @@ static void mutex_vanished(const struct scn_case *self)
 static void semaphore_vanished(const struct scn_case *self)
 {
     const struct scn_entry *entry = self->entry;
-    struct scn_holder worker;
     semaphore_make(&semaphore, 1);
-    scn_hold(&worker, semaphore_wait, semaphore_post, &semaphore, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(semaphore_wait, semaphore_post, &semaphore) {
         semaphore_use(entry->take, &semaphore);
     }
-    scn_let_go(&worker);
 }
 
 static void mutex_forkers(const struct scn_case *self)
@@ -43,17 +40,14 @@ static void mutex_forkers(const struct scn_case *self)
 
 static void no_hazard(const struct scn_case *self)
 {
-    struct scn_holder worker;
     mutex_make(self->kind, &lock);
     semaphore_make(&semaphore, 1);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &lock) {
         mutex_make(self->kind, &lock); /* the vanished worker's lock, made anew */
         mutex_use(mutex_lock, &lock);
         semaphore_use(semaphore_wait, &semaphore);
         scn_exclusion(mutex_lock, mutex_unlock, &lock, 2, 1000);
     }
-    scn_let_go(&worker);
     mutex_use(mutex_lock, &lock);
 }
 

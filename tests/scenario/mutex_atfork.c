@@ -91,14 +91,11 @@ static void renewal(const struct scn_case *self)
 /* As in p11-kit: the child's handler itself needs a lock that a vanished thread holds. */
 static void handler_locks(const struct scn_case *self)
 {
-    struct scn_holder worker;
     mutex_make(self->kind, &guarded);
     SCN_IS(pthread_atfork(NULL, NULL, lock_and_unlock_in_child), 0);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &guarded, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &guarded) {
         mutex_use(mutex_lock, &guarded);
     }
-    scn_let_go(&worker);
 }
 
 /* A prepare handler that holds up the fork until a worker has put its lock down must not be held up itself. */

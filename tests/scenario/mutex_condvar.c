@@ -90,14 +90,11 @@ static void asleep(const struct scn_case *self)
 static void asleep_and_other_holds(const struct scn_case *self)
 {
     struct sleeper sleeper = {0};
-    struct scn_holder worker;
     mutex_make(self->kind, &lock);
     start_sleeper(&sleeper);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &lock) {
         mutex_use(mutex_lock, &lock);
     }
-    scn_let_go(&worker);
     wake(&sleeper);
     dismiss(&sleeper);
 }
@@ -184,17 +181,14 @@ static void *child_waiter(void *raw)
 
 static void child_waits(const struct scn_case *self)
 {
-    struct scn_holder worker;
     mutex_make(self->kind, &lock);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &lock) {
         bool predicate = false;
         const pthread_t waiter = scn_start(child_waiter, &predicate);
         signal_when_free(&predicate);
         scn_join(waiter);
         mutex_use(mutex_lock, &lock);
     }
-    scn_let_go(&worker);
 }
 
 void scn_cases(void)

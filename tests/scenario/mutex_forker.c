@@ -160,12 +160,10 @@ static void waited_for(const struct scn_case *self)
 
 static void beside_vanished(const struct scn_case *self)
 {
-    struct scn_holder worker;
     mutex_make(self->kind, &own);
     mutex_make(self->kind, &other);
     SCN_IS(pthread_mutex_lock(&own), 0);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &other, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &other) {
         SCN_IS(pthread_mutex_lock(&other), 0);
         mutex_check_held(&own);
         mutex_check_held(&other);
@@ -174,7 +172,6 @@ static void beside_vanished(const struct scn_case *self)
         check_released(&own);
         check_released(&other);
     }
-    scn_let_go(&worker);
     SCN_IS(pthread_mutex_unlock(&own), 0);
 }
 

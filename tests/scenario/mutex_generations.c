@@ -15,25 +15,20 @@ static void *idle(void *bell)
 static void grandchild_locks(const struct scn_case *self)
 {
     const struct scn_entry *entry = self->entry;
-    struct scn_holder worker;
     mutex_make(self->kind, &orphan);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &orphan, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &orphan) {
         SCN_IN_CHILD {
             mutex_use(entry->take, &orphan);
         }
         mutex_use(entry->take, &orphan); /* the grandchild's takeover was its own affair */
     }
-    scn_let_go(&worker);
 }
 
 /* The child is threaded before anyone touches the orphan, and four threads come for it at once. */
 static void threads_first(const struct scn_case *self)
 {
-    struct scn_holder worker;
     mutex_make(self->kind, &orphan);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &orphan, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &orphan) {
         int leave = scn_bell();
         const pthread_t sleeper = scn_start(idle, &leave);
         scn_exclusion(mutex_lock, mutex_unlock, &orphan, 4, 5000);
@@ -41,22 +36,19 @@ static void threads_first(const struct scn_case *self)
         scn_ring(leave);
         scn_join(sleeper);
     }
-    scn_let_go(&worker);
 }
 
 /* The same 50 times, four threads leaving one gate together: the race for the takeover itself. */
 static void race_for_takeover(const struct scn_case *self)
 {
-    struct scn_holder worker;
     mutex_make(self->kind, &orphan);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &orphan, 1);
-    for (int i = scn_often(50); i > 0; i--) {
-        SCN_IN_CHILD {
-            scn_exclusion(mutex_lock, mutex_unlock, &orphan, 4, 20);
-            mutex_use(mutex_lock, &orphan);
+    SCN_WHILE_HELD(mutex_lock, mutex_unlock, &orphan)
+        for (int i = scn_often(50); i > 0; i--) {
+            SCN_IN_CHILD {
+                scn_exclusion(mutex_lock, mutex_unlock, &orphan, 4, 20);
+                mutex_use(mutex_lock, &orphan);
+            }
         }
-    }
-    scn_let_go(&worker);
 }
 
 static void let_go(void *holder)
@@ -67,10 +59,8 @@ static void let_go(void *holder)
 /* A living thread of the child has taken the orphan over: now it is an ordinary lock that others wait for. */
 static void taken_then_waited_for(const struct scn_case *self)
 {
-    struct scn_holder worker;
     mutex_make(self->kind, &orphan);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &orphan, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &orphan) {
         struct scn_holder alive;
         scn_hold(&alive, mutex_lock, mutex_unlock, &orphan, 1);
         SCN_IS(pthread_mutex_trylock(&orphan), EBUSY);
@@ -78,18 +68,15 @@ static void taken_then_waited_for(const struct scn_case *self)
         scn_must_wait(mutex_lock, mutex_unlock, &orphan, let_go, &alive);
         mutex_use(mutex_lock, &orphan);
     }
-    scn_let_go(&worker);
 }
 
 /* A thread of the child holds a lock when the child forks: that one vanishes too. */
 static void childs_thread_holds(const struct scn_case *self)
 {
-    struct scn_holder worker;
     pthread_mutex_t *const lock = self->number ? &orphan : &fresh; /* orphan: after its takeover */
     mutex_make(self->kind, &orphan);
     mutex_make(self->kind, &fresh);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &orphan, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &orphan) {
         struct scn_holder childs;
         scn_hold(&childs, mutex_lock, mutex_unlock, lock, 1);
         SCN_IN_CHILD {
@@ -100,16 +87,13 @@ static void childs_thread_holds(const struct scn_case *self)
         scn_let_go(&childs);
         mutex_use(mutex_lock, lock);
     }
-    scn_let_go(&worker);
 }
 
 /* The child takes the orphan over and forks while it holds it: the grandchild inherits it as its own. */
 static void child_holds_orphan(const struct scn_case *self)
 {
-    struct scn_holder worker;
     mutex_make(self->kind, &orphan);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &orphan, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &orphan) {
         SCN_IS(pthread_mutex_lock(&orphan), 0);
         SCN_IN_CHILD {
             mutex_check_held(&orphan);
@@ -119,7 +103,6 @@ static void child_holds_orphan(const struct scn_case *self)
         mutex_check_held(&orphan);
         SCN_IS(pthread_mutex_unlock(&orphan), 0);
     }
-    scn_let_go(&worker);
 }
 
 /* Each generation has a worker of its own on a lock of its own. Every one needs all locks so far, or only the last. */

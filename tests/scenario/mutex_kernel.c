@@ -198,15 +198,12 @@ static void destroyed(const struct scn_case *self)
 /* Unlocked without having been made consistent, a robust mutex stays unusable: the program's choice. */
 static void not_recovered(const struct scn_case *self)
 {
-    struct scn_holder worker;
     make(self->kind, &guarded);
-    scn_hold(&worker, lock, unlock, &guarded, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(lock, unlock, &guarded) {
         SCN_IS(pthread_mutex_lock(&guarded), EOWNERDEAD);
         SCN_IS(pthread_mutex_unlock(&guarded), 0);
         SCN_IS(pthread_mutex_lock(&guarded), ENOTRECOVERABLE);
     }
-    scn_let_go(&worker);
 }
 
 static int lock_all(void *unused)
@@ -226,11 +223,9 @@ static int unlock_all(void *unused)
 /* Many on one list, given back in another order. */
 static void vanished_list(const struct scn_case *self)
 {
-    struct scn_holder worker;
     for (int i = 0; i < MANY; i++)
         make(self->kind, &many[i]);
-    scn_hold(&worker, lock_all, unlock_all, NULL, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(lock_all, unlock_all, NULL) {
         for (int i = 0; i < MANY; i += 2)
             SCN_IS(pthread_mutex_lock(&many[i]), is_robust(self->kind) ? EOWNERDEAD : 0);
         for (int i = 1; i < MANY; i += 2)
@@ -243,7 +238,6 @@ static void vanished_list(const struct scn_case *self)
         SCN_IS(lock_all(NULL), 0);
         SCN_IS(unlock_all(NULL), 0);
     }
-    scn_let_go(&worker);
 }
 
 /* Held by the forking thread: the child goes on with it as if nothing had happened. */

@@ -128,12 +128,10 @@ static void let_go(void *holder)
 static void becomes_other_lock(const struct scn_case *self)
 {
     static const int others[] = {0, 2, 3, 4, 5, 6, 7, 8};
-    struct scn_holder worker;
     pthread_mutex_t *lock = malloc(sizeof *lock);
     SCN_CHECK(lock);
     mutex_make(self->kind, lock);
-    scn_hold(&worker, mutex_lock, mutex_unlock, lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, lock) {
         for (size_t i = 0; i < sizeof others / sizeof others[0] && others[i] < MUTEX_KINDS; i++) {
             struct scn_holder alive;
             memset(lock, 0, sizeof *lock);
@@ -146,7 +144,6 @@ static void becomes_other_lock(const struct scn_case *self)
         }
         free(lock);
     }
-    scn_let_go(&worker);
     free(lock);
 }
 

@@ -131,13 +131,10 @@ static void private_file(const struct scn_case *self)
     SCN_CHECK(fd >= 0 && ftruncate(fd, 4096) == 0);
     pthread_mutex_t *const lock = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
     SCN_CHECK((void *)lock != MAP_FAILED);
-    struct scn_holder worker;
     mutex_make(self->kind, lock);
-    scn_hold(&worker, mutex_lock, mutex_unlock, lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, lock) {
         mutex_use(mutex_lock, lock);
     }
-    scn_let_go(&worker);
 }
 
 void scn_cases(void)

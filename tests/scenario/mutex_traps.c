@@ -26,16 +26,13 @@ static void check_living_holder(scn_call *take, scn_call *give)
  * nobody can see. */
 static void made_anew(const struct scn_case *self)
 {
-    struct scn_holder worker;
     mutex_make(self->kind, &lock);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &lock) {
         mutex_make(self->kind, &lock);
         check_living_holder(mutex_lock, mutex_unlock);
         scn_exclusion(mutex_lock, mutex_unlock, &lock, 2, 2000);
         SCN_IS(pthread_mutex_destroy(&lock), 0);
     }
-    scn_let_go(&worker);
 }
 
 /* As above, then held by a living thread that took it past us: only the lock's bytes speak for that thread. */
@@ -43,14 +40,11 @@ static void made_anew_unseen_holder(const struct scn_case *self)
 {
     scn_call *const unseen_lock = (scn_call *)scn_libc("pthread_mutex_lock");
     scn_call *const unseen_unlock = (scn_call *)scn_libc("pthread_mutex_unlock");
-    struct scn_holder worker;
     mutex_make(self->kind, &lock);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &lock) {
         mutex_make(self->kind, &lock);
         check_living_holder(unseen_lock, unseen_unlock);
     }
-    scn_let_go(&worker);
 }
 
 /* No lock was held at fork; the child's own threads use it. */

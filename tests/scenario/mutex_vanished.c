@@ -28,17 +28,14 @@ static void one_holder(const struct scn_case *self)
 /* Exclusion right after the takeover, before the lock was ever given back. */
 static void held_after_takeover(const struct scn_case *self)
 {
-    struct scn_holder worker;
     mutex_make(self->kind, &first);
-    scn_hold(&worker, mutex_lock, mutex_unlock, &first, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &first) {
         SCN_IS(pthread_mutex_lock(&first), 0);
         mutex_check_held(&first);
         SCN_IS(scn_elsewhere(mutex_time_and_unlock, &first), ETIMEDOUT);
         SCN_IS(pthread_mutex_unlock(&first), 0);
         scn_exclusion(mutex_lock, mutex_unlock, &first, 4, 2000);
     }
-    scn_let_go(&worker);
 }
 
 static int lock_both(void *unused)
@@ -191,15 +188,12 @@ static const struct scn_entry old_entries[] = {
 static void old_names(const struct scn_case *self)
 {
     const struct scn_entry *entry = self->entry;
-    struct scn_holder worker;
     mutex_make(self->kind, &first);
-    scn_hold(&worker, call_old_lock, call_old_unlock, &first, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(call_old_lock, call_old_unlock, &first) {
         SCN_IS(entry->take(&first), 0);
         SCN_IS(old_unlock(&first), 0);
         SCN_IS(old_destroy(&first), 0);
     }
-    scn_let_go(&worker);
 }
 #endif
 

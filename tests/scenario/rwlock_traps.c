@@ -224,28 +224,22 @@ static int call_old_unlock(void *rwlock)
 
 static void old_names(const struct scn_case *self)
 {
-    struct scn_holder worker;
     rwlock_make(self->kind, &lock);
-    scn_hold(&worker, call_old_rdlock, call_old_unlock, &lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(call_old_rdlock, call_old_unlock, &lock) {
         SCN_IS(old_wrlock(&lock), 0);
         SCN_IS(old_unlock(&lock), 0);
         rwlock_use_in_threads(&lock);
     }
-    scn_let_go(&worker);
 }
 #endif
 
 static void mode(const struct scn_case *self)
 {
     const struct scn_entry *entry = self->entry;
-    struct scn_holder worker;
     rwlock_make(self->kind, &lock);
-    scn_hold(&worker, taken_by(self), rwlock_unlock, &lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(taken_by(self), rwlock_unlock, &lock) {
         SCN_IS(entry->take(&lock), 0);
     }
-    scn_let_go(&worker);
 }
 
 #define TOLD "rwlock 0x[0-9a-f]+ .*\\(prefer reader, held for .*\\) for .* held at fork by \\d+ \"worker\""

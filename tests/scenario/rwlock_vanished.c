@@ -132,12 +132,10 @@ static void queue_behind_writer(const struct scn_case *self)
 /* One is the dead's, another the forking thread's own. */
 static void beside_own(const struct scn_case *self)
 {
-    struct scn_holder worker;
     rwlock_make(self->kind, &lock);
     rwlock_make(self->kind, &other);
     SCN_IS(pthread_rwlock_wrlock(&other), 0);
-    scn_hold(&worker, rwlock_rdlock, rwlock_unlock, &lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(rwlock_rdlock, rwlock_unlock, &lock) {
         SCN_IS(pthread_rwlock_wrlock(&lock), 0);
         rwlock_check_written(&lock);
         rwlock_check_written(&other);
@@ -146,7 +144,6 @@ static void beside_own(const struct scn_case *self)
         rwlock_use_in_threads(&lock);
         rwlock_use_in_threads(&other);
     }
-    scn_let_go(&worker);
     SCN_IS(pthread_rwlock_unlock(&other), 0);
 }
 

@@ -45,9 +45,10 @@ struct scn_case {
                               expression that some line matches; "once:" exactly one line, "never:" none */
     const char *env;       /* settings for both runs, separated by blanks; @TMP@ is a fresh directory */
     void (*run)(const struct scn_case *self);
-    const void *kind;  /* for the victim's own use, like the next two */
+    const void *kind;  /* for the victim's own use, like the next three */
     const void *entry;
     long number;
+    void (*body)(void);
     char name[64];
 };
 
@@ -145,6 +146,13 @@ struct scn_holder {
 void scn_hold(struct scn_holder *holder, scn_call *take, scn_call *give, void *lock, int depth);
 /* The holder gives the lock back, which must succeed, and ends. */
 void scn_let_go(struct scn_holder *holder);
+/* The statement that follows runs while such a thread has LOCK, or the block in a child that is forked meanwhile. */
+#define SCN_WHILE_HELD(take, give, lock) SCN_WHILE_HELD_(scn_holder_, __LINE__, take, give, lock)
+#define SCN_WHILE_HELD_(name, line, take, give, lock) SCN_WHILE_HELD__(name, line, take, give, lock)
+#define SCN_WHILE_HELD__(name, line, take, give, lock)                                                                 \
+    for (struct scn_holder name##line, *name##is##line = (scn_hold(&name##line, take, give, lock, 1), &name##line);    \
+         name##is##line != NULL; scn_let_go(&name##line), name##is##line = NULL)
+#define SCN_IN_CHILD_WHILE_HELD(take, give, lock) SCN_WHILE_HELD(take, give, lock) SCN_IN_CHILD
 
 /* A thread that waits for LOCK; scn_want returns when it sleeps in there. */
 struct scn_waiter {

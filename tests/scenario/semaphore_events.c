@@ -208,15 +208,13 @@ static void condition_woken(const struct scn_case *self)
 /* Taken by one thread and posted by another before: whoever has its token at fork does not hold a lock. */
 static void posted_by_others(const struct scn_case *self)
 {
-    struct scn_holder worker;
     semaphore_make(&event, 1);
     for (int i = 0; i < 10; i++) {
         SCN_IS(scn_elsewhere(semaphore_wait, &event), 0);
         SCN_IS(semaphore_post(&event), 0);
     }
-    scn_hold(&worker, semaphore_wait, semaphore_post, &event, 1);
-    check_no_phantom();
-    scn_let_go(&worker);
+    SCN_WHILE_HELD(semaphore_wait, semaphore_post, &event)
+        check_no_phantom();
 }
 
 /* Armed: its token was taken, for good, by a thread that has ended. */
@@ -261,31 +259,26 @@ static void counting_exhausted(const struct scn_case *self)
 /* An event's address becomes a lock: now it is one, and an orphan is granted. */
 static void event_becomes_lock(const struct scn_case *self)
 {
-    struct scn_holder worker;
     semaphore_make(&event, 1);
     SCN_IS(scn_elsewhere(semaphore_wait, &event), 0);
     SCN_IS(semaphore_post(&event), 0);
     SCN_CHECK(sem_destroy(&event) == 0);
     semaphore_make(&event, 1);
-    scn_hold(&worker, semaphore_wait, semaphore_post, &event, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(semaphore_wait, semaphore_post, &event) {
         semaphore_use(semaphore_wait, &event);
     }
-    scn_let_go(&worker);
 }
 
 /* And a lock's address an event. */
 static void lock_becomes_event(const struct scn_case *self)
 {
-    struct scn_holder worker;
     semaphore_make(&event, 1);
     semaphore_use(semaphore_wait, &event);
     SCN_CHECK(sem_destroy(&event) == 0);
     semaphore_make(&event, 0);
     SCN_IS(semaphore_post(&event), 0);
-    scn_hold(&worker, semaphore_wait, semaphore_post, &event, 1);
-    check_no_phantom();
-    scn_let_go(&worker);
+    SCN_WHILE_HELD(semaphore_wait, semaphore_post, &event)
+        check_no_phantom();
 }
 
 void scn_cases(void)

@@ -11,10 +11,8 @@ static sem_t lock;
 /* As CPython does with a vanished thread's _tstate_lock: the child gives it back for the dead, then takes it. */
 static void child_releases_first(const struct scn_case *self)
 {
-    struct scn_holder worker;
     semaphore_make(&lock, 1);
-    scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(semaphore_wait, semaphore_post, &lock) {
         SCN_IS(semaphore_post(&lock), 0);
         SCN_CHECK(semaphore_value(&lock) == 1);
         SCN_IS(semaphore_wait(&lock), 0);
@@ -26,16 +24,13 @@ static void child_releases_first(const struct scn_case *self)
             semaphore_check_none(&lock);
         }
     }
-    scn_let_go(&worker);
 }
 
 /* As above; then a living thread of the child holds it. */
 static void child_releases_then_thread_holds(const struct scn_case *self)
 {
-    struct scn_holder worker;
     semaphore_make(&lock, 1);
-    scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(semaphore_wait, semaphore_post, &lock) {
         struct scn_holder alive;
         SCN_IS(semaphore_post(&lock), 0);
         scn_hold(&alive, semaphore_wait, semaphore_post, &lock, 1);
@@ -43,16 +38,13 @@ static void child_releases_then_thread_holds(const struct scn_case *self)
         scn_let_go(&alive);
         semaphore_check_tokens(&lock, 1);
     }
-    scn_let_go(&worker);
 }
 
 /* The child makes it anew with SELF->number tokens at the same address. */
 static void made_anew(const struct scn_case *self)
 {
-    struct scn_holder worker;
     semaphore_make(&lock, 1);
-    scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(semaphore_wait, semaphore_post, &lock) {
         semaphore_make(&lock, (unsigned)self->number);
         semaphore_check_tokens(&lock, (int)self->number);
         if (self->number == 1) {
@@ -63,7 +55,6 @@ static void made_anew(const struct scn_case *self)
         }
         semaphore_check_tokens(&lock, (int)self->number);
     }
-    scn_let_go(&worker);
 }
 
 /* Held by the forking thread: its own, not an orphan. */

@@ -31,13 +31,10 @@ static void one_holder(const struct scn_case *self)
 static void taken_by(const struct scn_case *self)
 {
     const struct scn_entry *entry = self->entry;
-    struct scn_holder worker;
     semaphore_make(&lock, 1);
-    scn_hold(&worker, entry->take, semaphore_post, &lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(entry->take, semaphore_post, &lock) {
         semaphore_use(semaphore_wait, &lock);
     }
-    scn_let_go(&worker);
 }
 
 /* Others of the vanished were asleep waiting for it. */
@@ -120,16 +117,14 @@ static void hammered(const struct scn_case *self)
 /* The child is threaded before anyone touches the orphan; 50 times, four threads come for it at once. */
 static void race_for_grant(const struct scn_case *self)
 {
-    struct scn_holder worker;
     semaphore_make_used(&lock);
-    scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    for (int i = scn_often(50); i > 0; i--) {
-        SCN_IN_CHILD {
-            scn_exclusion(semaphore_try_then_wait, semaphore_post, &lock, 4, 100);
-            semaphore_check_tokens(&lock, 1);
+    SCN_WHILE_HELD(semaphore_wait, semaphore_post, &lock)
+        for (int i = scn_often(50); i > 0; i--) {
+            SCN_IN_CHILD {
+                scn_exclusion(semaphore_try_then_wait, semaphore_post, &lock, 4, 100);
+                semaphore_check_tokens(&lock, 1);
+            }
         }
-    }
-    scn_let_go(&worker);
 }
 
 static void let_go(void *holder)
@@ -140,27 +135,22 @@ static void let_go(void *holder)
 /* Granted to a living thread of the child: now an ordinary lock that others wait for. */
 static void granted_then_waited_for(const struct scn_case *self)
 {
-    struct scn_holder worker;
     semaphore_make_used(&lock);
-    scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(semaphore_wait, semaphore_post, &lock) {
         struct scn_holder alive;
         scn_hold(&alive, semaphore_wait, semaphore_post, &lock, 1);
         semaphore_check_none(&lock);
         scn_must_wait(semaphore_wait, semaphore_post, &lock, let_go, &alive);
         semaphore_check_tokens(&lock, 1);
     }
-    scn_let_go(&worker);
 }
 
 /* Nobody ever gave it back, so a thread of the child may be meant to: it is had when they all sleep without a limit. */
 static void nobody_left(const struct scn_case *self)
 {
-    struct scn_holder worker;
     semaphore_make(&lock, 1);
     semaphore_make(&second, 0);
-    scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(semaphore_wait, semaphore_post, &lock) {
         struct scn_waiter others[3];
         for (long i = 0; i < self->number; i++)
             scn_want(&others[i], semaphore_try_then_wait, semaphore_post, i == 0 ? &lock : &second);
@@ -174,31 +164,25 @@ static void nobody_left(const struct scn_case *self)
         }
         semaphore_check_tokens(&lock, 1);
     }
-    scn_let_go(&worker);
 }
 
 static void grandchild_takes(const struct scn_case *self)
 {
     const struct scn_entry *entry = self->entry;
-    struct scn_holder worker;
     semaphore_make(&lock, 1);
-    scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(semaphore_wait, semaphore_post, &lock) {
         SCN_IN_CHILD {
             semaphore_use(entry->take, &lock);
         }
         semaphore_use(entry->take, &lock);
     }
-    scn_let_go(&worker);
 }
 
 /* The child forks while it holds what it was granted: the grandchild inherits it as its own. */
 static void child_holds_orphan(const struct scn_case *self)
 {
-    struct scn_holder worker;
     semaphore_make(&lock, 1);
-    scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(semaphore_wait, semaphore_post, &lock) {
         SCN_IS(semaphore_wait(&lock), 0);
         SCN_IN_CHILD {
             semaphore_check_none(&lock);
@@ -208,17 +192,14 @@ static void child_holds_orphan(const struct scn_case *self)
         SCN_IS(semaphore_post(&lock), 0);
         semaphore_check_tokens(&lock, 1);
     }
-    scn_let_go(&worker);
 }
 
 static void childs_thread_holds(const struct scn_case *self)
 {
     sem_t *const wanted = self->number ? &lock : &second; /* lock: after its grant */
-    struct scn_holder worker;
     semaphore_make_used(&lock);
     semaphore_make(&second, 1);
-    scn_hold(&worker, semaphore_wait, semaphore_post, &lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(semaphore_wait, semaphore_post, &lock) {
         struct scn_holder childs;
         scn_hold(&childs, semaphore_wait, semaphore_post, wanted, 1);
         SCN_IN_CHILD {
@@ -229,7 +210,6 @@ static void childs_thread_holds(const struct scn_case *self)
         scn_let_go(&childs);
         semaphore_check_tokens(wanted, 1);
     }
-    scn_let_go(&worker);
 }
 
 static void descend(int generation, bool only_last)

@@ -38,10 +38,8 @@ static void *idle(void *bell)
 /* Threads come first, then four of them ask at once; `number`: in a grandchild, without the child's threads. */
 static void threads_first(const struct scn_case *self)
 {
-    struct scn_holder worker;
     make();
-    scn_hold(&worker, spin_lock, spin_unlock, lock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(spin_lock, spin_unlock, lock) {
         int leave = scn_bell();
         const pthread_t sleeper = scn_start(idle, &leave);
         const pid_t grandchild = self->number ? scn_fork() : 0;
@@ -55,7 +53,6 @@ static void threads_first(const struct scn_case *self)
         scn_ring(leave);
         scn_join(sleeper);
     }
-    scn_let_go(&worker);
 }
 
 static void hammered(const struct scn_case *self)

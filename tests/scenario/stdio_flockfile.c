@@ -275,14 +275,11 @@ static void vanished(const struct scn_case *self)
 /* The child's threads ask first: one of them may have the vanished worker's pthread_self(). */
 static void vanished_threads(const struct scn_case *self)
 {
-    struct scn_holder worker;
     make_stream((enum stream)self->number);
-    scn_hold(&worker, take, give, stream, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(take, give, stream) {
         scn_exclusion(take, give, stream, WRITERS, 2000);
         check_works(self->number != BYCALLER);
     }
-    scn_let_go(&worker);
 }
 
 /* The child prints and never calls flockfile: from two threads, or from one first. */
@@ -307,17 +304,14 @@ static void vanished_prints(const struct scn_case *self)
 
 static void vanished_grandchild(const struct scn_case *self)
 {
-    struct scn_holder worker;
     make_stream((enum stream)self->number);
-    scn_hold(&worker, take, give, stream, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(take, give, stream) {
         SCN_IN_CHILD {
             scn_exclusion(take, give, stream, WRITERS, 2000);
         }
         SCN_IS(take(stream), 0);
         SCN_IS(give(stream), 0);
     }
-    scn_let_go(&worker);
 }
 
 /* Frozen at any instruction of flockfile and funlockfile. */

@@ -127,16 +127,13 @@ static void child_of_many(const struct scn_case *self)
 /* What is no such call, or is refused, changes nothing: the thread's locks are known as before. */
 static void refused(const struct scn_case *self)
 {
-    struct scn_holder worker;
     char name[16] = "";
     SCN_CHECK(syscall(SYS_seccomp, SECCOMP_SET_MODE_STRICT, 1, 0) == -1 && errno == EINVAL);
     SCN_CHECK(prctl(PR_SET_NAME, "renamed") == 0 && prctl(PR_GET_NAME, name) == 0 && strcmp(name, "renamed") == 0);
     SCN_CHECK(prctl(PR_GET_SECCOMP) == 0);
-    scn_hold(&worker, read_it, unlock_it, &rwlock, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(read_it, unlock_it, &rwlock) {
         SCN_IS(pthread_rwlock_wrlock(&rwlock), 0);
     }
-    scn_let_go(&worker);
 }
 
 static void *fork_and_want(void *unused)

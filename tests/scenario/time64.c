@@ -107,15 +107,12 @@ static const struct kind kinds[] = {
 static void orphaned(const struct scn_case *self)
 {
     const struct kind *kind = self->kind;
-    struct scn_holder worker;
     is_far = true;
-    scn_hold(&worker, self->number ? kind->timed : kind->take, kind->give, NULL, 1);
-    SCN_IN_CHILD {
+    SCN_IN_CHILD_WHILE_HELD(self->number ? kind->timed : kind->take, kind->give, NULL) {
         is_far = false;
         SCN_IS(kind->timed(NULL), 0);
         SCN_IS(kind->give(NULL), 0);
     }
-    scn_let_go(&worker);
 }
 
 /* Somebody has it: it is waited for until the limit, however far that is. */

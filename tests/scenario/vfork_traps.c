@@ -503,15 +503,13 @@ static void run_nothing(void)
 
 static void forks_inside(const struct scn_case *self)
 {
-    struct scn_holder worker;
     mutex_make(&mutex_kinds[0], &mutex);
     mutex_make(&mutex_kinds[0], &workers);
     rwlock_make(&rwlock_kinds[0], &rwlock);
     semaphore_make(&semaphore, 1);
     semaphore_make(&workers_token, 1);
-    scn_hold(&worker, worker_take, worker_give, NULL, 1);
-    run_nothing();
-    scn_let_go(&worker);
+    SCN_WHILE_HELD(worker_take, worker_give, NULL)
+        run_nothing();
 }
 
 /* --- Spawned programs --------------------------------------------------------------------------------------------- */
