@@ -73,9 +73,7 @@ static void *log_on(void *unused)
 static pthread_t get_stuck(void)
 {
     const pthread_t worker = scn_start(log_on, NULL);
-    while (!atomic_load(&stuck_tid))
-        sched_yield();
-    scn_await_asleep(atomic_load(&stuck_tid), NULL);
+    scn_await_sleeper(&stuck_tid);
     for (int i = 0; i < 20; i++) { /* it may have slept for another reason */
         usleep(1000);
         scn_await_asleep(atomic_load(&stuck_tid), NULL);
@@ -243,9 +241,7 @@ static void cancelled(void)
     atomic_int tid = 0;
     SCN_CHECK(deaf >= 0);
     const pthread_t thread = scn_start(log_for_ever, &tid);
-    while (!atomic_load(&tid))
-        sched_yield();
-    scn_await_asleep(atomic_load(&tid), NULL);
+    scn_await_sleeper(&tid);
     usleep(20000);
     scn_await_asleep(atomic_load(&tid), NULL);
     SCN_IS(pthread_cancel(thread), 0);
@@ -262,9 +258,7 @@ static void stuck_again(void)
     atomic_int tid = 0;
     SCN_CHECK(deaf >= 0);
     scn_start(log_for_ever, &tid);
-    while (!atomic_load(&tid))
-        sched_yield();
-    scn_await_asleep(atomic_load(&tid), NULL);
+    scn_await_sleeper(&tid);
     usleep(20000);
     scn_await_asleep(atomic_load(&tid), NULL);
     SCN_IN_CHILD {

@@ -22,12 +22,6 @@ static int unlock_mutex(void *mutex)
     return pthread_mutex_unlock(mutex);
 }
 
-static void *sleeping_body(void *bell)
-{
-    scn_await(*(int *)bell);
-    return NULL;
-}
-
 /* --- Objects whose handlers go in the middle of a fork ------------------------------------------------------------ */
 
 enum { MANY = 5 };
@@ -89,7 +83,7 @@ static void goes(const struct scn_case *self)
     void (*const does)(void) = self->entry;
     SCN_IN_CHILD {
         int leave = scn_bell();
-        const pthread_t sleeper = scn_start(sleeping_body, &leave);
+        const pthread_t sleeper = scn_start(scn_stay, &leave);
         SCN_IS(__register_atfork(count_staying, count_staying, count_staying, &staying), 0);
         register_many();
         SCN_IS(__register_atfork(self->number == 0 ? does : NULL, self->number == 1 ? does : NULL,
@@ -136,7 +130,7 @@ static void left(const struct scn_case *self)
 {
     SCN_IN_CHILD {
         int leave = scn_bell();
-        const pthread_t sleeper = scn_start(sleeping_body, &leave);
+        const pthread_t sleeper = scn_start(scn_stay, &leave);
         SCN_IS(__register_atfork(jump_out, NULL, NULL, &going), 0);
         SCN_IS(__register_atfork(NULL, count_staying, count_staying, &staying), 0);
         for (int i = 0; i < 20; i++) { /* more than any thread has forks within forks */

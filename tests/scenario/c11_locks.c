@@ -99,9 +99,7 @@ static void *waits(void *raw)
 static pthread_t start_waiter(struct waiter *waiter)
 {
     const pthread_t thread = scn_start(waits, waiter);
-    while (!atomic_load(&waiter->tid))
-        sched_yield();
-    scn_await_asleep(atomic_load(&waiter->tid), NULL);
+    scn_await_sleeper(&waiter->tid);
     return thread;
 }
 

@@ -28,17 +28,11 @@ enum { LATE_US = 700000 };
 
 static uint32_t word;
 
-static void *stay(void *bell)
-{
-    scn_await(*(int *)bell);
-    return NULL;
-}
-
 static void have_thread(void)
 {
     static int never;
     never = scn_bell();
-    scn_start(stay, &never);
+    scn_start(scn_stay, &never);
 }
 
 /* --- Waits without an end ----------------------------------------------------------------------------------------- */

@@ -54,9 +54,7 @@ static void cancelled(const struct scn_case *self)
     struct crew crew = make(self->kind, 0);
     crew.depth = 1;
     const pthread_t thread = scn_start(cancellable, &crew);
-    while (!atomic_load(&crew.tid))
-        sched_yield();
-    scn_await_asleep(atomic_load(&crew.tid), NULL);
+    scn_await_sleeper(&crew.tid);
     SCN_IS(pthread_cancel(thread), 0);
     scn_join(thread);
     SCN_IN_CHILD {

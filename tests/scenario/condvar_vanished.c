@@ -155,9 +155,7 @@ static void with_other_lock(const struct scn_case *self)
     crew_gather(&crew);
     crew.size = 1;
     crew.thread[0] = scn_start(holds_other, &crew);
-    while (!atomic_load(&crew.tid))
-        sched_yield();
-    scn_await_asleep(atomic_load(&crew.tid), NULL);
+    scn_await_sleeper(&crew.tid);
     SCN_IN_CHILD {
         mutex_use(mutex_lock, &other);
         first_destroy(self);

@@ -552,9 +552,7 @@ static void begin_waiter(void)
 {
     make(&kinds[NORMAL], &mutex);
     waiter = scn_start(wait_for_it, NULL);
-    while (!atomic_load(&waiter_tid))
-        sched_yield();
-    scn_await_asleep(atomic_load(&waiter_tid), NULL);
+    scn_await_sleeper(&waiter_tid);
 }
 
 static void end_waiter(void)

@@ -230,12 +230,6 @@ static void until_signal(const struct scn_case *self)
 /* --- Waits of which nothing is seen ------------------------------------------------------------------------------- */
 
 #ifdef HAVE_BARE_FUTEX
-static void *stay_here(void *bell)
-{
-    scn_await(*(int *)bell);
-    return NULL;
-}
-
 /* A word that reads "held, and waited for"; `number` other threads in the child. Twice: the net is spread again. */
 static void unseen(const struct scn_case *self)
 {
@@ -244,7 +238,7 @@ static void unseen(const struct scn_case *self)
     never = scn_bell();
     SCN_IN_CHILD {
         for (long i = 0; i < self->number; i++)
-            scn_start(stay_here, &never);
+            scn_start(scn_stay, &never);
         for (int again = 0; again < 2; again++) {
             event = wait->value;
             while (__atomic_load_n(&event, __ATOMIC_ACQUIRE) == wait->value)

@@ -155,18 +155,12 @@ static const struct kind kinds[] = {
     {"c11-join", "semaphore", wait_c11_join, true, ".*"},
 };
 
-/* A thread that vanishes, so that the child is one of a process with threads. */
-static void *stay(void *bell)
-{
-    scn_await(*(int *)bell);
-    return NULL;
-}
-
+/* Beside a thread that vanishes: the child is one of a process with threads. */
 static pid_t fork_with_thread(pid_t (*door)(void))
 {
     static int never;
     never = scn_bell();
-    scn_start(stay, &never);
+    scn_start(scn_stay, &never);
     begin();
     return door();
 }

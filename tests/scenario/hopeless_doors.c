@@ -159,18 +159,12 @@ static pid_t in_thread(void)
 }
 
 /* From a child that has a thread of its own again. */
-static void *stay(void *bell)
-{
-    scn_await(*(int *)bell);
-    return NULL;
-}
-
 static pid_t of_grandchild(void)
 {
     const pid_t child = fork();
     if (child == 0) {
         scn_arm();
-        scn_start(stay, &never);
+        scn_start(scn_stay, &never);
         scn_reap(by_fork());
         scn_fine();
     }
@@ -187,7 +181,7 @@ static pid_t by_daemon(void)
     if (caller == 0) {
         const pid_t me = getpid();
         scn_arm();
-        scn_start(stay, &never);
+        scn_start(scn_stay, &never);
         SCN_CHECK(daemon(1, 1) == 0);
         while (getppid() == me) /* with its death this one would die */
             sched_yield();
@@ -223,7 +217,7 @@ static void through(const struct scn_case *self)
     if (waits[self->number % WAITS].wait == wait_join) /* where two threads of the child's wait */
         scn_needs_calls();
     never = scn_bell();
-    scn_start(stay, &never);
+    scn_start(scn_stay, &never);
     sem_init(&event, 0, 0);
     behind = waits[self->number % WAITS].wait;
     scn_reap(doors[self->number / WAITS].make());

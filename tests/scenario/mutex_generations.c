@@ -5,12 +5,6 @@ enum { GENERATIONS = 10 };
 
 static pthread_mutex_t orphan, fresh, chain[GENERATIONS];
 
-static void *idle(void *bell)
-{
-    scn_await(*(int *)bell);
-    return NULL;
-}
-
 /* The child does not touch the lock; the grandchild needs it. */
 static void grandchild_locks(const struct scn_case *self)
 {
@@ -30,7 +24,7 @@ static void threads_first(const struct scn_case *self)
     mutex_make(self->kind, &orphan);
     SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &orphan) {
         int leave = scn_bell();
-        const pthread_t sleeper = scn_start(idle, &leave);
+        const pthread_t sleeper = scn_start(scn_stay, &leave);
         scn_exclusion(mutex_lock, mutex_unlock, &orphan, 4, 5000);
         mutex_use(mutex_lock, &orphan);
         scn_ring(leave);
@@ -51,11 +45,6 @@ static void race_for_takeover(const struct scn_case *self)
         }
 }
 
-static void let_go(void *holder)
-{
-    scn_let_go(holder);
-}
-
 /* A living thread of the child has taken the orphan over: now it is an ordinary lock that others wait for. */
 static void taken_then_waited_for(const struct scn_case *self)
 {
@@ -65,7 +54,7 @@ static void taken_then_waited_for(const struct scn_case *self)
         scn_hold(&alive, mutex_lock, mutex_unlock, &orphan, 1);
         SCN_IS(pthread_mutex_trylock(&orphan), EBUSY);
         SCN_IS(mutex_timedlock(&orphan), ETIMEDOUT);
-        scn_must_wait(mutex_lock, mutex_unlock, &orphan, let_go, &alive);
+        scn_must_wait(mutex_lock, mutex_unlock, &orphan, scn_let_go, &alive);
         mutex_use(mutex_lock, &orphan);
     }
 }

@@ -119,11 +119,6 @@ static void forker_unlocked(const struct scn_case *self)
     befalls_forker(self, true);
 }
 
-static void let_go(void *holder)
-{
-    scn_let_go(holder);
-}
-
 /* The address becomes another lock, of another kind, properly held by a living thread of the child. */
 static void becomes_other_lock(const struct scn_case *self)
 {
@@ -139,7 +134,7 @@ static void becomes_other_lock(const struct scn_case *self)
             scn_hold(&alive, mutex_lock, mutex_unlock, lock, 1);
             SCN_IS(pthread_mutex_trylock(lock), EBUSY);
             SCN_IS(mutex_timedlock(lock), ETIMEDOUT);
-            scn_must_wait(mutex_lock, mutex_unlock, lock, let_go, &alive);
+            scn_must_wait(mutex_lock, mutex_unlock, lock, scn_let_go, &alive);
             mutex_use(mutex_lock, lock);
         }
         free(lock);

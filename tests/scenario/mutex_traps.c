@@ -5,11 +5,6 @@ enum { APPLICATIONS_ERRNO = 4711 };
 
 static pthread_mutex_t lock;
 
-static void let_go(void *holder)
-{
-    scn_let_go(holder);
-}
-
 /* A living thread of this process holds the lock (taken with TAKE): everybody else is kept out. */
 static void check_living_holder(scn_call *take, scn_call *give)
 {
@@ -18,7 +13,7 @@ static void check_living_holder(scn_call *take, scn_call *give)
     SCN_IS(pthread_mutex_trylock(&lock), EBUSY);
     SCN_IS(mutex_timedlock(&lock), ETIMEDOUT);
     SCN_IS(mutex_clocklock(&lock), ETIMEDOUT);
-    scn_must_wait(mutex_lock, mutex_unlock, &lock, let_go, &alive);
+    scn_must_wait(mutex_lock, mutex_unlock, &lock, scn_let_go, &alive);
     mutex_use(mutex_lock, &lock);
 }
 

@@ -10,12 +10,6 @@ static scn_call *taken_by(const struct scn_case *self)
     return self->number % 2 ? rwlock_wrlock : rwlock_rdlock;
 }
 
-static void *idle(void *bell)
-{
-    scn_await(*(int *)bell);
-    return NULL;
-}
-
 /* A reader of the child that stays, beside the dead ones; four writers come for it at once. */
 static void threads_first(const struct scn_case *self)
 {
@@ -26,7 +20,7 @@ static void threads_first(const struct scn_case *self)
         scn_hold(&worker[1], taken_by(self), rwlock_unlock, &lock, 2);
     SCN_IN_CHILD {
         int leave = scn_bell();
-        const pthread_t sleeper = scn_start(idle, &leave);
+        const pthread_t sleeper = scn_start(scn_stay, &leave);
         if (self->number == 2) {
             scn_hold(&alive, rwlock_rdlock, rwlock_unlock, &lock, 1);
             rwlock_check_read(&lock); /* the dead are out by now, the living one is not */

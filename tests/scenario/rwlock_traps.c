@@ -11,12 +11,6 @@ static scn_call *taken_by(const struct scn_case *self)
     return self->number % 2 ? rwlock_wrlock : rwlock_rdlock;
 }
 
-static void *idle(void *bell)
-{
-    scn_await(*(int *)bell);
-    return NULL;
-}
-
 /* The child makes the dead one's lock anew, by a call or by a store that nobody can see; then living threads of it
  * hold it, seen or unseen by us. */
 static void made_anew(const struct scn_case *self, bool seen, bool unseen_holder)
@@ -33,7 +27,7 @@ static void made_anew(const struct scn_case *self, bool seen, bool unseen_holder
         int leave = scn_bell();
         pthread_t sleeper = 0;
         if (self->number >= 2)
-            sleeper = scn_start(idle, &leave);
+            sleeper = scn_start(scn_stay, &leave);
         if (seen)
             rwlock_make(kind, &lock);
         else

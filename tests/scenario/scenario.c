@@ -202,6 +202,12 @@ void scn_await(int bell)
         must(errno == EINTR, "await");
 }
 
+void *scn_stay(void *bell)
+{
+    scn_await(*(int *)bell);
+    return NULL;
+}
+
 static char thread_state(pid_t tid)
 {
     char path[64], text[512];
@@ -221,6 +227,13 @@ void scn_await_asleep(pid_t tid, const atomic_int *instead)
 {
     while (!(instead && atomic_load(instead)) && thread_state(tid) != 'S')
         sched_yield();
+}
+
+void scn_await_sleeper(const atomic_int *tid)
+{
+    while (!atomic_load(tid))
+        sched_yield();
+    scn_await_asleep(atomic_load(tid), NULL);
 }
 
 /* --- Locks ---------------------------------------------------------------------------------------------------- */
@@ -246,8 +259,9 @@ void scn_hold(struct scn_holder *holder, scn_call *take, scn_call *give, void *l
     scn_await(holder->held);
 }
 
-void scn_let_go(struct scn_holder *holder)
+void scn_let_go(void *raw)
 {
+    struct scn_holder *holder = raw;
     scn_ring(holder->leave);
     scn_join(holder->thread);
     close(holder->held);

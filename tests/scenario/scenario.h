@@ -121,8 +121,13 @@ int scn_bell(void);
 void scn_ring(int bell);
 void scn_await(int bell);
 
+/* The body of a thread that does nothing but wait for a ring of *BELL, an int. */
+void *scn_stay(void *bell);
+
 /* Returns when the thread or process TID sleeps in the kernel, or *INSTEAD has become non-zero (NULL: never). */
 void scn_await_asleep(pid_t tid, const atomic_int *instead);
+/* Returns when a thread has stored its id in *TID, and sleeps. */
+void scn_await_sleeper(const atomic_int *tid);
 
 /* --- Locks of any kind: calls that return 0 or an error number ------------------------------------------------ */
 
@@ -144,8 +149,8 @@ struct scn_holder {
 };
 /* Returns when the lock is held. */
 void scn_hold(struct scn_holder *holder, scn_call *take, scn_call *give, void *lock, int depth);
-/* The holder gives the lock back, which must succeed, and ends. */
-void scn_let_go(struct scn_holder *holder);
+/* HOLDER, a struct scn_holder, gives the lock back, which must succeed, and ends. */
+void scn_let_go(void *holder);
 /* The statement that follows runs while such a thread has LOCK, or the block in a child that is forked meanwhile. */
 #define SCN_WHILE_HELD(take, give, lock) SCN_WHILE_HELD_(scn_holder_, __LINE__, take, give, lock)
 #define SCN_WHILE_HELD_(name, line, take, give, lock) SCN_WHILE_HELD__(name, line, take, give, lock)

@@ -161,9 +161,7 @@ static void start_condition_waiter(struct condition_waiter *waiter)
     semaphore_make(&event, 1);
     *waiter = (struct condition_waiter){.leave = scn_bell()};
     waiter->thread = scn_start(condition_waiter_body, waiter);
-    while (!atomic_load(&waiter->tid))
-        sched_yield();
-    scn_await_asleep(atomic_load(&waiter->tid), NULL);
+    scn_await_sleeper(&waiter->tid);
 }
 
 /* The child gets no token that nobody posted, and exactly those that it posts. */

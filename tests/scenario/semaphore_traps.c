@@ -195,9 +195,7 @@ static void cancelled(const struct scn_case *self)
     if (tokens)
         SCN_IS(semaphore_wait(&lock), 0);
     const pthread_t thread = scn_start(wait_for_it, &tid);
-    while (!atomic_load(&tid))
-        sched_yield();
-    scn_await_asleep(atomic_load(&tid), NULL);
+    scn_await_sleeper(&tid);
     SCN_IS(pthread_cancel(thread), 0);
     scn_join(thread);
     semaphore_check_none(&lock);

@@ -127,11 +127,6 @@ static void race_for_grant(const struct scn_case *self)
         }
 }
 
-static void let_go(void *holder)
-{
-    scn_let_go(holder);
-}
-
 /* Granted to a living thread of the child: now an ordinary lock that others wait for. */
 static void granted_then_waited_for(const struct scn_case *self)
 {
@@ -140,7 +135,7 @@ static void granted_then_waited_for(const struct scn_case *self)
         struct scn_holder alive;
         scn_hold(&alive, semaphore_wait, semaphore_post, &lock, 1);
         semaphore_check_none(&lock);
-        scn_must_wait(semaphore_wait, semaphore_post, &lock, let_go, &alive);
+        scn_must_wait(semaphore_wait, semaphore_post, &lock, scn_let_go, &alive);
         semaphore_check_tokens(&lock, 1);
     }
 }

@@ -29,19 +29,13 @@ static void vanished(const struct scn_case *self)
     spin_use(spin_lock, &spin);
 }
 
-static void *idle(void *bell)
-{
-    scn_await(*(int *)bell);
-    return NULL;
-}
-
 /* Threads come first, then four of them ask at once; `number`: in a grandchild, without the child's threads. */
 static void threads_first(const struct scn_case *self)
 {
     make();
     SCN_IN_CHILD_WHILE_HELD(spin_lock, spin_unlock, lock) {
         int leave = scn_bell();
-        const pthread_t sleeper = scn_start(idle, &leave);
+        const pthread_t sleeper = scn_start(scn_stay, &leave);
         const pid_t grandchild = self->number ? scn_fork() : 0;
         if (grandchild == 0) {
             scn_exclusion(spin_lock, spin_unlock, lock, 4, 2000);

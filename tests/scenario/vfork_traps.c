@@ -186,9 +186,7 @@ static void wait_for_owner(void)
 
 static void *let_owner_go(void *unused)
 {
-    while (!atomic_load(&waiting_tid))
-        sched_yield();
-    scn_await_asleep(atomic_load(&waiting_tid), NULL);
+    scn_await_sleeper(&waiting_tid);
     scn_ring(owner.leave);
     return NULL;
 }
@@ -212,9 +210,7 @@ static void waits(const struct scn_case *self)
 /* Or it is killed in its wait: the mutex stays the owner's, and its parent's thread neither has it nor waits for it. */
 static void *kill_waiter(void *unused)
 {
-    while (!atomic_load(&waiting_tid))
-        sched_yield();
-    scn_await_asleep(atomic_load(&waiting_tid), NULL);
+    scn_await_sleeper(&waiting_tid);
     kill(atomic_load(&waiting_tid), SIGKILL);
     return NULL;
 }
