@@ -7,7 +7,8 @@
  *
  * Measured, where to read the clock takes 20 ns. Between two calls, in which the library reads the clock once, a loop
  * that tries an atomic flag or TBB's spin_mutex takes 20 ns. A loop in TBB's concurrent_hash_map takes 780 and is not
- * named.
+ * named. A call itself takes 490 ns bare; with the library 490 to 510 in a child with threads, 330 in one with a single
+ * thread.
  */
 #include "config.h"
 
@@ -51,10 +52,10 @@ static uint64_t clock_ns(void)
 /* Whether this call has to return at once; at the last of these asks whether the loop is hopeless. */
 static FSAFE_COLD bool is_look(uintptr_t frame, uintptr_t site)
 {
-    uint64_t now = fsafe_sys_now_ns();
     struct fsafe_thread *self = fsafe_thread_join();
-    if (self == NULL || fsafe_thread_has_company(self))
+    if (self == NULL || (fsafe_thread_joined() > 1 && fsafe_thread_has_company(self)))
         return false;
+    uint64_t now = fsafe_sys_now_ns();
     if (loop.frame != frame || loop.site != site)
         loop = (__typeof__(loop)){.frame = frame, .site = site};
     unsigned look = loop.calls++ % CALLS;
