@@ -60,6 +60,8 @@ void fsafe_children_forked(pid_t child)
     }
     atomic_store_explicit(&at->seen, NOTHING, memory_order_relaxed);
     atomic_store_explicit(&at->who, both(fsafe_sys_getpid(), child), memory_order_release);
+    /* A parent that ignores SIGCHLD never waits for its children, but makes more of them. */
+    fsafe_children_glance(child);
 }
 
 void fsafe_children_said(bool waits)
@@ -206,7 +208,7 @@ void fsafe_children_glance(pid_t child)
 {
     int saved = errno;
     pid_t me = fsafe_sys_getpid();
-    if (fsafe_options.hang_ms != 0 && has_any(child, me))
+    if (fsafe_options.mode != FSAFE_MODE_OFF && fsafe_options.hang_ms != 0 && has_any(child, me))
         look_if_due(me);
     errno = saved;
 }

@@ -7,7 +7,7 @@
  * So a timer of the waiting thread (base/timer.h) has that thread look at its children when the wait has lasted for
  * FORKSAFE_HANG_MS, and again each time after as long. If the kernel says at two looks that every thread of a child
  * sleeps without a limit in a private futex, and none has moved in between, only a signal handler can end that. A
- * parent that only asks whether a child has ended looks when it asks.
+ * parent that only asks whether a child has ended looks when it asks, and any parent when it forks once more.
  *
  * A parent looks at children that it forked while it had threads or vanished threads, that have executed no program,
  * and that have written no line about their present wait. Owns the list of these children, in the whole tree's memory.
@@ -20,7 +20,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* The caller has forked `child`; <= 0: the caller is the child, or the fork failed. */
+/* The caller has forked `child`; <= 0: the caller is the child, or the fork failed. errno kept. */
 FSAFE_AT_FORK void fsafe_children_forked(pid_t child);
 
 /* This process has written the line that it waits; or, with false, that it went on. */
@@ -38,5 +38,5 @@ int fsafe_children_watch(pid_t child, uintptr_t frame);
 /* The wait is over; the child `ended` has ended (<= 0: none has). errno kept. Context: the thread that began. */
 void fsafe_children_over(int watch, pid_t ended);
 
-/* The program has asked whether `child`, or any child (<= 0), has ended, and none has. errno kept. */
+/* The program has asked whether `child`, or any child (<= 0), has ended, and none has; or forked. errno kept. */
 void fsafe_children_glance(pid_t child);

@@ -16,7 +16,7 @@
         bool asks = ((options)&WNOHANG) != 0;                                                                 \
         int watch = asks || fsafe_options.mode == FSAFE_MODE_OFF ? -1 : fsafe_children_watch(child, FSAFE_FRAME()); \
         pid_t ended = (result);                                                                               \
-        if (ended == 0 && asks && fsafe_options.mode != FSAFE_MODE_OFF)                                       \
+        if (ended == 0 && asks)                                                                               \
             fsafe_children_glance(child);                                                                     \
         /* With these options the child may be stopped, and not have ended. */                                \
         fsafe_children_over(watch, ((options) & (WUNTRACED | WCONTINUED)) == 0 ? ended : 0);                  \
@@ -54,10 +54,10 @@ FSAFE_EXPORT pid_t __wait4_time64(pid_t pid, int *status, int options, void *usa
 FSAFE_EXPORT int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
 {
     pid_t child = type == P_PID ? (pid_t)id : -1;
-    bool asks = (options & WNOHANG) != 0, watches = fsafe_options.mode != FSAFE_MODE_OFF;
-    int watch = asks || !watches ? -1 : fsafe_children_watch(child, FSAFE_FRAME());
+    bool asks = (options & WNOHANG) != 0;
+    int watch = asks || fsafe_options.mode == FSAFE_MODE_OFF ? -1 : fsafe_children_watch(child, FSAFE_FRAME());
     int result = FSAFE_NEXT(waitid)(type, id, info, options);
-    if (result == 0 && asks && watches && info != NULL && info->si_pid == 0)
+    if (result == 0 && asks && info != NULL && info->si_pid == 0)
         fsafe_children_glance(child);
     fsafe_children_over(watch, 0);
     return result;

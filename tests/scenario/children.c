@@ -236,6 +236,27 @@ static void short_waits(const struct scn_case *self)
     scn_fine();
 }
 
+/* Nobody waits for any of them, as where SIGCHLD is ignored: the parent looks whenever it forks. */
+static void by_forking(const struct scn_case *self)
+{
+    scn_needs_calls();
+    have_thread();
+    signal(SIGCHLD, SIG_IGN);
+    const pid_t hung = scn_fork();
+    if (hung == 0)
+        wait_unseen();
+    for (int i = 0; i < 10; i++) {
+        errno = EDOM;
+        const pid_t child = fork();
+        if (child == 0)
+            _exit(0);
+        SCN_CHECK(child > 0 && errno == EDOM);
+        usleep(LATE_US / 10);
+    }
+    SCN_CHECK(kill(hung, SIGKILL) == 0);
+    scn_fine();
+}
+
 static void handle(int signal)
 {
 }
@@ -493,6 +514,7 @@ void scn_cases(void)
                               .run = several},
             "several");
     scn_add((struct scn_case){.bare = "fine", .says = HANGS, .env = LIMIT, .run = short_waits}, "short-waits");
+    scn_add((struct scn_case){.bare = "fine", .says = HANGS, .env = LIMIT, .run = by_forking}, "by-forking");
     scn_add(
         (struct scn_case){.bare = "hangs",
                           .preloaded = "hangs",
