@@ -66,7 +66,7 @@ static void read_stack(struct fsafe_log_stack *stack, struct json_object *object
     stack->source.at_fork = member(source, "moment") != NULL;
 }
 
-/* As the form for people has it: so both forms of one event are alike. */
+/* As in the form for people, so that both forms of one event are alike. */
 static char *find_brief(const struct fsafe_log_stack *wanted)
 {
     char *brief = NULL;

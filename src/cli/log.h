@@ -1,6 +1,6 @@
 /*
- * cli/log: reads what the library wrote back into events, from either form. Skips lines of other programs between
- * them, and what a journal puts in front of each line.
+ * cli/log: reads events from what the library wrote, in either form. Skips lines of other programs, and what a journal
+ * puts in front of each line.
  */
 #pragma once
 
@@ -40,8 +40,8 @@ struct fsafe_log_event {
     unsigned long holder_tid, holder_pid, fork_number, fork_tid;
     long fork_age_ms; /* -1: unknown */
     char *holder_name;
-    bool in_use; /* the holder did not hold the object but was inside of it */
-    bool whole;  /* the event has its places; a repeated one has none, in the form for people */
+    bool in_use; /* the holder was inside of the object, which nobody holds */
+    bool whole;  /* the event has its places; in the form for people a repeated one has none */
     struct fsafe_log_stack since, wanted, fork;
 };
 
@@ -57,13 +57,13 @@ struct fsafe_log {
 /* Adds the events of a file. */
 void fsafe_log_read(struct fsafe_log *log, FILE *file);
 
-/* Joins events that are alike to one, with their number. */
+/* Makes one event of those that are alike, with their number. */
 void fsafe_log_group(struct fsafe_log *log);
 
 /* The module of that name in the events, or NULL. */
 const struct fsafe_log_module *fsafe_log_module(const struct fsafe_log *log, const char *name);
 
-/* Within cli/log: a new event, a new module; a line that begins with a brace. */
+/* For cli/log and log-json: adds an event, adds a module, reads a line that begins with a brace. */
 struct fsafe_log_event *fsafe_log_add_event(struct fsafe_log *log);
 void fsafe_log_add_module(struct fsafe_log *log, const char *name, const char *path, const char *build_id);
 void fsafe_log_read_object(struct fsafe_log *log, const char *line);

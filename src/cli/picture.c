@@ -1,6 +1,6 @@
 /*
  * cli/picture: each kind of event as a picture: a lane for the holder, one for the thread that forked, one for the
- * child; time goes to the right. Lengths mean nothing, only the order does.
+ * child. Time goes to the right; the picture shows the order and not how long anything took.
  */
 #include "config.h"
 

@@ -18,7 +18,6 @@ FILE *fsafe_process_open(long pid, const char *name)
     return fopen(path, "re");
 }
 
-/* One of a thread's. */
 static FILE *open_of_thread(long pid, long tid, const char *name)
 {
     char path[64];

@@ -1,6 +1,6 @@
 /*
- * cli/process: another process, read from outside: /proc, its memory, the stacks of its threads, the Python functions
- * that they run. Nothing of it is changed; only for its stacks it is stopped, for a moment.
+ * cli/process: reads another process from outside: /proc, memory, the stacks of threads, the Python functions that the
+ * threads run. Changes nothing in the process; to read a stack it stops the process for a moment.
  */
 #pragma once
 
@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* A file of /proc/PID, to be read; NULL: there is none, or it is not for us. */
+/* Opens a file of /proc/PID for reading; NULL: there is none, or we must not read it. */
 FILE *fsafe_process_open(long pid, const char *name);
 
 /* A number of /proc/PID/status; 0 when it is not there. */
@@ -37,7 +37,7 @@ struct fsafe_process_call {
 };
 bool fsafe_process_call(long pid, long tid, struct fsafe_process_call *call);
 
-/* Whether that is a call for a futex, by the numbers that the process makes its calls with. */
+/* Whether that is the system call futex, by the numbers of the process's word size. */
 bool fsafe_process_is_futex(long pid, const struct fsafe_process_call *call);
 
 /* --- Stacks --------------------------------------------------------------------------------------------- */
@@ -47,7 +47,7 @@ struct Dwfl;
 struct fsafe_stack {
     struct Dwfl *dwfl;
     uint64_t pc[FSAFE_STACK_FRAMES];
-    bool exact[FSAFE_STACK_FRAMES]; /* the instruction itself; else one that a call returns to */
+    bool exact[FSAFE_STACK_FRAMES]; /* pc is the instruction itself; false: the one that a call returns to */
     size_t count;
 };
 

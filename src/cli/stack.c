@@ -1,4 +1,4 @@
-/* cli/process, its stacks: by elfutils. */
+/* cli/process: stacks, by elfutils. */
 #include "config.h"
 
 #include "cli/process.h"

@@ -1,4 +1,4 @@
-/* cli/status: the processes that have the library in them: their mode, and what happened in their tree so far. */
+/* cli/status: the processes that have the library in them, with their mode and the totals of their process tree. */
 #include "config.h"
 
 #include "cli/cli.h"
@@ -12,21 +12,22 @@
 
 static const char help[] =
     "Usage: forksafe status\n"
-    "List the processes that have libforksafe in them, one line each: process id, mode, what\n"
-    "happened so far in all processes that come from the same start of a program, command.\n"
+    "List the processes that have libforksafe in them, one line each: process id, mode, totals\n"
+    "of all processes that come from the same start of a program, command.\n"
     "\n"
     "  -h, --help   display this help and exit\n"
     "\n"
-    "Shows the caller's processes; root sees everybody's.\n"
+    "Shows the caller's processes; for root those of all users.\n"
     "\n"
     "Example:\n"
     "  forksafe status | grep gunicorn\n"
     "\n"
-    "Exit status: 0 if there is one, 1 if there is none.\n";
+    "Exit status: 0 if there is such a process, 1 if there is none.\n";
 
 /*
- * The counts: in memory that the process shares with its children, or before its first fork among the library's own
- * variables, whose last part has no name and comes right after a part that has. `loaded`: whether the library is there.
+ * Finds the totals: in memory that the process shares with its children or, before its first fork, among the library's
+ * variables, whose last part has no name and comes right after a part with a name. *loaded: whether the process has the
+ * library.
  */
 static bool find_tally(long pid, struct fsafe_tally *tally, bool *loaded)
 {
@@ -42,7 +43,7 @@ static bool find_tally(long pid, struct fsafe_tally *tally, bool *loaded)
         if (found || sscanf(line, "%lx-%lx", &from, &to) != 2 || to - from < sizeof *tally ||
             (strstr(line, " rw-s ") == NULL && !((named || follows) && strstr(line, " rw-p ") != NULL)))
             continue;
-        /* The kernel may have put another such memory beside it. */
+        /* The kernel may have joined it with other memory of that kind. */
         for (unsigned long at = from; !found && to - at >= sizeof *tally; at += 4096)
             found = fsafe_process_peek(pid, at, tally, sizeof *tally) && tally->mark == FSAFE_TALLY_MARK;
     }
@@ -51,7 +52,7 @@ static bool find_tally(long pid, struct fsafe_tally *tally, bool *loaded)
     return found;
 }
 
-/* The value of a variable in a file of /proc whose strings end with zeroes; "": there is none. */
+/* The value of a variable in a file of /proc whose strings end with zeroes; "": it is not there. */
 static void read_variable(long pid, const char *file_name, const char *variable, char *value, size_t bytes)
 {
     char *entry = NULL;

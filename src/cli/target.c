@@ -46,7 +46,7 @@ static void close_image(struct image *image)
     munmap((void *)image->bytes, image->count);
 }
 
-/* In PATH, unless the name says where. */
+/* Opens the command, which is looked for in PATH if it has no slash. */
 static bool find(struct image *image, const char *command)
 {
     const char *path = getenv("PATH");
@@ -63,7 +63,7 @@ static bool find(struct image *image, const char *command)
     return found;
 }
 
-/* Copies what lies at `offset`; false when the file ends before. */
+/* Copies `bytes` from `offset`; false when the file ends before. */
 static bool take(const struct image *image, size_t offset, void *into, size_t bytes)
 {
     if (offset > image->count || image->count - offset < bytes)
@@ -96,7 +96,7 @@ static bool find_segment(const struct image *image, ElfW(Word) type, ElfW(Phdr) 
     return false;
 }
 
-/* Where in the file an address of the program is; beyond its end if nowhere. */
+/* Where in the file an address of the program is; the file's length: nowhere. */
 static size_t offset_of(const struct image *image, ElfW(Addr) address)
 {
     ElfW(Ehdr) header;
@@ -157,7 +157,7 @@ static void note_unseen(const char *name, void *context)
             target->unseen[target->unseen_count++] = rows[i].words;
 }
 
-/* Why the kernel tells the program's loader to ignore LD_PRELOAD; NULL: it does not. */
+/* Why the program's loader will ignore LD_PRELOAD; NULL: it will not. */
 static const char *find_privilege(const struct image *image)
 {
     const struct stat *status = &image->status;
@@ -183,7 +183,6 @@ static const bool own_is_for_musl = false;
 
 static void look(struct fsafe_target *target, const struct image *program, const struct image *library, bool for_musl)
 {
-    /* Word size, byte order, and the processor, which follows the type. */
     ElfW(Ehdr) of_program, of_library;
     ElfW(Phdr) segment;
     take(program, 0, &of_program, sizeof of_program);
@@ -235,7 +234,7 @@ static bool follow_script(struct image *program)
     const char *slash = strrchr(interpreter, '/');
     if (slash == NULL || strcmp(slash, "/env") != 0 || word == NULL)
         return open_image(program, interpreter);
-    /* env -S: options and settings come before the command. */
+    /* env(1): options and settings come before the command. */
     while (word != NULL && (word[0] == '-' || strchr(word, '=') != NULL))
         word = strtok_r(NULL, " \t", &rest);
     return word != NULL && find(program, word);
@@ -264,7 +263,7 @@ static void try_other(struct fsafe_target *target, const struct image *program, 
 
 void fsafe_target_look(struct fsafe_target *target, const char *command, char library[PATH_MAX])
 {
-    enum { SCRIPTS = 4 }; /* a script's interpreter may be a script; the kernel gives up there, too */
+    enum { SCRIPTS = 4 }; /* a script's interpreter may be a script; the kernel follows four, too */
     struct image program, own;
     memset(target, 0, sizeof *target);
     if (!open_image(&own, library))

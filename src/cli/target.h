@@ -5,27 +5,28 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-/* What is to be said of a program. */
+/* What forksafe says of a program. */
 struct fsafe_target {
     const char *objection; /* why the library cannot be in it; NULL: it can */
-    bool refuses;          /* its loader would end it for naming the library: it must not be named */
-    const char *unseen[8]; /* locks that it uses, perhaps, and the library cannot see */
+    bool refuses;          /* its loader would end it if LD_PRELOAD named the library */
+    const char *unseen[8]; /* locks that it perhaps uses and the library cannot see */
     unsigned unseen_count;
 };
 
 /*
- * Looks at `command`, searched for as execvp does, for `library`; of a script at its interpreter, and of env(1) there
- * at what that is to start. A file that is no program is no objection: the attempt to run it will say so. Where the
- * program's loader would refuse the library and there is one for it beside that, `library` becomes that one:
- * libforksafe-musl.so, libforksafe-gnu.so, for 32 bits libforksafe-musl32.so, libforksafe-gnu32.so.
+ * Finds out whether `library` can be in `command`, which it looks for as execvp does. For a script it looks at the
+ * interpreter, and if that is env(1) at the command that env starts. There is no objection to a file that is no
+ * program: the attempt to run it will fail. If the program's loader would refuse the library, and a library for the
+ * program is beside it, `library` becomes that one: libforksafe-musl.so, libforksafe-gnu.so, for 32 bits
+ * libforksafe-musl32.so, libforksafe-gnu32.so.
  */
 void fsafe_target_look(struct fsafe_target *target, const char *command, char library[PATH_MAX]);
 
 /*
- * forksafe check COMMAND: prints all of it. Returns the exit status: 0 the library can be in it, 1 it cannot, 2 it can,
- * and does not see some of the locks.
+ * forksafe check COMMAND: prints what there is to say. Returns the exit status: 0 the library can be in the command, 1
+ * it cannot, 2 it can, but may not see some of the command's locks.
  */
 int fsafe_target_check(const char *command);
 
-/* What is to be said of the command, one line each; nothing if all is well. */
+/* Prints the objection, or the unseen locks one line each; nothing if there are none. */
 void fsafe_target_print(FILE *to, const struct fsafe_target *target, const char *command);
