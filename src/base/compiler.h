@@ -30,6 +30,11 @@
  */
 #define FSAFE_AT_FORK __attribute__((hot))
 
+/* Around functions that answer without a look at their parameters. */
+#define FSAFE_BEGIN_ANSWERS \
+    _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wunused-parameter\"")
+#define FSAFE_END_ANSWERS _Pragma("GCC diagnostic pop")
+
 /* The place in the program that called the wrapper which uses this macro. */
 #define FSAFE_CALLER() ((uintptr_t)__builtin_return_address(0))
 

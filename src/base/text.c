@@ -6,10 +6,7 @@
 
 void fsafe_text_begin(struct fsafe_text *text, char *buffer, size_t capacity)
 {
-    text->buffer = buffer;
-    text->capacity = capacity;
-    text->length = 0;
-    text->cut = false;
+    *text = (struct fsafe_text){.buffer = buffer, .capacity = capacity};
 }
 
 void fsafe_text_char(struct fsafe_text *text, char c)

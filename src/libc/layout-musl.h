@@ -171,12 +171,6 @@ static inline void fsafe_layout_mutex_reset(pthread_mutex_t *m)
                      __ATOMIC_RELEASE);
 }
 
-/* musl keeps no such number. */
-static inline void fsafe_layout_mutex_drop_users(pthread_mutex_t *m, unsigned users)
-{
-    (void)m, (void)users;
-}
-
 /*
  * The condition variable: whether it is shared (a pointer, all ones), the newest waiter if it is private (a pointer),
  * the clock, the inner lock, the oldest waiter.
@@ -197,13 +191,6 @@ static inline clockid_t fsafe_layout_cond_clock(const pthread_cond_t *condvar)
     return (clockid_t)fsafe_fresh_word(condvar, FSAFE_MUSL_COND_CLOCK);
 }
 
-/* signal and broadcast take the inner lock even if no thread waits. */
-static inline bool fsafe_layout_cond_is_idle(const pthread_cond_t *condvar)
-{
-    (void)condvar;
-    return false;
-}
-
 static inline bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, const void *condvar)
 {
     (void)fresh;
@@ -220,12 +207,6 @@ enum { FSAFE_MUSL_RW_LOCK, FSAFE_MUSL_RW_WAITERS, FSAFE_MUSL_RW_SHARED, FSAFE_MU
 static inline bool fsafe_layout_rwlock_is_private(const pthread_rwlock_t *rwlock)
 {
     return fsafe_layout.rwlock_bytes && rwlock->__u.__i[FSAFE_MUSL_RW_SHARED] == 0;
-}
-
-static inline int fsafe_layout_rwlock_preference(const pthread_rwlock_t *rwlock)
-{
-    (void)rwlock;
-    return FSAFE_PREFERS_READERS;
 }
 
 static inline struct fsafe_rwlock_state fsafe_layout_rwlock_look(const pthread_rwlock_t *rwlock)
@@ -292,11 +273,6 @@ static inline void fsafe_layout_rwlock_make_written(pthread_rwlock_t *rwlock, in
     __atomic_store_n(&rwlock->__u.__i[FSAFE_MUSL_RW_LOCK], FSAFE_MUSL_WRITTEN, __ATOMIC_RELEASE);
 }
 
-static inline void fsafe_layout_rwlock_forget_waiting(pthread_rwlock_t *rwlock, unsigned waiting)
-{
-    (void)rwlock, (void)waiting;
-}
-
 static inline bool fsafe_layout_rwlock_dismiss(pthread_rwlock_t *rwlock, const struct fsafe_rwlock_state *seen,
                                                unsigned readers, bool writer)
 {
@@ -312,25 +288,6 @@ static inline bool fsafe_layout_rwlock_dismiss(pthread_rwlock_t *rwlock, const s
     return true;
 }
 
-/* Readers and writers sleep for the same value. */
-static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value, unsigned others)
-{
-    (void)word, (void)value, (void)others;
-    return NULL;
-}
-
-/* One word is the lock: no call spins for long. */
-static inline bool fsafe_layout_rwlock_is_spun_on(const pthread_rwlock_t *rwlock, bool writes)
-{
-    (void)rwlock, (void)writes;
-    return false;
-}
-
-static inline void fsafe_layout_rwlock_free_spun(pthread_rwlock_t *rwlock, bool writes)
-{
-    (void)rwlock, (void)writes;
-}
-
 static inline void fsafe_layout_rwlock_clean(pthread_rwlock_t *rwlock)
 {
     struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(rwlock);
@@ -338,13 +295,24 @@ static inline void fsafe_layout_rwlock_clean(pthread_rwlock_t *rwlock)
         fsafe_layout_rwlock_make_free(rwlock, 0);
 }
 
-static inline bool fsafe_layout_spin_try(pthread_spinlock_t *spin)
-{
-    (void)spin;
-    return false;
-}
+FSAFE_BEGIN_ANSWERS
+/* musl counts no users of a mutex and no waiting writers; its rwlock prefers neither. */
+static inline void fsafe_layout_mutex_drop_users(pthread_mutex_t *m, unsigned users) { }
+static inline void fsafe_layout_rwlock_forget_waiting(pthread_rwlock_t *rwlock, unsigned waiting) { }
+static inline int fsafe_layout_rwlock_preference(const pthread_rwlock_t *rwlock) { return FSAFE_PREFERS_READERS; }
 
-static inline void fsafe_layout_spin_unlock(pthread_spinlock_t *spin)
+/* signal and broadcast take the inner lock even if no thread waits. */
+static inline bool fsafe_layout_cond_is_idle(const pthread_cond_t *condvar) { return false; }
+
+/* Readers and writers sleep for the same value; and the rwlock is one word, so that no call spins for long. */
+static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value, unsigned others)
 {
-    (void)spin;
+    return NULL;
 }
+static inline bool fsafe_layout_rwlock_is_spun_on(const pthread_rwlock_t *rwlock, bool writes) { return false; }
+static inline void fsafe_layout_rwlock_free_spun(pthread_rwlock_t *rwlock, bool writes) { }
+
+/* Spin locks are not taken in place. */
+static inline bool fsafe_layout_spin_try(pthread_spinlock_t *spin) { return false; }
+static inline void fsafe_layout_spin_unlock(pthread_spinlock_t *spin) { }
+FSAFE_END_ANSWERS

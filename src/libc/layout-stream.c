@@ -63,25 +63,11 @@ void fsafe_layout_stream_reset(FILE *stream)
 
 #else
 
-void fsafe_layout_stream_self_test(__typeof__(flockfile) *flock, __typeof__(funlockfile) *funlock)
-{
-    (void)flock, (void)funlock;
-}
-
-bool fsafe_layout_stream_peek(uintptr_t stream, struct fsafe_stream_lock *lock)
-{
-    (void)stream, (void)lock;
-    return false;
-}
-
-void fsafe_layout_stream_set(FILE *stream, int count, uintptr_t owner)
-{
-    (void)stream, (void)count, (void)owner;
-}
-
-void fsafe_layout_stream_reset(FILE *stream)
-{
-    (void)stream;
-}
+FSAFE_BEGIN_ANSWERS
+void fsafe_layout_stream_self_test(__typeof__(flockfile) *flock, __typeof__(funlockfile) *funlock) { }
+bool fsafe_layout_stream_peek(uintptr_t stream, struct fsafe_stream_lock *lock) { return false; }
+void fsafe_layout_stream_set(FILE *stream, int count, uintptr_t owner) { }
+void fsafe_layout_stream_reset(FILE *stream) { }
+FSAFE_END_ANSWERS
 
 #endif

@@ -66,23 +66,14 @@ static inline bool fsafe_layout_stream_is_once(const FILE *stream)
 
 #else
 
+FSAFE_BEGIN_ANSWERS
 static inline struct fsafe_stream_lock fsafe_layout_stream_lock(const FILE *stream)
 {
-    (void)stream;
     return (struct fsafe_stream_lock){.word = 0};
 }
-
-static inline uintptr_t fsafe_layout_stream_owner(const FILE *stream)
-{
-    (void)stream;
-    return 0;
-}
-
-static inline bool fsafe_layout_stream_is_once(const FILE *stream)
-{
-    (void)stream;
-    return true;
-}
+static inline uintptr_t fsafe_layout_stream_owner(const FILE *stream) { return 0; }
+static inline bool fsafe_layout_stream_is_once(const FILE *stream) { return true; }
+FSAFE_END_ANSWERS
 
 #endif
 

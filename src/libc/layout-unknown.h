@@ -4,8 +4,7 @@
  */
 #pragma once
 
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-parameter"
+FSAFE_BEGIN_ANSWERS
 
 static inline bool fsafe_layout_mutex_may_be_of(const pthread_mutex_t *m, int owner) { return false; }
 static inline unsigned fsafe_layout_type(const pthread_mutex_t *m) { return UINT_MAX; }
@@ -75,4 +74,4 @@ static inline bool fsafe_layout_sem_is_shared(const sem_t *s) { return false; }
 static inline enum fsafe_posted fsafe_layout_sem_post(sem_t *s) { return FSAFE_POST_LIBC; }
 static inline void fsafe_layout_sem_wake(sem_t *s) { }
 
-#pragma GCC diagnostic pop
+FSAFE_END_ANSWERS

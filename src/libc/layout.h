@@ -161,20 +161,6 @@ static inline bool fsafe_layout_in_place(const pthread_mutex_t *m)
     return fsafe_layout_type(m) <= FSAFE_MUTEX_ADAPTIVE;
 }
 
-#ifndef FSAFE_LAYOUT_TYPES /* no adaptive or recursive mutex is locked in place */
-static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
-{
-    (void)m, (void)owner;
-    return false;
-}
-
-static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned type)
-{
-    (void)m, (void)owner, (void)type;
-    return false;
-}
-#endif
-
 /* Whether libc's destroy of a private condition variable or barrier waits for the threads that are inside. */
 #ifndef FSAFE_LAYOUT_DESTROY_WAITS
 #define FSAFE_LAYOUT_DESTROY_WAITS true
@@ -185,24 +171,20 @@ static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned t
 #define FSAFE_LAYOUT_C11_UNLOCK_MAPS true
 #endif
 
+/* What a header need not define. */
+FSAFE_BEGIN_ANSWERS
+#ifndef FSAFE_LAYOUT_TYPES
+static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner) { return false; }
+static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned type) { return false; }
+#endif
 #ifndef FSAFE_LAYOUT_UNTRY
-static inline void fsafe_layout_mutex_untry(pthread_mutex_t *m, int owner)
-{
-    (void)m, (void)owner;
-}
+static inline void fsafe_layout_mutex_untry(pthread_mutex_t *m, int owner) { }
 #endif
-
 #ifndef FSAFE_LAYOUT_NOTES
-static inline void fsafe_layout_mutex_note(pthread_mutex_t *m, int owner)
-{
-    (void)m, (void)owner;
-}
-
-static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int owner)
-{
-    (void)rwlock, (void)owner;
-}
+static inline void fsafe_layout_mutex_note(pthread_mutex_t *m, int owner) { }
+static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int owner) { }
 #endif
+FSAFE_END_ANSWERS
 
 /*
  * The headers above define, for mutexes:

@@ -267,17 +267,13 @@ unsigned fsafe_unwind_vanished(struct fsafe_unwind *unwind, uintptr_t site, uint
 
 #else
 
-unsigned fsafe_unwind_here(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t *frames, unsigned most)
-{
-    (void)unwind, (void)site, (void)frames, (void)most;
-    return 0;
-}
-
+FSAFE_BEGIN_ANSWERS
+unsigned fsafe_unwind_here(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t *frames, unsigned most) { return 0; }
 unsigned fsafe_unwind_vanished(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t near, uintptr_t *frames,
                                unsigned most)
 {
-    (void)unwind, (void)site, (void)near, (void)frames, (void)most;
     return 0;
 }
+FSAFE_END_ANSWERS
 
 #endif
