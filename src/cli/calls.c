@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include "base/compiler.h"
 #include "cli/calls.h"
 #include "cli/source.h"
 
@@ -18,8 +19,8 @@ struct code {
     const unsigned char *bytes;
     uint64_t from;
     size_t count;
-    uint64_t goal; /* the function that the calls are to lead to */
-    unsigned left; /* how many functions may still be looked through */
+    uint64_t goal; /* the function to which the calls have to lead */
+    unsigned left; /* how many more functions may be searched */
 };
 
 /* The module's section of instructions that has the address. */
@@ -64,7 +65,7 @@ static const char *find_line(const struct code *code, uint64_t address, int *num
 
 static bool leads_there(struct code *code, uint64_t from, size_t bytes, unsigned depth);
 
-/* Whether a call at `at` leads to the goal, by way of the system's own functions at most. */
+/* Whether a call at `at` leads to the goal, directly or by functions of the system's libraries. */
 static bool is_call_there(struct code *code, uint64_t at, unsigned depth)
 {
     const unsigned char *bytes = code->bytes + (at - code->from);
@@ -122,10 +123,8 @@ bool fsafe_calls_find(const char *path, uint64_t address, uint64_t inner, char *
 
 #else
 
-bool fsafe_calls_find(const char *path, uint64_t address, uint64_t inner, char **file, int *line)
-{
-    (void)path, (void)address, (void)inner, (void)file, (void)line;
-    return false;
-}
+FSAFE_BEGIN_ANSWERS
+bool fsafe_calls_find(const char *path, uint64_t address, uint64_t inner, char **file, int *line) { return false; }
+FSAFE_END_ANSWERS
 
 #endif

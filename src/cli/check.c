@@ -24,20 +24,21 @@ static const char help[] =
     "\n"
     "  -h, --help   display this help and exit\n"
     "\n"
-    "With PID the caller needs the right to trace the process: must be its user or, where the\n"
-    "kernel restricts that (kernel.yama.ptrace_scope), root. Stops the process for a moment.\n"
+    "With PID the caller needs the right to trace the process: as the process's user or, where\n"
+    "the kernel restricts that (kernel.yama.ptrace_scope), as root. Stops the process for a\n"
+    "moment.\n"
     "\n"
     "Examples:\n"
     "  forksafe check $(pidof -s gunicorn)\n"
     "  forksafe check /usr/bin/server\n"
     "\n"
-    "Exit status of PID: 0 if it hangs because of a fork, 1 if it does not, 2 if that cannot\n"
-    "be told. Of COMMAND: 0 if it can be protected, 1 if not, 2 if it may have locks that are\n"
-    "not seen.\n";
+    "Exit status for PID: 0 if it hangs because of a fork, 1 if it does not, 2 if that is not\n"
+    "known. For COMMAND: 0 if it can be protected, 1 if not, 2 if it may have locks that the\n"
+    "library does not see.\n";
 
 enum verdict { BECAUSE_OF_FORK, NOT_BECAUSE, CANNOT_TELL };
 
-/* Whether one of the innermost functions has one of these in its name. */
+/* Whether one of the eight innermost functions has one of `parts` in its name. */
 static bool is_in(const struct fsafe_stack *stack, const char *const *parts)
 {
     for (size_t i = 0; i < stack->count && i < 8; i++)
@@ -47,7 +48,7 @@ static bool is_in(const struct fsafe_stack *stack, const char *const *parts)
     return false;
 }
 
-/* The functions that a thread runs; in an interpreter the interpreted ones, which say more. */
+/* Prints the functions that a thread runs; in an interpreter those of its program. */
 static void print_functions(const struct fsafe_stack *stack, long pid, long tid)
 {
     if (fsafe_python_print(stack, pid, tid, "        ") == 0)
@@ -62,7 +63,7 @@ static void print_thread(long pid, long tid)
     fsafe_stack_end(&stack);
 }
 
-/* Whether the owner that a lock's bytes name is here, or only in the parent. `how`: "held", and how sure that is. */
+/* Whether this process has the lock's owner, or only the parent has. `how`: "held", and how sure that is. */
 static enum verdict judge_owner(long pid, long owner, const char *how)
 {
     long parent = fsafe_process_status(pid, "PPid");
@@ -87,7 +88,7 @@ static enum verdict judge_owner(long pid, long owner, const char *how)
 /* The parent's threads that may be the holder of a lock that does not name its owner. */
 struct suspects {
     long parent, tids[64];
-    bool mentions[64]; /* its stack has the lock's address */
+    bool mentions[64]; /* whether the thread's stack has the lock's address */
     unsigned count, mentioning;
     uint64_t address;
 };
@@ -118,7 +119,7 @@ static bool see_suspect(long tid, void *context)
 {
     struct suspects *suspects = context;
     bool named = mentions(suspects->parent, tid, suspects->address);
-    /* Mostly the main thread forked the child. */
+    /* Usually the main thread forked the child. */
     if (tid == suspects->parent && !named)
         return true;
     suspects->tids[suspects->count] = tid;
@@ -166,8 +167,8 @@ static enum verdict judge_nameless(long pid, uint64_t address, uint32_t value)
 }
 
 /*
- * It sleeps on one of two words, each with a bit that says so: until the phase is its own, or, a writer, until it is
- * the first of the writers. The present writer's id follows behind both.
+ * The thread sleeps on one of two words, each with a bit that says so: until the phase is the thread's, or, as a
+ * writer, until it is the first of the writers. The present writer's id comes after both words.
  */
 static enum verdict judge_rwlock(long pid, const struct fsafe_stack *stack, const struct fsafe_process_call *call)
 {
@@ -199,9 +200,9 @@ static enum verdict judge_semaphore(long pid, long tid, const struct fsafe_stack
 }
 
 /*
- * Where libc's symbols are stripped sem_wait() leaves no name in the stack: it goes on to another function by a jump.
- * But a thread that waits for a semaphore sleeps on a word that is 0, the value, beside the number of waiters and a
- * word that says whether it is shared. With addresses of 4 bytes the value has a bit for waiters, counted last.
+ * If libc's symbols are stripped the stack does not have the name of sem_wait(), which jumps to another function. But a
+ * thread that waits for a semaphore sleeps on a word that is 0, the value, beside the number of waiters and a word that
+ * says whether the semaphore is shared. With addresses of 4 bytes the value has a bit for waiters, counted last.
  */
 static bool is_semaphore(long pid, const struct fsafe_process_call *call)
 {
@@ -250,7 +251,7 @@ static bool is_in_lock(long pid, const struct fsafe_process_call *call)
            (operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET || operation == FUTEX_LOCK_PI);
 }
 
-/* One thread: the system call it is in, its stack, the lock. */
+/* Looks at one thread: its system call, its stack, the lock. */
 static enum verdict check_thread(long pid, long tid)
 {
     char name[64];
@@ -270,12 +271,12 @@ static enum verdict check_thread(long pid, long tid)
     return verdict;
 }
 
-/* What is found out about a process and those that it forked. */
+/* What was found about a process and the processes that it forked. */
 struct whole {
     long pid;
     enum verdict verdict;
     long culprit; /* the process that the verdict is about */
-    bool waits;   /* a thread of it is in a lock */
+    bool waits;   /* a thread of this process waits for a lock */
 };
 
 static void conclude(struct whole *whole, enum verdict verdict, long culprit)
@@ -301,7 +302,7 @@ static bool see_lock(long tid, void *context)
     return true;
 }
 
-/* A user who sees a service hang knows the service's first process; mostly a child of that process hangs. */
+/* A user who sees a service hang knows the service's first process; usually a child of that process hangs. */
 static void see_process(long pid, void *context)
 {
     struct whole *parent = context, child = {.pid = pid, .verdict = NOT_BECAUSE, .culprit = pid};
@@ -322,7 +323,7 @@ static enum verdict check_process(long pid)
     static const char *const words[] = {"yes", "no", "cannot tell"};
     struct whole whole = {.pid = pid, .verdict = NOT_BECAUSE, .culprit = pid};
     if (fsafe_process_address_bytes(pid) > sizeof(void *))
-        fsafe_exit_failing("process %ld has 64 bits, this forksafe 32: only one for 64 bits can look at it", pid);
+        fsafe_exit_failing("process %ld has 64 bits, this forksafe 32: take one for 64 bits", pid);
     if (!fsafe_process_each_thread(pid, see_thread, &whole))
         fsafe_exit_failing("process %ld: %s", pid, strerror(errno));
     if (whole.verdict != BECAUSE_OF_FORK)
@@ -334,7 +335,7 @@ static enum verdict check_process(long pid)
     return whole.verdict;
 }
 
-/* The number of a process; 0 for all other words. */
+/* `word` as the id of a process; 0: it is none. */
 static long read_pid(const char *word)
 {
     char *end;

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What begins and ends a part that stands out: empty, except on a terminal. */
+/* Begin and end a part in bold or red; empty, except on a terminal. */
 static const char *bold = "", *red = "", *plain = "";
 
 static void choose_colors(void)
@@ -89,7 +89,7 @@ static void print_first_line(const struct fsafe_log_event *event)
     if (event->lock_place.symbol != NULL)
         putchar('>');
     printf(" (%s)", event->kind != NULL ? event->kind : "?");
-    /* A user of Python knows of no semaphore. */
+    /* A user of Python need not know that a lock is a semaphore. */
     if (event->lock != NULL && strcmp(event->lock, "semaphore") == 0 && event->wanted.source.file != NULL)
         fputs(": a lock of Python's", stdout);
     if (event->times > 1)
@@ -136,7 +136,7 @@ static void print_event(const struct fsafe_log *log, const struct fsafe_log_even
     print_stack(log, "forked in", &event->fork);
 }
 
-/* Whether the module has no debugging information, so that a culprit or a wanting place in it has no line. */
+/* Whether a culprit, or a place that wants a lock, has no line because the module has no debugging information. */
 static bool is_missed(const struct fsafe_log *log, const char *module)
 {
     for (size_t i = 0; i < log->count; i++) {
@@ -148,7 +148,7 @@ static bool is_missed(const struct fsafe_log *log, const char *module)
     return false;
 }
 
-/* Says which file each module is, and where that is not the file of then: its lines would be wrong. */
+/* Names each module's file, and says if that is another file by now, whose lines would be wrong. */
 static void print_modules(const struct fsafe_log *log)
 {
     for (size_t i = 0; i < log->module_count; i++) {
@@ -158,8 +158,8 @@ static void print_modules(const struct fsafe_log *log)
         printf("%s is %s%s\n", module->name, module->path,
                other ? ", but not the same as then (another build-id, or it is not there)" : "");
         if (!other && is_missed(log, module->name))
-            printf("    it has no lines of source (stripped?): name the program as it was before with --debug=FILE,\n"
-                   "    install its -dbgsym package or set DEBUGINFOD_URLS, or build it with -g\n");
+            printf("    it has no lines of source (stripped?): name the program before it was stripped with\n"
+                   "    --debug=FILE, install its -dbgsym package, set DEBUGINFOD_URLS, or build it with -g\n");
     }
 }
 

@@ -1,5 +1,5 @@
 /*
- * cli/explain: reads what the library wrote and writes each kind of event once: the culprit, the source behind the
+ * cli/explain: reads what the library wrote and writes each kind of event once: the culprit, the lines of source of the
  * event's places, and what to do about it.
  */
 #include "config.h"
@@ -18,14 +18,14 @@
 static const char help[] =
     "Usage: forksafe explain [OPTION]... [FILE]...\n"
     "Read the lines that libforksafe wrote (standard input, or each FILE; - is standard input),\n"
-    "text or json, and write each kind of event once: how often it was, which line of source\n"
-    "took the lock, which one wanted it, which one forked, and how the threads came there.\n"
+    "text or json, and write each kind of event once: how often it happened, which line of\n"
+    "source took the lock, which one wanted it, which one forked, and the callers of each.\n"
     "\n"
-    "      --debug=FILE  where a program's debugging information is, if it is stripped: the\n"
-    "                      program before it was, or what objcopy --only-keep-debug kept of\n"
-    "                      it; may be given several times\n"
+    "      --debug=FILE  a stripped program's debugging information: the program before it was\n"
+    "                      stripped, or what objcopy --only-keep-debug kept of it; may be\n"
+    "                      given several times\n"
     "      --json        one JSON array, an object for each kind of event\n"
-    "      --html        a page with a picture of each\n"
+    "      --html        a page with a picture of each kind\n"
     "      --svg         the pictures alone\n"
     "  -h, --help        display this help and exit\n"
     "\n"
@@ -36,7 +36,7 @@ static const char help[] =
     "Source lines need debugging information: build with -g, or install the -dbgsym package,\n"
     "or set DEBUGINFOD_URLS.\n";
 
-/* The library knows the names of exported variables alone. */
+/* Names locks by the module's tables: the library knows the names of exported variables only. */
 static void name_locks(struct fsafe_log *log)
 {
     for (size_t i = 0; i < log->count; i++) {

@@ -1,8 +1,8 @@
 /*
- * forksafe: starts a program under libforksafe; has the verbs that explain what the library wrote, and hangs.
+ * forksafe: starts a program under libforksafe; its verbs explain what the library wrote, and why a process hangs.
  *
- * Sets LD_PRELOAD and the library's settings in the environment, then becomes the command: no process, no file
- * descriptor and no word of output remains. Nothing here is linked with the library.
+ * Sets LD_PRELOAD and the library's settings in the environment, then becomes the command: no process and no file
+ * descriptor of its own remains. Nothing here is linked with the library.
  *
  * Exit status, as for env(1) and stdbuf(1): 125 if the launcher itself fails, 126 if the command is found but cannot be
  * run, 127 if it is not found, otherwise the command's own.
@@ -27,7 +27,7 @@
 
 enum { EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
 
-/* What the settings take, by the library's own table: one of several words, "a|b|c", a number, or any text. */
+/* What each setting takes, by the library's own table: one of several words, "a|b|c", a number, or any text. */
 static const struct {
     const char *variable, *words;
     unsigned long most;
@@ -59,8 +59,8 @@ static const char help[] =
     "      --format=FORM  text (default) or json, one object a line\n"
     "      --drain-ms=N   how many milliseconds a fork may wait for threads inside libc\n"
     "                     (1000; 0: it waits for no thread)\n"
-    "      --hang-ms=N    after how many a child's wait that nobody can end is named\n"
-    "                     (1000; 0: never)\n"
+    "      --hang-ms=N    after how many milliseconds a line names a child's wait that\n"
+    "                     nobody can end (1000; 0: never)\n"
     "      --frames=N     how many callers of a place to name (4)\n"
     "      --summary    totals of the whole process tree when its first process ends\n"
     "      --verbose    also say which programs and children are protected\n"
@@ -102,7 +102,7 @@ static bool is_number(const char *value, unsigned long most)
     return strspn(value, "0123456789") != 0 && strtoul(value, &end, 10) <= most && errno == 0 && *end == '\0';
 }
 
-/* The library would use its default and go on; a user who typed a wrong option wants to know at once. */
+/* Ends if the value is wrong. (The library would use the default and go on.) */
 static void set_checked(const char *variable, const char *value)
 {
     size_t row = 0;
@@ -115,7 +115,7 @@ static void set_checked(const char *variable, const char *value)
     set_variable(variable, value);
 }
 
-/* LD_PRELOAD: our library first, then what was there before, without an earlier mention of us. */
+/* Sets LD_PRELOAD: our library first, then the entries that were there, without other libforksafes. */
 static void set_preload(const char *library)
 {
     const char *before = getenv("LD_PRELOAD");
@@ -191,7 +191,7 @@ int main(int argc, char **argv)
     struct fsafe_target target;
     fsafe_target_look(&target, argv[optind], library);
     fsafe_target_print(stderr, &target, argv[optind]);
-    if (!target.refuses) /* also where the program itself cannot have it: those that it starts may */
+    if (!target.refuses) /* also if the program itself cannot have the library: programs that it starts may */
         set_preload(library);
 
     execvp(argv[optind], argv + optind);

@@ -12,5 +12,5 @@ void fsafe_forms_text(const struct fsafe_log *log);
 /* For machines. Returns false where there is no JSON. */
 bool fsafe_forms_json(const struct fsafe_log *log, FILE *to);
 
-/* A picture of each, in a page or alone. */
+/* A picture of each kind; with `html` in a page, else alone. */
 void fsafe_forms_picture(const struct fsafe_log *log, FILE *to, bool html);

@@ -14,7 +14,7 @@
 
 #define LIBRARY "libforksafe.so"
 
-/* Cuts the last component off an absolute path; what is left of "/x" is "", so that "/name" can be appended. */
+/* Cuts the last component off an absolute path; "/x" becomes "", so that "/name" can be appended. */
 static void strip_last(char *path)
 {
     char *slash = strrchr(path, '/');
@@ -22,7 +22,7 @@ static void strip_last(char *path)
         *slash = '\0';
 }
 
-/* path = directory + suffix; true if that is a file we can read. */
+/* Sets path to directory + suffix. Returns whether that is a file that we can read. */
 static bool is_library(char path[PATH_MAX], const char *directory, const char *suffix)
 {
     int length = snprintf(path, PATH_MAX, "%s%s", directory, suffix);

@@ -5,10 +5,10 @@
 #include <stdbool.h>
 
 /*
- * The library that belongs to this launcher: the build tree's, then the one of the tree the launcher was installed
- * or moved to, then the one of the configured prefix. Ends with a message when there is none.
+ * Finds the library of this launcher: in its build tree, then in ../lib as seen from the launcher's directory, then in
+ * the configured library directory. Ends with a message when there is none.
  */
 void fsafe_library_find(char path[PATH_MAX]);
 
-/* Whether an entry of LD_PRELOAD is some libforksafe. Two of them in one process would both wrap the same calls. */
+/* Whether this entry of LD_PRELOAD is a libforksafe: two of them in one process would both wrap the same calls. */
 bool fsafe_library_is_named(const char *entry);

@@ -1,4 +1,4 @@
-/* cli/log-text: the form for people; its parts are explained in libforksafe(7). */
+/* cli/log-text: reads the form for people, which libforksafe(7) explains. */
 #include "config.h"
 
 #include "cli/log.h"
@@ -64,7 +64,7 @@ static void read_holder(struct fsafe_log_event *event, const char *text)
         event->holder_name = copy(quote + 1, strrchr(quote, '"'));
 }
 
-/* Of a line that begins an event, the deed; FSAFE_DEEDS for all other lines. `rest` is behind the deed's words. */
+/* The deed of a line that begins an event; FSAFE_DEEDS for all other lines. *rest: behind the deed's words. */
 static enum fsafe_deed find_deed(const char *line, unsigned long *pid, unsigned long *tid, const char **rest)
 {
     int used = 0;
@@ -80,7 +80,7 @@ static enum fsafe_deed find_deed(const char *line, unsigned long *pid, unsigned 
     return FSAFE_DEEDS;
 }
 
-/* "LOCK 0xADDRESS (KIND) for BRIEF" and the holder, perhaps. */
+/* Reads "LOCK 0xADDRESS (KIND) for BRIEF" and perhaps the holder. */
 static void begin_event(struct fsafe_log_event *event, const char *text)
 {
     char *end;
@@ -108,7 +108,7 @@ static void begin_event(struct fsafe_log_event *event, const char *text)
         read_holder(event, behind);
 }
 
-/* Whether the line begins with those words; `rest` is behind them. */
+/* Whether the line begins with `with`; *rest: behind that. */
 static bool begins(const char *line, const char *with, const char **rest)
 {
     size_t length = strlen(with);
@@ -116,7 +116,7 @@ static bool begins(const char *line, const char *with, const char **rest)
     return strncmp(line, with, length) == 0;
 }
 
-/* An indented line. `stack` is the one that "from" lines belong to. */
+/* Reads an indented line. *stack: the stack to which "from" lines belong. */
 static void read_detail(struct fsafe_log *log, struct fsafe_log_event *event, struct fsafe_log_stack **stack,
                         const char *line)
 {

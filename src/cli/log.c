@@ -48,7 +48,7 @@ static bool same(const char *one, const char *other)
     return one == NULL || other == NULL ? one == other : strcmp(one, other) == 0;
 }
 
-/* One may have been cut, with two dots. */
+/* One of the two may be cut, with two dots at its end. */
 static bool same_brief(const char *one, const char *other)
 {
     if (one == NULL || other == NULL)
@@ -75,7 +75,7 @@ static bool is_alike(const struct fsafe_log_event *one, const struct fsafe_log_e
            (same_stack(&one->since, &other->since) && same_stack(&one->wanted, &other->wanted));
 }
 
-/* A line that says how often its event happened so far gives that number; any other line counts as one. */
+/* A line that says how often its event has happened counts as that number, any other line as one. */
 void fsafe_log_group(struct fsafe_log *log)
 {
     size_t count = 0;

@@ -29,7 +29,7 @@ const char *fsafe_position_file(const struct fsafe_log *log, const char *name)
 
 struct search {
     struct fsafe_position found, first;
-    bool of_system; /* the place is in a library of the system: the function that called that is the culprit */
+    bool of_system; /* the place is in a library of the system: its caller is the culprit */
 };
 
 static bool see_candidate(const char *function, const char *file, int line, void *context)
@@ -94,7 +94,7 @@ struct fsafe_position fsafe_position_find_holder(const struct fsafe_log *log, co
     const struct fsafe_log_place *at = position.at;
     char *file;
     int line;
-    /* The functions that took the lock for that function have returned. */
+    /* The functions that took the lock for the culprit have returned. */
     position.has_gone_on = since->source.at_fork || (position.file != NULL && at != NULL && at != &since->at);
     if (position.file != NULL && at != NULL && at != &since->at && since->at.module != NULL &&
         strcmp(at->module, since->at.module) == 0 &&

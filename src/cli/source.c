@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include "base/compiler.h"
 #include "cli/exit.h"
 #include "cli/source.h"
 
@@ -35,7 +36,7 @@ static const Dwfl_Callbacks callbacks = {
     .debuginfo_path = &debuginfo_path,
 };
 
-/* Opened once each; there are never many. */
+/* The modules that are open: never many. */
 static struct module {
     struct module *next;
     char *path;
@@ -70,7 +71,7 @@ static const char *name_of(Dwarf_Die *die)
     return dwarf_diename(die);
 }
 
-/* The chain of inlined functions at `address`; false when there is none to see, or `see` has enough. */
+/* Calls `see` for the chain of inlined functions at `address`. False: there is none. */
 static bool each_scope(Dwfl_Module *module, Dwarf_Addr address, const char *file, int line, fsafe_source_see *see,
                        void *context)
 {
@@ -161,23 +162,11 @@ bool fsafe_source_has_build_id(const char *path, const char *build_id)
 
 #else
 
-const char *fsafe_source_variable(const char *path, uint64_t address, uint64_t *offset)
-{
-    (void)path, (void)address, (void)offset;
-    return NULL;
-}
-
-bool fsafe_source_each(const char *path, uint64_t address, fsafe_source_see *see, void *context)
-{
-    (void)path, (void)address, (void)see, (void)context;
-    return false;
-}
-
-bool fsafe_source_has_build_id(const char *path, const char *build_id)
-{
-    (void)path, (void)build_id;
-    return true; /* as far as anybody knows */
-}
+FSAFE_BEGIN_ANSWERS
+const char *fsafe_source_variable(const char *path, uint64_t address, uint64_t *offset) { return NULL; }
+bool fsafe_source_each(const char *path, uint64_t address, fsafe_source_see *see, void *context) { return false; }
+bool fsafe_source_has_build_id(const char *path, const char *build_id) { return true; /* not known to be another */ }
+FSAFE_END_ANSWERS
 
 #endif
 

@@ -1,6 +1,7 @@
 /* cli/process: stacks, by elfutils. */
 #include "config.h"
 
+#include "base/compiler.h"
 #include "cli/process.h"
 #include "cli/source.h"
 
@@ -119,34 +120,17 @@ uint64_t fsafe_stack_find_symbol(const struct fsafe_stack *stack, const char *mo
 
 #else
 
-void fsafe_stack_read(struct fsafe_stack *stack, long pid, long tid)
-{
-    (void)pid, (void)tid;
-    memset(stack, 0, sizeof *stack);
-}
-
-void fsafe_stack_end(struct fsafe_stack *stack)
-{
-    (void)stack;
-}
-
-const char *fsafe_stack_symbol(const struct fsafe_stack *stack, size_t i)
-{
-    (void)stack, (void)i;
-    return "?";
-}
-
-void fsafe_stack_print(const struct fsafe_stack *stack, const char *indent)
-{
-    (void)stack, (void)indent;
-}
-
+FSAFE_BEGIN_ANSWERS
+void fsafe_stack_read(struct fsafe_stack *stack, long pid, long tid) { memset(stack, 0, sizeof *stack); }
+void fsafe_stack_end(struct fsafe_stack *stack) { }
+const char *fsafe_stack_symbol(const struct fsafe_stack *stack, size_t i) { return "?"; }
+void fsafe_stack_print(const struct fsafe_stack *stack, const char *indent) { }
 uint64_t fsafe_stack_find_symbol(const struct fsafe_stack *stack, const char *module, const char *symbol,
                                  const char **path)
 {
-    (void)stack, (void)module, (void)symbol;
     *path = NULL;
     return 0;
 }
+FSAFE_END_ANSWERS
 
 #endif
