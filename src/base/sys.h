@@ -73,7 +73,7 @@ static inline pid_t fsafe_sys_gettid(void)
 
 /*
  * Whether process `pid` has a thread `tid`, asked of the kernel. Where a sandbox refuses the question the answer is
- * true, unless `pid` is this process and has one thread.
+ * true, unless `pid` is this process and its only thread is another one.
  */
 bool fsafe_sys_thread_alive(pid_t pid, pid_t tid);
 

@@ -35,7 +35,7 @@ int fsafe_tasks_open(pid_t pid, pid_t tid, const char *name, int flags);
 /* Asks about thread `tid` of this process. False when the kernel does not say, or there is no such thread. */
 bool fsafe_tasks_look(pid_t tid, struct fsafe_task *task);
 
-/* Where a thread of process `pid` makes its system call; if that is code of the kernel's: where it called that code. */
+/* Where a thread of process `pid` makes its system call; if that is in code of the kernel's, that code's caller. */
 uintptr_t fsafe_tasks_place(pid_t pid, const struct fsafe_task *task);
 
 /* The system call in which thread `tid` of this process sleeps; -1: it runs, or the kernel does not say. */

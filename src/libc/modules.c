@@ -78,7 +78,7 @@ bool fsafe_modules_headers(struct fsafe_window *window, uintptr_t base, struct f
             headers->dynamic = segment.p_vaddr;
         if (segment.p_type == PT_GNU_EH_FRAME)
             headers->unwind = segment.p_vaddr;
-        /* Any of several may have the build-id: linkers differ in where they put it. */
+        /* Any of several notes may be the build-id: linkers differ in where they put it. */
         if (segment.p_type == PT_NOTE && segment.p_align <= 4 &&
             headers->notes_count < sizeof headers->notes / sizeof headers->notes[0]) {
             headers->notes[headers->notes_count].from = segment.p_vaddr;

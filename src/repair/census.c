@@ -88,7 +88,8 @@ bool fsafe_census_is_surveyed(void)
     return atomic_load_explicit(&survey.generation, memory_order_acquire) == fsafe_lineage_generation();
 }
 
-bool fsafe_census_has_orphans(void)
+/* Whether the survey found an orphan that is still there. */
+static bool has_orphans(void)
 {
     return fsafe_census_is_surveyed() && atomic_load_explicit(&survey.count, memory_order_relaxed) != 0;
 }
@@ -108,12 +109,12 @@ static bool is_empty(const struct fsafe_orphan *orphan)
 
 bool fsafe_census_may_have(uintptr_t lock)
 {
-    return fsafe_census_has_orphans() && slot_of(lock)->lock == lock;
+    return has_orphans() && slot_of(lock)->lock == lock;
 }
 
 struct fsafe_orphan *fsafe_census_find(uintptr_t lock)
 {
-    if (!fsafe_census_has_orphans())
+    if (!has_orphans())
         return NULL;
     struct fsafe_orphan *orphan = slot_of(lock);
     return is_empty(orphan) ? NULL : orphan;

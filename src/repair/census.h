@@ -35,9 +35,6 @@ struct fsafe_orphan {
 /* Whether this generation was surveyed. */
 bool fsafe_census_is_surveyed(void);
 
-/* Whether the survey found an orphan that is still there. */
-bool fsafe_census_has_orphans(void);
-
 /* Whether the survey found anything about this lock; also true while that is being forgotten. */
 bool fsafe_census_may_have(uintptr_t lock);
 

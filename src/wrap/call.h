@@ -20,7 +20,8 @@ struct fsafe_call {
 };
 
 /*
- * Enters the region of the call from `frame`, the wrapper's. In a child: warns if the call may hang, or has it a net.
+ * Enters the region of the call from `frame`, the wrapper's. In a child it warns if the call may hang, or gives the
+ * call a net.
  */
 struct fsafe_call fsafe_call_enter(unsigned call, uintptr_t frame, uintptr_t site);
 
