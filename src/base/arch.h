@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <ucontext.h>
 
-/* A system call that a signal interrupted and that the kernel is about to begin anew. */
+/* A system call that a signal interrupted and that the kernel is about to begin again. */
 struct fsafe_arch_call {
     long number, arguments[6];
     uintptr_t at, stack;
@@ -67,8 +67,8 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
 enum { FSAFE_ARCH_REGISTERS = 16 };
 
 /*
- * The code that a signal handler returns to: here the kernel takes it from whoever installs the handler. Defined once,
- * in the file that installs handlers.
+ * The code that a signal handler returns to: on this processor the kernel gets it from the code that installs the
+ * handler. Defined once, in the file that installs handlers.
  */
 #define FSAFE_ARCH_RESTORER_FLAG 0x04000000
 #define FSAFE_ARCH_RESTORER fsafe_arch_restorer

@@ -1,4 +1,4 @@
-/* base/compiler: words that the compilers understand differently or not at all. Owns nothing; anyone may include it. */
+/* base/compiler: names for what compilers offer beyond ISO C. */
 #pragma once
 
 #include <stdatomic.h>

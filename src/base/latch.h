@@ -10,7 +10,7 @@
 #include <stdatomic.h>
 
 struct fsafe_latch {
-    _Atomic uint32_t word; /* 0 free, 1 held, 2 held and somebody sleeps */
+    _Atomic uint32_t word; /* 0 free, 1 held, 2 held and a thread may sleep */
 };
 
 #define FSAFE_LATCH_FREE {0}
@@ -49,7 +49,7 @@ static inline void fsafe_latch_end_hold(const struct fsafe_hold *hold)
 FSAFE_AT_FORK void fsafe_latch_acquire_open(struct fsafe_latch *latch);
 FSAFE_AT_FORK void fsafe_latch_release_open(struct fsafe_latch *latch);
 
-/* Whether somebody holds it. Context: any thread; sure only in a child, alone. */
+/* Whether a thread holds the latch. Context: any thread; sure only in a child, alone. */
 static inline bool fsafe_latch_is_held(struct fsafe_latch *latch)
 {
     return atomic_load_explicit(&latch->word, memory_order_relaxed) != 0;

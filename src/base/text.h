@@ -19,10 +19,10 @@ void fsafe_text_begin(struct fsafe_text *text, char *buffer, size_t capacity);
 void fsafe_text_char(struct fsafe_text *text, char c);
 void fsafe_text_string(struct fsafe_text *text, const char *string);
 
-/* By a format of printf's: %s, and numbers that are not negative by %d, %u, %x, with l or z before the letter. */
+/* Puts by a format of printf's: %s, and numbers that are not negative by %d, %u, %x, with l or z before the letter. */
 void fsafe_text_put(struct fsafe_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Like string, but bytes that could break a line or a terminal become '?'; reads at most `most` bytes. */
+/* As fsafe_text_string, but bytes that could break a line or a terminal become '?'; reads at most `most` bytes. */
 void fsafe_text_clean(struct fsafe_text *text, const char *string, size_t most);
 
 /* The day that is `days` after 1 January 1970; months count from 1. */

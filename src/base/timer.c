@@ -10,7 +10,7 @@ FSAFE_ARCH_DEFINE_RESTORER;
 /* libc's SIGSETXID, whose handler is of use to processes with several threads only. */
 enum { SIGNAL = 33 };
 
-/* As the kernel takes it. */
+/* The kernel's struct sigaction. */
 struct action {
     void (*handler)(int number, siginfo_t *info, void *context);
     unsigned long flags;

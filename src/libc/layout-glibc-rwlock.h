@@ -1,7 +1,7 @@
 /*
  * libc/layout-glibc-rwlock: the bytes of glibc's pthread_rwlock_t. Included by layout.h only.
  *
- * The words have not moved since 2.25, when the lock was written anew. Measured on 2.36; the self-test asks the libc
+ * The words have not moved since 2.25, when the lock was rewritten. Measured on 2.36; the self-test asks the libc
  * that runs.
  */
 #pragma once

@@ -135,7 +135,7 @@ static bool rwlock_holds(int preference, int owner)
         !fsafe_layout_rwlock_look(&rwlock).is_write_phase || libc.rwlock_rdlock(&rwlock) != EDEADLK ||
         fsafe_layout_rwlock_read(&rwlock) || fsafe_layout_rwlock_unread(&rwlock))
         return false;
-    /* Once, because it makes a system call, and the preference does not matter. */
+    /* For one preference only: this makes a system call, and does not depend on the preference. */
     if (preference == PTHREAD_RWLOCK_PREFER_READER_NP) {
         fsafe_layout_rwlock_make_free(&rwlock, 0);
         if (libc.rwlock_tryrdlock(&rwlock) != 0)
@@ -270,7 +270,7 @@ void fsafe_layout_mutex_retake(pthread_mutex_t *m)
 {
     unsigned depth = m->__data.__count;
     unsigned users = m->__data.__nusers;
-    /* A thread had it that vanished, and its owner has not made it consistent yet. */
+    /* It was a vanished thread's before, and its present owner has not made it consistent yet. */
     bool inconsistent = fsafe_layout_is_robust(fsafe_layout_mutex_kind(m)) &&
                         m->__data.__owner != fsafe_layout_mutex_owner(m);
     int waiters = m->__data.__lock & (int)FSAFE_GLIBC_WAITERS;

@@ -229,7 +229,7 @@ static inline void fsafe_layout_mutex_drop_users(pthread_mutex_t *m, unsigned us
     m->__data.__nusers -= users < m->__data.__nusers ? users : m->__data.__nusers;
 }
 
-/* Who waits for a condition variable sleeps on one of its words. */
+/* A waiter sleeps on one of the condition variable's words. */
 #define FSAFE_LAYOUT_COND_BYTES sizeof(pthread_cond_t)
 
 /*

@@ -72,7 +72,7 @@ static void put_lock_name(struct fsafe_text *text, const struct fsafe_place *pla
 
 static void put_holder(struct fsafe_text *text, const struct fsafe_details *details)
 {
-    /* A wait for an object without an owner mostly has no holder to name. */
+    /* A wait for an object without an owner usually has no holder to name. */
     if (details->event->deed >= FSAFE_HANGS && details->event->holder.tid == 0)
         return;
     fsafe_text_string(text, details->event->in_use ? " in use at fork by " : " held at fork by ");
