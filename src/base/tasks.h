@@ -14,6 +14,7 @@ struct fsafe_task {
     pid_t tid;
     bool ended;               /* the first thread stays listed when it has ended before the process */
     bool filtered;            /* a sandbox (seccomp) looks at its system calls; also true when that is not known */
+    bool in_futex;            /* it sleeps in a futex call, and the kernel says nothing else of that call */
     long call;                /* the system call it sleeps in; -1: it runs, or nothing is known */
     unsigned long argument[4]; /* the first four of that call */
     uintptr_t at;             /* the instruction behind the one that makes the call */
@@ -38,7 +39,7 @@ bool fsafe_tasks_look(pid_t tid, struct fsafe_task *task);
 /* Where a thread of process `pid` makes its system call; if that is in code of the kernel's, that code's caller. */
 uintptr_t fsafe_tasks_place(pid_t pid, const struct fsafe_task *task);
 
-/* The system call in which thread `tid` of this process sleeps; -1: it runs, or the kernel does not say. */
+/* The system call in which thread `tid` of this process sleeps; -1: it runs, or the kernel does not say more. */
 long fsafe_tasks_call(pid_t tid);
 
 /*

@@ -59,6 +59,14 @@ bool fsafe_asleep_is_private(uintptr_t waiters, unsigned long count)
 static bool is_asleep(const struct fsafe_task *task, const struct look *look)
 {
     uintptr_t word = task->argument[0], limit = task->argument[3];
+    if (task->in_futex) {
+        /* In that of its wait: only a signal handler that came in between and sleeps in a futex would look the same. */
+        const struct fsafe_thread *thread = find_thread(task->tid);
+        uintptr_t object = thread != NULL ? atomic_load(&thread->sleeping.object) : 0;
+        bool has_no_end = object != 0 && atomic_load(&thread->sleeping.until_ns) == 0;
+        return object != 0 && (has_no_end || is_in_slice(thread, object, look->now_ns)) &&
+               !fsafe_takeover_is_shared(object);
+    }
     if (task->call == SYS_futex_waitv) {
         const struct fsafe_thread *thread = limit != 0 ? find_thread(task->tid) : NULL;
         return (limit == 0 || (thread != NULL && is_in_slice(thread, word, look->now_ns))) &&

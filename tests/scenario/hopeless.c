@@ -7,6 +7,7 @@
 #include "scenario.h"
 
 #include <dlfcn.h>
+#include <grp.h>
 #include <limits.h>
 #include <poll.h>
 #include <sched.h>
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <threads.h>
@@ -178,19 +180,34 @@ static void alone(const struct scn_case *self)
     scn_reap(child);
 }
 
+/* Then the process may not read in which calls its own threads sleep: as any server that began as root. */
+enum { ANOTHER_USER = 32 };
+static void become_another_user(void)
+{
+    enum { NOBODY = 65534 };
+    if (geteuid() == 0)
+        SCN_CHECK(setgroups(0, NULL) == 0 && setgid(NOBODY) == 0 && setuid(NOBODY) == 0);
+    else
+        SCN_CHECK(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0);
+    if (access("/proc/self/syscall", R_OK) == 0)
+        scn_skip("this system lets another user read /proc/self/syscall");
+}
+
 /* One more thread of the child sleeps on the semaphore, since before (1) or after (2). */
 static void in_company(const struct scn_case *self)
 {
     const struct kind *kind = self->kind;
     scn_needs_calls();
+    if ((self->number & ANOTHER_USER) != 0)
+        become_another_user();
     const pid_t child = fork_with_thread(scn_fork);
     if (child == 0) {
-        void (*const waits[])(void) = {self->number == 1 ? wait_semaphore : kind->wait};
+        void (*const waits[])(void) = {(self->number & 1) != 0 ? wait_semaphore : kind->wait};
         scn_start(sleeper, (void *)(uintptr_t)waits);
         while (atomic_load(&tids[0]) == 0)
             sched_yield();
         scn_await_asleep(atomic_load(&tids[0]), NULL);
-        if (self->number == 1)
+        if ((self->number & 1) != 0)
             kind->wait();
         else
             wait_semaphore();
@@ -516,9 +533,11 @@ static void helped(const struct scn_case *self)
     sigemptyset(&set);
     sigaddset(&set, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
+    if ((self->number & ANOTHER_USER) != 0)
+        become_another_user();
     const pid_t child = fork_with_thread(scn_fork);
     if (child == 0) {
-        switch ((enum helper)self->number) {
+        switch ((enum helper)(self->number & ~ANOTHER_USER)) {
         case BY_PARENT:
             SCN_IS(sem_wait(shared), 0);
             break;
@@ -778,9 +797,10 @@ static void add_ended(void)
                                           "sigwait",        "poll",          "guest",          "libcxx",
                                           "paused"};
     for (long i = 0; i < (long)(sizeof helpers / sizeof *helpers); i++)
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = helped,
-                                  .number = i},
-                "helped-by-%s", helpers[i]);
+        for (long user = 0; user <= ANOTHER_USER; user += ANOTHER_USER)
+            scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = helped,
+                                      .number = i | user},
+                    "helped-by-%s%s", helpers[i], user == 0 ? "" : "-another-user");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = cancel},
             "cancelled");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = cancel,
@@ -818,11 +838,11 @@ void scn_cases(void)
         scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = says[i],
                                   .env = LIMIT " FORKSAFE_MODE=abort", .run = alone, .kind = kind},
                 "%s-abort", kind->name);
-        for (long order = 1; order <= 2 && !kind->has_thread; order++)
+        for (long how = 0; how < 4 && !kind->has_thread; how++)
             scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = in_two[i],
                                       .env = LIMIT " FORKSAFE_MODE=abort", .run = in_company, .kind = kind,
-                                      .number = order},
-                    "%s-in-company-%ld", kind->name, order);
+                                      .number = (1 + how % 2) | (how < 2 ? 0 : ANOTHER_USER)},
+                    "%s-in-company-%ld%s", kind->name, 1 + how % 2, how < 2 ? "" : "-another-user");
     }
     scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=0",
                               .run = alone, .kind = &kinds[0]},
