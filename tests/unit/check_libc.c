@@ -771,7 +771,8 @@ START_TEST(semaphore_post_in_place_wakes_a_waiter)
     sem_init(&semaphore, 0, 0);
     for (int i = 0; i < 2; i++)
         unit_start_thread(&threads[i], wait_by_libc, &semaphore);
-    usleep(50000);
+    const struct fsafe_glibc_sem *bytes = (const void *)&semaphore;
+    UNIT_EVENTUALLY(fsafe_glibc_sem_is_waited(__atomic_load_n(&bytes->data, __ATOMIC_RELAXED)));
     ck_assert_int_eq(fsafe_layout_sem_post(&semaphore), FSAFE_POST_WAKE);
     fsafe_layout_sem_wake(&semaphore);
     while (fsafe_layout_sem_post(&semaphore) == FSAFE_POST_LIBC)
