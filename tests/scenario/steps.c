@@ -294,7 +294,7 @@ static void lead(const struct scn_case *self)
     SCN_CHECK(all > 10);
     for (long i = 0; i < points; i++) {
         run_to_mark(led, 0); /* the beginning of the next round */
-        const long at = points < all ? i * all / points : i % all;
+        const long at = points < all ? (2 * i + 1) * all / (2 * points) : i % all;
         if (step(led, at) == at)
             run_to_mark(led, SIGUSR1);
     }
