@@ -25,9 +25,9 @@ static const char help[] =
     "Exit status: 0 if there is such a process, 1 if there is none.\n";
 
 /*
- * Finds the totals: in memory that the process shares with its children or, before its first fork, among the library's
- * variables, whose last part has no name and comes right after a part with a name. *loaded: whether the process has the
- * library.
+ * Finds the totals: in memory that the process shares with its children, or before its first fork among the library's
+ * variables. The last part of the variables has no name in the map, and comes right after a part with a name. *loaded:
+ * whether the process has the library.
  */
 static bool find_tally(long pid, struct fsafe_tally *tally, bool *loaded)
 {

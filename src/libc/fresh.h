@@ -1,7 +1,7 @@
 /*
- * libc/fresh: what a condition variable and a barrier look like when they are new. It learns that before a process gets
- * its second thread, from objects that libc's own init functions make with each attribute, so it needs to know hardly
- * anything about the members, which change (glibc 2.41 moved those of a condition variable).
+ * libc/fresh: what a condition variable and a barrier look like when they are new. We learn that before a process gets
+ * its second thread, from objects that libc's own init functions make with each attribute. So it needs to know hardly
+ * anything about the members, which change: glibc 2.41 moved those of a condition variable.
  *
  * The program has just passed the object to a wrapper, so its memory is there. Nothing here waits, allocates or
  * changes errno.

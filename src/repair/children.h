@@ -5,8 +5,8 @@
  * The child itself cannot look: no signal may disturb a child that perhaps just sleeps. But usually its parent waits
  * for it, and a system call that waits for a child goes on after a handler with SA_RESTART as if nothing had happened.
  * So a timer of the waiting thread (base/timer.h) has that thread look at its children when the wait has lasted for
- * FORKSAFE_HANG_MS, and again each time after as long. If the kernel says at two looks that every thread of a child
- * sleeps without a limit in a private futex, and none has moved in between, only a signal handler can end that. A
+ * FORKSAFE_HANG_MS, and again each time after as long. The kernel may say at two looks that every thread of a child
+ * sleeps without a limit in a private futex: if none has moved in between, only a signal handler can end that. A
  * parent that only asks whether a child has ended looks when it asks, and any parent when it forks once more.
  *
  * A parent looks at children that it forked while it had threads or vanished threads, that have executed no program,

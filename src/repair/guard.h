@@ -4,9 +4,9 @@
  *
  * The ABI fixes the first byte only: compilers test it inline, and nonzero means initialised. The rest belongs to the
  * C++ runtime, and for guards that is us: all modules are bound to our definition, also a C++ library that a C program
- * loads later. The bits in the first four bytes are libstdc++'s, and so is the kind of futex, because a library with a
- * hidden libstdc++ of its own may share a guard with us (inline functions); the four bytes behind them, which libstdc++
- * does not use, name the owner. One 64-bit store takes the guard and names the owner: no fork sees one without the
+ * loads later. The bits in the first four bytes are libstdc++'s, and so is the kind of futex: a library with a hidden
+ * libstdc++ of its own may share a guard with us, that of an inline function. libstdc++ does not use the four bytes
+ * behind them: they name the owner. One 64-bit store takes the guard and names the owner: no fork sees one without the
  * other.
  */
 #pragma once

@@ -3,8 +3,8 @@
  *
  * libc's own locks have no symbol, and after a drain that failed a vanished thread may have one. When a child makes a
  * call of such a region, it sets a timer for just that call: the call has a *net*. The timer's signal handler looks at
- * what it has interrupted. If that is a wait without a limit, on a private word of libc's own data that says "locked,
- * with a waiter", and no other thread can have that lock (repair/idle), the handler makes the lock free; the kernel
+ * what it has interrupted. That may be a wait without a limit, on a private word of libc's own data that says "locked,
+ * with a waiter". If no other thread can have that lock (repair/idle), the handler makes the lock free; the kernel
  * begins the wait again, which then ends. A line names a call that waits for long and is not rescued.
  *
  * In a process with one thread the signal (base/timer.h) is ours only during the call; with more threads it stays ours.

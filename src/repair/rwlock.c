@@ -1,9 +1,9 @@
 /*
  * Measured. An rwlock counts its vanished readers with the living ones, so all its vanished threads are taken out at
  * once, before the first thread of the child waits in it (see the header). Only then is a bit that says "a writer
- * waits" certainly a vanished writer's, and one compare-and-swap can change the word: glibc changes the phase in two
- * steps (the word, then the futex word), and a store to the second while a living thread is between the two steps lets
- * a writer in beside readers.
+ * waits" certainly a vanished writer's, and one compare-and-swap can change the word. glibc changes the phase in two
+ * steps: the word, then the futex word. A store to the second while a living thread is between the two steps lets a
+ * writer in beside readers.
  *
  * Vanished writers that wait do harm although they hold nothing: with the two writer preferences the forking thread's
  * unlock of its own lock gives the lock to them. So a child also takes them out before it releases a lock.

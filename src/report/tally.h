@@ -1,7 +1,7 @@
 /*
- * report/tally: counts what happened in the whole process tree, in memory that the process in which the library started
- * shares with all its children from its first fork on, until they execute another program. Owns that memory. Nothing
- * here waits, and a child may be killed at any moment.
+ * report/tally: counts what happened in the whole process tree. The process in which the library started shares the
+ * memory of the counts with all its children, from its first fork on, until they execute another program. Owns that
+ * memory. Nothing here waits, and a child may be killed at any moment.
  */
 #pragma once
 
