@@ -46,7 +46,7 @@
 
 /*
  * Keeps two stores in program order, as a signal handler of this thread sees them, and a child whose fork came between
- * them. It is no instruction on any machine: the copied page holds a prefix of this thread's stores where the machine
- * keeps the order of stores (x86); elsewhere the release stores of the ledger see to that.
+ * them. The compiler makes no instruction of it on any machine: the copied page holds a prefix of this thread's stores
+ * where the machine keeps the order of stores (x86); elsewhere the release stores of the ledger see to that.
  */
 #define FSAFE_ORDER() atomic_signal_fence(memory_order_seq_cst)

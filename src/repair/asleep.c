@@ -138,9 +138,10 @@ bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
 /* --- What the threads say of themselves ------------------------------------------------------------------------ */
 
 /*
- * Whether `other` is to write the line, and not `self`. It is the thread that began to wait later. But a thread that
- * joins another waits because of what that one waits for: the line of that one says more, if its slice ends soon. If it
- * does not, the later one may have written its line by then: no second line follows.
+ * Whether `other` is to write the line, and not `self`. The thread that began to wait later writes it. But a thread
+ * that joins another waits because of what the joined thread waits for: the line of the joined thread says more, if its
+ * slice ends soon. If that slice does not end soon, the later thread may have written its line by then: no second line
+ * follows.
  */
 static bool goes_first(const struct fsafe_sleeping *other, const struct fsafe_sleeping *self, uint64_t now)
 {

@@ -227,8 +227,8 @@ bool fsafe_futex_is_made_again(const long *arguments, uintptr_t site)
 }
 
 /*
- * The latest wait that is none of these, because processes may contend all day for a lock that they share. It is asked
- * about again in a child, or with another value.
+ * The latest wait that is none of these: processes may contend all day for a lock that they share. A child, and a wait
+ * with another value, ask about the word again.
  */
 static struct {
     _Atomic uintptr_t word;

@@ -352,8 +352,8 @@ bool fsafe_hopeless_restarts(void)
  * Between two slices a thread that waits for a condition is not in the condition variable, and has the mutex. A signal
  * may come before it has the mutex, or, from a thread that changed the condition and then released the mutex, before
  * the waiter is in the condition variable again. Neither finds the waiter. So we keep the time of the latest signal,
- * and after each slice the waiter looks whether a signal came about the end of this slice or of the one before. It may
- * be one that was for another waiter: then this one wakes up for no reason, which is allowed.
+ * and after each slice the waiter looks whether a signal came about the end of this slice or of the one before. That
+ * signal may have been for another waiter: then this one wakes up for no reason, which POSIX allows.
  */
 
 enum { OBJECTS = 16, BEFORE_NS = 2 * MS, AFTER_NS = 20 * MS };

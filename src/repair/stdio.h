@@ -45,7 +45,8 @@ bool fsafe_stdio_is_stale(uintptr_t lock, void *context);
 
 /*
  * libc keeps its list of streams locked while a thread flushes them all (fflush(NULL)), and fork() waits for that lock:
- * for ever, if the thread writes to a pipe that nobody reads. This waits, as fork() would, while there is such a thread
- * and none has finished; after FORKSAFE_HANG_MS it writes a line that names the thread. Context: parent, before fork.
+ * for ever, if the thread writes to a pipe that nobody reads. This function waits, as fork() would, while there is such
+ * a thread and none has finished; after FORKSAFE_HANG_MS it writes a line that names the thread. Context: parent,
+ * before fork.
  */
 void fsafe_stdio_await_flush(const struct fsafe_thread *self);
