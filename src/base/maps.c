@@ -65,7 +65,7 @@ static void follow(struct module *module, const struct fsafe_maps_line *line, ui
     module->name[length] = '\0';
     if (offset == 0)
         module->base = line->start;
-    module->end = line->end;
+    module->end = line->shared ? 0 : line->end; /* no .bss lies behind shared memory, as "/dev/zero (deleted)" */
 }
 
 /*

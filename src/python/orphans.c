@@ -262,7 +262,7 @@ enum fsafe_python_parking fsafe_python_parks_in_lock(sem_t *semaphore, uintptr_t
         enum fsafe_hope hope = hope_for(&copy, kind); /* may wait for the GIL: before the latch */
         if (until == NULL && hope == FSAFE_HOPES_FOR_HANDLER)
             hope = FSAFE_HOPES_FOR_NOBODY; /* the handlers had their time */
-        else if (until != NULL && fsafe_takeover_gives_time(hope, until))
+        else if (until != NULL && fsafe_takeover_gives_time(hope, object, until))
             return FSAFE_PYTHON_SLEEPS_UNTIL;
         why = fsafe_takeover_why_not(hope);
     }

@@ -12,6 +12,7 @@
 #include "track/handle.h"
 #include "track/join.h"
 #include "track/slots.h"
+#include "track/waiting.h"
 
 enum { MS = 1000000 };
 
@@ -79,8 +80,13 @@ bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thr
     atomic_store_explicit(&sleeping->mutex, wait->mutex, memory_order_relaxed);
     atomic_store_explicit(&sleeping->joins, wait->joins, memory_order_relaxed);
     atomic_store_explicit(&sleeping->bytes, wait->bytes, memory_order_relaxed);
-    atomic_store_explicit(&sleeping->since_ns, now, memory_order_relaxed);
-    end_slice_at(slices, now + first_slice_ns());
+    slices->resumed = fsafe_thread_waits_again(self, wait->object, FSAFE_INTERRUPTED, now);
+    if (FSAFE_UNLIKELY(slices->resumed)) {
+        slices->looked_hopeless = self->again.looked_hopeless;
+        sleeping->has_line = self->again.has_line;
+    }
+    atomic_store_explicit(&sleeping->since_ns, slices->resumed ? self->again.since_ns : now, memory_order_relaxed);
+    end_slice_at(slices, slices->resumed ? self->again.until_ns : now + first_slice_ns());
     atomic_store_explicit(&sleeping->object, wait->object, memory_order_release);
     return true;
 }
@@ -90,11 +96,29 @@ void fsafe_hopeless_end(struct fsafe_slices *slices)
     struct fsafe_sleeping *sleeping = &slices->self->sleeping;
     if (FSAFE_UNLIKELY(sleeping->has_line))
         say_that_it_ended(sleeping);
+    if (FSAFE_UNLIKELY(slices->resumed))
+        slices->self->again.object = 0;
     slices->self->told_of = 0;
     *sleeping = slices->outer;
 }
 
-enum { SOON_NS = 50 * MS }; /* a wait that begins later after the limit of the one before is another wait */
+void fsafe_hopeless_end_interrupted(struct fsafe_slices *slices)
+{
+    struct fsafe_sleeping *sleeping = &slices->self->sleeping;
+    const struct fsafe_again again = {
+        .object = atomic_load_explicit(&sleeping->object, memory_order_relaxed),
+        .value = FSAFE_INTERRUPTED,
+        .generation = fsafe_lineage_generation(),
+        .since_ns = atomic_load_explicit(&sleeping->since_ns, memory_order_relaxed),
+        .left_ns = fsafe_sys_now_ns(),
+        .until_ns = atomic_load_explicit(&sleeping->until_ns, memory_order_relaxed),
+        .has_line = sleeping->has_line && slices->resumed,
+        .looked_hopeless = slices->looked_hopeless,
+    };
+    sleeping->has_line &= !slices->resumed; /* a thread that came back before comes back now */
+    fsafe_hopeless_end(slices);
+    slices->self->again = again;
+}
 
 bool fsafe_hopeless_begin_again(struct fsafe_slices *slices, struct fsafe_thread *self,
                                 const struct fsafe_untimed_wait *wait, uint32_t value, uint64_t limit_ns)
@@ -103,11 +127,10 @@ bool fsafe_hopeless_begin_again(struct fsafe_slices *slices, struct fsafe_thread
         return false;
     struct fsafe_again *again = &self->again;
     struct fsafe_sleeping *sleeping = &self->sleeping;
-    uint32_t generation = fsafe_lineage_generation();
     uint64_t now = atomic_load_explicit(&sleeping->since_ns, memory_order_relaxed);
-    if (again->word != wait->object || again->value != value || again->generation != generation ||
-        now - again->left_ns > SOON_NS) {
-        *again = (struct fsafe_again){.word = wait->object, .value = value, .generation = generation, .since_ns = now};
+    if (!fsafe_thread_waits_again(self, wait->object, value, now)) {
+        *again = (struct fsafe_again){.object = wait->object, .value = value, .since_ns = now,
+                                      .generation = fsafe_lineage_generation()};
         return true;
     }
     uint64_t due = again->since_ns + first_slice_ns();
@@ -127,7 +150,7 @@ void fsafe_hopeless_end_again(struct fsafe_slices *slices, bool reached_limit)
     if (reached_limit)
         sleeping->has_line = false;
     else
-        again->word = 0;
+        again->object = 0;
     fsafe_hopeless_end(slices);
 }
 
@@ -171,7 +194,7 @@ static void say(struct fsafe_thread *self, bool by_handler, bool spins)
     uintptr_t object = atomic_load_explicit(&sleeping->object, memory_order_relaxed);
     atomic_store_explicit(&sleeping->said, true, memory_order_relaxed);
     fsafe_children_said(true);
-    if (self->told_of == object || (by_handler && !fsafe_report_is_new_place(sleeping->site, true)))
+    if (sleeping->has_line || self->told_of == object || (by_handler && !fsafe_report_is_new_place(sleeping->site, true)))
         return;
     struct fsafe_event event = {
         .deed = by_handler ? FSAFE_WAITS_FOR_HANDLER : spins ? FSAFE_GIVES_WAY : FSAFE_HANGS,

@@ -42,6 +42,7 @@ struct fsafe_slices {
     bool given;                  /* what give returned */
     unsigned second_looks;       /* how many slices in a row were short ones, to look again soon */
     bool looked_hopeless;        /* at the end of the latest slice only a handler could have ended the wait */
+    bool resumed;                /* a signal handler had interrupted the wait before */
     uint64_t looked_ns;          /* when fsafe_hopeless_was_woken was last called; 0: never */
 };
 
@@ -68,6 +69,12 @@ bool fsafe_hopeless_goes_on(struct fsafe_slices *slices);
 
 /* The wait is over; the object may be gone. errno kept. Context: the thread that began, no latch held. */
 void fsafe_hopeless_end(struct fsafe_slices *slices);
+
+/*
+ * The same where a signal handler interrupted the wait. If the program makes it again soon, as Python does, that is the
+ * same wait: else handlers that come more often than FORKSAFE_HANG_MS would keep it from being named.
+ */
+void fsafe_hopeless_end_interrupted(struct fsafe_slices *slices);
 
 /*
  * The same for a wait with a limit, at `limit_ns`, that its library makes again and again while the futex is `value`:

@@ -10,6 +10,7 @@
 #include "report/report.h"
 #include "track/join.h"
 #include "track/slots.h"
+#include "track/waiting.h"
 
 struct fsafe_latch fsafe_takeover_latch FSAFE_FORK_STATE = FSAFE_LATCH_FREE;
 
@@ -275,12 +276,17 @@ const char *fsafe_takeover_why_not(enum fsafe_hope hope)
     return why[hope];
 }
 
-bool fsafe_takeover_gives_time(enum fsafe_hope hope, struct timespec *until)
+bool fsafe_takeover_gives_time(enum fsafe_hope hope, uintptr_t object, struct timespec *until)
 {
     bool waits_anyhow = hope == FSAFE_HOPES_FOR_THREAD && fsafe_options.mode == FSAFE_MODE_REPAIR;
     if (hope == FSAFE_HOPES_FOR_NOBODY || waits_anyhow || fsafe_options.hang_ms == 0)
         return false;
-    *until = fsafe_sys_timespec(fsafe_sys_now_ns() + (uint64_t)fsafe_options.hang_ms * 1000000);
+    struct fsafe_again *again = &fsafe_self->again;
+    uint64_t now = fsafe_sys_now_ns();
+    if (!fsafe_thread_waits_again(fsafe_self, object, FSAFE_INTERRUPTED, now))
+        *again = (struct fsafe_again){.object = object, .value = FSAFE_INTERRUPTED, .since_ns = now,
+                                      .generation = fsafe_lineage_generation()};
+    *until = fsafe_sys_timespec(again->since_ns + (uint64_t)fsafe_options.hang_ms * 1000000);
     return true;
 }
 

@@ -97,10 +97,12 @@ enum fsafe_hope fsafe_takeover_hope(bool (*may_be_interrupted)(void));
 const char *fsafe_takeover_why_not(enum fsafe_hope hope);
 
 /*
- * Whether a wait without a limit is to be made until `until`, by CLOCK_MONOTONIC, before the lock is taken over; or, in
- * other modes than repair, before a line says that the wait would hang.
+ * Whether a wait without a limit for `object` is to be made until `until`, by CLOCK_MONOTONIC, before the lock is taken
+ * over; or, in other modes than repair, before a line says that the wait would hang. The time goes on while handlers
+ * interrupt the wait and the thread makes it again: the caller writes down when, in fsafe_self->again.left_ns; 0: the
+ * wait has ended otherwise. Context: a thread that has joined.
  */
-bool fsafe_takeover_gives_time(enum fsafe_hope hope, struct timespec *until);
+bool fsafe_takeover_gives_time(enum fsafe_hope hope, uintptr_t object, struct timespec *until);
 
 /* Writes the line about an event that is worth one; may end the process in mode abort. Context: no latch held. */
 void fsafe_takeover_tell(const struct fsafe_event *event);

@@ -53,13 +53,19 @@ struct fsafe_sleeping {
     uintptr_t site;
 };
 
-/* A wait with a limit that is made again and again: see fsafe_hopeless_begin_again. */
+/*
+ * A wait that is made again and again: after its limit, see fsafe_hopeless_begin_again, or after a signal handler that
+ * interrupted a wait without a limit.
+ */
 struct fsafe_again {
-    uintptr_t word; /* 0: the latest such wait is over */
-    uint32_t value, generation;
-    uint64_t since_ns, left_ns; /* when the first of them began, and the latest reached its limit */
-    bool has_line;
+    uintptr_t object; /* 0: the latest such wait is over */
+    int64_t value;    /* the futex's, for a wait with a limit; else FSAFE_INTERRUPTED */
+    uint32_t generation;
+    uint64_t since_ns, left_ns; /* when the first of them began, and the latest ended; 0: it has not ended yet */
+    uint64_t until_ns;          /* when the slice would have ended that was interrupted */
+    bool has_line, looked_hopeless;
 };
+enum { FSAFE_INTERRUPTED = -1 };
 
 /* A wait for a futex, perhaps one that is a lock: see fork/contended. What follows the state holds while it says so. */
 struct fsafe_contends {

@@ -6,6 +6,14 @@
 
 #include <signal.h>
 
+bool fsafe_thread_waits_again(const struct fsafe_thread *self, uintptr_t object, int64_t value, uint64_t now_ns)
+{
+    enum { SOON_NS = 50000000 }; /* a wait that begins later is another one */
+    const struct fsafe_again *again = &self->again;
+    return again->object == object && again->value == value && again->generation == fsafe_lineage_generation() &&
+           now_ns - again->left_ns <= SOON_NS;
+}
+
 static bool is_on_signal_stack(void)
 {
     stack_t stack;

@@ -26,6 +26,12 @@ static inline void fsafe_thread_end_wait(struct fsafe_thread *self, uint32_t beg
 }
 
 /*
+ * Whether the wait for `object` that the thread begins `now_ns` is the one that it left a moment ago: see fsafe_again.
+ * Context: the thread.
+ */
+bool fsafe_thread_waits_again(const struct fsafe_thread *self, uintptr_t object, int64_t value, uint64_t now_ns);
+
+/*
  * Drops the records of waits that were left by longjmp: the frames that waited are no more, as far as can be told from
  * `frame`, the caller's. A wait that a signal handler interrupts stays. Context: the thread.
  */

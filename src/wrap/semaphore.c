@@ -60,6 +60,7 @@ static bool gave_time(sem_t *semaphore, uintptr_t site, const struct fsafe_attem
         attempt->until != NULL && ns_left(attempt->clock, attempt->until) <= ns_left(CLOCK_MONOTONIC, until);
     errno = saved;
     *result = wait(semaphore, site, ends_before ? attempt : &first);
+    fsafe_self->again.left_ns = *result != 0 && errno == EINTR ? fsafe_sys_now_ns() : 0;
     if (ends_before || *result == 0 || errno != ETIMEDOUT)
         return false;
     errno = saved;
@@ -135,7 +136,7 @@ static bool judge(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site, c
     enum fsafe_hope hope = hope_for(semaphore);
 #ifdef HAVE_SEM_CLOCKWAIT
     struct timespec until;
-    if (attempt->how != FSAFE_HOW_TRY && fsafe_takeover_gives_time(hope, &until)) {
+    if (attempt->how != FSAFE_HOW_TRY && fsafe_takeover_gives_time(hope, (uintptr_t)semaphore, &until)) {
         if (!gave_time(semaphore, site, attempt, &until, wait_at_token, result))
             return true;
         hope = FSAFE_HOPES_FOR_NOBODY;

@@ -32,6 +32,15 @@ static long sleep_held(struct fsafe_slices *slices, struct fsafe_held *held, boo
     return 0;
 }
 
+/* `result`: the wait's, with errno. */
+static void end_interruptible(struct fsafe_slices *slices, long result)
+{
+    if (result != 0 && errno == EINTR)
+        fsafe_hopeless_end_interrupted(slices);
+    else
+        fsafe_hopeless_end(slices);
+}
+
 /* In a process with one thread, where only a handler can post. Acts upon a cancellation at once, as sem_wait does. */
 static long wait_held(sem_t *semaphore, struct fsafe_slices *slices, struct fsafe_held *held, bool *more)
 {
@@ -117,7 +126,7 @@ int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t
         result = FSAFE_NEXT(sem_wait)(semaphore);
     if (result == 0)
         errno = saved;
-    fsafe_hopeless_end(&slices);
+    end_interruptible(&slices, result);
     return result;
 }
 
@@ -314,7 +323,7 @@ long fsafe_slices_futex(const long *a, const char *lock, const char *kind, struc
     if (!over)
         result = FSAFE_NEXT(syscall)(SYS_futex, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (sliced)
-        fsafe_hopeless_end(&slices);
+        end_interruptible(&slices, result);
     return result;
 }
 

@@ -83,6 +83,17 @@ def with_handler(lock):
     use(lock)
 
 
+def with_handler_that_interrupts(lock):
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    waiter = os.getpid()
+    if os.fork() == 0:
+        while os.getppid() == waiter:
+            os.kill(waiter, signal.SIGUSR1)
+            time.sleep(0.1)
+        os._exit(0)
+    use(lock)
+
+
 def with_limit(lock):
     if not lock.acquire(timeout=50):
         raise AssertionError("not had in time")
@@ -114,6 +125,7 @@ KINDS = {
     "new-threads": (threading.Lock, lambda made: made, use_in_threads),
     "new-handler": (threading.Lock, lambda made: made, with_handler),
     "new-handler-limit": (threading.Lock, lambda made: made, with_handler_and_limit),
+    "new-handler-often": (threading.Lock, lambda made: made, with_handler_that_interrupts),
 }
 
 

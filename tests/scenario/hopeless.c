@@ -404,6 +404,25 @@ static void semaphore_and_handler(const struct scn_case *self)
     scn_reap(child);
 }
 
+/* Handlers interrupt the wait more often than the limit comes, and each time the thread makes the wait again. */
+static void interrupted_often(const struct scn_case *self)
+{
+    const pid_t child = fork_with_thread(scn_fork);
+    if (child == 0) {
+        const pid_t me = getpid();
+        install(SIGUSR1, 0);
+        if (fork() == 0) {
+            while (kill(me, SIGUSR1) == 0)
+                usleep(20000);
+            _exit(0);
+        }
+        while (self->number == 0 ? sem_wait(&event) != 0
+                                 : syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0) != 0)
+            ;
+    }
+    scn_reap(child);
+}
+
 /* No handler ends this wait: only the signal that the other thread gives, because a handler told it to. */
 static void *giver(void *unused)
 {
@@ -788,6 +807,11 @@ static void add_ended(void)
                     "handler%s%s%s%s%s", how & LATE ? "-late" : "", how & RESTARTS ? "-restarts" : "",
                     how & POSTS ? "-posts" : "", how & MIXED ? "-mixed" : "", abort ? "-abort" : "");
     }
+    for (long of = 0; of < 2; of++)
+        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs",
+                                  .says = BY_HANDLER("(semaphore|futex)") " ;; never:child hangs|went on",
+                                  .env = repairs, .run = interrupted_often, .number = of},
+                "interrupted-often-%s", of == 0 ? "semaphore" : "futex");
     for (long how = 0; how < 2; how++)
         scn_add((struct scn_case){.bare = "fine", .says = "never:child hangs", .env = aborts,
                                   .run = condvar_and_handler, .number = how},

@@ -580,6 +580,12 @@ START_TEST(maps_tell_bss_from_other_memory)
     mapping = find(at + 3 * page);
     ck_assert(mapping.found);
     ck_assert_str_eq(mapping.module, "");
+    /* Nor is memory behind shared memory, which the kernel calls "/dev/zero (deleted)". */
+    const int shared = MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS;
+    ck_assert_ptr_eq(mmap(at, page, PROT_READ | PROT_WRITE, shared, -1, 0), at);
+    mapping = find(at + page);
+    ck_assert(mapping.found);
+    ck_assert_str_eq(mapping.module, "");
     close(fd);
     unit_remove_directory(path);
 }
