@@ -45,25 +45,6 @@ static bool had_one_thread(void)
     return FSAFE_SINGLE_THREADED() || (!fsafe_late_knows_threads() && !fsafe_handle_was_any_created());
 }
 
-void fsafe_children_forked(pid_t child)
-{
-    struct fsafe_forked *at = place_of(child, 0);
-    if (child <= 0 || (had_one_thread() && !fsafe_lineage_is_child()))
-        return;
-    for (unsigned i = 0; i < PROBES; i++) {
-        struct fsafe_forked *forked = place_of(child, i);
-        uint64_t who = atomic_load_explicit(&forked->who, memory_order_relaxed);
-        if (who == 0 || (pid_t)(uint32_t)who == child) {
-            at = forked;
-            break;
-        }
-    }
-    atomic_store_explicit(&at->seen, NOTHING, memory_order_relaxed);
-    atomic_store_explicit(&at->who, both(fsafe_sys_getpid(), child), memory_order_release);
-    /* A parent that ignores SIGCHLD never waits for its children, but makes more of them. */
-    fsafe_children_glance(child);
-}
-
 void fsafe_children_said(bool waits)
 {
     struct fsafe_forked *forked = find(fsafe_sys_getpid());
@@ -175,21 +156,21 @@ static uint64_t processor_ns(void)
     return (uint64_t)ran.tv_sec * 1000 * MS + (uint64_t)ran.tv_nsec;
 }
 
-/* When the process is to look next; 0: it never waited for a child. */
+/* When the process is to look next; 0: it has had no child to look at. */
 static _Atomic uint64_t next_look_ns;
 
 /*
- * Looks at all children of this process, if that is due: whichever of them the program waits for, however short each
- * wait is. Looks come at equal distances, so that a child which goes to sleep late is named as soon as the first one;
- * at longer distances where a look takes so long that looks would use more than a fiftieth of a processor. Returns in
- * how many ns the next look is due.
+ * Looks at all children of this process, if that has been due for `late_ns`: whichever of them the program waits for,
+ * however short each wait is. Looks come at equal distances, so that a child which goes to sleep late is named as soon
+ * as the first one; at longer distances where a look takes so long that looks would use more than a fiftieth of a
+ * processor. Returns in how many ns the next look is due.
  */
-static uint64_t look_if_due(pid_t me)
+static uint64_t look_if_due(pid_t me, uint64_t late_ns)
 {
     enum { SHARE = 50 };
     uint64_t span_ns = (uint64_t)fsafe_options.hang_ms * MS, now_ns = fsafe_sys_now_ns();
     uint64_t due_ns = atomic_load_explicit(&next_look_ns, memory_order_relaxed), was_due_ns = due_ns;
-    if ((due_ns == 0 || now_ns >= due_ns) &&
+    if ((due_ns == 0 || now_ns >= due_ns + late_ns) &&
         atomic_compare_exchange_strong(&next_look_ns, &due_ns, now_ns + span_ns) && was_due_ns != 0) {
         uint64_t begun_ns = processor_ns();
         for (unsigned i = 0; i < FSAFE_FORKED; i++)
@@ -204,13 +185,40 @@ static uint64_t look_if_due(pid_t me)
     return due_ns > now_ns ? due_ns - now_ns : span_ns;
 }
 
-void fsafe_children_glance(pid_t child)
+static void glance(pid_t child, uint64_t late_ns)
 {
     int saved = errno;
     pid_t me = fsafe_sys_getpid();
     if (fsafe_options.mode != FSAFE_MODE_OFF && fsafe_options.hang_ms != 0 && has_any(child, me))
-        look_if_due(me);
+        look_if_due(me, late_ns);
     errno = saved;
+}
+
+void fsafe_children_forked(pid_t child)
+{
+    struct fsafe_forked *at = place_of(child, 0);
+    if (child <= 0 || (had_one_thread() && !fsafe_lineage_is_child()))
+        return;
+    for (unsigned i = 0; i < PROBES; i++) {
+        struct fsafe_forked *forked = place_of(child, i);
+        uint64_t who = atomic_load_explicit(&forked->who, memory_order_relaxed);
+        if (who == 0 || (pid_t)(uint32_t)who == child) {
+            at = forked;
+            break;
+        }
+    }
+    atomic_store_explicit(&at->seen, NOTHING, memory_order_relaxed);
+    atomic_store_explicit(&at->who, both(fsafe_sys_getpid(), child), memory_order_release);
+    /*
+     * A parent that ignores SIGCHLD never waits for its children, but makes more of them. One that does wait looks then,
+     * and is not held up here.
+     */
+    glance(child, (uint64_t)fsafe_options.hang_ms * MS);
+}
+
+void fsafe_children_glance(pid_t child)
+{
+    glance(child, 0);
 }
 
 /* --- While a thread waits ----------------------------------------------------------------------------------------- */
@@ -254,7 +262,7 @@ static bool on_timer(siginfo_t *info, void *context)
         call.stack > watch->frame)
         withdraw(watch);
     else
-        fsafe_timer_set(watch->timer, look_if_due(fsafe_sys_getpid()));
+        fsafe_timer_set(watch->timer, look_if_due(fsafe_sys_getpid(), 0));
     errno = saved;
     return true;
 }
@@ -292,7 +300,7 @@ int fsafe_children_watch(pid_t child, uintptr_t frame)
         return -1;
     }
     watch->generation = fsafe_lineage_generation();
-    fsafe_timer_set(watch->timer, look_if_due(me));
+    fsafe_timer_set(watch->timer, look_if_due(me, 0));
     return place;
 }
 

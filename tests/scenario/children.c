@@ -245,7 +245,7 @@ static void by_forking(const struct scn_case *self)
     const pid_t hung = scn_fork();
     if (hung == 0)
         wait_unseen();
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 20; i++) {
         errno = EDOM;
         const pid_t child = fork();
         if (child == 0)
