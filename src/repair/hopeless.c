@@ -370,45 +370,6 @@ bool fsafe_hopeless_restarts(void)
     return fsafe_tasks_of_others(fsafe_tasks_handled().interrupting) == 0;
 }
 
-/*
- * --- Wake-ups between two slices ------------------------------------------------------------------------------
- *
- * Between two slices a thread that waits for a condition is not in the condition variable, and has the mutex. A signal
- * may come before it has the mutex, or, from a thread that changed the condition and then released the mutex, before
- * the waiter is in the condition variable again. Neither finds the waiter. So we keep the time of the latest signal,
- * and after each slice the waiter looks whether a signal came about the end of this slice or of the one before. That
- * signal may have been for another waiter: then this one wakes up for no reason, which POSIX allows.
- */
-
-enum { OBJECTS = 16, BEFORE_NS = 2 * MS, AFTER_NS = 20 * MS };
-static _Atomic uint64_t woken_ns[OBJECTS] FSAFE_FORK_STATE;
-
-static _Atomic uint64_t *woken(uintptr_t object)
-{
-    return &woken_ns[(uint32_t)(object >> 4) * 0x9e3779b1u >> 28];
-}
-_Static_assert(OBJECTS == 1 << (32 - 28), "a number for each hash");
-
-void fsafe_hopeless_note_wake(uintptr_t object)
-{
-    /*
-     * A thread in seccomp's strict mode may not read the clock. A waiter that is between two slices does not learn of
-     * the signal then; a waiter that sleeps cannot be woken by such a thread in any case.
-     */
-    if (!fsafe_thread_is_withdrawn())
-        atomic_store(woken(object), fsafe_sys_now_ns());
-}
-
-bool fsafe_hopeless_was_woken(struct fsafe_slices *slices, const struct timespec *ended)
-{
-    struct fsafe_sleeping *sleeping = &slices->self->sleeping;
-    uint64_t at = atomic_load(woken(atomic_load_explicit(&sleeping->object, memory_order_relaxed)));
-    uint64_t ended_ns = fsafe_sys_ns(ended);
-    uint64_t before = slices->looked_ns;
-    slices->looked_ns = fsafe_sys_now_ns();
-    return at + BEFORE_NS >= ended_ns || (before != 0 && at + BEFORE_NS >= before && at <= before + AFTER_NS);
-}
-
 uintptr_t fsafe_hopeless_futex_in_slices(uintptr_t *site)
 {
     const struct fsafe_thread *self = fsafe_self;

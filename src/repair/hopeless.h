@@ -43,7 +43,7 @@ struct fsafe_slices {
     unsigned second_looks;       /* how many slices in a row were short ones, to look again soon */
     bool looked_hopeless;        /* at the end of the latest slice only a handler could have ended the wait */
     bool resumed;                /* a signal handler had interrupted the wait before */
-    uint64_t looked_ns;          /* when fsafe_hopeless_was_woken was last called; 0: never */
+    uint64_t looked_ns;          /* when fsafe_woken_between was last asked; 0: never */
 };
 
 bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thread *self,
@@ -105,18 +105,6 @@ void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait);
  * wait with a limit after none. Returns whether the program's wait goes on: only where all handlers have SA_RESTART.
  */
 bool fsafe_hopeless_restarts(void);
-
-/*
- * A thread is about to signal a condition variable, or to broadcast: notes the time, for a waiter that is between two
- * slices. Context: child, any thread.
- */
-FSAFE_AT_FORK void fsafe_hopeless_note_wake(uintptr_t object);
-
-/*
- * Whether a thread may have signalled the condition variable since the slice `ended`, or since this was asked last:
- * then the wait is over. Context: between two slices, with the mutex held.
- */
-bool fsafe_hopeless_was_woken(struct fsafe_slices *slices, const struct timespec *ended);
 
 /*
  * The futex for which the calling thread waits without a limit, in slices; 0: it does not. *site: the place that waits.

@@ -13,9 +13,9 @@
 #include "libc/layout.h"
 #include "python/gil.h"
 #include "python/interpreter.h"
-#include "repair/hopeless.h"
 #include "repair/mutex.h"
 #include "repair/waits.h"
+#include "repair/woken.h"
 #include "track/gate.h"
 #include "track/join.h"
 #include "wrap/acquire.h"
@@ -113,7 +113,7 @@ static FSAFE_APART int wake_somebody(pthread_cond_t *condvar, uintptr_t site, en
 
 static FSAFE_AT_FORK FSAFE_APART int wake_in_child(pthread_cond_t *condvar, uintptr_t site, enum whom whom)
 {
-    fsafe_hopeless_note_wake((uintptr_t)condvar);
+    fsafe_woken_note((uintptr_t)condvar);
     return fsafe_layout_cond_is_idle(condvar) ? 0 : wake_somebody(condvar, site, whom);
 }
 

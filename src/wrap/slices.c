@@ -10,6 +10,7 @@
 #include "repair/monitor.h"
 #include "repair/semaphore.h"
 #include "repair/takeover.h"
+#include "repair/woken.h"
 #include "track/gate.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
@@ -176,7 +177,7 @@ int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, stru
             struct timespec ended = slices.until;
             fsafe_gate_resume(self, (uintptr_t)mutex); /* between two slices the thread has the mutex */
             more = fsafe_hopeless_goes_on(&slices);
-            bool was_woken = fsafe_hopeless_was_woken(&slices, &ended);
+            bool was_woken = fsafe_woken_between(&slices, &ended);
             fsafe_gate_suspend(self, (uintptr_t)mutex);
             if (was_woken) {
                 result = 0;

@@ -9,6 +9,7 @@
 #include "repair/children.h"
 #include "repair/hopeless.h"
 #include "repair/mutex.h"
+#include "repair/woken.h"
 #include "track/lineage.h"
 
 #include <linux/futex.h>
@@ -309,7 +310,7 @@ END_TEST
 
 static void *note_wake(void *unused)
 {
-    fsafe_hopeless_note_wake((uintptr_t)&word);
+    fsafe_woken_note((uintptr_t)&word);
     return unused;
 }
 
@@ -320,12 +321,12 @@ START_TEST(hopeless_hears_a_wake_between_two_slices)
     ck_assert(fsafe_hopeless_begin(&slices, self, &wait_here));
     clock_gettime(CLOCK_MONOTONIC, &ended);
     ended.tv_sec++; /* no signal so far can have been after that */
-    ck_assert(!fsafe_hopeless_was_woken(&slices, &ended));
+    ck_assert(!fsafe_woken_between(&slices, &ended));
     clock_gettime(CLOCK_MONOTONIC, &ended);
     pthread_t thread;
     unit_start_thread(&thread, note_wake, NULL);
     pthread_join(thread, NULL);
-    ck_assert(fsafe_hopeless_was_woken(&slices, &ended));
+    ck_assert(fsafe_woken_between(&slices, &ended));
     fsafe_hopeless_end(&slices);
 }
 END_TEST
