@@ -210,8 +210,8 @@ void fsafe_children_forked(pid_t child)
     atomic_store_explicit(&at->seen, NOTHING, memory_order_relaxed);
     atomic_store_explicit(&at->who, both(fsafe_sys_getpid(), child), memory_order_release);
     /*
-     * A parent that ignores SIGCHLD never waits for its children, but makes more of them. One that does wait looks then,
-     * and is not held up here.
+     * A parent that ignores SIGCHLD never waits for its children, but makes more of them. One that does wait looks in
+     * its waits, and is not held up here.
      */
     glance(child, (uint64_t)fsafe_options.hang_ms * MS);
 }
