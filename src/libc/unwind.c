@@ -112,6 +112,22 @@ static enum step step(struct fsafe_unwind *unwind, struct machine *machine, uint
     return apply(unwind, machine, &row, cfa);
 }
 
+static uintptr_t module_of(struct fsafe_unwind *unwind, uintptr_t address)
+{
+    int range = fsafe_callframe_range(unwind, address);
+    return range < 0 ? 0 : unwind->ranges[range].base;
+}
+
+/*
+ * Whether a caller of `site` is a function of the library's: such functions lie between the program's where the library
+ * wraps a method of Python's, or a call that has a callback. A program into which the library is linked has no others.
+ */
+static bool is_own(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t caller)
+{
+    uintptr_t own = module_of(unwind, (uintptr_t)step);
+    return module_of(unwind, caller) == own && module_of(unwind, site) != own;
+}
+
 FSAFE_APART unsigned fsafe_unwind_here(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t *frames, unsigned most)
 {
 #ifdef __x86_64__
@@ -138,7 +154,7 @@ FSAFE_APART unsigned fsafe_unwind_here(struct fsafe_unwind *unwind, uintptr_t si
     bool past = false;
     uintptr_t begin;
     for (unsigned i = 0; i < MOST_FRAMES && found < most && step(unwind, &machine, &begin) == STEPPED; i++) {
-        if (past)
+        if (past && !is_own(unwind, site, machine.value[RIP]))
             frames[found++] = machine.value[RIP];
         past |= machine.value[RIP] == site;
     }
@@ -260,8 +276,10 @@ unsigned fsafe_unwind_vanished(struct fsafe_unwind *unwind, uintptr_t site, uint
             from = at < best.count ? at + 1 : 0;
         }
     }
-    unsigned count = best.count - from < most ? best.count - from : most;
-    memcpy(frames, best.frames + from, count * sizeof *frames);
+    unsigned count = 0;
+    for (; from < best.count && count < most; from++)
+        if (!is_own(unwind, site, best.frames[from]))
+            frames[count++] = best.frames[from];
     return count;
 }
 

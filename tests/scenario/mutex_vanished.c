@@ -1,6 +1,8 @@
 /* Mutexes held at fork by threads that do not exist in the child. */
 #include "mutex_kind.h"
 
+#include <link.h>
+
 enum { APPLICATIONS_ERRNO = 4711 };
 
 static pthread_mutex_t first, second;
@@ -215,6 +217,22 @@ static void hammered(const struct scn_case *self)
     SCN_IS(pthread_mutex_destroy(&first), 0);
 }
 
+static int take_in_callback(struct dl_phdr_info *info, size_t bytes, void *lock)
+{
+    (void)info, (void)bytes;
+    mutex_use(mutex_lock, lock);
+    return 1;
+}
+
+/* The library's dl_iterate_phdr() lies between the functions of the program's that want the lock, or took it. */
+static void from_callback(const struct scn_case *self)
+{
+    mutex_make(self->kind, &first);
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &first) {
+        SCN_CHECK(dl_iterate_phdr(take_in_callback, &first) == 1);
+    }
+}
+
 void scn_cases(void)
 {
     for (int i = 0; i < MUTEX_KINDS; i++) {
@@ -257,4 +275,7 @@ void scn_cases(void)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = tries_of_exited, .kind = kind},
                 "tries-of-exited-%s", kind->name);
     }
+    scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN " ;; never:from libforksafe", .run = from_callback,
+                              .env = "FORKSAFE_FRAMES=16", .kind = &mutex_kinds[0]},
+            "from-callback");
 }
