@@ -20,22 +20,22 @@
 enum { PRIVATE_EXPEDITED = 1 << 3, REGISTER_PRIVATE_EXPEDITED = 1 << 4 };
 
 /*
- * tests/model/gate.pml is a model of what follows. Where a line here stands for one that the model can leave out, its
- * comment names the option that does: NO_LOOK.
+ * tests/model/gate.pml is a model of what follows. An option of the model breaks one line of it; the comment at the
+ * same line here names the option, such as NO_LOOK.
  *
- * The gate's word. CLOSED: closed by those who drain, and revocable: by a thread that has been
- * stopped for too long, or at the end of a slice. USER: how many share that closing, from their entry to the end of
- * their forks; nobody closes it anew before all of an older closing have gone, so that CLOSED is always of the closing
- * that a user has entered. FIRM: how many forks have committed, or closed it for good to begin with.
+ * The gate's word. CLOSED: forks that drain keep the gate closed. The last of them takes CLOSED away, and so may a
+ * thread that has been stopped for too long. USER: how many forks share that closing, each from its entry to its end.
+ * No fork closes the gate anew before all users of an older closing have left, so that CLOSED always belongs to the
+ * closing that a user has entered. FIRM: how many forks have committed, or have made a firm closing to begin with.
  */
 enum { CLOSED = 1, USER = 2, USERS = 0xfe, FIRM = 0x100 };
 _Atomic uint32_t fsafe_gate_word FSAFE_FORK_STATE;
 
 /*
- * A closing may be entered by so many, while it is so young. A thread that has been stopped for STOPPED_NS opens it.
- * After a closing that stopped somebody it stays open for as long, because the stopped have to pass: for BREATH_NS at
- * most, and after a fork for OPEN_NS at most, so that forks that come meanwhile share the next closing. A thread that
- * is stopped may stay awake for AWAKE_NS.
+ * SHARERS forks at most share a closing, and enter it before it is SHARE_NS old. A thread that has been stopped for
+ * STOPPED_NS opens the gate. After a closing that has stopped a thread the gate stays open for as long as it was
+ * closed, because the stopped threads have to pass: for BREATH_NS at most, and after a fork for OPEN_NS at most. Forks
+ * that come meanwhile share the next closing. A thread that is stopped may stay awake for AWAKE_NS.
  */
 enum {
     SHARERS = 16,
@@ -47,18 +47,18 @@ enum {
 };
 _Static_assert((uint32_t)SHARERS * USER <= USERS, "the users have room in the word");
 
-/* When the gate was closed last, and when it may be again. */
+/* When the gate was closed last, and when it may be closed again. */
 static _Atomic uint64_t closed_ns FSAFE_FORK_STATE;
 static _Atomic uint64_t open_until_ns FSAFE_FORK_STATE;
 
-/* Nobody revokes a closing before this. */
+/* No thread revokes a closing before this time. */
 static _Atomic uint64_t insists_ns FSAFE_FORK_STATE;
 
-/* A word that changes whenever the gate is opened or a closing ends, and how many threads sleep until then. */
+/* A number that changes whenever the gate is opened, and how many threads sleep until it changes. */
 static _Atomic uint32_t turns FSAFE_FORK_STATE;
 static _Atomic uint32_t sleepers FSAFE_FORK_STATE;
 
-/* A turn that somebody waited for in vain: it stops nobody any more. */
+/* The turn in which a thread has waited for as long as it may: for the rest of that turn the gate stops no thread. */
 static _Atomic uint32_t expired = UINT32_MAX;
 
 static enum fsafe_where worst_of(const struct fsafe_ledger *ledger, bool calls_count, uint32_t below)
@@ -81,7 +81,7 @@ static enum fsafe_where worst_of(const struct fsafe_ledger *ledger, bool calls_c
 
 enum fsafe_where fsafe_gate_where(struct fsafe_thread *thread, bool calls_count)
 {
-    uint32_t below = atomic_load(&thread->forking); /* what it forks with is nobody's business */
+    uint32_t below = atomic_load(&thread->forking); /* no fork waits for what the thread forks with */
     enum fsafe_where where = worst_of(fsafe_thread_locks(thread), calls_count, below);
     return where == FSAFE_OUTSIDE && below == 0 ? worst_of(fsafe_thread_spins(thread), false, 0) : where;
 }
@@ -124,20 +124,20 @@ static bool is_closed(void)
 
 static void wake_sleepers(void)
 {
-    /* After the word was changed; a thread that reads the turn before the word does not miss it: NO_WAKE. */
+    /* The word was changed before. A thread reads the turn first, then the word, so it sees one change: NO_WAKE. */
     atomic_fetch_add(&turns, 1);
     if (atomic_load(&sleepers) != 0)
         fsafe_sys_futex_wake(&turns, INT32_MAX);
 }
 
-/* What becomes of the word when somebody enters, at `now`; 0: not yet. */
+/* What the word is after a fork has entered at `now`; 0: the fork may not enter yet. */
 static uint32_t entered(uint32_t seen, bool firm, uint64_t now)
 {
     if (firm)
         return seen + FIRM;
     if ((seen & CLOSED) != 0)
         return (seen & USERS) < SHARERS * USER && now - atomic_load(&closed_ns) < SHARE_NS ? seen + USER : 0;
-    /* Not while users of a closing that was revoked are left: REUSED. */
+    /* Not while a closing that was revoked has users left: REUSED. */
     return seen == 0 && now >= atomic_load(&open_until_ns) ? CLOSED + USER : 0;
 }
 
@@ -161,7 +161,7 @@ bool fsafe_gate_close(struct fsafe_thread *self, bool firm)
     self->gated.share = firm ? FIRM : USER;
     atomic_store(&self->forking, FSAFE_FORKING_NOW);
     if (fsafe_thread_has_company(self))
-        barrier_everywhere(); /* from here on a thread is seen inside, or sees the gate: NO_BARRIER */
+        barrier_everywhere(); /* from here on a thread is seen inside, or sees the gate closed: NO_BARRIER */
     return true;
 }
 
@@ -178,7 +178,7 @@ void fsafe_gate_insist(uint64_t until_ns)
 bool fsafe_gate_commit(struct fsafe_thread *self)
 {
     uint32_t seen = atomic_load(&fsafe_gate_word);
-    /* Only while it is the same closing: NO_COMMIT. */
+    /* Only while the closing that this fork entered stands: NO_COMMIT. */
     while (self->gated.share < FIRM && (seen & CLOSED) != 0)
         if (atomic_compare_exchange_weak(&fsafe_gate_word, &seen, seen + FIRM))
             self->gated.share += FIRM;
@@ -186,8 +186,8 @@ bool fsafe_gate_commit(struct fsafe_thread *self)
 }
 
 /*
- * Takes CLOSED away, whoever set it; but not while a fork that has committed keeps everybody out in any case: of those
- * who share its closing none need begin anew.
+ * Takes CLOSED away, whichever fork set it. While a fork that has committed keeps all threads out in any case CLOSED
+ * stays: or the forks that share the closing would have to begin anew.
  */
 static void open_for_all(void)
 {
@@ -213,7 +213,7 @@ void fsafe_gate_open(struct fsafe_thread *self, uint32_t forking)
 {
     if (self->gated.share == 0)
         return;
-    /* First: a fork that finds the gate closed no more has to see that this thread may be inside something. */
+    /* First: a fork that finds the gate open has to see that this thread may be inside something. */
     atomic_store(&self->forking, forking);
     uint32_t seen = atomic_load(&fsafe_gate_word), next;
     do {
@@ -227,7 +227,7 @@ void fsafe_gate_open(struct fsafe_thread *self, uint32_t forking)
         }
     } while (!atomic_compare_exchange_weak(&fsafe_gate_word, &seen, next));
     self->gated.share = 0;
-    if ((next & ~(uint32_t)USERS) == 0) /* else they would go to sleep again */
+    if ((next & ~(uint32_t)USERS) == 0) /* else the sleepers would go to sleep again */
         wake_sleepers();
     fsafe_gate_restore_signals(self);
 }
@@ -245,14 +245,14 @@ void fsafe_gate_reset(struct fsafe_thread *self)
         self->gated.share = 0;
 }
 
-/* Sleeps until `turns` is not `turn`, it is `until_ns`, or a signal came. Returns whether there is time left. */
+/* Sleeps until `turns` is not `turn`, until `until_ns`, or until a signal comes. False: until_ns was over before. */
 static bool sleep_a_turn(uint32_t turn, uint64_t until_ns)
 {
     uint64_t now = fsafe_sys_now_ns();
     if (now >= until_ns)
         return false;
     const struct timespec left = fsafe_sys_timespec(until_ns - now);
-    atomic_fetch_add(&sleepers, 1); /* more than sleep, in a child whose fork a signal handler made here, is no harm */
+    atomic_fetch_add(&sleepers, 1); /* too high later, in a child whose fork a signal handler made here: no harm */
     fsafe_sys_futex_wait(&turns, turn, &left);
     atomic_fetch_sub(&sleepers, 1);
     return true;
@@ -273,12 +273,12 @@ bool fsafe_gate_await_turn(uint64_t until_ns)
 }
 
 /*
- * Gives the processor away again and again, and does not sleep, until `until_ns`. For a thread that has worked without
- * a pause: if that slept here, Linux would let it, once the fork has woken it, go before the fork and the child,
- * because its share of a processor is still due to it. (A thread that had slept of its own accord is to go first, as
- * it does when it is woken.) A thread does not stay awake while several forks share a closing: the gate is closed for
- * so much of the time then that the forks and their children need the processor. Returns whether to look at the gate
- * again.
+ * Gives the processor away again and again, and does not sleep, until `until_ns`. This is for a thread that has worked
+ * without a pause. If such a thread slept here, Linux would run it before the fork and the child, once the fork has
+ * woken it, because its share of a processor is still due to it. (A thread that has slept of its own accord sleeps here
+ * as well, and is to go first when it is woken.) No thread stays awake while several forks share a closing: the gate is
+ * closed for so much of the time then that the forks and their children need the processor. Returns whether to look at
+ * the gate again.
  */
 static bool stay_awake(uint32_t turn, uint64_t until_ns)
 {
@@ -287,15 +287,15 @@ static bool stay_awake(uint32_t turn, uint64_t until_ns)
         if (atomic_load(&turns) != turn)
             return true;
     }
-    return !is_closed(); /* also in a child whose fork a signal handler made here: nobody wakes it */
+    return !is_closed(); /* also in a child whose fork a signal handler made here: no thread wakes that child */
 }
 
-/* How long a thread has been stopped: all zero until it is. */
+/* Until when a stopped thread stays awake, leaves the gate closed, and waits; all zero until it is stopped. */
 struct stay {
     uint64_t awake_ns, enough_ns, until_ns;
 };
 
-/* Waits until the gate is open. Returns false when there is no time left: then the thread goes on. */
+/* Waits until the gate is open. Returns false when no time is left: then the thread goes on. */
 static bool wait_until_open(struct stay *stay)
 {
     if (stay->until_ns == 0) {
@@ -328,7 +328,10 @@ static bool wait_until_open(struct stay *stay)
     }
 }
 
-/* A thread that is inside has to get out, whichever ledger says so; and in a new child nobody is there to open it. */
+/*
+ * Not a thread that has to get out: it is inside, whichever ledger says so, or owns the loader's lock. Not in a child
+ * that is not adopted yet, either: there no thread would open the gate.
+ */
 static bool may_be_stopped(struct fsafe_thread *self)
 {
     return self != NULL && self->gated.share == 0 && fsafe_gate_where(self, false) == FSAFE_OUTSIDE &&
@@ -341,7 +344,7 @@ static void pass(struct fsafe_ledger *ledger, uint32_t next)
     bool stops = may_be_stopped(fsafe_self);
     struct stay stay = {0};
     for (;;) {
-        /* Seen inside first, then the gate: a fork closes it first and then looks who is inside. */
+        /* First the record, then a look at the gate: a fork closes the gate first and then looks who is inside. */
         atomic_store(&ledger->depth, next);
         atomic_thread_fence(memory_order_seq_cst);
         if (!stops || !is_closed())
@@ -362,8 +365,10 @@ bool fsafe_gate_push_slowly(struct fsafe_ledger *ledger, uintptr_t lock, uintptr
     return true;
 }
 
-/* Sets the mark of the latest record of `lock`, or takes it away. Found anew each time: a signal handler may have made
- * room. */
+/*
+ * Sets the mark of the latest record of `lock`, or takes the mark away. Looks for the record each time: a signal
+ * handler may have made room, which moves records.
+ */
 static void mark(struct fsafe_thread *self, uintptr_t lock, bool waits)
 {
     struct fsafe_ledger *locks = fsafe_thread_locks(self);
@@ -383,9 +388,9 @@ void fsafe_gate_resume(struct fsafe_thread *self, uintptr_t lock)
     bool stops = true;
     struct stay stay = {0};
     for (;;) {
-        /* Before it is unmarked: its own record would say that it is inside. */
+        /* Asked while the record has its mark: without the mark that record would say that the thread is inside. */
         stops = stops && (atomic_load_explicit(&fsafe_gate_word, memory_order_relaxed) == 0 || may_be_stopped(self));
-        mark(self, lock, false); /* First this, then a fence, then the gate: NO_LOOK. */
+        mark(self, lock, false); /* first this, then a fence, then a look at the gate: NO_LOOK */
         atomic_thread_fence(memory_order_seq_cst);
         if (!stops || !is_closed())
             return;

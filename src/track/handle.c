@@ -7,12 +7,15 @@
 
 _Atomic unsigned fsafe_handle_creations FSAFE_FORK_STATE;
 
-/* Whose slots say that they are called so. */
+/* What threads have a handle, as their slots say. */
 struct called {
     bool living, vanished;
 };
 
-/* An ended thread's slot that was kept does not count: its handle may be that of the very thread that forked. */
+/*
+ * An ended thread's slot that was kept does not count: its handle may be that of the very thread that forked.
+ * `withdraw`: a new thread has the handle, so vanished threads lose it.
+ */
 static struct called look_up(pthread_t handle, bool withdraw)
 {
     struct called called = {false, false};
@@ -33,7 +36,7 @@ bool fsafe_handle_has_vanished(pthread_t handle)
 {
     if (!look_up(handle, false).vanished)
         return false;
-    /* It may be the handle of a thread that is being created: that is known soon. */
+    /* A thread that is being created may have the handle; its creator soon notes which one it has. */
     for (unsigned patience = 0; atomic_load(&fsafe_handle_creations) != 0; patience++) {
         if (patience == 1000)
             return false;
@@ -51,7 +54,7 @@ static bool read_word(uintptr_t address, uint32_t *word)
     return readable;
 }
 
-/* Where a thread's id is in what its handle points to, as the caller's own shows; 0: nowhere. */
+/* Where a thread's id lies behind the address in its handle, as the caller's own handle shows; 0: not found. */
 static uintptr_t find_id(void)
 {
     enum { MOST = 4096 };

@@ -2,8 +2,8 @@
  * Measured. A fork is an instant, though it copies page by page: it withdraws the right to write from every page, and
  * flushes the address translations of all processors at the end. A thread that writes in between either still writes to
  * the page that the child gets or waits for the end. Pairs of counters 64 MiB apart, written in either order and from
- * thread to thread: 0 of 16,000 torn. So a semaphore and the ledgers go together. What did hang (a semaphore taken and
- * posted by a vfork child, 3 of 8 runs of 100 forks; nearly every fork when nobody else takes it) had no record at all:
+ * thread to thread: 0 of 16,000 torn. So a semaphore and the ledgers go together. A child did hang for a semaphore that
+ * a vfork child had taken (3 of 8 runs of 100 forks; nearly every fork when no other thread took it). It had no record:
  * a vfork child whose parent's thread had never locked could not join. It joins for that thread now: 0 of 1,200.
  */
 #include "config.h"
@@ -26,19 +26,19 @@ static struct fsafe_thread_calls calls;
 static pthread_key_t leave_key;
 static _Atomic bool started;
 
-/* Past its last destructor: it may still take locks, and nobody would remove its slot again. */
+/* The thread is past its last destructor: it may still take locks, but nothing would free a slot again. */
 static __thread bool left __attribute__((tls_model("initial-exec")));
 
 /*
- * A sandbox may trap a system call that join makes, though all signals are blocked, and the sandbox's handler may take
- * a lock, for which the thread must not join again: that lock goes unrecorded. (Firefox traps prctl.)
+ * A sandbox may trap a system call that join makes, though all signals are blocked. The sandbox's handler may take a
+ * lock, for which the thread must not join again: that lock goes unrecorded. (Firefox traps prctl.)
  */
 static __thread bool joining __attribute__((tls_model("initial-exec")));
 
-/* Left before its end: see fsafe_thread_withdraw. */
+/* The thread counts as one that has left, before its end: see fsafe_thread_withdraw. */
 static __thread bool withdrawn __attribute__((tls_model("initial-exec")));
 
-/* The slot of a thread that ended with locks in its hands is kept, but not of more: a program may do that all day. */
+/* So many slots of threads that ended with locks in their hands are kept: a program may end such threads all day. */
 enum { KEEP_ENDED = 256 };
 
 /* How many threads of this generation have joined, and how many slots are kept for threads that ended with locks. */
@@ -81,9 +81,9 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     self->stack = (uintptr_t)__builtin_frame_address(0);
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name, 0, 0, 0, 0);
     atomic_fetch_add(&joined, 1);
-    /* Last: from here on others believe what the slot says. */
+    /* Last: from here on other threads believe what the slot says. */
     fsafe_slots_set_generation(self, fsafe_lineage_generation());
-    /* Either we see that the gate is closed, or the thread that closes it sees us. */
+    /* Either this thread sees that the gate is closed, or the thread that closes the gate sees this slot. */
     atomic_thread_fence(memory_order_seq_cst);
 }
 
@@ -94,7 +94,7 @@ struct fsafe_holder fsafe_thread_as_holder(const struct fsafe_thread *thread, ui
     return holder;
 }
 
-/* No handler that locks comes in between: it would join a second slot. */
+/* No signal handler may run meanwhile: one that locks would claim a second slot. */
 static void join(int owner, pid_t tid)
 {
     struct fsafe_thread *self = fsafe_self == NULL ? fsafe_slots_claim() : NULL;
@@ -121,8 +121,8 @@ struct fsafe_thread *fsafe_thread_join(void)
     pid_t tid = fsafe_sys_gettid();
     if (fsafe_lineage_is_guest()) {
         /*
-         * It joins for the thread whose memory it is in: its own id is gone in a moment. libc knows that thread's. (Not
-         * after a raw fork, but a thread that made one has joined.)
+         * The vfork child joins for the thread as which it runs: the child's own id is gone in a moment. libc knows
+         * that thread's id. (Not after a raw fork, but a thread that made one has joined.)
          */
         if (owner == 0)
             return NULL;
@@ -157,8 +157,8 @@ bool fsafe_thread_is_withdrawn(void)
 }
 
 /*
- * A destructor that runs with the program's own. Theirs may take locks, in any round, so we leave in the
- * last one only; what still comes after that goes unrecorded.
+ * A destructor that runs with the program's own. The program's may take locks, in any round. So the thread leaves in
+ * the last round only; locks that it takes after that go unrecorded.
  */
 static void leave(void *slot)
 {
@@ -171,7 +171,7 @@ static void leave(void *slot)
     fsafe_self = NULL;
     FSAFE_ORDER();
     if (calls.leave(self) && atomic_fetch_add(&kept_ended, 1) < KEEP_ENDED) {
-        /* What it holds is orphaned for the whole process; the record says by whom. */
+        /* What the thread holds is orphaned for the whole process; the records say by whom. */
         self->ended = true;
         return;
     }
@@ -212,19 +212,19 @@ void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc)
 {
     uint32_t next = fsafe_lineage_generation() + 1;
     if (self != NULL) {
-        /* Before the process's own: at no moment does this thread look like a vanished one. */
+        /* Before the generation of the process: at no moment does this thread look like a vanished one. */
         fsafe_slots_set_generation(self, next);
-        /* A look at what libc writes touches pages of its own, so it is not made where the answer is known. */
+        /* A look at what libc writes touches more pages, so none is made where the answer is known. */
         int tid = fsafe_sys_gettid();
         int owner = by_libc && self->owner == self->tid ? tid : calls.probe_owner();
         set_owner(self, owner);
         self->sure_owner = 0;
-        self->sleeping.has_line = false; /* the parent's */
+        self->sleeping.has_line = false; /* that line was the parent's */
         memset(self->living_owners, 0, sizeof self->living_owners);
         self->tid = tid;
         self->pid = fsafe_sys_getpid();
     } else {
-        left = false; /* a destructor of its last round forked: all that the new process has is this thread */
+        left = false; /* a destructor of the last round may have forked: this thread is all that the child has */
     }
     atomic_store_explicit(&kept_ended, 0, memory_order_relaxed);
     atomic_store_explicit(&fsafe_handle_creations, 0, memory_order_relaxed);

@@ -1,6 +1,6 @@
 /*
- * track/join: threads join at their first lock, leave when they end, and move into a child's generation. Nothing here
- * waits for anything.
+ * track/join: which slot the calling thread has, and since when. A thread joins at the first call of ours that needs
+ * its slot, leaves when it ends, and moves into the child's generation when it forks. No function here waits.
  */
 #pragma once
 
@@ -9,52 +9,51 @@
 /* This thread's slot, or NULL before it joins, after it left, and where we are switched off. */
 extern FSAFE_HIDDEN __thread struct fsafe_thread *fsafe_self __attribute__((tls_model("initial-exec")));
 
-/* What the registry has to ask of rooms that know locks. */
+/* What this room has to ask of rooms that know locks. */
 struct fsafe_thread_calls {
     /* What libc writes as owner when the calling thread takes a mutex. */
     int (*probe_owner)(void);
-    /* The thread ends: forget what it does not hold, return whether it dies holding mutexes. */
+    /* The thread ends: drops records of what it does not hold, returns whether it holds locks or tokens. */
     bool (*leave)(struct fsafe_thread *self);
-    /* For a full ledger of locks: whether the record says nothing any more. */
+    /* For a full ledger of locks: whether the thread certainly does not hold `lock` any more. */
     bool (*is_stale)(uintptr_t lock, void *self);
-    /* A vanished thread's slot: clear what no lock bears out any more. Called in a child, with signals blocked. */
+    /* Clears the vanished thread's records that no lock bears out any more. Context: child, signals blocked. */
     void (*clear_stale)(struct fsafe_thread *vanished);
 };
 
-/* Asks calls.is_stale. */
+/* is_stale of struct fsafe_thread_calls. */
 bool fsafe_thread_is_stale(uintptr_t lock, void *self);
 
-/* Makes the registry ready. False without memory or keys: nobody can join then. Context: start-up. */
+/* From now on threads can join. False: none can, because pthread_key_create failed. Context: start-up. */
 bool fsafe_thread_start(const struct fsafe_thread_calls *calls);
 
 /*
- * Returns this thread's slot, joining it first if need be; NULL when we are switched off, when there is no
- * memory, and for a thread that is past its last destructor. A vfork child joins for its parent's thread.
- * errno kept. Context: any thread, slow path.
+ * Returns this thread's slot; a thread without one joins first. NULL where we are switched off, where there is no
+ * memory, and in a thread that has withdrawn or is past its last destructor. A vfork child joins for its parent's
+ * thread. errno kept. Context: any thread, slow path.
  */
 FSAFE_AT_FORK struct fsafe_thread *fsafe_thread_join(void);
 
 /*
- * From here on the calling thread has no slot and joins none, as one that is past its last destructor: what it may do
- * does not let us be about. Its slot stays, with what it holds now. Returns that slot, for return, which takes this
- * back.
+ * From here on the calling thread has no slot and does not join: seccomp's strict mode forbids our system calls. Its
+ * slot stays, with what the thread holds now. withdraw returns the slot; return gets it and ends the withdrawal.
  */
 struct fsafe_thread *fsafe_thread_withdraw(void);
 void fsafe_thread_return(struct fsafe_thread *self);
 bool fsafe_thread_is_withdrawn(void);
 
-/* Joins the thread that starts us, in fewer system calls. Context: start-up, before any handler can run. */
+/* The thread that starts us joins, in fewer system calls. Context: start-up, before any signal handler can run. */
 void fsafe_thread_join_first(void);
 
 /*
- * Moves the forking thread, if it ever joined, into the next generation, which begins. `by_libc`: libc made the fork,
- * so it knows the thread's new id. Context: child, alone.
+ * Begins the next generation and moves the forking thread into it; `self` is NULL if the thread never joined.
+ * `by_libc`: libc made the fork, so libc knows the thread's new id. Context: child, alone.
  */
 FSAFE_AT_FORK void fsafe_thread_adopt(struct fsafe_thread *self, bool by_libc);
 
 /*
- * What libc calls the calling thread, asked anew where that is not its id. After a raw fork libc goes on with the old
- * one, until the program writes the new one into libc's memory itself: Chromium does. Context: its thread.
+ * What libc calls the thread, asked anew where that is not the thread's id. After a raw fork libc goes on with the old
+ * id, until the program writes the new id into libc's memory itself: Chromium does. Context: its thread.
  */
 void fsafe_thread_ask_owner(struct fsafe_thread *self);
 static inline int fsafe_thread_owner(struct fsafe_thread *self)
@@ -64,7 +63,7 @@ static inline int fsafe_thread_owner(struct fsafe_thread *self)
     return self->owner;
 }
 
-/* Whether threads of this generation ended with mutexes in their hands that no slot was kept of. Context: any. */
+/* Whether a thread of this generation ended with locks in its hands and its slot was not kept. Context: any. */
 bool fsafe_thread_forgot_ended(void);
 
 /* How many threads of this generation have joined so far, whether or not they left. */

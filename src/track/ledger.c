@@ -1,6 +1,6 @@
 /*
- * Measured. A record that a fork need not wait for has a mark in its lock word, not in its site: the site stays behind
- * when a record is popped, and a fork then overlooked the thread that reserved the marked slot anew.
+ * Measured. The mark of a record for which no fork waits is in its lock word, not in its site: the site stays behind
+ * when a record is popped. With the mark there a fork overlooked the thread that reserved such a record anew.
  */
 #include "config.h"
 
@@ -22,7 +22,7 @@ static uintptr_t load_lock(const struct fsafe_record *record)
 
 static void copy_record(struct fsafe_record *to, const struct fsafe_record *from)
 {
-    /* Empty while its site changes: a record never names another lock's place. */
+    /* `to` is empty while its site changes: no record names the site of another lock. */
     atomic_store_explicit(&to->lock, 0, memory_order_release);
 #ifdef FSAFE_OUTLASTED_BESIDE
     atomic_store_explicit(&to->outlasted, atomic_load_explicit(&from->outlasted, memory_order_relaxed),
@@ -33,13 +33,13 @@ static void copy_record(struct fsafe_record *to, const struct fsafe_record *from
 }
 
 /*
- * Where the records are, by their locks, for a thread that holds very many and releases them in another order than it
- * took them. What it says is held against the ledger, so what is stale or missing in it costs time and nothing else: a
- * signal handler may come at any moment, and so may a fork.
+ * Where the records are, by their locks, for a thread that holds very many locks and releases them in another order
+ * than it took them. What the index says is compared with the ledger, so a stale or missing entry costs time and
+ * nothing else: a signal handler may come at any moment, and so may a fork.
  */
 struct fsafe_ledger_index {
     uint32_t slots;  /* a power of two */
-    uint32_t used;   /* that are not free any more */
+    uint32_t used;   /* how many of them are not free any more */
     uint32_t covers; /* the records up to this one have been put in; some may have been replaced since */
     struct entry {
         uint32_t key;    /* of the lock's address */
@@ -101,7 +101,7 @@ static void put(struct fsafe_ledger *ledger, struct fsafe_ledger_index *index, u
     }
 }
 
-/* NULL without memory. An old one stays where it is: a signal handler may have come while it was being read. */
+/* NULL without memory. An old index stays mapped: this may be a signal handler, which interrupted a reader of it. */
 static struct fsafe_ledger_index *fit_index(struct fsafe_ledger *ledger)
 {
     struct fsafe_ledger_index *index = ledger->index;
@@ -122,7 +122,7 @@ static struct fsafe_ledger_index *fit_index(struct fsafe_ledger *ledger)
     return index;
 }
 
-/* In time that does not grow with the depth, if the thread has done so before. */
+/* Takes a time that does not grow with the depth, if the thread has done so before. */
 static uint32_t find_deep(struct fsafe_ledger *ledger, uintptr_t lock)
 {
     uint32_t depth = fsafe_ledger_depth(ledger);
@@ -142,7 +142,7 @@ static uint32_t find_deep(struct fsafe_ledger *ledger, uintptr_t lock)
             address_of(load_lock(fsafe_ledger_record(ledger, entry.record))) == address_of(lock))
             return entry.record;
     }
-    /* It has taken the place of one that was released since: near the latest then, mostly. */
+    /* The record has moved to the place of one that was removed: mostly near the latest. */
     for (uint32_t i = depth; i > 0; i--) {
         put(ledger, index, i);
         if (address_of(load_lock(fsafe_ledger_record(ledger, i))) == address_of(lock))
@@ -165,8 +165,8 @@ static uint32_t find_to_remove(struct fsafe_ledger *ledger, uintptr_t lock)
 void fsafe_ledger_remove(struct fsafe_ledger *ledger, uint32_t index)
 {
     /*
-     * A fork or a signal between two of these stores sees the latest record twice or the removed one gone:
-     * both are true enough for an index.
+     * A fork or a signal handler between two of these stores finds the latest record twice, or the removed one gone:
+     * a record is an index and never proof, so both will do.
      */
     uint32_t latest = fsafe_ledger_depth(ledger);
     struct fsafe_record *last = fsafe_ledger_record(ledger, latest);
@@ -198,7 +198,7 @@ void fsafe_ledger_clear(struct fsafe_ledger *ledger, uint32_t index, uintptr_t l
     struct fsafe_records *records = atomic_load_explicit(&ledger->records, memory_order_acquire);
     if (records == NULL || index >= records->capacity)
         return;
-    /* Empty, and marked, or the slot would look as if a thread had reserved it. */
+    /* Empty and marked: an empty record without a mark looks as if its thread had reserved it. */
     uintptr_t seen = lock;
     if (!atomic_compare_exchange_strong(&records->record[index].lock, &seen, FSAFE_EMPTIED) &&
         fsafe_ledger_unmarked(seen) == lock)
@@ -206,8 +206,8 @@ void fsafe_ledger_clear(struct fsafe_ledger *ledger, uint32_t index, uintptr_t l
 }
 
 /*
- * Empties all but the latest record of each lock; of an rwlock each counts. A set of addresses beside the array keeps
- * this linear: a thread may hold very many locks.
+ * Empties all but the latest record of each lock; of an rwlock all records stay. A set of addresses beside the array
+ * keeps this linear: a thread may hold very many locks.
  */
 static void drop_repeated(struct fsafe_ledger *ledger)
 {
@@ -267,7 +267,7 @@ uint32_t fsafe_ledger_tidy(struct fsafe_ledger *ledger, fsafe_ledger_is_stale *i
 
 bool fsafe_ledger_drop_inner(struct fsafe_ledger *ledger, uintptr_t lock)
 {
-    /* Near its end a signal handler could make room, and what was found would be somewhere else. */
+    /* Near the end of the array a signal handler could make room, which moves the record that was found. */
     bool near_end = fsafe_ledger_depth(ledger) + FSAFE_LEDGER_SPARE >= ledger->room;
     struct fsafe_sigset old;
     if (near_end)
@@ -292,7 +292,7 @@ static bool grow(struct fsafe_ledger *ledger)
     grown->capacity = capacity;
     for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--)
         copy_record(&grown->record[i], fsafe_ledger_record(ledger, i));
-    /* The old array stays: another thread may be reading it. Doubling bounds what that costs to one half. */
+    /* The old array stays: another thread may be reading it. Each is twice as large, so all old ones are smaller. */
     atomic_store_explicit(&ledger->records, grown, memory_order_release);
     ledger->room = room_of(grown);
     return true;
@@ -313,8 +313,8 @@ bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr
     fsafe_sys_block_signals(&old);
     uint32_t depth = fsafe_ledger_depth(ledger);
     /*
-     * An empty record may be one that is reserved: this is a signal handler then, and a push that it interrupted knows
-     * where its record is. Nothing moves before the spare records are used up as well.
+     * An empty record may be a reserved one. This is a signal handler then, and the push that it interrupted knows
+     * where its record is. So no record moves before the spare records are used up as well.
      */
     uint32_t room = ledger->room + (depth >= ledger->room && has_empty(ledger) ? FSAFE_LEDGER_SPARE - 1 : 0);
     if (depth >= room) {
@@ -339,7 +339,7 @@ void fsafe_ledger_mark_outlasted(struct fsafe_ledger *ledger)
     for (uint32_t i = fsafe_ledger_depth(ledger); records != NULL && i > 0; i--) {
         if (i >= records->capacity)
             continue;
-        /* A reserved slot stays empty: a mark would stay when it is given back, and hide who reserves it next. */
+        /* No mark for a reserved record: the mark would stay when that is given back, and hide the next push there. */
         uintptr_t lock = load_lock(&records->record[i]);
         if (lock != 0)
             fsafe_ledger_mark(&records->record[i], lock, true);

@@ -1,8 +1,9 @@
 /*
  * track/ledger: which locks one thread holds or is about to hold: a stack of records in our own memory.
  *
- * Written by its thread alone (but see clear). Read by the child of a fork (its thread is gone: frozen between two
- * stores) and by other threads of the same process, who must allow for a record that comes or goes meanwhile.
+ * A thread writes its own ledger; other threads may only clear and mark records in it. A child reads, and rewrites, the
+ * ledgers of vanished threads, each of which may have stopped between any two stores. Other threads of the same process
+ * also read a ledger, and must allow for a record that comes or goes meanwhile.
  *
  * A record is an index, never proof: it says where to look and whom to name. It may be stale (the lock was
  * released by another thread, or by a call that we do not see), so the address in it is never followed; it is
@@ -17,13 +18,13 @@
 #include <stdint.h>
 
 /*
- * The low bits of a record's lock word, free because every lock is aligned to four bytes. For a mutex the
- * bytes of the lock say who has it. An rwlock's record says what for it was asked, and there is one for each hold. The
- * bytes of CPython's own locks name nobody, so there the record says how far its thread was.
+ * The low bits of a record's lock word, free because every lock is aligned to four bytes. A mutex's own bytes say who
+ * has it. An rwlock's record says whether its thread reads or writes, and each hold has a record. The bytes of
+ * CPython's own locks name no owner, so there the record says how far its thread was.
  */
 enum fsafe_stage {
     FSAFE_WANTED = 0,  /* about to take it, or has it */
-    FSAFE_HELD = 1,    /* of a vanished thread: it was locked and named nobody, see repair/mutex; python: has it */
+    FSAFE_HELD = 1,    /* mutex: a vanished thread's, see repair/unnamed; python: has it */
     FSAFE_LEAVING = 2, /* python: about to release it, or just did */
     FSAFE_READING = 2, /* an rwlock, for reading */
     FSAFE_WRITING = 3, /* an rwlock, for writing */
@@ -37,8 +38,8 @@ static inline bool fsafe_ledger_is_of_rwlock(uintptr_t lock)
 }
 
 /*
- * In a record's lock word: it is no lock but a call of libc's, see track/region. Where all bits are an address's those
- * of the first page are no lock's.
+ * In a record's lock word: the record is of a call of libc's, not of a lock: see track/region. Where an address may
+ * have any bit, a word in the first page says so: no lock lies there.
  */
 #if UINTPTR_MAX > UINT32_MAX
 #define FSAFE_CALL_MARK ((uintptr_t)1 << 62)
@@ -52,10 +53,10 @@ static inline bool fsafe_ledger_is_of_call(uintptr_t lock)
 }
 
 /*
- * A mark of a record: no fork waits for it. A fork has done so in vain, or another thread has emptied the record. It is
- * a bit of the lock word where no lock lies in the upper half of the address space; elsewhere a word of its own, which
- * says what lock it is meant for. (A mark that comes while another record moves there takes that one's mark away: one
- * more fork waits then.)
+ * The mark of a record for which no fork waits. A fork has waited for it in vain, its thread waits for the lock (see
+ * track/gate), or another thread has emptied it. The mark is a bit of the lock word where no lock lies in the upper
+ * half of the address space; elsewhere it is a word of its own, which says for what lock it is meant. (If a mark is set
+ * while another record moves to that place, that record loses its own: one more fork waits for it.)
  */
 #if UINTPTR_MAX > UINT32_MAX
 #define FSAFE_OUTLASTED ((uintptr_t)1 << 63)
@@ -96,8 +97,8 @@ static inline bool fsafe_ledger_is_outlasted(const struct fsafe_record *record, 
 }
 
 /*
- * Sets the mark of a record of `lock` (address | stage), or takes it away, if it still is one: its thread may be on to
- * another lock, and another thread may be emptying it.
+ * Sets the mark of a record, or takes it away, if the record still is of `lock` (address | stage): its thread may have
+ * gone on to another lock, and another thread may be emptying the record.
  */
 static inline void fsafe_ledger_mark(struct fsafe_record *record, uintptr_t lock, bool outlasted)
 {
@@ -125,8 +126,9 @@ struct fsafe_records {
     }
 
 /*
- * Records at the end of an array that are never filled in: a push reserves before it looks whether there is room, and
- * signal handlers may interrupt it and do the same; until each takes back its reservation depth must stay inside.
+ * Spare records at the end of an array. A push reserves a record before it looks whether there is room, and signal
+ * handlers may interrupt the push and do the same: until each takes its reservation back, depth must stay inside the
+ * array. Only fsafe_ledger_push_full fills some of them in, in such a handler.
  */
 enum { FSAFE_LEDGER_SPARE = 6 };
 
@@ -134,25 +136,26 @@ struct fsafe_ledger {
     struct fsafe_records *_Atomic records;
     _Atomic uint32_t depth; /* index of the latest record; 0: none. Below capacity */
     uint32_t room;          /* the depth at which the array is full */
-    uint32_t hint;          /* where the next record to remove may be: locks are often released in their order */
-    struct fsafe_ledger_index *index; /* of one that was very deep; NULL: none */
+    uint32_t hint;          /* where the next record to remove may be: many locks are released in their order */
+    struct fsafe_ledger_index *index; /* by lock, of a ledger that was very deep; NULL: none */
 };
 
 /*
- * Whether a record whose array is full may be dropped: it is not held, as far as can be told without
- * following its address. Called with all signals blocked.
+ * Whether a record may be dropped: its thread does not hold the lock, as far as can be told without following the
+ * address. fsafe_ledger_push_full calls this with all signals blocked.
  */
 typedef bool fsafe_ledger_is_stale(uintptr_t lock, void *context);
 
 /*
- * Makes an empty ledger of whatever `ledger` was, keeping an array it grew to; a zeroed one begins with `first`, an
+ * Empties the ledger, which keeps an array that it grew to; a zeroed ledger begins with `first`, an
  * FSAFE_RECORDS(capacity). Context: its thread.
  */
 void fsafe_ledger_begin(struct fsafe_ledger *ledger, void *first, uint32_t capacity);
 
 /*
- * Adds a record where push would not, to a full ledger: drops duplicates and what `is_stale` names, and doubles the
+ * Adds a record to a full ledger, where push would not: drops duplicates and what `is_stale` names, and doubles the
  * array when that frees less than half. Returns false when there is no memory: the lock then goes unrecorded.
+ * Context: its thread.
  */
 bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site,
                             fsafe_ledger_is_stale *is_stale, void *context);
@@ -160,26 +163,26 @@ bool fsafe_ledger_push_full(struct fsafe_ledger *ledger, uintptr_t lock, uintptr
 /* Drops duplicates and what `is_stale` names. Returns how many records are left. Context: its thread. */
 uint32_t fsafe_ledger_tidy(struct fsafe_ledger *ledger, fsafe_ledger_is_stale *is_stale, void *context);
 
-/* Removes the record at `index`; the latest takes its place. */
+/* Removes the record at `index`; the latest record takes its place. Context: its thread. */
 void fsafe_ledger_remove(struct fsafe_ledger *ledger, uint32_t index);
 
 /* Returns the index of the latest record of `lock` (address, any stage), or 0. Context: its thread. */
 uint32_t fsafe_ledger_find(const struct fsafe_ledger *ledger, uintptr_t lock);
 
 /*
- * Marks the records there are, not the slots that are reserved: a fork waited for them in vain. The mark goes with the
- * record. Context: a forking thread.
+ * Marks all records that are filled in: a fork has waited for them in vain. A mark moves with its record and ends with
+ * it. Context: a forking thread.
  */
 void fsafe_ledger_mark_outlasted(struct fsafe_ledger *ledger);
 
 /*
  * Reads record `index` of any thread's ledger. Returns false past its end or when the record is empty.
- * Context: any thread; arrays are never given back while somebody may read them.
+ * Context: any thread; no array is ever unmapped.
  */
 bool fsafe_ledger_read(const struct fsafe_ledger *ledger, uint32_t index, uintptr_t *lock, uintptr_t *site);
 
 /*
- * Reads all of them, the latest first:
+ * Reads all records, the latest first:
  *     for (struct fsafe_ledger_walk at = fsafe_ledger_walk(ledger); fsafe_ledger_next(&at);)
  * Records may be cleared meanwhile.
  */
@@ -204,12 +207,12 @@ static inline bool fsafe_ledger_next(struct fsafe_ledger_walk *at)
 }
 
 /*
- * Empties record `index` if it still is `lock` at that stage: the one thing another thread may do to a ledger. Its
- * owner finds the empty slot when it next makes room.
+ * Empties record `index` if it still is `lock` at that stage. The ledger's thread finds the empty record when it next
+ * makes room. Context: any thread.
  */
 void fsafe_ledger_clear(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock);
 
-/* Drop where the record is not the latest. */
+/* fsafe_ledger_drop for a record that is not the latest. */
 bool fsafe_ledger_drop_inner(struct fsafe_ledger *ledger, uintptr_t lock);
 
 static inline struct fsafe_record *fsafe_ledger_record(const struct fsafe_ledger *ledger, uint32_t index)
@@ -241,10 +244,10 @@ static FSAFE_INLINE void fsafe_ledger_fill(struct fsafe_ledger *ledger, uint32_t
 }
 
 /*
- * Adds record `index`, the one above the latest; false when the ledger is full, or `stop` is not 0 (NULL: none): then
- * push_full, or the gate whose word that is, has to decide. The slot is reserved before it is filled, because a signal
- * handler that locks may come between any two stores; an empty reserved slot reads as no record. And it is reserved
- * before `stop` is looked at: see track/gate.
+ * Adds record `index`, the one above the latest. Returns false when the ledger is full or `*stop`, the gate's word, is
+ * not 0 (NULL: there is none): then push_full or the gate has to decide. The record is reserved before it is filled in,
+ * because a signal handler that locks may come between any two stores; an empty reserved record reads as none. It is
+ * also reserved before `*stop` is read: see track/gate.
  */
 static FSAFE_INLINE bool fsafe_ledger_push_unless(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock,
                                                   uintptr_t site, const _Atomic uint32_t *stop)
@@ -265,7 +268,7 @@ static inline bool fsafe_ledger_push(struct fsafe_ledger *ledger, uintptr_t lock
     return fsafe_ledger_push_unless(ledger, fsafe_ledger_depth(ledger) + 1, lock, site, NULL);
 }
 
-/* Removes the latest record, `index`, if it is `lock` at this very stage. Cleared before it is given back: see push. */
+/* Removes the latest record, `index`, if it is `lock` at this stage; empties it before giving it back: see push. */
 static FSAFE_INLINE bool fsafe_ledger_pop_at(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock)
 {
     struct fsafe_record *record = fsafe_ledger_record(ledger, index);

@@ -58,7 +58,7 @@ bool fsafe_lineage_is_guest(void)
 
 bool fsafe_lineage_begin_adoption(void)
 {
-    /* Written without being read first: in a child that would be two page faults. */
+    /* Not read before it is written: in a child that would be two page faults. */
     if (fsafe_adopted == &not_wiped)
         return not_wiped != FSAFE_UNKNOWABLE || fsafe_lineage_is_another_process();
     if (atomic_exchange_explicit(fsafe_adopted, FSAFE_ADOPTING, memory_order_relaxed) != FSAFE_ADOPTED)

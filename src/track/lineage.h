@@ -1,6 +1,6 @@
 /*
- * track/lineage: which process of the family this one is: how many forks lie between it and the one we were
- * started in, and what is known of each. Written in the child, alone; read by any thread.
+ * track/lineage: which process of its family this one is: how many forks lie between it and the process that we were
+ * started in, and what is known of each fork. The child writes this, alone; any thread reads it.
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* 1 where we were started, one more for each fork down the line. Only thread's adopt writes it. */
+/* 1 where we were started; a child has its parent's plus one. Only fsafe_thread_adopt writes it. */
 extern FSAFE_HIDDEN _Atomic uint32_t fsafe_generation;
 
 static inline FSAFE_AT_FORK uint32_t fsafe_lineage_generation(void)
@@ -26,28 +26,28 @@ static inline bool fsafe_lineage_is_child(void)
 }
 
 /*
- * The process this one is, as of its adoption. A vfork child sees the process whose memory it shares: the one that the
- * locks in it belong to.
+ * The id of this process, as of its adoption. A vfork child gets the id of the process whose memory it shares: the
+ * locks in that memory belong to that process.
  */
 pid_t fsafe_lineage_pid(void);
 
-/* Maps the page that only an unnoticed fork empties. `self`: this process. Context: start-up. */
+/* Maps the page that a fork wipes. `self`: the id of this process. Context: start-up. */
 void fsafe_lineage_start(pid_t self);
 
 /*
- * Points to FSAFE_ADOPTED, in a page that a fork wipes; where the kernel cannot wipe pages in one that it does not. Or
- * there to FSAFE_UNKNOWABLE, in an emulator: the process has to be asked who it is, and can be, because a vfork child
- * shares no memory there.
+ * Points to FSAFE_ADOPTED in a page that a fork wipes, so that a new child finds FSAFE_UNADOPTED. Where the kernel
+ * cannot wipe pages it points to a word that always is FSAFE_ADOPTED. In an emulator that word is FSAFE_UNKNOWABLE: the
+ * kernel has to be asked which process this is, and can be, because a vfork child shares no memory there.
  */
 enum { FSAFE_UNADOPTED, FSAFE_ADOPTING, FSAFE_ADOPTED, FSAFE_UNKNOWABLE };
 extern FSAFE_HIDDEN _Atomic uint32_t *fsafe_adopted;
 
-/* One system call. */
+/* Whether this is not the process whose id fsafe_lineage_pid returns. One system call. */
 bool fsafe_lineage_is_another_process(void);
 
 /*
- * Whether this is a new process that nobody has adopted yet: a fork that went past its handlers, or whose
- * handlers have yet to run. Always false where a kernel cannot wipe pages.
+ * Whether this is a new process that is not adopted yet: its fork went past our handlers, or they have yet to run.
+ * False where the kernel cannot wipe pages, but for an emulator's.
  */
 static inline bool fsafe_lineage_is_unadopted(void)
 {
@@ -56,19 +56,19 @@ static inline bool fsafe_lineage_is_unadopted(void)
 }
 
 /*
- * Whether the caller runs in memory that belongs to another process, and mostly in a thread of it: a vfork child. False
- * where the kernel cannot wipe pages. One system call.
+ * Whether the caller is a vfork child: it runs in the memory of another process, mostly as a thread of that process.
+ * False where the kernel cannot wipe pages. One system call.
  */
 bool fsafe_lineage_is_guest(void);
 
 /*
- * Returns whether the process has yet to be adopted, and if so has somebody do it: the caller. A signal handler that
- * comes before adopted is called is told the same. Context: child, alone.
+ * Returns whether the caller has to adopt the process. A signal handler that asks before fsafe_lineage_adopted is
+ * called gets the same answer. Context: child, alone.
  */
 FSAFE_AT_FORK bool fsafe_lineage_begin_adoption(void);
 
-/* Notes that the process is adopted and which fork ended the generation before it. Context: child, alone. */
+/* Notes that the process is adopted, and which fork ended the generation before. Context: child, alone. */
 FSAFE_AT_FORK void fsafe_lineage_adopted(const struct fsafe_fork *fork);
 
-/* The fork in which the threads of `generation` vanished; all zero when it is too long ago. */
+/* The fork in which the threads of `generation` vanished; all zero when that fork is too long ago. */
 struct fsafe_fork fsafe_lineage_fork_after(uint32_t generation);

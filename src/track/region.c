@@ -7,8 +7,10 @@
 
 _Static_assert(FSAFE_REGIONS <= 64, "a region fits into its bits");
 
-/* Drops the calls made from frames that are no more. One under way on another stack, which a signal handler or a
- * coroutine of this thread interrupts, stays. */
+/*
+ * Drops the records of calls whose frames are no more. A call under way on another stack, which a signal handler or a
+ * coroutine of this thread has interrupted, stays.
+ */
 static void drop_left(struct fsafe_ledger *locks, uintptr_t entering)
 {
     for (struct fsafe_ledger_walk at = fsafe_ledger_walk(locks); FSAFE_CALL_MARK != 0 && fsafe_ledger_next(&at);)
@@ -26,7 +28,7 @@ void fsafe_region_enter_slowly(uintptr_t record, uintptr_t site)
     if (fsafe_ledger_depth(locks) > 0)
         drop_left(locks, record);
     if (!fsafe_gate_push(locks, record, site))
-        /* Without memory it goes unrecorded. */
+        /* Without memory the call goes unrecorded. */
         fsafe_gate_push_slowly(locks, record, site, fsafe_thread_is_stale, self);
 }
 
@@ -37,7 +39,7 @@ void fsafe_region_leave_slowly(uintptr_t record)
         fsafe_ledger_drop(fsafe_thread_locks(fsafe_self), record);
 }
 
-/* Of the regions asked for, which the thread is or was inside of; where it called goes to *site. */
+/* Which of the regions `asked` the thread is or was inside of. *site: where it called. */
 static uint32_t inside_of(struct fsafe_thread *thread, uint32_t asked, uintptr_t *site)
 {
     uint32_t regions = 0;
@@ -58,7 +60,7 @@ bool fsafe_region_is_inside(struct fsafe_thread *thread)
 
 uint32_t fsafe_region_vanished_inside(void)
 {
-    /* What threads of earlier generations were in does not change: found once for each generation. */
+    /* What vanished threads were in does not change: it is found out once for each generation. */
     static _Atomic uint32_t found_generation;
     static _Atomic uint32_t found;
     uint32_t now = fsafe_lineage_generation();

@@ -1,7 +1,8 @@
 /*
- * track/region: who is inside which of libc's own critical sections: the calls named here, whose locks have no symbol.
+ * track/region: which thread is inside which of libc's own critical sections. The locks of these have no symbol, so the
+ * calls that take them are counted instead.
  *
- * A call is entered like a lock is asked for, through the gate, and its record is in the ledger of locks.
+ * A thread enters such a call through the gate, as it asks for a lock; the call's record is in the ledger of locks.
  */
 #pragma once
 
@@ -12,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* libc's own locks, by the calls that take them. A call that takes several belongs to the one held longest. */
+/* libc's own locks, by the calls that take them. A call that takes several belongs to the one that it holds longest. */
 enum fsafe_region {
     FSAFE_REGION_SYSLOG = 1,
     FSAFE_REGION_TIME_ZONE,
@@ -26,7 +27,7 @@ enum fsafe_region {
     FSAFE_REGION_NSS_LIST, /* all entries, one after the other */
     FSAFE_REGION_UTMP,
     /*
-     * A thread that stays for long in one of these mostly sleeps without the lock, or holds the lock of another object.
+     * A thread that stays long in a call of those below mostly sleeps without the lock, or holds another object's lock.
      */
     FSAFE_REGION_MOSTLY_FREE,
     FSAFE_REGION_EXIT = FSAFE_REGION_MOSTLY_FREE,
@@ -45,9 +46,9 @@ enum fsafe_region {
 #define FSAFE_REGION_BIT(region) (UINT32_C(1) << (region))
 
 /*
- * A call's record in the ledger of locks, in the place of a lock's address: the mark of a call, the region, and above
- * it the frame that made the call. By the frame a call that was left by longjmp differs from one that is under way: a
- * later call is made from a frame above it.
+ * What the record of a call says in the place of a lock's address: the mark of a call, the region, and above that the
+ * frame of the function that makes the call. The frame tells a call that a longjmp has left from one that is under way:
+ * a later call has its frame at the same address or above.
  */
 static inline uintptr_t fsafe_region_record(enum fsafe_region region, uintptr_t frame)
 {
@@ -67,15 +68,16 @@ static inline uintptr_t fsafe_region_frame(uintptr_t lock)
     return (lock & (FSAFE_CALL_MARK - 1)) >> 8 << 4;
 }
 
-/* For every case but the common one, in which the thread is in no other call and the gate is open. */
+/* For all cases but the common one, in which the thread is in no other call and the gate is open. */
 void fsafe_region_enter_slowly(uintptr_t record, uintptr_t site);
 void fsafe_region_leave_slowly(uintptr_t record);
 
 /*
- * The two stand around the real call, both in one function, whose frame is part of the record, or both get the frame of
- * that function. `site`: the place that called. Leave removes what enter recorded.
+ * Enter and leave stand before and after the real call. One function calls both, and its frame is part of the record,
+ * or both get the frame of that function. `site`: the place that called. Leave removes the record that enter made.
  */
-/* Enters if the thread is in nothing and the gate is open; false: nothing is done. */
+
+/* Enters if the thread has no record of a lock and the gate is open; false: nothing is done. */
 static inline bool fsafe_region_enter_first(uintptr_t record, uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_self;
@@ -122,7 +124,7 @@ static FSAFE_INLINE void fsafe_region_leave(enum fsafe_region region)
     fsafe_region_leave_at(region, (uintptr_t)__builtin_frame_address(0));
 }
 
-/* Whether the thread is in such a call. */
+/* Whether the thread is inside a call of any region. */
 bool fsafe_region_is_inside(struct fsafe_thread *thread);
 
 /* The regions that vanished threads were inside of, at any fork from the first process to this one. Context: child. */
@@ -132,7 +134,7 @@ uint32_t fsafe_region_vanished_inside(void);
 bool fsafe_region_had_inside(pthread_t handle, uint32_t regions);
 
 /*
- * Names in the event, if there is one, the latest to vanish of the threads that were inside one of `regions`, and the
- * fork in which it did. Context: child.
+ * Names in the event the thread that vanished last of those that were inside one of `regions`, and the fork in which it
+ * vanished. If there was no such thread, changes nothing. Context: child.
  */
 void fsafe_region_name_vanished(uint32_t regions, struct fsafe_event *event);

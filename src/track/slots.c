@@ -6,20 +6,21 @@
 #include "track/slots.h"
 
 /*
- * Slab 0 is one slot, without a system call: most programs need no other. Slab k has FIRST_SLAB << k slots; 19 slabs
- * are as many threads as a machine can have.
+ * Slab 0 is one slot, which costs no system call: a program with one thread needs no other. Slab k has FIRST_SLAB << k
+ * slots; 19 slabs have nearly as many as Linux has thread ids.
  *
- * The first slot begins the page in which all of FSAFE_FORK_STATE lies: this file comes before all others that have
- * some, in the list of sources.
+ * The first slot begins the page in which all of FSAFE_FORK_STATE lies: the list of sources has this file before all
+ * others with such variables.
  */
 enum { FIRST_SLAB = 8, SLABS = 19, PAGE_BYTES = 4096 };
 static struct fsafe_thread first FSAFE_FORK_STATE __attribute__((aligned(PAGE_BYTES)));
 static struct fsafe_thread *_Atomic slabs[SLABS];
 static _Atomic uint32_t slab_count;
-static _Atomic uint32_t hint; /* where the last slot became free */
+static _Atomic uint32_t hint; /* where to look for a free slot first: behind the slot claimed last */
 
 /*
- * A vanished thread's slot is kept while a lock bears out its records, but not for ever: each generation may add some.
+ * A vanished thread's slot is kept while a lock bears out its records, but for so many generations at most: each
+ * generation may add slots.
  */
 enum { KEEP_GENERATIONS = 1024 };
 
@@ -68,8 +69,8 @@ bool fsafe_thread_has_company(const struct fsafe_thread *self)
 }
 
 /*
- * Adds one to the `count` slabs that the caller found full. Many threads may find so at once, and each slab is as large
- * as all before it: only the first of them adds one.
+ * Adds a slab to the `count` slabs that the caller found full. Many threads may find so at once, and each slab is as
+ * large as all slabs before it: so only the first of these threads adds one. False: none can be added.
  */
 static bool add_slab(uint32_t count)
 {
@@ -89,8 +90,8 @@ static bool add_slab(uint32_t count)
 }
 
 /*
- * A ticket: the slot, and above it how often the slot has been claimed. So no thread has that of another which left
- * something behind: the slot of that one is kept.
+ * A ticket: the slot's index, and above it how often the slot has been claimed. So no thread has the ticket of another
+ * thread that left something behind: that thread's slot is kept.
  */
 enum { TICKET_SLOT_BITS = 22, TICKET_CLAIMS = (1 << (32 - TICKET_SLOT_BITS)) - 1 };
 _Static_assert(FIRST_SLAB * ((1u << SLABS) - 2) + 1 <= 1u << TICKET_SLOT_BITS, "each slot has its number");
@@ -117,15 +118,15 @@ static bool is_empty(const struct fsafe_thread *thread)
     return true;
 }
 
-/* Whether nobody needs what the slot, last of generation `of`, says any more. */
+/* Whether the slot can be claimed: no thread needs what it says any more. `of`: the generation that it has. */
 static bool is_reusable(const struct fsafe_thread *thread, uint32_t of)
 {
     uint32_t now = fsafe_lineage_generation();
-    of &= ~FSAFE_JOINING; /* one that vanished while it joined */
+    of &= ~FSAFE_JOINING; /* the thread vanished while it joined */
     return of == 0 || (of < now && (is_empty(thread) || now - of > KEEP_GENERATIONS));
 }
 
-/* The word of a slot whose lower half becomes `generation`. */
+/* What a slot's word is when its lower half becomes `generation`. */
 static uint64_t with_generation(uint64_t word, uint32_t generation)
 {
     return (word & ~(uint64_t)UINT32_MAX) | generation;
@@ -151,8 +152,8 @@ void fsafe_slots_set_generation(struct fsafe_thread *thread, uint32_t generation
 }
 
 /*
- * Frees slots whose thread ended without running destructors (a raw exit). Returns whether there were any, or it need
- * not look on: another thread has added to the `count` slabs.
+ * Frees slots whose thread ended without running destructors (a raw exit). Returns whether there were any. Also returns
+ * true, and stops looking, when another thread has added to the `count` slabs.
  */
 static bool sweep(uint32_t count)
 {
@@ -171,8 +172,8 @@ static bool sweep(uint32_t count)
 }
 
 /*
- * Frees slots of vanished threads whose locks have found new owners since: a family of servers that fork their like
- * would grow from one to the next. Returns how many.
+ * Empties slots of vanished threads whose locks have found new owners since, and returns how many. Without this each
+ * server in a family where one forks the next would have more slots.
  */
 static uint32_t clear_vanished(void)
 {
@@ -181,7 +182,7 @@ static uint32_t clear_vanished(void)
         if (at.thread->ended || is_reusable(at.thread, at.generation))
             continue;
         clear_stale(at.thread);
-        /* Nothing is moved, and a slot is empty at once: others may be reading. */
+        /* No record moves, and one store empties a ledger: other threads may be reading. */
         for (unsigned k = 0; k < FSAFE_LEDGERS; k++) {
             struct fsafe_ledger_walk record = fsafe_ledger_walk(&at.thread->ledgers[k]);
             if (!fsafe_ledger_next(&record))
@@ -205,10 +206,10 @@ struct fsafe_thread *fsafe_slots_claim(void)
                 return thread;
             }
         }
-        /* The first slab is one slot: not worth a system call in each program with threads. */
+        /* To sweep slab 0, which is one slot, is not worth a system call in each program with threads. */
         if (count > 1 && sweep(count))
             continue;
-        /* A look at all of them that frees only a few must not become a habit. */
+        /* If a look at all slots empties only a few, a slab is added as well: such looks must not become a habit. */
         uint32_t cleared = clear_vanished();
         if (cleared <= slots / 4 && !add_slab(count) && cleared == 0)
             return NULL;

@@ -1,23 +1,23 @@
 /*
- * track/slots: where the slots of threads lie, and how to go through them. A slot is claimed by one compare-and-swap,
- * never moves and is never unmapped, and slabs of slots are only ever added: so a fork at any moment leaves the child a
- * registry that reads well.
+ * track/slots: where the slots of threads lie, how to go through them, and which thread has a ticket. A thread claims a
+ * slot by one compare-and-swap. A slot is never moved and never unmapped; slabs of slots are added, never taken away.
+ * So a fork at any moment leaves the child a registry that reads well.
  */
 #pragma once
 
 #include "track/thread.h"
 
-/* How many slots may be in use: indices below it can be asked for. */
+/* How many slots there are, free ones too: the indices below that number. */
 FSAFE_AT_FORK uint32_t fsafe_thread_slots(void);
 
-/* The slot at `index`; may be free. */
+/* The slot at `index`, which may be free. */
 FSAFE_AT_FORK struct fsafe_thread *fsafe_thread_slot(uint32_t index);
 
 /*
  * Goes through the slots of certain threads:
  *     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING | FSAFE_ENDED); fsafe_thread_next(&at);)
- * FSAFE_LIVING: of this process, as far as we know. FSAFE_ENDED: of this process, which ended with locks in its hands.
- * FSAFE_VANISHED: of the processes before it. Context: any thread; slots may come and go meanwhile.
+ * FSAFE_LIVING: threads of this process, as far as we know. FSAFE_ENDED: threads of this process that ended with locks
+ * in their hands. FSAFE_VANISHED: threads of earlier generations. Context: any thread; slots may come and go meanwhile.
  */
 enum fsafe_whom { FSAFE_LIVING = 1, FSAFE_ENDED = 2, FSAFE_VANISHED = 4, FSAFE_ANYBODY = 7 };
 
@@ -39,21 +39,21 @@ FSAFE_AT_FORK bool fsafe_thread_next(struct fsafe_thread_walk *at);
 bool fsafe_thread_has_company(const struct fsafe_thread *self);
 
 /*
- * The thread whose ticket that is, living, vanished or ended with tokens; NULL: one that ended, and nobody needs its
- * slot any more. Context: any thread; sure only while the thread cannot end.
+ * The thread that has the ticket; it may have vanished, or ended with tokens. NULL: the thread has ended, and no thread
+ * needs its slot any more. Context: any thread; sure only while the thread cannot end.
  */
 struct fsafe_thread *fsafe_thread_of_ticket(uint32_t ticket);
 
-/* --- For track/join alone ------------------------------------------------------------------------------------------ */
+/* --- For track/join alone ----------------------------------------------------------------------------------------- */
 
-/* `clear`: see struct fsafe_thread_calls. Context: start-up. */
+/* `clear`: clear_stale of struct fsafe_thread_calls. Context: start-up. */
 void fsafe_slots_start(void (*clear)(struct fsafe_thread *vanished));
 
 /*
- * A slot that nobody needs any more, or of new memory; NULL: there is none. It is marked FSAFE_JOINING and has a
- * ticket. Context: any thread, signals blocked.
+ * Returns a slot that no thread needs any more, or one of new memory; NULL: there is none. The slot is marked
+ * FSAFE_JOINING and has a ticket. Context: any thread; no signal handler may join meanwhile.
  */
 struct fsafe_thread *fsafe_slots_claim(void);
 
-/* The generation in which the slot's thread lives; 0: the slot is free. Context: its thread. */
+/* Writes in which generation the slot's thread lives; 0: frees the slot. Context: its thread. */
 FSAFE_AT_FORK void fsafe_slots_set_generation(struct fsafe_thread *thread, uint32_t generation);

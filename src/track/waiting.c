@@ -26,7 +26,7 @@ static bool is_overwritten(uintptr_t frame, uintptr_t returns)
     return !fsafe_sys_peek(frame + sizeof beside, &beside, sizeof beside) || beside != returns;
 }
 
-/* Whether the function that waited has been left: it lies below `frame` on the same stack, or was overwritten. */
+/* Whether the function that waited has been left: its frame lies below `frame` on the same stack, or is overwritten. */
 static bool is_left(const struct fsafe_wait *wait, uintptr_t frame)
 {
     return (wait->returns != 0 && is_overwritten(wait->frame, wait->returns)) ||
@@ -35,7 +35,7 @@ static bool is_left(const struct fsafe_wait *wait, uintptr_t frame)
 
 bool fsafe_thread_is_left(uintptr_t frame, uintptr_t returns, uintptr_t current)
 {
-    enum { ONE_STACK = 64 << 10 }; /* hardly a stack is smaller */
+    enum { ONE_STACK = 64 << 10 }; /* few stacks are smaller */
     return frame <= current && (current - frame < ONE_STACK || returns == 0 || is_overwritten(frame, returns)) &&
            !is_on_signal_stack();
 }
@@ -59,7 +59,7 @@ uint32_t fsafe_thread_begin_wait_at(struct fsafe_thread *self, const struct fsaf
     uint32_t begun = self->waits;
     if (begun < FSAFE_WAITS_NESTED) {
         self->waiting[begun] = *wait;
-        /* Not every machine keeps the return address there. */
+        /* Some machines do not keep the return address beside the frame. */
         if (*(const uintptr_t *)(wait->frame + sizeof(uintptr_t)) != wait->returns)
             self->waiting[begun].returns = 0;
         FSAFE_ORDER();
