@@ -23,9 +23,9 @@
 /* A thread that is kept in its wait, and the lock that it waits for. */
 static struct entry {
     struct fsafe_thread *sleeper; /* NULL: the entry is free */
-    struct fsafe_futex_lock lock; /* no word: the kernel has not confirmed yet that the thread is there */
-    uint32_t forks;               /* that have the lock, or want it */
-    unsigned looks;               /* how often it was asked what lock it is, in vain */
+    struct fsafe_futex_lock lock; /* no word: the kernel has not confirmed yet that the thread sleeps */
+    uint32_t forks;               /* how many forks have the lock, or want it */
+    unsigned looks;               /* how often a fork asked in vain what lock this is */
     bool taken;
 } entries[32];
 
@@ -38,12 +38,12 @@ static struct fsafe_latch latch = FSAFE_LATCH_FREE;
 /* How many forks want locks that they have not got yet. */
 static _Atomic uint32_t wanting FSAFE_FORK_STATE;
 
-/* Whether any thread ever waited so: a program without such locks is not looked through. */
+/* Whether any thread ever made such a wait: where none did, no fork looks for such locks. */
 static _Atomic bool any;
 
 /* --- The sleeper ------------------------------------------------------------------------------------------------ */
 
-/* A thread that slept on a lock so short a time ago may be back soon. */
+/* A thread that slept on a lock less than this ago may be back soon. */
 enum { LONG_NS = 20000000 };
 
 /* A thread's state: in no such wait; in one, and may leave it; in one, and kept there until a fork has been made. */
@@ -93,14 +93,14 @@ void fsafe_contended_leave(void)
 
 static void let_go(struct fsafe_thread *sleeper)
 {
-    uint32_t kept = KEPT; /* else it was cancelled in its sleep, and the slot may be another thread's by now */
+    uint32_t kept = KEPT; /* else the thread was cancelled in its sleep, and the slot may be another's by now */
     if (atomic_compare_exchange_strong(&sleeper->contends.state, &kept, ASLEEP))
         fsafe_sys_futex_wake(&sleeper->contends.state, 1);
 }
 
 /*
- * Whether the kept thread sleeps on its futex, or because it is kept; finds out which lock that is. A thread that was
- * woken and gets no processor looks as if it ran elsewhere.
+ * Whether it is known which lock the kept thread waits for. Finds that out if the thread sleeps on its futex, or
+ * because it is kept. A thread that was woken and gets no processor looks as if it ran elsewhere.
  */
 static bool is_confirmed(struct entry *entry)
 {
@@ -109,7 +109,7 @@ static bool is_confirmed(struct entry *entry)
     struct fsafe_task task;
     if (entry->lock.word == NULL && fsafe_tasks_look(entry->sleeper->tid, &task) && fsafe_sys_is_futex(task.call) &&
         (task.argument[0] == contends->word || task.argument[0] == (uintptr_t)&contends->state)) {
-        /* Between two holders a lock may look like nothing. */
+        /* Between two owners a lock may look like none. */
         if (fsafe_futex_find_lock(contends->word, contends->operation, contends->value, contends->site, &entry->lock))
             contends->lock = (uintptr_t)entry->lock.word;
         else if (++entry->looks == LOOKS)
@@ -177,7 +177,7 @@ static bool may_come_back(const struct fsafe_contends *contends)
             (fsafe_sys_peek(contends->lock, &value, sizeof value) && fsafe_futex_is_taken(value)));
 }
 
-/* Notes the locks that threads sleep on, each once, for this fork. Returns how many threads may soon sleep on one. */
+/* Notes for this fork the locks that threads sleep on, each once. Returns how many threads may soon sleep on one. */
 static unsigned gather(struct fsafe_thread *self)
 {
     unsigned coming = 0;
@@ -186,7 +186,7 @@ static unsigned gather(struct fsafe_thread *self)
         const struct fsafe_contends *contends = &thread->contends;
         if (thread == self)
             continue;
-        /* It may be waiting for such a lock: libc's fork would wait for that thread, and the thread for this fork. */
+        /* The thread may wait for such a lock: libc's fork would wait for the thread, and the thread for this fork. */
         if (atomic_load_explicit(&thread->flushing, memory_order_relaxed) != 0)
             return 0;
         if (atomic_load(&contends->state) == AWAKE) {
@@ -202,7 +202,7 @@ static unsigned gather(struct fsafe_thread *self)
     return coming;
 }
 
-/* Whether this fork need not wait for the lock. */
+/* Takes the lock for this fork if it can. Returns whether the fork has the lock or has given it up. */
 static bool is_settled(struct entry *entry)
 {
     if (!entry->taken && !entry->sleeper->contends.outlasted && is_confirmed(entry))
@@ -232,7 +232,7 @@ unsigned fsafe_contended_try(struct fsafe_thread *self)
 
 /*
  * The thread that has just released a lock takes it for the fork. The fork itself would have to ask in the moment
- * before the next thread does, and that is often the same one.
+ * before the next thread does, which often is the same thread.
  */
 void fsafe_contended_hand_over(uintptr_t word)
 {
@@ -289,7 +289,7 @@ void fsafe_contended_adopt(struct fsafe_thread *self)
         return;
     self->contends.entries = 0;
     self->contends.wants = false;
-    /* A handler forked that interrupted this thread's sleep. */
+    /* Where a signal handler forked that interrupted this thread's sleep, another fork may have kept the thread. */
     uint32_t kept = KEPT;
     atomic_compare_exchange_strong(&self->contends.state, &kept, ASLEEP);
 }

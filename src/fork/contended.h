@@ -1,12 +1,12 @@
 /*
  * fork/contended: the locks that Rust, GLib and Qt make of a futex, at a fork. We see such a lock only when a thread
- * sleeps on it, and never see its owner: so the drain cannot wait for the owner, and the child would copy half changed
- * what the lock guards. But a lock that several threads want has a sleeper, whose system call says what kind of lock
- * lies where. The fork takes that lock as the sleeper would, waits for it as it waits for locks that threads hold,
- * keeps it until the child is made, and releases it; the child finds it free.
+ * sleeps on it, and never see its owner. So the drain cannot wait for the owner, and the child would find what the lock
+ * guards half changed. But a lock that several threads want has a sleeper, whose system call says what kind of lock
+ * lies where. The fork takes that lock as the sleeper would, and waits for it as it waits for locks that threads hold.
+ * It keeps the lock until the child is made, and then releases it; the child finds the lock free.
  *
- * Meanwhile the sleeper is kept in its call: the lock exists as long as a thread is in such a call. Forks that are made
- * at the same time own such a lock together.
+ * Meanwhile the fork keeps the sleeper in its call: the lock exists as long as a thread is in such a call. Forks that
+ * are made at the same time own such a lock together.
  */
 #pragma once
 
@@ -15,9 +15,8 @@
 #include <stdbool.h>
 
 /*
- * Before and after a wait by syscall(SYS_futex) without a limit, both called in one function. `arguments`: the six of
- * the system call. The caller calls leave if enter returned true; leave may wait until forks have been made. errno
- * kept.
+ * Before and after a wait by syscall(SYS_futex) without a limit; one function calls both. `arguments`: the six of the
+ * system call. The caller calls leave if enter returned true; leave may wait until forks have been made. errno kept.
  */
 bool fsafe_contended_enter(const long *arguments, uintptr_t site);
 void fsafe_contended_leave(void);
@@ -26,8 +25,9 @@ void fsafe_contended_leave(void);
 void fsafe_contended_hand_over(uintptr_t word);
 
 /*
- * Takes the locks that have sleepers for the fork that `self` is about to make. Returns how many it has not got yet.
- * Context: parent, before fork, gate closed, no thread inside.
+ * Takes the locks that have sleepers for the fork that `self` is about to make. Returns how many locks that fork has
+ * not got yet, plus how many threads may soon sleep on one. Context: parent, before fork, gate closed, no thread
+ * inside.
  */
 unsigned fsafe_contended_try(struct fsafe_thread *self);
 

@@ -1,7 +1,7 @@
 /*
- * Measured. What a fork costs is page faults. Each page of ours that the parent or the child writes is one, and so is
- * the code, ours and libc's, that the child runs: our code lies in one or two stretches that the kernel maps at once,
- * then come the page that is empty in a child and the page of the slot. How many more faults a fork has than bare
+ * Measured. What a fork costs is page faults. Each page of ours that the parent or the child writes is one. So is the
+ * code, ours and libc's, that the child runs; ours lies in one or two stretches that the kernel maps at once. Then come
+ * the page that is empty in a child and the page of the slot. How many more faults a fork has than bare
  * (getrusage's ru_minflt; perf record -e page-faults -d names them):
  *
  *                                                               parent    its child
@@ -15,15 +15,15 @@
  * doc/speed has the times of forks.
  *
  * Signals are blocked while a thread has the gate closed: a signal handler that _Fork()s while its thread drains leaves
- * a child that goes on with the rest of that fork. Without this the child opened a gate that adoption had opened, and
- * all its later threads were stopped at their outermost locks for FORKSAFE_DRAIN_MS (3 of 3).
+ * a child that goes on with the rest of that fork. With signals unblocked the child opened a gate that adoption had
+ * opened, and all its later threads were stopped at their outermost locks for FORKSAFE_DRAIN_MS (3 of 3).
  *
- * The prepare handlers of an allocator (jemalloc's) must come after our drain, as libc's own do. If they came before it
- * they would take the allocator's locks, and a thread that waits for one of those inside a lock of the program's or of
- * libc's could not get out: two threads that malloc large blocks under a mutex cost 38 takeovers in 40 forks, and 4
- * under 4 mutexes 390 in 100; after the drain none. (And about one child in 500 hung in localtime, whose first call
- * mallocs.) An allocator's handlers are known by the library that malloc is of: those of an allocator that is linked
- * statically into the program are like any others.
+ * The prepare handlers of an allocator (jemalloc's) must come after our drain, as libc's own do. If they came before
+ * the drain they would take the allocator's locks, and a thread that waits for one of these while it holds a lock of
+ * the program's or of libc's could not get out. Two threads that malloc large blocks under a mutex cost 38 takeovers in
+ * 40 forks, and 4 under 4 mutexes 390 in 100; after the drain none. (And about one child in 500 hung in localtime,
+ * whose first call mallocs.) An allocator's handlers are known by the library that malloc is of: those of an allocator
+ * that is linked statically into the program are like any others.
  */
 #include "config.h"
 
@@ -55,7 +55,7 @@ static _Atomic unsigned long fork_count FSAFE_FORK_STATE;
 /* Whether libc holds the lock of its handlers while it runs them. */
 static bool is_locked_in_handlers FSAFE_FORK_STATE;
 
-/* A thread that is in a fork may make another: one of the program's handlers does, or a signal's. */
+/* A thread that is in a fork may make another: a fork handler of the program's does, or a signal handler. */
 static struct fsafe_thread *enter_fork(void)
 {
     fsafe_tally_share();
@@ -80,8 +80,8 @@ enum { WORTH_COUNTING_US = 50 };
 
 /*
  * Closes the gate and drains, unless a fork that this one comes in the middle of has done so. closed_by is set before
- * the drain, so that the fork of a signal handler does not drain. And after it: where the child of that fork goes on
- * with this one, the child's adoption has opened the gate, and the drain has begun anew.
+ * the drain, so that the fork of a signal handler does not drain. It is set again after the drain: the child of such a
+ * fork may go on with this one, and then its adoption has opened the gate, and the drain has begun anew.
  */
 static void close_gate(struct fsafe_thread *self)
 {
@@ -130,7 +130,7 @@ static void prepare(void)
     struct fsafe_thread *self = enter_fork();
     if (self != NULL) {
         fsafe_stdio_prepare(self);
-        fsafe_stdio_await_flush(self); /* not with the gate closed */
+        fsafe_stdio_await_flush(self); /* before the gate is closed */
         close_gate(self);
     }
     fsafe_handlers_prepare_allocator();
@@ -160,8 +160,9 @@ static void in_parent(void)
 }
 
 /*
- * The order: the latch first, because a vanished thread may have held it; then the thread and its generation; last the
- * mark that all is done: a signal handler that asks in the middle adopts again and does not rely on half an adoption.
+ * The order: the latch first, because a vanished thread may have held it; then the thread and its generation; at last
+ * the mark that all is done. A signal handler that asks in the middle adopts again and does not rely on half an
+ * adoption.
  */
 static FSAFE_AT_FORK void adopt(bool by_libc)
 {
@@ -270,7 +271,7 @@ void fsafe_fork_forget_ready(int state)
 bool fsafe_fork_start(fsafe_register_atfork *register_atfork, bool locked)
 {
     is_locked_in_handlers = locked;
-    /* Without an object, or our end would unregister them: the program's destructors may fork after that. */
+    /* Without an object, or libc would unregister them at our end: the program's destructors may fork after that. */
     if (register_atfork(prepare, in_parent, in_child, NULL) != 0)
         return false;
     fsafe_handlers_start();

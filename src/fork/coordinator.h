@@ -4,14 +4,16 @@
  *     prepare   last of all prepare handlers but an allocator's: number the fork, note who makes it and which streams
  *               that thread holds; close the gate and drain; take the loader's lock, and those that only sleepers show
  *     child     first of all child handlers: reset latch and gate, begin a generation, move its one thread into it,
- *               give it back its streams and the loader's lock
+ *               give that thread back its streams and the loader's lock
  *     parent    first of all parent handlers: release these locks, open the gate, forget the notes
  *
  * The handlers are registered once, when the library is loaded: before everybody else's, because glibc runs
  * prepare handlers last registered first and the others first registered first. Our handlers call everybody else's
- * (fork/handlers), so that the order does not depend on when the others are registered. Where libc holds a lock while
- * it runs handlers, our fork() does all of this but the adoption before and after it calls libc's fork(), and our
- * daemon() and forkpty() do what stands at prepare before they call libc's.
+ * (fork/handlers), so that the order does not depend on when the others are registered.
+ *
+ * Where libc holds a lock while it runs handlers, our fork() does all of this but the adoption, before and after it
+ * calls libc's fork(). There our daemon() and forkpty() do what stands at prepare before they call libc's; the handlers
+ * do the rest.
  */
 #pragma once
 
@@ -28,8 +30,8 @@ bool fsafe_fork_start(fsafe_register_atfork *register_atfork, bool locked);
 
 /*
  * A fork is about to be made from `site`, which the handlers cannot see. Returns the site that was announced before, 0:
- * none. The caller announces that one again when its fork is over: a handler of an earlier fork may have made this
- * one. Context: the forking thread.
+ * none. The caller announces that site again when its fork is over: a handler of an earlier fork may have made this
+ * fork. Context: the forking thread.
  */
 FSAFE_AT_FORK uintptr_t fsafe_fork_announce_at(uintptr_t site, uintptr_t frame);
 static FSAFE_INLINE uintptr_t fsafe_fork_announce(uintptr_t site)
@@ -47,7 +49,7 @@ void fsafe_fork_finish(pid_t pid);
 /*
  * Before and after a function of libc's that forks, between two announcements. make_ready drains before libc takes its
  * lock of handlers; what follows the fork is the handlers' work. Until forget_ready, which gets what make_ready
- * returned, the thread cannot be cancelled: forkpty first opens its terminal, a cancellation point, and nobody would
+ * returned, the thread cannot be cancelled: forkpty first opens its terminal, a cancellation point, and no thread would
  * open the gate. forget_ready also serves where the function came back without a fork. Context: the forking thread.
  */
 enum { FSAFE_NOT_READY = -1 };
@@ -61,8 +63,8 @@ struct fsafe_bare_fork {
 };
 
 /*
- * The three moments of such a fork; `drains`: it waits first until other threads are outside. Async-signal-safe; errno
- * kept. Context: the forking thread.
+ * The three moments of such a fork; `drains`: the fork waits first until other threads are outside. Async-signal-safe;
+ * errno kept. Context: the forking thread.
  */
 void fsafe_fork_begin_at(struct fsafe_bare_fork *fork, uintptr_t site, uintptr_t frame, bool drains);
 static FSAFE_INLINE void fsafe_fork_begin(struct fsafe_bare_fork *fork, uintptr_t site, bool drains)
@@ -73,8 +75,8 @@ void fsafe_fork_end(const struct fsafe_bare_fork *fork); /* in the parent, also 
 void fsafe_fork_in_child(bool by_libc); /* see fsafe_thread_adopt */
 
 /*
- * Adopts this process if it is a new one that neither a handler nor a wrapper has noticed (a raw system call).
- * One load otherwise. Context: any thread, before it may wait.
+ * Adopts this process if it is new and neither a handler nor a wrapper has noticed that (a raw system call). Costs one
+ * load otherwise. Context: any thread, before it may wait.
  */
 void fsafe_fork_notice_now(void);
 static inline void fsafe_fork_notice(void)

@@ -15,10 +15,10 @@
  * doc/speed has forks beside threads that queue for one lock, and how long a thread that is not involved is stopped.
  * With a gate that was closed once and for all a fork beside 50 such threads took 580 ms, 613 at most.
  *
- * The drain's budget, in a storm of mktime on two processors with some fifty running processes: so long does a holder
- * that was preempted need until it gets a processor. So a fork waits 1,000 ms for a thread that gets no processor, and
- * until a thread that gets one has run for 100 ms. It waits 40 ms for a thread that sleeps in a system call, and not at
- * all for one that sleeps in a futex or waits for a process.
+ * The drain's budget, in a storm of mktime on two processors with some fifty running processes: a thread that was
+ * preempted inside may need so long until it gets a processor again. So a fork waits 1,000 ms for a thread that gets no
+ * processor, and until a thread that gets one has run for 100 ms. It waits 40 ms for a thread that sleeps in a system
+ * call, and four looks for one that sleeps in a futex or waits for a process.
  *
  *     budget, ms            20          100        300     1,000
  *     children that hang    38 of 90    7 of 500   0       0 of 500
@@ -43,19 +43,19 @@
  * A thread that runs is soon outside. Only after LOOK_US, and then each LOOK_US, does the fork ask what the threads
  * inside do.
  *
- * While a thread is inside a call of libc's, whose lock no child can mend, the fork waits for the whole of
+ * While a thread is inside a call of libc's, whose lock no child can take over, the fork waits for the whole of
  * FORKSAFE_DRAIN_MS. That is meant for a thread which a busy machine gives no processor: a thread that has run for a
  * tenth of that time and is still inside works there for long. A thread that sleeps in a system call may take as long
  * as a name server does: the fork goes on when no thread has got out for a twenty-fifth of that time.
  *
  * If the threads inside have locks of the program's alone, which a child can take over, the fork waits for
- * FORKSAFE_DRAIN_LOCKS_MS; for a tenth of that, and two looks, if all the holders sleep; for six times as long while
- * one of them would run but has had no processor since the last look.
+ * FORKSAFE_DRAIN_LOCKS_MS. If all these threads sleep it waits for a tenth of that, and two looks; while one of them
+ * would run but has had no processor since the last look it waits for six times as long.
  *
  * A fork that gives up locks which only their sleepers show lets all threads go on once more, and then waits for no
- * such lock. For a thread that is stopped at the gate may have other locks that nothing shows, and also the one that
- * this fork has waited for: Qt 5 calls tzset() with one. Beside two threads that save settings 107 of 150 children
- * found that lock taken without this, 9 with it, 1 bare.
+ * such lock. A thread that is stopped at the gate may have other locks that nothing shows, and also the lock that this
+ * fork has waited for: Qt 5 calls tzset() with one. Beside two threads that save settings 107 of 150 children
+ * found that lock taken without this rule, 9 with it, 1 bare.
  *
  * The gate is closed for SLICE_US at a time, then all threads may go on for BREATH_US. If a thread inside would run and
  * gets no processor, the machine is so busy that SLICE_US says nothing: then the gate is closed for STARVED_SLICE_US.
@@ -84,7 +84,7 @@ static uint64_t now_us(void)
 static uint64_t processor_us(pid_t tid)
 {
     struct timespec time;
-    fsafe_sys_clock((clockid_t)(~(unsigned)tid << 3 | 6), &time); /* there is none when the thread has just ended */
+    fsafe_sys_clock((clockid_t)(~(unsigned)tid << 3 | 6), &time); /* no such clock when the thread has just ended */
     return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
 }
 
@@ -101,8 +101,8 @@ static bool has_worked_long(struct fsafe_thread *thread, uint64_t begun_us, uint
 }
 
 /*
- * What keeps a thread that is inside. IN_WAIT: another thread or process, which may take for ever, and which may be
- * this fork. (A thread that waits for a process in system or pclose holds no lock of libc's meanwhile. A thread that
+ * What keeps a thread inside. IN_WAIT: another thread or process, which may take for ever; the other thread may be the
+ * forking one. (A thread that waits for a process in system or pclose holds no lock of libc's meanwhile. A thread that
  * starts a process in popen waits for the exec of that process: it counts as running.)
  */
 enum state { RUNNING, IN_WAIT, IN_CALL };
@@ -129,19 +129,19 @@ static void give_up(struct fsafe_thread *thread)
     fsafe_ledger_mark_outlasted(fsafe_thread_spins(thread));
 }
 
-/* One fork's drain. All times but begun_us are since then. */
+/* One fork's drain. Points in time, but for begun_us, count from begun_us. */
 struct drain {
     struct fsafe_thread *self;
     uint64_t begun_us, budget_us, locks_us;
     uint64_t next_look;
     uint64_t last_left_us;    /* when a thread last got out */
-    uint64_t holders_us;      /* since when those inside have locks of the program's only; UINT64_MAX: they do not */
+    uint64_t holders_us;      /* since when no thread inside is in a call of libc's; UINT64_MAX: one is */
     uint64_t starved_until_us; /* until then a thread inside counts as one that gets no processor */
     unsigned fewest, most;
     unsigned waiting_looks, asleep_looks;
     bool is_in_call; /* the forking thread is inside a call of libc's, in which a signal handler forks */
     bool is_loading; /* the only thread inside is in the loader, which no record says */
-    unsigned contended; /* while none is inside: how many locks that only their sleepers show the fork has yet to get */
+    unsigned contended; /* while no thread is inside: what fsafe_contended_try returned */
     bool has_let_go;    /* the fork has given up such locks, and all threads could go on once since then */
     uint64_t loader_seen_us; /* the processor time of the thread in the loader at the latest look */
 };
@@ -170,14 +170,14 @@ static unsigned count_inside(const struct drain *drain, enum fsafe_where *worst)
 }
 
 /*
- * How many threads the fork has to wait for. Once none is inside the fork takes the loader's lock and then the locks
- * that only their sleepers show; for one that it does not get it waits for the thread that has it.
+ * How many threads the fork has to wait for. Once no thread is inside, the fork takes the loader's lock and then the
+ * locks that only their sleepers show. For a lock that it does not get it waits as for a thread inside.
  */
 static unsigned count_in_the_way(struct drain *drain, enum fsafe_where *worst)
 {
     unsigned inside = count_inside(drain, worst);
     drain->is_loading = inside == 0 && !fsafe_loading_try(drain->self);
-    /* Having let go, it forks as soon as it can: asking takes long enough for many threads to come to the gate. */
+    /* A fork that has let go asks no more: asking takes long enough for many threads to come to the gate. */
     bool asks = inside == 0 && !drain->is_loading && !drain->has_let_go;
     drain->contended = asks ? fsafe_contended_try(drain->self) : 0;
     if (drain->is_loading)
@@ -189,7 +189,7 @@ static unsigned count_in_the_way(struct drain *drain, enum fsafe_where *worst)
 
 /*
  * What the liveliest of the threads that are in `where` or worse does: as long as one runs, those that sleep may wait
- * for it. *starved: one of them would run and has had no processor since the last look.
+ * for that one. *starved: one of them would run and has had no processor since the last look.
  */
 static enum state look_at_all(struct drain *drain, enum fsafe_where where, bool *starved)
 {
@@ -271,7 +271,7 @@ static void give_up_on_all(const struct drain *drain)
         give_up(at.thread);
 }
 
-/* The gate is closed. True: no thread is inside any more, or waiting is of no use. False: it has to be opened first. */
+/* True: no thread is inside any more, or waiting is of no use. False: the gate has to be opened first. */
 static bool wait_until_empty(struct drain *drain)
 {
     uint64_t begin = now_us() - drain->begun_us, slice_end = begin + SLICE_US, last_end = begin + STARVED_SLICE_US;
@@ -328,7 +328,7 @@ void fsafe_drain_begin(struct fsafe_thread *self)
     drain.next_look = drain.locks_us / ASLEEP_SHARE;
     bool late = false;
     for (unsigned overruled = 0;;) {
-        /* In each round anew: a signal handler may have forked in between, and this may be the child. */
+        /* In each round: a signal handler may have forked meanwhile, and this may be the child. */
         atomic_store(&self->forking, fsafe_ledger_depth(fsafe_thread_locks(self)) + 1);
         if (!fsafe_gate_close(self, late || overruled >= BEARS)) {
             late = !fsafe_gate_await_turn(until_ns);

@@ -1,9 +1,10 @@
 /*
- * Measured. glibc 2.36 walks the list of fork handlers by index and takes the lock anew after each: when prepare is at
- * the 11th and the list has become shorter it aborts the parent ("array index 10 not less than array length 2"), also
- * when the handler itself unloads the others. parent and child handlers walk upwards and survive it. Two threads that
- * register and unregister while two fork: the parent aborts in 8 of 8 runs of 600 forks. Registering alone did not
- * crash here in 30 runs: the window is a load after the lock is given back, when the array has moved.
+ * Measured. glibc 2.36 walks the list of fork handlers by index and takes the lock anew after each. If the list has
+ * become shorter when glibc is at the 11th prepare handler, it aborts the parent ("array index 10 not less than array
+ * length 2"), also when that handler itself unloads the others. It walks parent and child handlers upwards and
+ * survives that. Two threads that register and unregister while two fork: the parent aborts in 8 of 8 runs of 600
+ * forks. Registering alone did not crash here in 30 runs: the window is one load after the release of the lock, when
+ * the array has moved.
  */
 #include "config.h"
 
@@ -27,16 +28,16 @@ struct handler {
     _Atomic bool gone;
 };
 
-/* In the order of their registration. Slab k has FIRST << k of them and stays where it is. */
+/* The handlers, in the order of their registration. Slab k has FIRST << k of them and stays where it is. */
 enum { FIRST = 8, SLABS = 23 };
 static struct handler first_slab[FIRST] FSAFE_FORK_STATE;
 static struct handler *slabs[SLABS] = {first_slab};
 static _Atomic uint32_t count;
 
-/* Where the library lies that malloc is of. If that is libc, nothing in there registers handlers. */
+/* Where the library lies that has malloc. If that is libc, no object in there registers handlers. */
 static uintptr_t allocator_from, allocator_to;
 
-/* Guards everything but calls. */
+/* Guards the list and its counts. No thread holds the latch while it calls a handler. */
 static struct fsafe_latch latch FSAFE_FORK_STATE = FSAFE_LATCH_FREE;
 static _Atomic bool ours;
 
@@ -44,10 +45,10 @@ static _Atomic bool ours;
 static _Atomic uint32_t walkers FSAFE_FORK_STATE;
 static bool gaps;
 
-/* The forks this thread is in: a handler, of a fork or of a signal, may fork. More than that never end. */
+/* The forks that this thread is in: a fork handler or a signal handler may fork. A deeper nest never ends. */
 enum { NESTED = 8 };
 struct walk {
-    uint32_t count; /* the handlers there were when it began */
+    uint32_t count; /* how many handlers there were when the fork began */
     struct handler *running;
     uintptr_t frame; /* of the function that was called to fork; 0: not known */
 };
@@ -78,7 +79,7 @@ void fsafe_handlers_know_allocator(uintptr_t from, uintptr_t to)
     allocator_to = to;
 }
 
-/* Under the latch. A _Fork() in the middle of this loses one handler in the child, at worst: none is there twice. */
+/* Under the latch. A _Fork() in the middle of this loses a handler in the child, at worst: none is there twice. */
 static void close_gaps(void)
 {
     uint32_t kept = 0, all = atomic_load_explicit(&count, memory_order_relaxed);
@@ -170,7 +171,7 @@ static void call(struct walk *walk, struct handler *handler, fsafe_handler *func
         return;
     walk->running = handler;
     FSAFE_ORDER();
-    /* The thread that marks it gone looks at this afterwards. */
+    /* A thread that marks the handler as gone looks at `running` afterwards. */
     atomic_fetch_add(&handler->running, 1);
     if (!atomic_load(&handler->gone))
         function();
@@ -190,7 +191,7 @@ static void end(struct walk *walk)
     mine.depth--;
 }
 
-/* A handler may leave its fork by longjmp: then the function that was called to fork is no more. */
+/* Ends the forks that a handler has left by longjmp: the function that was called to fork has no frame any more. */
 static void end_left(uintptr_t frame)
 {
     struct walk *walk;
@@ -206,7 +207,7 @@ static void end_left(uintptr_t frame)
 void fsafe_handlers_prepare(uintptr_t frame)
 {
     end_left(frame);
-    /* Without handlers no walk begins. A fork in the middle of one that has some finds those, too: they stay. */
+    /* Without handlers no walk begins. In the middle of a fork with handlers another finds them, too: they stay. */
     if (atomic_load_explicit(&count, memory_order_acquire) == 0)
         return;
     mine.depth++;

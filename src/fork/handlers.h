@@ -4,8 +4,8 @@
  * glibc walks its list and releases the list's lock for each handler. If another thread, or the handler itself, adds or
  * removes a handler meanwhile, glibc calls what it has freed, or aborts (up to 2.36 at least). Here no entry moves
  * while a fork may be walking the list. All else is as in glibc: prepare handlers run last registered first, the others
- * first registered first, a handler that is registered during a fork is not for that fork, and no lock is held while a
- * handler runs.
+ * first registered first. A handler that is registered during a fork does not run in that fork, and no thread holds a
+ * lock for the list while a handler runs.
  *
  * So the order is certain, whenever others are registered: our own child handler runs first and our prepare handler
  * last but for the allocator's (fork/coordinator says why).
@@ -23,7 +23,7 @@ typedef void fsafe_handler(void);
 bool fsafe_handlers_are_ours(void);
 void fsafe_handlers_start(void);
 
-/* Says where the library lies that malloc is of: [from, to), see libc/symbol.h. Context: start-up. */
+/* Notes where the library lies that has malloc: [from, to), see libc/symbol.h. Context: start-up. */
 void fsafe_handlers_know_allocator(uintptr_t from, uintptr_t to);
 
 /* As libc's __register_atfork: any handler may be NULL. Returns 0 or ENOMEM. Context: any thread, also in a handler. */
@@ -36,9 +36,9 @@ int fsafe_handlers_add(fsafe_handler *prepare, fsafe_handler *parent, fsafe_hand
 void fsafe_handlers_remove(const void *object);
 
 /*
- * Call the handlers of one fork, in this order: the program's prepare, the drain, the allocator's; and when it is over
- * the allocator's parent or child and then the program's. `frame`: of the function that was called to fork, 0: not
- * known. Context: the forking thread.
+ * Call the handlers of one fork, in this order: the program's prepare handlers, the drain, the allocator's; after the
+ * fork the allocator's parent or child handlers and then the program's. `frame`: the frame of the function that was
+ * called to fork, 0: not known. Context: the forking thread.
  */
 enum fsafe_handlers_of { FSAFE_OF_PROGRAM, FSAFE_OF_ALLOCATOR };
 void fsafe_handlers_prepare(uintptr_t frame);

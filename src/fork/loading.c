@@ -22,7 +22,7 @@ static struct fsafe_thread *find_another(const struct fsafe_thread *self)
     return NULL;
 }
 
-/* One hold is a fork's own; with more the thread forks in the middle of loading. */
+/* One hold is a fork's own; a thread with more holds forks in the middle of loading. */
 static bool is_once(void)
 {
     return fsafe_layout_mutex_depth(fsafe_loader_loading_lock) == 1;
@@ -30,7 +30,7 @@ static bool is_once(void)
 
 bool fsafe_loading_try(struct fsafe_thread *self)
 {
-    /* A fork that something else keeps asks again: the lock counts its holds, and the fork gives one back. */
+    /* A fork that still waits for other things asks again, but takes one hold only: it gives one back. */
     if (fsafe_loader_loading_lock == NULL || FSAFE_SINGLE_THREADED() || self->holds_loader)
         return true;
     fsafe_latch_acquire_open(&latch);

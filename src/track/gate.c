@@ -34,8 +34,8 @@ _Atomic uint32_t fsafe_gate_word FSAFE_FORK_STATE;
 /*
  * SHARERS forks at most share a closing, and enter it before it is SHARE_NS old. A thread that has been stopped for
  * STOPPED_NS opens the gate. After a closing that has stopped a thread the gate stays open for as long as it was
- * closed, because the stopped threads have to pass: for BREATH_NS at most, and after a fork for OPEN_NS at most. Forks
- * that come meanwhile share the next closing. A thread that is stopped may stay awake for AWAKE_NS.
+ * closed: the stopped threads have to pass. It stays open for BREATH_NS at most, after a fork for OPEN_NS at most;
+ * forks that come meanwhile share the next closing. A thread that is stopped may stay awake for AWAKE_NS.
  */
 enum {
     SHARERS = 16,

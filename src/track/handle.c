@@ -7,7 +7,7 @@
 
 _Atomic unsigned fsafe_handle_creations FSAFE_FORK_STATE;
 
-/* What threads have a handle, as their slots say. */
+/* Whether living and vanished threads have a handle, as their slots say. */
 struct called {
     bool living, vanished;
 };

@@ -5,9 +5,9 @@
  * ledgers of vanished threads, each of which may have stopped between any two stores. Other threads of the same process
  * also read a ledger, and must allow for a record that comes or goes meanwhile.
  *
- * A record is an index, never proof: it says where to look and whom to name. It may be stale (the lock was
- * released by another thread, or by a call that we do not see), so the address in it is never followed; it is
- * only compared with an address that the program has just passed to a wrapper.
+ * A record is an index, never proof: it says where to look and whom to name. It may be stale: another thread has
+ * released the lock, or a call that we do not see. So we never follow the address in a record; we only compare it with
+ * an address that the program has just passed to a wrapper.
  */
 #pragma once
 
@@ -24,7 +24,7 @@
  */
 enum fsafe_stage {
     FSAFE_WANTED = 0,  /* about to take it, or has it */
-    FSAFE_HELD = 1,    /* mutex: a vanished thread's, see repair/unnamed; python: has it */
+    FSAFE_HELD = 1,    /* a vanished thread's mutex that named no owner: see repair/unnamed; python: has it */
     FSAFE_LEAVING = 2, /* python: about to release it, or just did */
     FSAFE_READING = 2, /* an rwlock, for reading */
     FSAFE_WRITING = 3, /* an rwlock, for writing */
@@ -54,8 +54,8 @@ static inline bool fsafe_ledger_is_of_call(uintptr_t lock)
 
 /*
  * The mark of a record for which no fork waits. A fork has waited for it in vain, its thread waits for the lock (see
- * track/gate), or another thread has emptied it. The mark is a bit of the lock word where no lock lies in the upper
- * half of the address space; elsewhere it is a word of its own, which says for what lock it is meant. (If a mark is set
+ * track/gate), or another thread has emptied it. Where no lock lies in the upper half of the address space the mark is
+ * a bit of the lock word. Elsewhere it is a word of its own, which says for what lock it is meant. (If a mark is set
  * while another record moves to that place, that record loses its own: one more fork waits for it.)
  */
 #if UINTPTR_MAX > UINT32_MAX
@@ -97,7 +97,7 @@ static inline bool fsafe_ledger_is_outlasted(const struct fsafe_record *record, 
 }
 
 /*
- * Sets the mark of a record, or takes it away, if the record still is of `lock` (address | stage): its thread may have
+ * Sets the mark of a record, or takes it away, if the record still is of `lock` (address | stage). Its thread may have
  * gone on to another lock, and another thread may be emptying the record.
  */
 static inline void fsafe_ledger_mark(struct fsafe_record *record, uintptr_t lock, bool outlasted)
@@ -127,7 +127,7 @@ struct fsafe_records {
 
 /*
  * Spare records at the end of an array. A push reserves a record before it looks whether there is room, and signal
- * handlers may interrupt the push and do the same: until each takes its reservation back, depth must stay inside the
+ * handlers may interrupt the push and do the same. Until each takes its reservation back depth must stay inside the
  * array. Only fsafe_ledger_push_full fills some of them in, in such a handler.
  */
 enum { FSAFE_LEDGER_SPARE = 6 };

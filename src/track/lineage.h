@@ -47,7 +47,7 @@ bool fsafe_lineage_is_another_process(void);
 
 /*
  * Whether this is a new process that is not adopted yet: its fork went past our handlers, or they have yet to run.
- * False where the kernel cannot wipe pages, but for an emulator's.
+ * False where the kernel cannot wipe pages, except in an emulator.
  */
 static inline bool fsafe_lineage_is_unadopted(void)
 {

@@ -1,6 +1,6 @@
 /*
- * track/region: which thread is inside which of libc's own critical sections. The locks of these have no symbol, so the
- * calls that take them are counted instead.
+ * track/region: which thread is inside which of libc's own critical sections. The locks of these have no symbol, so
+ * this room has a record of each call that takes one.
  *
  * A thread enters such a call through the gate, as it asks for a lock; the call's record is in the ledger of locks.
  */

@@ -17,7 +17,7 @@
 
 enum { FSAFE_FORMER_OWNERS = 8, FSAFE_WAITS_NESTED = 6 };
 #define FSAFE_JOINING 0x80000000u    /* in `generation`: the slot is being filled in */
-#define FSAFE_FORKING_NOW UINT32_MAX /* `forking` of a thread that has closed the gate: all its records */
+#define FSAFE_FORKING_NOW UINT32_MAX /* `forking` of a thread that has closed the gate: it forks with all its records */
 
 /* What a ledger is about. A thread has one of each. */
 enum fsafe_ledger_of {

@@ -1,4 +1,4 @@
-/* track/waiting: the waits that a thread is in, and which of them a longjmp has left. */
+/* track/waiting: which waits a thread is in, which of them a longjmp has left, and which it makes again. */
 #pragma once
 
 #include "track/thread.h"
