@@ -19,9 +19,9 @@
  * opened, and all its later threads were stopped at their outermost locks for FORKSAFE_DRAIN_MS (3 of 3).
  *
  * The prepare handlers of an allocator (jemalloc's) must come after our drain, as libc's own do. If they came before
- * the drain they would take the allocator's locks, and a thread that waits for one of these while it holds a lock of
- * the program's or of libc's could not get out. Two threads that malloc large blocks under a mutex cost 38 takeovers in
- * 40 forks, and 4 under 4 mutexes 390 in 100; after the drain none. (And about one child in 500 hung in localtime,
+ * the drain they would take the allocator's locks. A thread that waits for one of these while it holds a lock of the
+ * program's or of libc's could then not get out. Two threads that malloc large blocks under a mutex cost 38 takeovers
+ * in 40 forks, and 4 under 4 mutexes 390 in 100; after the drain none. (And about one child in 500 hung in localtime,
  * whose first call mallocs.) An allocator's handlers are known by the library that malloc is of: those of an allocator
  * that is linked statically into the program are like any others.
  */
@@ -81,7 +81,7 @@ enum { WORTH_COUNTING_US = 50 };
 /*
  * Closes the gate and drains, unless a fork that this one comes in the middle of has done so. closed_by is set before
  * the drain, so that the fork of a signal handler does not drain. It is set again after the drain: the child of such a
- * fork may go on with this one, and then its adoption has opened the gate, and the drain has begun anew.
+ * fork may go on with this one. Then the child's adoption has opened the gate, and the drain has begun anew.
  */
 static void close_gate(struct fsafe_thread *self)
 {

@@ -7,9 +7,9 @@
  *               give that thread back its streams and the loader's lock
  *     parent    first of all parent handlers: release these locks, open the gate, forget the notes
  *
- * The handlers are registered once, when the library is loaded: before everybody else's, because glibc runs
- * prepare handlers last registered first and the others first registered first. Our handlers call everybody else's
- * (fork/handlers), so that the order does not depend on when the others are registered.
+ * The handlers are registered once, when the library is loaded, before all others: glibc runs prepare handlers last
+ * registered first, parent and child handlers first registered first. Our handlers call all others (fork/handlers), so
+ * that the order does not depend on when those are registered.
  *
  * Where libc holds a lock while it runs handlers, our fork() does all of this but the adoption, before and after it
  * calls libc's fork(). There our daemon() and forkpty() do what stands at prepare before they call libc's; the handlers

@@ -1,7 +1,7 @@
 /*
- * Measured. A fork closes the gate in rounds. A closing can be revoked until nobody is inside; then it is made firm by
- * one compare-and-swap, which fails if a thread that was stopped for long has opened the gate meanwhile. Nobody passes
- * between that and the clone. Several forks share one closing.
+ * Measured. A fork closes the gate in rounds. A closing can be revoked until no thread is inside. Then one
+ * compare-and-swap makes the closing firm; it fails if a thread that was stopped for long has opened the gate
+ * meanwhile. No thread passes between that and the clone. Several forks share one closing.
  *
  * tests/bench/stops, two quiet processors, medians of seven alternating rounds: forkers beside threads that lock, both
  * without pause. "Kept shut": a gate that is not opened before a fork; there the forkers have the processors for
@@ -49,7 +49,7 @@
  * as a name server does: the fork goes on when no thread has got out for a twenty-fifth of that time.
  *
  * If the threads inside have locks of the program's alone, which a child can take over, the fork waits for
- * FORKSAFE_DRAIN_LOCKS_MS. If all these threads sleep it waits for a tenth of that, and two looks; while one of them
+ * FORKSAFE_DRAIN_LOCKS_MS. If all these threads sleep it waits for a tenth of that, and two looks. While one of them
  * would run but has had no processor since the last look it waits for six times as long.
  *
  * A fork that gives up locks which only their sleepers show lets all threads go on once more, and then waits for no

@@ -1,8 +1,8 @@
 /*
  * Measured. glibc 2.36 walks the list of fork handlers by index and takes the lock anew after each. If the list has
  * become shorter when glibc is at the 11th prepare handler, it aborts the parent ("array index 10 not less than array
- * length 2"), also when that handler itself unloads the others. It walks parent and child handlers upwards and
- * survives that. Two threads that register and unregister while two fork: the parent aborts in 8 of 8 runs of 600
+ * length 2"). It does so, too, when that handler itself unloads the others. It walks parent and child handlers upwards
+ * and survives that. Two threads that register and unregister while two fork: the parent aborts in 8 of 8 runs of 600
  * forks. Registering alone did not crash here in 30 runs: the window is one load after the release of the lock, when
  * the array has moved.
  */

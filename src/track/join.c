@@ -171,7 +171,7 @@ static void leave(void *slot)
     fsafe_self = NULL;
     FSAFE_ORDER();
     if (calls.leave(self) && atomic_fetch_add(&kept_ended, 1) < KEEP_ENDED) {
-        /* What the thread holds is orphaned for the whole process; the records say by whom. */
+        /* What the thread holds is orphaned for the whole process; this slot says by which thread. */
         self->ended = true;
         return;
     }

@@ -34,8 +34,8 @@ static void copy_record(struct fsafe_record *to, const struct fsafe_record *from
 
 /*
  * Where the records are, by their locks, for a thread that holds very many locks and releases them in another order
- * than it took them. What the index says is compared with the ledger, so a stale or missing entry costs time and
- * nothing else: a signal handler may come at any moment, and so may a fork.
+ * than it took them. A signal handler may come at any moment, and so may a fork: what the index says is compared with
+ * the ledger, so a stale or missing entry costs time and nothing else.
  */
 struct fsafe_ledger_index {
     uint32_t slots;  /* a power of two */
@@ -165,8 +165,8 @@ static uint32_t find_to_remove(struct fsafe_ledger *ledger, uintptr_t lock)
 void fsafe_ledger_remove(struct fsafe_ledger *ledger, uint32_t index)
 {
     /*
-     * A fork or a signal handler between two of these stores finds the latest record twice, or the removed one gone:
-     * a record is an index and never proof, so both will do.
+     * A fork or a signal handler between two of these stores finds the latest record twice, or the removed one gone.
+     * Both will do: a record is an index and never proof.
      */
     uint32_t latest = fsafe_ledger_depth(ledger);
     struct fsafe_record *last = fsafe_ledger_record(ledger, latest);

@@ -1,6 +1,6 @@
 /*
  * Measured. Chromium's zygote makes its children by clone() past the handlers and a longjmp. A child writes its new id
- * into libc's thread descriptor and then asks libc, by a recursive mutex, who it is: with an owner remembered from
+ * into libc's thread descriptor and then asks libc, by a recursive mutex, who it is. With an owner remembered from
  * before, every child ended in a CHECK. Its sandbox traps newfstatat (its handler says EPERM) and ends a process that
  * calls unshare. A SIGSYS that is blocked when a filter raises it ends the process, except, under strace, the first
  * process of a namespace.

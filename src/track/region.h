@@ -38,7 +38,7 @@ enum fsafe_region {
     FSAFE_REGION_DIRECTORY,
     FSAFE_REGION_REGEX,
     FSAFE_REGION_THREAD,
-    FSAFE_REGION_SELDOM, /* calls that take the lock only now and then: no line warns of it */
+    FSAFE_REGION_SELDOM, /* calls that take the lock only now and then: no line warns of them */
     FSAFE_REGIONS,
 };
 

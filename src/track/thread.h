@@ -54,8 +54,8 @@ struct fsafe_sleeping {
 };
 
 /*
- * A wait that is made again and again: by its library after a limit, see fsafe_hopeless_begin_again, or by the thread
- * after a signal handler has interrupted a wait without a limit.
+ * A wait that is made again and again. Its library makes it again after a limit, see fsafe_hopeless_begin_again; a
+ * thread does after a signal handler has interrupted a wait without a limit.
  */
 struct fsafe_again {
     uintptr_t object; /* 0: the latest such wait is over */
