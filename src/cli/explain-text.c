@@ -158,8 +158,8 @@ static void print_modules(const struct fsafe_log *log)
         printf("%s is %s%s\n", module->name, module->path,
                other ? ", but not the same as then (another build-id, or it is not there)" : "");
         if (!other && is_missed(log, module->name))
-            printf("    it has no lines of source (stripped?): name the program before it was stripped with\n"
-                   "    --debug=FILE, install its -dbgsym package, set DEBUGINFOD_URLS, or build it with -g\n");
+            printf("    it has no lines of source (stripped?): name the unstripped program with --debug=FILE,\n"
+                   "    install its -dbgsym package, set DEBUGINFOD_URLS, or build it with -g\n");
     }
 }
 
