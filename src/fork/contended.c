@@ -203,7 +203,7 @@ static unsigned gather(struct fsafe_thread *self)
 }
 
 /* Takes the lock for this fork if it can. Returns whether the fork has the lock or has given it up. */
-static bool is_settled(struct entry *entry)
+static bool is_out_of_the_way(struct entry *entry)
 {
     if (!entry->taken && !entry->sleeper->contends.outlasted && is_confirmed(entry))
         entry->taken = fsafe_futex_try(&entry->lock);
@@ -224,7 +224,7 @@ unsigned fsafe_contended_try(struct fsafe_thread *self)
     fsafe_latch_acquire_open(&latch);
     unsigned missing = gather(self);
     for (struct entry *entry = entries; entry < entries + ENTRIES; entry++)
-        missing += is_mine(self, entry) && !is_settled(entry);
+        missing += is_mine(self, entry) && !is_out_of_the_way(entry);
     want(self, missing > 0);
     fsafe_latch_release_open(&latch);
     return missing;
