@@ -16,7 +16,11 @@
 enum { FIRST_NS = 10000000, LONGEST_NS = 1000000000 };
 
 struct net {
-    _Atomic pid_t tid;   /* the thread whose call has it; 0: it is free */
+    /*
+     * The thread whose call has the net: the generation, shifted by 32, and the thread's id; 0: it is free. One word:
+     * if the generation came after the id, another thread could take the net in between.
+     */
+    _Atomic uint64_t taker;
     uint32_t generation; /* of the process that has the timer; 0: there is none */
     int timer;
     uint64_t wait_ns;
@@ -45,13 +49,18 @@ static void withdraw(struct net *net)
     if (net->generation == fsafe_lineage_generation())
         fsafe_timer_delete(net->timer);
     net->generation = 0;
-    atomic_store_explicit(&net->tid, 0, memory_order_release);
+    atomic_store_explicit(&net->taker, 0, memory_order_release);
+}
+
+static uint64_t taker_of(pid_t tid)
+{
+    return (uint64_t)fsafe_lineage_generation() << 32 | (uint32_t)tid;
 }
 
 static struct net *net_of(pid_t tid)
 {
     for (struct net *net = of_calls; net < of_calls + NETS; net++)
-        if (atomic_load_explicit(&net->tid, memory_order_relaxed) == tid &&
+        if (atomic_load_explicit(&net->taker, memory_order_relaxed) == taker_of(tid) &&
             net->generation == fsafe_lineage_generation())
             return net;
     return NULL;
@@ -61,11 +70,11 @@ static struct net *net_of(pid_t tid)
 static struct net *take_net(pid_t tid)
 {
     for (struct net *net = of_calls; net < of_calls + NETS; net++) {
-        pid_t who = atomic_load_explicit(&net->tid, memory_order_acquire);
-        if (who != 0 && who != tid && net->generation == fsafe_lineage_generation() &&
-            fsafe_sys_thread_alive(fsafe_lineage_pid(), who))
+        uint64_t who = atomic_load_explicit(&net->taker, memory_order_acquire);
+        if (who >> 32 == fsafe_lineage_generation() && who != taker_of(tid) &&
+            fsafe_sys_thread_alive(fsafe_lineage_pid(), (pid_t)who))
             continue;
-        if (atomic_compare_exchange_strong(&net->tid, &who, tid))
+        if (atomic_compare_exchange_strong(&net->taker, &who, taker_of(tid)))
             return net;
     }
     return NULL;
@@ -242,7 +251,8 @@ static bool on_timer(siginfo_t *info, void *context)
         return false;
     bool is_call = fsafe_arch_interrupted(context, &call);
     if (net->generation != fsafe_lineage_generation() ||
-        (net != &of_all && atomic_load_explicit(&net->tid, memory_order_relaxed) != fsafe_sys_gettid()))
+        (net != &of_all &&
+         atomic_load_explicit(&net->taker, memory_order_relaxed) != taker_of(fsafe_sys_gettid())))
         return true;
     /* A longjmp has left the call; or the child has other threads by now, which may release what it waits for. */
     if (net == &of_all ? !fsafe_takeover_is_alone() : call.stack > net->call.frame) {
