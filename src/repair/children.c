@@ -225,8 +225,8 @@ void fsafe_children_glance(pid_t child)
 
 /* In static memory, not in the wrapper's frame: a longjmp may leave a wait. */
 struct watch {
-    _Atomic pid_t tid;      /* the thread that waits; 0: the place is free */
-    uint32_t generation;    /* of the process that has the timer */
+    _Atomic uint64_t taker; /* the thread that waits, see fsafe_lineage_thread; 0: the place is free */
+    uint32_t generation;    /* of the process that has the timer; 0: there is none */
     int timer;
     uintptr_t frame;        /* the wrapper's */
 };
@@ -244,7 +244,7 @@ static void withdraw(struct watch *watch)
 {
     if (watch->generation == fsafe_lineage_generation())
         fsafe_timer_delete(watch->timer);
-    atomic_store_explicit(&watch->tid, 0, memory_order_release);
+    atomic_store_explicit(&watch->taker, 0, memory_order_release);
 }
 
 static bool on_timer(siginfo_t *info, void *context)
@@ -254,7 +254,7 @@ static bool on_timer(siginfo_t *info, void *context)
     if (!((watch >= first_watches && watch < first_watches + FIRST) ||
           (watch >= more_watches && watch < more_watches + (WATCHES - FIRST))))
         return false;
-    if (atomic_load_explicit(&watch->tid, memory_order_acquire) != fsafe_sys_gettid())
+    if (atomic_load_explicit(&watch->taker, memory_order_acquire) != fsafe_lineage_thread(fsafe_sys_gettid()))
         return true;
     int saved = errno;
     /* The wait is over, or a longjmp has left it: no further timer. */
@@ -268,17 +268,14 @@ static bool on_timer(siginfo_t *info, void *context)
 }
 
 /* Takes a place that is free, or whose wait a longjmp has left. Returns its index, or -1: there is none. */
-static int take_place(pid_t tid)
+static int take_place(uint64_t self)
 {
-    uint32_t now = fsafe_lineage_generation();
     for (int i = 0; i < WATCHES; i++) {
         struct watch *watch = watch_of(i);
-        pid_t who = atomic_load_explicit(&watch->tid, memory_order_acquire);
-        if (who == tid && watch->generation == now)
+        uint64_t who = atomic_load_explicit(&watch->taker, memory_order_acquire);
+        if (who == self && watch->generation == fsafe_lineage_generation())
             fsafe_timer_delete(watch->timer);
-        else if (who != 0 && watch->generation == now && fsafe_sys_thread_alive(fsafe_lineage_pid(), who))
-            continue;
-        if (atomic_compare_exchange_strong(&watch->tid, &who, tid))
+        if ((who == self || !fsafe_lineage_has(who)) && atomic_compare_exchange_strong(&watch->taker, &who, self))
             return i;
     }
     return -1;
@@ -289,7 +286,7 @@ int fsafe_children_watch(pid_t child, uintptr_t frame)
     pid_t me = fsafe_sys_getpid();
     if (fsafe_options.hang_ms == 0 || !has_any(child, me) || me != fsafe_lineage_pid())
         return -1;
-    int place = take_place(fsafe_sys_gettid());
+    int place = take_place(fsafe_lineage_thread(fsafe_sys_gettid()));
     if (place < 0)
         return -1;
     struct watch *watch = watch_of(place);
@@ -306,7 +303,8 @@ int fsafe_children_watch(pid_t child, uintptr_t frame)
 
 void fsafe_children_over(int watch, pid_t ended)
 {
-    if (watch >= 0 && atomic_load_explicit(&watch_of(watch)->tid, memory_order_relaxed) == fsafe_sys_gettid())
+    if (watch >= 0 && atomic_load_explicit(&watch_of(watch)->taker, memory_order_relaxed) ==
+                          fsafe_lineage_thread(fsafe_sys_gettid()))
         withdraw(watch_of(watch));
     if (ended > 0)
         strike(ended, fsafe_sys_getpid());

@@ -16,11 +16,7 @@
 enum { FIRST_NS = 10000000, LONGEST_NS = 1000000000 };
 
 struct net {
-    /*
-     * The thread whose call has the net: the generation, shifted by 32, and the thread's id; 0: it is free. One word:
-     * if the generation came after the id, another thread could take the net in between.
-     */
-    _Atomic uint64_t taker;
+    _Atomic uint64_t taker; /* the thread whose call has it, see fsafe_lineage_thread; 0: it is free */
     uint32_t generation; /* of the process that has the timer; 0: there is none */
     int timer;
     uint64_t wait_ns;
@@ -52,15 +48,10 @@ static void withdraw(struct net *net)
     atomic_store_explicit(&net->taker, 0, memory_order_release);
 }
 
-static uint64_t taker_of(pid_t tid)
-{
-    return (uint64_t)fsafe_lineage_generation() << 32 | (uint32_t)tid;
-}
-
 static struct net *net_of(pid_t tid)
 {
     for (struct net *net = of_calls; net < of_calls + NETS; net++)
-        if (atomic_load_explicit(&net->taker, memory_order_relaxed) == taker_of(tid) &&
+        if (atomic_load_explicit(&net->taker, memory_order_relaxed) == fsafe_lineage_thread(tid) &&
             net->generation == fsafe_lineage_generation())
             return net;
     return NULL;
@@ -70,11 +61,8 @@ static struct net *net_of(pid_t tid)
 static struct net *take_net(pid_t tid)
 {
     for (struct net *net = of_calls; net < of_calls + NETS; net++) {
-        uint64_t who = atomic_load_explicit(&net->taker, memory_order_acquire);
-        if (who >> 32 == fsafe_lineage_generation() && who != taker_of(tid) &&
-            fsafe_sys_thread_alive(fsafe_lineage_pid(), (pid_t)who))
-            continue;
-        if (atomic_compare_exchange_strong(&net->taker, &who, taker_of(tid)))
+        uint64_t who = atomic_load_explicit(&net->taker, memory_order_acquire), self = fsafe_lineage_thread(tid);
+        if ((who == self || !fsafe_lineage_has(who)) && atomic_compare_exchange_strong(&net->taker, &who, self))
             return net;
     }
     return NULL;
@@ -252,7 +240,7 @@ static bool on_timer(siginfo_t *info, void *context)
     bool is_call = fsafe_arch_interrupted(context, &call);
     if (net->generation != fsafe_lineage_generation() ||
         (net != &of_all &&
-         atomic_load_explicit(&net->taker, memory_order_relaxed) != taker_of(fsafe_sys_gettid())))
+         atomic_load_explicit(&net->taker, memory_order_relaxed) != fsafe_lineage_thread(fsafe_sys_gettid())))
         return true;
     /* A longjmp has left the call; or the child has other threads by now, which may release what it waits for. */
     if (net == &of_all ? !fsafe_takeover_is_alone() : call.stack > net->call.frame) {

@@ -46,6 +46,11 @@ pid_t fsafe_lineage_pid(void)
     return pid;
 }
 
+bool fsafe_lineage_has(uint64_t thread)
+{
+    return thread >> 32 == fsafe_lineage_generation() && fsafe_sys_thread_alive(pid, (pid_t)(uint32_t)thread);
+}
+
 bool fsafe_lineage_is_another_process(void)
 {
     return fsafe_sys_getpid() != pid;

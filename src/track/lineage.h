@@ -31,6 +31,18 @@ static inline bool fsafe_lineage_is_child(void)
  */
 pid_t fsafe_lineage_pid(void);
 
+/*
+ * A thread of this process as one word, the generation shifted by 32 and the thread's id: what a thread takes for
+ * itself by one compare-and-swap bears no other process's thread. Never 0.
+ */
+static inline uint64_t fsafe_lineage_thread(pid_t tid)
+{
+    return (uint64_t)fsafe_lineage_generation() << 32 | (uint32_t)tid;
+}
+
+/* Whether that is a living thread of this process. One system call, if it is of this generation. */
+bool fsafe_lineage_has(uint64_t thread);
+
 /* Maps the page that a fork wipes. `self`: the id of this process. Context: start-up. */
 void fsafe_lineage_start(pid_t self);
 
