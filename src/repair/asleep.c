@@ -60,7 +60,7 @@ static bool is_asleep(const struct fsafe_task *task, const struct look *look)
 {
     uintptr_t word = task->argument[0], limit = task->argument[3];
     if (task->in_futex) {
-        /* In that of its wait: only a signal handler that came in between and sleeps in a futex would look the same. */
+        /* Taken for the futex of the thread's wait: a signal handler that sleeps in another one looks the same. */
         const struct fsafe_thread *thread = find_thread(task->tid);
         uintptr_t object = thread != NULL ? atomic_load(&thread->sleeping.object) : 0;
         bool has_no_end = object != 0 && atomic_load(&thread->sleeping.until_ns) == 0;
