@@ -38,6 +38,20 @@ long fsafe_process_status(long pid, const char *word)
     return value;
 }
 
+/* "id (name) state parent group session terminal its-group flags ..."; the name may contain anything. */
+bool fsafe_process_is_fork(long pid)
+{
+    enum { FORKED_WITHOUT_EXEC = 0x40 };
+    char line[512] = "";
+    unsigned flags = FORKED_WITHOUT_EXEC;
+    FILE *file = fsafe_process_open(pid, "stat");
+    if (file != NULL && fgets(line, sizeof line, file) != NULL && strrchr(line, ')') != NULL)
+        sscanf(strrchr(line, ')'), ") %*c %*d %*d %*d %*d %*d %u", &flags);
+    if (file != NULL)
+        fclose(file);
+    return (flags & FORKED_WITHOUT_EXEC) != 0;
+}
+
 bool fsafe_process_has_thread(long pid, long tid)
 {
     char path[64];

@@ -40,6 +40,18 @@ bool fsafe_process_call(long pid, long tid, struct fsafe_process_call *call);
 /* Whether that is the system call futex, by the numbers of the process's word size. */
 bool fsafe_process_is_futex(long pid, const struct fsafe_process_call *call);
 
+/*
+ * Whether the process was forked and has executed no program since. True also when the kernel does not say.
+ */
+bool fsafe_process_is_fork(long pid);
+
+/*
+ * If the call waits, without a limit, for data in pipes and in nothing else, prints each pipe with the processes that
+ * can write to it. Returns which these are, beside the process itself; processes that we may not look at are left out.
+ */
+enum fsafe_pipe_writers { FSAFE_PIPES_UNKNOWN, FSAFE_PIPES_OF_SELF, FSAFE_PIPES_OF_PARENT, FSAFE_PIPES_OF_OTHERS };
+enum fsafe_pipe_writers fsafe_pipes_print(long pid, const struct fsafe_process_call *call);
+
 /* --- Stacks --------------------------------------------------------------------------------------------- */
 
 enum { FSAFE_STACK_FRAMES = 32 };

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """`forksafe check` of children that hang, with no library in them, and of their parents: the lock's kind, and the
-function of who has it."""
+function of who has it; and of processes that wait for other things, or for no fork's sake."""
 import os
 import re
 import struct
@@ -126,9 +126,105 @@ def check(victim, kind, lock, at):
         harness.end_strays()
 
 
-def build(folder, name, *flags):
+# Each child waits for what no lock stands for, or has no vanished thread to wait for.
+OTHER_PROGRAM = r"""
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+static volatile int flag;
+static int pipes[2], held_by[2];
+void *idle(void *unused)
+{
+    for (;;)
+        pause();
+    return unused;
+}
+void want_it(const char *kind)
+{
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
+    struct timespec late = {.tv_sec = time(NULL) + 1000};
+    char byte;
+    sem_t semaphore;
+    sem_init(&semaphore, 0, 0);
+    pthread_mutex_lock(&mutex);
+    write(1, "ready\n", 6);
+    if (strcmp(kind, "condition") == 0)
+        pthread_cond_wait(&condition, &mutex);
+    else if (strcmp(kind, "condition with a limit") == 0)
+        pthread_cond_timedwait(&condition, &mutex, &late);
+    else if (strncmp(kind, "semaphore", 9) == 0)
+        sem_wait(&semaphore);
+    else if (strncmp(kind, "pipe", 4) == 0)
+        read(pipes[0], &byte, 1);
+    else
+        while (!flag)
+            sleep(1000);
+}
+int main(int count, char **arguments)
+{
+    pthread_t thread;
+    char byte;
+    const char *kind = arguments[count - 1];
+    if (strcmp(kind, "semaphore without a fork") == 0)
+        want_it(kind);
+    if (pipe(pipes) != 0 || pipe(held_by) != 0)
+        return 9;
+    if (strcmp(kind, "flag without threads") != 0 && pthread_create(&thread, NULL, idle, NULL) != 0)
+        return 9;
+    pid_t other = strcmp(kind, "pipe of another's") == 0 ? fork() : -1;
+    if (other == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        close(held_by[1]);
+        return (int)read(held_by[0], &byte, 1);
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        want_it(kind);
+        _exit(0);
+    }
+    if (strcmp(kind, "pipe of the parent's") != 0)
+        close(pipes[1]);
+    waitpid(child, NULL, 0);
+    return 0;
+}
+"""
+# What the last line says, and a pattern of what comes before it.
+OTHERS = {"flag": ("cannot tell", "waits for no lock, is in:"), "flag without threads": ("no", "waits for no lock\n"),
+          "condition": ("yes", "nobody here can signal it\n"), "condition with a limit": ("cannot tell", "has a limit"),
+          "pipe of its own": ("yes", r"pipe:\[\d+\]; writers: this process\n.*nobody can write"),
+          "pipe of the parent's": ("cannot tell", r"writers: this process, \d+\n"),
+          "pipe of another's": ("no", r"writers: this process, \d+\n"),
+          "semaphore without a fork": ("no", "executed a program since")}
+
+
+def check_other(program, kind, verdict, before):
+    victim = harness.start([program, kind], False, stdout=subprocess.PIPE)
+    try:
+        victim.stdout.readline()
+        child = victim.pid if kind.endswith("without a fork") else harness.children_of(victim.pid)[-1]
+        harness.wait_until(lambda: harness.call_of(child) not in ("running", "1", "64"), 30)
+        said = subprocess.run([FORKSAFE, "check", str(child)], capture_output=True, text=True, timeout=120)
+        last = f"hangs because of a fork: {verdict}\n"
+        passed = harness.ok(said.stdout.endswith(last) and re.search(before, said.stdout, re.DOTALL) is not None and
+                            said.returncode == ["yes", "no", "cannot tell"].index(verdict), f"{kind}: {verdict}")
+        if not passed:
+            harness.note(said.stdout + said.stderr)
+    finally:
+        harness.end(victim)
+        harness.end_strays()
+
+
+def build(folder, name, *flags, source="victim.c"):
     compiler = (os.environ.get("CC") or "cc").split()
-    command = [*compiler, "-g", "-O1", "-pthread", *flags, "victim.c", "-o", name]
+    command = [*compiler, "-g", "-O1", "-pthread", *flags, source, "-o", name]
     return subprocess.run(command, cwd=folder, capture_output=True).returncode == 0
 
 
@@ -146,8 +242,10 @@ with tempfile.TemporaryDirectory() as folder:
     with open(os.path.join(folder, "victim.c"), "w") as source:
         source.write(PROGRAM)
     small = has_small(folder)
-    harness.begin(5 * (len(KINDS) + len(PYTHON_KINDS)) + (5 * len(KINDS) if small else 1))
-    if not build(folder, "victim"):
+    with open(os.path.join(folder, "other.c"), "w") as source:
+        source.write(OTHER_PROGRAM)
+    harness.begin(len(OTHERS) + 5 * (len(KINDS) + len(PYTHON_KINDS)) + (5 * len(KINDS) if small else 1))
+    if not build(folder, "victim") or not build(folder, "other", source="other.c"):
         raise SystemExit("the victim could not be built")
     with open(os.path.join(folder, "victim.py"), "w") as source:
         source.write(PYTHON)
@@ -164,3 +262,8 @@ with tempfile.TemporaryDirectory() as folder:
         check(harness.start([os.path.join(folder, "small"), kind], False), f"32 bits, {kind}", lock, " at ")
     if not small:
         harness.skip("32-bit processes", "such programs cannot be built or do not run here, or all are")
+    for kind, (verdict, before) in OTHERS.items():
+        if harness.FUTEX is None:
+            harness.skip(kind, "the number of futex(2) is not known here")
+        else:
+            check_other(os.path.join(folder, "other"), kind, verdict, before)

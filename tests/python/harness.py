@@ -174,13 +174,18 @@ def children_of(pid):
     return found
 
 
-def sleeps_in_futex(pid):
-    """By the number of this machine's call, or one of the two that 32-bit programs on x86 and arm have."""
+def call_of(pid):
+    """The number of the system call that a process sleeps in, or "running"; "": the kernel does not say."""
     try:
         with open(f"/proc/{pid}/syscall") as call:
-            return call.read().split(None, 1)[0] in (FUTEX, "240", "422")
+            return call.read().split(None, 1)[0]
     except OSError:
-        return False
+        return ""
+
+
+def sleeps_in_futex(pid):
+    """By the number of this machine's call, or one of the two that 32-bit programs on x86 and arm have."""
+    return call_of(pid) in (FUTEX, "240", "422")
 
 
 FUTEX = {"x86_64": "202", "aarch64": "98", "i686": "240", "armv7l": "240"}.get(os.uname().machine)

@@ -1,0 +1,136 @@
+/* cli/process: the pipes that a thread waits for, and which processes can write to them. */
+#include "config.h"
+
+#include "cli/process.h"
+
+#include <dirent.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { MOST = 16, LINK_BYTES = 64 };
+
+/* What file descriptor `fd` of the process is, as the kernel calls it: "pipe:[1234]". */
+static bool read_link(long pid, const char *fd, char link[LINK_BYTES])
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%ld/fd/%.16s", pid, fd);
+    ssize_t got = readlink(path, link, LINK_BYTES - 1);
+    link[got > 0 ? got : 0] = '\0';
+    return got > 0;
+}
+
+static bool is_open_for_writing(long pid, const char *fd)
+{
+    char path[64];
+    struct stat status;
+    snprintf(path, sizeof path, "/proc/%ld/fd/%.16s", pid, fd);
+    return lstat(path, &status) == 0 && (status.st_mode & S_IWUSR) != 0;
+}
+
+struct writers {
+    const char *link;
+    long self, pids[MOST];
+    unsigned count; /* of other processes */
+    bool self_writes;
+};
+
+static void see_process(long pid, void *context)
+{
+    struct writers *writers = context;
+    char path[64], link[LINK_BYTES];
+    bool writes = false;
+    snprintf(path, sizeof path, "/proc/%ld/fd", pid);
+    DIR *files = opendir(path);
+    for (struct dirent *entry; files != NULL && !writes && (entry = readdir(files)) != NULL;)
+        writes = read_link(pid, entry->d_name, link) && strcmp(link, writers->link) == 0 &&
+                 is_open_for_writing(pid, entry->d_name);
+    if (files != NULL)
+        closedir(files);
+    if (writes && pid == writers->self)
+        writers->self_writes = true;
+    else if (writes && writers->count < MOST)
+        writers->pids[writers->count++] = pid;
+}
+
+/* The descriptors that an epoll looks at. */
+static unsigned read_epoll(long pid, unsigned long epoll, int fds[MOST])
+{
+    char name[64], line[256];
+    unsigned count = 0;
+    snprintf(name, sizeof name, "fdinfo/%lu", epoll);
+    FILE *file = fsafe_process_open(pid, name);
+    while (file != NULL && count < MOST && fgets(line, sizeof line, file) != NULL)
+        count += sscanf(line, "tfd: %d", &fds[count]) == 1;
+    if (file != NULL)
+        fclose(file);
+    return count;
+}
+
+static unsigned read_poll(long pid, const unsigned long *arguments, int fds[MOST])
+{
+    struct pollfd all[MOST];
+    unsigned long count = arguments[1];
+    if (count > MOST || !fsafe_process_peek(pid, arguments[0], all, count * sizeof *all))
+        return 0;
+    for (unsigned long i = 0; i < count; i++)
+        fds[i] = all[i].fd;
+    return (unsigned)count;
+}
+
+/* The descriptors of which the call waits for one, without a limit; 0: it is no such call, or one of unknown shape. */
+static unsigned read_waited_for(long pid, const struct fsafe_process_call *call, int fds[MOST])
+{
+    const unsigned long *arguments = call->arguments;
+    if (fsafe_process_address_bytes(pid) != sizeof(void *))
+        return 0;
+    switch (call->number) {
+    case SYS_read:
+        fds[0] = (int)arguments[0];
+        return 1;
+#ifdef SYS_poll
+    case SYS_poll:
+        return (int)arguments[2] < 0 ? read_poll(pid, arguments, fds) : 0;
+#endif
+    case SYS_ppoll:
+        return arguments[2] == 0 ? read_poll(pid, arguments, fds) : 0;
+#ifdef SYS_epoll_wait
+    case SYS_epoll_wait:
+#endif
+    case SYS_epoll_pwait:
+        return (int)arguments[3] < 0 ? read_epoll(pid, arguments[0], fds) : 0;
+    default:
+        return 0;
+    }
+}
+
+enum fsafe_pipe_writers fsafe_pipes_print(long pid, const struct fsafe_process_call *call)
+{
+    int fds[MOST];
+    char links[MOST][LINK_BYTES], name[16];
+    long parent = fsafe_process_status(pid, "PPid");
+    enum fsafe_pipe_writers found = FSAFE_PIPES_OF_SELF;
+    unsigned count = read_waited_for(pid, call, fds);
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(name, sizeof name, "%d", fds[i]);
+        if (!read_link(pid, name, links[i]) || strncmp(links[i], "pipe:", 5) != 0)
+            return FSAFE_PIPES_UNKNOWN;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        struct writers writers = {.link = links[i], .self = pid};
+        fsafe_process_each(see_process, &writers);
+        printf("    waits for data in %s; writers: %s", links[i], writers.self_writes ? "this process" : "");
+        for (unsigned k = 0; k < writers.count; k++) {
+            printf("%s%ld", k > 0 || writers.self_writes ? ", " : "", writers.pids[k]);
+            if (writers.pids[k] != parent)
+                found = FSAFE_PIPES_OF_OTHERS;
+            else if (found == FSAFE_PIPES_OF_SELF)
+                found = FSAFE_PIPES_OF_PARENT;
+        }
+        putchar('\n');
+    }
+    return count == 0 ? FSAFE_PIPES_UNKNOWN : found;
+}
