@@ -30,9 +30,6 @@ struct net {
 enum { NETS = 16 }; /* a thread that finds none free makes its call without one */
 static struct net of_calls[NETS], of_all;
 
-/* The regions in which a call was rescued. */
-static uint32_t saved;
-
 void fsafe_rescue_start(void)
 {
     fsafe_hidden_start();
@@ -133,13 +130,6 @@ static void say_that_it_waits(struct net *net, uintptr_t lock, uintptr_t at)
         tell(FSAFE_MAY_HANG, &net->call, lock, at);
 }
 
-/* The lock is free for the call now. */
-static void tell_of_rescue(struct net *net, uintptr_t lock, uintptr_t at)
-{
-    saved |= FSAFE_REGION_BIT(net->call.region);
-    tell(FSAFE_TOOK_OVER, &net->call, lock, at);
-}
-
 /* In other modes than repair writes the line, and returns true: nothing else is done. */
 static bool only_says(struct net *net, uintptr_t lock, uintptr_t at)
 {
@@ -166,7 +156,7 @@ static void look(struct net *net, const struct fsafe_arch_call *call)
     if (certain && only_says(net, word, call->at))
         return;
     if (certain && fsafe_hidden_free((uint32_t *)word, (uint32_t)call->arguments[2], net->call.region, others))
-        tell_of_rescue(net, word, call->at);
+        tell(FSAFE_TOOK_OVER, &net->call, word, call->at);
     else
         say_that_it_waits(net, word, call->at);
 }
@@ -212,8 +202,8 @@ static void look_at_spin(struct net *net, const void *context, uintptr_t at)
         say_that_it_waits(net, (uintptr_t)rwlock, at);
         return;
     }
-    fsafe_hidden_free_spun(rwlock, writes);
-    tell_of_rescue(net, (uintptr_t)rwlock, at);
+    fsafe_layout_rwlock_free_spun(rwlock, writes);
+    tell(FSAFE_TOOK_OVER, &net->call, (uintptr_t)rwlock, at);
 }
 
 /* The thread is not in the kernel: perhaps it waits in slices, and looks at the word again after this handler. */
@@ -224,11 +214,6 @@ static void look_at_slices(void)
     if (word != 0 && word % 4 == 0 && !fsafe_hidden_is_libcs(word) && !fsafe_takeover_is_shared(word) &&
         fsafe_sys_peek(word, &value, sizeof value) && fsafe_hidden_free((uint32_t *)word, value, 0, 0))
         tell(FSAFE_TOOK_OVER, &of_all.call, word, site);
-}
-
-bool fsafe_rescue_has_saved(enum fsafe_region region)
-{
-    return (saved & FSAFE_REGION_BIT(region)) != 0;
 }
 
 static bool on_timer(siginfo_t *info, void *context)
@@ -322,10 +307,8 @@ void fsafe_rescue_end(void)
         fsafe_timer_stop_listening(on_timer);
 }
 
-void fsafe_rescue_adopt(struct fsafe_thread *self)
+void fsafe_rescue_adopt(void)
 {
-    if (self == NULL || !fsafe_region_is_inside(self))
-        fsafe_hidden_free_known();
     if (fsafe_options.rescue_ms == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR)
         return;
     of_all.wait_ns = (uint64_t)fsafe_options.rescue_ms * 1000000;

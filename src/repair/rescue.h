@@ -35,14 +35,5 @@ enum fsafe_net { FSAFE_NO_NET, FSAFE_NET_ABOVE, FSAFE_NET };
 enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call);
 void fsafe_rescue_end(void);
 
-/*
- * Whether a call of that region was rescued in this process or one from which it descends: that lock is free. Context:
- * child.
- */
-bool fsafe_rescue_has_saved(enum fsafe_region region);
-
-/*
- * Makes the locks free that a rescue found in this process or one from which it descends, unless `self` is in a call
- * that may have one. With FORKSAFE_RESCUE_MS puts a net under all that this child does. Context: child, alone, adopted.
- */
-FSAFE_AT_FORK void fsafe_rescue_adopt(struct fsafe_thread *self);
+/* With FORKSAFE_RESCUE_MS puts a net under all that this child does. Context: child, alone, adopted. */
+FSAFE_AT_FORK void fsafe_rescue_adopt(void);

@@ -92,7 +92,7 @@ bool fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t si
         return false;
     enum fsafe_net net = fsafe_rescue_begin(&(const struct fsafe_rescued){
         .region = region, .regions = inside, .what = what, .site = site, .frame = frame});
-    if (net == FSAFE_NO_NET && inside != 0 && !fsafe_rescue_has_saved(region))
+    if (net == FSAFE_NO_NET && inside != 0)
         warn(region, what, site);
     return net == FSAFE_NET;
 }
