@@ -56,8 +56,9 @@ static void make_databases(void)
 static const char *dam(const char *database)
 {
     static char path[64];
+    static int dams;
     char real[64];
-    snprintf(path, sizeof path, "%s/dam", place);
+    snprintf(path, sizeof path, "%s/dam%d", place, dams++);
     snprintf(real, sizeof real, "/etc/%s", database);
     SCN_CHECK(mkfifo(path, 0644) == 0 && mount(path, real, NULL, MS_BIND, NULL) == 0);
     return path;
@@ -327,7 +328,31 @@ static void check(const struct question *question)
     SCN_CHECK(before.length == later.length && memcmp(before.text, later.text, before.length) == 0);
 }
 
-enum { PLAIN, IN_THREADS, IN_GRANDCHILD };
+/* A thread that is stuck in the call when this returns; *pipe: what it reads. */
+static pthread_t start_stuck(const struct question *question, const char **pipe)
+{
+    *pipe = dam(question->database);
+    atomic_store(&tid, 0);
+    stuck.length = 0;
+    const pthread_t worker = scn_start(ask_stuck, (void *)(uintptr_t)question);
+    while (!atomic_load(&tid))
+        sched_yield();
+    for (int i = 0; i < 20; i++) { /* it may sleep for another reason first */
+        scn_await_asleep(atomic_load(&tid), NULL);
+        usleep(1000);
+    }
+    undam(question->database);
+    return worker;
+}
+
+/* An empty file: the worker finds nothing there, and goes on. */
+static void end_stuck(pthread_t worker, const char *pipe)
+{
+    close(open(pipe, O_WRONLY | O_CLOEXEC));
+    scn_join(worker);
+}
+
+enum { PLAIN, IN_THREADS, IN_GRANDCHILD, IN_GRANDCHILD_STUCK };
 
 static void in_child(const struct question *question, long how)
 {
@@ -342,6 +367,13 @@ static void in_child(const struct question *question, long how)
         SCN_IN_CHILD {
             check(question);
         }
+    } else if (how == IN_GRANDCHILD_STUCK) { /* beside a thread in the stand-in */
+        const char *pipe;
+        const pthread_t worker = start_stuck(question, &pipe);
+        SCN_IN_CHILD {
+            check(question);
+        }
+        end_stuck(worker, pipe);
     }
     check(question);
 }
@@ -351,20 +383,12 @@ static void vanished(const struct scn_case *self)
     const struct question *question = self->entry;
     make_databases();
     question->ask(&before);
-    const char *pipe = dam(question->database);
-    const pthread_t worker = scn_start(ask_stuck, (void *)(uintptr_t)question);
-    while (!atomic_load(&tid))
-        sched_yield();
-    for (int i = 0; i < 20; i++) { /* it may sleep for another reason first */
-        scn_await_asleep(atomic_load(&tid), NULL);
-        usleep(1000);
-    }
-    undam(question->database);
+    const char *pipe;
+    const pthread_t worker = start_stuck(question, &pipe);
     SCN_IN_CHILD {
         in_child(question, self->number);
     }
-    close(open(pipe, O_WRONLY | O_CLOEXEC)); /* an empty file: the worker finds nothing there, and goes on */
-    scn_join(worker);
+    end_stuck(worker, pipe);
     check(question);
     scn_fine();
 }
@@ -408,6 +432,8 @@ void scn_cases(void)
             "getgrnam-threads");
     scn_add((struct scn_case){.bare = "hangs", .run = vanished, .entry = &questions[4], .number = IN_GRANDCHILD},
             "gethostbyname-grandchild");
+    scn_add((struct scn_case){.bare = "hangs", .run = vanished, .entry = &questions[2], .number = IN_GRANDCHILD_STUCK},
+            "getgrnam-grandchild-stuck");
     scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .run = vanished, .entry = &questions[0],
                               .env = "FORKSAFE_MODE=report",
                               .says = "once:would hang on the C library's lock \\(getpwnam\\)"},

@@ -88,6 +88,27 @@ static void renewal(const struct scn_case *self)
     mutex_use(mutex_lock, &guarded);
 }
 
+static void *fork_here(void *unused)
+{
+    SCN_IN_CHILD {
+        mutex_use(mutex_lock, &guarded);
+    }
+    return NULL;
+}
+
+/* Nobody has the renewed lock: no fork of another thread waits for the thread that had the one of before. */
+static void renewed_is_nobodys(const struct scn_case *self)
+{
+    mutex_make(self->kind, &guarded);
+    SCN_IS(pthread_mutex_lock(&guarded), 0);
+    SCN_IN_CHILD {
+        SCN_IS(pthread_mutex_init(&guarded, NULL), 0);
+        scn_join(scn_start(fork_here, NULL));
+        mutex_use(mutex_lock, &guarded);
+    }
+    SCN_IS(pthread_mutex_unlock(&guarded), 0);
+}
+
 /* As in p11-kit: the child's handler itself needs a lock that a vanished thread holds. */
 static void handler_locks(const struct scn_case *self)
 {
@@ -145,6 +166,9 @@ void scn_cases(void)
                     "remedy-twice-%s", kind->name);
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = renewal, .kind = kind}, "renewal-%s",
                 kind->name);
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = renewed_is_nobodys, .kind = kind,
+                                  .env = "FORKSAFE_DRAIN_LOCKS_MS=60000 FORKSAFE_DRAIN_MS=60000"},
+                "renewed-is-nobodys-%s", kind->name);
         scn_add((struct scn_case){.bare = "hangs", .says = mutex_line(kind), .run = handler_locks, .kind = kind},
                 "handler-locks-%s", kind->name);
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = prepare_quiesces, .kind = kind},

@@ -105,6 +105,20 @@ static void made_anew(const struct scn_case *self)
     scn_let_go(&worker);
 }
 
+/* The forking thread's own, made anew by the child as many handlers do: a thread of that child has it at its fork. */
+static void made_anew_by_owner(const struct scn_case *self)
+{
+    make();
+    SCN_IS(pthread_spin_lock(&spin), 0);
+    SCN_IN_CHILD {
+        make();
+        SCN_IN_CHILD_WHILE_HELD(spin_lock, spin_unlock, lock) {
+            spin_use(spin_lock, &spin);
+        }
+    }
+    SCN_IS(pthread_spin_unlock(&spin), 0);
+}
+
 /* Released by another thread than took it: nobody has it any more. */
 static void handed_over(const struct scn_case *self)
 {
@@ -184,6 +198,7 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = forkers}, "forkers");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = made_anew}, "made-anew");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = made_anew, .number = 1}, "made-anew-unseen");
+    scn_add((struct scn_case){.bare = "hangs", .says = SPIN_TAKEN, .run = made_anew_by_owner}, "made-anew-by-owner");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = handed_over}, "handed-over");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = shared, .number = PTHREAD_PROCESS_SHARED},
             "shared");
