@@ -21,44 +21,23 @@ struct fsafe_filter fsafe_waits_filter FSAFE_FORK_STATE = {.words = filter_words
 
 /* --- The two kinds ------------------------------------------------------------------------------------------ */
 
-static bool condvar_hangs(const void *object, enum fsafe_use use)
-{
-    return use == FSAFE_USE_DESTROY ? fsafe_layout_cond_has_waiters(&fsafe_fresh_condvar, object)
-                                    : use == FSAFE_USE_WAKE &&
-                                          fsafe_layout_cond_is_locked(&fsafe_fresh_condvar, object);
-}
+const struct fsafe_waited fsafe_condvars = {.name = "condition variable", .fresh = &fsafe_fresh_condvar};
+const struct fsafe_waited fsafe_barriers = {.name = "barrier", .fresh = &fsafe_fresh_barrier};
 
-static bool condvar_may_hang(const void *object)
+/* Whether a vanished thread inside makes a use of the object hang, perhaps: for lines only. */
+static bool may_hang(const struct fsafe_waited *kind, const void *object)
 {
-    return fsafe_layout_cond_has_waiters(&fsafe_fresh_condvar, object) ||
+    return kind == &fsafe_barriers || fsafe_layout_cond_has_waiters(&fsafe_fresh_condvar, object) ||
            fsafe_layout_cond_is_locked(&fsafe_fresh_condvar, object);
 }
 
-static bool barrier_hangs(const void *object, enum fsafe_use use)
+/* The same, this use for certain. */
+static bool hangs(const struct fsafe_waited *kind, const void *object, enum fsafe_use use)
 {
-    (void)object;
-    return use == FSAFE_USE_DESTROY;
+    if (use == FSAFE_USE_DESTROY)
+        return kind == &fsafe_barriers || fsafe_layout_cond_has_waiters(&fsafe_fresh_condvar, object);
+    return use == FSAFE_USE_WAKE && fsafe_layout_cond_is_locked(&fsafe_fresh_condvar, object);
 }
-
-static bool barrier_may_hang(const void *object)
-{
-    (void)object;
-    return true;
-}
-
-const struct fsafe_waited fsafe_condvars = {
-    .name = "condition variable",
-    .fresh = &fsafe_fresh_condvar,
-    .hangs = condvar_hangs,
-    .may_hang = condvar_may_hang,
-};
-
-const struct fsafe_waited fsafe_barriers = {
-    .name = "barrier",
-    .fresh = &fsafe_fresh_barrier,
-    .hangs = barrier_hangs,
-    .may_hang = barrier_may_hang,
-};
 
 /* --- Who is inside ------------------------------------------------------------------------------------------ */
 
@@ -71,63 +50,61 @@ struct occupants {
     bool living;                   /* a thread of this process is inside */
 };
 
-typedef bool each_record(struct fsafe_thread *thread, uint32_t index, uintptr_t word, uintptr_t site, void *context);
-
-/* Calls `each` for all records of `object`, and goes on to the next thread when `each` returns false. */
-static void for_each(uintptr_t object, each_record *each, void *context)
+static bool is_of_mutex(uintptr_t word)
 {
-    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_ANYBODY); fsafe_thread_next(&of);)
-        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_waits(of.thread)); fsafe_ledger_next(&at);)
-            if ((at.lock & ~FSAFE_STAGE_MASK) == object && !each(of.thread, at.index, at.lock, at.site, context))
-                break;
+    return (word & FSAFE_STAGE_MASK) == FSAFE_INSIDE_MUTEX;
 }
 
-static bool count_in(struct fsafe_thread *thread, uint32_t index, uintptr_t word, uintptr_t site, void *context)
+static struct occupants look_inside(uintptr_t object)
 {
-    struct occupants *in = context;
-    (void)index;
-    if ((word & FSAFE_STAGE_MASK) == FSAFE_INSIDE_MUTEX)
-        return true;
-    if (!fsafe_thread_is_vanished(thread)) {
-        in->living |= !thread->ended;
-        return false;
+    struct occupants in = {.count = 0};
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_ANYBODY); fsafe_thread_next(&of);) {
+        struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_waits(of.thread));
+        bool found = false;
+        while (!found && fsafe_ledger_next(&at))
+            found = (at.lock & ~FSAFE_STAGE_MASK) == object && !is_of_mutex(at.lock);
+        if (!found)
+            continue;
+        if (!fsafe_thread_is_vanished(of.thread)) {
+            in.living |= !of.thread->ended;
+            continue;
+        }
+        in.count++;
+        in.told |= (at.lock & FSAFE_STAGE_MASK) == FSAFE_INSIDE_TOLD;
+        if (in.vanished == NULL || of.generation > fsafe_thread_generation(in.vanished)) {
+            in.vanished = of.thread;
+            in.since = at.site;
+        }
     }
-    in->count++;
-    in->told |= (word & FSAFE_STAGE_MASK) == FSAFE_INSIDE_TOLD;
-    if (in->vanished == NULL || fsafe_thread_generation(thread) > fsafe_thread_generation(in->vanished)) {
-        in->vanished = thread;
-        in->since = site;
-    }
-    return false;
+    return in;
 }
 
-/* Changes the vanished threads' records of an object. */
-struct rewrite {
-    bool of_mutex; /* only those of a mutex that waiters released; false: only the others */
-    bool to_told;  /* notes that a line has named the thread; false: clears the record */
-    unsigned count;
-};
-
-static bool rewrite_in(struct fsafe_thread *thread, uint32_t index, uintptr_t word, uintptr_t site, void *context)
+/*
+ * Changes the vanished threads' records of an object, or of a mutex that waiters released: notes that a line has named
+ * the thread, or clears the record. Returns how many there were. Under the latch.
+ */
+static unsigned rewrite(uintptr_t object, bool of_mutex, bool to_told)
 {
-    struct rewrite *rewrite = context;
-    (void)site;
-    if (!fsafe_thread_is_vanished(thread) || ((word & FSAFE_STAGE_MASK) == FSAFE_INSIDE_MUTEX) != rewrite->of_mutex)
-        return true;
-    rewrite->count++;
-    atomic_store_explicit(&fsafe_ledger_record(fsafe_thread_waits(thread), index)->lock,
-                          rewrite->to_told ? word | FSAFE_INSIDE_TOLD : 0, memory_order_release);
-    return true;
+    unsigned count = 0;
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_waits(of.thread)); fsafe_ledger_next(&at);) {
+            if ((at.lock & ~FSAFE_STAGE_MASK) != object || is_of_mutex(at.lock) != of_mutex)
+                continue;
+            count++;
+            atomic_store_explicit(&fsafe_ledger_record(at.ledger, at.index)->lock,
+                                  to_told ? at.lock | FSAFE_INSIDE_TOLD : 0, memory_order_release);
+        }
+    }
+    return count;
 }
 
-/* Clears the vanished threads' records of the object. Returns how many there were. Under the latch. */
+/* Under the latch. */
 static unsigned forget(uintptr_t object, bool of_mutex)
 {
-    struct rewrite rewrite = {.of_mutex = of_mutex};
-    for_each(object, rewrite_in, &rewrite);
-    if (rewrite.count > 0)
+    unsigned count = rewrite(object, of_mutex, false);
+    if (count > 0)
         fsafe_filter_fill(&fsafe_waits_filter, FSAFE_WAITS);
-    return rewrite.count;
+    return count;
 }
 
 /* The latest objects that were made as new: a child may hang in one later, and then the line names who was inside. */
@@ -194,24 +171,22 @@ void fsafe_waits_tell(uintptr_t object)
 static void watch(const struct fsafe_waited *kind, const void *object, const struct occupants *in, enum fsafe_use use,
                   struct fsafe_event *event)
 {
-    bool will = kind->hangs(object, use);
-    if (!will && (in->told || use == FSAFE_USE_WAKE || !kind->may_hang(object)))
+    bool will = hangs(kind, object, use);
+    if (!will && (in->told || use == FSAFE_USE_WAKE || !may_hang(kind, object)))
         return;
     struct fsafe_claims claims = {.vanished = in->vanished, .since = in->since};
     fsafe_takeover_decide(event, &claims, true);
     if (!will && event->deed == FSAFE_WOULD_HANG)
         event->deed = FSAFE_MAY_HANG;
-    struct rewrite rewrite = {.to_told = true};
-    for_each((uintptr_t)object, rewrite_in, &rewrite);
+    rewrite((uintptr_t)object, false, true);
 }
 
 /* Under the latch. */
 static void settle(const struct fsafe_waited *kind, void *object, enum fsafe_use use, struct fsafe_event *event)
 {
-    struct occupants in = {.count = 0};
     if (!kind->fresh->known || !fsafe_filter_ask(&fsafe_waits_filter, FSAFE_WAITS, (uintptr_t)object))
         return;
-    for_each((uintptr_t)object, count_in, &in);
+    struct occupants in = look_inside((uintptr_t)object);
     /* A living thread inside: the caller, in a wait that a signal handler interrupted. */
     if (in.count == 0 || in.living)
         return;
@@ -226,7 +201,7 @@ static void settle(const struct fsafe_waited *kind, void *object, enum fsafe_use
         return;
     }
     struct fsafe_claims claims = {.vanished = in.vanished, .since = in.since};
-    bool hazard = kind->may_hang(object);
+    bool hazard = may_hang(kind, object);
     if (fsafe_takeover_decide(event, &claims, true)) {
         event->deed = FSAFE_FORGOT;
         event->count = in.count;

@@ -23,9 +23,6 @@ enum fsafe_use { FSAFE_USE_WAIT, FSAFE_USE_WAKE, FSAFE_USE_DESTROY };
 struct fsafe_waited {
     const char *name; /* in reports */
     const struct fsafe_fresh *fresh;
-    /* Whether a vanished thread inside makes this use hang for certain, or perhaps: for lines only. */
-    bool (*hangs)(const void *object, enum fsafe_use use);
-    bool (*may_hang)(const void *object);
 };
 extern const struct fsafe_waited fsafe_condvars;
 extern const struct fsafe_waited fsafe_barriers;
