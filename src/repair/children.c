@@ -224,7 +224,7 @@ void fsafe_children_glance(pid_t child)
 /* --- While a thread waits ----------------------------------------------------------------------------------------- */
 
 /* In static memory, not in the wrapper's frame: a longjmp may leave a wait. */
-struct watch {
+struct fsafe_watch {
     _Atomic uint64_t taker; /* the thread that waits, see fsafe_lineage_thread; 0: the place is free */
     uint32_t generation;    /* of the process that has the timer; 0: there is none */
     int timer;
@@ -232,15 +232,10 @@ struct watch {
 };
 
 /* Most programs wait in one thread or two, right after a fork: their watches lie where the fork has written already. */
-enum { FIRST = 3, WATCHES = 32 };
-static struct watch first_watches[FIRST] FSAFE_FORK_STATE, more_watches[WATCHES - FIRST];
+enum { FIRST = 3, MORE = 29 };
+static struct fsafe_watch first[FIRST] FSAFE_FORK_STATE, more[MORE];
 
-static struct watch *watch_of(int index)
-{
-    return index < FIRST ? &first_watches[index] : &more_watches[index - FIRST];
-}
-
-static void withdraw(struct watch *watch)
+static void withdraw(struct fsafe_watch *watch)
 {
     if (watch->generation == fsafe_lineage_generation())
         fsafe_timer_delete(watch->timer);
@@ -249,10 +244,9 @@ static void withdraw(struct watch *watch)
 
 static bool on_timer(siginfo_t *info, void *context)
 {
-    struct watch *watch = info->si_value.sival_ptr;
+    struct fsafe_watch *watch = info->si_value.sival_ptr;
     struct fsafe_arch_call call;
-    if (!((watch >= first_watches && watch < first_watches + FIRST) ||
-          (watch >= more_watches && watch < more_watches + (WATCHES - FIRST))))
+    if ((watch < first || watch >= first + FIRST) && (watch < more || watch >= more + MORE))
         return false;
     if (atomic_load_explicit(&watch->taker, memory_order_acquire) != fsafe_lineage_thread(fsafe_sys_gettid()))
         return true;
@@ -267,45 +261,45 @@ static bool on_timer(siginfo_t *info, void *context)
     return true;
 }
 
-/* Takes a place that is free, or whose wait a longjmp has left. Returns its index, or -1: there is none. */
-static int take_place(uint64_t self)
+/* Takes a place that is free, or whose wait a longjmp has left; NULL: there is none. */
+static struct fsafe_watch *take_place(uint64_t self)
 {
-    for (int i = 0; i < WATCHES; i++) {
-        struct watch *watch = watch_of(i);
+    for (unsigned i = 0; i < FIRST + MORE; i++) {
+        struct fsafe_watch *watch = i < FIRST ? &first[i] : &more[i - FIRST];
         uint64_t who = atomic_load_explicit(&watch->taker, memory_order_acquire);
         if (who == self && watch->generation == fsafe_lineage_generation())
             fsafe_timer_delete(watch->timer);
         if ((who == self || !fsafe_lineage_has(who)) && atomic_compare_exchange_strong(&watch->taker, &who, self))
-            return i;
+            return watch;
     }
-    return -1;
+    return NULL;
 }
 
-int fsafe_children_watch(pid_t child, uintptr_t frame)
+struct fsafe_watch *fsafe_children_watch(pid_t child, uintptr_t frame)
 {
     pid_t me = fsafe_sys_getpid();
-    if (fsafe_options.hang_ms == 0 || !has_any(child, me) || me != fsafe_lineage_pid())
-        return -1;
-    int place = take_place(fsafe_lineage_thread(fsafe_sys_gettid()));
-    if (place < 0)
-        return -1;
-    struct watch *watch = watch_of(place);
+    if (fsafe_options.mode == FSAFE_MODE_OFF || fsafe_options.hang_ms == 0 || !has_any(child, me) ||
+        me != fsafe_lineage_pid())
+        return NULL;
+    struct fsafe_watch *watch = take_place(fsafe_lineage_thread(fsafe_sys_gettid()));
+    if (watch == NULL)
+        return NULL;
     watch->generation = 0;
     watch->frame = frame;
     if (!fsafe_timer_listen(on_timer) || !fsafe_timer_make(&watch->timer, watch)) {
         withdraw(watch);
-        return -1;
+        return NULL;
     }
     watch->generation = fsafe_lineage_generation();
     fsafe_timer_set(watch->timer, look_if_due(me, 0));
-    return place;
+    return watch;
 }
 
-void fsafe_children_over(int watch, pid_t ended)
+void fsafe_children_over(struct fsafe_watch *watch, pid_t ended)
 {
-    if (watch >= 0 && atomic_load_explicit(&watch_of(watch)->taker, memory_order_relaxed) ==
-                          fsafe_lineage_thread(fsafe_sys_gettid()))
-        withdraw(watch_of(watch));
+    if (watch != NULL &&
+        atomic_load_explicit(&watch->taker, memory_order_relaxed) == fsafe_lineage_thread(fsafe_sys_gettid()))
+        withdraw(watch);
     if (ended > 0)
         strike(ended, fsafe_sys_getpid());
 }

@@ -31,12 +31,13 @@ void fsafe_children_strike_self(void);
 
 /*
  * A wrapper with the frame `frame` is about to wait for the end of `child`, or of any child (<= 0). Returns the `watch`
- * for fsafe_children_over. errno kept.
+ * for fsafe_children_over; NULL: none. errno kept.
  */
-int fsafe_children_watch(pid_t child, uintptr_t frame);
+struct fsafe_watch;
+struct fsafe_watch *fsafe_children_watch(pid_t child, uintptr_t frame);
 
 /* The wait is over; the child `ended` has ended (<= 0: none has). errno kept. Context: the thread that began. */
-void fsafe_children_over(int watch, pid_t ended);
+void fsafe_children_over(struct fsafe_watch *watch, pid_t ended);
 
 /* The program has asked whether `child`, or any child (<= 0), has ended, and none has; or forked. errno kept. */
 void fsafe_children_glance(pid_t child);

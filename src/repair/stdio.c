@@ -85,44 +85,31 @@ bool fsafe_stdio_is_stale(uintptr_t stream, void *context)
 static _Atomic uint64_t filter_words[FSAFE_FILTER_WORDS];
 static struct fsafe_filter orphans = {.words = filter_words};
 
-/* Calls `visit` for each vanished thread's record of `stream` (0: of any). */
-static FSAFE_AT_FORK void each_orphan(uintptr_t stream,
-                                      void visit(struct fsafe_thread *of, uint32_t index, void *context),
-                                      void *context)
-{
-    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);)
-        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_files(of.thread)); fsafe_ledger_next(&at);)
-            if (stream == 0 || (at.lock & ~FSAFE_STAGE_MASK) == stream)
-                visit(of.thread, at.index, context);
-}
-
-static void clear_it(struct fsafe_thread *of, uint32_t index, void *context)
-{
-    (void)context;
-    atomic_store_explicit(&fsafe_ledger_record(fsafe_thread_files(of), index)->lock, 0, memory_order_relaxed);
-}
-
 /*
- * Makes a stream free, as libc has made those in its list. Not one with FSETLOCKING_BYCALLER, which judge() sees; a
- * printf takes any other lock without our wrapper. If the recorded stream is closed, its lock no longer names the
- * vanished thread, or its memory is gone.
+ * Whether a vanished thread's stream is to be made free, as libc has made those in its list. Not one with
+ * FSETLOCKING_BYCALLER, which judge() sees; a printf takes any other lock without our wrapper. If the recorded stream
+ * is closed, its lock no longer names the vanished thread, or its memory is gone.
  */
-static void release_it(struct fsafe_thread *of, uint32_t index, void *context)
+static bool is_to_be_free(const struct fsafe_thread *vanished, uintptr_t stream)
 {
-    uintptr_t word, site;
     struct fsafe_stream_lock lock;
-    (void)context;
-    if (!fsafe_ledger_read(fsafe_thread_files(of), index, &word, &site))
-        return;
-    uintptr_t address = word & ~FSAFE_STAGE_MASK;
-    if (!fsafe_layout_stream_peek(address, &lock) || lock.word == 0 || lock.owner != (uintptr_t)of->handle ||
-        !fsafe_maps_find_exclusive(address))
-        return;
-    FILE *stream = (FILE *)address;
-    if (__fsetlocking(stream, FSETLOCKING_QUERY) == FSETLOCKING_BYCALLER)
-        return;
-    fsafe_layout_stream_reset(stream);
-    clear_it(of, index, NULL);
+    return fsafe_layout_stream_peek(stream, &lock) && lock.word != 0 && lock.owner == (uintptr_t)vanished->handle &&
+           fsafe_maps_find_exclusive(stream) &&
+           __fsetlocking((FILE *)stream, FSETLOCKING_QUERY) != FSETLOCKING_BYCALLER;
+}
+
+static FSAFE_AT_FORK void release_orphans(void)
+{
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
+        struct fsafe_ledger *files = fsafe_thread_files(of.thread);
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(files); fsafe_ledger_next(&at);) {
+            uintptr_t stream = at.lock & ~FSAFE_STAGE_MASK;
+            if (!is_to_be_free(of.thread, stream))
+                continue;
+            fsafe_layout_stream_reset((FILE *)stream);
+            fsafe_ledger_clear(files, at.index, at.lock);
+        }
+    }
 }
 
 void fsafe_stdio_child(struct fsafe_thread *self)
@@ -140,29 +127,28 @@ void fsafe_stdio_child(struct fsafe_thread *self)
     }
     fsafe_stdio_parent(self);
     if (fsafe_options.mode == FSAFE_MODE_REPAIR && fsafe_layout_stream.known)
-        each_orphan(0, release_it, NULL);
+        release_orphans();
 }
 
-struct search {
-    uintptr_t owner; /* 0: any */
-    struct fsafe_thread *found;
-    uintptr_t since;
-};
-
-static void find_it(struct fsafe_thread *of, uint32_t index, void *context)
+/* The vanished thread that has the stream, by a record and, if its bytes name an owner (not 0), by its handle. */
+static void find_vanished(struct fsafe_claims *claims, uintptr_t stream, uintptr_t owner)
 {
-    struct search *search = context;
-    if (search->owner != 0 && (uintptr_t)of->handle != search->owner)
-        return;
-    search->found = of;
-    search->since = atomic_load_explicit(&fsafe_ledger_record(fsafe_thread_files(of), index)->site,
-                                         memory_order_relaxed);
+    claims->vanished = NULL;
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);)
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_files(of.thread)); fsafe_ledger_next(&at);)
+            if ((at.lock & ~FSAFE_STAGE_MASK) == stream && (owner == 0 || (uintptr_t)of.thread->handle == owner)) {
+                claims->vanished = of.thread;
+                claims->since = at.site;
+            }
 }
 
 /* Clears vanished threads' records of the stream: from now on its bytes name living threads. */
 static void settle(uintptr_t stream)
 {
-    each_orphan(stream, clear_it, NULL);
+    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);)
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_files(of.thread)); fsafe_ledger_next(&at);)
+            if ((at.lock & ~FSAFE_STAGE_MASK) == stream)
+                fsafe_ledger_clear(fsafe_thread_files(of.thread), at.index, at.lock);
     fsafe_filter_fill(&orphans, FSAFE_FILES);
 }
 
@@ -178,11 +164,9 @@ static enum fsafe_verdict judge(struct fsafe_question *question)
             settle(address);
         return FSAFE_PROCEED;
     }
-    struct search search = {.owner = lock.owner};
-    if (recorded)
-        each_orphan(address, find_it, &search);
     struct fsafe_claims claims = fsafe_takeover_claims(question->self, FSAFE_FILES, address, 0);
-    if (search.found == NULL) {
+    find_vanished(&claims, address, lock.owner);
+    if (claims.vanished == NULL) {
         /*
          * Without a record it is a printf's lock: of a vanished thread in a process with one thread, else perhaps not.
          */
@@ -191,8 +175,6 @@ static enum fsafe_verdict judge(struct fsafe_question *question)
     } else if (lock.owner == 0 && (claims.living_is_at_it || claims.own_at_it)) {
         return claims.living_is_at_it ? FSAFE_UNDECIDED : FSAFE_PROCEED;
     }
-    claims.vanished = search.found;
-    claims.since = search.since;
     if (!fsafe_takeover_decide(&question->event, &claims, question->would_wait))
         return FSAFE_PROCEED;
     settle(address);

@@ -15,11 +15,6 @@
 
 #include <errno.h>
 
-static uintptr_t address_of(pthread_spinlock_t *spin)
-{
-    return (uintptr_t)spin;
-}
-
 static enum fsafe_verdict judge(void *spin, struct fsafe_thread *self, uintptr_t site,
                                 const struct fsafe_attempt *attempt)
 {
@@ -44,7 +39,7 @@ static FSAFE_COLD int ask_in_child(pthread_spinlock_t *spin, struct fsafe_thread
 /* Noted as a wait, because a signal handler may leave it by a longjmp. */
 static FSAFE_COLD int wait_for(pthread_spinlock_t *spin, struct fsafe_thread *self)
 {
-    uint32_t wait = fsafe_thread_begin_wait(self, FSAFE_SPINS, address_of(spin));
+    uint32_t wait = fsafe_thread_begin_wait(self, FSAFE_SPINS, (uintptr_t)spin);
     int result = FSAFE_NEXT(pthread_spin_lock)(spin);
     fsafe_thread_end_wait(self, wait);
     return result;
@@ -54,7 +49,7 @@ static FSAFE_COLD int wait_for(pthread_spinlock_t *spin, struct fsafe_thread *se
 static FSAFE_COLD int acquire_recorded(pthread_spinlock_t *spin, struct fsafe_thread *self, uintptr_t site, bool waits,
                                        bool has_it)
 {
-    uintptr_t lock = address_of(spin);
+    uintptr_t lock = (uintptr_t)spin;
     int result = has_it ? 0 : FSAFE_NEXT(pthread_spin_trylock)(spin);
     if (FSAFE_UNLIKELY(result == EBUSY)) {
         fsafe_fork_notice();
@@ -76,7 +71,7 @@ static FSAFE_COLD int acquire_slowly(pthread_spinlock_t *spin, uintptr_t site, b
 {
     struct fsafe_thread *self = fsafe_thread_join();
     if (self == NULL ||
-        !fsafe_gate_push_slowly(fsafe_thread_spins(self), address_of(spin), site, fsafe_spin_is_stale, self))
+        !fsafe_gate_push_slowly(fsafe_thread_spins(self), (uintptr_t)spin, site, fsafe_spin_is_stale, self))
         return waits ? FSAFE_NEXT(pthread_spin_lock)(spin) : FSAFE_NEXT(pthread_spin_trylock)(spin);
     return acquire_recorded(spin, self, site, waits, false);
 }
@@ -84,7 +79,7 @@ static FSAFE_COLD int acquire_slowly(pthread_spinlock_t *spin, uintptr_t site, b
 static FSAFE_INLINE int acquire(pthread_spinlock_t *spin, uintptr_t site, bool waits)
 {
     struct fsafe_thread *self = fsafe_self;
-    if (FSAFE_UNLIKELY(self == NULL || !fsafe_gate_push(fsafe_thread_spins(self), address_of(spin), site)))
+    if (FSAFE_UNLIKELY(self == NULL || !fsafe_gate_push(fsafe_thread_spins(self), (uintptr_t)spin, site)))
         return acquire_slowly(spin, site, waits);
     bool has_it = fsafe_layout.spin_in_place && fsafe_layout_spin_try(spin);
     if (FSAFE_UNLIKELY(!has_it || fsafe_lineage_is_child()))
@@ -106,7 +101,7 @@ FSAFE_EXPORT int pthread_spin_trylock(pthread_spinlock_t *spin)
 static void forget(pthread_spinlock_t *spin)
 {
     if (fsafe_self != NULL)
-        fsafe_ledger_drop(fsafe_thread_spins(fsafe_self), address_of(spin));
+        fsafe_ledger_drop(fsafe_thread_spins(fsafe_self), (uintptr_t)spin);
     fsafe_fork_notice();
     if (fsafe_lineage_is_child())
         fsafe_spin_settle(spin);
@@ -115,13 +110,13 @@ static void forget(pthread_spinlock_t *spin)
 static FSAFE_COLD int unlock_slowly(pthread_spinlock_t *spin)
 {
     struct fsafe_thread *self = fsafe_self;
-    if (self != NULL && fsafe_ledger_find(fsafe_thread_spins(self), address_of(spin)) == 0) {
+    if (self != NULL && fsafe_ledger_find(fsafe_thread_spins(self), (uintptr_t)spin) == 0) {
         fsafe_fork_notice();
         fsafe_spin_handed_over(spin); /* another thread took it and has the record */
     }
     int result = FSAFE_NEXT(pthread_spin_unlock)(spin);
     if (self != NULL)
-        fsafe_ledger_drop(fsafe_thread_spins(self), address_of(spin));
+        fsafe_ledger_drop(fsafe_thread_spins(self), (uintptr_t)spin);
     return result;
 }
 
@@ -130,12 +125,12 @@ FSAFE_EXPORT int pthread_spin_unlock(pthread_spinlock_t *spin)
     struct fsafe_thread *self = fsafe_self;
     struct fsafe_ledger *spins = self != NULL ? fsafe_thread_spins(self) : NULL;
     uint32_t latest = spins != NULL ? fsafe_ledger_depth(spins) : 0;
-    if (FSAFE_UNLIKELY(latest == 0 || fsafe_ledger_word(spins, latest) != address_of(spin) ||
+    if (FSAFE_UNLIKELY(latest == 0 || fsafe_ledger_word(spins, latest) != (uintptr_t)spin ||
                        !fsafe_layout.spin_in_place))
         return unlock_slowly(spin);
     fsafe_layout_spin_unlock(spin);
-    if (FSAFE_UNLIKELY(!fsafe_ledger_pop_at(spins, latest, address_of(spin))))
-        fsafe_ledger_drop(spins, address_of(spin)); /* a fork that waited for it has marked it */
+    if (FSAFE_UNLIKELY(!fsafe_ledger_pop_at(spins, latest, (uintptr_t)spin)))
+        fsafe_ledger_drop(spins, (uintptr_t)spin); /* a fork that waited for it has marked it */
     return 0;
 }
 

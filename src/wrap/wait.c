@@ -4,7 +4,6 @@
  */
 #include "config.h"
 
-#include "base/options.h"
 #include "repair/children.h"
 #include "wrap/call.h"
 #include "wrap/next.h"
@@ -14,7 +13,7 @@
 #define WAIT_FOR(child, options, result)                                                                      \
     do {                                                                                                      \
         bool asks = ((options)&WNOHANG) != 0;                                                                 \
-        int watch = asks || fsafe_options.mode == FSAFE_MODE_OFF ? -1 : fsafe_children_watch(child, FSAFE_FRAME()); \
+        struct fsafe_watch *watch = asks ? NULL : fsafe_children_watch(child, FSAFE_FRAME());                 \
         pid_t ended = (result);                                                                               \
         if (ended == 0 && asks)                                                                               \
             fsafe_children_glance(child);                                                                     \
@@ -55,7 +54,7 @@ FSAFE_EXPORT int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
 {
     pid_t child = type == P_PID ? (pid_t)id : -1;
     bool asks = (options & WNOHANG) != 0;
-    int watch = asks || fsafe_options.mode == FSAFE_MODE_OFF ? -1 : fsafe_children_watch(child, FSAFE_FRAME());
+    struct fsafe_watch *watch = asks ? NULL : fsafe_children_watch(child, FSAFE_FRAME());
     int result = FSAFE_NEXT(waitid)(type, id, info, options);
     if (result == 0 && asks && info != NULL && info->si_pid == 0)
         fsafe_children_glance(child);
