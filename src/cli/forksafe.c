@@ -11,7 +11,6 @@
 
 #include "cli/cli.h"
 #include "cli/exit.h"
-#include "cli/library.h"
 #include "cli/target.h"
 
 #include <errno.h>
@@ -126,7 +125,7 @@ static void set_preload(const char *library)
     char *rest, *end = stpcpy(preload, library);
     for (char *entry = strtok_r(others, PRELOAD_SEPARATORS, &rest); entry != NULL;
          entry = strtok_r(NULL, PRELOAD_SEPARATORS, &rest))
-        if (!fsafe_library_is_named(entry))
+        if (!fsafe_target_is_library(entry))
             end = stpcpy(stpcpy(end, ":"), entry);
     set_variable("LD_PRELOAD", preload);
     free(preload);
@@ -185,7 +184,7 @@ int main(int argc, char **argv)
         argv++;
     }
     parse_options(argc, argv);
-    fsafe_library_find(library);
+    fsafe_target_find_library(library);
     if (strpbrk(library, PRELOAD_SEPARATORS) != NULL)
         fsafe_exit_failing("LD_PRELOAD cannot name '%s': it has a space or colon in it", library);
     struct fsafe_target target;

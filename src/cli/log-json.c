@@ -1,6 +1,7 @@
 /* cli/log-json: the form for machines, by json-c. */
 #include "config.h"
 
+#include "base/text.h"
 #include "cli/exit.h"
 #include "cli/log.h"
 
@@ -70,10 +71,9 @@ static void read_stack(struct fsafe_log_stack *stack, struct json_object *object
 static char *find_brief(const struct fsafe_log_stack *wanted)
 {
     char *brief = NULL;
-    const char *slash = wanted->source.file != NULL ? strrchr(wanted->source.file, '/') : NULL;
     int length;
     if (wanted->source.file != NULL)
-        length = asprintf(&brief, "%s:%u", slash != NULL ? slash + 1 : wanted->source.file, wanted->source.line);
+        length = asprintf(&brief, "%s:%u", fsafe_text_last_part(wanted->source.file), wanted->source.line);
     else if (wanted->at.symbol != NULL)
         length = asprintf(&brief, "%s", wanted->at.symbol);
     else if (wanted->at.module != NULL)

@@ -4,6 +4,7 @@
  */
 #include "config.h"
 
+#include "base/text.h"
 #include "cli/forms.h"
 #include "cli/position.h"
 
@@ -51,10 +52,9 @@ static void put_position(FILE *to, int x, int lane, const char *words, const str
     char text[512];
     if (position->function == NULL)
         return;
-    const char *slash = position->file != NULL ? strrchr(position->file, '/') : NULL;
-    const char *file = slash != NULL ? slash + 1 : position->file;
-    if (file != NULL)
-        snprintf(text, sizeof text, "%s %s at %s:%d", words, position->function, file, position->line);
+    if (position->file != NULL)
+        snprintf(text, sizeof text, "%s %s at %s:%d", words, position->function, fsafe_text_last_part(position->file),
+                 position->line);
     else
         snprintf(text, sizeof text, "%s %s", words, position->function);
     put_text(to, x, TOP + lane * LANE + 42, "start", text);

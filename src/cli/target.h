@@ -1,4 +1,7 @@
-/* cli/target: whether the library can be in a program, and which of its locks the library cannot see. */
+/*
+ * cli/target: which library goes into a program, whether it can be in there, and which of the program's locks it cannot
+ * see.
+ */
 #pragma once
 
 #include <limits.h>
@@ -12,6 +15,15 @@ struct fsafe_target {
     const char *unseen[8]; /* locks that it perhaps uses and the library cannot see */
     unsigned unseen_count;
 };
+
+/*
+ * Finds the library of this launcher: in its build tree, then in ../lib as seen from the launcher's directory, then in
+ * the configured library directory. Ends with a message when there is none.
+ */
+void fsafe_target_find_library(char path[PATH_MAX]);
+
+/* Whether this entry of LD_PRELOAD is a libforksafe: two of them in one process would both wrap the same calls. */
+bool fsafe_target_is_library(const char *entry);
 
 /*
  * Finds out whether `library` can be in `command`, which it looks for as execvp does. For a script it looks at the

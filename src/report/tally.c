@@ -111,10 +111,9 @@ static void put_source(char text[FSAFE_KIND_SOURCE], const struct fsafe_source *
 {
     if (source == NULL || source->file[0] == '\0')
         return;
-    const char *slash = strrchr(source->file, '/');
     struct fsafe_text line;
     fsafe_text_begin(&line, text, FSAFE_KIND_SOURCE - 1);
-    fsafe_text_clean(&line, slash != NULL ? slash + 1 : source->file, FSAFE_KIND_SOURCE - 12);
+    fsafe_text_clean(&line, fsafe_text_last_part(source->file), FSAFE_KIND_SOURCE - 12);
     fsafe_text_put(&line, ":%u", source->line);
 }
 

@@ -48,8 +48,7 @@ static void put_briefly(struct fsafe_text *text, const struct fsafe_details *det
     const struct fsafe_place *place = &details->places[FSAFE_WANTED_PLACE];
     const struct fsafe_source *source = details->event->wanted_in;
     if (source != NULL && source->file[0] != '\0') {
-        const char *slash = strrchr(source->file, '/');
-        put_clean(text, slash != NULL ? slash + 1 : source->file);
+        put_clean(text, fsafe_text_last_part(source->file));
         fsafe_text_put(text, ":%u", source->line);
     } else if (place->symbol[0] != '\0') {
         put_clean(text, place->symbol);

@@ -65,26 +65,17 @@ static const char *watched(char *const *environment)
     return NULL;
 }
 
-static const char *last_part(const char *path)
-{
-    const char *last = path;
-    for (; *path != '\0'; path++)
-        if (*path == '/')
-            last = path + 1;
-    return last;
-}
-
 /* Whether FORKSAFE_PROGRAMS is empty or names this program: a script by its own name or its interpreter's. */
 static bool is_meant(void)
 {
     char path[4096];
     const char *started = (const char *)getauxval(AT_EXECFN);
     if (fsafe_options.programs[0] == '\0' ||
-        (started != NULL && fsafe_patterns_match(fsafe_options.programs, last_part(started))))
+        (started != NULL && fsafe_patterns_match(fsafe_options.programs, fsafe_text_last_part(started))))
         return true;
     long length = FSAFE_SYS(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path, sizeof path - 1, 0, 0);
     path[length > 0 ? length : 0] = '\0';
-    return fsafe_patterns_match(fsafe_options.programs, last_part(path));
+    return fsafe_patterns_match(fsafe_options.programs, fsafe_text_last_part(path));
 }
 
 /*
