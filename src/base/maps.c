@@ -90,46 +90,36 @@ static int open_list(char *into, size_t bytes, size_t *filled)
     return -1;
 }
 
+/* What each line needs of those before it, and who is to see it. */
+struct listing {
+    struct module module;
+    fsafe_maps_see *see;
+    void *context;
+};
+
+static bool see_line(char *text, void *context)
+{
+    struct listing *listing = context;
+    struct fsafe_maps_line line;
+    uintptr_t offset;
+    if (!parse_line(text, &line, &offset))
+        return true;
+    follow(&listing->module, &line, offset);
+    line.base = listing->module.base;
+    line.module = listing->module.name;
+    return listing->see(&line, listing->context);
+}
+
 bool fsafe_maps_each(fsafe_maps_see *see, void *context)
 {
-    /*
-     * Small enough for a thread with a 16 KiB stack. A path that does not fit is cut at its end: a line of ours lacks
-     * the module's name then.
-     */
+    /* Small enough for a thread with a 16 KiB stack. Where a path is cut a line of ours lacks the module's name. */
     char buffer[1024];
     size_t filled = 0;
     int fd = open_list(buffer, sizeof buffer - 1, &filled);
     if (fd < 0)
         return false;
-    bool cut = false; /* the rest of an overlong line is being thrown away */
-    struct module module = {0, 0, ""};
-    for (bool past = false; !past;) {
-        size_t begin = 0;
-        for (;;) {
-            char *newline = memchr(buffer + begin, '\n', filled - begin);
-            bool full = newline == NULL && begin == 0 && filled == sizeof buffer - 1;
-            if (newline == NULL && !full)
-                break;
-            size_t end = newline != NULL ? (size_t)(newline - buffer) : filled;
-            buffer[end] = '\0';
-            struct fsafe_maps_line line;
-            uintptr_t offset;
-            if (!cut && parse_line(buffer + begin, &line, &offset)) {
-                follow(&module, &line, offset);
-                line.base = module.base;
-                line.module = module.name;
-                past = !see(&line, context);
-            }
-            cut = full;
-            begin = newline != NULL ? end + 1 : filled;
-        }
-        memmove(buffer, buffer + begin, filled - begin);
-        filled -= begin;
-        ssize_t got = fsafe_sys_read(fd, buffer + filled, sizeof buffer - 1 - filled);
-        if (got <= 0)
-            break;
-        filled += (size_t)got;
-    }
+    fsafe_sys_each_line(fd, buffer, sizeof buffer, filled, see_line,
+                        &(struct listing){.see = see, .context = context});
     fsafe_sys_close(fd);
     return true;
 }

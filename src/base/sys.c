@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <linux/sched.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -93,6 +94,31 @@ void fsafe_sys_offer(int fd, const void *from, size_t bytes)
     if ((raised.bits[0] & ~before.bits[0]) != 0)
         FSAFE_SYS(FSAFE_SYS_RT_SIGTIMEDWAIT, &raised, 0, &now, FSAFE_SIGSET_BYTES, 0, 0);
     fsafe_sys_restore_signals(&old);
+}
+
+void fsafe_sys_each_line(int fd, char *buffer, size_t bytes, size_t filled, bool (*see)(char *line, void *context),
+                         void *context)
+{
+    bool was_cut = false; /* the rest of a line that was cut is left out */
+    for (ssize_t got = 1; got > 0; filled += got > 0 ? (size_t)got : 0) {
+        char *line = buffer;
+        for (char *end; (end = memchr(line, '\n', filled - (size_t)(line - buffer))) != NULL; line = end + 1) {
+            *end = '\0';
+            if (!was_cut && !see(line, context))
+                return;
+            was_cut = false;
+        }
+        filled -= (size_t)(line - buffer);
+        memmove(buffer, line, filled);
+        if (filled == bytes - 1) {
+            buffer[filled] = '\0';
+            if (!was_cut && !see(buffer, context))
+                return;
+            was_cut = true;
+            filled = 0;
+        }
+        got = fsafe_sys_read(fd, buffer + filled, bytes - 1 - filled);
+    }
 }
 
 /* By five system calls, which hardly any sandbox forbids. */

@@ -146,6 +146,13 @@ static inline ssize_t fsafe_sys_read(int fd, void *into, size_t bytes)
 }
 
 /*
+ * Reads on to the end of the file, behind `filled` bytes of it in `buffer`, and calls `see` for each line until it
+ * returns false. A line that does not fit into the buffer is cut at its end.
+ */
+void fsafe_sys_each_line(int fd, char *buffer, size_t bytes, size_t filled, bool (*see)(char *line, void *context),
+                         void *context);
+
+/*
  * Writes by one call, if that does not wait. Where a pipe is full or has no reader, or a file is at its limit, the
  * bytes are lost; the program goes on (no SIGPIPE, no SIGXFSZ).
  */

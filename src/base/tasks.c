@@ -105,8 +105,9 @@ static const char *value_of(const char *line, const char *key)
     return strncmp(line, key, length) == 0 ? line + length : NULL;
 }
 
-static void parse(const char *line, struct fsafe_task *task)
+static bool parse(char *line, void *context)
 {
+    struct fsafe_task *task = context;
     const char *at;
     if ((at = value_of(line, "State:\t")) != NULL)
         task->ended = *at == 'Z' || *at == 'X';
@@ -118,34 +119,21 @@ static void parse(const char *line, struct fsafe_task *task)
         task->filtered = fsafe_text_read(&at, 10) != 0;
     else if ((at = value_of(line, "voluntary_ctxt_switches:")) != NULL)
         task->switches = fsafe_text_read(&at, 10);
+    return true;
 }
 
-/* Cuts long lines: those that we want are short. */
 static bool look_at_status(pid_t pid, pid_t tid, struct fsafe_task *task)
 {
-    char buffer[512], line[64];
-    size_t length = 0;
-    ssize_t got;
-    bool any = false;
+    char buffer[512];
     int fd = fsafe_tasks_open(pid, tid, "status", 0);
-    if (fd < 0)
-        return false;
-    task->filtered = false; /* a kernel without seccomp has no such line */
-    while ((got = fsafe_sys_read(fd, buffer, sizeof buffer)) > 0) {
-        any = true;
-        for (ssize_t i = 0; i < got; i++) {
-            if (buffer[i] != '\n') {
-                if (length < sizeof line - 1)
-                    line[length++] = buffer[i];
-                continue;
-            }
-            line[length] = '\0';
-            parse(line, task);
-            length = 0;
-        }
+    ssize_t got = fd < 0 ? -1 : fsafe_sys_read(fd, buffer, sizeof buffer - 1);
+    if (got > 0) {
+        task->filtered = false; /* a kernel without seccomp has no such line */
+        fsafe_sys_each_line(fd, buffer, sizeof buffer, (size_t)got, parse, task);
     }
-    fsafe_sys_close(fd);
-    return any;
+    if (fd >= 0)
+        fsafe_sys_close(fd);
+    return got > 0;
 }
 
 static bool look_at(pid_t pid, pid_t tid, struct fsafe_task *task)
