@@ -29,6 +29,21 @@ static uint64_t rank(const struct fsafe_thread *thread, enum fsafe_stage stage, 
     return (uint64_t)fsafe_thread_generation(thread) << 2 | (uint64_t)is_writer << 1 | (stage == FSAFE_READING);
 }
 
+/* Adds a record of a thread other than the caller. `named`: the thread has the id of the writer that the bytes name. */
+static void count_others(struct fsafe_census *census, struct fsafe_thread *thread, bool reads, bool named)
+{
+    struct fsafe_claims *claims = &census->claims;
+    if (fsafe_thread_is_vanished(thread)) {
+        claims->vanished_owner_had_it |= named && !reads;
+        *(reads ? &census->vanished_reads : &census->vanished_writes) += 1;
+        return;
+    }
+    claims->living_owner_has_it |= named && !reads;
+    claims->died_with_it |= thread->ended && !reads;
+    if (reads || !thread->ended)
+        *(reads ? &census->living_reads : &census->living_writes) += 1;
+}
+
 struct fsafe_census fsafe_census_take(const struct fsafe_thread *self, uintptr_t lock, int writer,
                                       enum fsafe_stage stage)
 {
@@ -51,21 +66,13 @@ struct fsafe_census fsafe_census_take(const struct fsafe_thread *self, uintptr_t
                 asks = false;
                 continue;
             }
-            bool reads = what == FSAFE_READING;
             if (thread == self) {
-                *(reads ? &census.own_reads : &census.own_writes) += 1;
-                census.claims.own_at_it |= !reads;
+                *(what == FSAFE_READING ? &census.own_reads : &census.own_writes) += 1;
+                census.claims.own_at_it |= what == FSAFE_WRITING;
                 continue;
             }
-            *(vanished ? &census.claims.vanished_owner_had_it : &census.claims.living_owner_has_it) |= named && !reads;
-            if (!vanished) {
-                census.claims.died_with_it |= thread->ended && !reads;
-                if (reads || !thread->ended)
-                    *(reads ? &census.living_reads : &census.living_writes) += 1;
-                continue;
-            }
-            *(reads ? &census.vanished_reads : &census.vanished_writes) += 1;
-            if (rank(thread, what, writer) >= best) {
+            count_others(&census, thread, what == FSAFE_READING, named);
+            if (vanished && rank(thread, what, writer) >= best) {
                 best = rank(thread, what, writer);
                 census.claims.vanished = thread;
                 census.claims.since = at.site;

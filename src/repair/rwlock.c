@@ -175,6 +175,19 @@ static enum fsafe_verdict judge_later_writer(struct question *question, const st
     return FSAFE_FREED;
 }
 
+/* Whether a living thread is in the middle of taking or releasing it. */
+static bool is_changing(const struct fsafe_orphan *orphan, const struct fsafe_rwlock_state *state,
+                        const struct fsafe_census *census)
+{
+    if (orphan->writer && census->living_writes > 0)
+        return true;
+    /* A living reader, the last one to leave, may be changing the phase. */
+    if (orphan->writer && state->is_write_phase)
+        return state->is_torn && !orphan->torn;
+    /* A living reader may have a record and not be counted in the word yet, or no longer. */
+    return (uint64_t)orphan->reads + census->own_reads + census->living_reads > state->readers;
+}
+
 /*
  * Other threads may take and release it, but none waits in it: a thread that would wait comes here first. What the
  * survey found holds until it is taken out, unless the memory has become another lock: then the bytes contradict it.
@@ -212,19 +225,11 @@ static enum fsafe_verdict judge_surveyed(struct question *question)
             fsafe_census_forget(lock); /* it is another lock by now */
             return FSAFE_PROCEED;
         }
-        if (orphan->writer && census.living_writes > 0)
-            return FSAFE_UNDECIDED;
-        bool closed = orphan->writer && state.is_write_phase;
-        /* A living reader, the last one to leave, is in the middle of changing the phase. */
-        if (closed && state.is_torn && !orphan->torn)
-            return FSAFE_UNDECIDED;
-        /* A living reader may have a record and not be counted in the word yet, or no longer. */
-        uint32_t living = census.own_reads + census.living_reads;
-        if (!closed && (uint64_t)orphan->reads + living > state.readers)
+        if (is_changing(orphan, &state, &census))
             return FSAFE_UNDECIDED;
         if (!decide(question, &census, &state))
             return FSAFE_PROCEED;
-        if (closed) {
+        if (orphan->writer && state.is_write_phase) {
             fsafe_layout_rwlock_make_free(rwlock, state.readers - orphan->reads);
         } else {
             forget_waiting(question, orphan);

@@ -218,6 +218,24 @@ void fsafe_start_second_thread(void)
     errno = saved;
 }
 
+/* What is learned of libc by calls of it. */
+static void ask_libc(pid_t pid)
+{
+    fsafe_layout_self_test(&(const struct fsafe_layout_calls){FSAFE_LAYOUT_CALLS(CALL)}, pid);
+    (void)FSAFE_NEXT(sem_wait); /* binds it, as the test has bound the others: the fast path needs that */
+    fsafe_layout_stream_self_test(FSAFE_NEXT(flockfile), FSAFE_NEXT(funlockfile));
+#ifdef FSAFE_LIBC_GLIBC
+    /* Not only before the second thread, which the program may make inside of dlopen. */
+    fsafe_loader_find(&(const struct fsafe_loader_calls){
+        .iterate = FSAFE_NEXT(dl_iterate_phdr),
+        .trylock = FSAFE_NEXT(pthread_mutex_trylock),
+        .unlock = FSAFE_NEXT(pthread_mutex_unlock),
+    });
+    if (fsafe_loader_loading_lock == NULL && fsafe_options.verbose)
+        fsafe_report_note("this C library's lock of dlopen is unknown: a fork beside one is not drained");
+#endif
+}
+
 static void start(char *const *environment)
 {
     fsafe_report_know_stderr();
@@ -245,19 +263,7 @@ static void start(char *const *environment)
     uintptr_t from, to;
     fsafe_symbol_library("malloc", &from, &to);
     fsafe_handlers_know_allocator(from, to);
-    fsafe_layout_self_test(&(const struct fsafe_layout_calls){FSAFE_LAYOUT_CALLS(CALL)}, pid);
-    (void)FSAFE_NEXT(sem_wait); /* binds it, as the test has bound the others: the fast path needs that */
-    fsafe_layout_stream_self_test(FSAFE_NEXT(flockfile), FSAFE_NEXT(funlockfile));
-#ifdef FSAFE_LIBC_GLIBC
-    /* Not only before the second thread, which the program may make inside of dlopen. */
-    fsafe_loader_find(&(const struct fsafe_loader_calls){
-        .iterate = FSAFE_NEXT(dl_iterate_phdr),
-        .trylock = FSAFE_NEXT(pthread_mutex_trylock),
-        .unlock = FSAFE_NEXT(pthread_mutex_unlock),
-    });
-    if (fsafe_loader_loading_lock == NULL && fsafe_options.verbose)
-        fsafe_report_note("this C library's lock of dlopen is unknown: a fork beside one is not drained");
-#endif
+    ask_libc(pid);
     atomic_store_explicit(&has_to_learn, true, memory_order_relaxed);
     fsafe_spin_start(FSAFE_NEXT(pthread_spin_trylock));
     fsafe_tally_start(pid);
