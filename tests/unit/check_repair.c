@@ -1060,6 +1060,35 @@ START_TEST(futex_that_is_no_lock_is_left_alone)
 }
 END_TEST
 
+/* All bits may also mean a parked Rust thread, which would never sleep again if each of its waits ended at once. */
+START_TEST(futex_of_what_may_be_a_parked_thread_is_woken_once)
+{
+    const long arguments[] = {(long)&word, FUTEX_WAIT_BITSET_PRIVATE, -1, 0, 0, (long)FUTEX_BITSET_MATCH_ANY};
+    if (unit_is_emulated())
+        return; /* its own thread counts */
+    begin_generation();
+    word = UINT32_MAX;
+    ck_assert(fsafe_futex_judge(arguments, (uintptr_t)judge_futex));
+    ck_assert_uint_eq(word, 1);
+    word = UINT32_MAX;
+    ck_assert(!fsafe_futex_judge(arguments, (uintptr_t)judge_futex));
+    ck_assert_uint_eq(word, UINT32_MAX);
+}
+END_TEST
+
+/* Behind an RwLock's word is the number of its writers' wake-ups; what is behind a mutex is the program's. */
+START_TEST(futex_that_a_fork_gives_back_changes_no_other_word)
+{
+    uint32_t of_mutex[] = {2, 7}, of_rwlock[] = {0x3fffffff, 7};
+    fsafe_futex_give(&(const struct fsafe_futex_lock){.word = of_mutex, .contended = 2});
+    ck_assert_uint_eq(of_mutex[0], 0);
+    ck_assert_uint_eq(of_mutex[1], 7);
+    fsafe_futex_give(&(const struct fsafe_futex_lock){.word = of_rwlock});
+    ck_assert_uint_eq(of_rwlock[0], 0);
+    ck_assert_uint_eq(of_rwlock[1], 8);
+}
+END_TEST
+
 START_TEST(futex_of_a_child_with_threads_is_left_alone)
 {
     begin_generation();
@@ -1150,6 +1179,8 @@ static void fill(Suite *suite)
     TCase *futexes = add_case(suite, "futex");
     tcase_add_test(futexes, futex_of_a_known_lock_is_taken_over);
     tcase_add_test(futexes, futex_that_is_no_lock_is_left_alone);
+    tcase_add_test(futexes, futex_of_what_may_be_a_parked_thread_is_woken_once);
+    tcase_add_test(futexes, futex_that_a_fork_gives_back_changes_no_other_word);
     tcase_add_test(futexes, futex_of_a_child_with_threads_is_left_alone);
     tcase_add_test(futexes, futex_is_only_reported_in_mode_report);
     tcase_add_test(futexes, futex_sleeper_that_is_gone_is_not_let_go);

@@ -1328,6 +1328,7 @@ START_TEST(gate_stops_the_outermost_entry_until_it_opens)
     struct fsafe_thread *closer = fsafe_thread_join();
     pthread_t thread;
     ck_assert(fsafe_gate_close(closer, true));
+    fsafe_gate_insist(UINT64_MAX); /* the thread sleeps until it is woken */
     unit_start_thread(&thread, enter_once, NULL);
     UNIT_EVENTUALLY(atomic_load(&entered) || is_asleep(atomic_load(&entering)));
     ck_assert(!atomic_load(&entered));
