@@ -17,8 +17,6 @@ enum { MS = 1000000 };
 
 enum { NOTHING, SAID }; /* what `seen` of a child may be besides a mark: nothing was seen; a line was written */
 
-enum { PROBES = 8 };
-
 static uint64_t both(pid_t parent, pid_t child)
 {
     return (uint64_t)(uint32_t)parent << 32 | (uint32_t)child;
@@ -31,7 +29,7 @@ static struct fsafe_forked *place_of(pid_t child, unsigned probe)
 
 static struct fsafe_forked *find(pid_t child)
 {
-    for (unsigned i = 0; i < PROBES; i++) {
+    for (unsigned i = 0; i < FSAFE_FORKED; i++) {
         struct fsafe_forked *forked = place_of(child, i);
         if ((pid_t)(uint32_t)atomic_load_explicit(&forked->who, memory_order_relaxed) == child)
             return forked;
@@ -77,11 +75,13 @@ static bool has_any(pid_t child, pid_t me)
     return false;
 }
 
+/* Unless the place has become another child's. */
 static void strike(pid_t child, pid_t me)
 {
     struct fsafe_forked *forked = find(child);
-    if (forked != NULL && is_mine(forked, me))
-        atomic_store_explicit(&forked->who, 0, memory_order_relaxed);
+    uint64_t who = both(me, child);
+    if (forked != NULL)
+        atomic_compare_exchange_strong(&forked->who, &who, 0);
 }
 
 /* --- Looking ---------------------------------------------------------------------------------------------------- */
@@ -194,21 +194,26 @@ static void glance(pid_t child, uint64_t late_ns)
     errno = saved;
 }
 
-void fsafe_children_forked(pid_t child)
+/* Notes the child where no other thread or process notes one at the same moment; if the list is full, anywhere. */
+static struct fsafe_forked *take_entry(pid_t me, pid_t child)
 {
-    struct fsafe_forked *at = place_of(child, 0);
-    if (child <= 0 || (had_one_thread() && !fsafe_lineage_is_child()))
-        return;
-    for (unsigned i = 0; i < PROBES; i++) {
+    for (unsigned i = 0; i < FSAFE_FORKED; i++) {
         struct fsafe_forked *forked = place_of(child, i);
         uint64_t who = atomic_load_explicit(&forked->who, memory_order_relaxed);
-        if (who == 0 || (pid_t)(uint32_t)who == child) {
-            at = forked;
-            break;
-        }
+        if ((who == 0 || (pid_t)(uint32_t)who == child) &&
+            atomic_compare_exchange_strong(&forked->who, &who, both(me, child)))
+            return forked;
     }
-    atomic_store_explicit(&at->seen, NOTHING, memory_order_relaxed);
-    atomic_store_explicit(&at->who, both(fsafe_sys_getpid(), child), memory_order_release);
+    atomic_store_explicit(&place_of(child, 0)->who, both(me, child), memory_order_release);
+    return place_of(child, 0);
+}
+
+void fsafe_children_forked(pid_t child)
+{
+    if (child <= 0 || (had_one_thread() && !fsafe_lineage_is_child()))
+        return;
+    struct fsafe_forked *taken = take_entry(fsafe_sys_getpid(), child);
+    atomic_store_explicit(&taken->seen, NOTHING, memory_order_relaxed);
     /*
      * A parent that ignores SIGCHLD never waits for its children, but makes more of them. One that does wait looks in
      * its waits, and is not held up here.
@@ -239,6 +244,7 @@ static void withdraw(struct fsafe_watch *watch)
 {
     if (watch->generation == fsafe_lineage_generation())
         fsafe_timer_delete(watch->timer);
+    watch->generation = 0;
     atomic_store_explicit(&watch->taker, 0, memory_order_release);
 }
 
@@ -251,9 +257,12 @@ static bool on_timer(siginfo_t *info, void *context)
     if (atomic_load_explicit(&watch->taker, memory_order_acquire) != fsafe_lineage_thread(fsafe_sys_gettid()))
         return true;
     int saved = errno;
-    /* The wait is over, or a longjmp has left it: no further timer. */
-    if (!fsafe_arch_interrupted(context, &call) || (call.number != SYS_wait4 && call.number != SYS_waitid) ||
-        call.stack > watch->frame)
+    bool is_call = fsafe_arch_interrupted(context, &call);
+    /*
+     * A longjmp has left the wait: no further timer. A thread that makes no system call is about to make this one, or a
+     * signal handler interrupts it.
+     */
+    if (call.stack > watch->frame || (is_call && call.number != SYS_wait4 && call.number != SYS_waitid))
         withdraw(watch);
     else
         fsafe_timer_set(watch->timer, look_if_due(fsafe_sys_getpid(), 0));
@@ -261,15 +270,19 @@ static bool on_timer(siginfo_t *info, void *context)
     return true;
 }
 
-/* Takes a place that is free, or whose wait a longjmp has left; NULL: there is none. */
-static struct fsafe_watch *take_place(uint64_t self)
+/*
+ * Takes a place that is free, or whose wait a longjmp has left. Not that of a wait which the caller, a signal handler,
+ * has interrupted, perhaps before the place had a timer: that wait goes on. NULL: there is none.
+ */
+static struct fsafe_watch *take_place(uint64_t self, uintptr_t frame)
 {
     for (unsigned i = 0; i < FIRST + MORE; i++) {
         struct fsafe_watch *watch = i < FIRST ? &first[i] : &more[i - FIRST];
         uint64_t who = atomic_load_explicit(&watch->taker, memory_order_acquire);
-        if (who == self && watch->generation == fsafe_lineage_generation())
+        bool left = who == self && watch->generation == fsafe_lineage_generation() && watch->frame <= frame;
+        if (left)
             fsafe_timer_delete(watch->timer);
-        if ((who == self || !fsafe_lineage_has(who)) && atomic_compare_exchange_strong(&watch->taker, &who, self))
+        if ((left || !fsafe_lineage_has(who)) && atomic_compare_exchange_strong(&watch->taker, &who, self))
             return watch;
     }
     return NULL;
@@ -281,7 +294,7 @@ struct fsafe_watch *fsafe_children_watch(pid_t child, uintptr_t frame)
     if (fsafe_options.mode == FSAFE_MODE_OFF || fsafe_options.hang_ms == 0 || !has_any(child, me) ||
         me != fsafe_lineage_pid())
         return NULL;
-    struct fsafe_watch *watch = take_place(fsafe_lineage_thread(fsafe_sys_gettid()));
+    struct fsafe_watch *watch = take_place(fsafe_lineage_thread(fsafe_sys_gettid()), frame);
     if (watch == NULL)
         return NULL;
     watch->generation = 0;

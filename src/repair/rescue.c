@@ -58,8 +58,10 @@ static struct net *net_of(pid_t tid)
 static struct net *take_net(pid_t tid)
 {
     for (struct net *net = of_calls; net < of_calls + NETS; net++) {
-        uint64_t who = atomic_load_explicit(&net->taker, memory_order_acquire), self = fsafe_lineage_thread(tid);
-        if ((who == self || !fsafe_lineage_has(who)) && atomic_compare_exchange_strong(&net->taker, &who, self))
+        uint64_t who = atomic_load_explicit(&net->taker, memory_order_acquire);
+        /* Not one of its own: a signal handler has interrupted the thread before it had set the timer. */
+        if (!fsafe_lineage_has(who) &&
+            atomic_compare_exchange_strong(&net->taker, &who, fsafe_lineage_thread(tid)))
             return net;
     }
     return NULL;

@@ -257,6 +257,89 @@ static void by_forking(const struct scn_case *self)
     scn_fine();
 }
 
+/* More children than one neighbourhood of the list has room for, and many that come and go: each keeps its place. */
+static void crowded(const struct scn_case *self)
+{
+    enum { IDLE = 20, BRIEF = 600 };
+    pid_t idle[IDLE];
+    scn_needs_calls();
+    have_thread();
+    static int go;
+    go = scn_bell();
+    const pid_t hung = scn_fork();
+    if (hung == 0) {
+        scn_await(go);
+        wait_unseen();
+    }
+    for (int i = 0; i < IDLE; i++)
+        if ((idle[i] = scn_fork()) == 0)
+            for (;;)
+                pause();
+    for (int i = 0; i < BRIEF; i++) {
+        const pid_t child = fork();
+        if (child == 0)
+            _exit(0);
+        SCN_CHECK(waitpid(child, NULL, 0) == child);
+    }
+    scn_ring(go);
+    alarm(0);
+    int status;
+    SCN_CHECK(waitpid(hung, &status, 0) == hung && WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM);
+    for (int i = 0; i < IDLE; i++)
+        SCN_CHECK(kill(idle[i], SIGKILL) == 0 && waitpid(idle[i], NULL, 0) == idle[i]);
+    scn_fine();
+}
+
+static void compute(void)
+{
+    struct timespec begun, now;
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+    do
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    while ((now.tv_sec - begun.tv_sec) * 1000000 + (now.tv_nsec - begun.tv_nsec) / 1000 < LATE_US);
+}
+
+/* A handler runs in the middle of the wait, which goes on afterwards: the child is seen all the same. */
+static volatile sig_atomic_t handled;
+
+static void wait_for_one(int signal)
+{
+    handled += wait(NULL) > 0;
+}
+
+static void compute_in_handler(int signal)
+{
+    compute();
+    handled++;
+}
+
+static void handled_meanwhile(const struct scn_case *self)
+{
+    const bool waits = self->kind != NULL;
+    const int signal = waits ? SIGCHLD : SIGUSR1;
+    const struct sigaction action = {.sa_handler = waits ? wait_for_one : compute_in_handler, .sa_flags = SA_RESTART};
+    const pid_t me = getpid();
+    int status;
+    scn_needs_calls();
+    have_thread();
+    alarm(0);
+    const pid_t hung = scn_fork();
+    if (hung == 0) {
+        alarm(BOUND_S);
+        wait_unseen();
+    }
+    SCN_CHECK(sigaction(signal, &action, NULL) == 0);
+    const pid_t brief = scn_fork();
+    if (brief == 0) {
+        usleep(20000); /* before the first look */
+        if (!waits)
+            kill(me, SIGUSR1);
+        _exit(0);
+    }
+    SCN_CHECK(waitpid(hung, &status, 0) == hung && WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM && handled == 1);
+    scn_fine();
+}
+
 static void handle(int signal)
 {
 }
@@ -286,15 +369,6 @@ static void *wake_late(void *unused)
     __atomic_store_n(&word, 1, __ATOMIC_RELEASE);
     syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
     return unused;
-}
-
-static void compute(void)
-{
-    struct timespec begun, now;
-    clock_gettime(CLOCK_MONOTONIC, &begun);
-    do
-        clock_gettime(CLOCK_MONOTONIC, &now);
-    while ((now.tv_sec - begun.tv_sec) * 1000000 + (now.tv_nsec - begun.tv_nsec) / 1000 < LATE_US);
 }
 
 static void sleep_long(void) { usleep(LATE_US); }
@@ -515,6 +589,12 @@ void scn_cases(void)
             "several");
     scn_add((struct scn_case){.bare = "fine", .says = HANGS, .env = LIMIT, .run = short_waits}, "short-waits");
     scn_add((struct scn_case){.bare = "fine", .says = HANGS, .env = LIMIT, .run = by_forking}, "by-forking");
+    scn_add((struct scn_case){.bare = "fine", .says = HANGS, .env = LIMIT, .run = crowded}, "crowded");
+    scn_add((struct scn_case){.bare = "fine", .says = HANGS, .env = LIMIT, .run = handled_meanwhile,
+                              .kind = wait_for_one},
+            "handler-waits");
+    scn_add((struct scn_case){.bare = "fine", .says = HANGS, .env = LIMIT, .run = handled_meanwhile},
+            "handler-computes");
     scn_add(
         (struct scn_case){.bare = "hangs",
                           .preloaded = "hangs",
