@@ -137,6 +137,27 @@ static void grandchild_unlocks(const struct scn_case *self)
     finish();
 }
 
+/* More forks than a thread remembers ids of its own; none before the last child asks for the mutex. */
+static void descend(int generation)
+{
+    if (generation == 10) {
+        SCN_IS(pthread_mutex_unlock(&own), 0);
+        check_released(&own);
+        return;
+    }
+    SCN_IN_CHILD {
+        descend(generation + 1);
+    }
+}
+
+static void tenth_generation_unlocks(const struct scn_case *self)
+{
+    mutex_make(self->kind, &own);
+    SCN_IS(pthread_mutex_lock(&own), 0);
+    descend(0);
+    finish();
+}
+
 /* Vanished threads were asleep waiting for the forking thread's lock. */
 static void waited_for(const struct scn_case *self)
 {
@@ -190,6 +211,8 @@ void scn_cases(void)
                 kind->name);
         scn_add((struct scn_case){.bare = bare, .says = says, .run = grandchild_unlocks, .kind = kind},
                 "grandchild-%s", kind->name);
+        scn_add((struct scn_case){.bare = bare, .says = says, .run = tenth_generation_unlocks, .kind = kind},
+                "tenth-generation-%s", kind->name);
         scn_add((struct scn_case){.bare = bare, .says = says, .run = waited_for, .kind = kind}, "waited-for-%s",
                 kind->name);
         /* Where _Fork is the system call alone (libc.h), the child's thread still has its parent's id. */
