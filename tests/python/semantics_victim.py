@@ -498,14 +498,16 @@ def processes():
 
 
 def saved():
-    def hold(lock):
-        lock.acquire()
+    def hold(lock, times=1):
+        for _ in range(times):
+            lock.acquire()
         threading.Event().wait()
 
     lock, rlock, contended = threading.Lock(), threading.RLock(), threading.Lock()
     inside = threading.Condition()
-    for held in (lock, rlock, contended, inside):
+    for held in (lock, contended, inside):
         thread(hold, held)
+    thread(hold, rlock, 2)  # the child has it once
     settle()
     for _ in range(3):
         thread(contended.acquire)  # vanished ones that waited, too
