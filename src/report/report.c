@@ -168,12 +168,10 @@ bool fsafe_report_is_new_place(uintptr_t site, bool is_own)
     if (is_own && known != NULL)
         site ^= known->number_here();
     for (unsigned i = 0; i < PLACES; i++) {
-        uintptr_t none = 0;
-        if (atomic_load_explicit(&places[i], memory_order_relaxed) == site)
-            return false;
-        if (atomic_compare_exchange_strong(&places[i], &none, site))
+        uintptr_t seen = atomic_load_explicit(&places[i], memory_order_relaxed);
+        if (seen == 0 && atomic_compare_exchange_strong(&places[i], &seen, site))
             return true;
-        if (none == site)
+        if (seen == site)
             return false;
     }
     return false;
