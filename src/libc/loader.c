@@ -101,9 +101,10 @@ static void enter_choice(struct search *search)
 {
     /* By a pointer: dlsym's declaration says that it calls nobody back, which the compiler would believe. */
     static void *(*volatile ask)(void *object, const char *name) = dlsym;
+    struct search *outer = choosing;
     choosing = search;
     ask(RTLD_DEFAULT, "fsafe_loader_probe");
-    choosing = search->depth == 0 ? NULL : search;
+    choosing = outer;
 }
 
 static pthread_mutex_t *find(struct search search)

@@ -208,7 +208,7 @@ static bool is_fork(long number, long a, long b)
 /* A system call that makes a process has no sixth argument. */
 static long fork_by_syscall(long number, long a, long b, long c, long d, long e)
 {
-    struct request request;
+    struct request request = {.flags = 0}; /* the caller's may be gone since it was looked at */
     struct fsafe_bare_fork fork;
     read_request(&request, number, a, b);
     fsafe_fork_begin(&fork, FSAFE_CALLER(), drains((unsigned long)request.flags));
