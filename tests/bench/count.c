@@ -18,13 +18,6 @@ enum { TIMES = 1000 };
 #else
 #define MACHINE "another machine"
 #endif
-#ifndef __OPTIMIZE__
-#define OPTIMISED " -O0"
-#elif defined(__OPTIMIZE_SIZE__)
-#define OPTIMISED " -Os"
-#else
-#define OPTIMISED ""
-#endif
 #define TEXT_OF(macro) #macro
 #define TEXT(macro) TEXT_OF(macro)
 
@@ -108,7 +101,7 @@ static int list(void)
 #else
     const char *compiler = "gcc " TEXT(__GNUC__);
 #endif
-    printf("%s, %s%s, glibc %s\n", MACHINE, compiler, OPTIMISED, gnu_get_libc_version());
+    printf("%s, %s, %s, glibc %s\n", MACHINE, compiler, FLAGS, gnu_get_libc_version());
     for (size_t i = 0; i < RUNS; i++)
         puts(runs[i].name);
     return 0;

@@ -2,8 +2,7 @@
 """Counts instructions by callgrind: of each pair in count.c, bare and with the library, and of starting `true`.
 
 counts.py          tells what became dearer than counts.bounds allows (TAP); skips where the bounds are of another
-compiler or
-                   C library, or without valgrind
+                   compiler, other options or another C library, or without valgrind
 counts.py --store  prints bounds to store
 counts.py --table  prints a table
 FORKSAFE_LIB = the library; TESTS_BUILT = the directory in which make built bench/count."""
