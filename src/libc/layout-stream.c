@@ -9,7 +9,7 @@
 
 struct fsafe_layout_stream fsafe_layout_stream;
 
-#ifdef FSAFE_LIBC_GLIBC
+#ifdef FSAFE_LAYOUT_GLIBC
 
 /* flockfile and funlockfile look at _lock, and since 2.35 set a bit in _flags2: a stream of zeroes is enough. */
 void fsafe_layout_stream_self_test(__typeof__(flockfile) *flock, __typeof__(funlockfile) *funlock)

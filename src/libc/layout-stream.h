@@ -30,7 +30,7 @@ extern FSAFE_HIDDEN struct fsafe_layout_stream fsafe_layout_stream;
 /* Compares with what the next definitions do to a stream of our own making. Context: start-up. */
 void fsafe_layout_stream_self_test(__typeof__(flockfile) *flock, __typeof__(funlockfile) *funlock);
 
-#ifdef FSAFE_LIBC_GLIBC
+#ifdef FSAFE_LAYOUT_GLIBC
 
 /* _IO_lock_t, which the public headers keep opaque. */
 struct fsafe_glibc_stream_lock {

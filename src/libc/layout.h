@@ -144,13 +144,15 @@ void fsafe_layout_mutex_retake(pthread_mutex_t *m);
 /* Whether there is memory where `thread` would have some; if not it is no thread of this process. Slow. */
 bool fsafe_layout_thread_may_be(pthread_t thread);
 
-#ifdef FSAFE_LIBC_GLIBC
+#ifdef FSAFE_LAYOUT_GLIBC
 #include "libc/layout-glibc.h"
 #include "libc/layout-glibc-rwlock.h"
 #include "libc/layout-glibc-semaphore.h"
-#else
+#elif defined(FSAFE_LIBC_MUSL)
 #include "libc/layout-musl.h"
 #include "libc/layout-musl-semaphore.h"
+#else
+#include "libc/layout-unknown.h"
 #endif
 
 /* Whether a mutex is locked in place: private, of an ordinary type, self-test passed. */

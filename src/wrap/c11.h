@@ -7,7 +7,9 @@
 /*
  * glibc's mtx_t and cnd_t are a pthread object and nothing else (nptl/thrd_priv.h); musl casts its types to pthread's.
  */
-#ifdef HAVE_MTX_LOCK
+#if (defined(FSAFE_LIBC_GLIBC) || defined(FSAFE_LIBC_MUSL)) && defined(HAVE_MTX_LOCK)
+#define FSAFE_C11 1
+
 #include <threads.h>
 
 _Static_assert(sizeof(mtx_t) == sizeof(pthread_mutex_t) && _Alignof(mtx_t) == _Alignof(pthread_mutex_t),

@@ -164,7 +164,7 @@ FSAFE_EXPORT int pthread_cond_destroy(pthread_cond_t *condvar)
     return destroy(condvar, FSAFE_CALLER());
 }
 
-#ifdef HAVE_MTX_LOCK
+#ifdef FSAFE_C11
 /* C11's condition variable is the same object under another name; libc's cnd_* do not call pthread_cond_*. */
 
 FSAFE_EXPORT int cnd_wait(cnd_t *condvar, mtx_t *mutex)

@@ -92,7 +92,7 @@ FSAFE_EXPORT int pthread_mutex_destroy(pthread_mutex_t *mutex)
     return destroy(mutex, FSAFE_CALLER());
 }
 
-#ifdef HAVE_MTX_LOCK
+#ifdef FSAFE_C11
 FSAFE_EXPORT int mtx_init(mtx_t *mutex, int type)
 {
     int result = FSAFE_NEXT(mtx_init)(mutex, type);

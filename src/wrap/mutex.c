@@ -319,7 +319,7 @@ FSAFE_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex)
     return unlock(mutex);
 }
 
-#ifdef HAVE_MTX_LOCK
+#ifdef FSAFE_C11
 /* C11's mutex is the same object under another name; libc's mtx_* do not call pthread_mutex_*. */
 
 FSAFE_EXPORT int mtx_lock(mtx_t *mutex)

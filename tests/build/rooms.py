@@ -17,7 +17,7 @@ def rooms():
 def unit(path):
     """A row file is one of its own; else x.c and x.h are one, and so are layout.h, layout-glibc.c and their like."""
     stem, kind = os.path.splitext(path)
-    return path if kind == ".def" else re.sub(r"^(libc/layout)-(glibc|musl).*", r"\1", stem)
+    return path if kind == ".def" else re.sub(r"^(libc/layout)-(glibc|musl|unknown).*", r"\1", stem)
 
 
 def includes():

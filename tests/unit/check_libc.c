@@ -15,7 +15,7 @@
 
 /* --- layout: the self-test -------------------------------------------------------------------------- */
 
-#ifdef FSAFE_LIBC_GLIBC
+#ifdef FSAFE_LAYOUT_GLIBC
 
 static const int types[] = {PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE, PTHREAD_MUTEX_ERRORCHECK,
                             PTHREAD_MUTEX_ADAPTIVE_NP};
@@ -1211,7 +1211,7 @@ END_TEST
 
 static void fill(Suite *suite)
 {
-#ifdef FSAFE_LIBC_GLIBC
+#ifdef FSAFE_LAYOUT_GLIBC
     TCase *layout = unit_case(suite, "layout");
     tcase_add_test(layout, layout_is_silent_before_the_self_test);
     tcase_add_loop_test(layout, layout_withdraws_rwlocks, 0, 4);

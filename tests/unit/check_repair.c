@@ -458,7 +458,7 @@ END_TEST
 
 /* --- mutex ------------------------------------------------------------------------------------------ */
 
-#ifdef FSAFE_LIBC_GLIBC
+#ifdef FSAFE_LAYOUT_GLIBC
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
@@ -759,7 +759,7 @@ END_TEST
 
 /* --- semaphore -------------------------------------------------------------------------------------- */
 
-#ifdef FSAFE_LIBC_GLIBC
+#ifdef FSAFE_LAYOUT_GLIBC
 
 static sem_t semaphore;
 
@@ -1185,7 +1185,7 @@ static void fill(Suite *suite)
     tcase_add_test(futexes, futex_is_only_reported_in_mode_report);
     tcase_add_test(futexes, futex_sleeper_that_is_gone_is_not_let_go);
 
-#ifdef FSAFE_LIBC_GLIBC
+#ifdef FSAFE_LAYOUT_GLIBC
     TCase *mutexes = add_case(suite, "mutex");
     tcase_add_test(mutexes, mutex_record_is_stale_when_the_bytes_name_another);
     tcase_add_test(mutexes, mutex_of_a_vanished_thread_is_taken_over);
@@ -1201,7 +1201,7 @@ static void fill(Suite *suite)
     tcase_add_loop_test(mutexes, mutex_of_the_forking_thread_is_rehomed, 0, 4);
 #endif
 
-#ifdef FSAFE_LIBC_GLIBC
+#ifdef FSAFE_LAYOUT_GLIBC
     TCase *semaphores = add_case(suite, "semaphore");
     tcase_add_test(semaphores, semaphore_is_a_lock_by_its_birth);
     tcase_add_test(semaphores, semaphore_copy_is_no_lock);
