@@ -176,7 +176,6 @@ void fsafe_sys_know_clock(fsafe_sys_reads_clock *of_libc); /* NULL: not known. C
 /* CLOCK_MONOTONIC, in nanoseconds. errno kept. */
 FSAFE_AT_FORK uint64_t fsafe_sys_now_ns(void);
 
-/* Nanoseconds as a struct timespec. */
 static inline struct timespec fsafe_sys_timespec(uint64_t ns)
 {
     enum { SECOND = 1000000000 };

@@ -24,7 +24,6 @@ struct fsafe_task {
     uint64_t caught;          /* the signals for which the process has a handler */
 };
 
-/* Whether the thread sleeps in a wait for a futex. */
 bool fsafe_tasks_waits_for_futex(const struct fsafe_task *task);
 
 /* Mixes one thread into `mark`. Two looks at all threads give the same mark if no thread has woken in between. */

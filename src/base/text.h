@@ -9,7 +9,6 @@
 #include <stdint.h>
 #include <string.h>
 
-/* The last part of a path. */
 static inline const char *fsafe_text_last_part(const char *path)
 {
     const char *slash = strrchr(path, '/');

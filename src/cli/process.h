@@ -18,7 +18,6 @@ long fsafe_process_status(long pid, const char *word);
 bool fsafe_process_has_thread(long pid, long tid);
 void fsafe_process_thread_name(long pid, long tid, char name[64]);
 
-/* Calls `see` for each process. */
 void fsafe_process_each(void (*see)(long pid, void *context), void *context);
 
 /* Calls `see` for each thread until it returns false. Returns whether there is such a process. */

@@ -86,7 +86,6 @@ static bool is_program(const struct image *image)
     return image->count >= sizeof(ElfW(Ehdr)) && memcmp(image->bytes, ELFMAG, SELFMAG) == 0;
 }
 
-/* The first segment of a type. */
 static bool find_segment(const struct image *image, ElfW(Word) type, ElfW(Phdr) *segment)
 {
     ElfW(Ehdr) header;

@@ -45,7 +45,6 @@ struct fsafe_fresh_calls {
 /* Fills in both. Context: a thread about to make another. */
 void fsafe_fresh_learn(const struct fsafe_fresh_calls *calls);
 
-/* The word `index` of an object of either kind. */
 static inline uint32_t fsafe_fresh_word(const void *object, unsigned index)
 {
     return __atomic_load_n((const uint32_t *)object + index, __ATOMIC_RELAXED);

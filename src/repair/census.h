@@ -32,7 +32,6 @@ struct fsafe_orphan {
     uint32_t most;    /* how many of the readers can be vanished threads */
 };
 
-/* Whether this generation was surveyed. */
 bool fsafe_census_is_surveyed(void);
 
 /* Whether the survey found anything about this lock; also true while that is being forgotten. */

@@ -11,7 +11,6 @@ enum fsafe_deed {
     FSAFE_DEEDS,
 };
 
-/* A row of deeds.def. */
 struct fsafe_deed_row {
     const char *key, *words, *advice;
 };

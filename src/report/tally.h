@@ -62,13 +62,11 @@ void fsafe_tally_start(pid_t pid);
 /* The process is about to fork: from now on it counts in shared memory. Async-signal-safe; errno kept. */
 void fsafe_tally_share(void);
 
-/* Adds to a total. */
 static inline void fsafe_tally_add(enum fsafe_total total, uint64_t more)
 {
     atomic_fetch_add_explicit(&fsafe_tally->totals[total], more, memory_order_relaxed);
 }
 
-/* Raises a total to `value`, if it is below. */
 void fsafe_tally_raise(enum fsafe_total total, uint64_t value);
 
 /* Whether nothing was counted yet. */

@@ -124,7 +124,6 @@ static FSAFE_INLINE void fsafe_region_leave(enum fsafe_region region)
     fsafe_region_leave_at(region, (uintptr_t)__builtin_frame_address(0));
 }
 
-/* Whether the thread is inside a call of any region. */
 bool fsafe_region_is_inside(struct fsafe_thread *thread);
 
 /* The regions that vanished threads were inside of, at any fork from the first process to this one. Context: child. */

@@ -85,7 +85,6 @@ static FSAFE_COLD int ask_in_child(pthread_rwlock_t *rwlock, struct fsafe_thread
     return result == FSAFE_ASK_LIBC ? wait_or_try(rwlock, self, site, attempt) : result;
 }
 
-/* The record is there. */
 static FSAFE_APART int acquire_recorded(pthread_rwlock_t *rwlock, struct fsafe_thread *self, uintptr_t site,
                                         const struct fsafe_attempt *attempt)
 {
