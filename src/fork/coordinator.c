@@ -8,9 +8,9 @@
  *     a word of the gate's in each ledger, 100 idle threads       51
  *     one word for all, 100 idle threads                           2
  *     one word for all, one thread                                 3         7
- *     the same, with FSAFE_FORK_STATE and FSAFE_AT_FORK            2         5 or 6
+ *     the same, with FSAFE_FORK_STATE and FSAFE_AT_FORK            1         4
  *     one word for all, two threads                                7         8
- *     the same, with FSAFE_FORK_STATE and FSAFE_AT_FORK            3         4 to 6
+ *     the same, with FSAFE_FORK_STATE and FSAFE_AT_FORK            2         3
  *
  * doc/speed has the times of forks.
  *
