@@ -1090,6 +1090,12 @@ END_TEST
 
 #ifdef FSAFE_CALLFRAME
 
+#ifdef __clang__
+#define SEPARATE __attribute__((noinline))
+#else
+#define SEPARATE __attribute__((noipa))
+#endif
+
 static struct fsafe_unwind unwind;
 static uintptr_t frames[4];
 static volatile unsigned frame_count;
@@ -1107,18 +1113,18 @@ VISIBLE int unit_calls_who_asks(int x);
 VISIBLE int unit_calls_the_caller(int x);
 
 /* As a wrapper does: the place is the call of itself. */
-__attribute__((noipa)) int unit_asks(void)
+SEPARATE int unit_asks(void)
 {
     frame_count = fsafe_unwind_here(&unwind, (uintptr_t)__builtin_return_address(0), frames, 4);
     return (int)frame_count;
 }
 
-__attribute__((noipa)) int unit_calls_who_asks(int x)
+SEPARATE int unit_calls_who_asks(int x)
 {
     return unit_asks() + x;
 }
 
-__attribute__((noipa)) int unit_calls_the_caller(int x)
+SEPARATE int unit_calls_the_caller(int x)
 {
     char room[200];
     memset(room, x, sizeof room);
@@ -1145,12 +1151,12 @@ VISIBLE int unit_holds(int x);
 VISIBLE int unit_holds_for_long(int x);
 
 /* As a lock: notes where it was called. */
-static __attribute__((noipa)) void take(void)
+static SEPARATE void take(void)
 {
     held_site = (uintptr_t)__builtin_return_address(0);
 }
 
-__attribute__((noipa)) int unit_holds(int x)
+SEPARATE int unit_holds(int x)
 {
     take();
     while (!may_leave)
@@ -1158,7 +1164,7 @@ __attribute__((noipa)) int unit_holds(int x)
     return x + 1;
 }
 
-__attribute__((noipa)) int unit_holds_for_long(int x)
+SEPARATE int unit_holds_for_long(int x)
 {
     char room[300];
     memset(room, x, sizeof room);
