@@ -4,6 +4,7 @@
 #include "base/options.h"
 #include "base/pages.h"
 #include "base/sys.h"
+#include "base/tasks.h"
 #include "libc/loader.h"
 #include "track/gate.h"
 #include "track/join.h"
@@ -36,9 +37,14 @@ _Atomic uint32_t fsafe_gate_word FSAFE_FORK_STATE;
  * STOPPED_NS opens the gate. After a closing that has stopped a thread the gate stays open for as long as it was
  * closed: the stopped threads have to pass. It stays open for BREATH_NS at most, after a fork for OPEN_NS at most;
  * forks that come meanwhile share the next closing. A thread that is stopped may stay awake for AWAKE_NS.
+ *
+ * A fork that has committed may wait for a lock, in an allocator's handler or in libc, and perhaps a stopped thread has
+ * it: a lock that the fork has waited for in vain, or that no record shows. A stopped thread with records goes on then
+ * after STOPPED_NS, any other after UNRECORDED times as long.
  */
 enum {
     SHARERS = 16,
+    UNRECORDED = 16,
     SHARE_NS = 2000000,
     AWAKE_NS = 1000000,
     STOPPED_NS = 3000000,
@@ -293,7 +299,24 @@ static bool stay_awake(uint32_t turn, uint64_t until_ns)
 /* Until when a stopped thread stays awake, leaves the gate closed, and waits; all zero until it is stopped. */
 struct stay {
     uint64_t awake_ns, enough_ns, until_ns;
+    unsigned long_stops; /* how often it has been stopped for STOPPED_NS */
+    uint32_t own;        /* how many of its records are of what it asks for */
 };
+
+/* Whether a fork that has committed sleeps in a futex. */
+static bool is_a_fork_waiting(void)
+{
+    bool waits = false;
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); !waits && fsafe_thread_next(&at);)
+        waits = at.thread->gated.share >= FIRM && fsafe_sys_is_futex(fsafe_tasks_call(at.thread->tid));
+    return waits;
+}
+
+static bool may_be_waited_for(const struct stay *stay)
+{
+    return (fsafe_ledger_depth(fsafe_thread_locks(fsafe_self)) > stay->own || stay->long_stops >= UNRECORDED) &&
+           is_a_fork_waiting();
+}
 
 /* Waits until the gate is open. Returns false when no time is left: then the thread goes on. */
 static bool wait_until_open(struct stay *stay)
@@ -324,7 +347,10 @@ static bool wait_until_open(struct stay *stay)
             return false;
         }
         open_for_all();
-        stay->enough_ns += STOPPED_NS; /* a fork that has committed is over in a moment, or is stuck in libc's own */
+        stay->enough_ns += STOPPED_NS; /* a fork that has committed is over in a moment, or waits */
+        stay->long_stops++;
+        if (may_be_waited_for(stay))
+            return false;
     }
 }
 
@@ -386,7 +412,7 @@ void fsafe_gate_suspend(struct fsafe_thread *self, uintptr_t lock)
 void fsafe_gate_resume(struct fsafe_thread *self, uintptr_t lock)
 {
     bool stops = true;
-    struct stay stay = {0};
+    struct stay stay = {.own = 1};
     for (;;) {
         /* Asked while the record has its mark: without the mark that record would say that the thread is inside. */
         stops = stops && (atomic_load_explicit(&fsafe_gate_word, memory_order_relaxed) == 0 || may_be_stopped(self));

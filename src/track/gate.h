@@ -82,9 +82,9 @@ static FSAFE_INLINE bool fsafe_gate_push(struct fsafe_ledger *ledger, uintptr_t 
 }
 
 /*
- * Adds the record where push has failed. Waits until the gate is open, but for no longer than FORKSAFE_DRAIN_MS; waits
- * only in a thread that is outside and has no share in the closing. For `is_stale`, `context` and the result see
- * fsafe_ledger_push_full. Context: the ledger's thread.
+ * Adds the record where push has failed. Waits until the gate is open, but for no longer than FORKSAFE_DRAIN_MS, nor
+ * where a fork may be waiting for the thread; waits only in a thread that is outside and has no share in the closing.
+ * For `is_stale`, `context` and the result see fsafe_ledger_push_full. Context: the ledger's thread.
  */
 bool fsafe_gate_push_slowly(struct fsafe_ledger *ledger, uintptr_t lock, uintptr_t site,
                             fsafe_ledger_is_stale *is_stale, void *context);

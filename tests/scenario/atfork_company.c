@@ -5,6 +5,8 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -394,6 +396,45 @@ static void modules_come_and_go(const struct scn_case *self)
     }
 }
 
+#ifdef __GLIBC__
+/* --- An allocator's handlers, which come after the drain ---------------------------------------------------------- */
+
+/* Has the allocator's lock for longer than a fork waits for it, and needs another one meanwhile. */
+static void *allocate(void *bell)
+{
+    static pthread_mutex_t another = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_t *(*allocator_lock)(void) = (pthread_mutex_t * (*)(void)) dlsym(RTLD_DEFAULT, "allocator_lock");
+    SCN_CHECK(allocator_lock != NULL);
+    SCN_IS(pthread_mutex_lock(allocator_lock()), 0);
+    scn_ring(*(int *)bell);
+    usleep(50000);
+    SCN_IS(pthread_mutex_lock(&another), 0);
+    SCN_IS(pthread_mutex_unlock(&another), 0);
+    SCN_IS(pthread_mutex_unlock(allocator_lock()), 0);
+    return NULL;
+}
+
+/* The fork waits, in the handler, for the thread that the gate has stopped at the other lock. */
+static void handler_waits(const struct scn_case *self)
+{
+    const char *const before = getenv("LD_PRELOAD");
+    if (getenv("HAS_ALLOCATOR") == NULL) {
+        char preload[8192];
+        snprintf(preload, sizeof preload, "%s:" ALLOCATOR_MODULE, before != NULL ? before : "");
+        SCN_CHECK(setenv("LD_PRELOAD", preload, 1) == 0 && setenv("HAS_ALLOCATOR", "1", 1) == 0);
+        execl("/proc/self/exe", "atfork_company", self->name, (char *)NULL);
+        scn_wrong(SCN_WHERE, "exec");
+    }
+    int bell = scn_bell();
+    scn_start(allocate, &bell);
+    scn_await(bell);
+    alarm(20);
+    SCN_IN_CHILD {
+        free(malloc(1));
+    }
+}
+#endif
+
 void scn_cases(void)
 {
     static const char *const phases[] = {"prepare", "parent", "child"};
@@ -415,6 +456,12 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = old ? "hangs" : "fine", .says = SCN_SILENT, .env = "FORKSAFE_DRAIN_MS=60000",
                               .run = left},
             "left-by-longjmp");
+#ifdef __GLIBC__
+    /* After that time the stopped thread would go on in any case. */
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_DRAIN_MS=60000",
+                              .run = handler_waits},
+            "handler-waits-for-stopped");
+#endif
     scn_add((struct scn_case){.bare = old ? "fine" : "dies SIGABRT|dies SIGSEGV|wrong|hangs", .says = SCN_SILENT,
                               .run = come_and_go},
             "come-and-go");
