@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """The order of the source's rooms: src/README lists them from the ground up, and a file includes headers of its own
 room and of rooms above it in that list, never of one below. No files include each other in a circle: a source counts as
-one with its header, and libc/layout.h with those of each C library. Speaks TAP."""
+one with its header, and libc/layout.h with those of each C library. And each of the library's own locks is made free in a
+child, whose vanished threads may have had it. Speaks TAP."""
 
+import glob
 import os
 import re
 
@@ -43,6 +45,17 @@ def circles(edges):
         left = kept
 
 
+def latches():
+    """(file, name) of each latch, and of each that a call makes free."""
+    owned, freed = [], []
+    for path in sorted(glob.glob(os.path.join(SOURCE, "*", "*.c"))):
+        with open(path) as file:
+            text = file.read()
+        owned += [(path, name) for name in re.findall(r"^(?:static |    |)struct fsafe_latch (\w+)[ ;]", text, re.M)]
+        freed += [(path, re.sub(r".*\W", "", one)) for one in re.findall(r"fsafe_latch_reset\(&([^)]+)\)", text)]
+    return owned, freed
+
+
 def main():
     order = {room: floor for floor, room in enumerate(rooms())}
     pairs = sorted(includes())
@@ -56,11 +69,15 @@ def main():
         if unit(one) != unit(other):
             edges[unit(one)].add(unit(other))
     ring = circles(edges)
+    owned, freed = latches()
+    stay = [f"{name} of {path} stays taken" for path, name in owned
+            if (path, name) not in freed and (name == "latch" or name not in [other for _, other in freed])]
     checks = [
         (f"src/README lists all rooms, {len(order)}", not unknown and len(order) > 5, unknown),
         (f"no file includes one of a room below, of {len(pairs)} includes", not upward, upward),
         (f"no circle, of {len(edges)} units", not ring,
          [f"{one} includes {', '.join(sorted(others))}" for one, others in ring.items()]),
+        (f"a child makes each of {len(owned)} latches free", not stay and len(owned) > 5, stay),
     ]
     print(f"1..{len(checks)}")
     for number, (what, right, why) in enumerate(checks, 1):
