@@ -435,6 +435,43 @@ START_TEST(child_asks_until_it_is_decided)
 }
 END_TEST
 
+static struct fsafe_thread pausing;
+static atomic_bool seen_asking;
+
+static enum fsafe_verdict judge_until_seen(void *lock, struct fsafe_thread *asking, uintptr_t site,
+                                           const struct fsafe_attempt *attempt)
+{
+    (void)lock, (void)asking, (void)site, (void)attempt;
+    return atomic_load(&seen_asking) ? FSAFE_TAKEN : FSAFE_UNDECIDED;
+}
+
+static int try_in_vain(void *lock, const struct fsafe_attempt *attempt)
+{
+    (void)lock, (void)attempt;
+    return EBUSY;
+}
+
+static void *watch_asking(void *lock)
+{
+    while (atomic_load(&pausing.asking) != (uintptr_t)lock)
+        sched_yield();
+    atomic_store(&seen_asking, true);
+    return NULL;
+}
+
+/* Another thread, which finds the record of a thread that pauses, must not think that it may have got the lock. */
+START_TEST(child_that_pauses_is_asking)
+{
+    static const struct fsafe_acquired kind = {judge_until_seen, try_in_vain};
+    const struct fsafe_attempt attempt = {.how = FSAFE_HOW_WAIT};
+    pthread_t watcher;
+    unit_start_thread(&watcher, watch_asking, &asked);
+    ck_assert_int_eq(fsafe_acquire_in_child(&kind, &asked, &pausing, 0x4560, &attempt), 0);
+    ck_assert_uint_eq(pausing.asking, 0);
+    pthread_join(watcher, NULL);
+}
+END_TEST
+
 START_TEST(child_asks_until_its_time_is_over)
 {
     clockid_t clock = _i % 2 == 0 ? CLOCK_REALTIME : CLOCK_MONOTONIC;
@@ -1175,6 +1212,7 @@ static void fill(Suite *suite)
     tcase_add_test(takeover, takeover_aborts_in_mode_abort);
     tcase_add_loop_test(takeover, child_asks_until_it_is_decided, 0, ROWS_OF_ASKED);
     tcase_add_loop_test(takeover, child_asks_until_its_time_is_over, 0, 6);
+    tcase_add_test(takeover, child_that_pauses_is_asking);
 
     TCase *futexes = add_case(suite, "futex");
     tcase_add_test(futexes, futex_of_a_known_lock_is_taken_over);
