@@ -3,6 +3,7 @@
  * was: named when they have lasted. And waits that somebody does end, however late: never a word, or one that is taken
  * back.
  */
+#include "bare_futex.h"
 #include "libc.h"
 #include "scenario.h"
 
@@ -123,6 +124,12 @@ static void (*const on_semaphore)(void) = wait_semaphore;
 
 static void wait_join(void) { pthread_join(scn_start(sleeper, (void *)(uintptr_t)&on_semaphore), NULL); }
 
+#ifdef HAVE_BARE_FUTEX
+static void wait_unseen(void) { bare_futex(&word, FUTEX_WAIT_PRIVATE, 0); }
+static void (*const on_unseen)(void) = wait_unseen;
+static void wait_join_of_unseen(void) { pthread_join(scn_start(sleeper, (void *)(uintptr_t)&on_unseen), NULL); }
+#endif
+
 static void wait_c11_join(void)
 {
     thrd_t thread;
@@ -152,6 +159,9 @@ static const struct kind kinds[] = {
     {"shared-rwlock", "rwlock", wait_shared_rwlock, false, ".*"},
     {"shared-barrier", "barrier", wait_shared_barrier, false, "process-shared"},
     {"join", "semaphore", wait_join, true, ".*"},
+#ifdef HAVE_BARE_FUTEX
+    {"join-of-unseen", "thread", wait_join_of_unseen, true, "to be joined"},
+#endif
     {"c11-condvar", "condition variable", wait_c11, false, ".*"},
     {"c11-mutex", "mutex", wait_c11_mutex, false, ".*"},
     {"c11-join", "semaphore", wait_c11_join, true, ".*"},
