@@ -1143,6 +1143,24 @@ START_TEST(unwind_names_the_callers)
 }
 END_TEST
 
+/* The second instruction remembers four states (0x0a), the third one more; the second of the other restores none. */
+extern const char unit_remembers[], unit_restores[];
+__asm__(".text\n"
+        "unit_remembers:\n\t.cfi_startproc\n\tnop\n\t.cfi_escape 0x0a, 0x0a, 0x0a, 0x0a\n\tnop\n\t.cfi_escape 0x0a\n\t"
+        "nop\n\t.cfi_endproc\n"
+        "unit_restores:\n\t.cfi_startproc\n\tnop\n\t.cfi_escape 0x0b\n\tnop\n\t.cfi_endproc\n");
+
+START_TEST(unwind_remembers_so_many_states)
+{
+    struct fsafe_callframe row;
+    unit_asks(); /* finds the code in memory */
+    ck_assert(fsafe_callframe_rules(&unwind, (uintptr_t)unit_remembers + 2, &row));
+    ck_assert(!fsafe_callframe_rules(&unwind, (uintptr_t)unit_remembers + 3, &row));
+    ck_assert(fsafe_callframe_rules(&unwind, (uintptr_t)unit_restores + 1, &row));
+    ck_assert(!fsafe_callframe_rules(&unwind, (uintptr_t)unit_restores + 2, &row));
+}
+END_TEST
+
 #ifdef __GLIBC__ /* of musl's own functions, where a thread's chain begins, there is no call frame information */
 static _Atomic uintptr_t held_site, held_near;
 static atomic_bool may_leave;
@@ -1264,6 +1282,7 @@ static void fill(Suite *suite)
 #ifdef FSAFE_CALLFRAME
     TCase *unwinding = unit_case(suite, "unwind");
     tcase_add_test(unwinding, unwind_names_the_callers);
+    tcase_add_test(unwinding, unwind_remembers_so_many_states);
 #ifdef __GLIBC__
     tcase_add_test(unwinding, unwind_reads_the_stack_of_another);
 #endif
