@@ -123,9 +123,19 @@ static void call_openlog(void)
     openlog("other", LOG_NDELAY | LOG_PERROR, LOG_MAIL);
     syslog(LOG_WARNING, "child %d", 1);
 }
+static int free_descriptor(void)
+{
+    const int fd = dup(STDIN_FILENO);
+    close(fd);
+    return fd;
+}
 static void call_closelog(void)
 {
     closelog();
+    const int before = free_descriptor();
+    syslog(LOG_WARNING, "to be closed");
+    closelog();
+    SCN_IS(free_descriptor(), before);
     syslog(LOG_WARNING, "child %d", 1);
 }
 /* Nobody is there, and what it had it has closed, in the child's child as well. A daemon comes back later. */
