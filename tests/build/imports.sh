@@ -38,6 +38,7 @@ syscall                     kernel
 __errno_location            thread
 ___errno_location           thread
 pthread_self                thread
+pthread_equal               pure
 pthread_setcancelstate      thread
 pthread_setcanceltype       thread
 _pthread_cleanup_push       thread
