@@ -111,6 +111,9 @@ static bool parse(char *line, void *context)
     const char *at;
     if ((at = value_of(line, "State:\t")) != NULL)
         task->ended = *at == 'Z' || *at == 'X';
+    else if ((at = value_of(line, "NSpid:")) != NULL)
+        while (*at == '\t')
+            task->tid = (pid_t)fsafe_text_read(&at, 10);
     else if ((at = value_of(line, "SigBlk:")) != NULL)
         task->blocked = fsafe_text_read(&at, 16);
     else if ((at = value_of(line, "SigCgt:")) != NULL)

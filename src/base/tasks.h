@@ -11,7 +11,7 @@
 
 /* One thread at one moment. */
 struct fsafe_task {
-    pid_t tid;
+    pid_t tid;                /* as its own process sees it: /proc may be that of an outer namespace */
     bool ended;               /* the first thread stays listed when it has ended before the process */
     bool filtered;            /* a sandbox (seccomp) looks at its system calls; also true when that is not known */
     bool in_futex;            /* it sleeps in a futex call, and the kernel says nothing else of that call */

@@ -158,6 +158,19 @@ static pid_t in_thread(void)
     return made;
 }
 
+/* /proc shows other ids than the ones that the child knows. Its first process takes no signal that has no handler. */
+static pid_t of_namespace(void)
+{
+    const pid_t first = (pid_t)syscall(SYS_clone, (long)(CLONE_NEWUSER | CLONE_NEWPID | SIGCHLD), 0L, 0L, 0L, 0L);
+    if (first < 0)
+        scn_skip("no namespace can be made here");
+    if (first == 0) {
+        scn_reap(by_fork());
+        scn_fine();
+    }
+    return first;
+}
+
 /* From a child that has a thread of its own again. */
 static pid_t of_grandchild(void)
 {
@@ -207,7 +220,7 @@ static const struct {
 #endif
     {"forkpty", by_forkpty},     {"daemon", by_daemon},
     {"clone", by_clone},         {"handler", in_handler}, {"atfork", in_atfork},
-    {"thread", in_thread},       {"grandchild", of_grandchild},
+    {"thread", in_thread},       {"grandchild", of_grandchild}, {"namespace", of_namespace},
 };
 
 enum { WAITS = sizeof waits / sizeof *waits, DOORS = sizeof doors / sizeof *doors };
