@@ -97,13 +97,15 @@ static bool see_suspect(long tid, void *context)
     return suspects->count < sizeof suspects->tids / sizeof *suspects->tids;
 }
 
-static enum fsafe_judgement judge_suspects(long pid, uint64_t address)
+static void print_suspects(long pid, uint64_t address)
 {
     struct suspects suspects = {.parent = fsafe_process_status(pid, "PPid"), .address = address};
     fsafe_process_each_thread(suspects.parent, see_suspect, &suspects);
     for (unsigned i = 0; i < suspects.count; i++)
-        if (suspects.mentioning == 1 ? suspects.mentions[i] : suspects.count == 1)
-            return judge_owner(pid, suspects.tids[i], "held, it seems,");
+        if (suspects.mentioning == 1 ? suspects.mentions[i] : suspects.count == 1) {
+            judge_owner(pid, suspects.tids[i], "held, it seems,");
+            return;
+        }
     for (unsigned i = 0; i < suspects.count; i++) {
         char name[64];
         if (suspects.mentioning != 0 && !suspects.mentions[i])
@@ -113,7 +115,6 @@ static enum fsafe_judgement judge_suspects(long pid, uint64_t address)
                suspects.parent);
         print_thread(suspects.parent, suspects.tids[i]);
     }
-    return suspects.count == 0 ? FSAFE_CANNOT_TELL : FSAFE_BECAUSE_OF_FORK;
 }
 
 /* Whether only the process's one thread could end the wait, and that thread is the one that waits. */
@@ -136,12 +137,9 @@ static enum fsafe_judgement judge_nameless(long pid, const struct fsafe_process_
                there, parent);
     else
         printf("    it names no owner; its value is %u\n", value);
-    if (fsafe_process_status(pid, "Threads") != 1) {
-        judge_suspects(pid, address);
-        return FSAFE_CANNOT_TELL;
-    }
-    enum fsafe_judgement verdict = judge_lone(call, "release it");
-    judge_suspects(pid, address);
+    enum fsafe_judgement verdict =
+        fsafe_process_status(pid, "Threads") == 1 ? judge_lone(call, "release it") : FSAFE_CANNOT_TELL;
+    print_suspects(pid, address);
     return verdict;
 }
 

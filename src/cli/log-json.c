@@ -100,7 +100,6 @@ static void read_event(struct fsafe_log_event *event, struct json_object *object
     read_stack(&event->fork, fork, "at");
     event->brief = find_brief(&event->wanted);
     event->holder_tid = number(holder, "tid");
-    event->holder_pid = number(holder, "pid");
     event->holder_name = string(holder, "name");
     const char *role = json_object_get_string(member(holder, "role"));
     event->in_use = role != NULL && strcmp(role, "user") == 0;

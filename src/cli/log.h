@@ -37,7 +37,7 @@ struct fsafe_log_event {
     char *brief; /* the place that wanted the lock, in short */
     struct fsafe_log_place lock_place;
     unsigned long pid, tid, times, threads;
-    unsigned long holder_tid, holder_pid, fork_number, fork_tid;
+    unsigned long holder_tid, fork_number, fork_tid;
     long fork_age_ms; /* -1: unknown */
     char *holder_name;
     bool in_use; /* the holder was inside of the object, which nobody holds */
