@@ -32,25 +32,29 @@ static void print_thread(long pid, long tid)
     fsafe_stack_end(&stack);
 }
 
-/* Whether this process has the lock's owner, or only the parent has. `how`: "held", and how sure that is. */
+/*
+ * Whether this process has the lock's owner, or only the parent has. `owner` is the id that the lock has. `how`:
+ * "held", and how sure that is.
+ */
 static enum fsafe_judgement judge_owner(long pid, long owner, const char *how)
 {
     long parent = fsafe_process_status(pid, "PPid");
+    long here = fsafe_process_find_thread(pid, owner), there = fsafe_process_find_thread(parent, owner);
     char name[64];
-    if (fsafe_process_has_thread(pid, owner)) {
-        fsafe_process_thread_name(pid, owner, name);
-        printf("    %s by thread %ld \"%s\" of the same process:\n", how, owner, name);
-        print_thread(pid, owner);
+    if (here != 0) {
+        fsafe_process_thread_name(pid, here, name);
+        printf("    %s by thread %ld \"%s\" of the same process:\n", how, here, name);
+        print_thread(pid, here);
         return FSAFE_NOT_BECAUSE;
     }
-    if (!fsafe_process_has_thread(parent, owner)) {
+    if (there == 0) {
         printf("    %s by thread %ld, which exists neither here nor in the parent %ld\n", how, owner, parent);
         return FSAFE_BECAUSE_OF_FORK;
     }
-    fsafe_process_thread_name(parent, owner, name);
-    printf("    %s by thread %ld \"%s\", which only the parent %ld has; there it is now in:\n", how, owner, name,
+    fsafe_process_thread_name(parent, there, name);
+    printf("    %s by thread %ld \"%s\", which only the parent %ld has; there it is now in:\n", how, there, name,
            parent);
-    print_thread(parent, owner);
+    print_thread(parent, there);
     return FSAFE_BECAUSE_OF_FORK;
 }
 
@@ -103,7 +107,7 @@ static void print_suspects(long pid, uint64_t address)
     fsafe_process_each_thread(suspects.parent, see_suspect, &suspects);
     for (unsigned i = 0; i < suspects.count; i++)
         if (suspects.mentioning == 1 ? suspects.mentions[i] : suspects.count == 1) {
-            judge_owner(pid, suspects.tids[i], "held, it seems,");
+            judge_owner(pid, fsafe_process_own_id(suspects.parent, suspects.tids[i]), "held, it seems,");
             return;
         }
     for (unsigned i = 0; i < suspects.count; i++) {

@@ -25,17 +25,27 @@ static FILE *open_of_thread(long pid, long tid, const char *name)
     return fsafe_process_open(pid, path);
 }
 
-long fsafe_process_status(long pid, const char *word)
+/* The last number of a line "word:<tab>number<tab>number"; `otherwise`: there is no such line. Closes the file. */
+static long last_number(FILE *file, const char *word, long otherwise)
 {
     char line[256];
-    long value = 0;
-    FILE *file = fsafe_process_open(pid, "status");
+    size_t length = strlen(word);
     while (file != NULL && fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, word, strlen(word)) == 0 && line[strlen(word)] == ':')
-            value = strtol(line + strlen(word) + 1, NULL, 10);
+        if (strncmp(line, word, length) == 0 && line[length] == ':' && strrchr(line, '\t') != NULL)
+            otherwise = strtol(strrchr(line, '\t'), NULL, 10);
     if (file != NULL)
         fclose(file);
-    return value;
+    return otherwise;
+}
+
+long fsafe_process_status(long pid, const char *word)
+{
+    return last_number(fsafe_process_open(pid, "status"), word, 0);
+}
+
+long fsafe_process_own_id(long pid, long tid)
+{
+    return last_number(open_of_thread(pid, tid, "status"), "NSpid", tid);
 }
 
 /* "id (name) state parent group session terminal its-group flags ..."; the name may contain anything. */
@@ -50,13 +60,6 @@ bool fsafe_process_is_fork(long pid)
     if (file != NULL)
         fclose(file);
     return (flags & FORKED_WITHOUT_EXEC) != 0;
-}
-
-bool fsafe_process_has_thread(long pid, long tid)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%ld/task/%ld", pid, tid);
-    return tid > 0 && access(path, F_OK) == 0;
 }
 
 void fsafe_process_thread_name(long pid, long tid, char name[64])
@@ -91,6 +94,25 @@ bool fsafe_process_each_thread(long pid, bool (*see)(long tid, void *context), v
             break;
     closedir(tasks);
     return true;
+}
+
+struct search {
+    long pid, own, found;
+};
+
+static bool see_thread(long tid, void *context)
+{
+    struct search *search = context;
+    if (fsafe_process_own_id(search->pid, tid) == search->own)
+        search->found = tid;
+    return search->found == 0;
+}
+
+long fsafe_process_find_thread(long pid, long own)
+{
+    struct search search = {.pid = pid, .own = own};
+    fsafe_process_each_thread(pid, see_thread, &search);
+    return search.found;
 }
 
 bool fsafe_process_peek(long pid, uint64_t from, void *into, size_t bytes)

@@ -15,7 +15,12 @@ FILE *fsafe_process_open(long pid, const char *name);
 /* A number of /proc/PID/status; 0 when it is not there. */
 long fsafe_process_status(long pid, const char *word);
 
-bool fsafe_process_has_thread(long pid, long tid);
+/*
+ * A process in a PID namespace of its own (a container's) knows its threads by other ids than we do, and its locks have
+ * those. The process's id of our thread `tid`; and our id of the thread that it calls `own`, 0: it has none.
+ */
+long fsafe_process_own_id(long pid, long tid);
+long fsafe_process_find_thread(long pid, long own);
 void fsafe_process_thread_name(long pid, long tid, char name[64]);
 
 void fsafe_process_each(void (*see)(long pid, void *context), void *context);
@@ -78,8 +83,8 @@ uint64_t fsafe_stack_find_symbol(const struct fsafe_stack *stack, const char *mo
 
 /*
  * The lock that a thread, asleep on `futex`, is about to take, by its innermost Python functions, and its owner: an
- * RLock names its owner; the owner of a Lock is the thread that is inside a "with" of it. Returns the owner's id in
- * `parent`; 0 unknown. `kind` is set to what the lock is, or NULL.
+ * RLock names its owner; the owner of a Lock is the thread that is inside a "with" of it. Returns the id by which
+ * `parent` itself knows that thread; 0: unknown. `kind` is set to what the lock is, or NULL.
  */
 long fsafe_python_owner(const struct fsafe_stack *stack, long pid, long tid, long parent, uint64_t futex,
                         const char **kind);

@@ -128,8 +128,9 @@ static long id_of(const struct interpreter *of, uint64_t thread)
 static uint64_t find_state(const struct interpreter *of, long tid)
 {
     uint64_t state = word(of, word(of, of->runtime + of->outside.interpreter) + of->outside.state);
+    long own = fsafe_process_own_id(of->pid, tid);
     for (unsigned i = 0; state != 0 && i < 100000; i++, state = member(of, state, STATE_NEXT))
-        if (id_of(of, word(of, state + of->layout.state_thread)) == tid)
+        if (id_of(of, word(of, state + of->layout.state_thread)) == own)
             return state;
     return 0;
 }
@@ -370,7 +371,7 @@ long fsafe_python_owner(const struct fsafe_stack *stack, long pid, long tid, lon
             struct search search = {.of = &there, .lock = locks[i], .besides = pid, .frames = DEEPEST};
             fsafe_process_each_thread(parent, see_thread, &search);
             if (search.found != 0)
-                return search.found;
+                return fsafe_process_own_id(parent, search.found);
         }
     }
     return 0;

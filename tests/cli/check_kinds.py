@@ -3,6 +3,7 @@
 function of who has it; and of processes that wait for other things, or for no fork's sake."""
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -104,11 +105,18 @@ PYTHON_KINDS = {"Lock": r"waits for semaphore 0x[0-9a-f]+: Python's Lock",
                 "RLock": r"waits for semaphore 0x[0-9a-f]+: Python's RLock"}
 
 
-def check(victim, kind, lock, at):
+# The first process that unshare makes there does not take SIGALRM, but dies with it.
+APART = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+
+
+def check(victim, kind, lock, at, apart=False):
     """`at`: a pattern of what follows a function's name, up to the first digit of its line in Python."""
     try:
-        harness.wait_until(lambda: any(harness.sleeps_in_futex(pid) for pid in harness.children_of(victim.pid)), 30)
-        child = harness.children_of(victim.pid)[0]
+        if apart:
+            harness.wait_until(lambda: harness.children_of(victim.pid), 30)
+        first = harness.children_of(victim.pid)[0] if apart else victim.pid
+        harness.wait_until(lambda: any(harness.sleeps_in_futex(pid) for pid in harness.children_of(first)), 30)
+        child = harness.children_of(first)[0]
         said = subprocess.run([FORKSAFE, "check", str(child)], capture_output=True, text=True, timeout=120)
         passed = harness.ok(re.search(lock, said.stdout) is not None, f"{kind}: the lock")
         waits, _, holder = said.stdout.partition("held")
@@ -116,7 +124,7 @@ def check(victim, kind, lock, at):
         passed &= harness.ok(re.search("hold_for_long" + at, holder) is not None, f"{kind}: the holder's function")
         because = said.returncode == 0 and said.stdout.endswith("hangs because of a fork: yes\n")
         passed &= harness.ok(because, f"{kind}: the cause")
-        parents = subprocess.run([FORKSAFE, "check", str(victim.pid)], capture_output=True, text=True, timeout=120)
+        parents = subprocess.run([FORKSAFE, "check", str(first)], capture_output=True, text=True, timeout=120)
         same = parents.returncode == 0 and parents.stdout.endswith(f"fork: yes (process {child})\n")
         passed &= harness.ok(same and re.search(lock, parents.stdout) is not None, f"{kind}: asked about the parent")
         if not passed:
@@ -145,6 +153,13 @@ void *idle(void *unused)
         pause();
     return unused;
 }
+static pthread_mutex_t of_thread = PTHREAD_MUTEX_INITIALIZER;
+void *hold_for_long(void *bell)
+{
+    pthread_mutex_lock(&of_thread);
+    write(*(int *)bell, "", 1);
+    return idle(NULL);
+}
 void want_it(const char *kind)
 {
     pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -154,6 +169,13 @@ void want_it(const char *kind)
     sem_t semaphore;
     sem_init(&semaphore, 0, 0);
     pthread_mutex_lock(&mutex);
+    if (strcmp(kind, "mutex of a thread of its own") == 0) {
+        pthread_t thread;
+        int bell[2];
+        if (pipe(bell) != 0 || pthread_create(&thread, NULL, hold_for_long, &bell[1]) != 0 ||
+            read(bell[0], &byte, 1) != 1)
+            _exit(9);
+    }
     write(1, "ready\n", 6);
     if (strcmp(kind, "condition") == 0)
         pthread_cond_wait(&condition, &mutex);
@@ -161,6 +183,8 @@ void want_it(const char *kind)
         pthread_cond_timedwait(&condition, &mutex, &late);
     else if (strncmp(kind, "semaphore", 9) == 0)
         sem_wait(&semaphore);
+    else if (strcmp(kind, "mutex of a thread of its own") == 0)
+        pthread_mutex_lock(&of_thread);
     else if (strncmp(kind, "pipe", 4) == 0)
         read(pipes[0], &byte, 1);
     else
@@ -202,19 +226,22 @@ OTHERS = {"flag": ("cannot tell", "waits for no lock, is in:"), "flag without th
           "pipe of its own": ("yes", r"pipe:\[\d+\]; writers: this process\n.*nobody can write"),
           "pipe of the parent's": ("cannot tell", r"writers: this process, \d+\n"),
           "pipe of another's": ("no", r"writers: this process, \d+\n"),
+          "mutex of a thread of its own": ("no", r"held by thread \d+ .* of the same process:\n *\S.*hold_for_long"),
           "semaphore without a fork": ("no", "executed a program since")}
 
 
-def check_other(program, kind, verdict, before):
-    victim = harness.start([program, kind], False, stdout=subprocess.PIPE)
+def check_other(program, kind, verdict, before, apart=()):
+    victim = harness.start([*apart, program, kind], False, stdout=subprocess.PIPE)
     try:
         victim.stdout.readline()
-        child = victim.pid if kind.endswith("without a fork") else harness.children_of(victim.pid)[-1]
+        first = harness.children_of(victim.pid)[0] if apart else victim.pid
+        child = first if kind.endswith("without a fork") else harness.children_of(first)[-1]
         harness.wait_until(lambda: harness.call_of(child) not in ("running", "1", "64"), 30)
         said = subprocess.run([FORKSAFE, "check", str(child)], capture_output=True, text=True, timeout=120)
         last = f"hangs because of a fork: {verdict}\n"
         passed = harness.ok(said.stdout.endswith(last) and re.search(before, said.stdout, re.DOTALL) is not None and
-                            said.returncode == ["yes", "no", "cannot tell"].index(verdict), f"{kind}: {verdict}")
+                            said.returncode == ["yes", "no", "cannot tell"].index(verdict),
+                            f"{kind}{', in a namespace' if apart else ''}: {verdict}")
         if not passed:
             harness.note(said.stdout + said.stderr)
     finally:
@@ -244,7 +271,10 @@ with tempfile.TemporaryDirectory() as folder:
     small = has_small(folder)
     with open(os.path.join(folder, "other.c"), "w") as source:
         source.write(OTHER_PROGRAM)
-    harness.begin(len(OTHERS) + 5 * (len(KINDS) + len(PYTHON_KINDS)) + (5 * len(KINDS) if small else 1))
+    apart = harness.FUTEX is not None and shutil.which("unshare") is not None and subprocess.run(
+        [*APART, "true"], capture_output=True).returncode == 0
+    harness.begin((11 if apart else 1) + len(OTHERS) + 5 * (len(KINDS) + len(PYTHON_KINDS)) +
+                  (5 * len(KINDS) if small else 1))
     if not build(folder, "victim") or not build(folder, "other", source="other.c"):
         raise SystemExit("the victim could not be built")
     with open(os.path.join(folder, "victim.py"), "w") as source:
@@ -267,3 +297,13 @@ with tempfile.TemporaryDirectory() as folder:
             harness.skip(kind, "the number of futex(2) is not known here")
         else:
             check_other(os.path.join(folder, "other"), kind, verdict, before)
+    if apart:
+        own = "mutex of a thread of its own"
+        check_other(os.path.join(folder, "other"), own, *OTHERS[own], APART)
+        check(harness.start([*APART, os.path.join(folder, "victim"), "mutex"], False), "mutex, in a namespace",
+              KINDS["mutex"], " at ", True)
+        python = [*APART, harness.PYTHON3, "-W", "ignore", os.path.join(folder, "victim.py"), "RLock"]
+        check(harness.start(python, False), "RLock, in a namespace", PYTHON_KINDS["RLock"], r"\(\) at \S+:[1-9]",
+              True)
+    else:
+        harness.skip("processes in a namespace", "no namespace can be made here")
