@@ -1,4 +1,5 @@
 /* Tests of src/base: text, options, maps, pages, latch, sys. */
+#define UNIT_LEAKS /* pipes and files of the tests' own */
 #include "unit.h"
 
 #include "base/latch.h"

@@ -156,6 +156,8 @@ START_TEST(tasks_know_a_forked_child)
     ck_assert_int_eq(kill(child, SIGKILL), 0);
     ck_assert_int_eq(waitpid(child, NULL, 0), child);
     ck_assert(!fsafe_tasks_is_fork(child));
+    close(bell[0]);
+    close(bell[1]);
 }
 END_TEST
 
@@ -271,6 +273,8 @@ START_TEST(hopeless_leaves_alone_what_somebody_may_end)
     pthread_join(thread, NULL);
     fsafe_hopeless_end(&slices);
     ck_assert_uint_eq(lines_with("child"), 0);
+    close(bell[0]);
+    close(bell[1]);
 }
 END_TEST
 

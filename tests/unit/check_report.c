@@ -2,6 +2,7 @@
  * Tests of src/report: the form of a line and where it goes. Linked with --export-dynamic, so that places in this
  * program have names.
  */
+#define UNIT_LEAKS /* pipes and files of the tests' own */
 #include "unit.h"
 
 #include "base/options.h"

@@ -3,7 +3,7 @@
  * pthread_mutex_lock is libc's own here.
  *
  * libcheck forks a process for each test, so a test may start the registry, begin generations, change settings
- * and leak as it likes.
+ * and leak as it likes, except for descriptors.
  */
 #ifndef UNIT_H
 #define UNIT_H
@@ -80,10 +80,30 @@ static inline void unit_remove_directory(const char *path)
         return failed != 0;                          \
     }
 
+/* Returns how many descriptors are open. */
+static inline unsigned unit_count_descriptors(void)
+{
+    unsigned count = 0;
+    for (int fd = 0; fd < 1024; fd++)
+        count += fcntl(fd, F_GETFD) != -1;
+    return count;
+}
+
+static unsigned unit_descriptors;
+
 /* libcheck gives each test a process group of its own: it would outlive a runner that is killed. */
-static void unit_die_with_runner(void)
+static void unit_begin(void)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    unit_descriptors = unit_count_descriptors();
+}
+
+/* A library that looks at /proc all day closes what it opens. A program whose tests do not defines UNIT_LEAKS. */
+static void unit_end(void)
+{
+#ifndef UNIT_LEAKS
+    ck_assert_uint_eq(unit_count_descriptors(), unit_descriptors);
+#endif
 }
 
 /* A case whose tests may take a while on a busy machine; a hang is a failure all the same. */
@@ -91,7 +111,7 @@ static inline TCase *unit_case(Suite *suite, const char *name)
 {
     TCase *tests = tcase_create(name);
     tcase_set_timeout(tests, 120);
-    tcase_add_checked_fixture(tests, unit_die_with_runner, NULL);
+    tcase_add_checked_fixture(tests, unit_begin, unit_end);
     suite_add_tcase(suite, tests);
     return tests;
 }
@@ -191,15 +211,6 @@ static inline void unit_join_lines(char *text)
         }
     }
     *to = '\0';
-}
-
-/* Returns how many descriptors are open. */
-static inline unsigned unit_count_descriptors(void)
-{
-    unsigned count = 0;
-    for (int fd = 0; fd < 1024; fd++)
-        count += fcntl(fd, F_GETFD) != -1;
-    return count;
 }
 
 static inline size_t unit_page(void)
