@@ -12,8 +12,8 @@
 #include "repair/takeover.h"
 #include "report/tally.h"
 
-/* When a net first looks at its call; each later span is twice as long, up to a second. */
-enum { FIRST_NS = 10000000, LONGEST_NS = 1000000000 };
+/* When a net first looks at its call, and each further net a little later; each later span is twice as long. */
+enum { FIRST_NS = 10000000, APART = 8, LONGEST_NS = 1000000000 };
 
 struct net {
     _Atomic uint64_t taker; /* the thread whose call has it, see fsafe_lineage_thread; 0: it is free */
@@ -288,7 +288,8 @@ enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call)
     net = take_net(tid);
     if (net == NULL)
         return FSAFE_NO_NET;
-    net->wait_ns = FIRST_NS;
+    /* Of threads that begin calls at one moment each looks at times of its own: no look may find another looking. */
+    net->wait_ns = FIRST_NS + (uint64_t)(net - of_calls) * (FIRST_NS / APART);
     net->call = *call;
     net->seen = 0;
     net->looks = 0;

@@ -359,6 +359,35 @@ static void beside_idle_threads(const struct scn_case *self)
     scn_fine();
 }
 
+/* The looks of all these calls must not disturb each other until a line says that the child hangs. */
+enum { TOGETHER = 6, FAMILIES = 12 };
+static pthread_barrier_t together;
+
+static void *call_together(void *raw)
+{
+    pthread_barrier_wait(&together);
+    for (int i = 0; i < 20; i++)
+        ((const struct row *)raw)->in_child();
+    return NULL;
+}
+
+static void at_once(const struct scn_case *self)
+{
+    begin(self->entry);
+    for (int i = 0; i < FAMILIES; i++) {
+        SCN_IN_CHILD {
+            pthread_t threads[TOGETHER];
+            admit_signal();
+            SCN_IS(pthread_barrier_init(&together, NULL, TOGETHER), 0);
+            for (int j = 0; j < TOGETHER; j++)
+                threads[j] = scn_start(call_together, (void *)(uintptr_t)self->entry);
+            for (int j = 0; j < TOGETHER; j++)
+                scn_join(threads[j]);
+        }
+    }
+    scn_fine();
+}
+
 /* A thread that reads may be inside a call that reads a file while it has the lock. */
 static void *stay_here(void *unused)
 {
@@ -482,6 +511,9 @@ void scn_cases(void)
                                           " fork by \\d+ \"worker\" since .* fork \\d by ;; never:took over the C"},
                 "%s-with-another-thread", row->name);
     }
+    scn_add((struct scn_case){.bare = "hangs", .run = at_once, .entry = &rows[0],
+                              .says = "took over the C ;; never:hangs in"},
+            "at-once");
     scn_add((struct scn_case){.bare = "hangs", .run = beside_timers, .entry = &rows[0]}, "beside-timers");
     scn_add((struct scn_case){.bare = "hangs",
                               .preloaded = "hangs",
