@@ -16,7 +16,7 @@
 /* Finds the main interpreter's. Context: has the GIL, once in the life of an interpreter. */
 void fsafe_python_gil_find(void);
 
-/* Whether certainly no thread has the GIL: no Python code was running at the fork. Context: child, alone. */
+/* Whether certainly no thread has the GIL. Context: child; one thread of several may take it at any moment. */
 FSAFE_AT_FORK bool fsafe_python_gil_is_free(void);
 
 /*

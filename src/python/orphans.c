@@ -21,6 +21,7 @@
 #include "config.h"
 
 #include "base/sys.h"
+#include "python/gil.h"
 #include "python/locks.h"
 #include "python/objects.h"
 #include "python/orphans.h"
@@ -121,14 +122,22 @@ static uintptr_t handler_of(int signal)
     return FSAFE_SYS(SYS_rt_sigaction, signal, 0, action, FSAFE_SIGSET_BYTES, 0, 0) == 0 ? action[0] : 0;
 }
 
-/* SIGINT has one in every program: the interpreter's own, which raises KeyboardInterrupt. */
+/*
+ * SIGINT has one in every program: the interpreter's own, which raises KeyboardInterrupt. A thread that has no state
+ * yet would need locks of the interpreter's to make one: then the answer is no.
+ */
 static bool is_default_interrupt(void)
 {
+    if (!fsafe_python_is_running() || fsafe_python.PyGILState_GetThisThreadState() == NULL)
+        return false;
+    int state = fsafe_python.PyGILState_Ensure();
+    const struct fsafe_python_error error = fsafe_python_keep_error();
     struct fsafe_object *get = fsafe_python_borrow("_signal", "getsignal");
     struct fsafe_object *now = get == NULL ? NULL : fsafe_python.PyObject_CallMethod(get, "__call__", "i", SIGINT);
     bool is_default = now != NULL && now == fsafe_python_borrow("_signal", "default_int_handler");
     fsafe_python_drop(now);
-    fsafe_python.PyErr_Clear();
+    fsafe_python_restore_error(&error);
+    fsafe_python.PyGILState_Release(state);
     return is_default;
 }
 
@@ -147,17 +156,12 @@ static bool has_handler(void)
 
 bool fsafe_python_may_be_interrupted(void)
 {
-    if (has_handler())
-        return true;
-    if (!fsafe_python_is_text(handler_of(SIGINT)))
-        return false;
-    /* A thread that has no state yet would need locks of the interpreter's to make one. */
-    if (!fsafe_python_is_running() || fsafe_python.PyGILState_GetThisThreadState() == NULL)
-        return true;
-    int state = fsafe_python.PyGILState_Ensure();
-    bool is_default = is_default_interrupt();
-    fsafe_python.PyGILState_Release(state);
-    return !is_default;
+    return has_handler() || (fsafe_python_is_text(handler_of(SIGINT)) && !is_default_interrupt());
+}
+
+bool fsafe_python_interrupt_is_default(void)
+{
+    return fsafe_python_gil_is_free() && fsafe_python_is_text(handler_of(SIGINT)) && is_default_interrupt();
 }
 
 /* Which thread or handler, beside its taker, may be meant to release a marked lock that is no event. */

@@ -28,6 +28,12 @@ void fsafe_python_clear_stale(struct fsafe_thread *vanished);
  */
 bool fsafe_python_may_be_interrupted(void);
 
+/*
+ * Whether SIGINT's handler certainly is the interpreter's own, which raises KeyboardInterrupt. Does not wait for the
+ * GIL: while a thread has it the answer is no. Context: child, any thread, no latch held.
+ */
+bool fsafe_python_interrupt_is_default(void);
+
 /* What a thread that is about to wait has to do: wait; wait up to a time and ask anew; look at the lock again. */
 enum fsafe_python_parking { FSAFE_PYTHON_SLEEPS, FSAFE_PYTHON_SLEEPS_UNTIL, FSAFE_PYTHON_LOOKS_AGAIN };
 

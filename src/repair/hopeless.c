@@ -219,10 +219,21 @@ static void say(struct fsafe_thread *self, bool by_handler, bool spins)
 
 /* --- The end of a slice ------------------------------------------------------------------------------------- */
 
+static bool (*_Atomic interrupt_is_default)(void);
+
+void fsafe_hopeless_know_interrupt(bool (*is_default)(void))
+{
+    atomic_store_explicit(&interrupt_is_default, is_default, memory_order_release);
+}
+
 static bool may_be_handled(uint64_t unblocked)
 {
     struct fsafe_handled handled = fsafe_tasks_handled();
-    return (fsafe_tasks_of_others(handled.restarting | handled.interrupting) & unblocked) != 0;
+    uint64_t signals = fsafe_tasks_of_others(handled.restarting | handled.interrupting) & unblocked;
+    bool (*is_default)(void) = atomic_load_explicit(&interrupt_is_default, memory_order_acquire);
+    if (signals == (uint64_t)1 << (SIGINT - 1) && is_default != NULL)
+        return !is_default();
+    return signals != 0;
 }
 
 /*

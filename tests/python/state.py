@@ -39,7 +39,7 @@ def check(part, bare_says, saved_says, meaning):
     return saved.err
 
 
-harness.begin(28)
+harness.begin(31)
 err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
 harness.ok(all(re.search(rf"child runs again Python import \w+ \({name}\)", err)
                for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
@@ -95,8 +95,27 @@ if not harness.ok(saved.out == "child: -14\n" and names(saved.err, "  # the chil
                   names(saved.err, "  # the child's child waits here"),
                   "a wait that a handler ended hides no other that hangs, in that process and in its child"):
     harness.note_tail("library", saved.out + saved.err, 40)
-says = "cancels: %d\nsets another: %d\nends: %d\n"
-err = check("watchdog", 2 * says.replace("%d", "-14"), 2 * says.replace("%d", "0"),
+harness.SETTINGS["FORKSAFE_HANG_MS"] = "100"
+bare, saved = run("interrupt", False), run("interrupt", True, hangs=True)
+harness.ok(bare.out == "child: -14\nchild: 7\nchild: -14\n" == saved.out,
+           "waits that only Ctrl-C could end are as without the library")
+
+
+def says(deed, words):
+    return re.search(rf"{deed} semaphore .* wanted in \w+\(\) in \S*state_victim\.py:{line_of(words)}\b", saved.err)
+
+
+if not harness.ok(says("child hangs in", "  # nobody has asked for a handler") and
+                  says("only a signal handler can end the child's wait in", "  # the program has asked for a handler"),
+                  "a line speaks of a signal handler where the program has asked for one"):
+    harness.note_tail("lines", saved.err, 40)
+harness.SETTINGS["FORKSAFE_MODE"] = "abort"
+ended = run("interrupt", True, hangs=True)
+harness.SETTINGS.clear()
+if not harness.ok(ended.out == "child: -6\nchild: -6\nchild: -14\n", "mode abort ends the others"):
+    harness.note_tail("library", ended.out + ended.err, 40)
+cancels = "cancels: %d\nsets another: %d\nends: %d\n"
+err = check("watchdog", 2 * cancels.replace("%d", "-14"), 2 * cancels.replace("%d", "0"),
             "faulthandler's watchdog ends for the child that waits for its end")
 harness.ok("child forgot 1 vanished thread in semaphore" in err or "child took over PyMutex" in err,  # from 3.15 on
            "and is named")

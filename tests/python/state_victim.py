@@ -666,6 +666,34 @@ def second_wait():
     say(f"child: {in_child(work)}")
 
 
+def interrupt():
+    """Only Ctrl-C could end these waits: by the interpreter's own handler; by that, and it does; by the program's."""
+    never = threading.Event()
+    threading.Thread(target=never.wait, daemon=True).start()
+
+    def interrupted():
+        parent = os.getpid()
+        if os.fork() == 0:
+            time.sleep(0.5)
+            with contextlib.suppress(ProcessLookupError):  # mode abort has ended it
+                os.kill(parent, signal.SIGINT)
+            os._exit(0)
+        try:
+            never.wait()
+        except KeyboardInterrupt:
+            os._exit(7)
+
+    def parked():
+        never.wait()  # nobody has asked for a handler
+
+    def handled():
+        signal.signal(signal.SIGINT, lambda *_: None)
+        never.wait()  # the program has asked for a handler
+
+    for work in parked, interrupted, handled:
+        say(f"child: {in_child(work)}")
+
+
 # --- A thread of the interpreter's own ---------------------------------------------------------------------------
 
 
