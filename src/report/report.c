@@ -26,11 +26,20 @@ const struct fsafe_deed_row fsafe_deed_rows[FSAFE_DEEDS] = {
 #include "report/deeds.def"
 };
 
+/* In a namespace /proc may be that of an outer one, in which the ids that we know are other threads'. */
+static bool is_proc_ours(void)
+{
+    int fd = fsafe_tasks_open(0, fsafe_sys_gettid(), "comm", 0);
+    if (fd >= 0)
+        fsafe_sys_close(fd);
+    return fd >= 0;
+}
+
 /* The thread's name now; "" if the kernel does not say. */
 static void find_thread_name(pid_t pid, pid_t tid, char name[32])
 {
     name[0] = '\0';
-    int fd = pid != 0 ? fsafe_tasks_open(pid, tid, "comm", 0) : -1;
+    int fd = pid != 0 && is_proc_ours() ? fsafe_tasks_open(pid, tid, "comm", 0) : -1;
     if (fd < 0)
         return;
     ssize_t got = fsafe_sys_read(fd, name, 31);

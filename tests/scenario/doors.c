@@ -42,6 +42,12 @@ static pid_t by_fork(child_body *body)
     return pid;
 }
 
+/* In a namespace, for which /proc shows other ids than its processes know: see one_case. */
+static pid_t by_fork_apart(child_body *body)
+{
+    return by_fork(body);
+}
+
 static pid_t by_alias(child_body *body)
 {
     pid_t (*const alias)(void) = (pid_t (*)(void))(uintptr_t)dlsym(RTLD_DEFAULT, "__fork");
@@ -186,6 +192,7 @@ static pid_t by_instruction(child_body *body)
 static const struct door doors[] = {
     /*                              handlers drains new_id unseen */
     {"fork", by_fork,                   true, true, true, false},
+    {"namespace", by_fork_apart,        true, true, true, false},
     {"__fork", by_alias,                true, true, true, false},
     {"daemon", by_daemon,               true, true, true, false},
     {"forkpty", by_forkpty,             true, true, true, false},
@@ -236,6 +243,17 @@ static void one_case(const struct scn_case *self)
 {
     const struct door *door = self->entry;
     current = self;
+    if (door->open == by_fork_apart) {
+        if (unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0)
+            scn_skip("no namespace can be made here");
+        const pid_t first = fork();
+        if (first == 0) {
+            self->body();
+            scn_fine();
+        }
+        scn_reap(first);
+        return;
+    }
     if (door->open != by_daemon) {
         self->body();
         return;
@@ -310,6 +328,20 @@ static void run_vanished(void)
     make(current->kind, &mutex);
     SCN_WHILE_HELD(mutex_lock, mutex_unlock, &mutex)
         pass(use_vanished);
+}
+
+static void *pass_there(void *unused)
+{
+    pass(use_vanished);
+    return unused;
+}
+
+/* The holder is thread 1 of its namespace; /proc has another thread 1. */
+static void run_first(void)
+{
+    make(current->kind, &mutex);
+    SCN_IS(pthread_mutex_lock(&mutex), 0);
+    scn_join(scn_start(pass_there, NULL));
 }
 
 /* The child is threaded, and forks on; its own child finds the locks of both generations' vanished threads. */
@@ -806,6 +838,9 @@ void scn_cases(void)
                         "%s-%s-%s", door->name, own_names[b], kind->name);
             }
         }
+        if (door->open == by_fork_apart)
+            CASE("hangs", run_first, .kind = &kinds[NORMAL],
+                 .says = "once:" MUTEX_TAKEN ".* held at fork by 1 \"doors"), door->name, "first");
         CASE("hangs", run_grandchild, .kind = &kinds[NORMAL]), door->name, "grandchild-normal");
         CASE("hangs", run_grandchild, .kind = &kinds[RECURSIVE]), door->name, "grandchild-recursive");
         /* Behind a door that nobody sees the next fork has to notice first that the worker is not there to wait for. */
