@@ -436,13 +436,14 @@ START_TEST(child_asks_until_it_is_decided)
 END_TEST
 
 static struct fsafe_thread pausing;
-static atomic_bool seen_asking;
+static atomic_bool seen_asking, asks_no_more;
 
 static enum fsafe_verdict judge_until_seen(void *lock, struct fsafe_thread *asking, uintptr_t site,
                                            const struct fsafe_attempt *attempt)
 {
+    static unsigned looks;
     (void)lock, (void)asking, (void)site, (void)attempt;
-    return atomic_load(&seen_asking) ? FSAFE_TAKEN : FSAFE_UNDECIDED;
+    return atomic_load(&seen_asking) || ++looks > 5000 ? FSAFE_TAKEN : FSAFE_UNDECIDED;
 }
 
 static int try_in_vain(void *lock, const struct fsafe_attempt *attempt)
@@ -453,9 +454,10 @@ static int try_in_vain(void *lock, const struct fsafe_attempt *attempt)
 
 static void *watch_asking(void *lock)
 {
-    while (atomic_load(&pausing.asking) != (uintptr_t)lock)
+    while (!atomic_load(&seen_asking) && !atomic_load(&asks_no_more)) {
+        atomic_store(&seen_asking, atomic_load(&pausing.asking) == (uintptr_t)lock);
         sched_yield();
-    atomic_store(&seen_asking, true);
+    }
     return NULL;
 }
 
@@ -468,7 +470,9 @@ START_TEST(child_that_pauses_is_asking)
     unit_start_thread(&watcher, watch_asking, &asked);
     ck_assert_int_eq(fsafe_acquire_in_child(&kind, &asked, &pausing, 0x4560, &attempt), 0);
     ck_assert_uint_eq(pausing.asking, 0);
+    atomic_store(&asks_no_more, true);
     pthread_join(watcher, NULL);
+    ck_assert(seen_asking);
 }
 END_TEST
 
