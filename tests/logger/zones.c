@@ -62,6 +62,10 @@ int main(void)
     static const time_t starts[] = {0,          86400 * 58, 951782399,  1709164800,           1767225599,
                                     1795421000, 2145916800, 4102444799, (time_t)32503680000LL};
     int reported = 0;
+    setenv("TZ", ":/nonexistent", 1);
+    errno = 77;
+    fsafe_zone_sample(); /* libc looks for the file */
+    printf("%s %d - errno is the program's\n", errno == 77 ? "ok" : "not ok", ++reported);
     for (size_t i = 0; i < sizeof zones / sizeof zones[0]; i++) {
         bool good = true;
         setenv("TZ", zones[i], 1);

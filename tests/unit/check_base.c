@@ -91,6 +91,30 @@ START_TEST(text_clean_replaces_what_could_break_a_line)
 }
 END_TEST
 
+START_TEST(text_of_json_is_utf8)
+{
+    static const struct {
+        const char *string, *is;
+    } rows[] = {
+        {"a\"\\\n\x7f", "a\\\"\\\\\\u000a\\u007f"},
+        {"\xc3\xa9\xe2\x82\xac\xf0\x9f\x94\x92", "\xc3\xa9\xe2\x82\xac\xf0\x9f\x94\x92"},
+        {"\xc3x\xe2\x82x\xf0\x9f\x94x", "?x??x???x"},             /* each lacks its last byte */
+        {"\x80\xc0\xaf\xe0\x9f\xbf\xf0\x8f\xbf\xbf", "??????????"}, /* alone; not the shortest forms */
+        {"\xed\xa0\x80\xf4\x90\x80\x80\xff", "????????"},           /* a surrogate, too large, none */
+        {"\xc3", "?"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct fsafe_text text;
+        char expected[200] = "";
+        begin(&text, 190);
+        fsafe_text_json(&text, rows[i].string, SIZE_MAX);
+        for (const char *at = rows[i].is; *at != '\0'; at++) /* '?': what replaces a byte */
+            strcat(expected, *at == '?' ? "\\ufffd" : (const char[]){*at, '\0'});
+        assert_text(&text, expected);
+    }
+}
+END_TEST
+
 START_TEST(text_clean_reads_no_more_than_told)
 {
     char *end = unit_map_island(1, MAP_PRIVATE) + unit_page();
@@ -1158,6 +1182,7 @@ static void fill(Suite *suite)
     tcase_add_test(text, text_is_cut_at_capacity);
     tcase_add_test(text, text_line_ends_in_a_full_buffer);
     tcase_add_test(text, text_clean_replaces_what_could_break_a_line);
+    tcase_add_test(text, text_of_json_is_utf8);
     tcase_add_test(text, text_clean_reads_no_more_than_told);
     tcase_add_test(text, text_numbers_at_their_ends);
     tcase_add_test(text, text_times_are_those_of_the_calendar);
