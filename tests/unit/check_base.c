@@ -1175,6 +1175,28 @@ START_TEST(timer_signals_reach_whose_they_are)
 }
 END_TEST
 
+static atomic_bool has_set_id;
+
+static void *wait_for_ids(void *unused)
+{
+    while (!atomic_load(&has_set_id))
+        usleep(1000);
+    return unused;
+}
+
+/* libc changes the ids of each thread by that signal, and waits until each has answered. */
+START_TEST(timer_hands_on_what_is_libcs)
+{
+    pthread_t thread;
+    unit_start_thread(&thread, wait_for_ids, NULL);
+    ck_assert(fsafe_timer_listen(listen_first));
+    unit_within(60);
+    ck_assert_int_eq(setuid(getuid()), 0);
+    atomic_store(&has_set_id, true);
+    pthread_join(thread, NULL);
+}
+END_TEST
+
 static void fill(Suite *suite)
 {
     TCase *text = unit_case(suite, "text");
@@ -1229,8 +1251,10 @@ static void fill(Suite *suite)
     tcase_add_test(sys, sys_pauses);
 
     TCase *timers = unit_case(suite, "timer");
-    if (FSAFE_ARCH_INTERRUPTED)
+    if (FSAFE_ARCH_INTERRUPTED) {
         tcase_add_test(timers, timer_signals_reach_whose_they_are);
+        tcase_add_test(timers, timer_hands_on_what_is_libcs);
+    }
 }
 
 UNIT_MAIN("base", fill)
