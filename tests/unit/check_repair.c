@@ -10,6 +10,7 @@
 #include "repair/futex.h"
 #include "repair/mutex.h"
 #include "repair/unnamed.h"
+#include "repair/verdict.h"
 #include "repair/rwlock.h"
 #include "repair/semaphore.h"
 #include "repair/takeover.h"
@@ -432,6 +433,58 @@ START_TEST(child_asks_until_it_is_decided)
     ck_assert_int_eq(ask_in_child(&(const struct fsafe_attempt){.how = rows[_i].how}), rows[_i].result);
     ck_assert_uint_eq(asked.judged, rows[_i].judged);
     ck_assert_uint_eq(asked.tried, rows[_i].tried);
+}
+END_TEST
+
+static _Atomic pid_t living_tid;
+static atomic_bool may_end;
+
+static void *live_on(void *unused)
+{
+    atomic_store(&living_tid, (pid_t)gettid());
+    while (!atomic_load(&may_end))
+        usleep(1000);
+    return unused;
+}
+
+/* The rows of the table in repair/verdict.h, for locks that name an owner and for those that do not. */
+START_TEST(verdict_is_that_of_the_table)
+{
+    enum { FORMER = 4711, GONE, OWN, OTHERS }; /* ids; the last two stand for real ones */
+    static const struct {
+        int owner;
+        bool alone;
+        struct fsafe_claims claims;
+        enum fsafe_held_by expected;
+    } rows[] = {
+        {FORMER, true, {.own_at_it = true, .living_owner_has_it = true}, FSAFE_CALLERS},
+        {GONE, true, {.living_owner_has_it = true, .vanished_owner_had_it = true}, FSAFE_LIVINGS},
+        {OTHERS, true, {.vanished_owner_had_it = true, .living_was_owner = true}, FSAFE_VANISHEDS},
+        {OWN, true, {.living_was_owner = true}, FSAFE_CALLERS},
+        {GONE, true, {.living_was_owner = true}, FSAFE_LIVINGS},
+        {OTHERS, true, {.vanished = NULL}, FSAFE_LIVINGS}, /* the kernel knows it, and nobody else does */
+        {FORMER, true, {.died_with_it = true}, FSAFE_CALLERS},
+        {GONE, true, {.died_with_it = true}, FSAFE_LIVINGS},
+        {GONE, true, {.vanished = NULL}, FSAFE_VANISHEDS},
+        {0, true, {.died_with_it = true}, FSAFE_LIVINGS},
+        {0, true, {.own_at_it = true}, FSAFE_LIVINGS},
+        {0, true, {.living_is_at_it = true}, FSAFE_UNSURE},
+        {0, false, {.vanished_held = true, .living_is_at_it = true}, FSAFE_UNSURE},
+        {0, false, {.vanished_held = true}, FSAFE_VANISHEDS},
+        {0, true, {.vanished = NULL}, FSAFE_VANISHEDS},
+        {0, false, {.vanished = NULL}, FSAFE_LIVINGS},
+    };
+    pthread_t thread;
+    unit_start_thread(&thread, live_on, NULL);
+    UNIT_EVENTUALLY(atomic_load(&living_tid) != 0);
+    self->former_owners[0] = FORMER;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int owner = rows[i].owner == OWN ? self->owner : rows[i].owner == OTHERS ? living_tid : rows[i].owner;
+        enum fsafe_held_by held_by = fsafe_verdict(self, FSAFE_LOCKS, owner, &rows[i].claims, rows[i].alone);
+        ck_assert_msg(held_by == rows[i].expected, "row %zu: %d", i, held_by);
+    }
+    atomic_store(&may_end, true);
+    pthread_join(thread, NULL);
 }
 END_TEST
 
@@ -1217,6 +1270,7 @@ static void fill(Suite *suite)
     tcase_add_loop_test(takeover, child_asks_until_it_is_decided, 0, ROWS_OF_ASKED);
     tcase_add_loop_test(takeover, child_asks_until_its_time_is_over, 0, 6);
     tcase_add_test(takeover, child_that_pauses_is_asking);
+    tcase_add_test(takeover, verdict_is_that_of_the_table);
 
     TCase *futexes = add_case(suite, "futex");
     tcase_add_test(futexes, futex_of_a_known_lock_is_taken_over);
