@@ -9,8 +9,8 @@ import harness
 
 VICTIM = harness.os.path.join(harness.HERE, "locks_victim.py")
 KINDS = ("lock", "rlock", "derived-rlock", "condition", "condition-of-lock", "event", "queue", "thread", "generation",
-         "exit", "handler", "limit", "new-threads", "new-handler", "new-handler-limit",
-         "new-handler-often")
+         "exit", "handler", "limit", "new-threads", "new-locks", "new-handler",
+         "new-handler-limit", "new-handler-often")
 
 harness.begin(2 * len(KINDS))
 for kind in KINDS:

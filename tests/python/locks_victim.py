@@ -52,6 +52,27 @@ def use_in_threads(lock):
         thread.join()
 
 
+class Locks(list):
+    """Many locks, which a thread has together."""
+
+    def __enter__(self):
+        for lock in self:
+            lock.acquire()
+
+    def __exit__(self, *error):
+        for lock in self:
+            lock.release()
+
+
+def use_each(locks):
+    """As many threads begin to wait at one moment, each for a lock of its own."""
+    threads = [threading.Thread(target=use, args=(lock,)) for lock in locks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def put_and_get(numbers):
     numbers.put(5)
     if numbers.get() != 5:
@@ -124,6 +145,7 @@ KINDS = {
     "handler": (threading.Lock, lambda made: made, with_handler),
     "limit": (threading.Lock, lambda made: made, with_limit),
     "new-threads": (threading.Lock, lambda made: made, use_in_threads),
+    "new-locks": (lambda: Locks(threading.Lock() for _ in range(48)), lambda made: made, use_each),
     "new-handler": (threading.Lock, lambda made: made, with_handler),
     "new-handler-limit": (threading.Lock, lambda made: made, with_handler_and_limit),
     "new-handler-often": (threading.Lock, lambda made: made, with_handler_that_interrupts),
