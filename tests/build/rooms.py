@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The order of the source's rooms: src/README lists them from the ground up, and a file includes headers of its own
-room and of rooms above it in that list, never of one below. No files include each other in a circle: a source counts as
-one with its header, and libc/layout.h with those of each C library. And each of the library's own locks is made free in a
-child, whose vanished threads may have had it. Speaks TAP."""
+room and of rooms above it in that list, never of one below. No files include each other in a circle: a source
+counts as one with its header, and libc/layout.h with those of each C library. And each of the library's own locks
+is made free in a child, whose vanished threads may have had it. Speaks TAP."""
 
 import glob
 import os
