@@ -191,7 +191,7 @@ static FSAFE_AT_FORK void adopt(bool by_libc)
     fsafe_logger_adopt();
     fsafe_names_adopt();
     fsafe_lineage_adopted(&fork);
-    fsafe_rescue_adopt();
+    fsafe_rescue_adopt(self);
     if (self != NULL)
         fsafe_mutex_adopt_wait(self);
     fsafe_python_adopt(self);

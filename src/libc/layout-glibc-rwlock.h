@@ -137,24 +137,24 @@ static inline bool fsafe_layout_rwlock_dismiss(pthread_rwlock_t *rwlock, const s
  *     a writer   the writer before it       the writers'       1        a waiting writer, where writers are preferred
  *     a writer   the readers                the phase's        0        the writer
  */
-static inline bool fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value, unsigned others)
+static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value, unsigned others)
 {
     enum { SOMEBODY_SLEEPS = 2 };
     pthread_rwlock_t *by_phase = (void *)((char *)word - offsetof(pthread_rwlock_t, __data.__wrphase_futex));
     pthread_rwlock_t *by_writers = (void *)((char *)word - offsetof(pthread_rwlock_t, __data.__writers_futex));
     if (!fsafe_layout.rwlock_bytes || *word != value)
-        return false;
+        return NULL;
     struct fsafe_rwlock_state phase = fsafe_layout_rwlock_look(by_phase);
     struct fsafe_rwlock_state writers = fsafe_layout_rwlock_look(by_writers);
     if (value == (1 | SOMEBODY_SLEEPS) && phase.is_write_phase && phase.readers > others &&
         fsafe_layout_rwlock_is_private(by_phase)) {
         fsafe_layout_rwlock_make_free(by_phase, 1 + others);
-        return true;
+        return by_phase;
     }
     if (value == SOMEBODY_SLEEPS && phase.is_locked && !phase.is_write_phase && phase.readers > 0 &&
         by_phase->__data.__writers_futex != 0 && others == 0 && fsafe_layout_rwlock_is_private(by_phase)) {
         fsafe_layout_rwlock_make_written(by_phase, 0);
-        return true;
+        return by_phase;
     }
     bool is_counted = fsafe_layout_rwlock_preference(by_writers) != PTHREAD_RWLOCK_PREFER_READER_NP;
     if (value == (1 | SOMEBODY_SLEEPS) && writers.is_locked && is_counted == (writers.waiting > others) &&
@@ -162,9 +162,9 @@ static inline bool fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t valu
         fsafe_layout_rwlock_make_free(by_writers, 0);
         by_writers->__data.__writers = is_counted ? 1 + others : 0;
         fsafe_sys_futex_wake(&by_writers->__data.__writers_futex, INT_MAX);
-        return true;
+        return by_writers;
     }
-    return false;
+    return NULL;
 }
 
 /*
@@ -194,4 +194,11 @@ static inline void fsafe_layout_rwlock_free_spun(pthread_rwlock_t *rwlock, bool 
         fsafe_layout_rwlock_make_free(rwlock, writes ? 0 : 1);
         rwlock->__data.__writers = writes && is_counted;
     }
+}
+
+static inline void fsafe_layout_rwlock_clean(pthread_rwlock_t *rwlock)
+{
+    struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(rwlock);
+    if (state.readers > 0 || state.is_locked || state.waiting > 0)
+        fsafe_layout_rwlock_make_free(rwlock, 0);
 }

@@ -288,6 +288,13 @@ static inline bool fsafe_layout_rwlock_dismiss(pthread_rwlock_t *rwlock, const s
     return true;
 }
 
+static inline void fsafe_layout_rwlock_clean(pthread_rwlock_t *rwlock)
+{
+    struct fsafe_rwlock_state state = fsafe_layout_rwlock_look(rwlock);
+    if (state.readers > 0 || state.is_locked)
+        fsafe_layout_rwlock_make_free(rwlock, 0);
+}
+
 FSAFE_BEGIN_ANSWERS
 /* musl counts no users of a mutex and no waiting writers; its rwlock prefers neither. */
 static inline void fsafe_layout_mutex_drop_users(pthread_mutex_t *m, unsigned users) { }
@@ -298,7 +305,10 @@ static inline int fsafe_layout_rwlock_preference(const pthread_rwlock_t *rwlock)
 static inline bool fsafe_layout_cond_is_idle(const pthread_cond_t *condvar) { return false; }
 
 /* Readers and writers sleep for the same value; and the rwlock is one word, so that no call spins for long. */
-static inline bool fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value, unsigned others) { return false; }
+static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value, unsigned others)
+{
+    return NULL;
+}
 static inline bool fsafe_layout_rwlock_is_spun_on(const pthread_rwlock_t *rwlock, bool writes) { return false; }
 static inline void fsafe_layout_rwlock_free_spun(pthread_rwlock_t *rwlock, bool writes) { }
 

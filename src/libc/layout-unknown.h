@@ -33,9 +33,13 @@ static inline bool fsafe_layout_cond_has_waiters(const struct fsafe_fresh *fresh
 static inline bool fsafe_layout_cond_is_idle(const pthread_cond_t *condvar) { return false; }
 static inline bool fsafe_layout_cond_is_locked(const struct fsafe_fresh *fresh, const void *condvar) { return false; }
 
-static inline bool fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value, unsigned others) { return false; }
+static inline pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value, unsigned others)
+{
+    return NULL;
+}
 static inline bool fsafe_layout_rwlock_is_spun_on(const pthread_rwlock_t *rwlock, bool writes) { return false; }
 static inline void fsafe_layout_rwlock_free_spun(pthread_rwlock_t *rwlock, bool writes) { }
+static inline void fsafe_layout_rwlock_clean(pthread_rwlock_t *rwlock) { }
 static inline bool fsafe_layout_rwlock_is_private(const pthread_rwlock_t *rwlock) { return false; }
 static inline int fsafe_layout_rwlock_preference(const pthread_rwlock_t *rwlock) { return 0; }
 static inline int fsafe_layout_rwlock_writer(const pthread_rwlock_t *rwlock) { return 0; }

@@ -274,14 +274,16 @@ FSAFE_END_ANSWERS
  *       counts `readers` readers less and, with `writer`, removes the writer that waits for readers; false when the
  *       word is no longer as `seen`. Other threads may be taking and releasing it, but none waits for it.
  *
- *   bool fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value, unsigned others)
- *       the calling thread and `others` more sleep on `word` while it reads `value`. Whether `word` is one of an
- *       rwlock's: makes that rwlock such that these threads go on. Context: no other thread of this process is in the
- *       rwlock.
+ *   pthread_rwlock_t *fsafe_layout_rwlock_free_waited(uint32_t *word, uint32_t value, unsigned others)
+ *       the calling thread and `others` more sleep on `word` while it reads `value`. If `word` is one of an rwlock's,
+ *       makes that rwlock such that these threads go on, and returns it; if not, NULL. Context: no other thread of
+ *       this process is in the rwlock.
  *   bool fsafe_layout_rwlock_is_spun_on(const pthread_rwlock_t *l, bool writes)
  *       whether a call that wants it asks again and again, without a sleep, until another thread goes on.
  *   void fsafe_layout_rwlock_free_spun(pthread_rwlock_t *l, bool writes)
  *       makes it such that this call gets it. Context: child, alone.
+ *   void fsafe_layout_rwlock_clean(pthread_rwlock_t *l)
+ *       makes it free, if it is not. Context: child, alone.
  *
  * for spin locks, where spin_in_place:
  *

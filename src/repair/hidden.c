@@ -8,6 +8,14 @@
 
 #include <string.h>
 
+enum { KNOWN = 16 };
+enum kind { WORD, MUTEX, RWLOCK };
+static struct known {
+    void *lock;
+    enum kind kind;
+} known[KNOWN];
+static unsigned known_count;
+
 static uintptr_t libc_from, libc_to;
 /* Before glibc 2.34: libpthread. */
 static uintptr_t threads_from, threads_to;
@@ -27,6 +35,15 @@ void fsafe_hidden_start(void)
     fsafe_symbol_library("gnu_get_libc_version", &libc_from, &libc_to);
     if (fsafe_symbol_is_older("2.34"))
         fsafe_symbol_library("pthread_getconcurrency", &threads_from, &threads_to);
+}
+
+static void remember(void *lock, enum kind kind)
+{
+    for (unsigned i = 0; i < known_count; i++)
+        if (known[i].lock == lock)
+            return;
+    if (known_count < KNOWN)
+        known[known_count++] = (struct known){.lock = lock, .kind = kind};
 }
 
 /* A recursive lock of libc's is the word, a count, the owner's handle. */
@@ -63,21 +80,52 @@ static void forget_holds(uint32_t *word)
 }
 
 /* The lock of timers is a mutex, and libc asserts that it has no owner. Every other lock is a word, or an rwlock. */
+static void make_free(void *lock, enum kind kind)
+{
+    uint32_t *word = lock;
+    if (kind == MUTEX)
+        fsafe_layout_mutex_reset(lock);
+    else if (kind == RWLOCK)
+        fsafe_layout_rwlock_clean(lock);
+    else if (*word != 0) {
+        *word = 0;
+        forget_holds(word);
+    }
+}
+
 bool fsafe_hidden_free(uint32_t *word, uint32_t value, enum fsafe_region region, unsigned others)
 {
     enum { CONTENDED = 2 };
     bool of_libc = fsafe_hidden_is_libcs((uintptr_t)word);
     if (of_libc && region == FSAFE_REGION_TIMER && value == CONTENDED && *word == value) {
-        fsafe_layout_mutex_reset((void *)word);
+        make_free(word, MUTEX);
+        remember(word, MUTEX);
         return true;
     }
-    if (of_libc && fsafe_layout_rwlock_free_waited(word, value, others))
+    pthread_rwlock_t *rwlock = of_libc ? fsafe_layout_rwlock_free_waited(word, value, others) : NULL;
+    if (rwlock != NULL) {
+        remember(rwlock, RWLOCK);
         return true;
+    }
     /* UINT32_MAX: libgomp's. */
     if ((value != CONTENDED && (of_libc || value != UINT32_MAX)) ||
         !__atomic_compare_exchange_n(word, &value, 0, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
         return false;
-    if (of_libc)
+    if (of_libc) {
         forget_holds(word);
+        remember(word, WORD);
+    }
     return true;
+}
+
+void fsafe_hidden_free_spun(pthread_rwlock_t *rwlock, bool writes)
+{
+    fsafe_layout_rwlock_free_spun(rwlock, writes);
+    remember(rwlock, RWLOCK);
+}
+
+void fsafe_hidden_free_known(void)
+{
+    for (unsigned i = 0; i < known_count; i++)
+        make_free(known[i].lock, known[i].kind);
 }

@@ -1,6 +1,6 @@
 /*
  * repair/hidden: libc's own locks, which have no symbol: which address may be one, what the bytes say of the owner, and
- * how such a lock is made free.
+ * how such a lock is made free. Remembers the locks that it has made free, for later children.
  */
 #pragma once
 
@@ -28,3 +28,9 @@ bool fsafe_hidden_has_living_owner(const uint32_t *word);
  * this process has the lock.
  */
 bool fsafe_hidden_free(uint32_t *word, uint32_t value, enum fsafe_region region, unsigned others);
+
+/* Makes an rwlock of libc's free that a call asks for again and again: see fsafe_layout_rwlock_is_spun_on. */
+void fsafe_hidden_free_spun(pthread_rwlock_t *rwlock, bool writes);
+
+/* Makes the locks free that this process, or one it descends from, has made free before. Context: child, alone. */
+FSAFE_AT_FORK void fsafe_hidden_free_known(void);

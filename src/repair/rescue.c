@@ -204,7 +204,7 @@ static void look_at_spin(struct net *net, const void *context, uintptr_t at)
         say_that_it_waits(net, (uintptr_t)rwlock, at);
         return;
     }
-    fsafe_layout_rwlock_free_spun(rwlock, writes);
+    fsafe_hidden_free_spun(rwlock, writes);
     tell(FSAFE_TOOK_OVER, &net->call, (uintptr_t)rwlock, at);
 }
 
@@ -310,8 +310,10 @@ void fsafe_rescue_end(void)
         fsafe_timer_stop_listening(on_timer);
 }
 
-void fsafe_rescue_adopt(void)
+void fsafe_rescue_adopt(struct fsafe_thread *self)
 {
+    if (self == NULL || !fsafe_region_is_inside(self))
+        fsafe_hidden_free_known();
     if (fsafe_options.rescue_ms == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR)
         return;
     of_all.wait_ns = (uint64_t)fsafe_options.rescue_ms * 1000000;

@@ -35,5 +35,8 @@ enum fsafe_net { FSAFE_NO_NET, FSAFE_NET_ABOVE, FSAFE_NET };
 enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call);
 void fsafe_rescue_end(void);
 
-/* With FORKSAFE_RESCUE_MS puts a net under all that this child does. Context: child, alone, adopted. */
-FSAFE_AT_FORK void fsafe_rescue_adopt(void);
+/*
+ * Makes the locks free that a rescue found in this process or one from which it descends, unless `self` is in a call
+ * that may have one. With FORKSAFE_RESCUE_MS puts a net under all that this child does. Context: child, alone, adopted.
+ */
+FSAFE_AT_FORK void fsafe_rescue_adopt(struct fsafe_thread *self);

@@ -9,6 +9,7 @@
 #include "private_dev.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <libintl.h>
 #include <link.h>
 #include <locale.h>
@@ -264,10 +265,8 @@ static void *worker_body(void *raw)
     scn_wrong(SCN_WHERE, "the worker came out");
 }
 
-static void begin(const struct row *row)
+static void start_worker(const struct row *row)
 {
-    never = scn_bell();
-    row->prepare();
     scn_start(worker_body, (void *)(uintptr_t)row);
     while (!atomic_load(&worker_tid))
         sched_yield();
@@ -275,6 +274,13 @@ static void begin(const struct row *row)
         scn_await_asleep(atomic_load(&worker_tid), NULL);
         usleep(1000);
     }
+}
+
+static void begin(const struct row *row)
+{
+    never = scn_bell();
+    row->prepare();
+    start_worker(row);
 }
 
 /* Two children, each with a child: only the first of a family of four says that they may hang. */
@@ -296,6 +302,28 @@ static void in_a_child_and_its_child(const struct scn_case *self)
     }
     scn_reap(child[0]);
     scn_reap(child[1]);
+    scn_fine();
+}
+
+/*
+ * The child of a child in which a call was rescued, while a thread is inside again: a caller that the library does not
+ * see finds the lock free, too.
+ */
+static void its_child_is_healed(const struct scn_case *self)
+{
+    void *const libc = dlopen("libc.so.6", RTLD_NOW);
+    struct tm *(*const libcs)(const time_t *) = (struct tm * (*)(const time_t *))(uintptr_t)dlsym(libc, "localtime");
+    SCN_CHECK(libcs != NULL);
+    begin(self->entry);
+    SCN_IN_CHILD {
+        call_localtime();
+        SCN_CHECK(mkfifo("/dev/zone2", 0644) == 0 && setenv("TZ", ":/dev/zone2", 1) == 0);
+        atomic_store(&worker_tid, 0);
+        start_worker(self->entry);
+        SCN_IN_CHILD {
+            SCN_CHECK(libcs(&moment) != NULL);
+        }
+    }
     scn_fine();
 }
 
@@ -511,6 +539,8 @@ void scn_cases(void)
                                           " fork by \\d+ \"worker\" since .* fork \\d by ;; never:took over the C"},
                 "%s-with-another-thread", row->name);
     }
+    scn_add((struct scn_case){.bare = "hangs", .run = its_child_is_healed, .entry = &rows[0],
+                              .says = "once:took over the C"}, "its-child-is-healed");
     scn_add((struct scn_case){.bare = "hangs", .run = at_once, .entry = &rows[0],
                               .says = "took over the C ;; never:hangs in"},
             "at-once");
