@@ -672,6 +672,7 @@ def interrupt():
     threading.Thread(target=never.wait, daemon=True).start()
 
     def interrupted():
+        signal.alarm(10 * SECONDS)  # however loaded the machine is
         parent = os.getpid()
         if os.fork() == 0:
             time.sleep(0.5)
