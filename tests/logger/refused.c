@@ -132,7 +132,8 @@ static void call_setschedparam(void)
 static void call_readdir(void)
 {
     rewinddir(directory);
-    SCN_CHECK(readdir(directory) != NULL);
+    errno = 0; /* the position is the whole family's: another process may have read to the end since */
+    SCN_CHECK(readdir(directory) != NULL || errno == 0);
 }
 static void call_regexec(void)
 {
