@@ -6,6 +6,7 @@
 #include <linux/futex.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 /* Whether one of the eight innermost functions has one of `parts` in its name. */
 static bool is_in(const struct fsafe_stack *stack, const char *const *parts)
@@ -249,6 +250,32 @@ static bool may_miss_a_thread(long pid)
            fsafe_process_status(fsafe_process_status(pid, "PPid"), "Threads") > 1;
 }
 
+/*
+ * Whether a thread that runs, or sleeps outside of locks, goes on after the stop in which its stack is read as if there
+ * had been none. The kernel ends other calls with EINTR, epoll_wait among them: see signal(7).
+ */
+static bool bears_a_stop(long pid, const struct fsafe_process_call *call)
+{
+    switch (call->number) {
+    case -1:
+        return true;
+#ifdef SYS_poll
+    case SYS_poll:
+#endif
+    case SYS_ppoll:
+    case SYS_read:
+#ifdef SYS_nanosleep
+    case SYS_nanosleep:
+#endif
+#ifdef SYS_clock_nanosleep
+    case SYS_clock_nanosleep:
+#endif
+        return fsafe_process_address_bytes(pid) == sizeof(void *);
+    default:
+        return false;
+    }
+}
+
 static enum fsafe_judgement judge_other(long pid, const struct fsafe_process_call *call)
 {
     switch (fsafe_pipes_print(pid, call)) {
@@ -272,6 +299,10 @@ enum fsafe_judgement fsafe_judge_thread(long pid, long tid)
     if (!locks && !(known && may_miss_a_thread(pid))) {
         printf("thread %ld \"%s\": waits for no lock\n", tid, name);
         return known ? FSAFE_NOT_BECAUSE : FSAFE_CANNOT_TELL;
+    }
+    if (!locks && !bears_a_stop(pid, &call)) {
+        printf("thread %ld \"%s\" waits for no lock, is in system call %ld\n", tid, name, call.number);
+        return judge_other(pid, &call);
     }
     printf("thread %ld \"%s\" %s in:\n", tid, name, locks ? "sleeps" : "waits for no lock, is");
     fsafe_stack_read(&stack, pid, tid);

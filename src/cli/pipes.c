@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -56,18 +57,24 @@ static void see_process(long pid, void *context)
         writers->pids[writers->count++] = pid;
 }
 
-/* The descriptors that an epoll looks at. */
+/* The descriptors that an epoll looks at; 0: too many, or it waits for other things than data. */
 static unsigned read_epoll(long pid, unsigned long epoll, int fds[MOST])
 {
     char name[64], line[256];
-    unsigned count = 0;
+    unsigned count = 0, events;
+    int fd;
+    bool fits = true;
     snprintf(name, sizeof name, "fdinfo/%lu", epoll);
     FILE *file = fsafe_process_open(pid, name);
-    while (file != NULL && count < MOST && fgets(line, sizeof line, file) != NULL)
-        count += sscanf(line, "tfd: %d", &fds[count]) == 1;
+    while (file != NULL && fits && fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "tfd: %d events: %x", &fd, &events) == 2) {
+            fits = count < MOST && (events & (EPOLLIN | EPOLLOUT)) == EPOLLIN;
+            if (fits)
+                fds[count++] = fd;
+        }
     if (file != NULL)
         fclose(file);
-    return count;
+    return fits ? count : 0;
 }
 
 static unsigned read_poll(long pid, const unsigned long *arguments, int fds[MOST])
@@ -76,12 +83,15 @@ static unsigned read_poll(long pid, const unsigned long *arguments, int fds[MOST
     unsigned long count = arguments[1];
     if (count > MOST || !fsafe_process_peek(pid, arguments[0], all, count * sizeof *all))
         return 0;
-    for (unsigned long i = 0; i < count; i++)
+    for (unsigned long i = 0; i < count; i++) {
+        if ((all[i].events & (POLLIN | POLLOUT)) != POLLIN)
+            return 0;
         fds[i] = all[i].fd;
+    }
     return (unsigned)count;
 }
 
-/* The descriptors of which the call waits for one, without a limit; 0: it is no such call, or one of unknown shape. */
+/* The descriptors of which the call waits for data, without a limit; 0: it is no such call, or one of unknown shape. */
 static unsigned read_waited_for(long pid, const struct fsafe_process_call *call, int fds[MOST])
 {
     const unsigned long *arguments = call->arguments;
