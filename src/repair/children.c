@@ -240,11 +240,16 @@ struct fsafe_watch {
 enum { FIRST = 3, MORE = 29 };
 static struct fsafe_watch first[FIRST] FSAFE_FORK_STATE, more[MORE];
 
-static void withdraw(struct fsafe_watch *watch)
+static void drop_timer(struct fsafe_watch *watch)
 {
     if (watch->generation == fsafe_lineage_generation())
         fsafe_timer_delete(watch->timer);
     watch->generation = 0;
+}
+
+static void withdraw(struct fsafe_watch *watch)
+{
+    drop_timer(watch);
     atomic_store_explicit(&watch->taker, 0, memory_order_release);
 }
 
@@ -281,9 +286,11 @@ static struct fsafe_watch *take_place(uint64_t self, uintptr_t frame)
         uint64_t who = atomic_load_explicit(&watch->taker, memory_order_acquire);
         bool left = who == self && watch->generation == fsafe_lineage_generation() && watch->frame <= frame;
         if (left)
-            fsafe_timer_delete(watch->timer);
-        if ((left || !fsafe_lineage_has(who)) && atomic_compare_exchange_strong(&watch->taker, &who, self))
+            drop_timer(watch);
+        if ((left || !fsafe_lineage_has(who)) && atomic_compare_exchange_strong(&watch->taker, &who, self)) {
+            drop_timer(watch); /* of a thread that was cancelled in its wait */
             return watch;
+        }
     }
     return NULL;
 }
@@ -297,7 +304,6 @@ struct fsafe_watch *fsafe_children_watch(pid_t child, uintptr_t frame)
     struct fsafe_watch *watch = take_place(fsafe_lineage_thread(fsafe_sys_gettid()), frame);
     if (watch == NULL)
         return NULL;
-    watch->generation = 0;
     watch->frame = frame;
     if (!fsafe_timer_listen(on_timer) || !fsafe_timer_make(&watch->timer, watch)) {
         withdraw(watch);

@@ -37,11 +37,16 @@ void fsafe_rescue_start(void)
 }
 
 /* In a child that was forked during the call the timer's number may be another timer's. */
-static void withdraw(struct net *net)
+static void drop_timer(struct net *net)
 {
     if (net->generation == fsafe_lineage_generation())
         fsafe_timer_delete(net->timer);
     net->generation = 0;
+}
+
+static void withdraw(struct net *net)
+{
+    drop_timer(net);
     atomic_store_explicit(&net->taker, 0, memory_order_release);
 }
 
@@ -61,8 +66,10 @@ static struct net *take_net(pid_t tid)
         uint64_t who = atomic_load_explicit(&net->taker, memory_order_acquire);
         /* Not one of its own: a signal handler has interrupted the thread before it had set the timer. */
         if (!fsafe_lineage_has(who) &&
-            atomic_compare_exchange_strong(&net->taker, &who, fsafe_lineage_thread(tid)))
+            atomic_compare_exchange_strong(&net->taker, &who, fsafe_lineage_thread(tid))) {
+            drop_timer(net); /* of a thread that was cancelled in its call */
             return net;
+        }
     }
     return NULL;
 }

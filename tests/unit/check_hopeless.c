@@ -407,6 +407,41 @@ START_TEST(children_are_looked_at_a_limit_apart)
 }
 END_TEST
 
+static void *leave_wait(void *child)
+{
+    ck_assert_ptr_nonnull(fsafe_children_watch(*(const pid_t *)child, (uintptr_t)__builtin_frame_address(0)));
+    return NULL;
+}
+
+/* Without /proc/self/timers, which not every kernel has: none. */
+static unsigned count_timers(void)
+{
+    char line[128];
+    unsigned count = 0;
+    FILE *timers = fopen("/proc/self/timers", "re");
+    while (timers != NULL && fgets(line, sizeof line, timers) != NULL)
+        count += strncmp(line, "ID:", 3) == 0;
+    if (timers != NULL)
+        fclose(timers);
+    return count;
+}
+
+/* As threads that are cancelled in waitpid: the place of one is another's, and its timer is gone. */
+START_TEST(children_of_waiters_that_ended_keep_no_timers)
+{
+    enum { THREADS = 8 };
+    fsafe_options.hang_ms = 60000;
+    pid_t child = fork_sleeper();
+    for (int i = 0; i < THREADS; i++) {
+        pthread_t thread;
+        ck_assert_int_eq(pthread_create(&thread, NULL, leave_wait, &child), 0);
+        ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    }
+    ck_assert_uint_lt(count_timers(), THREADS); /* one may still be ending when the next begins */
+    end(child);
+}
+END_TEST
+
 static void fill(Suite *suite)
 {
     TCase *tasks = unit_case(suite, "tasks");
@@ -424,6 +459,7 @@ static void fill(Suite *suite)
     tcase_add_test(hopeless, hopeless_hears_a_wake_between_two_slices);
     tcase_add_test(hopeless, hopeless_times_a_loop_of_questions_anew_in_each_child);
     tcase_add_test(hopeless, children_are_looked_at_a_limit_apart);
+    tcase_add_test(hopeless, children_of_waiters_that_ended_keep_no_timers);
 }
 
 UNIT_MAIN("hopeless", fill)
