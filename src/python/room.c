@@ -14,7 +14,7 @@
 #include "python/room.h"
 #include "python/tokens.h"
 #include "python/waiters.h"
-#include "repair/hopeless.h"
+#include "repair/asleep.h"
 #include "report/report.h"
 #include "track/lineage.h"
 
@@ -51,7 +51,7 @@ static void start(void)
     fsafe_python_imports_start();
     fsafe_python_waiters_start();
     fsafe_python_tokens_start();
-    fsafe_hopeless_know_interrupt(fsafe_python_interrupt_is_default);
+    fsafe_asleep_know_interrupt(fsafe_python_interrupt_is_default);
     fsafe_python.Py_AtExit(end);
     if (fsafe_options.verbose && fsafe_python_is_started())
         fsafe_report_note_number("Python: looking after the locks of CPython 3.", fsafe_python_version() & 0xff);

@@ -135,6 +135,23 @@ bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
     return second.mark == first.mark;
 }
 
+static bool (*_Atomic interrupt_is_default)(void);
+
+void fsafe_asleep_know_interrupt(bool (*is_default)(void))
+{
+    atomic_store_explicit(&interrupt_is_default, is_default, memory_order_release);
+}
+
+bool fsafe_asleep_may_be_handled(uint64_t unblocked)
+{
+    struct fsafe_handled handled = fsafe_tasks_handled();
+    uint64_t signals = fsafe_tasks_of_others(handled.restarting | handled.interrupting) & unblocked;
+    bool (*is_default)(void) = atomic_load_explicit(&interrupt_is_default, memory_order_acquire);
+    if (signals == (uint64_t)1 << (SIGINT - 1) && is_default != NULL)
+        return !is_default();
+    return signals != 0;
+}
+
 /* --- What the threads say of themselves ------------------------------------------------------------------------ */
 
 /*

@@ -1,7 +1,7 @@
 /*
  * repair/asleep: whether all other threads of a child sleep, so that none of them can end a wait of the thread that
- * asks: what the kernel says of them, and what each notes of its own wait (struct fsafe_sleeping). Context of all:
- * child, any thread, no latch held.
+ * asks: what the kernel says of them, and what each notes of its own wait (struct fsafe_sleeping); and whether a signal
+ * handler can. Context of all: child, any thread, no latch held.
  */
 #pragma once
 
@@ -15,6 +15,15 @@
  * the signals that some thread would take. Slow.
  */
 bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked);
+
+/* Whether the program handles one of the signals `unblocked`, so that its handler may end a wait. */
+bool fsafe_asleep_may_be_handled(uint64_t unblocked);
+
+/*
+ * From now on `is_default` says whether SIGINT's handler is one that nobody in the program has asked for and that ends
+ * the program, as the default action would. It is asked where only that handler could end a wait. Context: any.
+ */
+void fsafe_asleep_know_interrupt(bool (*is_default)(void));
 
 /*
  * The caller is about to make a process that shares its memory (CLONE_VM without CLONE_THREAD) and goes on itself. From

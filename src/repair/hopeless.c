@@ -223,23 +223,6 @@ static void say(struct fsafe_thread *self, bool by_handler, bool spins)
 
 /* --- The end of a slice ------------------------------------------------------------------------------------- */
 
-static bool (*_Atomic interrupt_is_default)(void);
-
-void fsafe_hopeless_know_interrupt(bool (*is_default)(void))
-{
-    atomic_store_explicit(&interrupt_is_default, is_default, memory_order_release);
-}
-
-static bool may_be_handled(uint64_t unblocked)
-{
-    struct fsafe_handled handled = fsafe_tasks_handled();
-    uint64_t signals = fsafe_tasks_of_others(handled.restarting | handled.interrupting) & unblocked;
-    bool (*is_default)(void) = atomic_load_explicit(&interrupt_is_default, memory_order_acquire);
-    if (signals == (uint64_t)1 << (SIGINT - 1) && is_default != NULL)
-        return !is_default();
-    return signals != 0;
-}
-
 /*
  * Whether only a handler can end this thread's wait, as the kernel shows at the ends of two slices in a row; writes the
  * line then. At the end of one slice the thread that is about to end the wait may sleep itself, for the mutex of a
@@ -253,7 +236,7 @@ static bool is_hopeless(struct fsafe_slices *slices)
     slices->looked_hopeless = fsafe_asleep_all(self, &unblocked) && !fsafe_asleep_will_another_be_given(self);
     if (!before || !slices->looked_hopeless)
         return false;
-    say(self, may_be_handled(unblocked), false);
+    say(self, fsafe_asleep_may_be_handled(unblocked), false);
     return true;
 }
 
@@ -344,7 +327,7 @@ void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait)
     int saved = errno;
     fsafe_hopeless_begin_in_child(&slices, self, wait);
     if (fsafe_takeover_is_alone() && fsafe_asleep_all(self, &unblocked) && !(wait->spins && may_loop_end()))
-        say(self, may_be_handled(unblocked), wait->spins);
+        say(self, fsafe_asleep_may_be_handled(unblocked), wait->spins);
     self->sleeping = slices.outer; /* we do not see when the loop is over */
     self->told_of = wait->object;
     errno = saved;

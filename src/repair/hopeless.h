@@ -112,11 +112,5 @@ bool fsafe_hopeless_restarts(void);
  */
 uintptr_t fsafe_hopeless_futex_in_slices(uintptr_t *site);
 
-/*
- * From now on `is_default` says whether SIGINT's handler is one that nobody in the program has asked for and that ends
- * the program, as the default action would. It is asked where only that handler could end a wait.
- */
-void fsafe_hopeless_know_interrupt(bool (*is_default)(void));
-
 /* The calling thread ends. */
 void fsafe_hopeless_leave(struct fsafe_thread *self);

@@ -1,8 +1,8 @@
 #include "config.h"
 
+#include "base/barrier.h"
 #include "base/compiler.h"
 #include "base/options.h"
-#include "base/pages.h"
 #include "base/sys.h"
 #include "base/tasks.h"
 #include "libc/loader.h"
@@ -11,14 +11,7 @@
 #include "track/slots.h"
 #include "track/thread.h"
 
-#include <sys/mman.h>
 #include <time.h>
-
-#ifndef SYS_membarrier
-#define SYS_membarrier (-1)
-#endif
-/* <linux/membarrier.h> is younger than the kernels we meet. */
-enum { PRIVATE_EXPEDITED = 1 << 3, REGISTER_PRIVATE_EXPEDITED = 1 << 4 };
 
 /*
  * tests/model/gate.pml is a model of what follows. An option of the model breaks one line of it; the comment at the
@@ -94,35 +87,6 @@ enum fsafe_where fsafe_gate_where(struct fsafe_thread *thread, bool calls_count)
 
 /* --- The gate ---------------------------------------------------------------------------------------- */
 
-static bool membarrier(int command)
-{
-    return FSAFE_SYS(SYS_membarrier, command, 0, 0, 0, 0, 0) == 0;
-}
-
-/* A page whose protection is changed where membarrier is forbidden. */
-static _Atomic uint32_t *shot_page;
-
-void fsafe_gate_start(void)
-{
-    if (!membarrier(REGISTER_PRIVATE_EXPEDITED))
-        shot_page = fsafe_pages_map(1);
-}
-
-/* A full barrier in every running thread of the process, as if each had called it. */
-static void barrier_everywhere(void)
-{
-    if (membarrier(PRIVATE_EXPEDITED))
-        return;
-    /* Taking a right away from a page that was just written interrupts every processor that runs this process. */
-    if (shot_page == NULL)
-        shot_page = fsafe_pages_map(1);
-    if (shot_page != NULL) {
-        FSAFE_SYS(SYS_mprotect, shot_page, 1, PROT_READ | PROT_WRITE, 0, 0, 0);
-        atomic_fetch_add(shot_page, 1);
-        FSAFE_SYS(SYS_mprotect, shot_page, 1, PROT_READ, 0, 0, 0);
-    }
-}
-
 static bool is_closed(void)
 {
     return (atomic_load(&fsafe_gate_word) & ~(uint32_t)USERS) != 0;
@@ -167,7 +131,7 @@ bool fsafe_gate_close(struct fsafe_thread *self, bool firm)
     self->gated.share = firm ? FIRM : USER;
     atomic_store(&self->forking, FSAFE_FORKING_NOW);
     if (fsafe_thread_has_company(self))
-        barrier_everywhere(); /* from here on a thread is seen inside, or sees the gate closed: NO_BARRIER */
+        fsafe_barrier_everywhere(); /* from here on a thread is seen inside, or sees the gate closed: NO_BARRIER */
     return true;
 }
 

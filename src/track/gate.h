@@ -19,9 +19,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Prepares the barriers that close makes. Context: start-up. */
-void fsafe_gate_start(void);
-
 /*
  * Closes the gate, or joins other forks in a closing that has just begun, and blocks all signals. From then on every
  * other thread is seen inside, or stops at its next entry. A thread that is stopped for too long may revoke a closing,

@@ -15,6 +15,7 @@
  */
 #include "config.h"
 
+#include "base/barrier.h"
 #include "base/options.h"
 #include "base/patterns.h"
 #include "base/sys.h"
@@ -34,7 +35,6 @@
 #include "repair/spin.h"
 #include "report/report.h"
 #include "report/tally.h"
-#include "track/gate.h"
 #include "track/join.h"
 #include "wrap/call.h"
 #include "wrap/next.h"
@@ -268,7 +268,7 @@ static void start(char *const *environment)
     fsafe_spin_start(FSAFE_NEXT(pthread_spin_trylock));
     fsafe_tally_start(pid);
     fsafe_lineage_start(pid);
-    fsafe_gate_start();
+    fsafe_barrier_start();
     fsafe_rescue_start();
     const struct fsafe_thread_calls of_rooms = {.probe_owner = fsafe_layout_probe_owner, .leave = leave,
                                                 .is_stale = is_stale, .clear_stale = clear_stale};

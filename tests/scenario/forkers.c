@@ -42,6 +42,15 @@ static void fork_here(void)
     }
 }
 
+#define ONLY(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+
+static void filter_calls(struct sock_filter *program, size_t steps)
+{
+    const struct sock_fprog filter = {(unsigned short)steps, program};
+    SCN_IS(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    SCN_IS(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+}
+
 /* --- Several threads fork at once, with handlers of the program --------------------------------------------------- */
 
 static pthread_mutex_t handlers_lock = PTHREAD_MUTEX_INITIALIZER, other_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -100,7 +109,19 @@ static void *forking_body(void *needed)
     return NULL;
 }
 
-enum { NO_HANDLERS, HANDLERS_LOCK, HANDLER_WAITS };
+/* As a kernel before 4.14 does, and some sandboxes. */
+static void refuse_membarrier(void)
+{
+    struct sock_filter program[] = {
+        ONLY(nr),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    filter_calls(program, sizeof program / sizeof program[0]);
+}
+
+enum { NO_HANDLERS, HANDLERS_LOCK, HANDLER_WAITS, NO_MEMBARRIER };
 struct several {
     const char *name;
     int handlers;
@@ -120,6 +141,8 @@ static void several(const struct scn_case *self)
         scn_start(answering_body, NULL);
         SCN_IS(pthread_atfork(wait_for_worker, NULL, NULL), 0);
     }
+    if (how->handlers == NO_MEMBARRIER)
+        refuse_membarrier();
     if (how->orphan)
         hold_orphan();
     for (int i = 0; i < forkers; i++)
@@ -420,7 +443,6 @@ static void *working_body(void *raw)
 
 static void refuse_forks(int error)
 {
-#define ONLY(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
     struct sock_filter program[] = {
         ONLY(nr),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 3),
@@ -429,9 +451,7 @@ static void refuse_forks(int error)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
-    const struct sock_fprog filter = {sizeof program / sizeof program[0], program};
-    SCN_IS(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    SCN_IS(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+    filter_calls(program, sizeof program / sizeof program[0]);
 }
 
 static int prepares, parents;
@@ -653,12 +673,15 @@ void scn_cases(void)
                                           {"handlers-lock", HANDLERS_LOCK, true},
                                           {"handlers-lock-trap", HANDLERS_LOCK, false},
                                           {"handler-waits-trap", HANDLER_WAITS, false}};
+    static const struct several without_membarrier = {"without-membarrier", NO_MEMBARRIER, false};
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++)
         for (int k = 0; k < 3; k++)
             scn_add((struct scn_case){.bare = ways[i].orphan ? "hangs" : "fine",
                                       .says = ways[i].orphan ? MUTEX_TAKEN : SCN_SILENT, .run = several,
                                       .entry = &ways[i], .number = counts[k]},
                     "%d-threads-%s", counts[k], ways[i].name);
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = several, .entry = &without_membarrier,
+                              .number = 8}, "8-threads-without-membarrier");
     for (size_t i = 0; i < sizeof interrupted / sizeof interrupted[0]; i++)
         for (int k = 0; k < (interrupted[i].does == use_fork ? 1 : 2); k++)
             /*
