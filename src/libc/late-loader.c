@@ -3,6 +3,7 @@
 
 #include "libc/late.h"
 
+#include <dlfcn.h>
 #include <string.h>
 
 static const char not_known;
@@ -15,6 +16,11 @@ bool fsafe_late_knows_threads(void)
 
 void fsafe_late_start(void)
 {
+}
+
+void *fsafe_late_dlsym(void *object, const char *name)
+{
+    return dlsym(object, name);
 }
 
 /* musl's strerror is a table; it translates only by a catalogue that the program has opened. */

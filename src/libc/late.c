@@ -67,8 +67,8 @@ void __cleanup_fct_attribute __pthread_unwind_next(__pthread_unwind_buf_t *buffe
     __builtin_unreachable();
 }
 
-/* Before 2.34 it is in libdl, which a program may lack. Its answer depends on its caller, which is this object. */
-void *dlsym(void *object, const char *name)
+/* Before 2.34 it is in libdl, which a program may lack. */
+void *fsafe_late_dlsym(void *object, const char *name)
 {
     static void *row;
     __typeof__(dlsym) *function = FIND(row, dlsym);

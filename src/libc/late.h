@@ -21,5 +21,8 @@ bool fsafe_late_knows_threads(void);
 /* Context: start-up. */
 void fsafe_late_start(void);
 
+/* dlsym, which the library exports, too. The answer depends on the caller, which is this object. */
+void *fsafe_late_dlsym(void *object, const char *name);
+
 /* The words for an error number, not translated, or NULL. */
 const char *fsafe_late_error_text(int error);

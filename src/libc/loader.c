@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "base/compiler.h"
+#include "libc/late.h"
 #include "libc/layout.h"
 #include "libc/loader.h"
 #include "libc/symbol.h"
@@ -100,7 +101,7 @@ FSAFE_EXPORT void fsafe_loader_probe(void) __attribute__((ifunc("choose_probe"))
 static void enter_choice(struct search *search)
 {
     /* By a pointer: dlsym's declaration says that it calls nobody back, which the compiler would believe. */
-    static void *(*volatile ask)(void *object, const char *name) = dlsym;
+    static void *(*volatile ask)(void *object, const char *name) = fsafe_late_dlsym;
     struct search *outer = choosing;
     choosing = search;
     ask(RTLD_DEFAULT, "fsafe_loader_probe");

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "libc/gnuhash.h"
+#include "libc/late.h"
 #include "libc/symbol.h"
 
 #include <dlfcn.h>
@@ -136,7 +137,7 @@ static const ElfW(Sym) *search_from(const struct link_map *object, const char *n
 static void *value(const struct link_map *where, const ElfW(Sym) *symbol, const char *name)
 {
     if ((symbol->st_info & 0xf) == STT_GNU_IFUNC)
-        return dlsym(RTLD_NEXT, name);
+        return fsafe_late_dlsym(RTLD_NEXT, name);
     return (void *)(where->l_addr + symbol->st_value);
 }
 
@@ -195,6 +196,13 @@ void *fsafe_symbol_of_libc(const char *name)
     if (search_from(_r_debug.r_map, "gnu_get_libc_version", &where) != NULL)
         found = search(where, name, fsafe_gnuhash_of(name));
     return found != NULL && (found->st_info & 0xf) == STT_FUNC ? (void *)(where->l_addr + found->st_value) : NULL;
+}
+
+void *fsafe_symbol_ours(const char *name)
+{
+    find_self();
+    const ElfW(Sym) *found = own != NULL ? search(own, name, fsafe_gnuhash_of(name)) : NULL;
+    return found != NULL && (found->st_info & 0xf) == STT_FUNC ? (void *)(own->l_addr + found->st_value) : NULL;
 }
 
 void *fsafe_symbol_variable(const char *name, size_t *bytes)

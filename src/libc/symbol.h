@@ -38,6 +38,9 @@ void *fsafe_symbol_load(const char *name);
 /* libc's definition of the function `name`, whichever library stands in front of libc; or NULL. Context: as next. */
 void *fsafe_symbol_of_libc(const char *name);
 
+/* The function of this name that we export, or NULL. With glibc. Context: any thread. */
+void *fsafe_symbol_ours(const char *name);
+
 /*
  * Where the program's variable or function `name` is, or NULL. Sets *bytes (if not NULL) to its length; 0, with other
  * libraries than glibc: not known. Context: as next.
