@@ -266,15 +266,21 @@ static bool spread(struct net *net)
 }
 
 /*
- * How many calls of each region had a net and went on. After WENT_ON of them a call has a net only in a process with
- * one thread, and if a record shows a vanished thread: a net costs time.
+ * How many calls of each region had a net and went on, in this generation. After WENT_ON of them a call has a net only
+ * if a record shows a vanished thread, in a process with one thread or for a lock that other calls need not have asked
+ * for: a net costs time.
  */
 enum { WENT_ON = 64 };
 static _Atomic unsigned went_on[FSAFE_REGIONS];
+static _Atomic uint32_t counted_in;
 
 static bool has_paid_enough(const struct fsafe_rescued *call, bool alone)
 {
-    return (!alone || call->regions == 0) &&
+    uint32_t now = fsafe_lineage_generation();
+    if (atomic_exchange_explicit(&counted_in, now, memory_order_relaxed) != now)
+        for (unsigned i = 0; i < FSAFE_REGIONS; i++)
+            atomic_store_explicit(&went_on[i], 0, memory_order_relaxed);
+    return ((!alone && !has_locks_elsewhere(call->region)) || call->regions == 0) &&
            atomic_load_explicit(&went_on[call->region], memory_order_relaxed) >= WENT_ON;
 }
 

@@ -140,6 +140,17 @@ static void call_regexec(void)
     SCN_CHECK(regexec(&expression, long_text, 0, NULL, 0) == 0);
 }
 
+/* Many calls for which the lock is another's. */
+static void call_regexec_after_many(void)
+{
+    regex_t other;
+    SCN_IS(regcomp(&other, "^a*$", REG_NOSUB), 0);
+    for (int i = 0; i < 100; i++)
+        SCN_IS(regexec(&other, "a", 0, NULL, 0), 0);
+    regfree(&other);
+    call_regexec();
+}
+
 static void park(int number)
 {
     scn_await(never);
@@ -252,9 +263,10 @@ static const struct row {
     {"readdir", open_objects, call_readdir_stuck, call_readdir, "re[a-z]+dir"},
     {"regexec", open_objects, call_regexec_stuck, call_regexec, "regexec"},
 };
+static const struct row after_many = {NULL, open_objects, call_regexec_stuck, call_regexec_after_many, "regexec"};
 
 /* Rows. */
-enum { LOADER = 6, VAGUE = 11, INSIDE_OBJECT = 15 };
+enum { LOADER = 6, LOCALE = 7, VAGUE = 11, INSIDE_OBJECT = 15 };
 
 static atomic_int worker_tid;
 
@@ -384,6 +396,25 @@ static void beside_idle_threads(const struct scn_case *self)
         row->in_child();
         if (!takes_two_locks)
             scn_join(other);
+    }
+    scn_fine();
+}
+
+/* A child makes many such calls, none of which waits. Its own child, with threads, does wait. */
+static void in_its_child_after_many(const struct scn_case *self)
+{
+    const struct row *row = self->entry;
+    never = scn_bell();
+    row->prepare();
+    scn_start(wait_for_condition, NULL);
+    SCN_IN_CHILD {
+        for (int i = 0; i < 100; i++)
+            row->in_child();
+        start_worker(row);
+        SCN_IN_CHILD {
+            scn_start(wait_for_condition, NULL);
+            row->in_child();
+        }
     }
     scn_fine();
 }
@@ -542,6 +573,10 @@ void scn_cases(void)
     }
     scn_add((struct scn_case){.bare = "hangs", .run = its_child_is_healed, .entry = &rows[0],
                               .says = "once:took over the C"}, "its-child-is-healed");
+    scn_add((struct scn_case){.bare = "hangs", .run = beside_idle_threads, .entry = &after_many,
+                              .says = "took over the C"}, "regexec-after-many-beside-idle-threads");
+    scn_add((struct scn_case){.bare = "hangs", .run = in_its_child_after_many, .entry = &rows[LOCALE],
+                              .says = "took over the C"}, "setlocale-in-its-child-after-many");
     scn_add((struct scn_case){.bare = "hangs", .run = at_once, .entry = &rows[0],
                               .says = "took over the C ;; never:hangs in"},
             "at-once");
