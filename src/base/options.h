@@ -7,6 +7,7 @@
 #include "base/compiler.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* In the order of the words of FORKSAFE_MODE. */
 enum fsafe_mode { FSAFE_MODE_REPAIR, FSAFE_MODE_REPORT, FSAFE_MODE_ABORT, FSAFE_MODE_OFF };
@@ -22,6 +23,12 @@ struct fsafe_options {
 };
 
 extern FSAFE_HIDDEN struct fsafe_options fsafe_options;
+
+/* FORKSAFE_HANG_MS in nanoseconds; 0: no line about a wait. */
+static inline uint64_t fsafe_options_hang_ns(void)
+{
+    return (uint64_t)fsafe_options.hang_ms * 1000000;
+}
 
 /* The value of `variable` in the vector `environment`, or NULL. Context: start-up. */
 const char *fsafe_options_look_up(char *const *environment, const char *variable);

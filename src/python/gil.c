@@ -78,7 +78,7 @@ static bool is_settled(struct gil *gil)
 static void find_holder(const struct gil *gil, struct fsafe_event *event)
 {
     uintptr_t handle = fsafe_python_frames_thread((const void *)gil->last_holder);
-    event->fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1);
+    event->fork = fsafe_lineage_latest_fork();
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); handle != 0 && fsafe_thread_next(&at);) {
         if ((uintptr_t)at.thread->handle != handle)
             continue;

@@ -220,7 +220,7 @@ static void tell(const object *lock, const object *name, uintptr_t owner, bool n
         .lock = "Python import",
         .kind = module,
         .address = (uintptr_t)lock,
-        .fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1),
+        .fork = fsafe_lineage_latest_fork(),
     };
     fsafe_python_places_holder(owner, &event.holder);
     fsafe_report_event(&event);

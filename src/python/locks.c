@@ -153,14 +153,12 @@ static FSAFE_COLD void released_by_another(struct fsafe_python_lock *lock)
 {
     uintptr_t held = (uintptr_t)lock | FSAFE_HELD;
     bool had_taker = false;
-    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_LIVING | FSAFE_ENDED); fsafe_thread_next(&of);) {
-        struct fsafe_ledger *ledger = fsafe_thread_python(of.thread);
-        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(ledger); fsafe_ledger_next(&at);) {
-            if (at.lock != held)
-                continue;
-            fsafe_ledger_clear(ledger, at.index, held);
-            had_taker = true;
-        }
+    struct fsafe_thread_records at = fsafe_thread_records(FSAFE_LIVING | FSAFE_ENDED, FSAFE_PYTHON_LOCKS);
+    while (fsafe_thread_record(&at)) {
+        if (at.record.lock != held)
+            continue;
+        fsafe_thread_clear(&at);
+        had_taker = true;
     }
     note(lock, had_taker ? FSAFE_PYTHON_EVENT : FSAFE_PYTHON_RELEASED);
 }

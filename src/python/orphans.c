@@ -90,16 +90,12 @@ void fsafe_python_adopt(struct fsafe_thread *self)
     if (!fsafe_python_is_started())
         return;
     empty_queues(self);
-    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
-        if (of.thread->ended || of.generation != fsafe_lineage_generation() - 1)
-            continue;
-        struct fsafe_python_lock copy;
-        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_python(of.thread)); fsafe_ledger_next(&at);) {
-            uintptr_t object = at.lock & ~FSAFE_STAGE_MASK;
-            if (is_orphan(at.lock, &copy, fsafe_python_lock_at(object, &copy), self))
-                lock_of(object)->byte |= FSAFE_PYTHON_ORPHANED;
-        }
-    }
+    struct fsafe_python_lock copy;
+    struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, FSAFE_PYTHON_LOCKS);
+    while (fsafe_thread_record(&at))
+        if (!at.of.thread->ended && at.of.generation == fsafe_lineage_generation() - 1 &&
+            is_orphan(at.record.lock, &copy, fsafe_python_lock_at(at.address, &copy), self))
+            lock_of(at.address)->byte |= FSAFE_PYTHON_ORPHANED;
 }
 
 static bool is_marked(const struct fsafe_python_lock *lock)

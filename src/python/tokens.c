@@ -251,7 +251,7 @@ static void give_back(const struct with *with, uintptr_t thread)
         .lock = "Python semaphore",
         .kind = "held by a with statement",
         .address = (uintptr_t)with->semaphore,
-        .fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1),
+        .fork = fsafe_lineage_latest_fork(),
         .holder.since = with->since,
     };
     fsafe_python_places_holder(thread, &event.holder);

@@ -169,7 +169,7 @@ static bool goes_first(const struct fsafe_sleeping *other, const struct fsafe_sl
         return true;
     const struct fsafe_sleeping *better = joins ? self : other;
     if (joins != atomic_load_explicit(&self->joins, memory_order_relaxed) &&
-        atomic_load_explicit(&better->until_ns, memory_order_relaxed) < now + fsafe_options.hang_ms * UINT64_C(1000000))
+        atomic_load_explicit(&better->until_ns, memory_order_relaxed) < now + fsafe_options_hang_ns())
         return better == other;
     return since > mine || (since == mine && other > self);
 }

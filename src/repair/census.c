@@ -8,20 +8,6 @@
 
 #include <string.h>
 
-/* Goes on to the next record of an rwlock. */
-static bool next_record(struct fsafe_ledger_walk *at)
-{
-    while (fsafe_ledger_next(at))
-        if (fsafe_ledger_is_of_rwlock(at->lock))
-            return true;
-    return false;
-}
-
-static struct fsafe_ledger_walk records_of(struct fsafe_thread *thread)
-{
-    return fsafe_ledger_walk(fsafe_thread_locks(thread));
-}
-
 /* Which record the line names, the one with the highest rank: of the youngest generation, then a holder's. */
 static uint64_t rank(const struct fsafe_thread *thread, enum fsafe_stage stage, int writer)
 {
@@ -58,8 +44,8 @@ struct fsafe_census fsafe_census_take(const struct fsafe_thread *self, uintptr_t
         /* The latest record of a thread that asks for the lock now does not mean that it has it. */
         bool asks = thread == self ? stage != FSAFE_WANTED
                                    : !vanished && atomic_load_explicit(&thread->asking, memory_order_acquire) == lock;
-        for (struct fsafe_ledger_walk at = records_of(thread); next_record(&at);) {
-            if ((at.lock & ~FSAFE_STAGE_MASK) != lock)
+        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(thread)); fsafe_ledger_next(&at);) {
+            if (!fsafe_ledger_is_of_rwlock(at.lock) || (at.lock & ~FSAFE_STAGE_MASK) != lock)
                 continue;
             enum fsafe_stage what = (enum fsafe_stage)(at.lock & FSAFE_STAGE_MASK);
             if (asks && (thread != self || what == stage)) {
@@ -137,9 +123,8 @@ uint32_t fsafe_census_records(void)
     if (records.generation == fsafe_lineage_generation())
         return records.count;
     records.count = 0;
-    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);)
-        for (struct fsafe_ledger_walk at = records_of(of.thread); next_record(&at);)
-            records.count++;
+    for (struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, FSAFE_LOCKS); fsafe_thread_record(&at);)
+        records.count += fsafe_ledger_is_of_rwlock(at.record.lock);
     records.generation = fsafe_lineage_generation();
     return records.count;
 }
@@ -225,11 +210,10 @@ void fsafe_census_survey(struct fsafe_thread *self, uintptr_t asked, enum fsafe_
     survey.orphans = fsafe_census_records() != 0 ? fsafe_pages_map(slots * sizeof *survey.orphans) : NULL;
     survey.slots = slots;
     uint32_t count = 0;
-    struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED);
-    while (survey.orphans != NULL && fsafe_thread_next(&of))
-        for (struct fsafe_ledger_walk at = records_of(of.thread); next_record(&at);)
-            if (!note(&by, at.lock))
-                fsafe_ledger_clear(fsafe_thread_locks(of.thread), at.index, at.lock);
+    struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, FSAFE_LOCKS);
+    while (survey.orphans != NULL && fsafe_thread_record(&at))
+        if (fsafe_ledger_is_of_rwlock(at.record.lock) && !note(&by, at.record.lock))
+            fsafe_thread_clear(&at);
     for (uint32_t i = 0; survey.orphans != NULL && i < slots; i++)
         count += !is_empty(&survey.orphans[i]);
     atomic_store_explicit(&survey.count, count, memory_order_relaxed);
@@ -243,22 +227,19 @@ void fsafe_census_forget(uintptr_t lock)
         *orphan = (struct fsafe_orphan){.lock = lock};
         atomic_fetch_sub_explicit(&survey.count, 1, memory_order_relaxed);
     }
-    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);)
-        for (struct fsafe_ledger_walk at = records_of(of.thread); next_record(&at);)
-            if ((at.lock & ~FSAFE_STAGE_MASK) == lock)
-                fsafe_ledger_clear(fsafe_thread_locks(of.thread), at.index, at.lock);
+    for (struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, FSAFE_LOCKS); fsafe_thread_record(&at);)
+        if (at.address == lock && fsafe_ledger_is_of_rwlock(at.record.lock))
+            fsafe_thread_clear(&at);
 }
 
 /* Drops one record of a vanished thread, or of a thread of this process that is not `self`. */
 static bool drop_one(const struct fsafe_thread *self, uintptr_t word, bool vanished)
 {
     unsigned whom = vanished ? FSAFE_VANISHED : FSAFE_LIVING | FSAFE_ENDED;
-    for (struct fsafe_thread_walk of = fsafe_thread_walk(whom); fsafe_thread_next(&of);) {
-        for (struct fsafe_ledger_walk at = records_of(of.thread); of.thread != self && next_record(&at);) {
-            if (at.lock == word) {
-                fsafe_ledger_clear(fsafe_thread_locks(of.thread), at.index, word);
-                return true;
-            }
+    for (struct fsafe_thread_records at = fsafe_thread_records(whom, FSAFE_LOCKS); fsafe_thread_record(&at);) {
+        if (at.of.thread != self && at.record.lock == word) {
+            fsafe_thread_clear(&at);
+            return true;
         }
     }
     return false;

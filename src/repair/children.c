@@ -11,8 +11,6 @@
 
 #include <time.h>
 
-enum { MS = 1000000 };
-
 /* --- The list --------------------------------------------------------------------------------------------------- */
 
 enum { NOTHING, SAID }; /* what `seen` of a child may be besides a mark: nothing was seen; a line was written */
@@ -153,7 +151,7 @@ static uint64_t processor_ns(void)
 {
     struct timespec ran;
     fsafe_sys_clock(CLOCK_THREAD_CPUTIME_ID, &ran);
-    return (uint64_t)ran.tv_sec * 1000 * MS + (uint64_t)ran.tv_nsec;
+    return fsafe_sys_ns(&ran);
 }
 
 /* When the process is to look next; 0: it has had no child to look at. */
@@ -168,7 +166,7 @@ static _Atomic uint64_t next_look_ns;
 static uint64_t look_if_due(pid_t me, uint64_t late_ns)
 {
     enum { SHARE = 50 };
-    uint64_t span_ns = (uint64_t)fsafe_options.hang_ms * MS, now_ns = fsafe_sys_now_ns();
+    uint64_t span_ns = fsafe_options_hang_ns(), now_ns = fsafe_sys_now_ns();
     uint64_t due_ns = atomic_load_explicit(&next_look_ns, memory_order_relaxed), was_due_ns = due_ns;
     if ((due_ns == 0 || now_ns >= due_ns + late_ns) &&
         atomic_compare_exchange_strong(&next_look_ns, &due_ns, now_ns + span_ns) && was_due_ns != 0) {
@@ -218,7 +216,7 @@ void fsafe_children_forked(pid_t child)
      * A parent that ignores SIGCHLD never waits for its children, but makes more of them. One that does wait looks in
      * its waits, and is not held up here.
      */
-    glance(child, (uint64_t)fsafe_options.hang_ms * MS);
+    glance(child, fsafe_options_hang_ns());
 }
 
 void fsafe_children_glance(pid_t child)

@@ -14,8 +14,6 @@
 #include "track/slots.h"
 #include "track/waiting.h"
 
-enum { MS = 1000000 };
-
 /* --- What a thread says of itself --------------------------------------------------------------------------- */
 
 static void end_slice_at(struct fsafe_slices *slices, uint64_t until_ns)
@@ -54,7 +52,7 @@ static void say_that_it_ended(struct fsafe_sleeping *sleeping)
 static uint64_t first_slice_ns(const struct fsafe_thread *self)
 {
     enum { PAST = 16, APART = 256, TIMES = 32 };
-    uint64_t span_ns = (uint64_t)fsafe_options.hang_ms * MS;
+    uint64_t span_ns = fsafe_options_hang_ns();
     return span_ns + span_ns / PAST + span_ns / APART * ((unsigned)self->tid % TIMES);
 }
 
@@ -208,7 +206,7 @@ static void say(struct fsafe_thread *self, bool by_handler, bool spins)
         .address = object,
         .wanted_at = sleeping->site,
         .in_use = true,
-        .fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1),
+        .fork = fsafe_lineage_latest_fork(),
     };
     uintptr_t mutex = atomic_load_explicit(&sleeping->mutex, memory_order_relaxed);
     if (!name_vanished(&event, object) && !fsafe_waits_recall(object, &event) && !name_vanished(&event, mutex))
@@ -263,12 +261,12 @@ static uint64_t next_slice(struct fsafe_slices *slices, uint64_t lasted_ns, bool
 {
     enum { SECOND_LOOKS = 4, SOON = 16 };
     if (slices->looked_hopeless)
-        return (uint64_t)fsafe_options.hang_ms * MS / SOON;
+        return fsafe_options_hang_ns() / SOON;
     if (!looks || slices->second_looks == SECOND_LOOKS || fsafe_asleep_is_anybody_awake(slices->self)) {
         slices->second_looks = 0;
         return lasted_ns;
     }
-    return (uint64_t)fsafe_options.hang_ms * MS / (4u << slices->second_looks++);
+    return fsafe_options_hang_ns() / (4u << slices->second_looks++);
 }
 
 bool fsafe_hopeless_goes_on(struct fsafe_slices *slices)
@@ -311,7 +309,7 @@ void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait)
         _Atomic uint64_t since_ns, latest_ns;
     } asked;
     struct fsafe_thread *self = fsafe_thread_join();
-    uint64_t span = (uint64_t)fsafe_options.hang_ms * MS, now = fsafe_sys_now_ns();
+    uint64_t span = fsafe_options_hang_ns(), now = fsafe_sys_now_ns();
     if (self == NULL || span == 0 || self->told_of == wait->object || fsafe_thread_has_company(self))
         return;
     uint32_t generation = fsafe_lineage_generation();
@@ -340,7 +338,7 @@ void fsafe_hopeless_hold_back(struct fsafe_slices *slices, bool (*needs_nobody)(
     struct fsafe_thread *self = slices->self;
     int saved = errno;
     uint64_t begun = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
-    uint64_t span = (uint64_t)fsafe_options.hang_ms * MS;
+    uint64_t span = fsafe_options_hang_ns();
     const void *object = (const void *)atomic_load_explicit(&self->sleeping.object, memory_order_relaxed);
     /*
      * needs_nobody is asked when all others sleep: before that one of them may come, so that this call does not wait.

@@ -11,13 +11,10 @@
 /* Whether the thread that vanished at this fork with that id was in dl_iterate_phdr. */
 static bool was_iterating(int owner)
 {
-    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
-        if (of.generation != fsafe_lineage_generation() - 1 || of.thread->owner != owner)
-            continue;
-        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(of.thread)); fsafe_ledger_next(&at);)
-            if (fsafe_ledger_is_of_call(at.lock) && fsafe_region_of(at.lock) == FSAFE_REGION_LOADER)
-                return true;
-    }
+    for (struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, FSAFE_LOCKS); fsafe_thread_record(&at);)
+        if (at.of.generation == fsafe_lineage_generation() - 1 && at.of.thread->owner == owner &&
+            fsafe_ledger_is_of_call(at.record.lock) && fsafe_region_of(at.record.lock) == FSAFE_REGION_LOADER)
+            return true;
     return false;
 }
 

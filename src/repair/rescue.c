@@ -85,7 +85,7 @@ static void tell(enum fsafe_deed deed, const struct fsafe_rescued *called, uintp
         .address = word,
         .in_use = true,
         .wanted_at = known_call ? called->site : at,
-        .fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1),
+        .fork = fsafe_lineage_latest_fork(),
     };
     if (known_call)
         fsafe_region_name_vanished(called->regions, &event);

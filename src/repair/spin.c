@@ -33,14 +33,9 @@ static struct fsafe_filter recorded = {.words = filter_words};
 /* Drops vanished threads' records of `lock` (0: of all), but for those that `keep` keeps. Under the latch. */
 static void thin_out(uintptr_t lock, bool keep(uintptr_t lock))
 {
-    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
-        struct fsafe_ledger *spins = fsafe_thread_spins(of.thread);
-        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(spins); fsafe_ledger_next(&at);) {
-            uintptr_t address = at.lock & ~FSAFE_STAGE_MASK;
-            if ((lock == 0 || lock == address) && !keep(address))
-                fsafe_ledger_clear(spins, at.index, at.lock);
-        }
-    }
+    for (struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, FSAFE_SPINS); fsafe_thread_record(&at);)
+        if ((lock == 0 || lock == at.address) && !keep(at.address))
+            fsafe_thread_clear(&at);
     fsafe_filter_fill(&recorded, FSAFE_SPINS);
 }
 
@@ -100,13 +95,9 @@ void fsafe_spin_settle(pthread_spinlock_t *spin)
 
 void fsafe_spin_handed_over(pthread_spinlock_t *spin)
 {
-    uintptr_t lock = (uintptr_t)spin;
-    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_ANYBODY); fsafe_thread_next(&of);) {
-        struct fsafe_ledger *spins = fsafe_thread_spins(of.thread);
-        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(spins); fsafe_ledger_next(&at);)
-            if (at.lock == lock)
-                fsafe_ledger_clear(spins, at.index, lock);
-    }
+    for (struct fsafe_thread_records at = fsafe_thread_records(FSAFE_ANYBODY, FSAFE_SPINS); fsafe_thread_record(&at);)
+        if (at.address == (uintptr_t)spin)
+            fsafe_thread_clear(&at);
 }
 
 void fsafe_spin_survey(void)

@@ -100,15 +100,12 @@ static bool is_to_be_free(const struct fsafe_thread *vanished, uintptr_t stream)
 
 static FSAFE_AT_FORK void release_orphans(void)
 {
-    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
-        struct fsafe_ledger *files = fsafe_thread_files(of.thread);
-        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(files); fsafe_ledger_next(&at);) {
-            uintptr_t stream = at.lock & ~FSAFE_STAGE_MASK;
-            if (!is_to_be_free(of.thread, stream))
-                continue;
-            fsafe_layout_stream_reset((FILE *)stream);
-            fsafe_ledger_clear(files, at.index, at.lock);
-        }
+    struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, FSAFE_FILES);
+    while (fsafe_thread_record(&at)) {
+        if (!is_to_be_free(at.of.thread, at.address))
+            continue;
+        fsafe_layout_stream_reset((FILE *)at.address);
+        fsafe_thread_clear(&at);
     }
 }
 
@@ -134,21 +131,19 @@ void fsafe_stdio_child(struct fsafe_thread *self)
 static void find_vanished(struct fsafe_claims *claims, uintptr_t stream, uintptr_t owner)
 {
     claims->vanished = NULL;
-    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);)
-        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_files(of.thread)); fsafe_ledger_next(&at);)
-            if ((at.lock & ~FSAFE_STAGE_MASK) == stream && (owner == 0 || (uintptr_t)of.thread->handle == owner)) {
-                claims->vanished = of.thread;
-                claims->since = at.site;
-            }
+    for (struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, FSAFE_FILES); fsafe_thread_record(&at);)
+        if (at.address == stream && (owner == 0 || (uintptr_t)at.of.thread->handle == owner)) {
+            claims->vanished = at.of.thread;
+            claims->since = at.record.site;
+        }
 }
 
 /* Clears vanished threads' records of the stream: from now on its bytes name living threads. */
 static void settle(uintptr_t stream)
 {
-    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);)
-        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_files(of.thread)); fsafe_ledger_next(&at);)
-            if ((at.lock & ~FSAFE_STAGE_MASK) == stream)
-                fsafe_ledger_clear(fsafe_thread_files(of.thread), at.index, at.lock);
+    for (struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, FSAFE_FILES); fsafe_thread_record(&at);)
+        if (at.address == stream)
+            fsafe_thread_clear(&at);
     fsafe_filter_fill(&orphans, FSAFE_FILES);
 }
 
@@ -237,7 +232,7 @@ void fsafe_stdio_await_flush(const struct fsafe_thread *self)
     while (fsafe_options.hang_ms != 0 && (flusher = find_flusher(self, &flushes)) != NULL) {
         uint64_t now_ns = fsafe_sys_now_ns();
         if (until_ns == 0)
-            until_ns = now_ns + (uint64_t)fsafe_options.hang_ms * 1000000;
+            until_ns = now_ns + fsafe_options_hang_ns();
         else if (flushes != before)
             return; /* one has ended: libc's fork() will get the list, however many threads go on flushing */
         before = flushes;

@@ -67,13 +67,12 @@ static size_t home_of(uintptr_t lock)
 /* Keeps the order in which records are found without an index: by threads, and of each thread the latest first. */
 static void fill_index(void)
 {
-    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
-        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(of.thread)); fsafe_ledger_next(&at);) {
-            size_t home = home_of(at.lock & ~FSAFE_STAGE_MASK);
-            while (vanished_records.places[home].thread != 0)
-                home = (home + 1) & (vanished_records.slots - 1);
-            vanished_records.places[home] = (struct place){of.index + 1, at.index};
-        }
+    struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, FSAFE_LOCKS);
+    while (fsafe_thread_record(&at)) {
+        size_t home = home_of(at.address);
+        while (vanished_records.places[home].thread != 0)
+            home = (home + 1) & (vanished_records.slots - 1);
+        vanished_records.places[home] = (struct place){at.of.index + 1, at.record.index};
     }
 }
 
@@ -280,7 +279,7 @@ bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims 
         event->holder = fsafe_thread_as_holder(claims->vanished, claims->since);
         event->fork = fsafe_lineage_fork_after(fsafe_thread_generation(claims->vanished));
     } else {
-        event->fork = fsafe_lineage_fork_after(fsafe_lineage_generation() - 1);
+        event->fork = fsafe_lineage_latest_fork();
     }
     event->worth_a_line = would_wait;
     /* What a thread left locked when it ended fails a try in the parent, too: the fork is not the cause. */
@@ -333,7 +332,7 @@ bool fsafe_takeover_gives_time(enum fsafe_hope hope, uintptr_t object, struct ti
     if (!fsafe_thread_waits_again(fsafe_self, object, FSAFE_INTERRUPTED, now))
         *again = (struct fsafe_again){.object = object, .value = FSAFE_INTERRUPTED, .since_ns = now,
                                       .generation = fsafe_lineage_generation()};
-    *until = fsafe_sys_timespec(again->since_ns + (uint64_t)fsafe_options.hang_ms * 1000000);
+    *until = fsafe_sys_timespec(again->since_ns + fsafe_options_hang_ns());
     return true;
 }
 

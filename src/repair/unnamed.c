@@ -60,17 +60,15 @@ static void is_over_in(struct fsafe_thread *thread, uint32_t record, void *conte
 static uint32_t mark(uintptr_t lock, bool marked_only, bool is_marked(uintptr_t lock))
 {
     uint32_t count = 0;
-    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
-        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(of.thread)); fsafe_ledger_next(&at);) {
-            uintptr_t address = at.lock & ~FSAFE_STAGE_MASK;
-            if (fsafe_ledger_is_of_rwlock(at.lock) || (lock != 0 && lock != address) ||
-                (marked_only && (at.lock & FSAFE_STAGE_MASK) != FSAFE_HELD))
-                continue;
-            bool marked = is_marked(address);
-            count += marked;
-            atomic_store_explicit(&fsafe_ledger_record(at.ledger, at.index)->lock,
-                                  address | (marked ? FSAFE_HELD : FSAFE_WANTED), memory_order_relaxed);
-        }
+    struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, FSAFE_LOCKS);
+    while (fsafe_thread_record(&at)) {
+        if (fsafe_ledger_is_of_rwlock(at.record.lock) || (lock != 0 && lock != at.address) ||
+            (marked_only && at.record.lock != (at.address | FSAFE_HELD)))
+            continue;
+        bool marked = is_marked(at.address);
+        count += marked;
+        atomic_store_explicit(&fsafe_ledger_record(at.record.ledger, at.record.index)->lock,
+                              at.address | (marked ? FSAFE_HELD : FSAFE_WANTED), memory_order_relaxed);
     }
     return count;
 }

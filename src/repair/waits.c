@@ -86,14 +86,13 @@ static struct occupants look_inside(uintptr_t object)
 static unsigned rewrite(uintptr_t object, bool of_mutex, bool to_told)
 {
     unsigned count = 0;
-    for (struct fsafe_thread_walk of = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&of);) {
-        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_waits(of.thread)); fsafe_ledger_next(&at);) {
-            if ((at.lock & ~FSAFE_STAGE_MASK) != object || is_of_mutex(at.lock) != of_mutex)
-                continue;
-            count++;
-            atomic_store_explicit(&fsafe_ledger_record(at.ledger, at.index)->lock,
-                                  to_told ? at.lock | FSAFE_INSIDE_TOLD : 0, memory_order_release);
-        }
+    struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, FSAFE_WAITS);
+    while (fsafe_thread_record(&at)) {
+        if (at.address != object || is_of_mutex(at.record.lock) != of_mutex)
+            continue;
+        count++;
+        atomic_store_explicit(&fsafe_ledger_record(at.record.ledger, at.record.index)->lock,
+                              to_told ? at.record.lock | FSAFE_INSIDE_TOLD : 0, memory_order_release);
     }
     return count;
 }

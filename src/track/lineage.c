@@ -87,3 +87,8 @@ struct fsafe_fork fsafe_lineage_fork_after(uint32_t generation)
     return forks[generation % KEEP_FORKS].generation == generation ? forks[generation % KEEP_FORKS].fork
                                                                    : (struct fsafe_fork){.number = 0};
 }
+
+struct fsafe_fork fsafe_lineage_latest_fork(void)
+{
+    return fsafe_lineage_fork_after(fsafe_lineage_generation() - 1);
+}

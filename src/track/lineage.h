@@ -84,3 +84,4 @@ FSAFE_AT_FORK void fsafe_lineage_adopted(const struct fsafe_fork *fork);
 
 /* The fork in which the threads of `generation` vanished; all zero when that fork is too long ago. */
 struct fsafe_fork fsafe_lineage_fork_after(uint32_t generation);
+struct fsafe_fork fsafe_lineage_latest_fork(void); /* the one that made this process */

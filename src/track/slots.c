@@ -60,6 +60,17 @@ bool fsafe_thread_next(struct fsafe_thread_walk *at)
     return false;
 }
 
+bool fsafe_thread_record(struct fsafe_thread_records *at)
+{
+    while (!fsafe_ledger_next(&at->record)) {
+        if (!fsafe_thread_next(&at->of))
+            return false;
+        at->record = fsafe_ledger_walk(&at->of.thread->ledgers[at->ledger]);
+    }
+    at->address = at->record.lock & ~FSAFE_STAGE_MASK;
+    return true;
+}
+
 bool fsafe_thread_has_company(const struct fsafe_thread *self)
 {
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); fsafe_thread_next(&at);)

@@ -35,6 +35,32 @@ static inline struct fsafe_thread_walk fsafe_thread_walk(unsigned whom)
 
 FSAFE_AT_FORK bool fsafe_thread_next(struct fsafe_thread_walk *at);
 
+/*
+ * Goes through the records that such threads have in one ledger, of each thread the latest first:
+ *     struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, FSAFE_SPINS);
+ *     while (fsafe_thread_record(&at))
+ * Records may be cleared meanwhile.
+ */
+struct fsafe_thread_records {
+    struct fsafe_thread_walk of;
+    struct fsafe_ledger_walk record;
+    enum fsafe_ledger_of ledger;
+    uintptr_t address; /* the record's lock without its stage */
+};
+
+static inline struct fsafe_thread_records fsafe_thread_records(unsigned whom, enum fsafe_ledger_of ledger)
+{
+    return (struct fsafe_thread_records){.of = fsafe_thread_walk(whom), .record.index = 1, .ledger = ledger};
+}
+
+FSAFE_AT_FORK bool fsafe_thread_record(struct fsafe_thread_records *at);
+
+/* Empties the record: see fsafe_ledger_clear. */
+static inline void fsafe_thread_clear(const struct fsafe_thread_records *at)
+{
+    fsafe_ledger_clear(&at->of.thread->ledgers[at->ledger], at->record.index, at->record.lock);
+}
+
 /* Whether another thread of this process has a slot. Costs no system call. */
 bool fsafe_thread_has_company(const struct fsafe_thread *self);
 
