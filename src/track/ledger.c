@@ -282,6 +282,16 @@ bool fsafe_ledger_drop_inner(struct fsafe_ledger *ledger, uintptr_t lock)
     return index != 0;
 }
 
+bool fsafe_ledger_drop_inner_stage(struct fsafe_ledger *ledger, uintptr_t lock)
+{
+    uint32_t index = fsafe_ledger_depth(ledger);
+    while (index > 0 && fsafe_ledger_word(ledger, index) != lock)
+        index--;
+    if (index > 0)
+        fsafe_ledger_remove(ledger, index);
+    return index > 0;
+}
+
 static bool grow(struct fsafe_ledger *ledger)
 {
     uint32_t capacity = (ledger->room + 1 + FSAFE_LEDGER_SPARE) * 2;

@@ -212,8 +212,9 @@ static inline bool fsafe_ledger_next(struct fsafe_ledger_walk *at)
  */
 void fsafe_ledger_clear(struct fsafe_ledger *ledger, uint32_t index, uintptr_t lock);
 
-/* fsafe_ledger_drop for a record that is not the latest. */
+/* fsafe_ledger_drop and drop_stage for a record that is not the latest. */
 bool fsafe_ledger_drop_inner(struct fsafe_ledger *ledger, uintptr_t lock);
+bool fsafe_ledger_drop_inner_stage(struct fsafe_ledger *ledger, uintptr_t lock);
 
 static inline struct fsafe_record *fsafe_ledger_record(const struct fsafe_ledger *ledger, uint32_t index)
 {
@@ -289,21 +290,11 @@ static inline bool fsafe_ledger_pop_latest(struct fsafe_ledger *ledger, uintptr_
 /* Removes the record of `lock`, wherever it is and at whatever stage. Returns whether there was one. */
 static inline bool fsafe_ledger_drop(struct fsafe_ledger *ledger, uintptr_t lock)
 {
-    if (FSAFE_LIKELY(fsafe_ledger_pop_latest(ledger, lock)))
-        return true;
-    return fsafe_ledger_drop_inner(ledger, lock);
+    return FSAFE_LIKELY(fsafe_ledger_pop_latest(ledger, lock)) || fsafe_ledger_drop_inner(ledger, lock);
 }
 
 /* Removes the latest record of `lock` at this very stage, wherever it is. Returns whether there was one. */
 static inline bool fsafe_ledger_drop_stage(struct fsafe_ledger *ledger, uintptr_t lock)
 {
-    if (FSAFE_LIKELY(fsafe_ledger_pop_latest(ledger, lock)))
-        return true;
-    for (uint32_t i = fsafe_ledger_depth(ledger); i > 0; i--) {
-        if (fsafe_ledger_word(ledger, i) == lock) {
-            fsafe_ledger_remove(ledger, i);
-            return true;
-        }
-    }
-    return false;
+    return FSAFE_LIKELY(fsafe_ledger_pop_latest(ledger, lock)) || fsafe_ledger_drop_inner_stage(ledger, lock);
 }
