@@ -130,7 +130,8 @@ static int wait_in_slices(pthread_mutex_t *mutex, struct fsafe_thread *self, con
          * A mutex with priority inheritance knows this clock since Linux 5.14. glibc before 2.34 takes the time for one
          * of the real-time clock, which is past: slice after slice would end at once.
          */
-        if (result == ETIMEDOUT || result == EINVAL)
+        bool is_refused = result == EINVAL && fsafe_layout_mutex_kind(mutex) != FSAFE_MUTEX_PRIO_PROTECT;
+        if (result == ETIMEDOUT || is_refused)
             result = wait_for(mutex, self, attempt);
         fsafe_hopeless_end(&slices);
         return result;
@@ -176,14 +177,17 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
 
 /*
  * The record is made; libc locks mutexes of this kind; the process is no child. Tries, which does to a free mutex what
- * a lock does. Returns whether the caller has the mutex.
+ * a lock does, errors included. Returns whether the result is the call's: a second call may get another one (glibc's of
+ * a mutex with priority ceiling, in a thread that may not have the ceiling, fails once and then succeeds).
  */
 static bool try_for_libc(pthread_mutex_t *mutex, struct fsafe_thread *self, int *result)
 {
     *result = try_for(mutex, self);
-    if (*result == 0 && fsafe_layout_mutex_depth(mutex) > 1)
+    if (*result == EBUSY)
+        return false;
+    if (*result != EOWNERDEAD && (*result != 0 || fsafe_layout_mutex_depth(mutex) > 1))
         fsafe_ledger_drop(fsafe_thread_locks(self), (uintptr_t)mutex);
-    return *result == 0 || *result == EOWNERDEAD;
+    return true;
 }
 
 static FSAFE_APART int acquire_slowly(pthread_mutex_t *mutex, uintptr_t site, const struct fsafe_attempt *attempt)

@@ -342,6 +342,29 @@ static void shared_with_parent(const struct scn_case *self)
     scn_reap(child);
 }
 
+static int lock_once(void *mutex)
+{
+    const int error = pthread_mutex_lock(mutex);
+    return error != 0 ? error : pthread_mutex_unlock(mutex);
+}
+
+static int lock_unseen(void *mutex)
+{
+    const int error = ((scn_call *)scn_libc("pthread_mutex_lock"))(mutex);
+    return error != 0 ? error : ((scn_call *)scn_libc("pthread_mutex_unlock"))(mutex);
+}
+
+/* A thread's first lock returns what libc's does, also where that is EINVAL (see INSIST). */
+static void first_lock(const struct scn_case *self)
+{
+    static pthread_mutex_t mutex;
+    make(self->kind, &mutex);
+    SCN_IS(scn_elsewhere(lock_once, &mutex), scn_elsewhere(lock_unseen, &mutex));
+    SCN_IN_CHILD {
+        SCN_IS(scn_elsewhere(lock_once, &mutex), scn_elsewhere(lock_unseen, &mutex));
+    }
+}
+
 /* As any program may, one that raises its priority for a mutex needs a right that not everybody has. */
 static bool can_use(const struct kind *kind)
 {
@@ -356,6 +379,8 @@ void scn_cases(void)
 {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         const struct kind *kind = &kinds[i];
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = first_lock, .kind = kind},
+                "first-lock-%s", kind->name);
         if (!can_use(kind))
             continue;
         static char says[sizeof kinds / sizeof *kinds][160];
