@@ -76,11 +76,24 @@ void fsafe_sys_pause_us(unsigned us)
     FSAFE_SYS(FSAFE_SYS_CLOCK_NANOSLEEP, CLOCK_MONOTONIC, 0, &span, 0, 0, 0);
 }
 
+/* Whether a write would not wait. */
+static bool has_room(int fd)
+{
+    struct timespec now = {0, 0};
+    struct pollfd room = {.fd = fd, .events = POLLOUT};
+    long answer = FSAFE_SYS(FSAFE_SYS_PPOLL, &room, 1, &now, 0, 0, 0);
+    if (answer != -EINVAL || fd >= (int)(8 * sizeof(unsigned long)))
+        return answer == 1 && (room.revents & POLLOUT) != 0;
+    /* A process that may open no file (RLIMIT_NOFILE of 0) may not poll one either. */
+    unsigned long writable = 1UL << fd;
+    now = (struct timespec){0, 0};
+    return FSAFE_SYS(FSAFE_SYS_PSELECT6, fd + 1, 0, &writable, 0, &now, 0) == 1;
+}
+
 void fsafe_sys_offer(int fd, const void *from, size_t bytes)
 {
     const struct timespec now = {0, 0};
-    struct pollfd room = {.fd = fd, .events = POLLOUT};
-    if (FSAFE_SYS(FSAFE_SYS_PPOLL, &room, 1, &now, 0, 0, 0) != 1 || (room.revents & POLLOUT) == 0)
+    if (!has_room(fd))
         return;
     struct fsafe_sigset old, before, raised = {{0}};
     fsafe_sys_block_signals(&old);

@@ -44,6 +44,7 @@ _Static_assert(sizeof(time_t) == sizeof(long), "a time of another size than the 
 enum {
     FSAFE_SYS_FUTEX = FSAFE_SYS_TIMED(SYS_futex, SYS_futex_time64),
     FSAFE_SYS_PPOLL = FSAFE_SYS_TIMED(SYS_ppoll, SYS_ppoll_time64),
+    FSAFE_SYS_PSELECT6 = FSAFE_SYS_TIMED(SYS_pselect6, SYS_pselect6_time64),
     FSAFE_SYS_RT_SIGTIMEDWAIT = FSAFE_SYS_TIMED(SYS_rt_sigtimedwait, SYS_rt_sigtimedwait_time64),
     FSAFE_SYS_CLOCK_NANOSLEEP = FSAFE_SYS_TIMED(SYS_clock_nanosleep, SYS_clock_nanosleep_time64),
     FSAFE_SYS_TIMER_SETTIME = FSAFE_SYS_TIMED(SYS_timer_settime, SYS_timer_settime64)

@@ -33,8 +33,8 @@ static inline long sandbox_number(const char *name, size_t length)
 #define CALL(name) {#name, SYS_##name},
         CALL(clock_nanosleep) CALL(close) CALL(fcntl) CALL(getcwd) CALL(getpid) CALL(getrusage) CALL(gettid)
         CALL(madvise) CALL(membarrier) CALL(mprotect) CALL(mremap) CALL(openat) CALL(pipe2) CALL(ppoll) CALL(prctl)
-        CALL(process_vm_readv) CALL(rt_sigpending) CALL(rt_sigtimedwait) CALL(sched_yield) CALL(signalfd4) CALL(tgkill)
-        CALL(unshare)
+        CALL(process_vm_readv) CALL(pselect6) CALL(rt_sigpending) CALL(rt_sigtimedwait) CALL(sched_yield)
+        CALL(signalfd4) CALL(tgkill) CALL(unshare)
 #ifdef SYS_newfstatat
         CALL(newfstatat)
 #elif defined(SYS_fstatat64)

@@ -23,7 +23,7 @@ WAITS_FOR_CHILD = {"timer_create", "timer_settime", "timer_delete", "rt_sigactio
 NAMES_32 = {"fstat64": "fstat", "fstatat64": "newfstatat", "mmap2": "mmap", "clock_gettime64": "clock_gettime"}
 
 # What only a child that would hang asks.
-RARE = "unshare,mremap,ppoll,signalfd4,rt_sigtimedwait,rt_sigpending,tgkill"
+RARE = "unshare,mremap,ppoll,pselect6,signalfd4,rt_sigtimedwait,rt_sigpending,tgkill"
 
 
 def sandbox(*rules):

@@ -1011,6 +1011,25 @@ START_TEST(sys_offer_writes_at_once_or_not_at_all)
 }
 END_TEST
 
+START_TEST(sys_offer_needs_no_descriptor_to_be_allowed)
+{
+    int ends[2], waste[2];
+    char text[8] = "";
+    ck_assert_int_eq(pipe(ends), 0);
+    ck_assert_int_eq(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+    ck_assert_int_eq(pipe(waste), 0);
+    fill_pipe(waste[1]);
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, 0}), 0);
+    fsafe_sys_offer(STDERR_FILENO, "hello", 5);
+    ck_assert_int_eq(read(ends[0], text, sizeof text), 5);
+    ck_assert_str_eq(text, "hello");
+    unit_within(10);
+    fsafe_sys_offer(waste[1], "lost", 4); /* would wait for ever */
+    alarm(0);
+}
+END_TEST
+
 static bool sigpipe_is_pending(void)
 {
     sigset_t pending;
@@ -1245,6 +1264,7 @@ static void fill(Suite *suite)
     tcase_add_test(sys, sys_knows_threads);
     tcase_add_test(sys, sys_knows_that_threads_vanish_at_fork);
     tcase_add_test(sys, sys_offer_writes_at_once_or_not_at_all);
+    tcase_add_test(sys, sys_offer_needs_no_descriptor_to_be_allowed);
     tcase_add_test(sys, sys_offer_to_a_closed_pipe_raises_no_sigpipe);
     tcase_add_loop_test(sys, sys_offer_keeps_the_programs_own_sigpipe, 0, 2);
     tcase_add_loop_test(sys, sys_abort_ends_the_process_as_abort_does, 0, TREATMENTS);
