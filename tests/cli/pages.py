@@ -172,8 +172,13 @@ def check(where, command, folder, sleeper):
 
 shown = [(where, command) for command, where in dict((command, where) for where, command in commands()).items()]
 pages = ("forksafe.1", "forksafe-fix.7", "libforksafe.7")
-harness.begin(len(shown) + len(pages) + 3)
+harness.begin(len(shown) + 2 * len(pages) + 3)
 for page in pages:
+    groff = ["groff", "-mandoc", "-Tutf8", "-rLL=78n", "-wbreak", os.path.join(TOP, "man", page)]
+    if shutil.which("groff") is None:
+        harness.skip(f"{page}: fits a terminal of 80 columns", "there is no groff")
+    else:
+        harness.ok(not subprocess.run(groff, capture_output=True).stderr, f"{page}: fits a terminal of 80 columns")
     if shutil.which("mandoc") is None:
         harness.skip(f"{page}: mandoc -T lint", "there is no mandoc")
         continue
