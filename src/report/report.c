@@ -183,6 +183,10 @@ bool fsafe_report_is_new_place(uintptr_t site, bool is_own)
         if (seen == site)
             return false;
     }
+    static _Atomic bool said;
+    if (!atomic_exchange(&said, true))
+        fsafe_report_note_number("no further wait that only a signal handler can end is named: places named so far: ",
+                                 PLACES);
     return false;
 }
 

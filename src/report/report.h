@@ -34,7 +34,7 @@ void fsafe_report_event(const struct fsafe_event *event);
 
 /*
  * Whether this is the first line which says that only a signal handler can end a wait at this place; the next call
- * returns false. `is_own`: the calling thread waits.
+ * returns false. `is_own`: the calling thread waits. Once there are too many places one line says so.
  */
 bool fsafe_report_is_new_place(uintptr_t site, bool is_own);
 

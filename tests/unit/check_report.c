@@ -933,6 +933,17 @@ START_TEST(place_is_new_once)
 }
 END_TEST
 
+START_TEST(places_without_room_are_told_once)
+{
+    enum { PLACES = 128 };
+    for (uintptr_t site = 1; site <= PLACES; site++)
+        ck_assert(fsafe_report_is_new_place(site, false));
+    for (uintptr_t site = 1; site <= PLACES + 2; site++)
+        ck_assert(!fsafe_report_is_new_place(site, false));
+    assert_line("no further wait that only a signal handler can end is named: places named so far: 128");
+}
+END_TEST
+
 static void fill(Suite *suite)
 {
     TCase *lines = unit_case(suite, "where lines go");
@@ -971,6 +982,7 @@ static void fill(Suite *suite)
     tcase_add_test(event, json_is_whole_when_it_is_long);
     tcase_add_test(event, events_stay_whole);
     tcase_add_test(event, place_is_new_once);
+    tcase_add_test(event, places_without_room_are_told_once);
     tcase_add_test(event, counts_of_nothing_are_shared_without_their_pages);
     tcase_add_test(event, counts_are_shared_as_they_are);
 
