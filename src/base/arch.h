@@ -75,6 +75,19 @@ enum { FSAFE_ARCH_REGISTERS = 16 };
 #define FSAFE_ARCH_DEFINE_RESTORER FSAFE_ARCH_RESTORER_OF("mov $15, %rax\n\tsyscall")
 
 /*
+ * Defines fsafe_arch_begin: goes on with `function`, which gets `argument`, on the stack that ends at `stack`, and ends
+ * the thread with what the function returns, all as libc's clone does. Defined once, in the file that wraps clone.
+ */
+#define FSAFE_ARCH_DEFINE_BEGIN                                                                        \
+    extern _Noreturn void fsafe_arch_begin(void *argument, int (*function)(void *), void *stack);      \
+    __asm__(".text\n\t.hidden fsafe_arch_begin\n\t.globl fsafe_arch_begin\n\t"                        \
+            ".type fsafe_arch_begin, @function\nfsafe_arch_begin:\n\t"                                 \
+            ".cfi_startproc\n\t.cfi_undefined rip\n\tendbr64\n\t"                                     \
+            "and $-16, %rdx\n\tmov %rdx, %rsp\n\txor %ebp, %ebp\n\tcall *%rsi\n\t"                   \
+            "mov %eax, %edi\n\tmov $60, %eax\n\tsyscall\n\thlt\n\t"                                   \
+            ".cfi_endproc\n\t.size fsafe_arch_begin, . - fsafe_arch_begin")
+
+/*
  * Defines a variadic function of up to seven words: it calls `choose` with the first three and jumps to the function
  * whose address `choose` returned. That function finds all words where the caller put them, and returns to the caller.
  */

@@ -132,14 +132,27 @@ static bool drains(unsigned long flags)
 
 struct beginning {
     int (*function)(void *);
-    void *argument;
+    void *argument, *stack;
 };
+
+/*
+ * A child of clone's has a stack of its own, perhaps one of few bytes, or one that lies in its maker's frame above what
+ * the function reads first: both are right as long as that function alone runs there (D's collector has 256 bytes). So
+ * our own work is done below the wrapper's frame, of which the child has a copy, and nothing above it changes.
+ */
+#ifdef FSAFE_ARCH_DEFINE_BEGIN
+FSAFE_ARCH_DEFINE_BEGIN;
+#endif
 
 static int begin_child(void *copied)
 {
     const struct beginning beginning = *(struct beginning *)copied;
     fsafe_fork_in_child(false);
+#ifdef FSAFE_ARCH_DEFINE_BEGIN
+    fsafe_arch_begin(beginning.argument, beginning.function, beginning.stack);
+#else
     return beginning.function(beginning.argument);
+#endif
 }
 
 FSAFE_EXPORT int clone(int (*function)(void *), void *stack, int flags, void *argument, ...)
@@ -154,10 +167,17 @@ FSAFE_EXPORT int clone(int (*function)(void *), void *stack, int flags, void *ar
     /* Without a function or a stack libc returns an error. */
     if (!is_forked((unsigned long)flags) || function == NULL || stack == NULL)
         return FSAFE_NEXT(clone)(function, stack, flags, argument, parent_tid, tls, child_tid);
-    struct beginning beginning = {.function = function, .argument = argument};
+    struct {
+        char lowest[256]; /* libc writes here what the child begins with */
+        struct beginning beginning;
+    } frame __attribute__((aligned(16)));
+    frame.beginning = (struct beginning){.function = function, .argument = argument, .stack = stack};
+#ifdef FSAFE_ARCH_DEFINE_BEGIN
+    stack = &frame.beginning;
+#endif
     struct fsafe_bare_fork fork;
     fsafe_fork_begin(&fork, FSAFE_CALLER(), drains((unsigned long)flags));
-    int pid = FSAFE_NEXT(clone)(begin_child, stack, flags, &beginning, parent_tid, tls, child_tid);
+    int pid = FSAFE_NEXT(clone)(begin_child, stack, flags, &frame.beginning, parent_tid, tls, child_tid);
     fsafe_fork_end(&fork);
     fsafe_children_forked(pid);
     return pid;

@@ -815,6 +815,38 @@ static void cancelled_forkpty(const struct scn_case *self)
     scn_fine();
 }
 
+/* --- A stack in the maker's frame --------------------------------------------------------------------------------- */
+
+#ifdef __x86_64__
+
+static int add_up(void *numbers)
+{
+    int sum = 0;
+    for (const int *number = numbers; number < (const int *)numbers + 64; number++)
+        sum += *number;
+    return sum;
+}
+
+/* As D's collector does it: what the child's function reads lies below the few bytes that it has as a stack. */
+static void short_stack(const struct scn_case *self)
+{
+    (void)self;
+    struct {
+        int numbers[64];
+        char stack[256];
+    } frame = {.numbers = {7}};
+    static pthread_mutex_t other = PTHREAD_MUTEX_INITIALIZER;
+    int status;
+    SCN_WHILE_HELD(mutex_lock, mutex_unlock, &other) {
+        const pid_t child = clone(add_up, frame.stack + sizeof frame.stack, SIGCHLD, frame.numbers);
+        SCN_CHECK(child > 0 && waitpid(child, &status, 0) == child);
+        SCN_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    }
+    scn_fine();
+}
+
+#endif
+
 void scn_cases(void)
 {
     for (int d = 0; d < DOORS; d++) {
@@ -866,6 +898,9 @@ void scn_cases(void)
                 door->name);
     }
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = invalid}, "invalid");
+#ifdef __x86_64__
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = short_stack}, "clone-short-stack");
+#endif
     /* A thread that a fork stops for ever goes on after that time. */
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = cancelled_forkpty,
                               .env = "FORKSAFE_DRAIN_MS=60000"}, "forkpty-cancelled");
