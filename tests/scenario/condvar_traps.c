@@ -284,11 +284,7 @@ static void forkers_mutex(const struct scn_case *self)
 
 void scn_cases(void)
 {
-    static const struct {
-        const char *name;
-        void (*run)(const struct scn_case *);
-        long number;
-    } traps[] = {
+    static const struct scn_row traps[] = {
         {"made-anew", made_anew, 0},
         {"cancelled", cancelled, 0},
         {"gone-again", gone_again, 0},
@@ -301,10 +297,8 @@ void scn_cases(void)
         {"memory-is-data", memory_gone, 1},
     };
     for (int i = 0; i < CONDVAR_KINDS; i++) {
-        for (size_t t = 0; t < sizeof traps / sizeof traps[0]; t++)
-            scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = traps[t].run,
-                                      .kind = &condvar_kinds[i], .number = traps[t].number},
-                    "%s-%s", traps[t].name, condvar_kinds[i].name);
+        const struct scn_case rest = {.bare = "fine", .says = SCN_SILENT, .kind = &condvar_kinds[i]};
+        scn_add_rows(SCN_ROWS(traps), rest, condvar_kinds[i].name);
         scn_add((struct scn_case){.bare = LIBC_WAIT_SURVIVES ? "fine" : "hangs", .says = SCN_NEVER_TAKES,
                                   .run = forks_in_handler,
                                   .kind = &condvar_kinds[i]},

@@ -191,30 +191,22 @@ void scn_cases(void)
     const bool knows = knows_writer();
     /* Where the writer's id is known, the bare unlock returns 0 and loses the lock: the next one who wants it hangs. */
     const char *const unlocked = knows ? "hangs" : "fine";
-    const struct {
-        const char *name;
-        void (*run)(const struct scn_case *);
-        const char *bare, *says;
-        long number;
-    } situations[] = {
-        {"unlock", main_forks, unlocked, SCN_SILENT, 0},
-        {"thread", thread_forks, unlocked, SCN_SILENT, 0},
-        {"keeps-out", keeps_out, unlocked, SCN_SILENT, 0},
-        {"waited-for", waited_for, unlocked, SCN_SILENT, 0},
-        {"waited-for-read", waited_for, unlocked, SCN_SILENT, 1},
-        {"waited-for-write", waited_for, unlocked, SCN_SILENT, 2},
-        {"grandchild", grandchild_unlocks, unlocked, SCN_SILENT, 0},
-        {"raw-fork", raw_fork, "fine", SCN_SILENT, 0},
-        {"reads", reads, "fine", SCN_SILENT, 0},
-        {"upgrade", upgrades, "hangs", RWLOCK_FROM_WORKER, 0},
+    const struct scn_row situations[] = {
+        {"unlock", main_forks, 0, SCN_SILENT, unlocked},
+        {"thread", thread_forks, 0, SCN_SILENT, unlocked},
+        {"keeps-out", keeps_out, 0, SCN_SILENT, unlocked},
+        {"waited-for", waited_for, 0, SCN_SILENT, unlocked},
+        {"waited-for-read", waited_for, 1, SCN_SILENT, unlocked},
+        {"waited-for-write", waited_for, 2, SCN_SILENT, unlocked},
+        {"grandchild", grandchild_unlocks, 0, SCN_SILENT, unlocked},
+        {"raw-fork", raw_fork, 0, SCN_SILENT, "fine"},
+        {"reads", reads, 0, SCN_SILENT, "fine"},
+        {"upgrade", upgrades, 0, RWLOCK_FROM_WORKER, "hangs"},
     };
     for (int i = 0; i < RWLOCK_KINDS; i++) {
         const struct rwlock_kind *kind = &rwlock_kinds[i];
-        for (size_t s = 0; s < sizeof situations / sizeof situations[0]; s++)
-            if (s == 0 || rwlock_is_plain(kind))
-                scn_add((struct scn_case){.bare = situations[s].bare, .says = situations[s].says,
-                                          .run = situations[s].run, .kind = kind, .number = situations[s].number},
-                        "%s-%s", situations[s].name, kind->name);
+        const size_t count = rwlock_is_plain(kind) ? sizeof situations / sizeof situations[0] : 1;
+        scn_add_rows(situations, count, (struct scn_case){.kind = kind}, kind->name);
         for (int j = knows ? 0 : 1; rwlock_is_plain(kind) && j < RWLOCK_ENTRIES; j += knows ? 1 : 4)
             scn_add((struct scn_case){.bare = !knows ? "fine" : j % 4 == 1 ? "hangs" : rwlock_entries[j].bare,
                                       .says = SCN_SILENT, .run = relocks, .kind = kind, .entry = &rwlock_entries[j]},

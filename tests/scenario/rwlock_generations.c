@@ -155,25 +155,18 @@ static void signals(const struct scn_case *self)
 
 void scn_cases(void)
 {
-    static const struct {
-        const char *name, *bare, *says;
-        void (*run)(const struct scn_case *);
-        long number;
-    } rows[] = {
-        {"threads-first-written", "hangs", RWLOCK_FROM_WORKER, threads_first, 1},
-        {"threads-first-read", "hangs", RWLOCK_FROM_WORKER, threads_first, 0},
-        {"threads-first-reader", "hangs", RWLOCK_FROM_WORKER, threads_first, 2},
-        {"race", "hangs", RWLOCK_TAKEN, race_for_takeover, 0},
-        {"race-waiting-writer", "hangs", RWLOCK_TAKEN, race_for_takeover, 1},
-        {"grandchild-read", "hangs", RWLOCK_FROM_WORKER, grandchild, 0},
-        {"grandchild-written", "hangs", RWLOCK_FROM_WORKER, grandchild, 1},
-        {"grandchild-middle", "hangs", RWLOCK_TAKEN, grandchild, 2},
-        {"signals", "hangs", RWLOCK_TAKEN, signals, 0},
+    static const struct scn_row rows[] = {
+        {"threads-first-written", threads_first, 1, RWLOCK_FROM_WORKER, "hangs"},
+        {"threads-first-read", threads_first, 0, RWLOCK_FROM_WORKER, "hangs"},
+        {"threads-first-reader", threads_first, 2, RWLOCK_FROM_WORKER, "hangs"},
+        {"race", race_for_takeover, 0, RWLOCK_TAKEN, "hangs"},
+        {"race-waiting-writer", race_for_takeover, 1, RWLOCK_TAKEN, "hangs"},
+        {"grandchild-read", grandchild, 0, RWLOCK_FROM_WORKER, "hangs"},
+        {"grandchild-written", grandchild, 1, RWLOCK_FROM_WORKER, "hangs"},
+        {"grandchild-middle", grandchild, 2, RWLOCK_TAKEN, "hangs"},
+        {"signals", signals, 0, RWLOCK_TAKEN, "hangs"},
     };
-    for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++)
-        for (int i = 0; i < RWLOCK_KINDS; i++)
-            if (rwlock_is_plain(&rwlock_kinds[i]))
-                scn_add((struct scn_case){.bare = rows[r].bare, .says = rows[r].says, .run = rows[r].run,
-                                          .kind = &rwlock_kinds[i], .number = rows[r].number},
-                        "%s-%s", rows[r].name, rwlock_kinds[i].name);
+    for (int i = 0; i < RWLOCK_KINDS; i++)
+        if (rwlock_is_plain(&rwlock_kinds[i]))
+            scn_add_rows(SCN_ROWS(rows), (struct scn_case){.kind = &rwlock_kinds[i]}, rwlock_kinds[i].name);
 }

@@ -240,34 +240,28 @@ static void mode(const struct scn_case *self)
 
 void scn_cases(void)
 {
-    static const struct {
-        const char *name, *bare, *says;
-        void (*run)(const struct scn_case *);
-        long number;
-    } rows[] = {
-        {"anew-read", "fine", SCN_SILENT, made_anew_seen, 0},
-        {"anew-written", "fine", SCN_SILENT, made_anew_seen, 1},
-        {"anew-threads-read", "fine", SCN_SILENT, made_anew_seen, 2},
-        {"anew-threads-written", "fine", SCN_SILENT, made_anew_seen, 3},
-        {"anew-unseen-read", "fine", SCN_SILENT, made_anew_unseen, 0},
-        {"anew-unseen-written", "fine", SCN_SILENT, made_anew_unseen, 1},
-        {"anew-unseen-threads-read", "fine", SCN_SILENT, made_anew_unseen, 2},
-        {"anew-unseen-threads-written", "fine", SCN_SILENT, made_anew_unseen, 3},
-        {"anew-unseen-holder-read", "fine", SCN_SILENT, made_anew_unseen_holder, 2},
-        {"anew-unseen-holder-written", "fine", SCN_SILENT, made_anew_unseen_holder, 3},
-        {"unseen-unlock-read", "fine", SCN_SILENT, unseen_unlock, 0},
-        {"unseen-unlock-written", "fine", SCN_SILENT, unseen_unlock, 1},
-        {"handed-over", "fine", SCN_SILENT, handed_over, 0},
-        {"contract", "fine", SCN_SILENT, contract, 0},
-        {"many-holds", "hangs", RWLOCK_TAKEN, many_holds, 0},
+    static const struct scn_row rows[] = {
+        {"anew-read", made_anew_seen, 0, SCN_SILENT, "fine"},
+        {"anew-written", made_anew_seen, 1, SCN_SILENT, "fine"},
+        {"anew-threads-read", made_anew_seen, 2, SCN_SILENT, "fine"},
+        {"anew-threads-written", made_anew_seen, 3, SCN_SILENT, "fine"},
+        {"anew-unseen-read", made_anew_unseen, 0, SCN_SILENT, "fine"},
+        {"anew-unseen-written", made_anew_unseen, 1, SCN_SILENT, "fine"},
+        {"anew-unseen-threads-read", made_anew_unseen, 2, SCN_SILENT, "fine"},
+        {"anew-unseen-threads-written", made_anew_unseen, 3, SCN_SILENT, "fine"},
+        {"anew-unseen-holder-read", made_anew_unseen_holder, 2, SCN_SILENT, "fine"},
+        {"anew-unseen-holder-written", made_anew_unseen_holder, 3, SCN_SILENT, "fine"},
+        {"unseen-unlock-read", unseen_unlock, 0, SCN_SILENT, "fine"},
+        {"unseen-unlock-written", unseen_unlock, 1, SCN_SILENT, "fine"},
+        {"handed-over", handed_over, 0, SCN_SILENT, "fine"},
+        {"contract", contract, 0, SCN_SILENT, "fine"},
+        {"many-holds", many_holds, 0, RWLOCK_TAKEN, "hangs"},
     };
-    for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++)
-        for (int i = 0; i < RWLOCK_KINDS; i++)
-            if (rwlock_is_plain(&rwlock_kinds[i]) &&
-                (rows[r].run != many_holds || i < 3)) /* the third kind lets no reader past a waiting writer */
-                scn_add((struct scn_case){.bare = rows[r].bare, .says = rows[r].says, .run = rows[r].run,
-                                          .kind = &rwlock_kinds[i], .number = rows[r].number},
-                        "%s-%s", rows[r].name, rwlock_kinds[i].name);
+    enum { ROWS = sizeof rows / sizeof rows[0] };
+    for (int i = 0; i < RWLOCK_KINDS; i++)
+        if (rwlock_is_plain(&rwlock_kinds[i])) /* the third kind lets no reader past a waiting writer: not many-holds */
+            scn_add_rows(rows, i < 3 ? ROWS : ROWS - 1, (struct scn_case){.kind = &rwlock_kinds[i]},
+                         rwlock_kinds[i].name);
 #ifdef __x86_64__
     scn_add((struct scn_case){.bare = "hangs", .says = RWLOCK_FROM_WORKER, .run = old_names, .kind = &rwlock_kinds[0]},
             "old-names");

@@ -1,5 +1,6 @@
 #include "libc.h"
 #include "scenario.h"
+#include "../moment.h"
 #include "../names.h"
 
 #include <dlfcn.h>
@@ -397,15 +398,7 @@ bool scn_handlers_may_fork(void)
 
 struct timespec scn_in_ms(clockid_t clock, long ms)
 {
-    struct timespec then;
-    clock_gettime(clock, &then);
-    then.tv_sec += ms / 1000;
-    then.tv_nsec += ms % 1000 * 1000000;
-    if (then.tv_nsec >= 1000000000) {
-        then.tv_sec++;
-        then.tv_nsec -= 1000000000;
-    }
-    return then;
+    return moment_in_us(clock, ms * 1000LL);
 }
 
 long scn_resident_kib(void)
@@ -428,6 +421,18 @@ void scn_add(struct scn_case added, const char *name_format, ...)
     vsnprintf(added.name, sizeof added.name, name_format, values);
     va_end(values);
     cases[case_count++] = added;
+}
+
+void scn_add_rows(const struct scn_row *rows, size_t count, struct scn_case rest, const char *suffix)
+{
+    for (const struct scn_row *row = rows; row < rows + count; row++) {
+        struct scn_case added = rest;
+        added.run = row->run;
+        added.number = row->number;
+        added.says = row->says != NULL ? row->says : rest.says;
+        added.bare = row->bare != NULL ? row->bare : rest.bare;
+        scn_add(added, "%s%s%s", row->name, suffix != NULL ? "-" : "", suffix != NULL ? suffix : "");
+    }
 }
 
 int scn_often(int count)

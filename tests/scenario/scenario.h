@@ -23,6 +23,8 @@
 
 /* What runs a case is given the case, and a thread an argument: not every one asks for it. */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
+/* A row need not fill in all of its members. */
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 
 /* Victims may be C++; the harness itself is C. */
 #ifdef __cplusplus
@@ -58,6 +60,17 @@ struct scn_case {
 /* Each victim defines this; it calls scn_add for every case. */
 void scn_cases(void);
 void scn_add(struct scn_case added, const char *name_format, ...) __attribute__((format(printf, 2, 3)));
+
+/* A row of cases that have the other members in common. */
+struct scn_row {
+    const char *name;
+    void (*run)(const struct scn_case *self);
+    long number;
+    const char *says, *bare;
+};
+/* Adds each row with the other members of `rest`, also those that a row leaves NULL, as "NAME" or "NAME-SUFFIX". */
+void scn_add_rows(const struct scn_row *rows, size_t count, struct scn_case rest, const char *suffix);
+#define SCN_ROWS(rows) (rows), sizeof(rows) / sizeof *(rows)
 
 /* --- Ends: any process, any thread; the first to end decides ------------------------------------------------ */
 

@@ -281,11 +281,7 @@ static void lock_becomes_event(const struct scn_case *self)
 
 void scn_cases(void)
 {
-    static const struct {
-        const char *name;
-        void (*run)(const struct scn_case *);
-        long number;
-    } events[] = {
+    static const struct scn_row events[] = {
         {"consumer-parked-1-place", consumer_parked, 1},
         {"consumer-parked-8-places", consumer_parked, 8},
         {"producer-parked-1-place", producer_parked, 1},
@@ -299,10 +295,7 @@ void scn_cases(void)
         {"counting-exhausted", counting_exhausted, 0},
         {"lock-becomes-event", lock_becomes_event, 0},
     };
-    for (size_t i = 0; i < sizeof events / sizeof events[0]; i++)
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_NEVER_TAKES, .run = events[i].run,
-                                  .number = events[i].number},
-                "%s", events[i].name);
+    scn_add_rows(SCN_ROWS(events), (struct scn_case){.bare = "fine", .says = SCN_NEVER_TAKES}, NULL);
     scn_add((struct scn_case){.bare = "hangs", .says = SEMAPHORE_TAKEN_FROM_WORKER, .run = event_becomes_lock},
             "event-becomes-lock");
 }

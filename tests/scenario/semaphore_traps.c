@@ -285,11 +285,7 @@ static void no_threads(const struct scn_case *self)
 
 void scn_cases(void)
 {
-    static const struct {
-        const char *name;
-        void (*run)(const struct scn_case *);
-        long number;
-    } traps[] = {
+    static const struct scn_row traps[] = {
         {"child-releases-first", child_releases_first, 0},
         {"child-releases-then-thread-holds", child_releases_then_thread_holds, 0},
         {"made-anew-with-0", made_anew, 0},
@@ -310,8 +306,5 @@ void scn_cases(void)
         {"contract-lock", contract, 1},
         {"no-threads", no_threads, 0},
     };
-    for (size_t i = 0; i < sizeof traps / sizeof traps[0]; i++)
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = traps[i].run,
-                                  .number = traps[i].number},
-                "%s", traps[i].name);
+    scn_add_rows(SCN_ROWS(traps), (struct scn_case){.bare = "fine", .says = SCN_SILENT}, NULL);
 }

@@ -232,12 +232,7 @@ static void ten_generations(const struct scn_case *self)
 
 void scn_cases(void)
 {
-    static const struct {
-        const char *name;
-        void (*run)(const struct scn_case *);
-        long number;
-        const char *says;
-    } situations[] = {
+    static const struct scn_row situations[] = {
         {"waited-for", waited_for, 0, SEMAPHORE_TAKEN_FROM_WORKER},
         {"two-holders", two_holders, 0, SEMAPHORE_TAKEN_FROM_WORKER},
         {"main-holds", main_holds, 0, SEMAPHORE_TAKEN},
@@ -266,8 +261,5 @@ void scn_cases(void)
                                   .entry = entry},
                 "grandchild-%s", entry->name);
     }
-    for (size_t i = 0; i < sizeof situations / sizeof situations[0]; i++)
-        scn_add((struct scn_case){.bare = "hangs", .says = situations[i].says, .run = situations[i].run,
-                                  .number = situations[i].number, .env = "FORKSAFE_HANG_MS=150"},
-                "%s", situations[i].name);
+    scn_add_rows(SCN_ROWS(situations), (struct scn_case){.bare = "hangs", .env = "FORKSAFE_HANG_MS=150"}, NULL);
 }

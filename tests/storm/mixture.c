@@ -5,6 +5,7 @@
  * child's own threads are waited for without a limit.
  */
 #include "storm.h"
+#include "../moment.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -88,14 +89,7 @@ static uint32_t series_of(seat_t seat)
 
 static struct timespec soon(void)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += 2000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    return until;
+    return moment_in_us(CLOCK_REALTIME, 2000);
 }
 
 enum how { WAIT, TRY, UNTIL };

@@ -4,6 +4,7 @@
  */
 #include "config.h"
 
+#include "../moment.h"
 #include "../scenario/scenario.h"
 
 #include <signal.h>
@@ -14,7 +15,7 @@
 #endif
 
 /* So many that a bare child hangs for certain, and one under a library that lets them pass. */
-enum { FORKS = 150, FORKERS = 8, WORKERS = 4, CALLS = 30, WAIT_NS = 20000 };
+enum { FORKS = 150, FORKERS = 8, WORKERS = 4, CALLS = 30, WAIT_US = 20 };
 
 struct place {
     pthread_mutex_t mutex;
@@ -25,18 +26,6 @@ static void init(struct place *place)
 {
     SCN_IS(pthread_mutex_init(&place->mutex, NULL), 0);
     SCN_IS(pthread_cond_init(&place->condvar, NULL), 0);
-}
-
-static struct timespec soon(clockid_t clock)
-{
-    struct timespec until;
-    clock_gettime(clock, &until);
-    until.tv_nsec += WAIT_NS;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
-    return until;
 }
 
 static void call_libc(void)
@@ -51,7 +40,7 @@ static void *times_out(void *unused)
     init(&place);
     SCN_IS(pthread_mutex_lock(&place.mutex), 0);
     for (;;) {
-        const struct timespec until = soon(CLOCK_REALTIME);
+        const struct timespec until = moment_in_us(CLOCK_REALTIME, WAIT_US);
         pthread_cond_timedwait(&place.condvar, &place.mutex, &until);
         call_libc();
     }
@@ -65,7 +54,7 @@ static void *times_out_by_clock(void *unused)
     init(&place);
     SCN_IS(pthread_mutex_lock(&place.mutex), 0);
     for (;;) {
-        const struct timespec until = soon(CLOCK_MONOTONIC);
+        const struct timespec until = moment_in_us(CLOCK_MONOTONIC, WAIT_US);
         pthread_cond_clockwait(&place.condvar, &place.mutex, CLOCK_MONOTONIC, &until);
         call_libc();
     }
@@ -82,7 +71,7 @@ static void *times_out_in_c11(void *unused)
     SCN_IS(cnd_init(&condvar), thrd_success);
     SCN_IS(mtx_lock(&mutex), thrd_success);
     for (;;) {
-        const struct timespec until = soon(CLOCK_REALTIME);
+        const struct timespec until = moment_in_us(CLOCK_REALTIME, WAIT_US);
         cnd_timedwait(&condvar, &mutex, &until);
         call_libc();
     }
@@ -98,7 +87,7 @@ static void *is_woken(void *unused)
     SCN_IS(pthread_mutex_lock(&shared.mutex), 0);
     for (;;) {
         pthread_cond_signal(&shared.condvar);
-        const struct timespec until = soon(CLOCK_REALTIME); /* one may be alone */
+        const struct timespec until = moment_in_us(CLOCK_REALTIME, WAIT_US); /* one may be alone */
         pthread_cond_timedwait(&shared.condvar, &shared.mutex, &until);
         call_libc();
     }
@@ -109,7 +98,7 @@ static void *is_woken(void *unused)
 static void *queues(void *unused)
 {
     for (;;) {
-        const struct timespec until = soon(CLOCK_REALTIME);
+        const struct timespec until = moment_in_us(CLOCK_REALTIME, WAIT_US);
         const bool got = pthread_mutex_timedlock(&shared.mutex, &until) == 0;
         call_libc();
         if (got)

@@ -3,6 +3,7 @@
  * mostly with the mutex in their hands: no fork may overlook them. One row for each way to wait.
  */
 #include "storm.h"
+#include "../moment.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -14,7 +15,7 @@
 typedef const struct storm_seat *seat_t;
 #define CALL(name) static bool name##_(seat_t seat __attribute__((unused)))
 
-enum { SEATS = 64, CALLS = 30, WAIT_NS = 20000 };
+enum { SEATS = 64, CALLS = 30, WAIT_US = 20 };
 
 static struct {
     pthread_mutex_t mutex;
@@ -38,18 +39,6 @@ static const char *make_locks(void)
     return NULL;
 }
 
-static struct timespec soon(clockid_t clock)
-{
-    struct timespec until;
-    clock_gettime(clock, &until);
-    until.tv_nsec += WAIT_NS;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
-    return until;
-}
-
 static void set_variable(unsigned number)
 {
     char name[16];
@@ -60,7 +49,7 @@ static void set_variable(unsigned number)
 
 CALL(timed)
 {
-    const struct timespec until = soon(CLOCK_REALTIME);
+    const struct timespec until = moment_in_us(CLOCK_REALTIME, WAIT_US);
     STORM_CHECK(pthread_mutex_lock(&of_seat[seat->number].mutex) == 0);
     pthread_cond_timedwait(&of_seat[seat->number].condvar, &of_seat[seat->number].mutex, &until);
     set_variable(seat->number);
@@ -71,7 +60,7 @@ CALL(timed)
 CALL(clocked)
 {
 #if __GLIBC_PREREQ(2, 30)
-    const struct timespec until = soon(CLOCK_MONOTONIC);
+    const struct timespec until = moment_in_us(CLOCK_MONOTONIC, WAIT_US);
     STORM_CHECK(pthread_mutex_lock(&of_seat[seat->number].mutex) == 0);
     pthread_cond_clockwait(&of_seat[seat->number].condvar, &of_seat[seat->number].mutex, CLOCK_MONOTONIC, &until);
     set_variable(seat->number);
@@ -84,7 +73,7 @@ CALL(clocked)
 
 CALL(c11)
 {
-    const struct timespec until = soon(CLOCK_REALTIME);
+    const struct timespec until = moment_in_us(CLOCK_REALTIME, WAIT_US);
     STORM_CHECK(mtx_lock(&of_seat[seat->number].c11_mutex) == thrd_success);
     cnd_timedwait(&of_seat[seat->number].c11_condvar, &of_seat[seat->number].c11_mutex, &until);
     set_variable(seat->number);
@@ -108,7 +97,7 @@ CALL(woken)
     static bool turn[SEATS];
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-    const struct timespec until = soon(CLOCK_REALTIME);
+    const struct timespec until = moment_in_us(CLOCK_REALTIME, WAIT_US);
     STORM_CHECK(pthread_mutex_lock(&mutex) == 0);
     turn[seat->number ^ 1] = true;
     pthread_cond_broadcast(&changed);
