@@ -151,6 +151,15 @@ static inline void fsafe_layout_mutex_untry(pthread_mutex_t *m, int owner)
         FSAFE_SYS(SYS_futex, &m->__data.__lock, FUTEX_WAKE, 1, 0, 0, 0);
 }
 
+#define FSAFE_LAYOUT_HEIR
+
+static inline void fsafe_layout_mutex_name_heir(pthread_mutex_t *m, int owner, int tid)
+{
+    int word = tid;
+    if (owner != tid && (m->__data.__kind & FSAFE_GLIBC_PI) != 0)
+        __atomic_compare_exchange_n(&m->__data.__lock, &word, owner, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
 static inline enum fsafe_mutex_kind fsafe_layout_mutex_kind(const pthread_mutex_t *m)
 {
     int kind = m->__data.__kind & ~FSAFE_GLIBC_ELISION;

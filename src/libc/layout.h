@@ -180,6 +180,9 @@ static inline bool fsafe_layout_relock(pthread_mutex_t *m, int owner, unsigned t
 #ifndef FSAFE_LAYOUT_UNTRY
 static inline void fsafe_layout_mutex_untry(pthread_mutex_t *m, int owner) { }
 #endif
+#ifndef FSAFE_LAYOUT_HEIR
+static inline void fsafe_layout_mutex_name_heir(pthread_mutex_t *m, int owner, int tid) { }
+#endif
 #ifndef FSAFE_LAYOUT_NOTES
 static inline void fsafe_layout_mutex_note(pthread_mutex_t *m, int owner) { }
 static inline void fsafe_layout_rwlock_note_writer(pthread_rwlock_t *rwlock, int owner) { }
@@ -226,6 +229,10 @@ FSAFE_END_ANSWERS
  *       after a trylock by the thread `owner` that failed with ENOTRECOVERABLE: makes the mutex free again where this
  *       libc's trylock, unlike its lock, leaves it locked by that thread. A header that does not define
  *       FSAFE_LAYOUT_UNTRY has nothing to do.
+ *   void fsafe_layout_mutex_name_heir(pthread_mutex_t *m, int owner, int tid)
+ *       after a lock by the calling thread that returned EOWNERDEAD: where the kernel wrote the thread's id `tid` and
+ *       libc knows it as `owner`, libc's is written, which its unlock compares, unless another thread waits already. A
+ *       header that does not define FSAFE_LAYOUT_HEIR has nothing to do.
  *   void fsafe_layout_mutex_set_owner(pthread_mutex_t *m, int owner)
  *       writes the owner. Context: the thread that holds it.
  *   void fsafe_layout_mutex_reset(pthread_mutex_t *m)

@@ -165,8 +165,10 @@ static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, 
         fsafe_mutex_end_wait(mutex, self);
     }
     atomic_store_explicit(&self->asking, 0, memory_order_release);
-    if (result == EOWNERDEAD)
+    if (result == EOWNERDEAD) {
+        fsafe_layout_mutex_name_heir(mutex, fsafe_thread_owner(self), self->tid);
         return result; /* the caller holds it, too */
+    }
     if (result == 0)
         fsafe_layout_mutex_note(mutex, fsafe_thread_owner(self));
     /* One record stands for all the depth of a recursive mutex. */

@@ -280,13 +280,14 @@ struct kind {
 };
 
 enum { NORMAL, RECURSIVE, ERRORCHECK, ADAPTIVE, ROBUST, INHERIT, KINDS };
-static const struct kind kinds[KINDS] = {
+static const struct kind kinds[KINDS + 1] = {
     {"normal", PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED, false},
     {"recursive", PTHREAD_MUTEX_RECURSIVE, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED, true},
     {"errorcheck", PTHREAD_MUTEX_ERRORCHECK, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED, true},
     {"adaptive", PTHREAD_MUTEX_ADAPTIVE_NP, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED, false},
     {"robust", PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_ROBUST, true},
     {"inherit", PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_INHERIT, PTHREAD_MUTEX_STALLED, true},
+    {"robust-inherit", PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_INHERIT, PTHREAD_MUTEX_ROBUST, true},
 };
 
 static pthread_mutex_t mutex, spare;
@@ -870,6 +871,8 @@ void scn_cases(void)
                         "%s-%s-%s", door->name, own_names[b], kind->name);
             }
         }
+        CASE(door->open == by_daemon ? "dies SIGABRT|hangs" : "hangs", run_vanished, .kind = &kinds[KINDS],
+             .says = "once:" TAKEN_FROM_WORKER), door->name, "vanished-robust-inherit");
         if (door->open == by_fork_apart)
             CASE("hangs", run_first, .kind = &kinds[NORMAL],
                  .says = "once:" MUTEX_TAKEN ".* held at fork by 1 \"doors"), door->name, "first");
