@@ -55,22 +55,20 @@ void fsafe_children_strike_self(void)
         atomic_store_explicit(&forked->who, 0, memory_order_relaxed);
 }
 
+_Atomic uint32_t fsafe_children_of;
+
 static bool is_mine(const struct fsafe_forked *forked, pid_t me)
 {
     return (pid_t)(atomic_load_explicit(&forked->who, memory_order_acquire) >> 32) == me;
 }
 
-/* Whether this process has `child`, or any child (<= 0), in the list. */
-static bool has_any(pid_t child, pid_t me)
+/* Whether this process may have `child`, or any child (<= 0), in the list. A vfork child, a guest, has none. */
+static bool has_any(pid_t child)
 {
-    if (child > 0) {
-        const struct fsafe_forked *forked = find(child);
-        return forked != NULL && is_mine(forked, me);
-    }
-    for (unsigned i = 0; i < FSAFE_FORKED; i++)
-        if (is_mine(&fsafe_tally->forked[i], me))
-            return true;
-    return false;
+    if (!fsafe_children_any() || fsafe_lineage_pid() != fsafe_sys_getpid())
+        return false;
+    const struct fsafe_forked *forked = child > 0 ? find(child) : NULL;
+    return child <= 0 || (forked != NULL && is_mine(forked, fsafe_lineage_pid()));
 }
 
 /* Unless the place has become another child's. */
@@ -146,6 +144,18 @@ static void look_at_child(struct fsafe_forked *forked)
         say(child, &look);
 }
 
+/* Returns whether there was any. */
+static bool look_at_all(pid_t me)
+{
+    bool any = false;
+    for (unsigned i = 0; i < FSAFE_FORKED; i++)
+        if (is_mine(&fsafe_tally->forked[i], me)) {
+            look_at_child(&fsafe_tally->forked[i]);
+            any = true;
+        }
+    return any;
+}
+
 /* How much processor time the calling thread has used. */
 static uint64_t processor_ns(void)
 {
@@ -171,9 +181,11 @@ static uint64_t look_if_due(pid_t me, uint64_t late_ns)
     if ((due_ns == 0 || now_ns >= due_ns + late_ns) &&
         atomic_compare_exchange_strong(&next_look_ns, &due_ns, now_ns + span_ns) && was_due_ns != 0) {
         uint64_t begun_ns = processor_ns();
-        for (unsigned i = 0; i < FSAFE_FORKED; i++)
-            if (is_mine(&fsafe_tally->forked[i], me))
-                look_at_child(&fsafe_tally->forked[i]);
+        if (!look_at_all(me)) {
+            atomic_store(&fsafe_children_of, 0);
+            if (look_at_all(me)) /* another thread has forked meanwhile */
+                atomic_store(&fsafe_children_of, fsafe_lineage_generation());
+        }
         uint64_t took_ns = processor_ns() - begun_ns;
         if (took_ns * SHARE > span_ns)
             atomic_store_explicit(&next_look_ns, now_ns + took_ns * SHARE, memory_order_relaxed);
@@ -183,13 +195,30 @@ static uint64_t look_if_due(pid_t me, uint64_t late_ns)
     return due_ns > now_ns ? due_ns - now_ns : span_ns;
 }
 
-static void glance(pid_t child, uint64_t late_ns)
+static uint64_t look(uint64_t late_ns)
 {
+    if (!has_any(-1))
+        return 0;
     int saved = errno;
-    pid_t me = fsafe_sys_getpid();
-    if (fsafe_options.mode != FSAFE_MODE_OFF && fsafe_options.hang_ms != 0 && has_any(child, me))
-        look_if_due(me, late_ns);
+    uint64_t next_ns = look_if_due(fsafe_lineage_pid(), late_ns);
     errno = saved;
+    return fsafe_children_any() ? next_ns : 0;
+}
+
+uint64_t fsafe_children_due_ns(void)
+{
+    uint64_t due_ns = atomic_load_explicit(&next_look_ns, memory_order_relaxed), now_ns;
+    if (!fsafe_children_any())
+        return 0;
+    now_ns = fsafe_sys_now_ns();
+    return due_ns > now_ns ? due_ns - now_ns : 1;
+}
+
+/* Quick if no look is due, because a program that reads without a pause asks here each time. */
+uint64_t fsafe_children_look(void)
+{
+    uint64_t due_ns = fsafe_children_due_ns();
+    return due_ns == 1 ? look(0) : due_ns;
 }
 
 /* Notes the child where no other thread or process notes one at the same moment; if the list is full, anywhere. */
@@ -208,20 +237,17 @@ static struct fsafe_forked *take_entry(pid_t me, pid_t child)
 
 void fsafe_children_forked(pid_t child)
 {
-    if (child <= 0 || (had_one_thread() && !fsafe_lineage_is_child()))
+    if (child <= 0 || (had_one_thread() && !fsafe_lineage_is_child()) || fsafe_options.mode == FSAFE_MODE_OFF ||
+        fsafe_options.hang_ms == 0)
         return;
     struct fsafe_forked *taken = take_entry(fsafe_sys_getpid(), child);
     atomic_store_explicit(&taken->seen, NOTHING, memory_order_relaxed);
+    atomic_store(&fsafe_children_of, fsafe_lineage_generation());
     /*
      * A parent that ignores SIGCHLD never waits for its children, but makes more of them. One that does wait looks in
      * its waits, and is not held up here.
      */
-    glance(child, fsafe_options_hang_ns());
-}
-
-void fsafe_children_glance(pid_t child)
-{
-    glance(child, 0);
+    look(fsafe_options_hang_ns());
 }
 
 /* --- While a thread waits ----------------------------------------------------------------------------------------- */
@@ -251,6 +277,24 @@ static void withdraw(struct fsafe_watch *watch)
     atomic_store_explicit(&watch->taker, 0, memory_order_release);
 }
 
+/* Whether the system call is one that the wrappers with a watch make. */
+static bool may_wait(long number)
+{
+    switch (number) {
+    case SYS_wait4:
+    case SYS_waitid:
+    case SYS_read:
+#ifdef SYS_socketcall
+    case SYS_socketcall:
+#endif
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+        return true;
+    default:
+        return fsafe_sys_is_futex(number);
+    }
+}
+
 static bool on_timer(siginfo_t *info, void *context)
 {
     struct fsafe_watch *watch = info->si_value.sival_ptr;
@@ -265,7 +309,7 @@ static bool on_timer(siginfo_t *info, void *context)
      * A longjmp has left the wait: no further timer. A thread that makes no system call is about to make this one, or a
      * signal handler interrupts it.
      */
-    if (call.stack > watch->frame || (is_call && call.number != SYS_wait4 && call.number != SYS_waitid))
+    if (call.stack > watch->frame || (is_call && !may_wait(call.number)))
         withdraw(watch);
     else
         fsafe_timer_set(watch->timer, look_if_due(fsafe_sys_getpid(), 0));
@@ -295,9 +339,7 @@ static struct fsafe_watch *take_place(uint64_t self, uintptr_t frame)
 
 struct fsafe_watch *fsafe_children_watch(pid_t child, uintptr_t frame)
 {
-    pid_t me = fsafe_sys_getpid();
-    if (fsafe_options.mode == FSAFE_MODE_OFF || fsafe_options.hang_ms == 0 || !has_any(child, me) ||
-        me != fsafe_lineage_pid())
+    if (!has_any(child))
         return NULL;
     struct fsafe_watch *watch = take_place(fsafe_lineage_thread(fsafe_sys_gettid()), frame);
     if (watch == NULL)
@@ -308,7 +350,7 @@ struct fsafe_watch *fsafe_children_watch(pid_t child, uintptr_t frame)
         return NULL;
     }
     watch->generation = fsafe_lineage_generation();
-    fsafe_timer_set(watch->timer, look_if_due(me, 0));
+    fsafe_timer_set(watch->timer, look_if_due(fsafe_lineage_pid(), 0));
     return watch;
 }
 

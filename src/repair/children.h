@@ -7,18 +7,28 @@
  * So a timer of the waiting thread (base/timer.h) has that thread look at its children when the wait has lasted for
  * FORKSAFE_HANG_MS, and again each time after as long. The kernel may say at two looks that every thread of a child
  * sleeps without a limit in a private futex: if none has moved in between, only a signal handler can end that. A
- * parent that only asks whether a child has ended looks when it asks, and any parent when it forks once more.
+ * parent that only asks whether a child has ended looks when it asks, and any parent when it forks once more. A parent
+ * that waits for what a child sends, or for a descriptor or a signal, looks as well (wrap/receive, wrap/ready).
  *
  * A parent looks at children that it forked while it had threads or vanished threads, that have executed no program,
  * and that have written no line about their present wait. Owns the list of these children, in the whole tree's memory.
  */
 #pragma once
 
-#include "base/compiler.h"
+#include "track/lineage.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+/* The generation of the process that may have a child to look at. Only repair/children writes this. */
+extern FSAFE_HIDDEN _Atomic uint32_t fsafe_children_of;
+
+/* Whether this process may have a child to look at. */
+static inline bool fsafe_children_any(void)
+{
+    return FSAFE_UNLIKELY(atomic_load_explicit(&fsafe_children_of, memory_order_relaxed) == fsafe_lineage_generation());
+}
 
 /* The caller has forked `child`; <= 0: the caller is the child, or the fork failed. errno kept. */
 FSAFE_AT_FORK void fsafe_children_forked(pid_t child);
@@ -30,8 +40,9 @@ void fsafe_children_said(bool waits);
 void fsafe_children_strike_self(void);
 
 /*
- * A wrapper with the frame `frame` is about to wait for the end of `child`, or of any child (<= 0). Returns the `watch`
- * for fsafe_children_over; NULL: none. errno kept.
+ * A wrapper with the frame `frame` is about to wait for `child`, or for any child (<= 0), in a system call that goes on
+ * after a handler with SA_RESTART: to wait for its end, to read what it sends, or in a futex. Returns the `watch` for
+ * fsafe_children_over; NULL: none. errno kept.
  */
 struct fsafe_watch;
 struct fsafe_watch *fsafe_children_watch(pid_t child, uintptr_t frame);
@@ -39,5 +50,12 @@ struct fsafe_watch *fsafe_children_watch(pid_t child, uintptr_t frame);
 /* The wait is over; the child `ended` has ended (<= 0: none has). errno kept. Context: the thread that began. */
 void fsafe_children_over(struct fsafe_watch *watch, pid_t ended);
 
-/* The program has asked whether `child`, or any child (<= 0), has ended, and none has; or forked. errno kept. */
-void fsafe_children_glance(pid_t child);
+/* In how many ns the next look is due, 1 where it is by now; 0: there is no child to look at. errno kept. */
+uint64_t fsafe_children_due_ns(void);
+
+/*
+ * Looks at the children if that is due. For a program that has asked whether a child has ended, or waited for something
+ * with a limit, and nothing has come. Returns in how many ns the next look is due; 0: there is no child to look at.
+ * errno kept.
+ */
+uint64_t fsafe_children_look(void);

@@ -14,6 +14,7 @@
 #include <locale.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <printf.h>
 #include <pthread.h>
 #include <pwd.h>
@@ -26,6 +27,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <uchar.h>
 #include <unistd.h>
@@ -45,6 +47,12 @@
 #undef dcngettext
 
 /* No header declares these names, which _FORTIFY_SOURCE and the versions of ISO C give to calls. */
+ssize_t __read_chk(int descriptor, void *to, size_t bytes, size_t room);
+ssize_t __recv_chk(int descriptor, void *to, size_t bytes, size_t room, int flags);
+ssize_t __recvfrom_chk(int descriptor, void *to, size_t bytes, size_t room, int flags, __SOCKADDR_ARG from,
+                       socklen_t *size);
+int __poll_chk(struct pollfd *entries, nfds_t count, int limit_ms, size_t room);
+int __ppoll_chk(struct pollfd *entries, nfds_t count, const struct timespec *limit, const sigset_t *mask, size_t room);
 int __fwprintf_chk(FILE *stream, int flag, const wchar_t *format, ...);
 int __wprintf_chk(int flag, const wchar_t *format, ...);
 int __swprintf_chk(wchar_t *to, size_t most, int flag, size_t size, const wchar_t *format, ...);

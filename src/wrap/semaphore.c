@@ -12,6 +12,7 @@
 #include "fork/coordinator.h"
 #include "python/orphans.h"
 #include "python/places.h"
+#include "repair/children.h"
 #include "repair/semaphore.h"
 #include "track/join.h"
 #include "wrap/acquire.h"
@@ -219,7 +220,8 @@ static FSAFE_INLINE int wait_for(sem_t *semaphore, uintptr_t site, const struct 
 FSAFE_EXPORT int sem_wait(sem_t *semaphore)
 {
     static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_WAIT};
-    if (PASSES(note_of(semaphore), sem_wait) && FSAFE_LIKELY(!fsafe_python_is_started() && !fsafe_lineage_is_child()))
+    if (PASSES(note_of(semaphore), sem_wait) &&
+        FSAFE_LIKELY(!fsafe_python_is_started() && !fsafe_lineage_is_child() && !fsafe_children_any()))
         return fsafe_next.sem_wait(semaphore);
     return wait_for(semaphore, FSAFE_CALLER(), &attempt);
 }

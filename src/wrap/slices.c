@@ -5,6 +5,7 @@
 #include "libc/layout.h"
 #include "python/orphans.h"
 #include "repair/asleep.h"
+#include "repair/children.h"
 #include "repair/held.h"
 #include "repair/hopeless.h"
 #include "repair/monitor.h"
@@ -12,6 +13,7 @@
 #include "repair/takeover.h"
 #include "repair/woken.h"
 #include "track/gate.h"
+#include "wrap/call.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
 #include "wrap/until.h"
@@ -93,6 +95,15 @@ static bool (*giver_of(sem_t *semaphore, uintptr_t site))(uintptr_t, uintptr_t)
     return fsafe_python_may_be_given((uintptr_t)semaphore, site) ? fsafe_python_gives_up : NULL;
 }
 
+/* A child may be meant to post it. The kernel goes on with this wait after a handler with SA_RESTART. */
+static FSAFE_COLD int wait_for_children(sem_t *semaphore, uintptr_t frame)
+{
+    struct fsafe_watch *watch = fsafe_children_watch(-1, frame);
+    int result = FSAFE_NEXT(sem_wait)(semaphore);
+    fsafe_children_over(watch, 0);
+    return result;
+}
+
 int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site)
 {
     struct fsafe_slices slices;
@@ -102,7 +113,8 @@ int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t
                                     .give = giver_of(semaphore, site)};
     /* A process-shared semaphore may lie in memory that no other process reaches. */
     if (FSAFE_LIKELY(!fsafe_lineage_is_child()) || (shared && is_known_shared((uintptr_t)semaphore)))
-        return FSAFE_NEXT(sem_wait)(semaphore);
+        return shared && fsafe_children_any() ? wait_for_children(semaphore, FSAFE_FRAME())
+                                              : FSAFE_NEXT(sem_wait)(semaphore);
     pthread_testcancel(); /* the real wait acts upon a cancellation also when there is a token */
     if (fsafe_layout.sem_bytes && fsafe_layout_sem_try(semaphore))
         return 0;

@@ -21,8 +21,12 @@
 
 #ifdef HAVE___PTHREAD_MUTEX_TIMEDLOCK64
 
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 #ifdef HAVE_THREADS_H
 #include <threads.h>
@@ -58,6 +62,13 @@ int __cnd_timedwait64(cnd_t *condvar, mtx_t *mutex, const struct fsafe_timespec6
 int __pthread_timedjoin_np64(pthread_t thread, void **value, const struct fsafe_timespec64 *until);
 int __pthread_clockjoin_np64(pthread_t thread, void **value, clockid_t clock, const struct fsafe_timespec64 *until);
 int __aio_suspend_time64(const void *list, int count, const struct fsafe_timespec64 *limit);
+ssize_t __recvmsg64(int descriptor, struct msghdr *message, int flags);
+int __ppoll64(struct pollfd *entries, nfds_t count, const struct fsafe_timespec64 *limit, const sigset_t *mask);
+int __select64(int count, fd_set *in, fd_set *out, fd_set *other, void *limit);
+int __pselect64(int count, fd_set *in, fd_set *out, fd_set *other, const struct fsafe_timespec64 *limit,
+                const sigset_t *mask);
+int __epoll_pwait2_time64(int epoll, struct epoll_event *events, int most, const struct fsafe_timespec64 *limit,
+                          const sigset_t *mask);
 pid_t __wait3_time64(int *status, int options, void *usage);
 pid_t __wait4_time64(pid_t pid, int *status, int options, void *usage);
 

@@ -16,7 +16,7 @@
         struct fsafe_watch *watch = asks ? NULL : fsafe_children_watch(child, FSAFE_FRAME());                 \
         pid_t ended = (result);                                                                               \
         if (ended == 0 && asks)                                                                               \
-            fsafe_children_glance(child);                                                                     \
+            fsafe_children_look();                                                                     \
         /* With these options the child may be stopped, and not have ended. */                                \
         fsafe_children_over(watch, ((options) & (WUNTRACED | WCONTINUED)) == 0 ? ended : 0);                  \
         return ended;                                                                                         \
@@ -57,7 +57,7 @@ FSAFE_EXPORT int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
     struct fsafe_watch *watch = asks ? NULL : fsafe_children_watch(child, FSAFE_FRAME());
     int result = FSAFE_NEXT(waitid)(type, id, info, options);
     if (result == 0 && asks && info != NULL && info->si_pid == 0)
-        fsafe_children_glance(child);
+        fsafe_children_look();
     fsafe_children_over(watch, 0);
     return result;
 }

@@ -34,6 +34,7 @@ memcpy                      pure
 memmove                     pure
 memset                      pure
 sysconf                     kernel
+sigtimedwait                kernel
 syscall                     kernel
 __errno_location            thread
 ___errno_location           thread
@@ -53,9 +54,9 @@ __tsan_init                 start-up
 open                        stand-in
 socket                      stand-in
 connect                     stand-in
-fcntl                       stand-in
+fcntl                       kernel
 getpeername                 stand-in
-getsockopt                  stand-in
+getsockopt                  kernel
 send                        stand-in
 writev                      stand-in
 snprintf                    stand-in

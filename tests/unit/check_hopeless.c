@@ -392,7 +392,7 @@ START_TEST(children_are_looked_at_a_limit_apart)
     pid_t first = fork_sleeper(), second = 0;
     uint64_t begun = fsafe_sys_now_ns(), limit_ns = (uint64_t)fsafe_options.hang_ms * 1000000;
     while (lines_with("child hangs in futex 0x") == 0) {
-        fsafe_children_glance(0);
+        fsafe_children_look();
         if (second == 0 && fsafe_sys_now_ns() - begun > limit_ns + limit_ns / 2)
             second = fork_sleeper();
         usleep(1000);
@@ -401,7 +401,7 @@ START_TEST(children_are_looked_at_a_limit_apart)
     if (second == 0)
         second = fork_sleeper();
     while (lines_with("child hangs in futex 0x") < 2)
-        fsafe_children_glance(0);
+        fsafe_children_look();
     end(first);
     end(second);
 }

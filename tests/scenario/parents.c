@@ -1,0 +1,416 @@
+/*
+ * Parents that wait for what a child sends, for a descriptor or for a signal, and not for the child's end: they, too,
+ * say that the child hangs. And such waits, in a process that has children, are as bare: what they return, when, which
+ * signals interrupt them.
+ */
+#include "bare_futex.h"
+#include "scenario.h"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+
+/* All cases run with a limit of 150 or 20 ms, and what comes late comes after several looks. */
+#define LIMIT "FORKSAFE_HANG_MS=150"
+enum { LATE_US = 700000, BOUND_S = 5 };
+
+#ifdef HAVE_BARE_FUTEX
+
+static int channel[2]; /* the child writes to the second */
+static sem_t *posted;  /* what the child posts */
+static char bytes[4];
+
+static void handle(int signal) {}
+
+static void install(int signal, int flags)
+{
+    const struct sigaction action = {.sa_handler = handle, .sa_flags = flags};
+    SCN_CHECK(sigaction(signal, &action, NULL) == 0);
+}
+
+static sigset_t only(int signal)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, signal);
+    return set;
+}
+
+/* --- Ways to wait: each returns above 0 when something has come, as the channel's end has when the child has ended  */
+
+static int by_read(const sigset_t *mask) { return 1 + (int)read(channel[0], bytes, 1); }
+static int by_recv(const sigset_t *mask) { return 1 + (int)recv(channel[0], bytes, 1, 0); }
+static int by_recvfrom(const sigset_t *mask) { return 1 + (int)recvfrom(channel[0], bytes, 1, 0, NULL, NULL); }
+
+static int by_recvmsg(const sigset_t *mask)
+{
+    struct iovec into = {.iov_base = bytes, .iov_len = 1};
+    struct msghdr message = {.msg_iov = &into, .msg_iovlen = 1};
+    return 1 + (int)recvmsg(channel[0], &message, 0);
+}
+
+static int by_poll(const sigset_t *mask)
+{
+    struct pollfd entry = {.fd = channel[0], .events = POLLIN};
+    return poll(&entry, 1, -1);
+}
+
+static int by_ppoll(const sigset_t *mask)
+{
+    struct pollfd entry = {.fd = channel[0], .events = POLLIN};
+    return ppoll(&entry, 1, NULL, mask);
+}
+
+/* A loop of short waits. */
+static int by_asking(const sigset_t *mask)
+{
+    struct pollfd entry = {.fd = channel[0], .events = POLLIN};
+    int got;
+    while ((got = poll(&entry, 1, 20)) == 0)
+        ;
+    return got;
+}
+
+static fd_set asked(void)
+{
+    fd_set set;
+    FD_ZERO(&set);
+    FD_SET(channel[0], &set);
+    return set;
+}
+
+static int by_select(const sigset_t *mask)
+{
+    fd_set set = asked();
+    const int got = select(channel[0] + 1, &set, NULL, NULL, NULL);
+    SCN_CHECK(got < 0 || FD_ISSET(channel[0], &set));
+    return got;
+}
+
+static int by_pselect(const sigset_t *mask)
+{
+    fd_set set = asked();
+    const int got = pselect(channel[0] + 1, &set, NULL, NULL, NULL, mask);
+    SCN_CHECK(got < 0 || FD_ISSET(channel[0], &set));
+    return got;
+}
+
+static int epoll(void)
+{
+    static int instance = -1;
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = 7};
+    if (instance < 0) {
+        instance = epoll_create1(EPOLL_CLOEXEC);
+        SCN_CHECK(epoll_ctl(instance, EPOLL_CTL_ADD, channel[0], &event) == 0);
+    }
+    return instance;
+}
+
+static int by_epoll(const sigset_t *mask)
+{
+    struct epoll_event event;
+    const int got = epoll_wait(epoll(), &event, 1, -1);
+    SCN_CHECK(got < 0 || event.data.u32 == 7);
+    return got;
+}
+
+static int by_epoll_pwait(const sigset_t *mask)
+{
+    struct epoll_event event;
+    return epoll_pwait(epoll(), &event, 1, -1, mask);
+}
+
+#ifdef HAVE_EPOLL_PWAIT2
+static int by_epoll_pwait2(const sigset_t *mask)
+{
+    struct epoll_event event;
+    return epoll_pwait2(epoll(), &event, 1, NULL, mask);
+}
+#endif
+
+static int by_semaphore(const sigset_t *mask) { return 1 + sem_wait(posted); }
+static int by_sigsuspend(const sigset_t *mask) { return sigsuspend(mask); }
+static int by_pause(const sigset_t *mask) { return pause(); }
+
+static int by_sigwait(const sigset_t *mask)
+{
+    const sigset_t set = only(SIGCHLD);
+    int number;
+    return sigwait(&set, &number) == 0 && number == SIGCHLD ? 1 : -1;
+}
+
+static int by_sigwaitinfo(const sigset_t *mask)
+{
+    const sigset_t set = only(SIGCHLD);
+    siginfo_t info;
+    return sigwaitinfo(&set, &info) == SIGCHLD && info.si_code == CLD_KILLED ? 1 : -1;
+}
+
+enum {
+    SOCKET = 1,    /* waits for a socket, not a pipe */
+    RESTARTS = 2,  /* goes on after a handler with SA_RESTART */
+    MASKS = 4,     /* has a mask of its own */
+    HANDLED = 8,   /* ends when a handler has run, and only then */
+    TAKES = 16,    /* takes a signal */
+    POSTED = 32,   /* waits for a semaphore */
+    ASKS = 64,     /* has limits, so that it need not be looked at */
+};
+
+static const struct way {
+    const char *name;
+    int (*wait)(const sigset_t *mask);
+    int is;
+} ways[] = {
+    {"read", by_read, RESTARTS},
+    {"read-socket", by_read, RESTARTS | SOCKET},
+    {"recv", by_recv, RESTARTS | SOCKET},
+    {"recvfrom", by_recvfrom, RESTARTS | SOCKET},
+    {"recvmsg", by_recvmsg, RESTARTS | SOCKET},
+    {"semaphore", by_semaphore, RESTARTS | POSTED},
+    {"poll", by_poll, 0},
+    {"ppoll", by_ppoll, MASKS},
+    {"asking", by_asking, ASKS},
+    {"select", by_select, 0},
+    {"pselect", by_pselect, MASKS},
+    {"epoll_wait", by_epoll, 0},
+    {"epoll_pwait", by_epoll_pwait, MASKS},
+#ifdef HAVE_EPOLL_PWAIT2
+    {"epoll_pwait2", by_epoll_pwait2, MASKS},
+#endif
+    {"pause", by_pause, HANDLED},
+    {"sigsuspend", by_sigsuspend, MASKS | HANDLED},
+    {"sigwait", by_sigwait, TAKES},
+    {"sigwaitinfo", by_sigwaitinfo, TAKES},
+};
+
+/* A thread that a fork leaves behind, so that the parent looks at the child. */
+static void prepare(const struct way *way)
+{
+    static int never;
+    never = scn_bell();
+    scn_start(scn_stay, &never);
+    SCN_CHECK((way->is & SOCKET) != 0 ? socketpair(AF_UNIX, SOCK_STREAM, 0, channel) == 0 : pipe(channel) == 0);
+    posted = mmap(NULL, sizeof *posted, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    SCN_CHECK(posted != MAP_FAILED && sem_init(posted, 1, 0) == 0);
+    if ((way->is & TAKES) != 0) {
+        const sigset_t set = only(SIGCHLD);
+        SCN_CHECK(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
+    } else if ((way->is & HANDLED) != 0) {
+        install(SIGCHLD, SA_RESTART);
+    }
+}
+
+static bool is_as_it_was(const sigset_t *before)
+{
+    sigset_t now;
+    sigprocmask(SIG_BLOCK, NULL, &now);
+    for (int signal = 1; signal < NSIG; signal++)
+        if (sigismember(&now, signal) != sigismember(before, signal))
+            return false;
+    return true;
+}
+
+/* --- The child hangs: each way must see it end by its own alarm --------------------------------------------------- */
+
+static void *post_at_end(void *unused)
+{
+    syscall(SYS_read, channel[0], bytes, 1);
+    sem_post(posted);
+    return unused;
+}
+
+static void hung(const struct scn_case *self)
+{
+    const struct way *way = self->kind;
+    static uint32_t word;
+    sigset_t before;
+    int status;
+    scn_needs_calls();
+    prepare(way);
+    alarm(0); /* the child's bounds this */
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        signal(SIGCHLD, SIG_DFL);
+        alarm(BOUND_S);
+        for (;;)
+            bare_futex(&word, FUTEX_WAIT_PRIVATE, 0);
+    }
+    close(channel[1]);
+    if ((way->is & POSTED) != 0)
+        scn_start(post_at_end, NULL);
+    sigprocmask(SIG_BLOCK, NULL, &before);
+    errno = EDOM;
+    const int got = way->wait(&before);
+    if ((way->is & HANDLED) != 0)
+        SCN_CHECK(got == -1 && errno == EINTR);
+    else
+        SCN_CHECK(got == 1 && (errno == EDOM || (way->is & POSTED) != 0)); /* musl's sem_wait sets errno */
+    SCN_CHECK(is_as_it_was(&before));
+    SCN_CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM);
+    scn_fine();
+}
+
+/* --- A signal comes after several looks --------------------------------------------------------------------------- */
+
+static void interrupted(const struct scn_case *self)
+{
+    const struct way *way = self->kind;
+    const bool goes_on = self->number == SA_RESTART && (way->is & RESTARTS) != 0;
+    const pid_t me = getpid();
+    sigset_t before;
+    prepare(way);
+    install(SIGUSR1, (int)self->number);
+    sigprocmask(SIG_BLOCK, NULL, &before);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        usleep(LATE_US);
+        kill(me, SIGUSR1);
+        usleep(LATE_US / 4);
+        sem_post(posted);
+        SCN_CHECK(write(channel[1], "x", 1) == 1);
+        scn_fine();
+    }
+    errno = EDOM;
+    const int got = way->wait(&before), error = errno;
+    SCN_CHECK(goes_on || (got <= 0 && error == EINTR));
+    if (goes_on)
+        SCN_CHECK((way->is & POSTED) != 0 ? got == 1 : got == 2 && bytes[0] == 'x');
+    SCN_CHECK(is_as_it_was(&before));
+    signal(SIGCHLD, SIG_DFL);
+    scn_reap(child);
+    scn_fine();
+}
+
+/* Many signals, at any moment of a slice: each interrupts the wait. The wait alone lets them come. */
+static void often(const struct scn_case *self)
+{
+    enum { SIGNALS = 40, STEP_US = 1100 };
+    const struct way *way = self->kind;
+    const sigset_t blocked = only(SIGUSR1);
+    const pid_t me = getpid();
+    static int again;
+    sigset_t before;
+    prepare(way);
+    signal(SIGCHLD, SIG_DFL);
+    again = scn_bell();
+    install(SIGUSR1, SA_RESTART);
+    SCN_CHECK(sigprocmask(SIG_BLOCK, &blocked, &before) == 0);
+    const pid_t child = scn_fork();
+    for (int i = 0; child == 0 && i < SIGNALS; i++) {
+        scn_await(again);
+        usleep((useconds_t)(i * STEP_US));
+        kill(me, SIGUSR1);
+    }
+    if (child == 0)
+        scn_fine();
+    for (int i = 0; i < SIGNALS; i++) {
+        scn_ring(again);
+        SCN_CHECK(way->wait(&before) == -1 && errno == EINTR);
+    }
+    scn_reap(child);
+    scn_fine();
+}
+
+static void note_mask(void *before)
+{
+    sigset_t now;
+    pthread_sigmask(SIG_BLOCK, NULL, &now);
+    SCN_CHECK(sigismember(&now, SIGUSR2) == sigismember((const sigset_t *)before, SIGUSR2));
+}
+
+static void *wait_there(void *way)
+{
+    sigset_t before;
+    pthread_sigmask(SIG_BLOCK, NULL, &before);
+    pthread_cleanup_push(note_mask, &before);
+    ((const struct way *)way)->wait(&before);
+    pthread_cleanup_pop(1);
+    return NULL;
+}
+
+static void cancelled(const struct scn_case *self)
+{
+    void *result;
+    prepare(self->kind);
+    signal(SIGCHLD, SIG_DFL);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        usleep(LATE_US * 2);
+        scn_fine();
+    }
+    const pthread_t thread = scn_start(wait_there, (void *)self->kind);
+    usleep(LATE_US);
+    SCN_IS(pthread_cancel(thread), 0);
+    SCN_IS(pthread_join(thread, &result), 0);
+    SCN_CHECK(result == PTHREAD_CANCELED);
+    scn_reap(child);
+    scn_fine();
+}
+
+/* --- Reads that must not become waits, or shorter ----------------------------------------------------------------- */
+
+static void limited(const struct scn_case *self)
+{
+    static const struct way socket = {.is = SOCKET};
+    const struct timeval limit = {.tv_usec = LATE_US / 2};
+    prepare(&socket);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        usleep(LATE_US);
+        SCN_CHECK(write(channel[1], "x", 1) == 1);
+        usleep(LATE_US);
+        SCN_CHECK(write(channel[1], "y", 1) == 1);
+        scn_fine();
+    }
+    SCN_CHECK(recv(channel[0], bytes, 1, MSG_DONTWAIT) == -1 && errno == EAGAIN);
+    SCN_CHECK(fcntl(channel[0], F_SETFL, O_NONBLOCK) == 0);
+    SCN_CHECK(read(channel[0], bytes, 1) == -1 && errno == EAGAIN);
+    SCN_CHECK(fcntl(channel[0], F_SETFL, 0) == 0);
+    SCN_CHECK(setsockopt(channel[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0);
+    SCN_CHECK(read(channel[0], bytes, 1) == -1 && errno == EAGAIN);
+    SCN_CHECK(setsockopt(channel[0], SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){0}, sizeof limit) == 0);
+    SCN_CHECK(recv(channel[0], bytes, 2, MSG_WAITALL) == 2 && bytes[0] == 'x' && bytes[1] == 'y');
+    scn_reap(child);
+    scn_fine();
+}
+
+void scn_cases(void)
+{
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        const struct way *way = &ways[i];
+        const bool ends = (way->is & (TAKES | ASKS)) == 0;
+        scn_add((struct scn_case){.bare = "fine",
+                                  .says = "once:child hangs in futex 0x[0-9a-f]+ ;; never:went on|signal handler",
+                                  .env = LIMIT,
+                                  .run = hung,
+                                  .kind = way},
+                "hung-%s", way->name);
+        for (int flags = 0; ends && flags <= SA_RESTART; flags += SA_RESTART)
+            scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = interrupted,
+                                      .kind = way, .number = flags},
+                    "%s-%s", flags != 0 ? "restarted" : "interrupted", way->name);
+        if (ends && (way->is & MASKS) != 0)
+            scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=20", .run = often,
+                                      .kind = way},
+                    "often-%s", way->name);
+        if ((way->is & ASKS) == 0)
+            scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = cancelled,
+                                      .kind = way},
+                    "cancelled-%s", way->name);
+    }
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = limited}, "limited");
+}
+
+#else
+void scn_cases(void) {}
+#endif
