@@ -3,6 +3,7 @@
 
 #include "base/maps.h"
 #include "base/sys.h"
+#include "base/tasks.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -187,6 +188,19 @@ int fsafe_maps_is_shared(uintptr_t address)
     if (!fsafe_maps_find(&mapping, 1) || !mapping.found)
         return -1;
     return mapping.shared;
+}
+
+int fsafe_maps_is_shared_in(pid_t pid, uintptr_t address)
+{
+    char buffer[1024];
+    struct fsafe_mapping mapping = {.address = address};
+    struct wanted wanted = {.mappings = &mapping, .count = 1, .last = address};
+    int fd = fsafe_tasks_open(pid, 0, "maps", 0);
+    if (fd < 0)
+        return -1;
+    fsafe_sys_each_line(fd, buffer, sizeof buffer, 0, see_line, &(struct listing){.see = match, .context = &wanted});
+    fsafe_sys_close(fd);
+    return mapping.found ? mapping.shared : -1;
 }
 
 bool fsafe_maps_probe_shared(uintptr_t address)

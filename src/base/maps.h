@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 enum { FSAFE_PATH_BYTES = 512 };
 
@@ -59,6 +60,9 @@ bool fsafe_maps_each(fsafe_maps_see *see, void *context);
  * nothing is mapped there. Quick on Linux 6.11 and later; elsewhere it takes as long as fsafe_maps_find.
  */
 int fsafe_maps_is_shared(uintptr_t address);
+
+/* The same of the page at `address` of process `pid`, a child of this one. Takes as long as fsafe_maps_find. */
+int fsafe_maps_is_shared_in(pid_t pid, uintptr_t address);
 
 /*
  * Whether the page at `address` may be mapped MAP_SHARED, for when fsafe_maps_find knows nothing: asks without /proc.

@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include "base/maps.h"
 #include "base/options.h"
 #include "base/tasks.h"
 #include "base/timer.h"
@@ -84,6 +85,7 @@ static void strike(pid_t child, pid_t me)
 
 /* What one look at all threads of a child found. */
 struct look {
+    pid_t child;
     uint64_t mark;      /* equal in two looks: no thread has woken in between */
     uint64_t unblocked; /* the signals that some thread would take */
     struct fsafe_task first;
@@ -95,7 +97,11 @@ static bool look_at(const struct fsafe_task *task, void *context)
     struct look *look = context;
     if (task->ended)
         return true;
-    if (!fsafe_tasks_waits_for_futex(task) || (task->argument[1] & FUTEX_PRIVATE_FLAG) == 0 || task->argument[3] != 0)
+    if (!fsafe_tasks_waits_for_futex(task) || task->argument[3] != 0)
+        return false;
+    /* A futex of robust mutexes and of pthread_join is not of the private kind. */
+    if ((task->argument[1] & FUTEX_PRIVATE_FLAG) == 0 &&
+        fsafe_maps_is_shared_in(look->child, task->argument[0]) != 0)
         return false;
     if (!look->any)
         look->first = *task;
@@ -131,7 +137,7 @@ static void look_at_child(struct fsafe_forked *forked)
 {
     pid_t child = (pid_t)(uint32_t)atomic_load_explicit(&forked->who, memory_order_relaxed);
     uint64_t seen = atomic_load_explicit(&forked->seen, memory_order_relaxed);
-    struct look look = {.any = false};
+    struct look look = {.child = child};
     if (seen == SAID)
         return;
     if (!fsafe_tasks_is_fork(child)) {

@@ -43,6 +43,13 @@ static void wait_unseen(void)
         bare_futex(&word, FUTEX_WAIT_PRIVATE, 0);
 }
 
+/* Of the kind that processes may share, in memory that they do not. */
+static void wait_not_private(void)
+{
+    for (;;)
+        bare_futex(&word, FUTEX_WAIT, 0);
+}
+
 static void *wait_unseen_too(void *unused)
 {
     wait_unseen();
@@ -110,6 +117,7 @@ struct kind {
 
 static const struct kind kinds[] = {
     {"alone", have_thread, wait_unseen, HANGS},
+    {"not-private", have_thread, wait_not_private, HANGS},
     {"two-threads", have_thread, wait_in_two, HANGS},
     {"first-ended", have_thread, leave_to_thread, HANGS},
     {"once", have_thread, wait_once, HANGS},
