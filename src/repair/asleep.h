@@ -16,6 +16,14 @@
  */
 bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked);
 
+/*
+ * Only one thread at a time asks fsafe_asleep_all whether it may be given what it waits for: several would each find
+ * another awake. begin_turn returns the calling thread's turn, 0: another has it. end_turn, with `asleep` as
+ * fsafe_asleep_all answered, returns whether the thread may be given it: from then on it counts as awake.
+ */
+uint64_t fsafe_asleep_begin_turn(void);
+bool fsafe_asleep_end_turn(struct fsafe_thread *self, uint64_t turn, bool asleep);
+
 /* Whether the program handles one of the signals `unblocked`, so that its handler may end a wait. */
 bool fsafe_asleep_may_be_handled(uint64_t unblocked);
 

@@ -14,7 +14,12 @@
 #include "track/slots.h"
 #include "track/waiting.h"
 
+#include <semaphore.h>
+
 /* --- What a thread says of itself --------------------------------------------------------------------------- */
+
+/* How many waiters were given what they waited for. */
+static _Atomic uint32_t gifts;
 
 static void end_slice_at(struct fsafe_slices *slices, uint64_t until_ns)
 {
@@ -66,11 +71,13 @@ bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thr
     slices->self = self;
     slices->looked_ns = 0;
     slices->second_looks = 0;
-    slices->looked_hopeless = false;
+    slices->had_no_turn = slices->looked_hopeless = false;
+    slices->gifts = atomic_load_explicit(&gifts, memory_order_relaxed);
     slices->give = wait->give;
     slices->given = false;
     slices->outer = *sleeping;
     sleeping->held_back = 0;
+    atomic_store_explicit(&sleeping->is_between, false, memory_order_relaxed);
     atomic_store_explicit(&sleeping->object, 0, memory_order_release);
     uint64_t now = fsafe_sys_now_ns();
     sleeping->lock = wait->lock;
@@ -229,9 +236,9 @@ static void say(struct fsafe_thread *self, bool by_handler, bool spins)
 static bool is_hopeless(struct fsafe_slices *slices)
 {
     struct fsafe_thread *self = slices->self;
-    uint64_t unblocked;
+    uint64_t unblocked = 0;
     bool before = slices->looked_hopeless;
-    slices->looked_hopeless = fsafe_asleep_all(self, &unblocked) && !fsafe_asleep_will_another_be_given(self);
+    slices->looked_hopeless = !fsafe_asleep_will_another_be_given(self) && fsafe_asleep_all(self, &unblocked);
     if (!before || !slices->looked_hopeless)
         return false;
     say(self, fsafe_asleep_may_be_handled(unblocked), false);
@@ -243,19 +250,26 @@ static bool is_given(struct fsafe_slices *slices)
 {
     struct fsafe_thread *self = slices->self;
     uint64_t unblocked;
+    slices->had_no_turn = false;
     if (!atomic_load_explicit(&self->sleeping.may_be_given, memory_order_relaxed) ||
-        fsafe_asleep_is_anybody_awake(self) || !fsafe_asleep_all(self, &unblocked))
+        fsafe_asleep_is_anybody_awake(self))
+        return false;
+    uint64_t turn = fsafe_asleep_begin_turn();
+    slices->had_no_turn = turn == 0;
+    if (turn == 0 || !fsafe_asleep_end_turn(self, turn, fsafe_asleep_all(self, &unblocked)))
         return false;
     atomic_store_explicit(&self->sleeping.may_be_given, false, memory_order_relaxed);
     slices->given =
         slices->give(atomic_load_explicit(&self->sleeping.object, memory_order_relaxed), self->sleeping.site);
+    atomic_fetch_add(&gifts, slices->given);
     return slices->given;
 }
 
 /*
  * How long the next slice is, for a wait that began `lasted_ns` ago, in a thread that `looks` at the others at the end
  * of each. Where all threads that we know of are in such waits, one of them was perhaps just looking, too. So the next
- * look comes soon, but only a few times: a thread may sleep in something that we do not see.
+ * look comes soon, but only a few times, unless threads are given what they wait for: a thread may sleep in something
+ * that we do not see.
  */
 static uint64_t next_slice(struct fsafe_slices *slices, uint64_t lasted_ns, bool looks)
 {
@@ -275,6 +289,7 @@ bool fsafe_hopeless_goes_on(struct fsafe_slices *slices)
     uintptr_t object = atomic_load_explicit(&self->sleeping.object, memory_order_relaxed);
     uint64_t until = 0;
     int saved = errno;
+    atomic_store(&self->sleeping.is_between, self->sleeping.bytes == sizeof(sem_t) && self->sleeping.may_be_given);
     bool is_ours = !fsafe_asleep_is_left_to_another(self);
     slices->looked_hopeless &= is_ours;
     if (!fsafe_takeover_is_shared(object) && (is_given(slices) || !(is_ours && is_hopeless(slices)))) {
@@ -284,6 +299,7 @@ bool fsafe_hopeless_goes_on(struct fsafe_slices *slices)
         until = now + next_slice(slices, now - since, is_ours || may_be_given);
     }
     end_slice_at(slices, until);
+    atomic_store(&self->sleeping.is_between, false);
     errno = saved;
     return until != 0;
 }

@@ -41,6 +41,8 @@ struct fsafe_slices {
     bool (*give)(uintptr_t object, uintptr_t site);
     bool given;                  /* what give returned */
     unsigned second_looks;       /* how many slices in a row were short ones, to look again soon */
+    bool had_no_turn;            /* at the end of the latest slice another thread looked */
+    uint32_t gifts;              /* how many there had been in the process then */
     bool looked_hopeless;        /* at the end of the latest slice only a handler could have ended the wait */
     bool resumed;                /* a signal handler had interrupted the wait before */
     uint64_t looked_ns;          /* when fsafe_woken_between was last asked; 0: never */

@@ -45,6 +45,7 @@ struct fsafe_sleeping {
     _Atomic uint32_t bytes;   /* how long the object is */
     _Atomic uint64_t since_ns, until_ns; /* when the wait began; when its present slice ends, 0: never */
     _Atomic bool may_be_given; /* the waiter is given the lock once no other thread can end the wait */
+    _Atomic bool is_between;   /* two slices of a wait for a semaphore: it sleeps again, or is given the lock */
     _Atomic bool joins;       /* the wait is for the end of a thread */
     _Atomic bool said;        /* the user was told that the wait cannot end */
     bool has_line;            /* by a line about this wait, not by an earlier one about the same place */

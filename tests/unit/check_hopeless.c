@@ -312,6 +312,65 @@ START_TEST(hopeless_of_a_thread_and_who_joins_it_one_tells)
 }
 END_TEST
 
+static sem_t event;
+static struct fsafe_thread *_Atomic between;
+
+static bool give_nothing(uintptr_t object, uintptr_t site)
+{
+    (void)object, (void)site;
+    return false;
+}
+
+static void *stay_between_slices(void *end)
+{
+    static const struct fsafe_untimed_wait wait = {.lock = "semaphore", .kind = "private", .object = (uintptr_t)&event,
+                                                   .bytes = sizeof event, .give = give_nothing};
+    struct fsafe_slices slices;
+    struct fsafe_thread *me = fsafe_thread_join();
+    ck_assert(fsafe_hopeless_begin(&slices, me, &wait));
+    atomic_store(&me->sleeping.until_ns, UINT64_MAX / 2);
+    atomic_store(&me->sleeping.is_between, true);
+    atomic_store(&between, me);
+    read_byte(end);
+    fsafe_hopeless_end(&slices);
+    return end;
+}
+
+/* It does not sleep in a futex, and will: unless its semaphore has a token by now. */
+START_TEST(asleep_is_who_is_between_two_slices)
+{
+    pthread_t thread;
+    uint64_t unblocked;
+    int bell[2];
+    ck_assert(pipe(bell) == 0 && sem_init(&event, 0, 0) == 0);
+    unit_start_thread(&thread, stay_between_slices, &bell[0]);
+    UNIT_EVENTUALLY(atomic_load(&between) != NULL && fsafe_asleep_all(self, &unblocked));
+    ck_assert_int_eq(sem_post(&event), 0);
+    ck_assert(!fsafe_asleep_all(self, &unblocked));
+    ck_assert_int_eq(sem_trywait(&event), 0);
+    ck_assert(fsafe_asleep_all(self, &unblocked));
+    atomic_store(&atomic_load(&between)->sleeping.is_between, false);
+    ck_assert(!fsafe_asleep_all(self, &unblocked));
+    ck_assert_int_eq(write(bell[1], "x", 1), 1);
+    pthread_join(thread, NULL);
+    close(bell[0]);
+    close(bell[1]);
+}
+END_TEST
+
+START_TEST(asleep_has_one_turn_at_a_time)
+{
+    uint64_t turn = fsafe_asleep_begin_turn();
+    atomic_store(&self->sleeping.is_between, true);
+    ck_assert(turn != 0 && fsafe_asleep_begin_turn() == 0);
+    ck_assert(!fsafe_asleep_end_turn(self, turn, false) && atomic_load(&self->sleeping.is_between));
+    ck_assert((turn = fsafe_asleep_begin_turn()) != 0);
+    ck_assert(fsafe_asleep_end_turn(self, turn, true) && !atomic_load(&self->sleeping.is_between));
+    ck_assert((turn = fsafe_asleep_begin_turn()) != 0);
+    ck_assert(!fsafe_asleep_end_turn(self, turn - 1, true)); /* it had lasted too long, and is another thread's now */
+}
+END_TEST
+
 static void *note_wake(void *unused)
 {
     fsafe_woken_note((uintptr_t)&word);
@@ -456,6 +515,8 @@ static void fill(Suite *suite)
     tcase_add_test(hopeless, hopeless_does_not_hold_back_who_completes_a_round);
     tcase_add_test(hopeless, hopeless_leaves_alone_what_somebody_may_end);
     tcase_add_test(hopeless, hopeless_of_a_thread_and_who_joins_it_one_tells);
+    tcase_add_test(hopeless, asleep_is_who_is_between_two_slices);
+    tcase_add_test(hopeless, asleep_has_one_turn_at_a_time);
     tcase_add_test(hopeless, hopeless_hears_a_wake_between_two_slices);
     tcase_add_test(hopeless, hopeless_times_a_loop_of_questions_anew_in_each_child);
     tcase_add_test(hopeless, children_are_looked_at_a_limit_apart);
