@@ -28,6 +28,18 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
             ".type fsafe_arch_restorer, @function\n\tnop\nfsafe_arch_restorer:\n\t"                      \
             instructions "\n\t.size fsafe_arch_restorer, . - fsafe_arch_restorer")
 
+/*
+ * Defines fsafe_arch_begin from instructions: goes on with `function`, which gets `argument`, on the stack that ends at
+ * `stack`, and ends the thread with what the function returns, all as libc's clone does. FSAFE_ARCH_DEFINE_BEGIN below
+ * is used once, in the file that wraps clone. `back` names the register of the return address: here there is none.
+ */
+#define FSAFE_ARCH_BEGIN_OF(back, instructions)                                                        \
+    extern _Noreturn void fsafe_arch_begin(void *argument, int (*function)(void *), void *stack);      \
+    __asm__(".text\n\t.hidden fsafe_arch_begin\n\t.globl fsafe_arch_begin\n\t.p2align 2\n\t"           \
+            ".type fsafe_arch_begin, @function\nfsafe_arch_begin:\n\t"                                 \
+            ".cfi_startproc\n\t.cfi_undefined " back "\n\t" instructions                               \
+            "\n\t.cfi_endproc\n\t.size fsafe_arch_begin, . - fsafe_arch_begin")
+
 #if defined(__x86_64__) && !defined(__ILP32__)
 
 static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, long e, long f)
@@ -74,18 +86,9 @@ enum { FSAFE_ARCH_REGISTERS = 16 };
 #define FSAFE_ARCH_RESTORER fsafe_arch_restorer
 #define FSAFE_ARCH_DEFINE_RESTORER FSAFE_ARCH_RESTORER_OF("mov $15, %rax\n\tsyscall")
 
-/*
- * Defines fsafe_arch_begin: goes on with `function`, which gets `argument`, on the stack that ends at `stack`, and ends
- * the thread with what the function returns, all as libc's clone does. Defined once, in the file that wraps clone.
- */
-#define FSAFE_ARCH_DEFINE_BEGIN                                                                        \
-    extern _Noreturn void fsafe_arch_begin(void *argument, int (*function)(void *), void *stack);      \
-    __asm__(".text\n\t.hidden fsafe_arch_begin\n\t.globl fsafe_arch_begin\n\t"                        \
-            ".type fsafe_arch_begin, @function\nfsafe_arch_begin:\n\t"                                 \
-            ".cfi_startproc\n\t.cfi_undefined rip\n\tendbr64\n\t"                                     \
-            "and $-16, %rdx\n\tmov %rdx, %rsp\n\txor %ebp, %ebp\n\tcall *%rsi\n\t"                   \
-            "mov %eax, %edi\n\tmov $60, %eax\n\tsyscall\n\thlt\n\t"                                   \
-            ".cfi_endproc\n\t.size fsafe_arch_begin, . - fsafe_arch_begin")
+#define FSAFE_ARCH_DEFINE_BEGIN                                                                  \
+    FSAFE_ARCH_BEGIN_OF("rip", "endbr64\n\tand $-16, %rdx\n\tmov %rdx, %rsp\n\txor %ebp, %ebp\n\t" \
+                               "call *%rsi\n\tmov %eax, %edi\n\tmov $60, %eax\n\tsyscall\n\thlt")
 
 /*
  * Defines a variadic function of up to seven words: it calls `choose` with the first three and jumps to the function
@@ -139,6 +142,10 @@ static inline uintptr_t fsafe_arch_register(const void *context, int n)
 #define FSAFE_ARCH_RESTORER_FLAG 0
 #define FSAFE_ARCH_RESTORER NULL
 #define FSAFE_ARCH_DEFINE_RESTORER _Static_assert(1, "the kernel has one of its own")
+
+#define FSAFE_ARCH_DEFINE_BEGIN                                                                \
+    FSAFE_ARCH_BEGIN_OF("x30", "hint 34\n\tand x2, x2, -16\n\tmov sp, x2\n\tmov x29, xzr\n\t" \
+                               "blr x1\n\tmov x8, 93\n\tsvc 0\n\tbrk 0")
 
 #define FSAFE_ARCH_CHOOSE(name, choose)                                                                  \
     __asm__(".text\n\t.p2align 4\n\t.globl " #name "\n\t.type " #name ", %function\n" #name ":\n\t"   \
@@ -216,6 +223,11 @@ enum { FSAFE_ARCH_REGISTERS = REG_EAX + 1 }; /* the first four are of segments *
 #define FSAFE_ARCH_RESTORER fsafe_arch_restorer
 #define FSAFE_ARCH_DEFINE_RESTORER FSAFE_ARCH_RESTORER_OF("mov $173, %eax\n\tint $0x80")
 
+#define FSAFE_ARCH_DEFINE_BEGIN                                                                                       \
+    FSAFE_ARCH_BEGIN_OF("eip", "endbr32\n\tmov 4(%esp), %eax\n\tmov 8(%esp), %edx\n\tmov 12(%esp), %ecx\n\t"          \
+                               "and $-16, %ecx\n\tmov %ecx, %esp\n\tsub $12, %esp\n\tpush %eax\n\txor %ebp, %ebp\n\t" \
+                               "call *%edx\n\tmov %eax, %ebx\n\tmov $1, %eax\n\tint $0x80\n\thlt")
+
 /* All arguments lie on the caller's stack. */
 #define FSAFE_ARCH_CHOOSE(name, choose)                                                                \
     __asm__(".text\n\t.p2align 4\n\t.globl " #name "\n\t.type " #name ", @function\n" #name ":\n\t" \
@@ -239,6 +251,10 @@ static inline long fsafe_arch_syscall(long n, long a, long b, long c, long d, lo
     __asm__ volatile("ecall" : "+r"(a0) : "r"(a7), "r"(a1), "r"(a2), "r"(a3), "r"(a4), "r"(a5) : "memory");
     return a0;
 }
+
+#define FSAFE_ARCH_DEFINE_BEGIN                                                                    \
+    FSAFE_ARCH_BEGIN_OF("ra", "andi a2, a2, -16\n\tmv sp, a2\n\tli s0, 0\n\tjalr a1\n\tli a7, 93\n\t" \
+                              "ecall\n\tebreak")
 
 #define FSAFE_ARCH_CHOOSE(name, choose)                                                                \
     __asm__(".text\n\t.p2align 2\n\t.globl " #name "\n\t.type " #name ", @function\n" #name ":\n\t" \

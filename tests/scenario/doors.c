@@ -818,7 +818,8 @@ static void cancelled_forkpty(const struct scn_case *self)
 
 /* --- A stack in the maker's frame --------------------------------------------------------------------------------- */
 
-#ifdef __x86_64__
+#if defined(__x86_64__) || defined(__i386__) || defined(__aarch64__) || (defined(__riscv) && __riscv_xlen == 64)
+#define HAS_SHORT_STACK
 
 static int add_up(void *numbers)
 {
@@ -901,7 +902,7 @@ void scn_cases(void)
                 door->name);
     }
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = invalid}, "invalid");
-#ifdef __x86_64__
+#ifdef HAS_SHORT_STACK
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = short_stack}, "clone-short-stack");
 #endif
     /* A thread that a fork stops for ever goes on after that time. */
