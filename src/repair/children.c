@@ -241,8 +241,18 @@ static struct fsafe_forked *take_entry(pid_t me, pid_t child)
     return place_of(child, 0);
 }
 
+/* The generation of the process that forked last. */
+static _Atomic uint32_t forked_in FSAFE_FORK_STATE;
+
+bool fsafe_children_had_any(void)
+{
+    return atomic_load_explicit(&forked_in, memory_order_relaxed) == fsafe_lineage_generation();
+}
+
 void fsafe_children_forked(pid_t child)
 {
+    if (child > 0)
+        atomic_store_explicit(&forked_in, fsafe_lineage_generation(), memory_order_relaxed);
     if (child <= 0 || (had_one_thread() && !fsafe_lineage_is_child()) || fsafe_options.mode == FSAFE_MODE_OFF ||
         fsafe_options.hang_ms == 0)
         return;

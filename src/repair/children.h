@@ -30,6 +30,9 @@ static inline bool fsafe_children_any(void)
     return FSAFE_UNLIKELY(atomic_load_explicit(&fsafe_children_of, memory_order_relaxed) == fsafe_lineage_generation());
 }
 
+/* Whether this process has forked, also children that it does not look at. */
+bool fsafe_children_had_any(void);
+
 /* The caller has forked `child`; <= 0: the caller is the child, or the fork failed. errno kept. */
 FSAFE_AT_FORK void fsafe_children_forked(pid_t child);
 

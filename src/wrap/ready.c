@@ -11,7 +11,13 @@
 #include "config.h"
 
 #include "base/sys.h"
+#include "python/places.h"
 #include "repair/children.h"
+#include "repair/hopeless.h"
+#include "repair/secluded.h"
+#include "track/handle.h"
+#include "track/join.h"
+#include "track/slots.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
 
@@ -34,17 +40,25 @@ static void set_limit(struct sliced *sliced, uint64_t next_ns)
     sliced->limit = next_ns != 0 ? &sliced->span : NULL;
 }
 
+/*
+ * Whether a signal has come, and its handler has run: it ends the wait. `mask`: the program's while the thread sleeps.
+ * Context: signals are blocked.
+ */
+static bool has_come(const void *mask)
+{
+    static const struct timespec at_once;
+    return FSAFE_SYS(FSAFE_SYS_PPOLL, NULL, 0, &at_once, mask, FSAFE_SIGSET_BYTES, 0) == -EINTR;
+}
+
 /* `*result`: that of the slice, or of a signal that came after it. Returns whether there is another slice. */
 static bool goes_on(struct sliced *sliced, int *result)
 {
-    static const struct timespec at_once;
     struct fsafe_sigset before;
     if (*result != 0 || sliced->limit == NULL)
         return false;
     fsafe_sys_block_signals(&before);
     set_limit(sliced, fsafe_children_look());
-    const void *mask = sliced->mask != NULL ? (const void *)sliced->mask : &before;
-    bool came = FSAFE_SYS(FSAFE_SYS_PPOLL, NULL, 0, &at_once, mask, FSAFE_SIGSET_BYTES, 0) == -EINTR;
+    bool came = has_come(sliced->mask != NULL ? (const void *)sliced->mask : &before);
     fsafe_sys_restore_signals(&before);
     if (came) {
         errno = EINTR;
@@ -100,6 +114,42 @@ FSAFE_EXPORT int poll(struct pollfd *entries, nfds_t count, int limit_ms)
 
 /* --- epoll ------------------------------------------------------------------------------------------------------ */
 
+/* In a child whose only thread this is: perhaps nobody else can make a descriptor ready (repair/secluded.h). */
+static FSAFE_COLD int epoll_in_child(int epoll, struct epoll_event *events, int most, const sigset_t *mask,
+                                     uintptr_t caller)
+{
+    struct fsafe_slices slices;
+    struct fsafe_thread *self = fsafe_thread_join();
+    const struct fsafe_untimed_wait wait = {.lock = "epoll", .kind = "for its own sockets",
+                                            .object = (uintptr_t)events, .site = fsafe_python_site(caller)};
+    if (self == NULL || fsafe_thread_has_company(self) || !fsafe_hopeless_begin(&slices, self, &wait))
+        return FSAFE_NEXT(epoll_pwait)(epoll, events, most, -1, mask);
+    int result;
+    for (bool more = true, came = false;;) {
+        const struct timespec span = fsafe_sys_span_until(&slices.until);
+        result = came ? -1 : FSAFE_NEXT(epoll_pwait)(epoll, events, most, more ? ms_of(&span) : -1, mask);
+        if (result != 0 || !more)
+            break;
+        struct fsafe_sigset before;
+        fsafe_sys_block_signals(&before);
+        const void *asleep = mask != NULL ? (const void *)mask : &before;
+        memcpy(&self->sleeping.held_back, asleep, sizeof self->sleeping.held_back);
+        self->sleeping.held_back = ~self->sleeping.held_back;
+        more = fsafe_secluded_epoll(epoll) && fsafe_hopeless_goes_on(&slices);
+        self->sleeping.held_back = 0;
+        came = has_come(asleep);
+        fsafe_sys_restore_signals(&before);
+        errno = came ? EINTR : errno;
+    }
+    fsafe_hopeless_end(&slices);
+    return result;
+}
+
+static bool may_be_secluded(void)
+{
+    return FSAFE_UNLIKELY(fsafe_lineage_is_child()) && !fsafe_children_had_any() && fsafe_handle_was_any_created();
+}
+
 static int epoll_in_slices(int epoll, struct epoll_event *events, int most, const sigset_t *mask)
 {
     IN_SLICES(mask, FSAFE_NEXT(epoll_pwait)(epoll, events, most, ms_of(sliced.limit), mask));
@@ -107,12 +157,16 @@ static int epoll_in_slices(int epoll, struct epoll_event *events, int most, cons
 
 FSAFE_EXPORT int epoll_wait(int epoll, struct epoll_event *events, int most, int limit)
 {
+    if (limit < 0 && may_be_secluded())
+        return epoll_in_child(epoll, events, most, NULL, FSAFE_CALLER());
     UNLESS_WATCHING(limit >= 0, FSAFE_NEXT(epoll_wait)(epoll, events, most, limit));
     IN_SLICES(NULL, FSAFE_NEXT(epoll_wait)(epoll, events, most, ms_of(sliced.limit)));
 }
 
 FSAFE_EXPORT int epoll_pwait(int epoll, struct epoll_event *events, int most, int limit, const sigset_t *mask)
 {
+    if (limit < 0 && may_be_secluded())
+        return epoll_in_child(epoll, events, most, mask, FSAFE_CALLER());
     UNLESS_WATCHING(limit >= 0, FSAFE_NEXT(epoll_pwait)(epoll, events, most, limit, mask));
     return epoll_in_slices(epoll, events, most, mask);
 }

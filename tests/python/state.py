@@ -39,7 +39,7 @@ def check(part, bare_says, saved_says, meaning):
     return saved.err
 
 
-harness.begin(31)
+harness.begin(32)
 err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
 harness.ok(all(re.search(rf"child runs again Python import \w+ \({name}\)", err)
                for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
@@ -109,6 +109,11 @@ if not harness.ok(says("child hangs in", "  # nobody has asked for a handler") a
                   says("only a signal handler can end the child's wait in", "  # the program has asked for a handler"),
                   "a line speaks of a signal handler where the program has asked for one"):
     harness.note_tail("lines", saved.err, 40)
+bare, saved = run("executor", False), run("executor", True, hangs=True)
+if not harness.ok(bare.out == saved.out == "child: -14\n" and
+                  re.search(r"the child's wait in epoll|child hangs in epoll", saved.err),
+                  "a child whose asyncio waits for a thread that only the parent has is named"):
+    harness.note_tail("library", saved.out + saved.err, 40)
 harness.SETTINGS["FORKSAFE_MODE"] = "abort"
 ended = run("interrupt", True, hangs=True)
 harness.SETTINGS.clear()

@@ -6,7 +6,9 @@ PART is a function of this file's: imports, own_import, body, wakeup, places, en
 
 A child that runs for SECONDS ends by its alarm. The parent says how each child ended.
 """
+import asyncio
 import atexit
+import concurrent.futures
 import contextlib
 import ctypes
 import faulthandler
@@ -693,6 +695,22 @@ def interrupt():
 
     for work in parked, interrupted, handled:
         say(f"child: {in_child(work)}")
+
+
+def executor():
+    """A loop of asyncio's waits for an executor's thread that only the parent has: idle, so that no other is made."""
+    workers = concurrent.futures.ThreadPoolExecutor()
+    workers.submit(int).result()
+    while not workers._idle_semaphore._value:  # the thread says that it is idle after the result is there
+        time.sleep(0.01)
+
+    async def ask():
+        await asyncio.get_running_loop().run_in_executor(workers, int)
+
+    def work():
+        asyncio.run(ask())
+
+    say(f"child: {in_child(work)}")
 
 
 # --- A thread of the interpreter's own ---------------------------------------------------------------------------
