@@ -56,7 +56,7 @@ void fsafe_children_strike_self(void)
         atomic_store_explicit(&forked->who, 0, memory_order_relaxed);
 }
 
-_Atomic uint32_t fsafe_children_of;
+_Atomic uint32_t fsafe_children_of FSAFE_FORK_STATE;
 
 static bool is_mine(const struct fsafe_forked *forked, pid_t me)
 {
