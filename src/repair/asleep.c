@@ -2,9 +2,9 @@
  * Measured. Each of so many threads of a child of Python's waits for a Lock of its own. How many seconds until the last
  * one gets it, FORKSAFE_HANG_MS included, where each thread looks when its slice ends, and where one looks at a time:
  *
- *                           40            80            120         200
- *     all look              1.4 to 2.8    6.3, 6.6      16, 33
- *     one at a time         1.4, 1.5      1.7, 2.2      3.7 to 7.1  7.8
+ *                           40            80            120          200     300
+ *     all look              1.4 to 2.8    3.8 to 6.6    16 to 66
+ *     one at a time         1.4 to 1.5    2.1 to 2.4    2.4 to 2.7   6.8     11.8
  */
 #include "config.h"
 

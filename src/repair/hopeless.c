@@ -18,8 +18,8 @@
 
 /* --- What a thread says of itself --------------------------------------------------------------------------- */
 
-/* How many waiters were given what they waited for. */
-static _Atomic uint32_t gifts;
+/* When the latest waiter was given what it waited for. */
+static _Atomic uint64_t latest_gift_ns;
 
 static void end_slice_at(struct fsafe_slices *slices, uint64_t until_ns)
 {
@@ -72,7 +72,7 @@ bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thr
     slices->looked_ns = 0;
     slices->second_looks = 0;
     slices->had_no_turn = slices->looked_hopeless = false;
-    slices->gifts = atomic_load_explicit(&gifts, memory_order_relaxed);
+    slices->gift_ns = atomic_load_explicit(&latest_gift_ns, memory_order_relaxed);
     slices->give = wait->give;
     slices->given = false;
     slices->outer = *sleeping;
@@ -259,26 +259,30 @@ static bool is_given(struct fsafe_slices *slices)
     if (turn == 0 || !fsafe_asleep_end_turn(self, turn, fsafe_asleep_all(self, &unblocked)))
         return false;
     atomic_store_explicit(&self->sleeping.may_be_given, false, memory_order_relaxed);
-    slices->given =
-        slices->give(atomic_load_explicit(&self->sleeping.object, memory_order_relaxed), self->sleeping.site);
-    atomic_fetch_add(&gifts, slices->given);
+    slices->given = slices->give(self->sleeping.object, self->sleeping.site);
+    if (slices->given)
+        atomic_store(&latest_gift_ns, fsafe_sys_now_ns());
     return slices->given;
 }
 
 /*
- * How long the next slice is, for a wait that began `lasted_ns` ago, in a thread that `looks` at the others at the end
- * of each. Where all threads that we know of are in such waits, one of them was perhaps just looking, too. So the next
- * look comes soon, but only a few times, unless threads are given what they wait for: a thread may sleep in something
- * that we do not see.
+ * How long the next slice is, for a wait that began at `since_ns`, in a thread that `looks` at the others at the end of
+ * each. Where all threads that we know of are in such waits, one of them was perhaps just looking, too. So the next
+ * look comes soon, but only a few times: a thread may sleep in something that we do not see. When a thread is given
+ * what it waits for, all this begins anew.
  */
-static uint64_t next_slice(struct fsafe_slices *slices, uint64_t lasted_ns, bool looks)
+static uint64_t next_slice(struct fsafe_slices *slices, uint64_t now_ns, uint64_t since_ns, bool looks)
 {
     enum { SECOND_LOOKS = 4, SOON = 16 };
-    if (slices->looked_hopeless)
+    uint64_t gift_ns = atomic_load_explicit(&latest_gift_ns, memory_order_relaxed);
+    if (gift_ns != slices->gift_ns)
+        slices->second_looks = 0;
+    slices->gift_ns = gift_ns;
+    if (slices->looked_hopeless || slices->had_no_turn)
         return fsafe_options_hang_ns() / SOON;
     if (!looks || slices->second_looks == SECOND_LOOKS || fsafe_asleep_is_anybody_awake(slices->self)) {
         slices->second_looks = 0;
-        return lasted_ns;
+        return now_ns - (gift_ns > since_ns && gift_ns < now_ns ? gift_ns : since_ns);
     }
     return fsafe_options_hang_ns() / (4u << slices->second_looks++);
 }
@@ -286,17 +290,14 @@ static uint64_t next_slice(struct fsafe_slices *slices, uint64_t lasted_ns, bool
 bool fsafe_hopeless_goes_on(struct fsafe_slices *slices)
 {
     struct fsafe_thread *self = slices->self;
-    uintptr_t object = atomic_load_explicit(&self->sleeping.object, memory_order_relaxed);
     uint64_t until = 0;
     int saved = errno;
     atomic_store(&self->sleeping.is_between, self->sleeping.bytes == sizeof(sem_t) && self->sleeping.may_be_given);
     bool is_ours = !fsafe_asleep_is_left_to_another(self);
     slices->looked_hopeless &= is_ours;
-    if (!fsafe_takeover_is_shared(object) && (is_given(slices) || !(is_ours && is_hopeless(slices)))) {
+    if (!fsafe_takeover_is_shared(self->sleeping.object) && (is_given(slices) || !(is_ours && is_hopeless(slices)))) {
         uint64_t now = fsafe_sys_now_ns();
-        uint64_t since = atomic_load_explicit(&self->sleeping.since_ns, memory_order_relaxed);
-        bool may_be_given = atomic_load_explicit(&self->sleeping.may_be_given, memory_order_relaxed);
-        until = now + next_slice(slices, now - since, is_ours || may_be_given);
+        until = now + next_slice(slices, now, self->sleeping.since_ns, is_ours || self->sleeping.may_be_given);
     }
     end_slice_at(slices, until);
     atomic_store(&self->sleeping.is_between, false);

@@ -42,7 +42,7 @@ struct fsafe_slices {
     bool given;                  /* what give returned */
     unsigned second_looks;       /* how many slices in a row were short ones, to look again soon */
     bool had_no_turn;            /* at the end of the latest slice another thread looked */
-    uint32_t gifts;              /* how many there had been in the process then */
+    uint64_t gift_ns;            /* when the latest of the process's waiters had been given something then */
     bool looked_hopeless;        /* at the end of the latest slice only a handler could have ended the wait */
     bool resumed;                /* a signal handler had interrupted the wait before */
     uint64_t looked_ns;          /* when fsafe_woken_between was last asked; 0: never */

@@ -371,6 +371,32 @@ START_TEST(asleep_has_one_turn_at_a_time)
 }
 END_TEST
 
+static unsigned given;
+
+static bool give(uintptr_t object, uintptr_t site)
+{
+    ck_assert(object == (uintptr_t)&event && site == 0x4560);
+    given++;
+    return true;
+}
+
+/* While another thread looks it sleeps once more, for a short time. After a gift it looks as often again. */
+START_TEST(hopeless_gives_when_it_is_the_threads_turn)
+{
+    static const struct fsafe_untimed_wait wait = {.lock = "semaphore", .kind = "private", .object = (uintptr_t)&event,
+                                                   .bytes = sizeof event, .site = 0x4560, .give = give};
+    struct fsafe_slices slices;
+    ck_assert(fsafe_hopeless_begin(&slices, self, &wait));
+    slices.second_looks = 3;
+    uint64_t turn = fsafe_asleep_begin_turn();
+    ck_assert(fsafe_hopeless_goes_on(&slices) && given == 0 && slices.had_no_turn && slices.second_looks == 3);
+    ck_assert(!fsafe_asleep_end_turn(self, turn, false));
+    ck_assert(fsafe_hopeless_goes_on(&slices) && given == 1 && slices.given && slices.second_looks == 0);
+    ck_assert(!atomic_load(&self->sleeping.is_between));
+    fsafe_hopeless_end(&slices);
+}
+END_TEST
+
 static void *note_wake(void *unused)
 {
     fsafe_woken_note((uintptr_t)&word);
@@ -517,6 +543,7 @@ static void fill(Suite *suite)
     tcase_add_test(hopeless, hopeless_of_a_thread_and_who_joins_it_one_tells);
     tcase_add_test(hopeless, asleep_is_who_is_between_two_slices);
     tcase_add_test(hopeless, asleep_has_one_turn_at_a_time);
+    tcase_add_test(hopeless, hopeless_gives_when_it_is_the_threads_turn);
     tcase_add_test(hopeless, hopeless_hears_a_wake_between_two_slices);
     tcase_add_test(hopeless, hopeless_times_a_loop_of_questions_anew_in_each_child);
     tcase_add_test(hopeless, children_are_looked_at_a_limit_apart);
