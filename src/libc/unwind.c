@@ -228,7 +228,7 @@ static bool try_module(struct fsafe_unwind *unwind, const struct search *search,
  * The registers that describe the frames are unknown, so each word that may be a return address is tried. Frames that
  * have ended lie below the others, which have overwritten parts of their chain: such a chain has calls that do not fit.
  */
-static void find_best(struct fsafe_unwind *unwind, struct search *search, uintptr_t near,
+static void find_best(struct fsafe_unwind *unwind, struct search *search, uintptr_t near, uintptr_t end,
                       bool (*try)(struct fsafe_unwind *unwind, const struct search *search, uintptr_t slot,
                                   uintptr_t word, struct chain *chain))
 {
@@ -237,10 +237,16 @@ static void find_best(struct fsafe_unwind *unwind, struct search *search, uintpt
     search->best.score = -2 * FIRST_COUNTS;
     search->best.count = 0;
     near &= ~(uintptr_t)7;
-    for (uintptr_t top = near + ABOVE; top > near - BELOW; top -= sizeof slots.copy) {
+    uintptr_t most = near + ABOVE;
+    /* What lies outside of a small stack may be full of return addresses, as our own ledgers are. */
+    for (uintptr_t top = end > near && end < most ? end & ~(uintptr_t)7 : most; top > near - BELOW;
+         top -= sizeof slots.copy) {
         uintptr_t words[sizeof slots.copy / sizeof(uintptr_t)];
-        if (!fsafe_window_read(&slots, top - sizeof words, words, sizeof words))
+        if (!fsafe_window_read(&slots, top - sizeof words, words, sizeof words)) {
+            if (top <= near)
+                break; /* the page that guards the stack */
             continue;
+        }
         for (size_t i = sizeof words / sizeof *words; i-- > 0;) {
             uintptr_t slot = top - sizeof words + i * sizeof *words;
             struct chain chain = {.count = 0};
@@ -251,15 +257,15 @@ static void find_best(struct fsafe_unwind *unwind, struct search *search, uintpt
     }
 }
 
-unsigned fsafe_unwind_vanished(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t near, uintptr_t *frames,
-                               unsigned most)
+unsigned fsafe_unwind_vanished(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t near, uintptr_t end,
+                               uintptr_t *frames, unsigned most)
 {
     struct fsafe_callframe row;
     struct search search = {.row = &row, .home = fsafe_callframe_range(unwind, site - 1)};
     if (near == 0 || most == 0 || search.home < 0 || !fsafe_callframe_rules(unwind, site, &row) ||
         row.how[RIP] != FSAFE_ROW_AT_OFFSET)
         return 0;
-    find_best(unwind, &search, near, try_caller);
+    find_best(unwind, &search, near, end, try_caller);
     struct chain best = search.best;
     unsigned from = 0;
     if (best.score < FIRST_COUNTS / 2) {
@@ -267,7 +273,7 @@ unsigned fsafe_unwind_vanished(struct fsafe_unwind *unwind, uintptr_t site, uint
          * No call on the stack is of the function itself: it was called by a pointer, or it has returned with the lock.
          * So look for where the thread made its last call; if the function is in that chain, its callers follow it.
          */
-        find_best(unwind, &search, near, try_module);
+        find_best(unwind, &search, near, end, try_module);
         unsigned at = 0;
         while (at < search.best.count && search.best.functions[at] != row.begin)
             at++;
@@ -287,8 +293,8 @@ unsigned fsafe_unwind_vanished(struct fsafe_unwind *unwind, uintptr_t site, uint
 
 FSAFE_BEGIN_ANSWERS
 unsigned fsafe_unwind_here(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t *frames, unsigned most) { return 0; }
-unsigned fsafe_unwind_vanished(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t near, uintptr_t *frames,
-                               unsigned most)
+unsigned fsafe_unwind_vanished(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t near, uintptr_t end,
+                               uintptr_t *frames, unsigned most)
 {
     return 0;
 }

@@ -14,9 +14,9 @@
 unsigned fsafe_unwind_here(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t *frames, unsigned most);
 
 /*
- * The same for a vanished thread, from what is left of its stack: `near` is an address in it. Only a chain that leads
- * to the thread's beginning counts; 0 when there is none, for instance because another thread has got the stack. Of the
- * callers, those that had returned before the fork are missing.
+ * The same for a vanished thread, from what is left of its stack: `near` is an address in it, `end` the one behind it
+ * (0: unknown). Only a chain that leads to the thread's beginning counts; 0 when there is none, for instance because
+ * another thread has got the stack. Of the callers, those that had returned before the fork are missing.
  */
-unsigned fsafe_unwind_vanished(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t near, uintptr_t *frames,
-                               unsigned most);
+unsigned fsafe_unwind_vanished(struct fsafe_unwind *unwind, uintptr_t site, uintptr_t near, uintptr_t end,
+                               uintptr_t *frames, unsigned most);

@@ -31,6 +31,7 @@ struct fsafe_holder {
     char name[16];     /* the name that the thread had when it first took a lock; "" unknown */
     uintptr_t since;   /* the place that took the lock; 0 unknown */
     uintptr_t stack;   /* an address in its stack; 0 unknown */
+    uintptr_t stack_end; /* no frame lies at or above this; 0 unknown */
     const struct fsafe_source *source; /* the same place in the interpreter's program; NULL: unknown */
 };
 

@@ -69,8 +69,8 @@ static void find_places(struct work *work)
         event->pid != 0 ? 0 : fsafe_unwind_here(&work->unwind, event->wanted_at, frames, fsafe_options.frames);
     for (unsigned i = 0; i < count; i++)
         mappings[FSAFE_WANTED_FRAMES + i].address = frames[i];
-    count = fsafe_unwind_vanished(&work->unwind, event->holder.since, event->holder.stack, frames,
-                                  fsafe_options.frames);
+    count = fsafe_unwind_vanished(&work->unwind, event->holder.since, event->holder.stack, event->holder.stack_end,
+                                  frames, fsafe_options.frames);
     for (unsigned i = 0; i < count; i++)
         mappings[FSAFE_SINCE_FRAMES + i].address = frames[i];
     for (unsigned i = 0; i < FSAFE_PLACES; i++)

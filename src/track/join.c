@@ -90,6 +90,9 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
 struct fsafe_holder fsafe_thread_as_holder(const struct fsafe_thread *thread, uintptr_t since)
 {
     struct fsafe_holder holder = {.tid = thread->tid, .pid = thread->pid, .since = since, .stack = thread->stack};
+    /* A pthread_t is the address of the thread's control block, which lies above its stack (not the first thread's). */
+    if ((uintptr_t)thread->handle > thread->stack)
+        holder.stack_end = (uintptr_t)thread->handle;
     memcpy(holder.name, thread->name, sizeof holder.name);
     return holder;
 }

@@ -1201,16 +1201,24 @@ START_TEST(unwind_reads_the_stack_of_another)
     unit_start_thread(&thread, hold, NULL);
     UNIT_EVENTUALLY(held_site != 0);
     usleep(10000);
-    frame_count = fsafe_unwind_vanished(&unwind, held_site, held_near, frames, 4);
+    frame_count = fsafe_unwind_vanished(&unwind, held_site, held_near, 0, frames, 4);
     assert_frame(0, "unit_holds_for_long");
     ck_assert_uint_ge(frame_count, 3); /* hold and libc's */
     /* No stack, or one that was reused for something else: nothing is made up. */
-    ck_assert_uint_eq(fsafe_unwind_vanished(&unwind, held_site, 0, frames, 4), 0);
-    ck_assert_uint_eq(fsafe_unwind_vanished(&unwind, held_site, 0x1000, frames, 4), 0);
+    ck_assert_uint_eq(fsafe_unwind_vanished(&unwind, held_site, 0, 0, frames, 4), 0);
+    ck_assert_uint_eq(fsafe_unwind_vanished(&unwind, held_site, 0x1000, 0, frames, 4), 0);
     char *other = unit_map_island(32, MAP_PRIVATE);
     memset(other, 0x41, 32 * unit_page());
-    ck_assert_uint_eq(fsafe_unwind_vanished(&unwind, held_site, (uintptr_t)other + 16 * unit_page(), frames, 4), 0);
-    ck_assert_uint_eq(fsafe_unwind_vanished(&unwind, (uintptr_t)other, held_near, frames, 4), 0);
+    ck_assert_uint_eq(fsafe_unwind_vanished(&unwind, held_site, (uintptr_t)other + 16 * unit_page(), 0, frames, 4),
+                      0);
+    ck_assert_uint_eq(fsafe_unwind_vanished(&unwind, (uintptr_t)other, held_near, 0, frames, 4), 0);
+    /* What lies behind the end of the stack is no part of it. */
+    enum { FRAMES = 8 << 10 };
+    uintptr_t from = (held_near - FRAMES / 2) & ~(uintptr_t)15, most = (uintptr_t)thread - from;
+    char *end = other + 16 * unit_page();
+    memcpy(end, (const void *)from, most < FRAMES ? most : FRAMES);
+    ck_assert_uint_gt(fsafe_unwind_vanished(&unwind, held_site, (uintptr_t)end - 64, 0, frames, 4), 0);
+    ck_assert_uint_eq(fsafe_unwind_vanished(&unwind, held_site, (uintptr_t)end - 64, (uintptr_t)end, frames, 4), 0);
     may_leave = true;
     pthread_join(thread, NULL);
 }
