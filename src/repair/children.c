@@ -114,16 +114,13 @@ static bool look_at(const struct fsafe_task *task, void *context)
 static void say(pid_t child, const struct look *look)
 {
     bool by_handler = (fsafe_tasks_of_others(look->first.caught) & look->unblocked) != 0;
-    uintptr_t at = fsafe_tasks_place(child, &look->first);
-    if (by_handler && !fsafe_report_is_new_place(at, false))
-        return;
     const struct fsafe_event event = {
         .deed = by_handler ? FSAFE_WAITS_FOR_HANDLER : FSAFE_HANGS,
         .lock = "futex",
         .kind = "unknown",
         .why = "its parent, which says this, sees no more than where the child sleeps",
         .address = (uintptr_t)look->first.argument[0],
-        .wanted_at = at,
+        .wanted_at = fsafe_tasks_place(child, &look->first),
         .in_use = true,
         .pid = child,
         .tid = look->first.tid,

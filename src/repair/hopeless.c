@@ -204,7 +204,7 @@ static void say(struct fsafe_thread *self, bool by_handler, bool spins)
     atomic_store_explicit(&sleeping->said, true, memory_order_relaxed);
     fsafe_children_said(true);
     if (sleeping->has_line || self->told_of == object ||
-        (by_handler && !fsafe_report_is_new_place(sleeping->site, true)))
+        (by_handler && !fsafe_report_is_new_place(sleeping->site)))
         return;
     struct fsafe_event event = {
         .deed = by_handler ? FSAFE_WAITS_FOR_HANDLER : spins ? FSAFE_GIVES_WAY : FSAFE_HANGS,

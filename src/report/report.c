@@ -169,12 +169,20 @@ static void find_callers(struct fsafe_details *details, bool here, bool held)
         known->held(&details->event->holder, details->held_in, most);
 }
 
-bool fsafe_report_is_new_place(uintptr_t site, bool is_own)
+bool fsafe_report_is_new_place(uintptr_t site)
 {
     enum { PLACES = 128 }; /* a daemon waits at the same few all day */
     static _Atomic uintptr_t places[PLACES];
+    static _Atomic int whose; /* a child begins with a copy of what its parent has named, and names its own */
+    static _Atomic bool said;
+    int self = fsafe_sys_getpid();
+    if (atomic_exchange(&whose, self) != self) {
+        for (unsigned i = 0; i < PLACES; i++)
+            atomic_store_explicit(&places[i], 0, memory_order_relaxed);
+        atomic_store(&said, false);
+    }
     const struct fsafe_report_sources *known = atomic_load_explicit(&known_sources, memory_order_acquire);
-    if (is_own && known != NULL)
+    if (known != NULL)
         site ^= known->number_here();
     for (unsigned i = 0; i < PLACES; i++) {
         uintptr_t seen = atomic_load_explicit(&places[i], memory_order_relaxed);
@@ -183,7 +191,6 @@ bool fsafe_report_is_new_place(uintptr_t site, bool is_own)
         if (seen == site)
             return false;
     }
-    static _Atomic bool said;
     if (!atomic_exchange(&said, true))
         fsafe_report_note_number("no further wait that only a signal handler can end is named: places named so far: ",
                                  PLACES);

@@ -33,10 +33,10 @@ void fsafe_report_know_sources(const struct fsafe_report_sources *sources);
 void fsafe_report_event(const struct fsafe_event *event);
 
 /*
- * Whether this is the first line which says that only a signal handler can end a wait at this place; the next call
- * returns false. `is_own`: the calling thread waits. Once there are too many places one line says so.
+ * Whether this is the process's first line which says that only a signal handler can end a wait at this place of the
+ * calling thread's; the next call returns false. Once there are too many places one line says so.
  */
-bool fsafe_report_is_new_place(uintptr_t site, bool is_own);
+bool fsafe_report_is_new_place(uintptr_t site);
 
 /* One line about a setting that cannot be used; see fsafe_options_complain. */
 void fsafe_report_bad_option(const char *variable, const char *value, const char *expected, const char *usual);

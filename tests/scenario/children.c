@@ -13,6 +13,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -369,6 +370,29 @@ static void with_handler(const struct scn_case *self)
     scn_reap(child);
 }
 
+/* A handler could end the wait of each: each is named, by a line of its own, as children without a handler are. */
+static void two_with_handler(const struct scn_case *self)
+{
+    scn_needs_calls();
+    have_thread();
+    install(SIGUSR1, 0);
+    alarm(0);
+    for (int i = 0; i < 2; i++)
+        if (scn_fork() == 0) {
+            alarm(BOUND_S);
+            wait_unseen();
+        }
+    for (int i = 0; i < 2; i++)
+        SCN_CHECK(wait(NULL) > 0);
+    FILE *log = fopen(getenv("FORKSAFE_LOG"), "r");
+    char line[512];
+    int named = 0;
+    while (log != NULL && fgets(line, sizeof line, log) != NULL)
+        named += strstr(line, "only a signal handler can end the child's wait in futex") != NULL;
+    SCN_CHECK(named == (getenv("LD_PRELOAD") != NULL ? 2 : 0));
+    scn_fine();
+}
+
 /* --- Children that do not hang ------------------------------------------------------------------------------------ */
 
 static void *wake_late(void *unused)
@@ -610,6 +634,8 @@ void scn_cases(void)
                           .env = LIMIT " FORKSAFE_MODE=abort",
                           .run = with_handler},
         "with-handler");
+    scn_add((struct scn_case){.bare = "fine", .env = LIMIT " FORKSAFE_LOG=@TMP@/log", .run = two_with_handler},
+            "two-with-handler");
     for (size_t i = 0; i < sizeof busy / sizeof *busy; i++)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT " FORKSAFE_MODE=abort",
                                   .run = wait_for_busy, .kind = &busy[i]},
