@@ -20,7 +20,8 @@
 
 /*
  * Whether a read of the descriptor sleeps now, without a limit, in a system call that goes on after a handler with
- * SA_RESTART: that of a pipe does, and of a socket, unless it has a limit. errno kept.
+ * SA_RESTART: that of a pipe does, and of a socket, unless it has a limit, or a signal would end it before all that it
+ * waits for has come. errno kept.
  */
 static bool sleeps(int descriptor)
 {
@@ -28,13 +29,14 @@ static bool sleeps(int descriptor)
     struct pollfd ready = {.fd = descriptor, .events = POLLIN};
     if (FSAFE_SYS(FSAFE_SYS_PPOLL, &ready, 1, &at_once, NULL, FSAFE_SIGSET_BYTES, 0) != 0)
         return false;
-    int saved = errno;
+    int saved = errno, least;
     struct timeval limit;
-    socklen_t bytes = sizeof limit;
+    socklen_t bytes = sizeof limit, of_least = sizeof least;
     bool waits = (fcntl(descriptor, F_GETFL) & O_NONBLOCK) == 0 &&
                  (fcntl(descriptor, F_GETPIPE_SZ) > 0 ||
                   (getsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, &bytes) == 0 && limit.tv_sec == 0 &&
-                   limit.tv_usec == 0));
+                   limit.tv_usec == 0 &&
+                   getsockopt(descriptor, SOL_SOCKET, SO_RCVLOWAT, &least, &of_least) == 0 && least <= 1));
     errno = saved;
     return waits;
 }

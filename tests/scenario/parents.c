@@ -366,12 +366,13 @@ static void limited(const struct scn_case *self)
     prepare(&socket);
     const pid_t child = scn_fork();
     if (child == 0) {
-        usleep(LATE_US);
-        SCN_CHECK(write(channel[1], "x", 1) == 1);
-        usleep(LATE_US);
-        SCN_CHECK(write(channel[1], "y", 1) == 1);
+        for (const char *at = "xyzt"; *at != '\0'; at++) {
+            usleep(LATE_US);
+            SCN_CHECK(write(channel[1], at, 1) == 1);
+        }
         scn_fine();
     }
+    const int least = 2;
     SCN_CHECK(recv(channel[0], bytes, 1, MSG_DONTWAIT) == -1 && errno == EAGAIN);
     SCN_CHECK(fcntl(channel[0], F_SETFL, O_NONBLOCK) == 0);
     SCN_CHECK(read(channel[0], bytes, 1) == -1 && errno == EAGAIN);
@@ -380,6 +381,8 @@ static void limited(const struct scn_case *self)
     SCN_CHECK(read(channel[0], bytes, 1) == -1 && errno == EAGAIN);
     SCN_CHECK(setsockopt(channel[0], SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){0}, sizeof limit) == 0);
     SCN_CHECK(recv(channel[0], bytes, 2, MSG_WAITALL) == 2 && bytes[0] == 'x' && bytes[1] == 'y');
+    SCN_CHECK(setsockopt(channel[0], SOL_SOCKET, SO_RCVLOWAT, &least, sizeof least) == 0);
+    SCN_CHECK(recv(channel[0], bytes, 2, 0) == 2 && bytes[0] == 'z' && bytes[1] == 't');
     scn_reap(child);
     scn_fine();
 }
