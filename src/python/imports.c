@@ -6,7 +6,7 @@
 #include "python/objects.h"
 #include "python/places.h"
 #include "report/report.h"
-#include "track/thread.h"
+#include "track/lineage.h"
 
 #include <pthread.h>
 

@@ -8,8 +8,6 @@
  */
 #pragma once
 
-#include "base/compiler.h"
-
 #include <stdbool.h>
 
 /* Finds importlib's locks. Context: has the GIL, once in the life of an interpreter. */

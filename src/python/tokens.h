@@ -7,8 +7,6 @@
  */
 #pragma once
 
-#include "base/compiler.h"
-
 #include <stdbool.h>
 
 /* Finds what threading's Semaphore is made of, if that is loaded. Context: has the GIL, once in its life. */

@@ -25,7 +25,7 @@
 extern FSAFE_HIDDEN _Atomic uint32_t fsafe_children_of;
 
 /* Whether this process may have a child to look at. */
-static inline bool fsafe_children_any(void)
+static FSAFE_INLINE bool fsafe_children_any(void)
 {
     return FSAFE_UNLIKELY(atomic_load_explicit(&fsafe_children_of, memory_order_relaxed) == fsafe_lineage_generation());
 }

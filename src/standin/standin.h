@@ -4,7 +4,6 @@
  */
 #pragma once
 
-#include "base/compiler.h"
 #include "repair/rescue.h"
 #include "track/region.h"
 
