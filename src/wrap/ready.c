@@ -199,12 +199,21 @@ static void copy(unsigned long to[SETS][MOST / WORD], fd_set *const sets[SETS], 
             memcpy(to[i], sets[i], bytes);
 }
 
+static int select_again(unsigned long asked[SETS][MOST / WORD], int count, fd_set *const sets[SETS],
+                        const sigset_t *mask)
+{
+    IN_SLICES(mask, (copy(asked, sets, count, true),
+                     FSAFE_NEXT(pselect)(count, sets[0], sets[1], sets[2], sliced.limit, mask)));
+}
+
 static int select_in_slices(int count, fd_set *const sets[SETS], const sigset_t *mask)
 {
     unsigned long asked[SETS][MOST / WORD];
     copy(asked, sets, count, false);
-    IN_SLICES(mask, (copy(asked, sets, count, true),
-                     FSAFE_NEXT(pselect)(count, sets[0], sets[1], sets[2], sliced.limit, mask)));
+    int result = select_again(asked, count, sets, mask);
+    if (result < 0) /* a signal between two slices, of which the first has emptied the sets: an error leaves them */
+        copy(asked, sets, count, true);
+    return result;
 }
 
 FSAFE_EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *other, struct timeval *limit)

@@ -321,6 +321,36 @@ static void often(const struct scn_case *self)
     scn_fine();
 }
 
+/* A select that a signal ends leaves its sets as they are, at any moment of a slice. */
+static void keeps_sets(const struct scn_case *self)
+{
+    enum { SIGNALS = 4000 };
+    static const struct way pipe_of = {.name = "pipe"};
+    const pid_t me = getpid();
+    fd_set in;
+    int got;
+    prepare(&pipe_of);
+    signal(SIGCHLD, SIG_DFL);
+    install(SIGUSR1, 0);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        for (int i = 0; i < SIGNALS; i++) {
+            kill(me, SIGUSR1);
+            usleep(300);
+        }
+        SCN_CHECK(write(channel[1], "x", 1) == 1);
+        scn_fine();
+    }
+    do {
+        FD_ZERO(&in);
+        FD_SET(channel[0], &in);
+        got = select(channel[0] + 1, &in, NULL, NULL, NULL);
+        SCN_CHECK((got == 1 || (got == -1 && errno == EINTR)) && FD_ISSET(channel[0], &in));
+    } while (got != 1);
+    scn_reap(child);
+    scn_fine();
+}
+
 static void note_mask(void *before)
 {
     sigset_t now;
@@ -412,6 +442,8 @@ void scn_cases(void)
                     "cancelled-%s", way->name);
     }
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = limited}, "limited");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=1", .run = keeps_sets},
+            "select-keeps-its-sets");
 }
 
 #else
