@@ -179,7 +179,8 @@ static _Atomic uint64_t next_look_ns;
 static uint64_t look_if_due(pid_t me, uint64_t late_ns)
 {
     enum { SHARE = 50 };
-    uint64_t span_ns = fsafe_options_hang_ns(), now_ns = fsafe_sys_now_ns();
+    /* Not at whole seconds, where the signals of alarm() come: one that comes during a look may interrupt no wait. */
+    uint64_t span_ns = fsafe_options_hang_ns() / 10000 * 10618, now_ns = fsafe_sys_now_ns();
     uint64_t due_ns = atomic_load_explicit(&next_look_ns, memory_order_relaxed), was_due_ns = due_ns;
     if ((due_ns == 0 || now_ns >= due_ns + late_ns) &&
         atomic_compare_exchange_strong(&next_look_ns, &due_ns, now_ns + span_ns) && was_due_ns != 0) {

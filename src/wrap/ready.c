@@ -246,12 +246,22 @@ FSAFE_EXPORT int pause(void)
     return ppoll(NULL, 0, NULL, NULL);
 }
 
-/* One slice; signals that come between two of them stay pending. Returns as sigtimedwait does. */
+/*
+ * One slice; signals of the set that come between two of them stay pending, and one with a handler ends the wait.
+ * Returns as sigtimedwait does.
+ */
 static int take_signal(const sigset_t *set, siginfo_t *info)
 {
     struct sliced sliced;
+    struct fsafe_sigset before;
+    fsafe_sys_block_signals(&before);
     set_limit(&sliced, fsafe_children_look());
-    return sigtimedwait(set, info, sliced.limit);
+    bool came = has_come(&before);
+    fsafe_sys_restore_signals(&before);
+    if (!came)
+        return sigtimedwait(set, info, sliced.limit);
+    errno = EINTR;
+    return -1;
 }
 
 FSAFE_EXPORT int sigwaitinfo(const sigset_t *set, siginfo_t *info)

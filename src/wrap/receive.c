@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include "repair/children.h"
+#include "track/join.h"
 #include "wrap/call.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
@@ -53,7 +54,7 @@ static FSAFE_COLD struct fsafe_watch *watch(int descriptor, int flags, uintptr_t
 /* `result`: the real call. */
 #define RECEIVE(descriptor, flags, result)                                            \
     do {                                                                              \
-        if (FSAFE_LIKELY(!fsafe_children_any()))                                      \
+        if (FSAFE_LIKELY(!fsafe_children_any()) || fsafe_thread_is_withdrawn())       \
             return result;                                                            \
         struct fsafe_watch *watched = watch(descriptor, flags, FSAFE_FRAME());        \
         ssize_t received = result;                                                    \

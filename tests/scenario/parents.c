@@ -351,6 +351,48 @@ static void keeps_sets(const struct scn_case *self)
     scn_fine();
 }
 
+static void *wait_unseen(void *unused)
+{
+    static uint32_t word;
+    for (;;)
+        bare_futex(&word, FUTEX_WAIT_PRIVATE, 0);
+    return unused;
+}
+
+/* A signal after whole seconds, as that of alarm(), does not come while the parent looks. */
+static void read_until_signal(void)
+{
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+    const struct itimerspec times = {.it_value = {.tv_sec = 2}};
+    timer_t timer;
+    int ends[2];
+    SCN_CHECK(pipe(ends) == 0 && timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
+    install(SIGUSR1, 0);
+    scn_start(wait_unseen, NULL);
+    const pid_t child = scn_fork();
+    if (child == 0)
+        for (;;)
+            pause();
+    SCN_CHECK(timer_settime(timer, 0, &times, NULL) == 0);
+    SCN_CHECK(read(ends[0], bytes, 1) == -1 && errno == EINTR);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    scn_fine();
+}
+
+static void whole_seconds(const struct scn_case *self)
+{
+    enum { PARENTS = 32 };
+    pid_t parents[PARENTS];
+    for (int i = 0; i < PARENTS; i++) {
+        parents[i] = scn_fork();
+        if (parents[i] == 0)
+            read_until_signal();
+    }
+    for (int i = 0; i < PARENTS; i++)
+        scn_reap(parents[i]);
+}
+
 static void note_mask(void *before)
 {
     sigset_t now;
@@ -444,6 +486,7 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = limited}, "limited");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=1", .run = keeps_sets},
             "select-keeps-its-sets");
+    scn_add((struct scn_case){.bare = "fine", .run = whole_seconds}, "whole-seconds");
 }
 
 #else

@@ -124,6 +124,25 @@ static void child_of_many(const struct scn_case *self)
     scn_let_go(&reader);
 }
 
+/* A parent that becomes strict may go on reading. */
+static void parent_reads(const struct scn_case *self)
+{
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        int ends[2];
+        char byte;
+        SCN_CHECK(pipe(ends) == 0 && write(ends[1], "x", 1) == 1);
+        const pid_t first = scn_fork();
+        if (first == 0)
+            scn_fine();
+        scn_reap(first);
+        ((const struct door *)self->kind)->enter();
+        syscall(SYS_exit, read(ends[0], &byte, 1) == 1 ? 0 : 1);
+    }
+    int status;
+    SCN_CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
 /* What is no such call, or is refused, changes nothing: the thread's locks are known as before. */
 static void refused(const struct scn_case *self)
 {
@@ -173,5 +192,8 @@ void scn_cases(void)
         scn_add(
             (struct scn_case){.bare = "hangs", .says = "took over rwlock", .run = child_of_vfork, .kind = &doors[d]},
             "vfork-child-%s", doors[d].name);
+    for (size_t d = 0; d < sizeof doors / sizeof *doors; d++)
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = parent_reads, .kind = &doors[d]},
+                "parent-reads-%s", doors[d].name);
     scn_add((struct scn_case){.bare = "hangs", .says = "took over rwlock", .run = refused}, "refused");
 }
