@@ -11,6 +11,7 @@
 #include "config.h"
 
 #include "base/sys.h"
+#include "libc/layout.h"
 #include "python/places.h"
 #include "repair/children.h"
 #include "repair/hopeless.h"
@@ -114,6 +115,27 @@ FSAFE_EXPORT int poll(struct pollfd *entries, nfds_t count, int limit_ms)
 
 /* --- epoll ------------------------------------------------------------------------------------------------------ */
 
+/*
+ * One slice. Where a signal comes as the slice ends Linux says that the time is over, not that a handler has run (unlike
+ * poll): so the thread blocks its signals before, and asks. Not with a libc whose cancelled threads leave the handler
+ * first: they would run their cleanup handlers with the signals blocked.
+ */
+static int epoll_once(int epoll, struct epoll_event *events, int most, int ms, const sigset_t *mask)
+{
+    if (!FSAFE_LAYOUT_CANCELS_IN_HANDLER)
+        return FSAFE_NEXT(epoll_pwait)(epoll, events, most, ms, mask);
+    struct fsafe_sigset before;
+    pthread_testcancel();
+    fsafe_sys_block_signals(&before);
+    const sigset_t *asleep = mask != NULL ? mask : (const sigset_t *)&before;
+    int result = FSAFE_NEXT(epoll_pwait)(epoll, events, most, ms, asleep);
+    bool came = result == 0 && has_come(asleep);
+    fsafe_sys_restore_signals(&before);
+    if (came)
+        errno = EINTR;
+    return came ? -1 : result;
+}
+
 /* In a child whose only thread this is: perhaps nobody else can make a descriptor ready (repair/secluded.h). */
 static FSAFE_COLD int epoll_in_child(int epoll, struct epoll_event *events, int most, const sigset_t *mask,
                                      uintptr_t caller)
@@ -127,7 +149,7 @@ static FSAFE_COLD int epoll_in_child(int epoll, struct epoll_event *events, int 
     int result;
     for (bool more = true, came = false;;) {
         const struct timespec span = fsafe_sys_span_until(&slices.until);
-        result = came ? -1 : FSAFE_NEXT(epoll_pwait)(epoll, events, most, more ? ms_of(&span) : -1, mask);
+        result = came ? -1 : epoll_once(epoll, events, most, more ? ms_of(&span) : -1, mask);
         if (result != 0 || !more)
             break;
         struct fsafe_sigset before;
@@ -152,7 +174,7 @@ static bool may_be_secluded(void)
 
 static int epoll_in_slices(int epoll, struct epoll_event *events, int most, const sigset_t *mask)
 {
-    IN_SLICES(mask, FSAFE_NEXT(epoll_pwait)(epoll, events, most, ms_of(sliced.limit), mask));
+    IN_SLICES(mask, epoll_once(epoll, events, most, ms_of(sliced.limit), mask));
 }
 
 FSAFE_EXPORT int epoll_wait(int epoll, struct epoll_event *events, int most, int limit)
@@ -160,7 +182,7 @@ FSAFE_EXPORT int epoll_wait(int epoll, struct epoll_event *events, int most, int
     if (limit < 0 && may_be_secluded())
         return epoll_in_child(epoll, events, most, NULL, FSAFE_CALLER());
     UNLESS_WATCHING(limit >= 0, FSAFE_NEXT(epoll_wait)(epoll, events, most, limit));
-    IN_SLICES(NULL, FSAFE_NEXT(epoll_wait)(epoll, events, most, ms_of(sliced.limit)));
+    return epoll_in_slices(epoll, events, most, NULL);
 }
 
 FSAFE_EXPORT int epoll_pwait(int epoll, struct epoll_event *events, int most, int limit, const sigset_t *mask)

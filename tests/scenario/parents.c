@@ -393,6 +393,54 @@ static void whole_seconds(const struct scn_case *self)
         scn_reap(parents[i]);
 }
 
+/*
+ * A signal comes at the very moment at which the parent looks. A look is due when each wait begins, and comes after the
+ * first slice, of a millisecond. The second signal ends a wait that the first one did not end.
+ */
+static atomic_int handled;
+static atomic_bool is_waiting;
+
+static void count(int signal)
+{
+    if (atomic_load(&is_waiting))
+        atomic_fetch_add(&handled, 1);
+}
+
+static void moments(const struct scn_case *self)
+{
+    enum { WAITS = 60, FEW = 10, SLICE_US = 1000, BEFORE_US = 100, APART_US = 11, PAST_US = 25000, CHILDREN = 4 };
+    const struct way *way = self->kind;
+    const struct sigaction action = {.sa_handler = count, .sa_flags = SA_RESTART};
+    const struct itimerval never = {{0, 0}, {0, 0}};
+    const sigset_t alarms = only(SIGALRM);
+    pid_t children[CHILDREN];
+    int missed = 0;
+    sigprocmask(SIG_BLOCK, &alarms, NULL);
+    prepare(way);
+    sigprocmask(SIG_UNBLOCK, &alarms, NULL); /* only here, and not in the other thread */
+    for (int i = 0; i < CHILDREN; i++)
+        if ((children[i] = scn_fork()) == 0)
+            for (;;)
+                pause();
+    sigaction(SIGALRM, &action, NULL);
+    for (int i = 0; i < WAITS; i++) {
+        const struct itimerval timer = {.it_value.tv_usec = SLICE_US - BEFORE_US + i * APART_US,
+                                        .it_interval.tv_usec = 200000};
+        usleep(PAST_US);
+        atomic_store(&handled, 0);
+        atomic_store(&is_waiting, true);
+        setitimer(ITIMER_REAL, &timer, NULL);
+        SCN_CHECK(way->wait(NULL) == -1 && errno == EINTR);
+        atomic_store(&is_waiting, false);
+        setitimer(ITIMER_REAL, &never, NULL);
+        missed += atomic_load(&handled) > 1;
+    }
+    for (int i = 0; i < CHILDREN; i++)
+        SCN_CHECK(kill(children[i], SIGKILL) == 0 && waitpid(children[i], NULL, 0) == children[i]);
+    SCN_CHECK(missed * FEW <= WAITS); /* the thread may be stopped just before it waits */
+    scn_fine();
+}
+
 static void note_mask(void *before)
 {
     sigset_t now;
@@ -478,6 +526,10 @@ void scn_cases(void)
             scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=20", .run = often,
                                       .kind = way},
                     "often-%s", way->name);
+        if (way->wait == by_poll || way->wait == by_epoll)
+            scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=20",
+                                      .run = moments, .kind = way},
+                    "moment-%s", way->name);
         if ((way->is & ASKS) == 0)
             scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = cancelled,
                                       .kind = way},
