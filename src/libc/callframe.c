@@ -197,8 +197,7 @@ enum {
 static bool run(struct reader *reader, const struct common *common, struct fsafe_callframe *row,
                 const struct fsafe_callframe *initial, uint64_t stop)
 {
-    enum { KEPT = 4 };
-    struct fsafe_callframe kept[KEPT];
+    struct fsafe_callframe *kept = reader->unwind->kept;
     unsigned depth = 0;
     uint64_t location = 0;
     while (reader->at < reader->end && !reader->bad) {
@@ -226,7 +225,7 @@ static bool run(struct reader *reader, const struct common *common, struct fsafe
             take_leb(reader, false);
             break;
         case DW_CFA_remember_state:
-            if (depth == KEPT)
+            if (depth == FSAFE_UNWIND_KEPT)
                 return false;
             kept[depth++] = *row;
             break;

@@ -9,20 +9,10 @@
 
 #include "base/window.h"
 
-enum { FSAFE_UNWIND_RANGES = 256 };
+enum { FSAFE_UNWIND_RANGES = 256, FSAFE_UNWIND_KEPT = 4, FSAFE_UNWIND_WORDS = 128 };
 
 /* The search for each frame reads the same few places of a module's tables. A power of two. */
 enum { FSAFE_UNWIND_WINDOWS = 16 };
-
-/* Working memory of libc/unwind and of this file: too much for a small stack. Begins all zero. */
-struct fsafe_unwind {
-    struct fsafe_window code[FSAFE_UNWIND_WINDOWS], stack;
-    struct {
-        uintptr_t start, end, base;
-        uintptr_t table; /* of its module; 0: not looked for yet, 1: it has none */
-    } ranges[FSAFE_UNWIND_RANGES]; /* the executable memory */
-    unsigned count;
-};
 
 /* The numbers of registers, by their names on x86-64. RIP stands for the return address and is the last. */
 #ifdef __x86_64__
@@ -48,6 +38,18 @@ struct fsafe_callframe {
         FSAFE_ROW_UNKNOWN,
     } how[FSAFE_CALLFRAME_REGISTERS];
     int64_t offset[FSAFE_CALLFRAME_REGISTERS];
+};
+
+/* Working memory of libc/unwind and of this file: too much for a small stack. Begins all zero. */
+struct fsafe_unwind {
+    struct fsafe_window code[FSAFE_UNWIND_WINDOWS], stack;
+    struct {
+        uintptr_t start, end, base;
+        uintptr_t table; /* of its module; 0: not looked for yet, 1: it has none */
+    } ranges[FSAFE_UNWIND_RANGES]; /* the executable memory */
+    unsigned count;
+    struct fsafe_callframe kept[FSAFE_UNWIND_KEPT]; /* by DW_CFA_remember_state */
+    uintptr_t words[FSAFE_UNWIND_WORDS];            /* of the stack that is searched */
 };
 
 /* Copies from code or tables. Returns whether all of it could be read. */

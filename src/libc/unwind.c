@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include "base/compiler.h"
+#include "base/sys.h"
 #include "libc/unwind.h"
 
 #ifdef FSAFE_CALLFRAME
@@ -233,25 +234,24 @@ static void find_best(struct fsafe_unwind *unwind, struct search *search, uintpt
                                   uintptr_t word, struct chain *chain))
 {
     enum { ABOVE = 16 << 10, BELOW = 64 << 10 };
-    struct fsafe_window slots = {.bytes = 0};
     search->best.score = -2 * FIRST_COUNTS;
     search->best.count = 0;
     near &= ~(uintptr_t)7;
     uintptr_t most = near + ABOVE;
     /* What lies outside of a small stack may be full of return addresses, as our own ledgers are. */
     for (uintptr_t top = end > near && end < most ? end & ~(uintptr_t)7 : most; top > near - BELOW;
-         top -= sizeof slots.copy) {
-        uintptr_t words[sizeof slots.copy / sizeof(uintptr_t)];
-        if (!fsafe_window_read(&slots, top - sizeof words, words, sizeof words)) {
+         top -= sizeof unwind->words) {
+        uintptr_t from = top - sizeof unwind->words;
+        if (!fsafe_sys_peek(from, unwind->words, sizeof unwind->words)) {
             if (top <= near)
                 break; /* the page that guards the stack */
             continue;
         }
-        for (size_t i = sizeof words / sizeof *words; i-- > 0;) {
-            uintptr_t slot = top - sizeof words + i * sizeof *words;
+        for (size_t i = FSAFE_UNWIND_WORDS; i-- > 0;) {
+            uintptr_t slot = from + i * sizeof(uintptr_t), word = unwind->words[i];
             struct chain chain = {.count = 0};
-            if (words[i] >= 4096 && fsafe_callframe_range(unwind, words[i]) >= 0 &&
-                try(unwind, search, slot, words[i], &chain) && chain.score > search->best.score)
+            if (word >= 4096 && fsafe_callframe_range(unwind, word) >= 0 &&
+                try(unwind, search, slot, word, &chain) && chain.score > search->best.score)
                 search->best = chain;
         }
     }

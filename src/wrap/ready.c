@@ -116,9 +116,9 @@ FSAFE_EXPORT int poll(struct pollfd *entries, nfds_t count, int limit_ms)
 /* --- epoll ------------------------------------------------------------------------------------------------------ */
 
 /*
- * One slice. Where a signal comes as the slice ends Linux says that the time is over, not that a handler has run (unlike
- * poll): so the thread blocks its signals before, and asks. Not with a libc whose cancelled threads leave the handler
- * first: they would run their cleanup handlers with the signals blocked.
+ * One slice. Where a signal comes as the slice ends Linux says that the time is over, not that a handler has run
+ * (unlike poll): so the thread blocks its signals before, and asks. Not with a libc whose cancelled threads leave the
+ * handler first: they would run their cleanup handlers with the signals blocked.
  */
 static int epoll_once(int epoll, struct epoll_event *events, int most, int ms, const sigset_t *mask)
 {
@@ -211,30 +211,35 @@ static bool is_copied(int count)
     return count >= 0 && count <= MOST;
 }
 
-static void copy(unsigned long to[SETS][MOST / WORD], fd_set *const sets[SETS], int count, bool back)
+static size_t bytes_of(int count)
 {
-    size_t bytes = ((size_t)count + WORD - 1) / WORD * sizeof(long);
+    return ((size_t)count + WORD - 1) / WORD * sizeof(long);
+}
+
+static void put_back(unsigned long asked[SETS][MOST / WORD], int count, fd_set *const sets[SETS])
+{
     for (unsigned i = 0; i < SETS; i++)
-        if (sets[i] != NULL && back)
-            memcpy(sets[i], to[i], bytes);
-        else if (sets[i] != NULL)
-            memcpy(to[i], sets[i], bytes);
+        if (sets[i] != NULL)
+            memcpy(sets[i], asked[i], bytes_of(count));
 }
 
 static int select_again(unsigned long asked[SETS][MOST / WORD], int count, fd_set *const sets[SETS],
                         const sigset_t *mask)
 {
-    IN_SLICES(mask, (copy(asked, sets, count, true),
+    bool again = false;
+    IN_SLICES(mask, (again ? put_back(asked, count, sets) : (void)0, again = true,
                      FSAFE_NEXT(pselect)(count, sets[0], sets[1], sets[2], sliced.limit, mask)));
 }
 
 static int select_in_slices(int count, fd_set *const sets[SETS], const sigset_t *mask)
 {
     unsigned long asked[SETS][MOST / WORD];
-    copy(asked, sets, count, false);
+    for (unsigned i = 0; i < SETS; i++)
+        if (sets[i] != NULL && !fsafe_sys_peek((uintptr_t)sets[i], asked[i], bytes_of(count)))
+            return FSAFE_NEXT(pselect)(count, sets[0], sets[1], sets[2], NULL, mask); /* an error, as bare */
     int result = select_again(asked, count, sets, mask);
-    if (result < 0) /* a signal between two slices, of which the first has emptied the sets: an error leaves them */
-        copy(asked, sets, count, true);
+    if (result < 0 && errno == EINTR) /* between two slices, of which the first has emptied the sets */
+        put_back(asked, count, sets);
     return result;
 }
 

@@ -2,6 +2,9 @@
 #include "mutex_kind.h"
 
 #include <link.h>
+#include <signal.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
 
 enum { APPLICATIONS_ERRNO = 4711 };
 
@@ -233,6 +236,30 @@ static void from_callback(const struct scn_case *self)
     }
 }
 
+/* The child asks in a signal handler on a stack with little more room than the kernel demands. */
+static pthread_mutex_t *wanted;
+
+static void lock_in_handler(int signal)
+{
+    SCN_IS(pthread_mutex_lock(wanted), 0);
+}
+
+static void small_stack(const struct scn_case *self)
+{
+    enum { GUARD = 1 << 16, ROOM = 6500, LEAST = 6000 };
+    const size_t least = getauxval(51 /* AT_MINSIGSTKSZ */), room = (least != 0 ? least : LEAST) + ROOM;
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    char *guarded = mmap(NULL, 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    SCN_CHECK(guarded != MAP_FAILED && mprotect(guarded + GUARD, GUARD, PROT_READ | PROT_WRITE) == 0);
+    wanted = &mutex;
+    SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &mutex) {
+        const stack_t stack = {.ss_sp = guarded + GUARD, .ss_size = room};
+        const struct sigaction action = {.sa_handler = lock_in_handler, .sa_flags = SA_ONSTACK};
+        SCN_CHECK(sigaltstack(&stack, NULL) == 0 && sigaction(SIGUSR1, &action, NULL) == 0 && raise(SIGUSR1) == 0);
+    }
+    scn_fine();
+}
+
 void scn_cases(void)
 {
     for (int i = 0; i < MUTEX_KINDS; i++) {
@@ -278,4 +305,5 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN " ;; never:from .*libforksafe", .run = from_callback,
                               .env = "FORKSAFE_FRAMES=16", .kind = &mutex_kinds[0]},
             "from-callback");
+    scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = small_stack}, "small-stack");
 }

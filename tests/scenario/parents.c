@@ -477,6 +477,24 @@ static void cancelled(const struct scn_case *self)
     scn_fine();
 }
 
+/* As bare: the call says that it cannot read, or write, a set. */
+static void bad_sets(const struct scn_case *self)
+{
+    static const struct way way;
+    long *only_read = mmap(NULL, 1, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    prepare(&way);
+    const pid_t child = scn_fork();
+    if (child == 0)
+        for (;;)
+            pause();
+    SCN_CHECK(only_read != MAP_FAILED && write(channel[1], "x", 1) == 1);
+    fd_set set = asked();
+    SCN_CHECK(select(channel[0] + 1, &set, (fd_set *)only_read, NULL, NULL) == -1 && errno == EFAULT);
+    SCN_CHECK(select(channel[0] + 1, (fd_set *)8, NULL, NULL, NULL) == -1 && errno == EFAULT);
+    kill(child, SIGKILL);
+    scn_fine();
+}
+
 /* --- Reads that must not become waits, or shorter ----------------------------------------------------------------- */
 
 static void limited(const struct scn_case *self)
@@ -536,6 +554,7 @@ void scn_cases(void)
                     "cancelled-%s", way->name);
     }
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = limited}, "limited");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = bad_sets}, "bad-sets");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=1", .run = keeps_sets},
             "select-keeps-its-sets");
     scn_add((struct scn_case){.bare = "fine", .run = whole_seconds}, "whole-seconds");
