@@ -30,7 +30,6 @@ static inline int fsafe_glibc_type(const pthread_mutex_t *m)
     return m->__data.__kind & FSAFE_GLIBC_TYPE;
 }
 
-#define FSAFE_LAYOUT_CANCELS_IN_HANDLER true
 #define FSAFE_LAYOUT_TYPES /* mutexes of all four ordinary types are locked in place */
 
 _Static_assert(PTHREAD_MUTEX_NORMAL == (int)FSAFE_MUTEX_NORMAL &&

@@ -171,14 +171,6 @@ static inline bool fsafe_layout_in_place(const pthread_mutex_t *m)
 #define FSAFE_LAYOUT_C11_UNLOCK_MAPS true
 #endif
 
-/*
- * Whether a thread that is cancelled in a system call runs its cleanup handlers inside the handler of libc's signal, so
- * with the mask that the thread slept with. A header that does not define it has a libc that leaves the handler first.
- */
-#ifndef FSAFE_LAYOUT_CANCELS_IN_HANDLER
-#define FSAFE_LAYOUT_CANCELS_IN_HANDLER false
-#endif
-
 /* What a header need not define. */
 FSAFE_BEGIN_ANSWERS
 #ifndef FSAFE_LAYOUT_TYPES

@@ -11,7 +11,6 @@
 #include "config.h"
 
 #include "base/sys.h"
-#include "libc/layout.h"
 #include "python/places.h"
 #include "repair/children.h"
 #include "repair/hopeless.h"
@@ -116,24 +115,20 @@ FSAFE_EXPORT int poll(struct pollfd *entries, nfds_t count, int limit_ms)
 /* --- epoll ------------------------------------------------------------------------------------------------------ */
 
 /*
- * One slice. Where a signal comes as the slice ends Linux says that the time is over, not that a handler has run
- * (unlike poll): so the thread blocks its signals before, and asks. Not with a libc whose cancelled threads leave the
- * handler first: they would run their cleanup handlers with the signals blocked.
+ * One slice. Where a signal comes as epoll_wait's time ends Linux says that the time is over, not that a handler has
+ * run, unlike poll: so the thread sleeps in poll. Returns 0 also where another thread has taken what came.
  */
-static int epoll_once(int epoll, struct epoll_event *events, int most, int ms, const sigset_t *mask)
+static int epoll_once(int epoll, struct epoll_event *events, int most, const struct timespec *limit,
+                      const sigset_t *mask)
 {
-    if (!FSAFE_LAYOUT_CANCELS_IN_HANDLER)
-        return FSAFE_NEXT(epoll_pwait)(epoll, events, most, ms, mask);
-    struct fsafe_sigset before;
-    pthread_testcancel();
-    fsafe_sys_block_signals(&before);
-    const sigset_t *asleep = mask != NULL ? mask : (const sigset_t *)&before;
-    int result = FSAFE_NEXT(epoll_pwait)(epoll, events, most, ms, asleep);
-    bool came = result == 0 && has_come(asleep);
-    fsafe_sys_restore_signals(&before);
-    if (came)
-        errno = EINTR;
-    return came ? -1 : result;
+    struct pollfd ready = {.fd = epoll, .events = POLLIN};
+    if (limit == NULL)
+        return FSAFE_NEXT(epoll_pwait)(epoll, events, most, -1, mask);
+    int result = FSAFE_NEXT(epoll_pwait)(epoll, events, most, 0, NULL);
+    if (result != 0)
+        return result;
+    result = FSAFE_NEXT(ppoll)(&ready, 1, limit, mask);
+    return result > 0 ? FSAFE_NEXT(epoll_pwait)(epoll, events, most, 0, NULL) : result;
 }
 
 /* In a child whose only thread this is: perhaps nobody else can make a descriptor ready (repair/secluded.h). */
@@ -149,7 +144,7 @@ static FSAFE_COLD int epoll_in_child(int epoll, struct epoll_event *events, int 
     int result;
     for (bool more = true, came = false;;) {
         const struct timespec span = fsafe_sys_span_until(&slices.until);
-        result = came ? -1 : epoll_once(epoll, events, most, more ? ms_of(&span) : -1, mask);
+        result = came ? -1 : epoll_once(epoll, events, most, more ? &span : NULL, mask);
         if (result != 0 || !more)
             break;
         struct fsafe_sigset before;
@@ -174,7 +169,7 @@ static bool may_be_secluded(void)
 
 static int epoll_in_slices(int epoll, struct epoll_event *events, int most, const sigset_t *mask)
 {
-    IN_SLICES(mask, epoll_once(epoll, events, most, ms_of(sliced.limit), mask));
+    IN_SLICES(mask, epoll_once(epoll, events, most, sliced.limit, mask));
 }
 
 FSAFE_EXPORT int epoll_wait(int epoll, struct epoll_event *events, int most, int limit)
