@@ -5,8 +5,8 @@
  * with a limit it looks as one that asks.
  *
  * A signal whose handler ran between two slices would interrupt nothing. So the thread blocks its signals while it
- * looks, and then asks whether one has come, which ends the wait. It does not block them around its sleep: with musl a
- * cancelled thread would run its cleanup handlers so.
+ * looks, and then asks whether one has come, which ends the wait. It does not block them around its sleep: a thread
+ * that is cancelled there would run its cleanup handlers with the signals blocked (musl, glibc since 2.41).
  */
 #include "config.h"
 
