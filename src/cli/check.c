@@ -41,7 +41,7 @@ struct whole {
     long pid;
     enum fsafe_judgement verdict;
     long culprit; /* the process that the verdict is about */
-    bool waits;   /* a thread of this process waits for a lock */
+    bool waits;   /* a thread of this process may hang */
 };
 
 static void conclude(struct whole *whole, enum fsafe_judgement verdict, long culprit)
@@ -59,10 +59,10 @@ static bool see_thread(long tid, void *context)
     return true;
 }
 
-static bool see_lock(long tid, void *context)
+static bool see_whether_it_waits(long tid, void *context)
 {
     struct whole *whole = context;
-    whole->waits |= fsafe_judge_waits_for_lock(whole->pid, tid);
+    whole->waits |= fsafe_judge_may_hang(whole->pid, tid);
     return true;
 }
 
@@ -72,7 +72,7 @@ static void see_process(long pid, void *context)
     struct whole *parent = context, child = {.pid = pid, .verdict = FSAFE_NOT_BECAUSE, .culprit = pid};
     if (parent->verdict == FSAFE_BECAUSE_OF_FORK || fsafe_process_status(pid, "PPid") != parent->pid)
         return;
-    fsafe_process_each_thread(pid, see_lock, &child);
+    fsafe_process_each_thread(pid, see_whether_it_waits, &child);
     if (child.waits) {
         printf("process %ld, a child of %ld:\n", pid, parent->pid);
         fsafe_process_each_thread(pid, see_thread, &child);

@@ -276,10 +276,40 @@ static bool bears_a_stop(long pid, const struct fsafe_process_call *call)
     }
 }
 
+/* What the wait is, by its system call. */
+static void print_call(long pid, long number)
+{
+    static const struct {
+        long number;
+        const char *name;
+    } calls[] = {
+#ifdef SYS_epoll_wait
+        {SYS_epoll_wait, "epoll_wait"}, {SYS_select, "select"},
+#endif
+#ifdef SYS_accept
+        {SYS_accept, "accept"},
+#endif
+        {SYS_epoll_pwait, "epoll_pwait"}, {SYS_pselect6, "pselect6"}, {SYS_wait4, "wait4"}, {SYS_waitid, "waitid"},
+        {SYS_accept4, "accept4"}, {SYS_connect, "connect"}, {SYS_recvfrom, "recvfrom"},
+        {SYS_recvmsg, "recvmsg"}, {SYS_sendto, "sendto"}, {SYS_sendmsg, "sendmsg"}, {SYS_write, "write"},
+        {SYS_flock, "flock"}, {SYS_fcntl, "fcntl"}, {SYS_rt_sigtimedwait, "rt_sigtimedwait"},
+    };
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
+        if (calls[i].number == number && fsafe_process_address_bytes(pid) == sizeof(void *)) {
+            printf("%s\n", calls[i].name);
+            return;
+        }
+    printf("%ld\n", number);
+}
+
 static enum fsafe_judgement judge_other(long pid, const struct fsafe_process_call *call)
 {
-    switch (fsafe_pipes_print(pid, call)) {
+    switch (fsafe_pipes_look(pid, call, true)) {
     case FSAFE_PIPES_OF_SELF:
+        if (fsafe_process_has_handler(pid)) {
+            puts("    this process has one thread: nobody can write, unless a signal handler does");
+            return FSAFE_CANNOT_TELL;
+        }
         puts("    this process has one thread: nobody can write");
         return FSAFE_BECAUSE_OF_FORK;
     case FSAFE_PIPES_OF_OTHERS:
@@ -301,7 +331,8 @@ enum fsafe_judgement fsafe_judge_thread(long pid, long tid)
         return known ? FSAFE_NOT_BECAUSE : FSAFE_CANNOT_TELL;
     }
     if (!locks && !bears_a_stop(pid, &call)) {
-        printf("thread %ld \"%s\" waits for no lock, is in system call %ld\n", tid, name, call.number);
+        printf("thread %ld \"%s\" waits for no lock, is in system call ", tid, name);
+        print_call(pid, call.number);
         return judge_other(pid, &call);
     }
     printf("thread %ld \"%s\" %s in:\n", tid, name, locks ? "sleeps" : "waits for no lock, is");
@@ -315,8 +346,10 @@ enum fsafe_judgement fsafe_judge_thread(long pid, long tid)
     return FSAFE_NOT_BECAUSE;
 }
 
-bool fsafe_judge_waits_for_lock(long pid, long tid)
+bool fsafe_judge_may_hang(long pid, long tid)
 {
     struct fsafe_process_call call;
-    return fsafe_process_call(pid, tid, &call) && is_in_lock(pid, &call);
+    return fsafe_process_call(pid, tid, &call) &&
+           (is_in_lock(pid, &call) ||
+            (may_miss_a_thread(pid) && fsafe_pipes_look(pid, &call, false) == FSAFE_PIPES_OF_SELF));
 }

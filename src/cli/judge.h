@@ -12,4 +12,5 @@ enum fsafe_judgement { FSAFE_BECAUSE_OF_FORK, FSAFE_NOT_BECAUSE, FSAFE_CANNOT_TE
 /* Looks at one thread, its system call, its stack and its lock, and prints what it finds. */
 enum fsafe_judgement fsafe_judge_thread(long pid, long tid);
 
-bool fsafe_judge_waits_for_lock(long pid, long tid);
+/* Whether the thread waits for a lock, or for data that nobody else can write. */
+bool fsafe_judge_may_hang(long pid, long tid);

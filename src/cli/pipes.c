@@ -1,4 +1,4 @@
-/* cli/process: the pipes that a thread waits for, and which processes can write to them. */
+/* cli/process: the pipes and pairs of sockets that a thread waits for, and which processes can write to them. */
 #include "config.h"
 
 #include "cli/process.h"
@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -22,6 +23,60 @@ static bool read_link(long pid, const char *fd, char link[LINK_BYTES])
     ssize_t got = readlink(path, link, LINK_BYTES - 1);
     link[got > 0 ? got : 0] = '\0';
     return got > 0;
+}
+
+/*
+ * Whether the process has made the socket by socketpair(2): the kernel notes who makes a pair, on both of its ends.
+ * getsockopt(2) needs a descriptor of ours.
+ */
+static bool is_of_own_pair(long pid, int fd)
+{
+    struct ucred maker = {0};
+    socklen_t maker_bytes = sizeof maker, bytes = sizeof(int);
+    int listens = 1;
+#ifdef SYS_pidfd_getfd
+    int process = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+    int ours = process < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, process, fd, 0);
+    bool known = ours >= 0 && getsockopt(ours, SOL_SOCKET, SO_PEERCRED, &maker, &maker_bytes) == 0 &&
+                 getsockopt(ours, SOL_SOCKET, SO_ACCEPTCONN, &listens, &bytes) == 0;
+    if (ours >= 0)
+        close(ours);
+    if (process >= 0)
+        close(process);
+    return known && maker.pid == pid && !listens;
+#else
+    return false;
+#endif
+}
+
+/* Replaces the link of one end of a pair by that of the other, if the process has that, too: their numbers follow. */
+static bool read_other_end(long pid, int fd, char link[LINK_BYTES])
+{
+    char path[64], other[LINK_BYTES];
+    unsigned long number, next;
+    bool found = false;
+    if (sscanf(link, "socket:[%lu]", &number) != 1 || !is_of_own_pair(pid, fd))
+        return false;
+    snprintf(path, sizeof path, "/proc/%ld/fd", pid);
+    DIR *files = opendir(path);
+    for (struct dirent *entry; files != NULL && !found && (entry = readdir(files)) != NULL;)
+        found = read_link(pid, entry->d_name, other) && sscanf(other, "socket:[%lu]", &next) == 1 &&
+                (next == number - 1 || next == number + 1) && is_of_own_pair(pid, atoi(entry->d_name));
+    if (files != NULL)
+        closedir(files);
+    if (found)
+        memcpy(link, other, LINK_BYTES);
+    return found;
+}
+
+/* What one has to write to so that there are data in `fd`: the pipe itself; of a pair of sockets the other end. */
+static bool read_source(long pid, int fd, char link[LINK_BYTES])
+{
+    char name[16];
+    snprintf(name, sizeof name, "%d", fd);
+    if (!read_link(pid, name, link))
+        return false;
+    return strncmp(link, "pipe:", 5) == 0 || read_other_end(pid, fd, link);
 }
 
 static bool is_open_for_writing(long pid, const char *fd)
@@ -55,6 +110,15 @@ static void see_process(long pid, void *context)
         writers->self_writes = true;
     else if (writes && writers->count < MOST)
         writers->pids[writers->count++] = pid;
+}
+
+static void print_writers(const struct writers *writers)
+{
+    printf("    waits for data %s %s; writers: ", writers->link[0] == 'p' ? "in" : "that is written to", writers->link);
+    fputs(writers->self_writes ? "this process" : "", stdout);
+    for (unsigned i = 0; i < writers->count; i++)
+        printf("%s%ld", i > 0 || writers->self_writes ? ", " : "", writers->pids[i]);
+    putchar('\n');
 }
 
 /* The descriptors that an epoll looks at; 0: too many, or it waits for other things than data. */
@@ -117,30 +181,26 @@ static unsigned read_waited_for(long pid, const struct fsafe_process_call *call,
     }
 }
 
-enum fsafe_pipe_writers fsafe_pipes_print(long pid, const struct fsafe_process_call *call)
+enum fsafe_pipe_writers fsafe_pipes_look(long pid, const struct fsafe_process_call *call, bool prints)
 {
     int fds[MOST];
-    char links[MOST][LINK_BYTES], name[16];
+    char links[MOST][LINK_BYTES];
     long parent = fsafe_process_status(pid, "PPid");
     enum fsafe_pipe_writers found = FSAFE_PIPES_OF_SELF;
     unsigned count = read_waited_for(pid, call, fds);
-    for (unsigned i = 0; i < count; i++) {
-        snprintf(name, sizeof name, "%d", fds[i]);
-        if (!read_link(pid, name, links[i]) || strncmp(links[i], "pipe:", 5) != 0)
+    for (unsigned i = 0; i < count; i++)
+        if (!read_source(pid, fds[i], links[i]))
             return FSAFE_PIPES_UNKNOWN;
-    }
     for (unsigned i = 0; i < count; i++) {
         struct writers writers = {.link = links[i], .self = pid};
         fsafe_process_each(see_process, &writers);
-        printf("    waits for data in %s; writers: %s", links[i], writers.self_writes ? "this process" : "");
-        for (unsigned k = 0; k < writers.count; k++) {
-            printf("%s%ld", k > 0 || writers.self_writes ? ", " : "", writers.pids[k]);
+        if (prints)
+            print_writers(&writers);
+        for (unsigned k = 0; k < writers.count; k++)
             if (writers.pids[k] != parent)
                 found = FSAFE_PIPES_OF_OTHERS;
             else if (found == FSAFE_PIPES_OF_SELF)
                 found = FSAFE_PIPES_OF_PARENT;
-        }
-        putchar('\n');
     }
     return count == 0 ? FSAFE_PIPES_UNKNOWN : found;
 }

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <elf.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -41,6 +42,24 @@ static long last_number(FILE *file, const char *word, long otherwise)
 long fsafe_process_status(long pid, const char *word)
 {
     return last_number(fsafe_process_open(pid, "status"), word, 0);
+}
+
+bool fsafe_process_has_handler(long pid)
+{
+    static const int others[] = {SIGINT,  SIGSEGV, SIGBUS,  SIGFPE,  SIGILL,  SIGTRAP,   SIGSYS,
+                                 SIGABRT, SIGPIPE, SIGXFSZ, SIGXCPU, SIGPROF, SIGVTALRM, 32, 33, 34};
+    unsigned long long blocked = 0, caught = 0;
+    char line[256];
+    FILE *file = fsafe_process_open(pid, "status");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        sscanf(line, "SigBlk: %llx", &blocked);
+        sscanf(line, "SigCgt: %llx", &caught);
+    }
+    if (file != NULL)
+        fclose(file);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        caught &= ~(1ULL << (others[i] - 1));
+    return (caught & ~blocked) != 0;
 }
 
 long fsafe_process_own_id(long pid, long tid)

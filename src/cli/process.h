@@ -16,6 +16,12 @@ FILE *fsafe_process_open(long pid, const char *name);
 long fsafe_process_status(long pid, const char *word);
 
 /*
+ * Whether the program handles a signal that its first thread does not block. Not counted: SIGINT, which Python always
+ * handles; those that a thread raises by what it does itself; libc's own.
+ */
+bool fsafe_process_has_handler(long pid);
+
+/*
  * A process in a PID namespace of its own (a container's) knows its threads by other ids than we do, and its locks have
  * those. The process's id of our thread `tid`; and our id of the thread that it calls `own`, 0: it has none.
  */
@@ -50,11 +56,12 @@ bool fsafe_process_is_futex(long pid, const struct fsafe_process_call *call);
 bool fsafe_process_is_fork(long pid);
 
 /*
- * If the call waits, without a limit, for data in pipes and in nothing else, prints each pipe with the processes that
- * can write to it. Returns which these are, beside the process itself; processes that we may not look at are left out.
+ * If the call waits, without a limit, for data in pipes and in pairs of sockets of which the process has both ends, and
+ * in nothing else, `prints` each with the processes that can write to it. Returns which these are, beside the process
+ * itself; processes that we may not look at are left out.
  */
 enum fsafe_pipe_writers { FSAFE_PIPES_UNKNOWN, FSAFE_PIPES_OF_SELF, FSAFE_PIPES_OF_PARENT, FSAFE_PIPES_OF_OTHERS };
-enum fsafe_pipe_writers fsafe_pipes_print(long pid, const struct fsafe_process_call *call);
+enum fsafe_pipe_writers fsafe_pipes_look(long pid, const struct fsafe_process_call *call, bool prints);
 
 /* --- Stacks --------------------------------------------------------------------------------------------- */
 

@@ -143,6 +143,7 @@ OTHER_PROGRAM = r"""
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -160,6 +161,9 @@ void *hold_for_long(void *bell)
     pthread_mutex_lock(&of_thread);
     write(*(int *)bell, "", 1);
     return idle(NULL);
+}
+void handle(int signal)
+{
 }
 void want_it(const char *kind)
 {
@@ -192,6 +196,16 @@ void want_it(const char *kind)
         epoll_ctl(epoll, EPOLL_CTL_ADD, pipes[0], &event);
         if (epoll_wait(epoll, &event, 1, -1) < 0) /* the stop that reads a stack would interrupt it */
             _exit(9);
+    } else if (strncmp(kind, "epoll", 5) == 0) { /* as asyncio waits for a thread of an executor */
+        struct epoll_event event = {.events = EPOLLIN};
+        int epoll = epoll_create1(0);
+        if (strstr(kind, "parent's") == NULL)
+            socketpair(AF_UNIX, SOCK_STREAM, 0, pipes);
+        if (strstr(kind, "handler") != NULL)
+            signal(SIGUSR1, handle);
+        epoll_ctl(epoll, EPOLL_CTL_ADD, pipes[0], &event);
+        if (epoll_wait(epoll, &event, 1, -1) < 0)
+            _exit(9);
     } else if (strncmp(kind, "pipe", 4) == 0)
         read(pipes[0], &byte, 1);
     else
@@ -207,6 +221,8 @@ int main(int count, char **arguments)
         want_it(kind);
     if (pipe(pipes) != 0 || pipe(held_by) != 0)
         return 9;
+    if (strcmp(kind, "epoll of sockets of its parent's") == 0)
+        socketpair(AF_UNIX, SOCK_STREAM, 0, pipes);
     if (strcmp(kind, "flag without threads") != 0 && pthread_create(&thread, NULL, idle, NULL) != 0)
         return 9;
     pid_t other = strcmp(kind, "pipe of another's") == 0 ? fork() : -1;
@@ -231,11 +247,16 @@ int main(int count, char **arguments)
 OTHERS = {"flag": ("cannot tell", "waits for no lock, is in:"), "flag without threads": ("no", "waits for no lock\n"),
           "condition": ("yes", "nobody here can signal it\n"), "condition with a limit": ("cannot tell", "has a limit"),
           "pipe of its own": ("yes", r"pipe:\[\d+\]; writers: this process\n.*nobody can write"),
-          "epoll of its own pipe": ("yes", r"is in system call \d+\n *waits for data in pipe:.*nobody can write"),
+          "epoll of its own pipe": ("yes", r"is in system call \w+\n *waits for data in pipe:.*nobody can write"),
+          "epoll of its own sockets": ("yes", r"system call epoll_p?wait\n *waits for data that.*nobody can write"),
+          "epoll of its own sockets, with a handler": ("cannot tell", "nobody can write, unless a signal handler does"),
+          "epoll of sockets of its parent's": ("cannot tell", r"is in system call epoll_p?wait\nhangs"),
           "pipe of the parent's": ("cannot tell", r"writers: this process, \d+\n"),
           "pipe of another's": ("no", r"writers: this process, \d+\n"),
           "mutex of a thread of its own": ("no", r"held by thread \d+ .* of the same process:\n *\S.*hold_for_long"),
           "semaphore without a fork": ("no", "executed a program since")}
+
+ASKED = sum(verdict == "yes" for verdict, _ in OTHERS.values())
 
 
 def check_other(program, kind, verdict, before, apart=()):
@@ -253,6 +274,9 @@ def check_other(program, kind, verdict, before, apart=()):
         if not passed:
             harness.note(said.stdout + said.stderr)
         harness.ok(harness.call_of(child) != "", f"{kind}: goes on")
+        if verdict == "yes":
+            said = subprocess.run([FORKSAFE, "check", str(first)], capture_output=True, text=True, timeout=120)
+            harness.ok(said.stdout.endswith(f"fork: yes (process {child})\n"), f"{kind}: asked about the parent")
     finally:
         harness.end(victim)
         harness.end_strays()
@@ -282,7 +306,7 @@ with tempfile.TemporaryDirectory() as folder:
         source.write(OTHER_PROGRAM)
     apart = harness.FUTEX is not None and shutil.which("unshare") is not None and subprocess.run(
         [*APART, "true"], capture_output=True).returncode == 0
-    harness.begin((12 if apart else 1) + 2 * len(OTHERS) + 5 * (len(KINDS) + len(PYTHON_KINDS)) +
+    harness.begin((12 if apart else 1) + 2 * len(OTHERS) + ASKED + 5 * (len(KINDS) + len(PYTHON_KINDS)) +
                   (5 * len(KINDS) if small else 1))
     if not build(folder, "victim") or not build(folder, "other", source="other.c"):
         raise SystemExit("the victim could not be built")
@@ -303,7 +327,8 @@ with tempfile.TemporaryDirectory() as folder:
         harness.skip("32-bit processes", "such programs cannot be built or do not run here, or all are")
     for kind, (verdict, before) in OTHERS.items():
         if harness.FUTEX is None:
-            harness.skip(kind, "the number of futex(2) is not known here")
+            for part in ("verdict", "goes on", "parent")[:3 if verdict == "yes" else 2]:
+                harness.skip(f"{kind}: {part}", "the number of futex(2) is not known here")
         else:
             check_other(os.path.join(folder, "other"), kind, verdict, before)
     if apart:
