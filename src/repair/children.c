@@ -303,6 +303,10 @@ static bool may_wait(long number)
 #endif
     case SYS_recvfrom:
     case SYS_recvmsg:
+#ifdef SYS_accept
+    case SYS_accept:
+#endif
+    case SYS_accept4:
         return true;
     default:
         return fsafe_sys_is_futex(number);

@@ -37,6 +37,7 @@
 #ifdef HAVE_THREADS_H
 #include <threads.h>
 #endif
+#include <time.h>
 #include <unistd.h>
 #include <utmp.h>
 

@@ -1,8 +1,8 @@
 /*
  * wrap/ready: the calls that wait until a descriptor is ready or a signal comes: poll, select, epoll_wait, sigwait and
  * their like. A parent may wait here for its children, for example in asyncio, or in a ProcessPoolExecutor. So a wait
- * without a limit is made in slices, and the parent looks at its children in between (repair/children.h). After a wait
- * with a limit it looks as one that asks.
+ * that lasts until a look is due is made in slices, and the parent looks at its children in between
+ * (repair/children.h). After a shorter one it looks as one that asks.
  *
  * A signal whose handler ran between two slices would interrupt nothing. So the thread blocks its signals while it
  * looks, and then asks whether one has come, which ends the wait. It does not block them around its sleep: a thread
@@ -30,14 +30,43 @@
 
 struct sliced {
     const sigset_t *mask; /* the program's, while the thread sleeps; NULL: as it is */
+    uint64_t end_ns;      /* of the program's limit; 0: it has none */
     struct timespec span;
-    const struct timespec *limit; /* this slice's; NULL: there is no child to look at */
+    const struct timespec *limit; /* this slice's; NULL: there is no child to look at, and no end */
 };
+
+/* A limit of more years than 30 is none. */
+static bool is_endless(const struct timespec *limit)
+{
+    return limit == NULL || limit->tv_sec > 1000000000;
+}
+
+/* Whether a look is due before the limit ends. It is not before one that libc refuses. */
+static bool is_long(const struct timespec *limit)
+{
+    return is_endless(limit) || (limit->tv_sec >= 0 && limit->tv_nsec >= 0 && limit->tv_nsec < 1000000000 &&
+                                 fsafe_sys_ns(limit) > fsafe_children_due_ns());
+}
+
+static uint64_t left_ns(uint64_t end_ns)
+{
+    uint64_t now_ns = fsafe_sys_now_ns();
+    return end_ns > now_ns ? end_ns - now_ns : 0;
+}
 
 static void set_limit(struct sliced *sliced, uint64_t next_ns)
 {
+    uint64_t left = sliced->end_ns != 0 ? left_ns(sliced->end_ns) : UINT64_MAX;
+    if (next_ns == 0 || left < next_ns)
+        next_ns = left;
     sliced->span = fsafe_sys_timespec(next_ns);
-    sliced->limit = next_ns != 0 ? &sliced->span : NULL;
+    sliced->limit = next_ns != UINT64_MAX ? &sliced->span : NULL;
+}
+
+static void begin(struct sliced *sliced, const struct timespec *limit)
+{
+    sliced->end_ns = is_endless(limit) ? 0 : fsafe_sys_now_ns() + fsafe_sys_ns(limit);
+    set_limit(sliced, fsafe_children_due_ns());
 }
 
 /*
@@ -56,6 +85,10 @@ static bool goes_on(struct sliced *sliced, int *result)
     struct fsafe_sigset before;
     if (*result != 0 || sliced->limit == NULL)
         return false;
+    if (sliced->end_ns != 0 && left_ns(sliced->end_ns) == 0) {
+        fsafe_children_look();
+        return false;
+    }
     fsafe_sys_block_signals(&before);
     set_limit(sliced, fsafe_children_look());
     bool came = has_come(sliced->mask != NULL ? (const void *)sliced->mask : &before);
@@ -68,29 +101,23 @@ static bool goes_on(struct sliced *sliced, int *result)
 }
 
 /* Returns what the wait returns. `slice`: the real call, with sliced.limit. */
-#define IN_SLICES(program_mask, slice)                    \
+#define IN_SLICES(program_mask, program_limit, slice)     \
     do {                                                  \
         struct sliced sliced = {.mask = (program_mask)}; \
         int result;                                       \
-        set_limit(&sliced, fsafe_children_due_ns());      \
+        begin(&sliced, program_limit);                    \
         do                                                \
             result = (slice);                             \
         while (goes_on(&sliced, &result));                \
         return result;                                    \
     } while (0)
 
-static int ms_of(const struct timespec *limit)
-{
-    uint64_t ms = limit != NULL ? fsafe_sys_ns(limit) / 1000000 + 1 : 0;
-    return limit == NULL ? -1 : ms < INT_MAX ? (int)ms : INT_MAX;
-}
-
-/* `has_limit`: whether the program's call has one. `call`: that call. */
-#define UNLESS_WATCHING(has_limit, call)                    \
+/* `in_slices`: whether the wait is long enough. `call`: the program's. */
+#define UNLESS_WATCHING(in_slices, call)                    \
     do {                                                    \
         if (FSAFE_LIKELY(!fsafe_children_any()))            \
             return call;                                    \
-        if (has_limit) {                                    \
+        if (!(in_slices)) {                                 \
             int answer = call;                              \
             if (answer == 0)                                \
                 fsafe_children_look();                      \
@@ -98,18 +125,28 @@ static int ms_of(const struct timespec *limit)
         }                                                   \
     } while (0)
 
+/* NULL: no limit. */
+static const struct timespec *of_ms(int limit_ms, struct timespec *limit)
+{
+    if (limit_ms < 0)
+        return NULL;
+    *limit = fsafe_sys_timespec((uint64_t)limit_ms * 1000000);
+    return limit;
+}
+
 /* --- poll ------------------------------------------------------------------------------------------------------- */
 
 FSAFE_EXPORT int ppoll(struct pollfd *entries, nfds_t count, const struct timespec *limit, const sigset_t *mask)
 {
-    UNLESS_WATCHING(limit != NULL, FSAFE_NEXT(ppoll)(entries, count, limit, mask));
-    IN_SLICES(mask, FSAFE_NEXT(ppoll)(entries, count, sliced.limit, mask));
+    UNLESS_WATCHING(is_long(limit), FSAFE_NEXT(ppoll)(entries, count, limit, mask));
+    IN_SLICES(mask, limit, FSAFE_NEXT(ppoll)(entries, count, sliced.limit, mask));
 }
 
 FSAFE_EXPORT int poll(struct pollfd *entries, nfds_t count, int limit_ms)
 {
-    UNLESS_WATCHING(limit_ms >= 0, FSAFE_NEXT(poll)(entries, count, limit_ms));
-    IN_SLICES(NULL, FSAFE_NEXT(poll)(entries, count, ms_of(sliced.limit)));
+    struct timespec limit;
+    UNLESS_WATCHING(is_long(of_ms(limit_ms, &limit)), FSAFE_NEXT(poll)(entries, count, limit_ms));
+    return ppoll(entries, count, of_ms(limit_ms, &limit), NULL);
 }
 
 /* --- epoll ------------------------------------------------------------------------------------------------------ */
@@ -167,33 +204,36 @@ static bool may_be_secluded(void)
     return FSAFE_UNLIKELY(fsafe_lineage_is_child()) && !fsafe_children_had_any() && fsafe_handle_was_any_created();
 }
 
-static int epoll_in_slices(int epoll, struct epoll_event *events, int most, const sigset_t *mask)
+static int epoll_in_slices(int epoll, struct epoll_event *events, int most, const struct timespec *limit,
+                           const sigset_t *mask)
 {
-    IN_SLICES(mask, epoll_once(epoll, events, most, sliced.limit, mask));
+    IN_SLICES(mask, limit, epoll_once(epoll, events, most, sliced.limit, mask));
 }
 
 FSAFE_EXPORT int epoll_wait(int epoll, struct epoll_event *events, int most, int limit)
 {
     if (limit < 0 && may_be_secluded())
         return epoll_in_child(epoll, events, most, NULL, FSAFE_CALLER());
-    UNLESS_WATCHING(limit >= 0, FSAFE_NEXT(epoll_wait)(epoll, events, most, limit));
-    return epoll_in_slices(epoll, events, most, NULL);
+    struct timespec span;
+    UNLESS_WATCHING(is_long(of_ms(limit, &span)), FSAFE_NEXT(epoll_wait)(epoll, events, most, limit));
+    return epoll_in_slices(epoll, events, most, of_ms(limit, &span), NULL);
 }
 
 FSAFE_EXPORT int epoll_pwait(int epoll, struct epoll_event *events, int most, int limit, const sigset_t *mask)
 {
     if (limit < 0 && may_be_secluded())
         return epoll_in_child(epoll, events, most, mask, FSAFE_CALLER());
-    UNLESS_WATCHING(limit >= 0, FSAFE_NEXT(epoll_pwait)(epoll, events, most, limit, mask));
-    return epoll_in_slices(epoll, events, most, mask);
+    struct timespec span;
+    UNLESS_WATCHING(is_long(of_ms(limit, &span)), FSAFE_NEXT(epoll_pwait)(epoll, events, most, limit, mask));
+    return epoll_in_slices(epoll, events, most, of_ms(limit, &span), mask);
 }
 
 #ifdef HAVE_EPOLL_PWAIT2
 FSAFE_EXPORT int epoll_pwait2(int epoll, struct epoll_event *events, int most, const struct timespec *limit,
                               const sigset_t *mask)
 {
-    UNLESS_WATCHING(limit != NULL, FSAFE_NEXT(epoll_pwait2)(epoll, events, most, limit, mask));
-    return epoll_in_slices(epoll, events, most, mask);
+    UNLESS_WATCHING(is_long(limit), FSAFE_NEXT(epoll_pwait2)(epoll, events, most, limit, mask));
+    return epoll_in_slices(epoll, events, most, limit, mask);
 }
 #endif
 
@@ -219,37 +259,58 @@ static void put_back(unsigned long asked[SETS][MOST / WORD], int count, fd_set *
 }
 
 static int select_again(unsigned long asked[SETS][MOST / WORD], int count, fd_set *const sets[SETS],
-                        const sigset_t *mask)
+                        const struct timespec *limit, const sigset_t *mask)
 {
     bool again = false;
-    IN_SLICES(mask, (again ? put_back(asked, count, sets) : (void)0, again = true,
-                     FSAFE_NEXT(pselect)(count, sets[0], sets[1], sets[2], sliced.limit, mask)));
+    IN_SLICES(mask, limit, (again ? put_back(asked, count, sets) : (void)0, again = true,
+                            FSAFE_NEXT(pselect)(count, sets[0], sets[1], sets[2], sliced.limit, mask)));
 }
 
-static int select_in_slices(int count, fd_set *const sets[SETS], const sigset_t *mask)
+static int select_in_slices(int count, fd_set *const sets[SETS], const struct timespec *limit, const sigset_t *mask)
 {
     unsigned long asked[SETS][MOST / WORD];
     for (unsigned i = 0; i < SETS; i++)
         if (sets[i] != NULL && !fsafe_sys_peek((uintptr_t)sets[i], asked[i], bytes_of(count)))
-            return FSAFE_NEXT(pselect)(count, sets[0], sets[1], sets[2], NULL, mask); /* an error, as bare */
-    int result = select_again(asked, count, sets, mask);
+            return FSAFE_NEXT(pselect)(count, sets[0], sets[1], sets[2], limit, mask); /* an error, as bare */
+    int result = select_again(asked, count, sets, limit, mask);
     if (result < 0 && errno == EINTR) /* between two slices, of which the first has emptied the sets */
         put_back(asked, count, sets);
     return result;
 }
 
+/* select's limit as a timespec, NULL: none; the limit is normal. */
+static const struct timespec *of_timeval(const struct timeval *limit, struct timespec *span)
+{
+    if (limit == NULL)
+        return NULL;
+    *span = (struct timespec){.tv_sec = limit->tv_sec, .tv_nsec = limit->tv_usec * 1000};
+    return span;
+}
+
 FSAFE_EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *other, struct timeval *limit)
 {
-    UNLESS_WATCHING(limit != NULL || !is_copied(count), FSAFE_NEXT(select)(count, in, out, other, limit));
-    return select_in_slices(count, (fd_set *const[SETS]){in, out, other}, NULL);
+    struct timespec span;
+    UNLESS_WATCHING(is_copied(count) && is_long(of_timeval(limit, &span)),
+                    FSAFE_NEXT(select)(count, in, out, other, limit));
+    const uint64_t end_ns = limit != NULL ? fsafe_sys_now_ns() + fsafe_sys_ns(&span) : 0;
+    int result = select_in_slices(count, (fd_set *const[SETS]){in, out, other}, of_timeval(limit, &span), NULL);
+#ifdef FSAFE_LIBC_GLIBC
+    if (limit != NULL) {
+        span = fsafe_sys_timespec(left_ns(end_ns));
+        *limit = (struct timeval){.tv_sec = span.tv_sec, .tv_usec = span.tv_nsec / 1000};
+    }
+#else
+    (void)end_ns;
+#endif
+    return result;
 }
 
 FSAFE_EXPORT int pselect(int count, fd_set *in, fd_set *out, fd_set *other, const struct timespec *limit,
                          const sigset_t *mask)
 {
-    UNLESS_WATCHING(limit != NULL || !is_copied(count),
+    UNLESS_WATCHING(is_copied(count) && is_long(limit),
                     FSAFE_NEXT(pselect)(count, in, out, other, limit, mask));
-    return select_in_slices(count, (fd_set *const[SETS]){in, out, other}, mask);
+    return select_in_slices(count, (fd_set *const[SETS]){in, out, other}, limit, mask);
 }
 
 /* --- Signals ---------------------------------------------------------------------------------------------------- */
@@ -319,45 +380,50 @@ FSAFE_DEFINE_ALIAS(__sigsuspend, sigsuspend);
 
 FSAFE_EXPORT int __poll_chk(struct pollfd *entries, nfds_t count, int limit_ms, size_t room)
 {
-    UNLESS_WATCHING(limit_ms >= 0 || room / sizeof *entries < count,
-                    FSAFE_NEXT(__poll_chk)(entries, count, limit_ms, room));
+    UNLESS_WATCHING(room / sizeof *entries >= count, FSAFE_NEXT(__poll_chk)(entries, count, limit_ms, room));
     return poll(entries, count, limit_ms);
 }
 
 FSAFE_EXPORT int __ppoll_chk(struct pollfd *entries, nfds_t count, const struct timespec *limit, const sigset_t *mask,
                              size_t room)
 {
-    UNLESS_WATCHING(limit != NULL || room / sizeof *entries < count,
-                    FSAFE_NEXT(__ppoll_chk)(entries, count, limit, mask, room));
-    return ppoll(entries, count, NULL, mask);
+    UNLESS_WATCHING(room / sizeof *entries >= count, FSAFE_NEXT(__ppoll_chk)(entries, count, limit, mask, room));
+    return ppoll(entries, count, limit, mask);
 }
 #endif
 
 #ifdef FSAFE_TIME64
+/* `limit`: the program's; `call`: libc's function; `narrow`: ours, with `until` for a limit. */
+#define NARROWED(call, narrow)                                                                   \
+    do {                                                                                         \
+        struct timespec by;                                                                      \
+        const struct timespec *until;                                                            \
+        return fsafe_children_any() && fsafe_time64_narrow(limit, &by, &until) ? narrow : call; \
+    } while (0)
+
 FSAFE_EXPORT int __ppoll64(struct pollfd *entries, nfds_t count, const struct fsafe_timespec64 *limit,
                            const sigset_t *mask)
 {
-    UNLESS_WATCHING(limit != NULL, FSAFE_NEXT(__ppoll64)(entries, count, limit, mask));
-    return ppoll(entries, count, NULL, mask);
+    NARROWED(FSAFE_NEXT(__ppoll64)(entries, count, limit, mask), ppoll(entries, count, until, mask));
 }
 
 FSAFE_EXPORT int __select64(int count, fd_set *in, fd_set *out, fd_set *other, void *limit)
 {
-    UNLESS_WATCHING(limit != NULL || !is_copied(count), FSAFE_NEXT(__select64)(count, in, out, other, limit));
-    return select_in_slices(count, (fd_set *const[SETS]){in, out, other}, NULL);
+    UNLESS_WATCHING(limit == NULL && is_copied(count), FSAFE_NEXT(__select64)(count, in, out, other, limit));
+    return select_in_slices(count, (fd_set *const[SETS]){in, out, other}, NULL, NULL);
 }
 
 FSAFE_EXPORT int __pselect64(int count, fd_set *in, fd_set *out, fd_set *other, const struct fsafe_timespec64 *limit,
                              const sigset_t *mask)
 {
-    UNLESS_WATCHING(limit != NULL || !is_copied(count), FSAFE_NEXT(__pselect64)(count, in, out, other, limit, mask));
-    return select_in_slices(count, (fd_set *const[SETS]){in, out, other}, mask);
+    NARROWED(FSAFE_NEXT(__pselect64)(count, in, out, other, limit, mask),
+             pselect(count, in, out, other, until, mask));
 }
 
 FSAFE_EXPORT int __epoll_pwait2_time64(int epoll, struct epoll_event *events, int most,
                                        const struct fsafe_timespec64 *limit, const sigset_t *mask)
 {
-    UNLESS_WATCHING(limit != NULL, FSAFE_NEXT(__epoll_pwait2_time64)(epoll, events, most, limit, mask));
-    return epoll_in_slices(epoll, events, most, mask);
+    NARROWED(FSAFE_NEXT(__epoll_pwait2_time64)(epoll, events, most, limit, mask),
+             epoll_pwait2(epoll, events, most, until, mask));
 }
 #endif

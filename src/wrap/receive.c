@@ -1,6 +1,7 @@
 /*
- * wrap/receive: read, recv and their like. A parent that waits for what its child sends does not wait for the child's
- * end, and looks at its children here (repair/children.h): Python's Queue and Connection read a pipe or a socket.
+ * wrap/receive: read, recv, accept and their like. A parent that waits for what its child sends does not wait for the
+ * child's end, and looks at its children here (repair/children.h): Python's Queue and Connection read a pipe or a
+ * socket. So does a server that waits for its clients.
  */
 #include "config.h"
 
@@ -80,6 +81,16 @@ FSAFE_EXPORT ssize_t recvmsg(int descriptor, struct msghdr *message, int flags)
 FSAFE_EXPORT ssize_t recvfrom(int descriptor, void *to, size_t bytes, int flags, __SOCKADDR_ARG from, socklen_t *size)
 {
     RECEIVE(descriptor, flags, FSAFE_NEXT(recvfrom)(descriptor, to, bytes, flags, from, size));
+}
+
+FSAFE_EXPORT int accept(int descriptor, __SOCKADDR_ARG from, socklen_t *size)
+{
+    RECEIVE(descriptor, 0, FSAFE_NEXT(accept)(descriptor, from, size));
+}
+
+FSAFE_EXPORT int accept4(int descriptor, __SOCKADDR_ARG from, socklen_t *size, int flags)
+{
+    RECEIVE(descriptor, 0, FSAFE_NEXT(accept4)(descriptor, from, size, flags));
 }
 
 #ifdef FSAFE_LIBC_GLIBC

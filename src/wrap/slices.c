@@ -104,6 +104,15 @@ static FSAFE_COLD int wait_for_children(sem_t *semaphore, uintptr_t frame)
     return result;
 }
 
+/* And with this one, or libc begins it again. */
+static int join_as_asked(pthread_t thread, void **value)
+{
+    struct fsafe_watch *watch = fsafe_children_any() ? fsafe_children_watch(-1, FSAFE_FRAME()) : NULL;
+    int result = FSAFE_NEXT(pthread_join)(thread, value);
+    fsafe_children_over(watch, 0);
+    return result;
+}
+
 int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site)
 {
     struct fsafe_slices slices;
@@ -276,13 +285,13 @@ int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self,
             result = fsafe_until_join(thread, value, &slices.until);
         while (result == ETIMEDOUT && fsafe_hopeless_goes_on(&slices) && !slices.given);
         if (result == ETIMEDOUT)
-            result = slices.given ? fsafe_slices_joined(value) : FSAFE_NEXT(pthread_join)(thread, value);
+            result = slices.given ? fsafe_slices_joined(value) : join_as_asked(thread, value);
         fsafe_hopeless_end(&slices);
         return result;
     }
 #endif
     (void)self, (void)site;
-    return FSAFE_NEXT(pthread_join)(thread, value);
+    return join_as_asked(thread, value);
 }
 
 /* --- Futexes ---------------------------------------------------------------------------------------------------- */

@@ -67,6 +67,9 @@ int __ppoll64(struct pollfd *entries, nfds_t count, const struct fsafe_timespec6
 int __select64(int count, fd_set *in, fd_set *out, fd_set *other, void *limit);
 int __pselect64(int count, fd_set *in, fd_set *out, fd_set *other, const struct fsafe_timespec64 *limit,
                 const sigset_t *mask);
+int __nanosleep64(const struct fsafe_timespec64 *span, struct fsafe_timespec64 *left);
+int __clock_nanosleep_time64(clockid_t clock, int flags, const struct fsafe_timespec64 *time,
+                             struct fsafe_timespec64 *left);
 int __epoll_pwait2_time64(int epoll, struct epoll_event *events, int most, const struct fsafe_timespec64 *limit,
                           const sigset_t *mask);
 pid_t __wait3_time64(int *status, int options, void *usage);

@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 /* All cases run with a limit of 150 or 20 ms, and what comes late comes after several looks. */
@@ -57,6 +58,53 @@ static int by_recvmsg(const sigset_t *mask)
     struct iovec into = {.iov_base = bytes, .iov_len = 1};
     struct msghdr message = {.msg_iov = &into, .msg_iovlen = 1};
     return 1 + (int)recvmsg(channel[0], &message, 0);
+}
+
+/* For a wait that must end when the channel's does: reads there, and connects to `listener` if there is one. */
+static int listener = -1;
+
+static void *await_end(void *unused)
+{
+    struct sockaddr_un to;
+    socklen_t size = sizeof to;
+    const int client = socket(AF_UNIX, SOCK_STREAM, 0);
+    const long got = syscall(SYS_read, channel[0], bytes, 1);
+    if (listener >= 0)
+        SCN_CHECK(getsockname(listener, (struct sockaddr *)&to, &size) == 0 &&
+                  connect(client, (struct sockaddr *)&to, size) == 0);
+    return (void *)got;
+}
+
+static int accepted(int got)
+{
+    return got < 0 ? got : bytes[0] == 'x' ? 2 : 1;
+}
+
+static void listen_there(void)
+{
+    const struct sockaddr_un any = {.sun_family = AF_UNIX};
+    listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    SCN_CHECK(bind(listener, (const struct sockaddr *)&any, sizeof any.sun_family) == 0 && listen(listener, 1) == 0);
+    scn_start(await_end, NULL);
+}
+
+static int by_accept(const sigset_t *mask)
+{
+    listen_there();
+    return accepted(accept(listener, NULL, NULL));
+}
+
+static int by_accept4(const sigset_t *mask)
+{
+    listen_there();
+    return accepted(accept4(listener, NULL, NULL, SOCK_CLOEXEC));
+}
+
+static int by_join(const sigset_t *mask)
+{
+    void *got;
+    SCN_CHECK(pthread_join(scn_start(await_end, NULL), &got) == 0);
+    return 1 + (int)(intptr_t)got;
 }
 
 static int by_poll(const sigset_t *mask)
@@ -138,6 +186,100 @@ static int by_epoll_pwait2(const sigset_t *mask)
 }
 #endif
 
+/* With limits that are longer than the test: ms, and s. */
+enum { LIMIT_MS = 3600000, LIMIT_S = 3600 };
+
+static int by_limited_poll(const sigset_t *mask)
+{
+    struct pollfd entry = {.fd = channel[0], .events = POLLIN};
+    return poll(&entry, 1, LIMIT_MS);
+}
+
+static int by_limited_epoll(const sigset_t *mask)
+{
+    struct epoll_event event;
+    return epoll_wait(epoll(), &event, 1, LIMIT_MS);
+}
+
+static int by_limited_select(const sigset_t *mask)
+{
+    struct timeval limit = {.tv_sec = LIMIT_S};
+    fd_set set = asked();
+    const int got = select(channel[0] + 1, &set, NULL, NULL, &limit);
+#ifdef __GLIBC__ /* says what is left, as the kernel does */
+    SCN_CHECK(limit.tv_sec < LIMIT_S && limit.tv_sec > LIMIT_S - 60 && limit.tv_usec < 1000000);
+#endif
+    return got;
+}
+
+static int by_limited_pselect(const sigset_t *mask)
+{
+    const struct timespec limit = {.tv_sec = LIMIT_S};
+    fd_set set = asked();
+    return pselect(channel[0] + 1, &set, NULL, NULL, &limit, mask);
+}
+
+static void slept(const struct timespec *left)
+{
+    SCN_CHECK(left->tv_sec < LIMIT_S && left->tv_sec > LIMIT_S - 60);
+}
+
+static int by_nanosleep(const sigset_t *mask)
+{
+    const struct timespec span = {.tv_sec = LIMIT_S};
+    struct timespec left;
+    const int got = nanosleep(&span, &left);
+    slept(&left);
+    return got;
+}
+
+static int by_clock(const sigset_t *mask)
+{
+    const struct timespec span = {.tv_sec = LIMIT_S};
+    struct timespec left;
+    const int kept = errno, error = clock_nanosleep(CLOCK_MONOTONIC, 0, &span, &left);
+    SCN_CHECK(errno == kept);
+    slept(&left);
+    errno = error;
+    return error != 0 ? -1 : 0;
+}
+
+/* As Python's time.sleep does. */
+static int by_clock_until(const sigset_t *mask)
+{
+    struct timespec until, left = {.tv_sec = -1};
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += LIMIT_S;
+    const int error = clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, &left);
+    SCN_CHECK(left.tv_sec == -1);
+    errno = error;
+    return error != 0 ? -1 : 0;
+}
+
+static int by_sleep(const sigset_t *mask)
+{
+    const struct timespec left = {.tv_sec = (time_t)sleep(LIMIT_S)};
+    slept(&left);
+    errno = EINTR; /* of which the manual says nothing */
+    return -1;
+}
+
+static int by_usleep(const sigset_t *mask) { return usleep(LIMIT_S * 1000000U); }
+
+/* Many short ones, of which a handler ends the last. */
+static atomic_bool ended;
+static void note_end(int signal) { atomic_store(&ended, true); }
+
+static int by_short_sleeps(const sigset_t *mask)
+{
+    const struct sigaction action = {.sa_handler = note_end, .sa_flags = SA_RESTART};
+    sigaction(SIGCHLD, &action, NULL);
+    while (!atomic_load(&ended))
+        usleep(10000);
+    errno = EINTR;
+    return -1;
+}
+
 static int by_semaphore(const sigset_t *mask) { return 1 + sem_wait(posted); }
 static int by_sigsuspend(const sigset_t *mask) { return sigsuspend(mask); }
 static int by_pause(const sigset_t *mask) { return pause(); }
@@ -163,6 +305,7 @@ enum {
     HANDLED = 8,   /* ends when a handler has run, and only then */
     TAKES = 16,    /* takes a signal */
     POSTED = 32,   /* waits for a semaphore */
+    LASTS = 128,   /* goes on after any handler */
     ASKS = 64,     /* has limits, so that it need not be looked at */
 };
 
@@ -176,10 +319,23 @@ static const struct way {
     {"recv", by_recv, RESTARTS | SOCKET},
     {"recvfrom", by_recvfrom, RESTARTS | SOCKET},
     {"recvmsg", by_recvmsg, RESTARTS | SOCKET},
+    {"accept", by_accept, RESTARTS},
+    {"accept4", by_accept4, RESTARTS},
+    {"join", by_join, RESTARTS | LASTS},
     {"semaphore", by_semaphore, RESTARTS | POSTED},
     {"poll", by_poll, 0},
     {"ppoll", by_ppoll, MASKS},
     {"asking", by_asking, ASKS},
+    {"limited-poll", by_limited_poll, 0},
+    {"limited-select", by_limited_select, 0},
+    {"limited-pselect", by_limited_pselect, MASKS},
+    {"limited-epoll", by_limited_epoll, 0},
+    {"sleep", by_sleep, HANDLED},
+    {"usleep", by_usleep, HANDLED},
+    {"nanosleep", by_nanosleep, HANDLED},
+    {"clock_nanosleep", by_clock, HANDLED},
+    {"clock_nanosleep-until", by_clock_until, HANDLED},
+    {"short-sleeps", by_short_sleeps, HANDLED | ASKS},
     {"select", by_select, 0},
     {"pselect", by_pselect, MASKS},
     {"epoll_wait", by_epoll, 0},
@@ -265,7 +421,7 @@ static void hung(const struct scn_case *self)
 static void interrupted(const struct scn_case *self)
 {
     const struct way *way = self->kind;
-    const bool goes_on = self->number == SA_RESTART && (way->is & RESTARTS) != 0;
+    const bool goes_on = (way->is & LASTS) != 0 || (self->number == SA_RESTART && (way->is & RESTARTS) != 0);
     const pid_t me = getpid();
     sigset_t before;
     prepare(way);

@@ -1,0 +1,131 @@
+/*
+ * wrap/sleep: a parent may sleep for longer than its child takes to hang. It sleeps in wrap/ready's ppoll, which looks
+ * at the children, and only the end in the call that the program made, which is more exact.
+ */
+#include "config.h"
+
+#include "base/sys.h"
+#include "repair/children.h"
+#include "wrap/next.h"
+#include "wrap/undeclared.h"
+
+#include <errno.h>
+#include <time.h>
+
+/* The longest that a poll of at most a minute may be late: Linux's timer slack for poll. */
+enum { SLACK_NS = 100000000 };
+
+/*
+ * Looks, and sleeps most of `span`, if that is long. Returns whether no signal came, errno kept; errno is EINTR if one
+ * did. *left: what is left.
+ */
+static bool sleep_most(const struct timespec *span, struct timespec *left)
+{
+    uint64_t begun_ns = fsafe_sys_now_ns(), span_ns = fsafe_sys_ns(span);
+    int saved = errno;
+    fsafe_children_look();
+    *left = fsafe_sys_timespec(span_ns > SLACK_NS ? span_ns - SLACK_NS : 0);
+    bool none = span_ns <= SLACK_NS || ppoll(NULL, 0, left, NULL) == 0;
+    uint64_t slept_ns = fsafe_sys_now_ns() - begun_ns;
+    *left = fsafe_sys_timespec(span_ns > slept_ns ? span_ns - slept_ns : 0);
+    errno = none ? saved : EINTR;
+    return none;
+}
+
+/* Whether a parent with a child to look at sleeps for a time that libc takes. */
+static bool is_watched(const struct timespec *span)
+{
+    enum { LONG_S = 1000000000 };
+    return fsafe_children_any() && span->tv_sec >= 0 && span->tv_sec < LONG_S && span->tv_nsec >= 0 &&
+           span->tv_nsec < 1000000000;
+}
+
+FSAFE_EXPORT int nanosleep(const struct timespec *span, struct timespec *left)
+{
+    struct timespec rest;
+    if (!is_watched(span))
+        return FSAFE_NEXT(nanosleep)(span, left);
+    bool none = sleep_most(span, &rest);
+    if (none)
+        return FSAFE_NEXT(nanosleep)(&rest, left);
+    if (left != NULL)
+        *left = rest;
+    return -1;
+}
+
+/* How long it is until `until` on the program's clock, which a library that makes times up may have changed. */
+static bool is_ahead(clockid_t clock, const struct timespec *until, struct timespec *span)
+{
+    struct timespec now;
+    if (clock_gettime(clock, &now) != 0 || until->tv_nsec < 0 || until->tv_nsec >= 1000000000)
+        return false;
+    bool borrows = until->tv_nsec < now.tv_nsec;
+    *span = (struct timespec){.tv_sec = until->tv_sec - now.tv_sec - borrows,
+                              .tv_nsec = until->tv_nsec - now.tv_nsec + (borrows ? 1000000000 : 0)};
+    return true;
+}
+
+/* Of the clocks that pass as CLOCK_MONOTONIC does while the thread sleeps. */
+FSAFE_EXPORT int clock_nanosleep(clockid_t clock, int flags, const struct timespec *time, struct timespec *left)
+{
+    bool absolute = (flags & TIMER_ABSTIME) != 0;
+    struct timespec span, rest;
+    if (FSAFE_LIKELY(!fsafe_children_any()) || (clock != CLOCK_MONOTONIC && (absolute || clock != CLOCK_REALTIME)))
+        return FSAFE_NEXT(clock_nanosleep)(clock, flags, time, left);
+    span = *time;
+    if ((absolute && !is_ahead(clock, time, &span)) || !is_watched(&span))
+        return FSAFE_NEXT(clock_nanosleep)(clock, flags, time, left);
+    int saved = errno;
+    bool none = sleep_most(&span, &rest);
+    errno = saved;
+    if (none)
+        return FSAFE_NEXT(clock_nanosleep)(clock, flags, absolute ? time : &rest, left);
+    if (left != NULL && !absolute)
+        *left = rest;
+    return EINTR;
+}
+
+FSAFE_EXPORT unsigned sleep(unsigned seconds)
+{
+    struct timespec span = {.tv_sec = (time_t)seconds};
+    if (span.tv_sec < 0 || !is_watched(&span))
+        return FSAFE_NEXT(sleep)(seconds);
+    return nanosleep(&span, &span) == 0 ? 0 : (unsigned)span.tv_sec;
+}
+
+FSAFE_EXPORT int usleep(useconds_t us)
+{
+    const struct timespec span = fsafe_sys_timespec((uint64_t)us * 1000);
+    return is_watched(&span) ? nanosleep(&span, NULL) : FSAFE_NEXT(usleep)(us);
+}
+
+#ifdef FSAFE_LIBC_GLIBC
+FSAFE_DEFINE_ALIAS(__nanosleep, nanosleep);
+#endif
+
+#ifdef FSAFE_TIME64
+FSAFE_EXPORT int __nanosleep64(const struct fsafe_timespec64 *span, struct fsafe_timespec64 *left)
+{
+    struct timespec by, rest;
+    const struct timespec *narrow;
+    if (!fsafe_children_any() || !fsafe_time64_narrow(span, &by, &narrow))
+        return FSAFE_NEXT(__nanosleep64)(span, left);
+    int result = nanosleep(narrow, &rest);
+    if (result < 0 && errno == EINTR && left != NULL)
+        *left = (struct fsafe_timespec64){.tv_sec = rest.tv_sec, .tv_nsec = (int32_t)rest.tv_nsec};
+    return result;
+}
+
+FSAFE_EXPORT int __clock_nanosleep_time64(clockid_t clock, int flags, const struct fsafe_timespec64 *time,
+                                          struct fsafe_timespec64 *left)
+{
+    struct timespec by, rest;
+    const struct timespec *narrow;
+    if (!fsafe_children_any() || !fsafe_time64_narrow(time, &by, &narrow))
+        return FSAFE_NEXT(__clock_nanosleep_time64)(clock, flags, time, left);
+    int result = clock_nanosleep(clock, flags, narrow, &rest);
+    if (result == EINTR && left != NULL && (flags & TIMER_ABSTIME) == 0)
+        *left = (struct fsafe_timespec64){.tv_sec = rest.tv_sec, .tv_nsec = (int32_t)rest.tv_nsec};
+    return result;
+}
+#endif
