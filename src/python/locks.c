@@ -25,6 +25,7 @@ typedef struct fsafe_object *array_without_names(struct fsafe_object *, struct f
 
 static void *lock_type, *rlock_type; /* the second is NULL where an RLock is a semaphore */
 static struct fsafe_object *no_arguments;
+static fsafe_python_try *has_orphan; /* python/orphans' */
 
 /* The interpreter's own. From 3.15 on each name of a method has a function of its own. */
 static struct {
@@ -137,10 +138,20 @@ static inline enum progress lock_begin_acquire(struct fsafe_python_lock *lock, b
     return DONE;
 }
 
-static struct fsafe_object *lock_end_acquire(enum progress progress, const struct fsafe_python_lock *lock,
-                                        struct fsafe_object *result)
+/* Whether the interpreter's answer is no, and the caller has the lock all the same. */
+static bool has_after_all(struct fsafe_python_lock *lock, enum fsafe_python_kind kind,
+                          const struct fsafe_object *result)
+{
+    return result != NULL && result != fsafe_python._Py_TrueStruct && (lock->byte & FSAFE_PYTHON_ORPHANED) != 0 &&
+           has_orphan(lock, kind);
+}
+
+static struct fsafe_object *lock_end_acquire(enum progress progress, struct fsafe_python_lock *lock,
+                                             struct fsafe_object *result)
 {
     uintptr_t address = (uintptr_t)lock;
+    if (progress == RECORDED && has_after_all(lock, FSAFE_PYTHON_LOCK, result))
+        result = fsafe_python._Py_TrueStruct;
     if (progress == RECORDED && result == fsafe_python._Py_TrueStruct && !is_event(lock))
         move_on(fsafe_self, address | FSAFE_WANTED, address | FSAFE_HELD);
     else if (progress == RECORDED)
@@ -240,9 +251,13 @@ static inline enum progress rlock_begin_acquire(struct fsafe_python_lock *lock, 
     return DONE;
 }
 
-static struct fsafe_object *rlock_end_acquire(enum progress progress, const struct fsafe_python_lock *lock,
+static struct fsafe_object *rlock_end_acquire(enum progress progress, struct fsafe_python_lock *lock,
                                               struct fsafe_object *result)
 {
+    if (progress == RECORDED && has_after_all(lock, FSAFE_PYTHON_RLOCK, result)) {
+        set_owner(lock, (uintptr_t)pthread_self());
+        result = fsafe_python._Py_TrueStruct;
+    }
     if (progress == RECORDED)
         settle(fsafe_self, lock, FSAFE_WANTED);
     return result;
@@ -370,7 +385,7 @@ static const struct fsafe_python_method methods[] = {
     {&rlock_type, "_acquire_restore", FSAFE_PYTHON_ONE_ARGUMENT, acquire_restore, &rlock_acquire_restore},
 };
 
-bool fsafe_python_locks_start(void)
+bool fsafe_python_locks_start(fsafe_python_try *has_by_try)
 {
     enum { OF_SEMAPHORE = 5 * sizeof(uintptr_t) };
     void *lock = fsafe_python_thread_type("LockType", "_thread.lock");
@@ -387,6 +402,7 @@ bool fsafe_python_locks_start(void)
     lock_type = lock;
     rlock_type = fsafe_python_version() < 0x030e ? NULL : fsafe_python_thread_type("RLock", "_thread.RLock");
     no_arguments = fsafe_python.PyTuple_New(0);
+    has_orphan = has_by_try;
     if (lock_type != NULL && no_arguments != NULL &&
         (is_known || fsafe_python_selftest_passes(lock_type, rlock_type)) &&
         fsafe_python_methods_lead(methods, sizeof methods / sizeof *methods))

@@ -22,8 +22,17 @@
 
 enum fsafe_python_kind { FSAFE_PYTHON_NO_LOCK, FSAFE_PYTHON_LOCK, FSAFE_PYTHON_RLOCK };
 
-/* Begins. False, and the room is off, where this interpreter's locks are not as described. Context: under the GIL. */
-bool fsafe_python_locks_start(void);
+/*
+ * The interpreter has answered a call that does not wait, or no longer, that the lock is taken. Returns whether the
+ * caller has the lock after all, because a vanished thread had it. Context: under the GIL; any process.
+ */
+typedef bool fsafe_python_try(struct fsafe_python_lock *lock, enum fsafe_python_kind kind);
+
+/*
+ * Begins; such calls ask `has_by_try`. False, and the room is off, where this interpreter's locks are not as described.
+ * Context: under the GIL.
+ */
+bool fsafe_python_locks_start(fsafe_python_try *has_by_try);
 
 /*
  * What lies at `object`, copied to `copy`; no memory, no lock. A freed lock looks like one until its memory is reused.

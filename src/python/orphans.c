@@ -169,8 +169,8 @@ static enum fsafe_hope hope_for(const struct fsafe_python_lock *lock, enum fsafe
                : fsafe_takeover_hope(fsafe_python_may_be_interrupted);
 }
 
-/* Frees a lock that still bears the mark. Returns whether this caller did so. */
-static bool make_free(struct fsafe_python_lock *lock, enum fsafe_python_kind kind)
+/* Takes the mark off a lock that still bears it, and leaves the bit `left`. Returns whether this caller did so. */
+static bool unmark(struct fsafe_python_lock *lock, enum fsafe_python_kind kind, uint8_t left)
 {
     uint8_t seen = __atomic_load_n(&lock->byte, __ATOMIC_ACQUIRE), freed;
     if (kind == FSAFE_PYTHON_RLOCK && is_marked(lock)) {
@@ -180,19 +180,20 @@ static bool make_free(struct fsafe_python_lock *lock, enum fsafe_python_kind kin
     do {
         if ((seen & MARKED) != MARKED)
             return false;
-        freed = (uint8_t)(seen & ~MARKED);
+        freed = (uint8_t)((seen & ~MARKED) | left);
     } while (!__atomic_compare_exchange_n(&lock->byte, &seen, freed, false, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE));
     return true;
 }
 
 /* Under the latch. Completes the event that tell prints. */
-static bool decide(struct fsafe_event *event, uintptr_t object)
+static bool decide(struct fsafe_event *event, uintptr_t object, bool would_wait)
 {
     struct fsafe_claims claims = fsafe_takeover_claims(fsafe_self, FSAFE_PYTHON_LOCKS, object, 0);
-    return fsafe_takeover_decide(event, &claims, true);
+    return fsafe_takeover_decide(event, &claims, would_wait);
 }
 
-static bool take_over(uintptr_t object, enum fsafe_python_kind kind, uintptr_t site, const char *why)
+/* The lock is free afterwards, for a caller that would wait; else it is the caller's. */
+static bool take_over(uintptr_t object, enum fsafe_python_kind kind, uintptr_t site, const char *why, bool would_wait)
 {
     struct fsafe_event event = {
         .lock = kind == FSAFE_PYTHON_RLOCK ? "RLock" : "Lock",
@@ -202,14 +203,15 @@ static bool take_over(uintptr_t object, enum fsafe_python_kind kind, uintptr_t s
     };
     struct fsafe_sigset old;
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    bool taken = decide(&event, object);
+    bool taken = decide(&event, object, would_wait);
     if (taken && why != NULL) {
         taken = false;
         event.deed = FSAFE_REFUSED;
         event.why = why;
+        event.worth_a_line = would_wait;
     }
     if (taken)
-        taken = event.worth_a_line = make_free(lock_of(object), kind);
+        taken = event.worth_a_line = unmark(lock_of(object), kind, would_wait ? 0 : FSAFE_PYTHON_LOCKED);
     fsafe_latch_release(&fsafe_takeover_latch, &old);
     fsafe_takeover_tell(&event);
     return taken;
@@ -266,7 +268,15 @@ enum fsafe_python_parking fsafe_python_parks_in_lock(sem_t *semaphore, uintptr_t
             return FSAFE_PYTHON_SLEEPS_UNTIL;
         why = fsafe_takeover_why_not(hope);
     }
-    return take_over(object, kind, site, why) ? FSAFE_PYTHON_LOOKS_AGAIN : FSAFE_PYTHON_SLEEPS;
+    return take_over(object, kind, site, why, true) ? FSAFE_PYTHON_LOOKS_AGAIN : FSAFE_PYTHON_SLEEPS;
+}
+
+bool fsafe_python_has_by_try(struct fsafe_python_lock *lock, enum fsafe_python_kind kind)
+{
+    return fsafe_lineage_is_child() && is_marked(lock) &&
+           (kind == FSAFE_PYTHON_RLOCK || (lock->history & FSAFE_PYTHON_EVENT) == 0) &&
+           take_over((uintptr_t)lock, kind, fsafe_python_places_instruction(0),
+                     fsafe_takeover_why_not(hope_for(lock, kind)), false);
 }
 
 /* --- In a child with threads ------------------------------------------------------------------------------------ */
@@ -311,7 +321,7 @@ bool fsafe_python_gives_up(uintptr_t semaphore, uintptr_t site)
     };
     struct fsafe_sigset old;
     fsafe_latch_acquire(&fsafe_takeover_latch, &old);
-    bool given = find_given(semaphore, site, &kind) == byte && decide(&event, object);
+    bool given = find_given(semaphore, site, &kind) == byte && decide(&event, object, true);
     if (given)
         fsafe_python.PyMutex_Unlock((void *)byte);
     fsafe_latch_release(&fsafe_takeover_latch, &old);

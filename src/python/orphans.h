@@ -6,12 +6,14 @@
  * thread, not for a lock that the child has taken itself or has made at the same address since.
  *
  * A waiter sleeps in sem_wait on a semaphore on its own stack; the word before it is the byte's address. Our sem_wait
- * makes the lock free and ends the wait as if a signal had come: the interpreter looks at the byte again.
+ * makes the lock free and ends the wait as if a signal had come: the interpreter looks at the byte again. A call that
+ * does not wait shows only by its answer.
  */
 #pragma once
 
 #include "base/compiler.h"
 #include "python/interpreter.h"
+#include "python/locks.h"
 #include "track/thread.h"
 
 #include <semaphore.h>
@@ -50,6 +52,9 @@ static inline enum fsafe_python_parking fsafe_python_parks(sem_t *semaphore, uin
     return FSAFE_UNLIKELY(fsafe_python_is_started()) ? fsafe_python_parks_in_lock(semaphore, site, endless, until)
                                                      : FSAFE_PYTHON_SLEEPS;
 }
+
+/* See python/locks. */
+fsafe_python_try fsafe_python_has_by_try;
 
 /*
  * The caller at `site` is about to sleep by `semaphore` without a limit, as all threads of the child do. If it sleeps

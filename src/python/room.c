@@ -43,7 +43,7 @@ static void start(void)
     if (!atomic_compare_exchange_strong(&fsafe_python_state, &bound, FSAFE_PYTHON_STARTED))
         return;
     const struct fsafe_python_error error = fsafe_python_keep_error();
-    if (fsafe_python_locks_start())
+    if (fsafe_python_locks_start(fsafe_python_has_by_try))
         fsafe_python_drain_start();
     fsafe_python_restore_error(&error);
     fsafe_python_places_start();

@@ -9,7 +9,7 @@ import harness
 
 VICTIM = harness.os.path.join(harness.HERE, "locks_victim.py")
 KINDS = ("lock", "rlock", "derived-rlock", "condition", "condition-of-lock", "event", "queue", "thread", "generation",
-         "exit", "handler", "limit", "new-threads", "new-locks", "new-handler",
+         "exit", "handler", "limit", "tries", "rlock-tries", "new-threads", "new-locks", "new-handler",
          "new-handler-limit", "new-handler-often")
 
 harness.begin(2 * len(KINDS))

@@ -122,6 +122,19 @@ def with_limit(lock):
     lock.release()
 
 
+def with_tries(lock):
+    while not lock.acquire(blocking=False):
+        time.sleep(0.01)
+    others = []
+    thread = threading.Thread(target=lambda: others.append(lock.acquire(blocking=False)))
+    thread.start()
+    thread.join()
+    if others != [False]:
+        raise AssertionError("another thread has it, too")
+    lock.release()
+    use_in_thread(lock)
+
+
 def with_handler_and_limit(lock):
     signal.signal(signal.SIGTERM, lambda *_: None)
     begin = time.monotonic()
@@ -144,6 +157,8 @@ KINDS = {
     "exit": (threading.Lock, lambda made: made, leave),
     "handler": (threading.Lock, lambda made: made, with_handler),
     "limit": (threading.Lock, lambda made: made, with_limit),
+    "tries": (threading.Lock, lambda made: made, with_tries),
+    "rlock-tries": (threading.RLock, lambda made: made, with_tries),
     "new-threads": (threading.Lock, lambda made: made, use_in_threads),
     "new-locks": (lambda: Locks(threading.Lock() for _ in range(48)), lambda made: made, use_each),
     "new-handler": (threading.Lock, lambda made: made, with_handler),
