@@ -106,10 +106,16 @@ static void read_number(const char *variable, char *value, unsigned *field, unsi
 static void read_string(const char *variable, char *value, char *field, size_t bytes, fsafe_options_complain *complain)
 {
     size_t length = strlen(value);
-    if (length < bytes)
+    char range[32];
+    struct fsafe_text text;
+    if (length < bytes) {
         memcpy(field, value, length + 1); /* a sanitizer's strcpy is not ready yet */
-    else
-        refuse(variable, value, "a shorter text", "empty", complain);
+        return;
+    }
+    fsafe_text_begin(&text, range, sizeof range - 1);
+    fsafe_text_put(&text, "text of at most %u bytes", (unsigned)bytes - 1);
+    range[text.length] = '\0';
+    refuse(variable, value, range, "empty", complain);
 }
 
 static const char *const names[] = {

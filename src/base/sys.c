@@ -90,11 +90,11 @@ static bool has_room(int fd)
     return FSAFE_SYS(FSAFE_SYS_PSELECT6, fd + 1, 0, &writable, 0, &now, 0) == 1;
 }
 
-void fsafe_sys_offer(int fd, const void *from, size_t bytes)
+long fsafe_sys_offer(int fd, const void *from, size_t bytes)
 {
     const struct timespec now = {0, 0};
     if (!has_room(fd))
-        return;
+        return 0;
     struct fsafe_sigset old, before, raised = {{0}};
     fsafe_sys_block_signals(&old);
     FSAFE_SYS(SYS_rt_sigpending, &before, FSAFE_SIGSET_BYTES, 0, 0, 0, 0);
@@ -107,6 +107,7 @@ void fsafe_sys_offer(int fd, const void *from, size_t bytes)
     if ((raised.bits[0] & ~before.bits[0]) != 0)
         FSAFE_SYS(FSAFE_SYS_RT_SIGTIMEDWAIT, &raised, 0, &now, FSAFE_SIGSET_BYTES, 0, 0);
     fsafe_sys_restore_signals(&old);
+    return answer;
 }
 
 void fsafe_sys_each_line(int fd, char *buffer, size_t bytes, size_t filled, bool (*see)(char *line, void *context),

@@ -155,9 +155,9 @@ void fsafe_sys_each_line(int fd, char *buffer, size_t bytes, size_t filled, bool
 
 /*
  * Writes by one call, if that does not wait. Where a pipe is full or has no reader, or a file is at its limit, the
- * bytes are lost; the program goes on (no SIGPIPE, no SIGXFSZ).
+ * bytes are lost; the program goes on (no SIGPIPE, no SIGXFSZ). Returns what write(2) returns, 0 if it was not called.
  */
-void fsafe_sys_offer(int fd, const void *from, size_t bytes);
+long fsafe_sys_offer(int fd, const void *from, size_t bytes);
 
 /* How often the calling thread has gone to sleep; 0 where the kernel does not say. */
 unsigned long fsafe_sys_sleeps(void);

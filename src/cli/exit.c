@@ -50,10 +50,12 @@ _Noreturn void fsafe_exit_printing(const char *text)
 int fsafe_exit_on_help(int argc, char **argv, const char *text)
 {
     static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    const char *verb = argv[0];
+    argv[0] = "forksafe"; /* for what getopt_long says */
     int option = getopt_long(argc, argv, "+h", options, NULL);
     if (option == 'h')
         fsafe_exit_printing(text);
     if (option != -1)
-        fsafe_exit_wrong_option(argv[0]);
+        fsafe_exit_wrong_option(verb);
     return optind;
 }

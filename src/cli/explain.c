@@ -14,6 +14,7 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char help[] =
     "Usage: forksafe explain [OPTION]... [FILE]...\n"
@@ -63,6 +64,7 @@ int fsafe_cli_explain(int argc, char **argv)
     };
     static struct fsafe_log log;
     int form = TEXT;
+    argv[0] = "forksafe"; /* for what getopt_long says */
     for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (option == 'h')
             fsafe_exit_printing(help);
@@ -70,19 +72,23 @@ int fsafe_cli_explain(int argc, char **argv)
             fsafe_exit_wrong_option("explain");
         if (option != DEBUG_FILE)
             form = option;
-        else
+        else if (access(optarg, R_OK) == 0)
             fsafe_position_add_file(optarg);
+        else
+            fsafe_exit_failing("cannot read %s: %s", optarg, strerror(errno));
     }
     if (optind == argc)
         fsafe_log_read(&log, stdin);
     for (; optind < argc; optind++) {
         FILE *file = strcmp(argv[optind], "-") == 0 ? stdin : fopen(argv[optind], "re");
-        if (file == NULL)
+        if (file != NULL)
+            fsafe_log_read(&log, file);
+        if (file == NULL || ferror(file))
             fsafe_exit_failing("cannot read %s: %s", argv[optind], strerror(errno));
-        fsafe_log_read(&log, file);
         if (file != stdin)
             fclose(file);
     }
+    fsafe_position_check_files(&log);
     fsafe_log_group(&log);
     name_locks(&log);
     if (form == TEXT)

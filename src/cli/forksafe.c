@@ -183,6 +183,7 @@ int main(int argc, char **argv)
         argc--;
         argv++;
     }
+    argv[0] = "forksafe"; /* for what getopt_long says */
     parse_options(argc, argv);
     fsafe_target_find_library(library);
     if (strpbrk(library, PRELOAD_SEPARATORS) != NULL)

@@ -155,7 +155,8 @@ static void read_detail(struct fsafe_log *log, struct fsafe_log_event *event, st
             event->fork_age_ms = strtol(age + 1, NULL, 10);
     } else if (begins(line, "not taken over because ", &rest)) {
         event->why = strdup(rest);
-        event->deed = FSAFE_REFUSED;
+        if (event->deed == FSAFE_MAY_HANG) /* the two begin with the same words */
+            event->deed = FSAFE_REFUSED;
     } else if ((is = strstr(line, " is /")) != NULL && memchr(line, ' ', (size_t)(is - line)) == NULL) {
         const char *id = strstr(is, ", build-id ");
         char *name = copy(line, is), *path = copy(is + 4, id != NULL ? id : is + strlen(is));

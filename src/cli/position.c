@@ -27,6 +27,18 @@ const char *fsafe_position_file(const struct fsafe_log *log, const char *name)
     return module != NULL ? module->path : NULL;
 }
 
+void fsafe_position_check_files(const struct fsafe_log *log)
+{
+    for (size_t i = 0; i < debug_file_count; i++) {
+        bool used = log->module_count == 0;
+        for (size_t k = 0; k < log->module_count && !used; k++)
+            used = fsafe_source_has_build_id(debug_files[i], log->modules[k].build_id);
+        if (!used)
+            fprintf(stderr, "forksafe: --debug=%s is not used: no module of the log has its build-id\n",
+                    debug_files[i]);
+    }
+}
+
 struct search {
     struct fsafe_position found, first;
     bool of_system; /* the place is in a library of the system: its caller is the culprit */
@@ -61,6 +73,23 @@ char *fsafe_position_name(const struct fsafe_log_place *place)
     return text;
 }
 
+static bool see_name(const char *function, const char *file, int line, void *name)
+{
+    (void)file, (void)line;
+    *(char **)name = strdup(function);
+    return false;
+}
+
+/* By the module's tables, if it has no lines: the library knows the names of exported functions only. */
+static char *find_name(const struct fsafe_log *log, const struct fsafe_log_place *place)
+{
+    struct fsafe_log_place named = *place;
+    const char *path = fsafe_position_file(log, place->module);
+    if (named.symbol == NULL && path != NULL)
+        fsafe_source_each(path, place->in_module, see_name, &named.symbol);
+    return fsafe_position_name(&named);
+}
+
 struct fsafe_position fsafe_position_find(const struct fsafe_log *log, const struct fsafe_log_stack *stack)
 {
     struct search search = {0};
@@ -83,7 +112,7 @@ struct fsafe_position fsafe_position_find(const struct fsafe_log *log, const str
         return search.found;
     /* There is no source: takes the first place outside of the system's libraries. */
     if (unknown != NULL)
-        return (struct fsafe_position){.function = fsafe_position_name(unknown), .without_lines = unknown->module};
+        return (struct fsafe_position){.function = find_name(log, unknown), .without_lines = unknown->module};
     return search.first;
 }
 

@@ -27,3 +27,6 @@ const char *fsafe_position_file(const struct fsafe_log *log, const char *module)
 
 /* Adds a file, for the module that has its build-id. Takes 64 at most. */
 void fsafe_position_add_file(const char *path);
+
+/* Complains of each added file that belongs to no module of the log. */
+void fsafe_position_check_files(const struct fsafe_log *log);

@@ -103,13 +103,15 @@ static void tell_of_log(const char *name, int why)
     if (atomic_exchange_explicit(&fsafe_tally->log_refused, 1, memory_order_relaxed) != 0 || !is_stderr())
         return;
     fsafe_report_begin_note(&line, buffer);
-    fsafe_text_string(&line, "FORKSAFE_LOG: cannot open ");
+    fsafe_text_string(&line, "FORKSAFE_LOG: cannot write to ");
     put_foreign(&line, name, 300);
     fsafe_text_put(&line, ": %s; what belongs there is lost",
                    why == ENOENT   ? "there is no such directory"
                    : why == EACCES ? "that is not permitted"
                    : why == EISDIR ? "it is a directory"
                    : why == ENXIO  ? "it is a FIFO that nobody reads"
+                   : why == ENOSPC ? "the disk is full"
+                   : why == EROFS  ? "the file system is read-only"
                                    : "the kernel refuses");
     end_text(&line);
     fsafe_sys_offer(STDERR_FILENO, line.buffer, line.length);
@@ -121,25 +123,21 @@ static void tell_of_log(const char *name, int why)
  */
 void fsafe_report_send(const struct fsafe_text *line)
 {
-    int fd = STDERR_FILENO;
-    bool own = is_file();
-    if (own) {
+    if (is_file()) {
         char name[sizeof directory + sizeof fsafe_options.log + 32];
         struct fsafe_text path;
         fsafe_text_begin(&path, name, sizeof name - 1);
         put_log_path(&path);
         name[path.length] = '\0';
-        fd = fsafe_sys_open(name, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0640);
-        if (fd < 0) {
-            tell_of_log(name, -fd);
-            return;
-        }
-    } else if (!is_stderr()) {
-        return;
+        int fd = fsafe_sys_open(name, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0640);
+        long wrote = fd < 0 ? fd : fsafe_sys_offer(fd, line->buffer, line->length);
+        if (fd >= 0)
+            fsafe_sys_close(fd);
+        if (wrote < 0)
+            tell_of_log(name, (int)-wrote);
+    } else if (is_stderr()) {
+        fsafe_sys_offer(STDERR_FILENO, line->buffer, line->length);
     }
-    fsafe_sys_offer(fd, line->buffer, line->length);
-    if (own)
-        fsafe_sys_close(fd);
 }
 
 void fsafe_report_end_note(struct fsafe_text *line)

@@ -47,7 +47,10 @@ is "126: a directory" 126 "$(status "$launcher" ./.)"
 : >plain
 is "126: not executable" 126 "$(status "$launcher" ./plain)"
 is "125: no command" 125 "$(status "$launcher")"
-is "125: unknown option" 125 "$(status "$launcher" --no-such-option true)"
+for verb in '' explain check status; do
+    is "125: unknown option of '$verb'" 125 "$(status "$launcher" $verb --no-such-option true)"
+    is "... and forksafe says so" forksafe "$(sed '1s/:.*//; q' err)"
+done
 is "125: unknown mode" 125 "$(status "$launcher" --mode=fix true)"
 is "... and the modes are named" "forksafe: 'fix' is none of repair|report|abort|off" "$(sed 1q err)"
 is "125: --log without a file" 125 "$(status "$launcher" --log)"
@@ -261,6 +264,20 @@ if command -v script >/dev/null; then
 fi
 is "explain of nothing" "No event: no child came upon a lock of a thread that vanished." \
     "$("$launcher" explain </dev/null)"
+is "125: explain of a directory" 125 "$(status "$launcher" explain .)"
+hangs='child hangs in semaphore 0x1 (private)'
+printf '%s\n' "forksafe[1.1] $hangs for here" '    not taken over because of this' >hangs
+is "explain of a wait that is named" "$hangs" "$("$launcher" explain hangs | sed 1q)"
+echo 'int main(void) { return 0; }' >main.c
+if ! grep -q 'without elfutils' out && ${CC:-cc} -g0 -o bare main.c 2>err; then
+    at=$(${NM:-nm} bare | sed -n 's/^0*\([0-9a-f]*\) T main$/\1/p')
+    sed "s/forksafe+0x$address/bare+0x$at/; s,forksafe is $launcher,bare is $scratch/bare," log >bare.log
+    is "explain names the functions of a program without lines" 3 \
+        "$("$launcher" explain bare.log | grep -cE "^    (culprit|wanted|forked): +main in bare[+]0x$at,")"
+    is "... and takes no other program's lines" 0 "$(status "$launcher" explain --debug="$launcher" bare.log)"
+    is "... says so" "forksafe: --debug=$launcher is not used: no module of the log has its build-id" "$(cat err)"
+    is "125: lines of no file" 125 "$(status "$launcher" explain --debug=no-such-file bare.log)"
+fi
 sleep 60 &
 sleeper=$!
 is "check of a process that waits for no lock" 1 "$(status "$launcher" check $sleeper)"
@@ -279,7 +296,6 @@ fi
 printf '#!/usr/bin/env -S VARIABLE=1 true\n' >script
 chmod +x script
 is "a script by env" 0 "$(status "$launcher" check ./script)"
-echo 'int main(void) { return 0; }' >main.c
 # built NAME OPTION...: a program; false where the compiler cannot
 built() {
     name=$1

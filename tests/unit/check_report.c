@@ -226,8 +226,8 @@ START_TEST(log_that_cannot_be_written_is_told_once)
     char expected[2 * PATH_MAX];
     snprintf(fsafe_options.log, sizeof fsafe_options.log, "%.500s/missing/log", directory);
     snprintf(expected, sizeof expected,
-             "%sFORKSAFE_LOG: cannot open %.300s: there is no such directory; what belongs there is lost\n", prefix(),
-             fsafe_options.log);
+             "%sFORKSAFE_LOG: cannot write to %.300s: there is no such directory; what belongs there is lost\n",
+             prefix(), fsafe_options.log);
     char *got = with_stderr(0, start_and_note_words);
     ck_assert_str_eq(got, expected);
     free(got);
@@ -883,8 +883,8 @@ START_TEST(bad_option_is_told)
     assert_line("FORKSAFE_MODE=fi?x? is not repair|off: the default is used, repair");
     memset(value, 'v', sizeof value - 1);
     value[sizeof value - 1] = '\0';
-    fsafe_report_bad_option("FORKSAFE_LOG", value, "a shorter text", "empty");
-    snprintf(expected, sizeof expected, "FORKSAFE_LOG=%.64s is not a shorter text: the default is used, empty", value);
+    fsafe_report_bad_option("FORKSAFE_LOG", value, "text of 9 bytes", "empty");
+    snprintf(expected, sizeof expected, "FORKSAFE_LOG=%.64s is not text of 9 bytes: the default is used, empty", value);
     assert_line(expected);
     fsafe_report_bad_option("FORKSAFE_LO\nG", value, NULL, "FORKSAFE_LOG");
     assert_line("FORKSAFE_LO?G is no setting, the nearest is FORKSAFE_LOG");
