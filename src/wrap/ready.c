@@ -70,13 +70,20 @@ static void begin(struct sliced *sliced, const struct timespec *limit)
 }
 
 /*
- * Whether a signal has come, and its handler has run: it ends the wait. `mask`: the program's while the thread sleeps.
- * Context: signals are blocked.
+ * Lets the signals come again. Returns whether one has come, and its handler has run: it ends the wait, with errno.
+ * musl, and glibc since 2.41, cancel a thread by a signal: then this call does not return, as the wait would not.
+ * `mask`: the program's while the thread sleeps.
  */
-static bool has_come(const void *mask)
+static bool has_come(const void *mask, const struct fsafe_sigset *before)
 {
     static const struct timespec at_once;
-    return FSAFE_SYS(FSAFE_SYS_PPOLL, NULL, 0, &at_once, mask, FSAFE_SIGSET_BYTES, 0) == -EINTR;
+    bool came = FSAFE_SYS(FSAFE_SYS_PPOLL, NULL, 0, &at_once, mask, FSAFE_SIGSET_BYTES, 0) == -EINTR;
+    fsafe_sys_restore_signals(before);
+    if (came) {
+        pthread_testcancel();
+        errno = EINTR;
+    }
+    return came;
 }
 
 /* `*result`: that of the slice, or of a signal that came after it. Returns whether there is another slice. */
@@ -91,13 +98,8 @@ static bool goes_on(struct sliced *sliced, int *result)
     }
     fsafe_sys_block_signals(&before);
     set_limit(sliced, fsafe_children_look());
-    bool came = has_come(sliced->mask != NULL ? (const void *)sliced->mask : &before);
-    fsafe_sys_restore_signals(&before);
-    if (came) {
-        errno = EINTR;
-        *result = -1;
-    }
-    return !came;
+    *result = has_come(sliced->mask != NULL ? (const void *)sliced->mask : &before, &before) ? -1 : 0;
+    return *result == 0;
 }
 
 /* Returns what the wait returns. `slice`: the real call, with sliced.limit. */
@@ -191,9 +193,7 @@ static FSAFE_COLD int epoll_in_child(int epoll, struct epoll_event *events, int 
         self->sleeping.held_back = ~self->sleeping.held_back;
         more = fsafe_secluded_epoll(epoll) && fsafe_hopeless_goes_on(&slices);
         self->sleeping.held_back = 0;
-        came = has_come(asleep);
-        fsafe_sys_restore_signals(&before);
-        errno = came ? EINTR : errno;
+        came = has_come(asleep, &before);
     }
     fsafe_hopeless_end(&slices);
     return result;
@@ -339,12 +339,7 @@ static int take_signal(const sigset_t *set, siginfo_t *info)
     struct fsafe_sigset before;
     fsafe_sys_block_signals(&before);
     set_limit(&sliced, fsafe_children_look());
-    bool came = has_come(&before);
-    fsafe_sys_restore_signals(&before);
-    if (!came)
-        return sigtimedwait(set, info, sliced.limit);
-    errno = EINTR;
-    return -1;
+    return has_come(&before, &before) ? -1 : sigtimedwait(set, info, sliced.limit);
 }
 
 FSAFE_EXPORT int sigwaitinfo(const sigset_t *set, siginfo_t *info)

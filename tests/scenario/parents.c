@@ -633,6 +633,35 @@ static void cancelled(const struct scn_case *self)
     scn_fine();
 }
 
+/* A cancellation ends the thread also while it looks, in between two slices: the wait does not return. */
+static void *wait_for_cancellation(void *way)
+{
+    ((const struct way *)way)->wait(NULL);
+    return NULL;
+}
+
+static void cancelled_often(const struct scn_case *self)
+{
+    enum { THREADS = 300, SHORTEST_US = 1000, STEP_US = 17, CHILDREN = 20 };
+    pid_t children[CHILDREN];
+    void *result;
+    prepare(self->kind);
+    for (int i = 0; i < CHILDREN; i++)
+        if ((children[i] = scn_fork()) == 0)
+            for (;;)
+                pause();
+    for (int i = 0; i < THREADS; i++) {
+        const pthread_t thread = scn_start(wait_for_cancellation, (void *)self->kind);
+        usleep((useconds_t)(SHORTEST_US + i * STEP_US));
+        SCN_IS(pthread_cancel(thread), 0);
+        SCN_IS(pthread_join(thread, &result), 0);
+        SCN_CHECK(result == PTHREAD_CANCELED);
+    }
+    for (int i = 0; i < CHILDREN; i++)
+        SCN_CHECK(kill(children[i], SIGKILL) == 0 && waitpid(children[i], NULL, 0) == children[i]);
+    scn_fine();
+}
+
 /* As bare: the call says that it cannot read, or write, a set. */
 static void bad_sets(const struct scn_case *self)
 {
@@ -708,6 +737,10 @@ void scn_cases(void)
             scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = cancelled,
                                       .kind = way},
                     "cancelled-%s", way->name);
+        if (way->wait == by_poll || way->wait == by_epoll || way->wait == by_sigwaitinfo)
+            scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=1",
+                                      .run = cancelled_often, .kind = way},
+                    "cancelled-often-%s", way->name);
     }
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = limited}, "limited");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = bad_sets}, "bad-sets");
