@@ -3,6 +3,7 @@
 #include "cli/judge.h"
 #include "cli/process.h"
 
+#include <errno.h>
 #include <linux/futex.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,7 +31,6 @@ static void print_thread(long pid, long tid)
     struct fsafe_stack stack;
     fsafe_stack_read(&stack, pid, tid);
     print_functions(&stack, pid, tid);
-    fsafe_stack_end(&stack);
 }
 
 /*
@@ -324,11 +324,18 @@ enum fsafe_judgement fsafe_judge_thread(long pid, long tid)
     char name[64];
     struct fsafe_process_call call;
     struct fsafe_stack stack;
-    bool known = fsafe_process_call(pid, tid, &call), locks = known && is_in_lock(pid, &call);
+    bool known = fsafe_process_call(pid, tid, &call);
+    int why = errno;
+    bool locks = known && is_in_lock(pid, &call);
     fsafe_process_thread_name(pid, tid, name);
-    if (!locks && !(known && may_miss_a_thread(pid))) {
+    if (!known) {
+        printf("thread %ld \"%s\" cannot be looked at: %s\n", tid, name,
+               why == EACCES || why == EPERM ? "only the process's user may do that, or root" : strerror(why));
+        return FSAFE_CANNOT_TELL;
+    }
+    if (!locks && !may_miss_a_thread(pid)) {
         printf("thread %ld \"%s\": waits for no lock\n", tid, name);
-        return known ? FSAFE_NOT_BECAUSE : FSAFE_CANNOT_TELL;
+        return FSAFE_NOT_BECAUSE;
     }
     if (!locks && !bears_a_stop(pid, &call)) {
         printf("thread %ld \"%s\" waits for no lock, is in system call ", tid, name);
@@ -339,7 +346,6 @@ enum fsafe_judgement fsafe_judge_thread(long pid, long tid)
     fsafe_stack_read(&stack, pid, tid);
     print_functions(&stack, pid, tid);
     enum fsafe_judgement verdict = locks ? judge_wait(pid, tid, &stack, &call) : judge_other(pid, &call);
-    fsafe_stack_end(&stack);
     if (verdict != FSAFE_BECAUSE_OF_FORK || fsafe_process_is_fork(pid))
         return verdict;
     puts("    but this process has executed a program since it was forked");

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <elf.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,10 +151,12 @@ bool fsafe_process_call(long pid, long tid, struct fsafe_process_call *call)
     unsigned long *arguments = call->arguments;
     int fields = fscanf(file, "%ld %lx %lx %lx %lx %lx %lx %lx", &call->number, arguments, arguments + 1,
                         arguments + 2, arguments + 3, arguments + 4, arguments + 5, &call->stack);
+    int why = ferror(file) ? errno : 0;
     fclose(file);
+    errno = why;
     if (fields < 8)
         call->number = -1; /* it runs */
-    return true;
+    return why == 0;
 }
 
 unsigned fsafe_process_address_bytes(long pid)

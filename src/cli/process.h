@@ -45,6 +45,7 @@ struct fsafe_process_call {
     long number;
     unsigned long arguments[6], stack;
 };
+/* False, with errno: it cannot be read. */
 bool fsafe_process_call(long pid, long tid, struct fsafe_process_call *call);
 
 /* Whether that is the system call futex, by the numbers of the process's word size. */
@@ -74,9 +75,11 @@ struct fsafe_stack {
     size_t count;
 };
 
-/* Fills in the stack of a thread; it stays empty where elfutils is missing or the kernel refuses. */
+/*
+ * Fills in the stack of a thread; it stays empty where elfutils is missing or the kernel refuses. Valid until stacks of
+ * two other processes have been read.
+ */
 void fsafe_stack_read(struct fsafe_stack *stack, long pid, long tid);
-void fsafe_stack_end(struct fsafe_stack *stack);
 
 /* The function of a frame; "?" unknown. Valid while the stack is. */
 const char *fsafe_stack_symbol(const struct fsafe_stack *stack, size_t frame);

@@ -23,26 +23,43 @@ static int see_frame(Dwfl_Frame *frame, void *context)
     return DWARF_CB_OK;
 }
 
-void fsafe_stack_read(struct fsafe_stack *stack, long pid, long tid)
+/*
+ * Stays open: to read the debugging information takes long, and a process may have hundreds of threads. A child and its
+ * parent are looked at in turn. NULL: there is no memory.
+ */
+static Dwfl *open_process(long pid)
 {
     static char *debuginfo_path;
+    static struct {
+        long pid;
+        Dwfl *dwfl;
+    } opened[2];
+    static unsigned latest;
     static const Dwfl_Callbacks callbacks = {
         .find_elf = dwfl_linux_proc_find_elf,
         .find_debuginfo = dwfl_standard_find_debuginfo,
         .debuginfo_path = &debuginfo_path,
     };
-    stack->count = 0;
-    stack->dwfl = dwfl_begin(&callbacks);
-    if (stack->dwfl == NULL || dwfl_linux_proc_report(stack->dwfl, (pid_t)pid) != 0 ||
-        dwfl_report_end(stack->dwfl, NULL, NULL) != 0 || dwfl_linux_proc_attach(stack->dwfl, (pid_t)pid, false) != 0)
-        return;
-    dwfl_getthread_frames(stack->dwfl, (pid_t)tid, see_frame, stack);
+    if (opened[latest].pid == pid)
+        return opened[latest].dwfl;
+    latest = 1 - latest;
+    if (opened[latest].pid == pid)
+        return opened[latest].dwfl;
+    dwfl_end(opened[latest].dwfl);
+    Dwfl *dwfl = dwfl_begin(&callbacks);
+    opened[latest].pid = pid;
+    opened[latest].dwfl = dwfl;
+    if (dwfl != NULL && dwfl_linux_proc_report(dwfl, (pid_t)pid) == 0 && dwfl_report_end(dwfl, NULL, NULL) == 0)
+        dwfl_linux_proc_attach(dwfl, (pid_t)pid, false);
+    return dwfl;
 }
 
-void fsafe_stack_end(struct fsafe_stack *stack)
+void fsafe_stack_read(struct fsafe_stack *stack, long pid, long tid)
 {
+    stack->count = 0;
+    stack->dwfl = open_process(pid);
     if (stack->dwfl != NULL)
-        dwfl_end(stack->dwfl);
+        dwfl_getthread_frames(stack->dwfl, (pid_t)tid, see_frame, stack);
 }
 
 static uint64_t place_of(const struct fsafe_stack *stack, size_t i)
@@ -122,7 +139,6 @@ uint64_t fsafe_stack_find_symbol(const struct fsafe_stack *stack, const char *mo
 
 FSAFE_BEGIN_ANSWERS
 void fsafe_stack_read(struct fsafe_stack *stack, long pid, long tid) { memset(stack, 0, sizeof *stack); }
-void fsafe_stack_end(struct fsafe_stack *stack) { }
 const char *fsafe_stack_symbol(const struct fsafe_stack *stack, size_t i) { return "?"; }
 void fsafe_stack_print(const struct fsafe_stack *stack, const char *indent) { }
 uint64_t fsafe_stack_find_symbol(const struct fsafe_stack *stack, const char *module, const char *symbol,

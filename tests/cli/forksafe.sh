@@ -282,6 +282,13 @@ sleep 60 &
 sleeper=$!
 is "check of a process that waits for no lock" 1 "$(status "$launcher" check $sleeper)"
 is "... says so" "hangs because of a fork: no" "$(tail -n 1 out)"
+stranger='setpriv --bounding-set=-sys_ptrace,-chown'
+if [ "$(id -u)" -eq 0 ] && $stranger true 2>err; then
+    # shellcheck disable=SC2086 # a command and its option
+    is "check of a process that one may not look at" 2 "$(status $stranger "$launcher" check $sleeper)"
+    is "... says why" "thread $sleeper \"sleep\" cannot be looked at: only the process's user may do that, or root" \
+        "$(sed 1q out)"
+fi
 kill $sleeper
 is "125: check of a process that is gone" 125 "$(status "$launcher" check 4194304)"
 
