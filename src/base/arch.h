@@ -75,6 +75,14 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
     return at[0] == 0x0f && at[1] == 0x05;
 }
 
+/* The system call of which fsafe_arch_interrupted() has said so is not made again: it returns `answer`. */
+static inline void fsafe_arch_answer(void *context, long answer)
+{
+    greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
+    r[REG_RIP] += 2;
+    r[REG_RAX] = answer;
+}
+
 /* How many general registers fsafe_arch_register() can read of the code that a signal interrupted. */
 enum { FSAFE_ARCH_REGISTERS = 16 };
 
@@ -131,6 +139,13 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
         .stack = m->sp,
     };
     return *(const uint32_t *)m->pc == 0xd4000001;
+}
+
+static inline void fsafe_arch_answer(void *context, long answer)
+{
+    mcontext_t *m = &((ucontext_t *)context)->uc_mcontext;
+    m->pc += 4;
+    m->regs[0] = (unsigned long)answer;
 }
 
 enum { FSAFE_ARCH_REGISTERS = 31 };
@@ -214,6 +229,13 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
     if (fsafe_arch_is_gate(at + 2))
         call->at = *(const uintptr_t *)(call->stack + FSAFE_ARCH_GATE_CALLER);
     return true;
+}
+
+static inline void fsafe_arch_answer(void *context, long answer)
+{
+    greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
+    r[REG_EIP] += 2;
+    r[REG_EAX] = answer;
 }
 
 enum { FSAFE_ARCH_REGISTERS = REG_EAX + 1 }; /* the first four are of segments */
@@ -302,6 +324,11 @@ static inline bool fsafe_arch_interrupted(const void *context, struct fsafe_arch
     (void)context;
     *call = (struct fsafe_arch_call){.number = -1};
     return false;
+}
+
+static inline void fsafe_arch_answer(void *context, long answer)
+{
+    (void)context, (void)answer;
 }
 
 static inline uintptr_t fsafe_arch_register(const void *context, int n)

@@ -97,17 +97,32 @@ struct fsafe_sigset {
 
 #define FSAFE_SIGSET_BYTES (_NSIG / 8)
 
+/* The first 64 signals of a set, the kernel's or libc's: bit 0 is signal 1. */
+static inline uint64_t fsafe_sys_signals(const void *set)
+{
+    uint64_t signals;
+    __builtin_memcpy(&signals, set, sizeof signals);
+    return signals;
+}
+
 /*
- * Blocks every signal but SIGSYS, libc's internal ones too, until fsafe_sys_restore_signals; for a few instructions.
- * Where a sandbox traps a system call, the program's handler of SIGSYS has to answer, and a blocked SIGSYS would end
- * the process.
+ * Blocks every signal but SIGSYS and those of `open`, libc's internal ones too, until fsafe_sys_restore_signals. Where a
+ * sandbox traps a system call, the program's handler of SIGSYS has to answer, and a blocked SIGSYS would end the
+ * process.
  */
-static inline void fsafe_sys_block_signals(struct fsafe_sigset *old)
+static inline void fsafe_sys_block_but(uint64_t open, struct fsafe_sigset *old)
 {
     struct fsafe_sigset most;
+    uint64_t blocked = ~(open | (uint64_t)1 << (SIGSYS - 1));
     __builtin_memset(&most, 0xff, sizeof most);
-    most.bits[0] &= ~(1UL << (SIGSYS - 1));
+    __builtin_memcpy(&most, &blocked, sizeof blocked);
     FSAFE_SYS(SYS_rt_sigprocmask, SIG_BLOCK, &most, old, FSAFE_SIGSET_BYTES, 0, 0);
+}
+
+/* For a few instructions. */
+static inline void fsafe_sys_block_signals(struct fsafe_sigset *old)
+{
+    fsafe_sys_block_but(0, old);
 }
 
 static inline void fsafe_sys_restore_signals(const struct fsafe_sigset *old)

@@ -53,7 +53,8 @@ bool fsafe_timer_listen(fsafe_timer_listener *listener)
 {
     const struct action ours = {.handler = on_signal,
                                 .flags = SA_SIGINFO | SA_RESTART | FSAFE_ARCH_RESTORER_FLAG,
-                                .restorer = FSAFE_ARCH_RESTORER};
+                                .restorer = FSAFE_ARCH_RESTORER,
+                                .mask = ~((uint64_t)1 << (SIGSYS - 1))};
     struct action was;
     if (!FSAFE_ARCH_INTERRUPTED || !is_noted(listener) || act(NULL, &was) != 0)
         return false;

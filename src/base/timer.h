@@ -10,7 +10,10 @@
 
 #include "base/sys.h"
 
-/* Called with each signal of a timer, as a signal handler is. Returns whether the timer is the listener's. */
+/*
+ * Called with each signal of a timer, as a signal handler is, with all signals but SIGSYS blocked. Returns whether the
+ * timer is the listener's.
+ */
 typedef bool fsafe_timer_listener(siginfo_t *info, void *context);
 
 /*

@@ -147,6 +147,39 @@ static void look_at_child(struct fsafe_forked *forked)
         say(child, &look);
 }
 
+/*
+ * The signals that another thread of this process would take if the one that looks blocked them; while nobody has
+ * asked, all.
+ */
+static _Atomic uint64_t taken_elsewhere = UINT64_MAX;
+
+struct elsewhere {
+    uint64_t handled, taken;
+};
+
+static bool note_taken(const struct fsafe_task *task, void *context)
+{
+    struct elsewhere *elsewhere = context;
+    if (!task->ended && task->tid != fsafe_sys_gettid())
+        elsewhere->taken |= ~task->blocked;
+    return (~elsewhere->taken & elsewhere->handled) != 0; /* until nothing can change */
+}
+
+/* At the end of a look, for the next one: asking takes a while. */
+static void note_taken_elsewhere(void)
+{
+    struct fsafe_handled handled = fsafe_tasks_handled();
+    struct elsewhere elsewhere = {.handled = handled.interrupting | handled.restarting};
+    if (elsewhere.handled != 0 && !fsafe_tasks_each(0, note_taken, &elsewhere))
+        elsewhere.taken = UINT64_MAX;
+    atomic_store_explicit(&taken_elsewhere, fsafe_tasks_of_others(elsewhere.taken), memory_order_relaxed);
+}
+
+void fsafe_children_hold_signals(struct fsafe_sigset *before)
+{
+    fsafe_sys_block_but(atomic_load_explicit(&taken_elsewhere, memory_order_relaxed), before);
+}
+
 /* Returns whether there was any. */
 static bool look_at_all(pid_t me)
 {
@@ -190,6 +223,7 @@ static uint64_t look_if_due(pid_t me, uint64_t late_ns)
             if (look_at_all(me)) /* another thread has forked meanwhile */
                 atomic_store(&fsafe_children_of, fsafe_lineage_generation());
         }
+        note_taken_elsewhere();
         uint64_t took_ns = processor_ns() - begun_ns;
         if (took_ns * SHARE > span_ns)
             atomic_store_explicit(&next_look_ns, now_ns + took_ns * SHARE, memory_order_relaxed);
@@ -313,6 +347,44 @@ static bool may_wait(long number)
     }
 }
 
+/* A timer that is due goes off when the thread has begun its wait, as a rule; if not, it is set anew. */
+static void set_timer(const struct fsafe_watch *watch, uint64_t ns)
+{
+    enum { SOON_NS = 100000 };
+    fsafe_timer_set(watch->timer, ns > SOON_NS ? ns : SOON_NS);
+}
+
+/* Whether the system call may return EINTR: not one that takes a futex, to which libc knows no such answer. */
+static bool may_end(const struct fsafe_arch_call *call)
+{
+    unsigned operation = (unsigned)call->arguments[1] & (unsigned)FUTEX_CMD_MASK;
+    return !fsafe_sys_is_futex(call->number) || operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET;
+}
+
+/* Whether a signal has come whose handler, without SA_RESTART, ends a system call as soon as ours has returned. */
+static bool has_end_come(const ucontext_t *context)
+{
+    struct fsafe_sigset pending = {{0}};
+    FSAFE_SYS(SYS_rt_sigpending, &pending, FSAFE_SIGSET_BYTES, 0, 0, 0, 0);
+    uint64_t come = fsafe_sys_signals(&pending) & ~fsafe_sys_signals(&context->uc_sigmask);
+    return come != 0 && (come & fsafe_tasks_handled().interrupting) != 0;
+}
+
+/*
+ * A look in the middle of a wait, which ends where it would have ended without the look. Context: signals are blocked,
+ * until our handler returns.
+ */
+static void look_in_wait(const struct fsafe_watch *watch, const struct fsafe_arch_call *call, ucontext_t *context)
+{
+    bool ends = has_end_come(context);
+    uint64_t open = atomic_load_explicit(&taken_elsewhere, memory_order_relaxed) &
+                    ~fsafe_sys_signals(&context->uc_sigmask);
+    FSAFE_SYS(SYS_rt_sigprocmask, SIG_UNBLOCK, &open, NULL, FSAFE_SIGSET_BYTES, 0, 0);
+    set_timer(watch, look_if_due(fsafe_sys_getpid(), 0));
+    if ((ends || has_end_come(context)) && may_end(call))
+        fsafe_arch_answer(context, -EINTR);
+}
+
 static bool on_timer(siginfo_t *info, void *context)
 {
     struct fsafe_watch *watch = info->si_value.sival_ptr;
@@ -325,12 +397,14 @@ static bool on_timer(siginfo_t *info, void *context)
     bool is_call = fsafe_arch_interrupted(context, &call);
     /*
      * A longjmp has left the wait: no further timer. A thread that makes no system call is about to make this one, or a
-     * signal handler interrupts it.
+     * signal handler interrupts it: a signal that came in a look would not end the wait, so there is none yet.
      */
     if (call.stack > watch->frame || (is_call && !may_wait(call.number)))
         withdraw(watch);
+    else if (is_call)
+        look_in_wait(watch, &call, context);
     else
-        fsafe_timer_set(watch->timer, look_if_due(fsafe_sys_getpid(), 0));
+        set_timer(watch, 0);
     errno = saved;
     return true;
 }
@@ -368,7 +442,7 @@ struct fsafe_watch *fsafe_children_watch(pid_t child, uintptr_t frame)
         return NULL;
     }
     watch->generation = fsafe_lineage_generation();
-    fsafe_timer_set(watch->timer, look_if_due(fsafe_lineage_pid(), 0));
+    set_timer(watch, fsafe_children_due_ns());
     return watch;
 }
 
@@ -379,4 +453,5 @@ void fsafe_children_over(struct fsafe_watch *watch, pid_t ended)
         withdraw(watch);
     if (ended > 0)
         strike(ended, fsafe_sys_getpid());
+    fsafe_children_look(); /* perhaps no wait is long enough for one */
 }

@@ -15,6 +15,7 @@
  */
 #pragma once
 
+#include "base/sys.h"
 #include "track/lineage.h"
 
 #include <stdbool.h>
@@ -50,8 +51,17 @@ void fsafe_children_strike_self(void);
 struct fsafe_watch;
 struct fsafe_watch *fsafe_children_watch(pid_t child, uintptr_t frame);
 
-/* The wait is over; the child `ended` has ended (<= 0: none has). errno kept. Context: the thread that began. */
+/*
+ * The wait is over, or there was none; the child `ended` has ended (<= 0: none has). Looks at the children if that is
+ * due. errno kept. Context: the thread that began.
+ */
 void fsafe_children_over(struct fsafe_watch *watch, pid_t ended);
+
+/*
+ * For a look in the middle of a wait that a signal ends: blocks the calling thread's signals, but for those that
+ * another thread would take instead. The first look of a process blocks none. Afterwards: fsafe_sys_restore_signals.
+ */
+void fsafe_children_hold_signals(struct fsafe_sigset *before);
 
 /* In how many ns the next look is due, 1 where it is by now; 0: there is no child to look at. errno kept. */
 uint64_t fsafe_children_due_ns(void);

@@ -8,17 +8,10 @@
 #include <string.h>
 #include <sys/signalfd.h>
 
-static uint64_t low(const struct fsafe_sigset *set)
-{
-    uint64_t bits;
-    memcpy(&bits, set->bits, sizeof bits);
-    return bits;
-}
-
 static struct fsafe_sigset with(const struct fsafe_sigset *set, uint64_t bits)
 {
     struct fsafe_sigset both = *set;
-    bits |= low(set);
+    bits |= fsafe_sys_signals(set);
     memcpy(both.bits, &bits, sizeof bits);
     return both;
 }
@@ -34,9 +27,9 @@ static bool hold(struct fsafe_held *held)
 {
     struct fsafe_task task;
     fsafe_sys_block_signals(&held->before);
-    held->self->sleeping.held_back = ~low(&held->before);
+    held->self->sleeping.held_back = ~fsafe_sys_signals(&held->before);
     held->handled = fsafe_tasks_handled();
-    if ((held->handled.interrupting & ~low(&held->before)) != 0 && fsafe_tasks_look(fsafe_sys_gettid(), &task) &&
+    if ((held->handled.interrupting & ~fsafe_sys_signals(&held->before)) != 0 && fsafe_tasks_look(fsafe_sys_gettid(), &task) &&
         !task.filtered && fsafe_takeover_is_alone())
         return true;
     fsafe_held_end(held);
@@ -66,7 +59,7 @@ static long await_signal(const struct fsafe_sigset *handled, const struct fsafe_
 long fsafe_held_sleep(struct fsafe_held *held, const struct timespec *until)
 {
     const struct fsafe_sigset nothing = {{0}};
-    uint64_t open = ~low(&held->before);
+    uint64_t open = ~fsafe_sys_signals(&held->before);
     uint64_t interrupting = held->handled.interrupting & open, all = interrupting | (held->handled.restarting & open);
     const struct fsafe_sigset handled = with(&nothing, all), mask = with(&held->before, all);
     long answer = await_signal(&handled, &mask, until);
@@ -77,7 +70,7 @@ long fsafe_held_sleep(struct fsafe_held *held, const struct timespec *until)
     struct fsafe_sigset pending = {{0}};
     if (answer > 0)
         answer = FSAFE_SYS(SYS_rt_sigpending, &pending, FSAFE_SIGSET_BYTES, 0, 0, 0, 0);
-    bool ends = (low(&pending) & interrupting) != 0;
+    bool ends = (fsafe_sys_signals(&pending) & interrupting) != 0;
     fsafe_held_end(held);
     if (answer < 0)
         return answer;

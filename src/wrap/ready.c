@@ -96,7 +96,7 @@ static bool goes_on(struct sliced *sliced, int *result)
         fsafe_children_look();
         return false;
     }
-    fsafe_sys_block_signals(&before);
+    fsafe_children_hold_signals(&before);
     set_limit(sliced, fsafe_children_look());
     *result = has_come(sliced->mask != NULL ? (const void *)sliced->mask : &before, &before) ? -1 : 0;
     return *result == 0;
@@ -189,8 +189,7 @@ static FSAFE_COLD int epoll_in_child(int epoll, struct epoll_event *events, int 
         struct fsafe_sigset before;
         fsafe_sys_block_signals(&before);
         const void *asleep = mask != NULL ? (const void *)mask : &before;
-        memcpy(&self->sleeping.held_back, asleep, sizeof self->sleeping.held_back);
-        self->sleeping.held_back = ~self->sleeping.held_back;
+        self->sleeping.held_back = ~fsafe_sys_signals(asleep);
         more = fsafe_secluded_epoll(epoll) && fsafe_hopeless_goes_on(&slices);
         self->sleeping.held_back = 0;
         came = has_come(asleep, &before);
@@ -232,6 +231,8 @@ FSAFE_EXPORT int epoll_pwait(int epoll, struct epoll_event *events, int most, in
 FSAFE_EXPORT int epoll_pwait2(int epoll, struct epoll_event *events, int most, const struct timespec *limit,
                               const sigset_t *mask)
 {
+    if (limit == NULL && may_be_secluded())
+        return epoll_in_child(epoll, events, most, mask, FSAFE_CALLER());
     UNLESS_WATCHING(is_long(limit), FSAFE_NEXT(epoll_pwait2)(epoll, events, most, limit, mask));
     return epoll_in_slices(epoll, events, most, limit, mask);
 }
@@ -337,7 +338,7 @@ static int take_signal(const sigset_t *set, siginfo_t *info)
 {
     struct sliced sliced;
     struct fsafe_sigset before;
-    fsafe_sys_block_signals(&before);
+    fsafe_children_hold_signals(&before);
     set_limit(&sliced, fsafe_children_look());
     return has_come(&before, &before) ? -1 : sigtimedwait(set, info, sliced.limit);
 }
@@ -418,6 +419,8 @@ FSAFE_EXPORT int __pselect64(int count, fd_set *in, fd_set *out, fd_set *other, 
 FSAFE_EXPORT int __epoll_pwait2_time64(int epoll, struct epoll_event *events, int most,
                                        const struct fsafe_timespec64 *limit, const sigset_t *mask)
 {
+    if (limit == NULL && may_be_secluded())
+        return epoll_in_child(epoll, events, most, mask, FSAFE_CALLER());
     NARROWED(FSAFE_NEXT(__epoll_pwait2_time64)(epoll, events, most, limit, mask),
              epoll_pwait2(epoll, events, most, until, mask));
 }

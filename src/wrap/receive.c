@@ -46,10 +46,7 @@ static bool sleeps(int descriptor)
 /* What has come in part of a message (MSG_WAITALL) a signal would end. */
 static FSAFE_COLD struct fsafe_watch *watch(int descriptor, int flags, uintptr_t frame)
 {
-    if ((flags & (MSG_DONTWAIT | MSG_WAITALL)) == 0 && sleeps(descriptor))
-        return fsafe_children_watch(-1, frame);
-    fsafe_children_look();
-    return NULL;
+    return (flags & (MSG_DONTWAIT | MSG_WAITALL)) == 0 && sleeps(descriptor) ? fsafe_children_watch(-1, frame) : NULL;
 }
 
 /* `result`: the real call. */

@@ -16,16 +16,20 @@
 enum { SLACK_NS = 100000000 };
 
 /*
- * Looks, and sleeps most of `span`, if that is long. Returns whether no signal came, errno kept; errno is EINTR if one
+ * Sleeps most of `span`, if that is long, or else looks. Returns whether no signal came, errno kept; errno is EINTR if one
  * did. *left: what is left.
  */
 static bool sleep_most(const struct timespec *span, struct timespec *left)
 {
     uint64_t begun_ns = fsafe_sys_now_ns(), span_ns = fsafe_sys_ns(span);
     int saved = errno;
-    fsafe_children_look();
-    *left = fsafe_sys_timespec(span_ns > SLACK_NS ? span_ns - SLACK_NS : 0);
-    bool none = span_ns <= SLACK_NS || ppoll(NULL, 0, left, NULL) == 0;
+    bool none = true;
+    if (span_ns > SLACK_NS) {
+        *left = fsafe_sys_timespec(span_ns - SLACK_NS);
+        none = ppoll(NULL, 0, left, NULL) == 0;
+    } else {
+        fsafe_children_look();
+    }
     uint64_t slept_ns = fsafe_sys_now_ns() - begun_ns;
     *left = fsafe_sys_timespec(span_ns > slept_ns ? span_ns - slept_ns : 0);
     errno = none ? saved : EINTR;

@@ -9,14 +9,17 @@
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
 
+/* NULL for a call that only asks. */
+static inline struct fsafe_watch *watch_for(pid_t child, int options, uintptr_t frame)
+{
+    return (options & WNOHANG) != 0 ? NULL : fsafe_children_watch(child, frame);
+}
+
 /* `child`: the child to wait for; <= 0: any. `result`: the real call. */
 #define WAIT_FOR(child, options, result)                                                                      \
     do {                                                                                                      \
-        bool asks = ((options)&WNOHANG) != 0;                                                                 \
-        struct fsafe_watch *watch = asks ? NULL : fsafe_children_watch(child, FSAFE_FRAME());                 \
+        struct fsafe_watch *watch = watch_for(child, options, FSAFE_FRAME());                                 \
         pid_t ended = (result);                                                                               \
-        if (ended == 0 && asks)                                                                               \
-            fsafe_children_look();                                                                     \
         /* With these options the child may be stopped, and not have ended. */                                \
         fsafe_children_over(watch, ((options) & (WUNTRACED | WCONTINUED)) == 0 ? ended : 0);                  \
         return ended;                                                                                         \
@@ -53,11 +56,8 @@ FSAFE_EXPORT pid_t __wait4_time64(pid_t pid, int *status, int options, void *usa
 FSAFE_EXPORT int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
 {
     pid_t child = type == P_PID ? (pid_t)id : -1;
-    bool asks = (options & WNOHANG) != 0;
-    struct fsafe_watch *watch = asks ? NULL : fsafe_children_watch(child, FSAFE_FRAME());
+    struct fsafe_watch *watch = watch_for(child, options, FSAFE_FRAME());
     int result = FSAFE_NEXT(waitid)(type, id, info, options);
-    if (result == 0 && asks && info != NULL && info->si_pid == 0)
-        fsafe_children_look();
     fsafe_children_over(watch, 0);
     return result;
 }

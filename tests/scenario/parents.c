@@ -3,6 +3,8 @@
  * say that the child hangs. And such waits, in a process that has children, are as bare: what they return, when, which
  * signals interrupt them.
  */
+#include "config.h"
+
 #include "bare_futex.h"
 #include "scenario.h"
 
@@ -298,6 +300,13 @@ static int by_sigwaitinfo(const sigset_t *mask)
     return sigwaitinfo(&set, &info) == SIGCHLD && info.si_code == CLD_KILLED ? 1 : -1;
 }
 
+/* Waits for the child's end, and then reads what came. */
+static int by_waitid(const sigset_t *mask)
+{
+    siginfo_t info;
+    return waitid(P_ALL, 0, &info, WEXITED | WNOWAIT) == 0 ? by_read(mask) : 0;
+}
+
 enum {
     SOCKET = 1,    /* waits for a socket, not a pipe */
     RESTARTS = 2,  /* goes on after a handler with SA_RESTART */
@@ -307,23 +316,26 @@ enum {
     POSTED = 32,   /* waits for a semaphore */
     LASTS = 128,   /* goes on after any handler */
     ASKS = 64,     /* has limits, so that it need not be looked at */
+    ENDS = 256,    /* a handler ends it, although it takes a signal */
 };
 
 static const struct way {
     const char *name;
     int (*wait)(const sigset_t *mask);
     int is;
+    long moment_us; /* when a look that is due comes, or a little later; 0: not tried */
 } ways[] = {
-    {"read", by_read, RESTARTS},
+    {"read", by_read, RESTARTS, 160},
     {"read-socket", by_read, RESTARTS | SOCKET},
     {"recv", by_recv, RESTARTS | SOCKET},
     {"recvfrom", by_recvfrom, RESTARTS | SOCKET},
-    {"recvmsg", by_recvmsg, RESTARTS | SOCKET},
+    {"recvmsg", by_recvmsg, RESTARTS | SOCKET, 160},
     {"accept", by_accept, RESTARTS},
     {"accept4", by_accept4, RESTARTS},
+    {"waitid", by_waitid, RESTARTS, 160},
     {"join", by_join, RESTARTS | LASTS},
-    {"semaphore", by_semaphore, RESTARTS | POSTED},
-    {"poll", by_poll, 0},
+    {"semaphore", by_semaphore, RESTARTS | POSTED, 160},
+    {"poll", by_poll, 0, 120},
     {"ppoll", by_ppoll, MASKS},
     {"asking", by_asking, ASKS},
     {"limited-poll", by_limited_poll, 0},
@@ -332,13 +344,13 @@ static const struct way {
     {"limited-epoll", by_limited_epoll, 0},
     {"sleep", by_sleep, HANDLED},
     {"usleep", by_usleep, HANDLED},
-    {"nanosleep", by_nanosleep, HANDLED},
+    {"nanosleep", by_nanosleep, HANDLED, 120},
     {"clock_nanosleep", by_clock, HANDLED},
     {"clock_nanosleep-until", by_clock_until, HANDLED},
     {"short-sleeps", by_short_sleeps, HANDLED | ASKS},
     {"select", by_select, 0},
     {"pselect", by_pselect, MASKS},
-    {"epoll_wait", by_epoll, 0},
+    {"epoll_wait", by_epoll, 0, 120},
     {"epoll_pwait", by_epoll_pwait, MASKS},
 #ifdef HAVE_EPOLL_PWAIT2
     {"epoll_pwait2", by_epoll_pwait2, MASKS},
@@ -346,7 +358,7 @@ static const struct way {
     {"pause", by_pause, HANDLED},
     {"sigsuspend", by_sigsuspend, MASKS | HANDLED},
     {"sigwait", by_sigwait, TAKES},
-    {"sigwaitinfo", by_sigwaitinfo, TAKES},
+    {"sigwaitinfo", by_sigwaitinfo, TAKES | ENDS, 120},
 };
 
 /* A thread that a fork leaves behind, so that the parent looks at the child. */
@@ -550,8 +562,9 @@ static void whole_seconds(const struct scn_case *self)
 }
 
 /*
- * A signal comes at the very moment at which the parent looks. A look is due when each wait begins, and comes after the
- * first slice, of a millisecond. The second signal ends a wait that the first one did not end.
+ * A signal comes at the very moment at which the parent looks. A look is due when each wait begins, and comes about
+ * `number` us later. The second signal ends a wait that the first one
+ * did not end.
  */
 static atomic_int handled;
 static atomic_bool is_waiting;
@@ -564,9 +577,9 @@ static void count(int signal)
 
 static void moments(const struct scn_case *self)
 {
-    enum { WAITS = 60, FEW = 10, SLICE_US = 1000, BEFORE_US = 100, APART_US = 11, PAST_US = 25000, CHILDREN = 4 };
+    enum { WAITS = 60, FEW = 10, BEFORE_US = 100, APART_US = 11, PAST_US = 25000, CHILDREN = 4 };
     const struct way *way = self->kind;
-    const struct sigaction action = {.sa_handler = count, .sa_flags = SA_RESTART};
+    const struct sigaction action = {.sa_handler = count};
     const struct itimerval never = {{0, 0}, {0, 0}};
     const sigset_t alarms = only(SIGALRM);
     pid_t children[CHILDREN];
@@ -580,13 +593,13 @@ static void moments(const struct scn_case *self)
                 pause();
     sigaction(SIGALRM, &action, NULL);
     for (int i = 0; i < WAITS; i++) {
-        const struct itimerval timer = {.it_value.tv_usec = SLICE_US - BEFORE_US + i * APART_US,
+        const struct itimerval timer = {.it_value.tv_usec = self->number - BEFORE_US + i * APART_US,
                                         .it_interval.tv_usec = 200000};
         usleep(PAST_US);
         atomic_store(&handled, 0);
         atomic_store(&is_waiting, true);
         setitimer(ITIMER_REAL, &timer, NULL);
-        SCN_CHECK(way->wait(NULL) == -1 && errno == EINTR);
+        SCN_CHECK(way->wait(NULL) <= 0 && errno == EINTR);
         atomic_store(&is_waiting, false);
         setitimer(ITIMER_REAL, &never, NULL);
         missed += atomic_load(&handled) > 1;
@@ -714,7 +727,7 @@ void scn_cases(void)
 {
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         const struct way *way = &ways[i];
-        const bool ends = (way->is & (TAKES | ASKS)) == 0;
+        const bool ends = (way->is & (TAKES | ASKS)) == 0 || (way->is & ENDS) != 0;
         scn_add((struct scn_case){.bare = "fine",
                                   .says = "once:child hangs in futex 0x[0-9a-f]+ ;; never:went on|signal handler",
                                   .env = LIMIT,
@@ -729,9 +742,9 @@ void scn_cases(void)
             scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=20", .run = often,
                                       .kind = way},
                     "often-%s", way->name);
-        if (way->wait == by_poll || way->wait == by_epoll)
+        if (way->moment_us != 0)
             scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=20",
-                                      .run = moments, .kind = way},
+                                      .run = moments, .kind = way, .number = way->moment_us},
                     "moment-%s", way->name);
         if ((way->is & ASKS) == 0)
             scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = cancelled,

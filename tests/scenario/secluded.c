@@ -2,6 +2,8 @@
  * A child that waits by epoll for descriptors that only itself could make ready, as asyncio does, hangs and is named.
  * Whatever else it waits for may come from another process, and comes: then nothing is said.
  */
+#include "config.h"
+
 #include "scenario.h"
 
 #include <signal.h>
@@ -49,6 +51,15 @@ static void for_own(void)
     own_pair();
     await(epoll_of(pair[0], -1));
 }
+
+#ifdef HAVE_EPOLL_PWAIT2
+static void for_own_by_pwait2(void)
+{
+    struct epoll_event event;
+    own_pair();
+    epoll_pwait2(epoll_of(pair[0], -1), &event, 1, NULL, NULL);
+}
+#endif
 
 static void for_own_or_signal(void)
 {
@@ -158,6 +169,10 @@ static const struct kind {
 } kinds[] = {
     {"own", "hangs", "hangs", "dies SIGABRT", "once:child hangs in epoll 0x[0-9a-f]+ \\(for its own sockets\\)",
      for_own, nothing},
+#ifdef HAVE_EPOLL_PWAIT2
+    {"own-by-pwait2", "hangs", "hangs", "dies SIGABRT", "once:child hangs in epoll 0x[0-9a-f]+", for_own_by_pwait2,
+     nothing},
+#endif
     {"own-or-signal", "hangs", "hangs", "hangs", "once:only a signal handler can end the child's wait in epoll",
      for_own_or_signal, nothing},
     {"pipe", "fine", "fine", "fine", SCN_SILENT, for_pipe, to_pipe},
