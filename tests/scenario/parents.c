@@ -344,7 +344,7 @@ static const struct way {
     {"limited-epoll", by_limited_epoll, 0},
     {"sleep", by_sleep, HANDLED},
     {"usleep", by_usleep, HANDLED},
-    {"nanosleep", by_nanosleep, HANDLED, 120},
+    {"nanosleep", by_nanosleep, HANDLED},
     {"clock_nanosleep", by_clock, HANDLED},
     {"clock_nanosleep-until", by_clock_until, HANDLED},
     {"short-sleeps", by_short_sleeps, HANDLED | ASKS},
@@ -563,8 +563,7 @@ static void whole_seconds(const struct scn_case *self)
 
 /*
  * A signal comes at the very moment at which the parent looks. A look is due when each wait begins, and comes about
- * `number` us later. The second signal ends a wait that the first one
- * did not end.
+ * `number` us later. The second signal ends a wait that the first one did not end.
  */
 static atomic_int handled;
 static atomic_bool is_waiting;
