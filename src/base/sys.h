@@ -106,8 +106,8 @@ static inline uint64_t fsafe_sys_signals(const void *set)
 }
 
 /*
- * Blocks every signal but SIGSYS and those of `open`, libc's internal ones too, until fsafe_sys_restore_signals. Where a
- * sandbox traps a system call, the program's handler of SIGSYS has to answer, and a blocked SIGSYS would end the
+ * Blocks every signal but SIGSYS and those of `open`, libc's internal ones too, until fsafe_sys_restore_signals. Where
+ * a sandbox traps a system call, the program's handler of SIGSYS has to answer, and a blocked SIGSYS would end the
  * process.
  */
 static inline void fsafe_sys_block_but(uint64_t open, struct fsafe_sigset *old)

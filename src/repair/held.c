@@ -29,8 +29,8 @@ static bool hold(struct fsafe_held *held)
     fsafe_sys_block_signals(&held->before);
     held->self->sleeping.held_back = ~fsafe_sys_signals(&held->before);
     held->handled = fsafe_tasks_handled();
-    if ((held->handled.interrupting & ~fsafe_sys_signals(&held->before)) != 0 && fsafe_tasks_look(fsafe_sys_gettid(), &task) &&
-        !task.filtered && fsafe_takeover_is_alone())
+    if ((held->handled.interrupting & ~fsafe_sys_signals(&held->before)) != 0 &&
+        fsafe_tasks_look(fsafe_sys_gettid(), &task) && !task.filtered && fsafe_takeover_is_alone())
         return true;
     fsafe_held_end(held);
     return false;

@@ -16,8 +16,8 @@
 enum { SLACK_NS = 100000000 };
 
 /*
- * Sleeps most of `span`, if that is long, or else looks. Returns whether no signal came, errno kept; errno is EINTR if one
- * did. *left: what is left.
+ * Sleeps most of `span`, if that is long, or else looks. Returns whether no signal came, errno kept; errno is EINTR if
+ * one did. *left: what is left.
  */
 static bool sleep_most(const struct timespec *span, struct timespec *left)
 {

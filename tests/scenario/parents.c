@@ -358,7 +358,7 @@ static const struct way {
     {"pause", by_pause, HANDLED},
     {"sigsuspend", by_sigsuspend, MASKS | HANDLED},
     {"sigwait", by_sigwait, TAKES},
-    {"sigwaitinfo", by_sigwaitinfo, TAKES | ENDS, 120},
+    {"sigwaitinfo", by_sigwaitinfo, TAKES | ENDS, 140},
 };
 
 /* A thread that a fork leaves behind, so that the parent looks at the child. */
