@@ -140,7 +140,8 @@ struct drain {
     unsigned fewest, most;
     unsigned waiting_looks, asleep_looks;
     bool is_in_call; /* the forking thread is inside a call of libc's, in which a signal handler forks */
-    bool is_loading; /* the only thread inside is in the loader, which no record says */
+    bool asks_loader; /* the fork has waited long enough for the threads inside, but another one is in the loader */
+    bool is_loading;  /* a thread is in the loader, which no record says; known only when the fork has asked */
     unsigned contended; /* while no thread is inside: what fsafe_contended_try returned */
     bool has_let_go;    /* the fork has given up such locks, and all threads could go on once since then */
     uint64_t loader_seen_us; /* the processor time of the thread in the loader at the latest look */
@@ -170,13 +171,14 @@ static unsigned count_inside(const struct drain *drain, enum fsafe_where *worst)
 }
 
 /*
- * How many threads the fork has to wait for. Once no thread is inside, the fork takes the loader's lock and then the
- * locks that only their sleepers show. For a lock that it does not get it waits as for a thread inside.
+ * How many threads the fork has to wait for. Once no thread is inside, or it has waited long enough for those that are,
+ * the fork takes the loader's lock, and then the locks that only their sleepers show. For a lock that it does not get
+ * it waits as for a thread inside.
  */
 static unsigned count_in_the_way(struct drain *drain, enum fsafe_where *worst)
 {
     unsigned inside = count_inside(drain, worst);
-    drain->is_loading = inside == 0 && !fsafe_loading_try(drain->self);
+    drain->is_loading = (inside == 0 || drain->asks_loader) && !fsafe_loading_try(drain->self);
     /* A fork that has let go asks no more: asking takes long enough for many threads to come to the gate. */
     bool asks = inside == 0 && !drain->is_loading && !drain->has_let_go;
     drain->contended = asks ? fsafe_contended_try(drain->self) : 0;
@@ -286,6 +288,16 @@ static bool wait_until_empty(struct drain *drain)
             drain->waiting_looks = 0;
         }
         if (is_enough(drain, worst, waited)) {
+            /*
+             * A thread with a lock of the program's may be in the loader, too: ALSA loads modules so. The short wait
+             * for such locks is not meant for the loader.
+             */
+            if (!drain->asks_loader && waited < drain->budget_us && !fsafe_loading_try(drain->self)) {
+                drain->asks_loader = true;
+                drain->last_left_us = waited;
+                drain->waiting_looks = 0;
+                continue;
+            }
             give_up_on_all(drain);
             fsafe_contended_give_up(drain->self);
             if (drain->contended > 0) {

@@ -16,7 +16,7 @@
 
 /*
  * Takes the lock for the fork that `self` is about to make, unless that fork has it. False: a thread is in the loader.
- * Context: parent, before fork, gate closed, no thread inside.
+ * Context: parent, before fork, gate closed.
  */
 bool fsafe_loading_try(struct fsafe_thread *self);
 

@@ -266,6 +266,46 @@ static void bystander(const struct scn_case *self)
     }
 }
 
+/*
+ * A thread that loads while it holds a mutex, as ALSA does: the fork waits for it as for any thread in the loader, and
+ * not for the milliseconds alone that it waits for a mutex.
+ */
+static atomic_int constructed;
+static void work_for_long(void)
+{
+    enum { LONGER_THAN_FOR_A_MUTEX_NS = 60000000 };
+    struct timespec now, begin;
+    loader_hook = NULL;
+    scn_ring(inside);
+    SCN_IS(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin), 0);
+    do
+        SCN_IS(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now), 0);
+    while ((now.tv_sec - begin.tv_sec) * 1000000000LL + now.tv_nsec - begin.tv_nsec < LONGER_THAN_FOR_A_MUTEX_NS);
+    atomic_store(&constructed, 1);
+}
+
+static void *load_with_mutex(void *unused)
+{
+    SCN_IS(pthread_mutex_lock(&mutex), 0);
+    SCN_IS(load(), 0);
+    SCN_IS(pthread_mutex_unlock(&mutex), 0);
+    return unused;
+}
+
+static void constructor_with_mutex(const struct scn_case *self)
+{
+    inside = scn_bell();
+    loader_hook = work_for_long;
+    const pthread_t loader = scn_start(load_with_mutex, NULL);
+    scn_await(inside);
+    SCN_IN_CHILD {
+        SCN_CHECK(atomic_load(&constructed) == 1);
+        take_locks();
+        SCN_IS(load(), 0);
+    }
+    scn_join(loader);
+}
+
 /* --- Handlers that load ------------------------------------------------------------------------------------------- */
 
 static void load_in_handler(void)
@@ -315,6 +355,9 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "fine", .run = slow_constructor, .says = SCN_SILENT}, "slow-constructor");
     scn_add((struct scn_case){.bare = "fine", .run = bystander, .says = SCN_SILENT, .env = "FORKSAFE_DRAIN_MS=60000"},
             "bystander-of-constructor");
+    scn_add((struct scn_case){.bare = "wrong", .run = constructor_with_mutex, .says = SCN_SILENT,
+                              .env = "FORKSAFE_DRAIN_MS=60000"},
+            "constructor-with-mutex");
     scn_add((struct scn_case){.bare = "fine", .run = constructor_awaits_fork, .says = SCN_SILENT},
             "constructor-awaits-fork");
 }
