@@ -196,7 +196,7 @@ static FSAFE_AT_FORK void adopt(bool by_libc)
         fsafe_mutex_adopt_wait(self);
     fsafe_python_adopt(self);
     if (fsafe_options.verbose)
-        fsafe_report_note_number("child of a fork adopted; generation ", fsafe_lineage_generation());
+        fsafe_report_note_number("this process is a forked child; generation ", fsafe_lineage_generation());
 }
 
 static FSAFE_AT_FORK void be_child(bool by_libc)

@@ -118,7 +118,7 @@ static void say(pid_t child, const struct look *look)
         .deed = by_handler ? FSAFE_WAITS_FOR_HANDLER : FSAFE_HANGS,
         .lock = "futex",
         .kind = "unknown",
-        .why = "its parent, which says this, sees no more than where the child sleeps",
+        .why = "the parent, which writes this, sees only where the child sleeps",
         .address = (uintptr_t)look->first.argument[0],
         .wanted_at = fsafe_tasks_place(child, &look->first),
         .in_use = true,

@@ -217,9 +217,9 @@ static void say(struct fsafe_thread *self, bool by_handler, bool spins)
     };
     uintptr_t mutex = atomic_load_explicit(&sleeping->mutex, memory_order_relaxed);
     if (!name_vanished(&event, object) && !fsafe_waits_recall(object, &event) && !name_vanished(&event, mutex))
-        event.why = "no record shows who would have ended this wait";
+        event.why = "no record shows that a vanished thread had it";
     else
-        event.why = "it may be an event that only this thread could announce";
+        event.why = "it may be an event, which only that thread would announce";
     fsafe_report_event(&event);
     if (!by_handler && !spins && fsafe_options.mode == FSAFE_MODE_ABORT)
         fsafe_sys_abort();

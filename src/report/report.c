@@ -192,7 +192,7 @@ bool fsafe_report_is_new_place(uintptr_t site)
             return false;
     }
     if (!atomic_exchange(&said, true))
-        fsafe_report_note_number("no further wait that only a signal handler can end is named: places named so far: ",
+        fsafe_report_note_number("other waits that only a signal handler can end are not named: places named so far: ",
                                  PLACES);
     return false;
 }

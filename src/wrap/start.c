@@ -232,7 +232,7 @@ static void ask_libc(pid_t pid)
         .unlock = FSAFE_NEXT(pthread_mutex_unlock),
     });
     if (fsafe_loader_loading_lock == NULL && fsafe_options.verbose)
-        fsafe_report_note("this C library's lock of dlopen is unknown: a fork beside one is not drained");
+        fsafe_report_note("this C library's lock of dlopen is unknown: a fork waits for no thread in dlopen");
 #endif
 }
 

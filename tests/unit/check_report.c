@@ -947,7 +947,7 @@ START_TEST(places_without_room_are_told_once)
         ck_assert(fsafe_report_is_new_place(site));
     for (uintptr_t site = 1; site <= PLACES + 2; site++)
         ck_assert(!fsafe_report_is_new_place(site));
-    assert_line("no further wait that only a signal handler can end is named: places named so far: 128");
+    assert_line("other waits that only a signal handler can end are not named: places named so far: 128");
 }
 END_TEST
 
