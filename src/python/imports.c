@@ -158,19 +158,35 @@ bool fsafe_python_imports_stay(void)
     return stay;
 }
 
-/* Takes the module out of sys.modules if it is only half imported and was not `needed`. */
-static void drop_module(object *name, bool needed)
+/* The module by that name in sys.modules, and whether it is only `half` imported; NULL: it is not there. */
+static object *find_module(object *name, bool *half)
 {
-    object *modules = fsafe_python.PyImport_GetModuleDict(), *initializing;
-    object *module = fsafe_python.PyDict_GetItemWithError(modules, name);
+    object *module = fsafe_python.PyDict_GetItemWithError(fsafe_python.PyImport_GetModuleDict(), name), *initializing;
     object *names = module == NULL ? NULL : fsafe_python.PyModule_GetDict(module);
     object *spec = names == NULL ? NULL : fsafe_python.PyDict_GetItemString(names, "__spec__");
-    if (spec == NULL || !get(spec, initializing_attribute, &initializing))
-        return;
-    bool half = initializing == fsafe_python._Py_TrueStruct;
-    fsafe_python.Py_DecRef(initializing);
-    if (half && !needed && fsafe_python.PyList_Append(kept, module) == 0)
-        fsafe_python.PyDict_DelItem(modules, name);
+    if (spec == NULL) {
+        fsafe_python.PyErr_Clear(); /* it may be no module */
+        return NULL;
+    }
+    *half = get(spec, initializing_attribute, &initializing) && initializing == fsafe_python._Py_TrueStruct;
+    fsafe_python_drop(initializing);
+    return module;
+}
+
+/* Whether a vanished thread was reloading the module, or had just imported it: the child has it, and runs nothing. */
+static bool is_whole(object *name)
+{
+    bool half;
+    return find_module(name, &half) != NULL && !half;
+}
+
+/* Takes the module out of sys.modules if it is only half imported. */
+static void drop_module(object *name)
+{
+    bool half;
+    object *module = find_module(name, &half);
+    if (module != NULL && half && fsafe_python.PyList_Append(kept, module) == 0)
+        fsafe_python.PyDict_DelItem(fsafe_python.PyImport_GetModuleDict(), name);
 }
 
 /* importlib.reload does nothing for a module that it finds in this dictionary. */
@@ -210,12 +226,12 @@ static void make_free(object *lock)
     fsafe_python.PyObject_GenericSetAttr(lock, owner_attribute, fsafe_python._Py_NoneStruct);
 }
 
-static void tell(const object *lock, const object *name, uintptr_t owner, bool needed)
+static void tell(const object *lock, const object *name, uintptr_t owner, bool stays)
 {
     char module[64];
     fsafe_python_frames_string(name, module, sizeof module);
     struct fsafe_event event = {
-        .deed = fsafe_options.mode != FSAFE_MODE_REPAIR ? FSAFE_MAY_HANG : needed ? FSAFE_TOOK_OVER : FSAFE_RUNS_AGAIN,
+        .deed = fsafe_options.mode != FSAFE_MODE_REPAIR ? FSAFE_MAY_HANG : stays ? FSAFE_TOOK_OVER : FSAFE_RUNS_AGAIN,
         .worth_a_line = true,
         .lock = "Python import",
         .kind = module,
@@ -234,9 +250,9 @@ void fsafe_python_imports_drop(void)
     for (intptr_t at = 0; next_lock(&at, &name, &lock, &owner);) {
         if (!is_orphan(owner))
             continue;
-        const bool needed = owner != 0 && is_needed(name);
+        const bool stays = owner != 0 && (is_whole(name) || is_needed(name));
         if (owner != 0)
-            tell(lock, name, owner, needed);
+            tell(lock, name, owner, stays);
         if (fsafe_options.mode != FSAFE_MODE_REPAIR)
             continue;
         if (owner == 0) {
@@ -245,7 +261,8 @@ void fsafe_python_imports_drop(void)
                 at = 0;
             continue;
         }
-        drop_module(name, needed);
+        if (!stays)
+            drop_module(name);
         end_reload(name);
         make_free(lock);
     }

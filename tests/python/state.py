@@ -39,10 +39,13 @@ def check(part, bare_says, saved_says, meaning):
     return saved.err
 
 
-harness.begin(32)
+harness.begin(33)
 err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
 harness.ok(all(re.search(rf"child runs again Python import \w+ \({name}\)", err)
                for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
+harness.ok(re.search(r"child took over Python import \w+ \(again\)", err)
+           and not re.search(r"runs again Python import \w+ \(again\)", err),
+           "so is one that a vanished thread was reloading: nothing of it runs again by itself")
 check("under_way", "child: -14\n", "child: 0\n",
       "a fork waits for an import that ends soon: the child has the whole module")
 harness.SETTINGS["FORKSAFE_DRAIN_MS"] = "60000"  # a twentieth of it is for locks, and for such a module
