@@ -259,14 +259,23 @@ uint64_t fsafe_children_look(void)
     return due_ns == 1 ? look(0) : due_ns;
 }
 
-/* Notes the child where no other thread or process notes one at the same moment; if the list is full, anywhere. */
+/*
+ * Notes the child where no other thread or process notes one at the same moment; if the list is full, in the place of a
+ * child whose parent has ended, as a daemon's has; if there is none, anywhere.
+ */
 static struct fsafe_forked *take_entry(pid_t me, pid_t child)
 {
-    for (unsigned i = 0; i < FSAFE_FORKED; i++) {
+    pid_t alive = me;
+    for (unsigned i = 0; i < 2 * FSAFE_FORKED; i++) {
         struct fsafe_forked *forked = place_of(child, i);
         uint64_t who = atomic_load_explicit(&forked->who, memory_order_relaxed);
-        if ((who == 0 || (pid_t)(uint32_t)who == child) &&
-            atomic_compare_exchange_strong(&forked->who, &who, both(me, child)))
+        pid_t parent = (pid_t)(who >> 32);
+        bool is_left = who == 0 || (pid_t)(uint32_t)who == child;
+        if (!is_left && i >= FSAFE_FORKED && parent != alive) {
+            is_left = !fsafe_sys_thread_alive(parent, parent);
+            alive = is_left ? alive : parent;
+        }
+        if (is_left && atomic_compare_exchange_strong(&forked->who, &who, both(me, child)))
             return forked;
     }
     atomic_store_explicit(&place_of(child, 0)->who, both(me, child), memory_order_release);

@@ -35,10 +35,10 @@ struct fsafe_forked {
     _Atomic uint64_t seen; /* when its parent last looked at it */
 };
 
-enum { FSAFE_KINDS = 128, FSAFE_TOLD_MODULES = 64, FSAFE_FORKED = 256 };
+enum { FSAFE_KINDS = 128, FSAFE_TOLD_MODULES = 64, FSAFE_FORKED = 1024 };
 
 /* forksafe status finds the memory of another process by this number. It changes with the members. */
-#define FSAFE_TALLY_MARK 0x33796c6c6174f501u
+#define FSAFE_TALLY_MARK 0x33796c6c6174f502u
 
 struct fsafe_tally {
     uint64_t mark;

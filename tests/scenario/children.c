@@ -299,6 +299,44 @@ static void crowded(const struct scn_case *self)
     scn_fine();
 }
 
+/* Daemons, say: the parent of each has ended, and nobody in this tree sees the daemon end. */
+static void leave_daemons(void)
+{
+    enum { TIMES = 5, DAEMONS = 240 }; /* quicker than a look, at which a daemon that has ended would be struck */
+    for (int i = 0; i < TIMES; i++) {
+        const pid_t between = scn_fork();
+        if (between == 0) {
+            signal(SIGCHLD, SIG_IGN);
+            for (int daemon = 0; daemon < DAEMONS; daemon++)
+                if (fork() == 0)
+                    _exit(0);
+            scn_fine();
+        }
+        scn_reap(between);
+    }
+}
+
+static void after_daemons(const struct scn_case *self)
+{
+    static int go;
+    int status;
+    scn_needs_calls();
+    have_thread();
+    go = scn_bell();
+    leave_daemons();
+    const pid_t hung = scn_fork();
+    if (hung == 0) {
+        scn_await(go);
+        alarm(BOUND_S / 2);
+        wait_unseen();
+    }
+    leave_daemons();
+    scn_ring(go);
+    alarm(0);
+    SCN_CHECK(waitpid(hung, &status, 0) == hung && WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM);
+    scn_fine();
+}
+
 static void compute(void)
 {
     struct timespec begun, now;
@@ -622,6 +660,7 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "fine", .says = HANGS, .env = LIMIT, .run = short_waits}, "short-waits");
     scn_add((struct scn_case){.bare = "fine", .says = HANGS, .env = LIMIT, .run = by_forking}, "by-forking");
     scn_add((struct scn_case){.bare = "fine", .says = HANGS, .env = LIMIT, .run = crowded}, "crowded");
+    scn_add((struct scn_case){.bare = "fine", .says = HANGS, .env = LIMIT, .run = after_daemons}, "after-daemons");
     scn_add((struct scn_case){.bare = "fine", .says = HANGS, .env = LIMIT, .run = handled_meanwhile,
                               .kind = wait_for_one},
             "handler-waits");

@@ -492,6 +492,21 @@ START_TEST(children_are_looked_at_a_limit_apart)
 }
 END_TEST
 
+START_TEST(children_are_a_thousand)
+{
+    fsafe_options.hang_ms = 50;
+    pid_t child = fork_sleeper();
+    for (pid_t other = 1; other < 1000; other++)
+        fsafe_children_forked(child + other);
+    for (int i = 0; i < 100 && lines_with("child hangs in futex 0x") == 0; i++) {
+        fsafe_children_look();
+        usleep(20000);
+    }
+    ck_assert_uint_eq(lines_with("child hangs in futex 0x"), 1);
+    end(child);
+}
+END_TEST
+
 static void *leave_wait(void *child)
 {
     ck_assert_ptr_nonnull(fsafe_children_watch(*(const pid_t *)child, (uintptr_t)__builtin_frame_address(0)));
@@ -547,6 +562,7 @@ static void fill(Suite *suite)
     tcase_add_test(hopeless, hopeless_hears_a_wake_between_two_slices);
     tcase_add_test(hopeless, hopeless_times_a_loop_of_questions_anew_in_each_child);
     tcase_add_test(hopeless, children_are_looked_at_a_limit_apart);
+    tcase_add_test(hopeless, children_are_a_thousand);
     tcase_add_test(hopeless, children_of_waiters_that_ended_keep_no_timers);
 }
 
