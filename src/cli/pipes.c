@@ -13,6 +13,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* Linux 5.6's, which the headers may lack. */
+#ifndef SYS_pidfd_getfd
+#define SYS_pidfd_getfd 438
+#endif
+
 enum { MOST = 16, LINK_BYTES = 64 };
 
 /* What file descriptor `fd` of the process is, as the kernel calls it: "pipe:[1234]". */
@@ -34,7 +39,6 @@ static bool is_of_own_pair(long pid, int fd)
     struct ucred maker = {0};
     socklen_t maker_bytes = sizeof maker, bytes = sizeof(int);
     int listens = 1;
-#ifdef SYS_pidfd_getfd
     int process = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
     int ours = process < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, process, fd, 0);
     bool known = ours >= 0 && getsockopt(ours, SOL_SOCKET, SO_PEERCRED, &maker, &maker_bytes) == 0 &&
@@ -44,9 +48,6 @@ static bool is_of_own_pair(long pid, int fd)
     if (process >= 0)
         close(process);
     return known && maker.pid == pid && !listens;
-#else
-    return false;
-#endif
 }
 
 /* Replaces the link of one end of a pair by that of the other, if the process has that, too: their numbers follow. */

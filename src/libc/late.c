@@ -67,11 +67,10 @@ void __cleanup_fct_attribute __pthread_unwind_next(__pthread_unwind_buf_t *buffe
     __builtin_unreachable();
 }
 
-/* Before 2.34 it is in libdl, which a program may lack. */
+/* libc's own. Before 2.34 it is in libdl, which a program may lack. */
 void *fsafe_late_dlsym(void *object, const char *name)
 {
-    static void *row;
-    __typeof__(dlsym) *function = FIND(row, dlsym);
+    __typeof__(dlsym) *function = (__typeof__(dlsym) *)fsafe_symbol_of_libc("dlsym");
     return function != NULL ? function(object, name) : NULL;
 }
 

@@ -169,7 +169,8 @@ void *fsafe_symbol_next(const char *name)
     find_self();
     const struct link_map *where = NULL;
     const ElfW(Sym) *found = search_from(own, name, &where);
-    if (found == NULL) /* perhaps our object was loaded later than all others */
+    /* Perhaps our object was loaded later than all others; but not a second copy of it, where libc lacks ours. */
+    if (found == NULL && (libc == NULL || fsafe_symbol_ours(name) == NULL))
         found = search_from(_r_debug.r_map, name, &where);
     if (threads != NULL && (found == NULL || where == libc)) {
         const ElfW(Sym) *other = search(threads, name, fsafe_gnuhash_of(name));
@@ -195,6 +196,8 @@ void *fsafe_symbol_of_libc(const char *name)
     const ElfW(Sym) *found = NULL;
     if (search_from(_r_debug.r_map, "gnu_get_libc_version", &where) != NULL)
         found = search(where, name, fsafe_gnuhash_of(name));
+    if (found == NULL)
+        found = search_parts(name, IF_LOADED, &where);
     return found != NULL && (found->st_info & 0xf) == STT_FUNC ? (void *)(where->l_addr + found->st_value) : NULL;
 }
 

@@ -35,7 +35,10 @@ void *fsafe_symbol_next(const char *name);
  */
 void *fsafe_symbol_load(const char *name);
 
-/* libc's definition of the function `name`, whichever library stands in front of libc; or NULL. Context: as next. */
+/*
+ * libc's definition of the function `name`, whichever library stands in front of libc; or NULL, also where the part of
+ * libc that has it is not loaded. Context: as next.
+ */
 void *fsafe_symbol_of_libc(const char *name);
 
 /* The function of this name that we export, or NULL. With glibc. Context: any thread. */
