@@ -29,6 +29,7 @@ struct net {
 
 enum { NETS = 16 }; /* a thread that finds none free makes its call without one */
 static struct net of_calls[NETS], of_all;
+_Atomic unsigned fsafe_rescue_nets;
 
 void fsafe_rescue_start(void)
 {
@@ -47,7 +48,8 @@ static void drop_timer(struct net *net)
 static void withdraw(struct net *net)
 {
     drop_timer(net);
-    atomic_store_explicit(&net->taker, 0, memory_order_release);
+    if (atomic_exchange_explicit(&net->taker, 0, memory_order_release) != 0)
+        atomic_fetch_sub_explicit(&fsafe_rescue_nets, 1, memory_order_relaxed);
 }
 
 static struct net *net_of(pid_t tid)
@@ -68,6 +70,7 @@ static struct net *take_net(pid_t tid)
         if (!fsafe_lineage_has(who) &&
             atomic_compare_exchange_strong(&net->taker, &who, fsafe_lineage_thread(tid))) {
             drop_timer(net); /* of a thread that was cancelled in its call */
+            atomic_fetch_add_explicit(&fsafe_rescue_nets, 1, memory_order_relaxed);
             return net;
         }
     }
@@ -284,38 +287,40 @@ static bool has_paid_enough(const struct fsafe_rescued *call, bool alone)
            atomic_load_explicit(&went_on[call->region], memory_order_relaxed) >= WENT_ON;
 }
 
-enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call)
+bool fsafe_rescue_begin(const struct fsafe_rescued *call)
 {
     pid_t tid = fsafe_sys_gettid();
     if ((fsafe_options.mode != FSAFE_MODE_REPAIR && call->region < FSAFE_REGION_MOSTLY_FREE) ||
         !fsafe_hidden_is_known() || call->region == FSAFE_REGION_LOADER ||
         fsafe_sys_getpid() != fsafe_lineage_pid())
-        return FSAFE_NO_NET;
+        return false;
     struct net *net = net_of(tid);
     if (net != NULL && net->call.frame > call->frame)
-        return FSAFE_NET_ABOVE; /* a call within that call */
+        return true; /* a call within that call */
     if (net != NULL)
         withdraw(net); /* a longjmp has left that call */
     if (has_paid_enough(call, fsafe_takeover_is_alone()))
-        return FSAFE_NET_ABOVE;
+        return true;
     net = take_net(tid);
     if (net == NULL)
-        return FSAFE_NO_NET;
+        return false;
     /* Of threads that begin calls at one moment each looks at times of its own: no look may find another looking. */
     net->wait_ns = FIRST_NS + (uint64_t)(net - of_calls) * (FIRST_NS / APART);
     net->call = *call;
     net->seen = 0;
     net->looks = 0;
     if (spread(net))
-        return FSAFE_NET;
+        return true;
     withdraw(net);
-    return FSAFE_NO_NET;
+    return false;
 }
 
-void fsafe_rescue_end(void)
+void fsafe_rescue_end(uintptr_t frame)
 {
-    struct net *net = net_of(fsafe_sys_gettid());
-    if (net == NULL)
+    struct net *net = of_calls;
+    while (net < of_calls + NETS && __atomic_load_n(&net->call.frame, __ATOMIC_RELAXED) != frame)
+        net++;
+    if (net == of_calls + NETS || net != net_of(fsafe_sys_gettid()))
         return;
     atomic_fetch_add_explicit(&went_on[net->call.region], 1, memory_order_relaxed);
     withdraw(net);

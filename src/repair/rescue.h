@@ -26,14 +26,23 @@ struct fsafe_rescued {
 void fsafe_rescue_start(void);
 
 /*
- * A thread is about to make a call. FSAFE_NET: the call has a net, and after it the caller calls fsafe_rescue_end.
- * FSAFE_NET_ABOVE: it has the net of a call around it, or needs none. FSAFE_NO_NET: there is none, as on processors
- * that base/arch.h does not know. In other modes than repair only calls of regions from FSAFE_REGION_MOSTLY_FREE on get
- * a net, which says what it would do. errno kept. Context: child.
+ * A thread is about to make a call. Returns whether the call has a net, which fsafe_rescue_end takes away after it, or
+ * that of a call around it, or needs none. False: it has none, as on processors that base/arch.h does not know. In
+ * other modes than repair only calls of regions from FSAFE_REGION_MOSTLY_FREE on get a net, which says what it would
+ * do. errno kept. Context: child.
  */
-enum fsafe_net { FSAFE_NO_NET, FSAFE_NET_ABOVE, FSAFE_NET };
-enum fsafe_net fsafe_rescue_begin(const struct fsafe_rescued *call);
-void fsafe_rescue_end(void);
+bool fsafe_rescue_begin(const struct fsafe_rescued *call);
+
+/* After a call from that frame, which may have a net; not needed while no call has one. */
+void fsafe_rescue_end(uintptr_t frame);
+
+/* How many calls have a net; also counts those of threads that have ended, or vanished. */
+extern FSAFE_HIDDEN _Atomic unsigned fsafe_rescue_nets;
+
+static inline bool fsafe_rescue_has_nets(void)
+{
+    return atomic_load_explicit(&fsafe_rescue_nets, memory_order_relaxed) != 0;
+}
 
 /*
  * Makes the locks free that a rescue found in this process or one from which it descends, unless `self` is in a call

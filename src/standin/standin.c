@@ -84,15 +84,14 @@ static bool may_wait_for_the_unrecorded(enum fsafe_region region)
     return region == FSAFE_REGION_TIMER || (region == FSAFE_REGION_LOCALE && fsafe_handle_was_any_created());
 }
 
-bool fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site, uintptr_t frame)
+void fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site, uintptr_t frame)
 {
     uint32_t inside = vanished_inside(region);
     if ((FSAFE_LIKELY(inside == 0) && !may_wait_for_the_unrecorded(region)) ||
         (region == FSAFE_REGION_LOADER && fsafe_loader_is_free()))
-        return false;
-    enum fsafe_net net = fsafe_rescue_begin(&(const struct fsafe_rescued){
-        .region = region, .regions = inside, .what = what, .site = site, .frame = frame});
-    if (net == FSAFE_NO_NET && inside != 0)
+        return;
+    const struct fsafe_rescued call = {
+        .region = region, .regions = inside, .what = what, .site = site, .frame = frame};
+    if (!fsafe_rescue_begin(&call) && inside != 0)
         warn(region, what, site);
-    return net == FSAFE_NET;
 }

@@ -14,9 +14,8 @@
 bool fsafe_standin_is_needed(enum fsafe_region region, const char *what, uintptr_t site);
 
 /*
- * A thread is about to make a call that has no stand-in. If a vanished thread may have the call's lock, and the call
- * can have a net (repair/rescue), returns true: the caller calls fsafe_rescue_end after the call. If it cannot, a line
- * warns, once for each region and process tree, and mode abort ends the process, except for FSAFE_REGION_MOSTLY_FREE
- * and the regions behind it. errno kept. Context: child.
+ * A thread is about to make a call that has no stand-in. If a vanished thread may have the call's lock, the call gets a
+ * net (repair/rescue). If it cannot have one, a line warns, once for each region and process tree, and mode abort ends
+ * the process, except for FSAFE_REGION_MOSTLY_FREE and the regions behind it. errno kept. Context: child.
  */
-bool fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site, uintptr_t frame);
+void fsafe_standin_warn(enum fsafe_region region, const char *what, uintptr_t site, uintptr_t frame);

@@ -36,43 +36,38 @@ void fsafe_call_bind_all(void)
     }
 }
 
-static FSAFE_COLD bool warn(unsigned call, uintptr_t frame, uintptr_t site)
-{
-    return fsafe_standin_warn(call >> 16, name_of(call & 0xffff), site, frame);
-}
-
-static FSAFE_COLD struct fsafe_call enter_slowly(unsigned call, uintptr_t frame, uintptr_t site)
+static FSAFE_COLD void *enter_slowly(unsigned call, uintptr_t frame, uintptr_t site)
 {
     void **row = (void **)&fsafe_next + (call & 0xffff);
-    bool rescues = fsafe_lineage_is_child() && warn(call, frame, site);
+    if (fsafe_lineage_is_child())
+        fsafe_standin_warn(call >> 16, name_of(call & 0xffff), site, frame);
     fsafe_region_enter_at(call >> 16, frame, site);
     void *next = __atomic_load_n(row, __ATOMIC_RELAXED);
-    if (next == NULL)
-        next = fsafe_next_bind(row, name_of(call & 0xffff));
-    return (struct fsafe_call){next, rescues};
+    return next != NULL ? next : fsafe_next_bind(row, name_of(call & 0xffff));
 }
 
 /* The thread holds locks, or the gate is closed. */
-static FSAFE_APART struct fsafe_call enter_inside(unsigned call, uintptr_t frame, uintptr_t site, void *next)
+static FSAFE_APART void *enter_inside(unsigned call, uintptr_t frame, uintptr_t site, void *next)
 {
     if (!fsafe_region_enter_soon(fsafe_region_record(call >> 16, frame), site))
         return enter_slowly(call, frame, site);
-    return (struct fsafe_call){next, false};
+    return next;
 }
 
-struct fsafe_call fsafe_call_enter(unsigned call, uintptr_t frame, uintptr_t site)
+void *fsafe_call_enter(unsigned call, uintptr_t frame, uintptr_t site)
 {
     void *next = __atomic_load_n((void **)&fsafe_next + (call & 0xffff), __ATOMIC_RELAXED);
     if (FSAFE_UNLIKELY(next == NULL || fsafe_lineage_is_child()))
         return enter_slowly(call, frame, site);
     if (FSAFE_UNLIKELY(!fsafe_region_enter_first(fsafe_region_record(call >> 16, frame), site)))
         return enter_inside(call, frame, site, next);
-    return (struct fsafe_call){next, false};
+    return next;
 }
 
-void fsafe_call_leave(enum fsafe_region region, uintptr_t frame, bool rescues)
+uintptr_t fsafe_call_leave(uintptr_t answer, uintptr_t frame, enum fsafe_region region)
 {
     fsafe_region_leave_at(region, frame);
-    if (FSAFE_UNLIKELY(rescues))
-        fsafe_rescue_end();
+    if (FSAFE_UNLIKELY(fsafe_rescue_has_nets()))
+        fsafe_rescue_end(frame);
+    return answer;
 }

@@ -13,12 +13,11 @@
     {                                                                          \
         FSAFE_RETURN_CALL(region, result, name, FSAFE_ARGUMENTS(__VA_ARGS__)); \
     }
-#define FSAFE_VOID(region, name, ...)                                  \
-    FSAFE_EXPORT void name FSAFE_PARAMETERS(__VA_ARGS__)               \
-    {                                                                  \
-        const struct fsafe_call call = FSAFE_ENTER_CALL(region, name); \
-        FSAFE_INSIDE(call, name) FSAFE_ARGUMENTS(__VA_ARGS__);         \
-        FSAFE_LEAVE_CALL(region, call);                                \
+#define FSAFE_VOID(region, name, ...)                                \
+    FSAFE_EXPORT void name FSAFE_PARAMETERS(__VA_ARGS__)             \
+    {                                                                \
+        FSAFE_ENTER_CALL(region, name) FSAFE_ARGUMENTS(__VA_ARGS__); \
+        FSAFE_LEAVE_CALL(0, region);                                 \
     }
 /* Those are in wide.c. */
 #define FSAFE_CONVERT(result, name, ...)
@@ -53,9 +52,8 @@ FSAFE_EXPORT sem_t *sem_open(const char *name, int flags, ...)
 /* An object is being unloaded: libc drops its fork handlers, and so do we. */
 FSAFE_EXPORT void __cxa_finalize(void *object)
 {
-    const struct fsafe_call call = FSAFE_ENTER_CALL(EXIT, __cxa_finalize);
-    FSAFE_INSIDE(call, __cxa_finalize)(object);
-    FSAFE_LEAVE_CALL(EXIT, call);
+    FSAFE_ENTER_CALL(EXIT, __cxa_finalize)(object);
+    FSAFE_LEAVE_CALL(0, EXIT);
     if (object != NULL)
         fsafe_handlers_remove(object);
 }
@@ -64,11 +62,11 @@ FSAFE_EXPORT void __cxa_finalize(void *object)
  * The program's handlers run inside the region, which the thread never leaves. Not so in a vfork child that calls exit,
  * which is wrong but works: it would leave its parent's thread inside for ever.
  */
-#define LEAVING(name)                                                                                             \
-    FSAFE_EXPORT void name(int status)                                                                            \
-    {                                                                                                             \
-        (fsafe_lineage_is_guest() ? FSAFE_NEXT(name) : FSAFE_INSIDE(FSAFE_ENTER_CALL(EXIT, name), name))(status); \
-        __builtin_unreachable();                                                                                  \
+#define LEAVING(name)                                                                         \
+    FSAFE_EXPORT void name(int status)                                                        \
+    {                                                                                         \
+        (fsafe_lineage_is_guest() ? FSAFE_NEXT(name) : FSAFE_ENTER_CALL(EXIT, name))(status); \
+        __builtin_unreachable();                                                              \
     }
 LEAVING(exit)
 LEAVING(quick_exit)

@@ -53,13 +53,32 @@ FSAFE_DEFINE_ALIAS(__newlocale, newlocale);
 #define FSAFE_VOID(region, name, ...)
 #define FSAFE_OTHER(name, of)
 
-#define FSAFE_CONVERT(result, name, ...)                                              \
-    FSAFE_EXPORT result name FSAFE_PARAMETERS(__VA_ARGS__)                            \
-    {                                                                                 \
-        if (FSAFE_LIKELY(!atomic_load_explicit(&locales_move, memory_order_relaxed))) \
-            return FSAFE_NEXT(name) FSAFE_ARGUMENTS(__VA_ARGS__);                     \
-        FSAFE_RETURN_CALL(SELDOM, result, name, FSAFE_ARGUMENTS(__VA_ARGS__));        \
+/*
+ * A call that may go ungated has two halves: one with a record, and one that jumps to libc's function, or to the other
+ * half: also while the row is not bound.
+ */
+#define HALVES(result, name, is_free, note_end, ...)                                 \
+    static FSAFE_APART result gated_##name FSAFE_PARAMETERS(__VA_ARGS__)             \
+    {                                                                                \
+        result answer = FSAFE_ENTER_CALL(SELDOM, name) FSAFE_ARGUMENTS(__VA_ARGS__); \
+        FSAFE_LEAVE_CALL(0, SELDOM);                                                 \
+        note_end;                                                                    \
+        return answer;                                                               \
+    }                                                                                \
+    FSAFE_EXPORT result name FSAFE_PARAMETERS(__VA_ARGS__)                           \
+    {                                                                                \
+        if (FSAFE_LIKELY((is_free) && fsafe_next.name != NULL))                      \
+            return fsafe_next.name FSAFE_ARGUMENTS(__VA_ARGS__);                     \
+        return gated_##name FSAFE_ARGUMENTS(__VA_ARGS__);                            \
     }
+
+#define FSAFE_CONVERT(result, name, ...) \
+    HALVES(result, name, !atomic_load_explicit(&locales_move, memory_order_relaxed), (void)0, ##__VA_ARGS__)
+
+#define FSAFE_FIRST(result, name, ...)                                             \
+    static _Atomic bool done_##name;                                               \
+    HALVES(result, name, atomic_load_explicit(&done_##name, memory_order_relaxed), \
+           atomic_store_explicit(&done_##name, true, memory_order_relaxed), ##__VA_ARGS__)
 
 static bool is_oriented(FILE *stream)
 {
@@ -74,19 +93,6 @@ static bool is_oriented(FILE *stream)
         FSAFE_RETURN_CALL(SELDOM, result, name, FSAFE_ARGUMENTS(__VA_ARGS__)); \
     }
 
-#define FSAFE_FIRST(result, name, ...)                                         \
-    FSAFE_EXPORT result name FSAFE_PARAMETERS(__VA_ARGS__)                     \
-    {                                                                          \
-        static _Atomic bool done;                                              \
-        if (FSAFE_LIKELY(atomic_load_explicit(&done, memory_order_relaxed)))   \
-            return FSAFE_NEXT(name) FSAFE_ARGUMENTS(__VA_ARGS__);              \
-        const struct fsafe_call call = FSAFE_ENTER_CALL(SELDOM, name);         \
-        result answer = FSAFE_INSIDE(call, name) FSAFE_ARGUMENTS(__VA_ARGS__); \
-        FSAFE_LEAVE_CALL(SELDOM, call);                                        \
-        atomic_store_explicit(&done, true, memory_order_relaxed);              \
-        return answer;                                                         \
-    }
-
 #include "wrap/regions.def"
 
 FSAFE_DEFINE_ALIAS(__mbrtowc, mbrtowc);
@@ -94,20 +100,17 @@ FSAFE_DEFINE_ALIAS(__mbrlen, mbrlen);
 
 /* --- Variadic: by their forms with a va_list, with the caller's place --------------------------------------------- */
 
-#define VARIADIC(name, parameters, is_gated, with, arguments)                         \
-    FSAFE_EXPORT int name parameters                                                  \
-    {                                                                                 \
-        va_list values;                                                               \
-        struct fsafe_call call = {NULL, false};                                       \
-        const bool gated = is_gated;                                                  \
-        if (gated)                                                                    \
-            call = FSAFE_ENTER_CALL(SELDOM, with);                                    \
-        va_start(values, format);                                                     \
-        int answer = (gated ? FSAFE_INSIDE(call, with) : FSAFE_NEXT(with)) arguments; \
-        va_end(values);                                                               \
-        if (gated)                                                                    \
-            FSAFE_LEAVE_CALL(SELDOM, call);                                           \
-        return answer;                                                                \
+#define VARIADIC(name, parameters, is_gated, with, arguments)                               \
+    FSAFE_EXPORT int name parameters                                                        \
+    {                                                                                       \
+        va_list values;                                                                     \
+        const bool gated = is_gated;                                                        \
+        va_start(values, format);                                                           \
+        int answer = (gated ? FSAFE_ENTER_CALL(SELDOM, with) : FSAFE_NEXT(with)) arguments; \
+        va_end(values);                                                                     \
+        if (gated)                                                                          \
+            FSAFE_LEAVE_CALL(0, SELDOM);                                                    \
+        return answer;                                                                      \
     }
 
 VARIADIC(fwprintf, (FILE *stream, const wchar_t *format, ...), true, vfwprintf, (stream, format, values))
@@ -145,17 +148,15 @@ static bool has_charset(const char *mode)
 OPENING(fopen)
 OPENING(fopen64)
 
-#define REOPENING(name)                                                                                       \
-    FSAFE_EXPORT FILE *name(const char *path, const char *mode, FILE *stream)                                 \
-    {                                                                                                         \
-        struct fsafe_call call = {NULL, false};                                                               \
-        if (FSAFE_UNLIKELY(is_oriented(stream) || has_charset(mode)))                                         \
-            call = FSAFE_ENTER_CALL(SELDOM, name);                                                            \
-        FILE *answer = (call.next != NULL ? FSAFE_INSIDE(call, name) : FSAFE_NEXT(name))(path, mode, stream); \
-        if (call.next != NULL)                                                                                \
-            FSAFE_LEAVE_CALL(SELDOM, call);                                                                   \
-        fsafe_descriptor_note(answer != NULL ? fileno(answer) : -1);                                          \
-        return answer;                                                                                        \
+#define REOPENING(name)                                                                                 \
+    FSAFE_EXPORT FILE *name(const char *path, const char *mode, FILE *stream)                           \
+    {                                                                                                   \
+        const bool gated = FSAFE_UNLIKELY(is_oriented(stream) || has_charset(mode));                    \
+        FILE *answer = (gated ? FSAFE_ENTER_CALL(SELDOM, name) : FSAFE_NEXT(name))(path, mode, stream); \
+        if (gated)                                                                                      \
+            FSAFE_LEAVE_CALL(0, SELDOM);                                                                \
+        fsafe_descriptor_note(answer != NULL ? fileno(answer) : -1);                                    \
+        return answer;                                                                                  \
     }
 REOPENING(freopen)
 REOPENING(freopen64)
