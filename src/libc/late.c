@@ -47,10 +47,18 @@ LATE(int, pthread_condattr_setpshared, (pthread_condattr_t *a, int shared), (a, 
 LATE(int, pthread_barrierattr_init, (pthread_barrierattr_t *a), (a))
 LATE(int, pthread_barrierattr_setpshared, (pthread_barrierattr_t *a, int shared), (a, shared))
 LATE(int, pthread_barrierattr_destroy, (pthread_barrierattr_t *a), (a))
-LATE(void, pthread_testcancel, (void), ())
 LATE(int, pthread_setcancelstate, (int state, int *old), (state, old))
 LATE(int, pthread_setcanceltype, (int type, int *old), (type, old))
 LATE(int, pthread_getcpuclockid, (pthread_t thread, clockid_t *clock), (thread, clock))
+/* sem_wait's path: not by a second call. */
+void pthread_testcancel(void)
+{
+    static void *row;
+    __typeof__(pthread_testcancel) *function = __atomic_load_n(&row, __ATOMIC_RELAXED);
+    if (FSAFE_UNLIKELY(function == NULL))
+        function = FIND(row, pthread_testcancel);
+    function();
+}
 /* For stand-ins. The loader would look these up in every program that starts. */
 LATE(int, socket, (int domain, int type, int protocol), (domain, type, protocol))
 LATE(ssize_t, send, (int fd, const void *from, size_t bytes, int flags), (fd, from, bytes, flags))

@@ -288,7 +288,7 @@ static struct fsafe_object *is_owned(struct fsafe_object *object, struct fsafe_o
 }
 
 /* Condition.wait gives an RLock back altogether, and takes it again as often. */
-static struct fsafe_object *release_save(struct fsafe_object *object, struct fsafe_object *arguments)
+static FSAFE_COLD struct fsafe_object *release_save(struct fsafe_object *object, struct fsafe_object *arguments)
 {
     struct fsafe_thread *self = fsafe_self;
     uintptr_t address = (uintptr_t)object;
@@ -300,7 +300,7 @@ static struct fsafe_object *release_save(struct fsafe_object *object, struct fsa
     return result;
 }
 
-static struct fsafe_object *acquire_restore(struct fsafe_object *object, struct fsafe_object *arguments)
+static FSAFE_COLD struct fsafe_object *acquire_restore(struct fsafe_object *object, struct fsafe_object *arguments)
 {
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
     bool recorded = self != NULL && want(self, (uintptr_t)object, site_of(FSAFE_CALLER()));
@@ -385,7 +385,7 @@ static const struct fsafe_python_method methods[] = {
     {&rlock_type, "_acquire_restore", FSAFE_PYTHON_ONE_ARGUMENT, acquire_restore, &rlock_acquire_restore},
 };
 
-bool fsafe_python_locks_start(fsafe_python_try *has_by_try)
+FSAFE_COLD bool fsafe_python_locks_start(fsafe_python_try *has_by_try)
 {
     enum { OF_SEMAPHORE = 5 * sizeof(uintptr_t) };
     void *lock = fsafe_python_thread_type("LockType", "_thread.lock");

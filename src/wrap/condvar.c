@@ -40,7 +40,8 @@ static int ask_libc(pthread_cond_t *condvar, pthread_mutex_t *mutex, struct fsaf
     }
 }
 
-static int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t site, const struct fsafe_attempt *attempt)
+static FSAFE_COLD int wait_in(pthread_cond_t *condvar, pthread_mutex_t *mutex, uintptr_t site,
+                              const struct fsafe_attempt *attempt)
 {
     struct fsafe_thread *self = fsafe_thread_join();
     if (self == NULL)
@@ -152,7 +153,7 @@ FSAFE_EXPORT FSAFE_AT_FORK int pthread_cond_init(pthread_cond_t *condvar, const 
     return result;
 }
 
-static int destroy(pthread_cond_t *condvar, uintptr_t site)
+static FSAFE_COLD int destroy(pthread_cond_t *condvar, uintptr_t site)
 {
     fsafe_fork_notice();
     fsafe_waits_settle(&fsafe_condvars, condvar, site);

@@ -21,7 +21,7 @@
 #include <errno.h>
 #include <time.h>
 
-static int ask_libc(pthread_mutex_t *mutex, const struct fsafe_attempt *attempt)
+static FSAFE_COLD int ask_libc(pthread_mutex_t *mutex, const struct fsafe_attempt *attempt)
 {
     switch (attempt->how) {
     case FSAFE_HOW_TRY:
@@ -113,8 +113,8 @@ static bool is_past(const struct timespec *until)
 }
 
 /* A wait without a limit: in a child, see repair/hopeless.h. */
-static int wait_in_slices(pthread_mutex_t *mutex, struct fsafe_thread *self, const char *kind, uintptr_t site,
-                          const struct fsafe_attempt *attempt)
+static FSAFE_COLD int wait_in_slices(pthread_mutex_t *mutex, struct fsafe_thread *self, const char *kind,
+                                     uintptr_t site, const struct fsafe_attempt *attempt)
 {
     struct fsafe_slices slices;
     const struct fsafe_untimed_wait wait = {.lock = "mutex", .kind = kind, .object = (uintptr_t)mutex,

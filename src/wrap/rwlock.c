@@ -37,7 +37,7 @@ static FSAFE_INLINE int ask_libc_now(pthread_rwlock_t *rwlock, const struct fsaf
     }
 }
 
-static FSAFE_APART int ask_libc(pthread_rwlock_t *rwlock, const struct fsafe_attempt *attempt)
+static FSAFE_COLD int ask_libc(pthread_rwlock_t *rwlock, const struct fsafe_attempt *attempt)
 {
     return ask_libc_now(rwlock, attempt);
 }
@@ -145,7 +145,7 @@ static FSAFE_INLINE int acquire(pthread_rwlock_t *rwlock, uintptr_t site, const 
 }
 
 /* libc refuses an impossible time or clock even when the lock is free. */
-static int acquire_until(pthread_rwlock_t *rwlock, uintptr_t site, const struct fsafe_attempt *attempt)
+static FSAFE_COLD int acquire_until(pthread_rwlock_t *rwlock, uintptr_t site, const struct fsafe_attempt *attempt)
 {
     return fsafe_acquire_is_valid(attempt) ? acquire(rwlock, site, attempt) : ask_libc(rwlock, attempt);
 }
@@ -231,7 +231,7 @@ FSAFE_EXPORT int pthread_rwlock_unlock(pthread_rwlock_t *rwlock)
 _Static_assert((FSAFE_READING | 1) == FSAFE_WRITING, "an rwlock's stages differ in one bit");
 
 /* Drops all records of it: it is another lock now, or none. */
-static void forget(pthread_rwlock_t *rwlock)
+static FSAFE_COLD void forget(pthread_rwlock_t *rwlock)
 {
     struct fsafe_thread *self = fsafe_thread_join();
     if (self == NULL)
