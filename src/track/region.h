@@ -73,8 +73,8 @@ void fsafe_region_enter_slowly(uintptr_t record, uintptr_t site);
 void fsafe_region_leave_slowly(uintptr_t record);
 
 /*
- * Enter and leave stand before and after the real call. One function calls both, and its frame is part of the record,
- * or both get the frame of that function. `site`: the place that called. Leave removes the record that enter made.
+ * Enter and leave stand before and after the real call. `frame`: of the function that makes the call; `site`: the place
+ * that called. Leave removes the record that enter made.
  */
 
 /* Enters if the thread has no record of a lock and the gate is open; false: nothing is done. */
@@ -99,29 +99,19 @@ static inline bool fsafe_region_enter_soon(uintptr_t record, uintptr_t site)
     return FSAFE_LIKELY(fsafe_gate_push_at(locks, depth + 1, record, site));
 }
 
-static inline void fsafe_region_enter_at(enum fsafe_region region, uintptr_t frame, uintptr_t site)
+static inline void fsafe_region_enter(enum fsafe_region region, uintptr_t frame, uintptr_t site)
 {
     uintptr_t record = fsafe_region_record(region, frame);
     if (!fsafe_region_enter_soon(record, site))
         fsafe_region_enter_slowly(record, site);
 }
 
-static inline void fsafe_region_leave_at(enum fsafe_region region, uintptr_t frame)
+static inline void fsafe_region_leave(enum fsafe_region region, uintptr_t frame)
 {
     struct fsafe_thread *self = fsafe_self;
     uintptr_t record = fsafe_region_record(region, frame);
     if (FSAFE_UNLIKELY(self == NULL || !fsafe_ledger_pop_latest(fsafe_thread_locks(self), record)))
         fsafe_region_leave_slowly(record);
-}
-
-static FSAFE_INLINE void fsafe_region_enter(enum fsafe_region region, uintptr_t site)
-{
-    fsafe_region_enter_at(region, (uintptr_t)__builtin_frame_address(0), site);
-}
-
-static FSAFE_INLINE void fsafe_region_leave(enum fsafe_region region)
-{
-    fsafe_region_leave_at(region, (uintptr_t)__builtin_frame_address(0));
 }
 
 bool fsafe_region_is_inside(struct fsafe_thread *thread);

@@ -14,15 +14,14 @@
 #include "base/arch.h"
 #include "libc/symbol.h"
 #include "python/room.h"
-#include "track/region.h"
-#include "wrap/next.h"
+#include "wrap/call.h"
 
 #if defined(FSAFE_ARCH_CHOOSE) && defined(FSAFE_LIBC_GLIBC) /* as the rows */
 
 static void stop_at_gate(void)
 {
-    fsafe_region_enter(FSAFE_REGION_LOADER, 0);
-    fsafe_region_leave(FSAFE_REGION_LOADER);
+    fsafe_region_enter(FSAFE_REGION_LOADER, FSAFE_FRAME(), 0);
+    fsafe_region_leave(FSAFE_REGION_LOADER, FSAFE_FRAME());
 }
 
 #define FSAFE_PASS(name)                                 \

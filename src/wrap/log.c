@@ -1,23 +1,14 @@
 /* wrap/log: syslog & co. libc does the work, except in a child in which a vanished thread may hold its lock. */
 #include "config.h"
 
-#include "fork/coordinator.h"
 #include "standin/logger.h"
-#include "standin/standin.h"
-#include "wrap/next.h"
-
-static bool is_ours(const char *what, uintptr_t site)
-{
-    fsafe_fork_notice();
-    return fsafe_standin_is_needed(FSAFE_REGION_SYSLOG, what, site);
-}
+#include "wrap/call.h"
 
 /* `flag`: the argument of the fortified forms; -1 for the others. */
 __attribute__((format(printf, 3, 0))) static void write_log(int priority, int flag, const char *format,
                                                            va_list arguments, uintptr_t site)
 {
-    fsafe_region_enter(FSAFE_REGION_SYSLOG, site);
-    if (is_ours("syslog", site)) {
+    if (fsafe_call_needs_standin(FSAFE_REGION_SYSLOG, "syslog", FSAFE_FRAME(), site)) {
         fsafe_logger_write(priority, flag, format, arguments);
     } else {
         fsafe_logger_note_message(priority);
@@ -28,7 +19,7 @@ __attribute__((format(printf, 3, 0))) static void write_log(int priority, int fl
 #endif
             FSAFE_NEXT(vsyslog)(priority, format, arguments);
     }
-    fsafe_region_leave(FSAFE_REGION_SYSLOG);
+    FSAFE_LEAVE_CALL(0, SYSLOG);
 }
 
 FSAFE_EXPORT void vsyslog(int priority, const char *format, va_list arguments)
@@ -61,37 +52,32 @@ FSAFE_EXPORT void __syslog_chk(int priority, int flag, const char *format, ...)
 
 FSAFE_EXPORT void openlog(const char *ident, int option, int facility)
 {
-    uintptr_t site = FSAFE_CALLER();
-    fsafe_region_enter(FSAFE_REGION_SYSLOG, site);
-    if (is_ours("openlog", site)) {
+    if (FSAFE_NEEDS_STANDIN(SYSLOG, "openlog")) {
         fsafe_logger_open(ident, option, facility);
     } else {
         fsafe_logger_note_open(ident, option, facility);
         FSAFE_NEXT(openlog)(ident, option, facility);
     }
-    fsafe_region_leave(FSAFE_REGION_SYSLOG);
+    FSAFE_LEAVE_CALL(0, SYSLOG);
 }
 
 FSAFE_EXPORT void closelog(void)
 {
-    uintptr_t site = FSAFE_CALLER();
-    fsafe_region_enter(FSAFE_REGION_SYSLOG, site);
-    if (is_ours("closelog", site)) {
+    if (FSAFE_NEEDS_STANDIN(SYSLOG, "closelog")) {
         fsafe_logger_close();
     } else {
         FSAFE_NEXT(closelog)();
         fsafe_logger_note_close();
     }
-    fsafe_region_leave(FSAFE_REGION_SYSLOG);
+    FSAFE_LEAVE_CALL(0, SYSLOG);
 }
 
 FSAFE_EXPORT int setlogmask(int mask)
 {
-    uintptr_t site = FSAFE_CALLER();
-    fsafe_region_enter(FSAFE_REGION_SYSLOG, site);
+    bool is_ours = FSAFE_NEEDS_STANDIN(SYSLOG, "setlogmask");
     int before = fsafe_logger_mask(mask);
-    if (!is_ours("setlogmask", site))
+    if (!is_ours)
         before = FSAFE_NEXT(setlogmask)(mask);
-    fsafe_region_leave(FSAFE_REGION_SYSLOG);
+    FSAFE_LEAVE_CALL(0, SYSLOG);
     return before;
 }

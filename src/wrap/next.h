@@ -26,6 +26,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -58,9 +59,15 @@ extern FSAFE_HIDDEN struct fsafe_next fsafe_next;
 /* Makes binding possible. Returns whether the process has libc's functions for threads. Context: start-up. */
 bool fsafe_next_start(void);
 
+#define FSAFE_ROW(name) ((unsigned)(offsetof(struct fsafe_next, name) / sizeof(void *)))
+
+const char *fsafe_next_name(unsigned row);
+
 /* Binds one row and returns its function; ends the process if libc has none, because no result would be right. */
-void *fsafe_next_bind(void *row, const char *name);
+void *fsafe_next_bind(unsigned row);
+
+/* Binds all rows, but for those of which libc has none. Context: start-up. */
+void fsafe_next_bind_all(void);
 
 #define FSAFE_NEXT(name) \
-    (FSAFE_LIKELY(fsafe_next.name != NULL) ? fsafe_next.name \
-                                           : (__typeof__(name) *)fsafe_next_bind(&fsafe_next.name, #name))
+    (FSAFE_LIKELY(fsafe_next.name != NULL) ? fsafe_next.name : (__typeof__(name) *)fsafe_next_bind(FSAFE_ROW(name)))

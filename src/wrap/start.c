@@ -252,7 +252,7 @@ static void start(char *const *environment)
     if (!has_threads || !is_meant())
         fsafe_options.mode = FSAFE_MODE_OFF;
     if (watcher != NULL)
-        fsafe_call_bind_all();
+        fsafe_next_bind_all();
     if (fsafe_options.mode == FSAFE_MODE_OFF)
         return;
     if (watcher != NULL) {

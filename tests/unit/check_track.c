@@ -1226,7 +1226,7 @@ static uintptr_t stack[FAR + 64] __attribute__((aligned(64)));
 static void enter_from(unsigned frame, enum fsafe_region region)
 {
     stack[frame + 1] = site_of(lock_of(frame));
-    fsafe_region_enter_at(region, (uintptr_t)&stack[frame], stack[frame + 1]);
+    fsafe_region_enter(region, (uintptr_t)&stack[frame], stack[frame + 1]);
 }
 
 static bool is_inside(enum fsafe_region region)
@@ -1263,7 +1263,7 @@ START_TEST(gate_keeps_a_call_of_another_coroutine)
         stack[FRAME + 1]++; /* some later function has overwritten it */
     enter_from(FAR, FSAFE_REGION_TIME_ZONE);
     ck_assert_int_eq(is_inside(FSAFE_REGION_RANDOM), _i == 0);
-    fsafe_region_leave_at(FSAFE_REGION_TIME_ZONE, (uintptr_t)&stack[FAR]);
+    fsafe_region_leave(FSAFE_REGION_TIME_ZONE, (uintptr_t)&stack[FAR]);
     ck_assert(!is_inside(FSAFE_REGION_TIME_ZONE));
     ck_assert_int_eq(is_inside(FSAFE_REGION_RANDOM), _i == 0);
 }
