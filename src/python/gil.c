@@ -8,7 +8,6 @@
 #include "repair/takeover.h"
 #include "track/handle.h"
 #include "track/join.h"
-#include "track/slots.h"
 
 /* Both pairs of condition variable and mutex lie side by side, after the words. The same from 3.9 on to 3.15. */
 struct gil {
@@ -78,13 +77,11 @@ static bool is_settled(struct gil *gil)
 static void find_holder(const struct gil *gil, struct fsafe_event *event)
 {
     uintptr_t handle = fsafe_python_frames_thread((const void *)gil->last_holder);
+    const struct fsafe_thread *thread = handle != 0 ? fsafe_handle_find_vanished((pthread_t)handle) : NULL;
     event->fork = fsafe_lineage_latest_fork();
-    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); handle != 0 && fsafe_thread_next(&at);) {
-        if ((uintptr_t)at.thread->handle != handle)
-            continue;
-        event->holder = fsafe_thread_as_holder(at.thread, 0);
-        event->fork = fsafe_lineage_fork_after(at.generation);
-        break;
+    if (thread != NULL) {
+        event->holder = fsafe_thread_as_holder(thread, 0);
+        event->fork = fsafe_lineage_fork_after(fsafe_thread_generation(thread));
     }
 }
 

@@ -5,6 +5,7 @@
 #include "python/objects.h"
 #include "python/places.h"
 #include "report/report.h"
+#include "track/handle.h"
 #include "track/slots.h"
 #include "track/thread.h"
 
@@ -179,14 +180,12 @@ void fsafe_python_places_note(bool all)
 
 void fsafe_python_places_holder(uintptr_t handle, struct fsafe_holder *holder)
 {
-    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);) {
-        if (at.generation != fsafe_lineage_generation() - 1 || !at.thread->has_handle ||
-            (uintptr_t)at.thread->handle != handle)
-            continue;
-        holder->tid = at.thread->tid;
-        holder->pid = at.thread->pid;
-        memcpy(holder->name, at.thread->name, sizeof holder->name);
-    }
+    const struct fsafe_thread *thread = fsafe_handle_find_vanished((pthread_t)handle);
+    if (thread == NULL || fsafe_thread_generation(thread) != fsafe_lineage_generation() - 1)
+        return;
+    holder->tid = thread->tid;
+    holder->pid = thread->pid;
+    memcpy(holder->name, thread->name, sizeof holder->name);
 }
 
 void fsafe_python_places_start(void)

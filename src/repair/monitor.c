@@ -15,7 +15,6 @@
 #include "repair/census.h"
 #include "repair/monitor.h"
 #include "track/handle.h"
-#include "track/slots.h"
 
 #include <string.h>
 
@@ -35,16 +34,6 @@ static const struct library {
     {"Perl", "/threads/shared/shared.so", MUTEX + 2 * (int)sizeof(void *), MUTEX, MUTEX + (int)sizeof(void *), true},
 };
 
-static struct fsafe_thread *find_vanished(pthread_t handle)
-{
-    if (!fsafe_handle_has_vanished(handle))
-        return NULL;
-    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);)
-        if (at.thread->has_handle && at.thread->handle == handle)
-            return at.thread;
-    return NULL;
-}
-
 /* Whether the owner lies on the mutex's page, which can be read. */
 static bool is_same_page(uintptr_t mutex, int owner)
 {
@@ -63,7 +52,7 @@ static bool find_owner(const struct library *library, uintptr_t mutex, uintptr_t
     if (!is_same_page(mutex, library->owner))
         return false;
     memcpy(&handle, (void *)(mutex + (uintptr_t)library->owner), sizeof handle);
-    *owner = library->alone ? NULL : find_vanished(handle);
+    *owner = library->alone || !fsafe_handle_has_vanished(handle) ? NULL : fsafe_handle_find_vanished(handle);
     if (library->alone ? handle == 0 || fsafe_census_is_surveyed() || !fsafe_takeover_is_alone() : *owner == NULL)
         return false;
     return fsafe_maps_find(&at, 1) && at.found && strstr(path, library->module) != NULL;

@@ -46,6 +46,16 @@ bool fsafe_handle_has_vanished(pthread_t handle)
     return called.vanished && !called.living;
 }
 
+struct fsafe_thread *fsafe_handle_find_vanished(pthread_t handle)
+{
+    struct fsafe_thread *last = NULL;
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);)
+        if (at.thread->has_handle && pthread_equal(at.thread->handle, handle) &&
+            (last == NULL || at.generation > fsafe_thread_generation(last)))
+            last = at.thread;
+    return last;
+}
+
 static bool read_word(uintptr_t address, uint32_t *word)
 {
     bool readable = address % sizeof *word == 0 && fsafe_sys_may_be_readable(address);

@@ -9,6 +9,9 @@
  */
 bool fsafe_handle_has_vanished(pthread_t handle);
 
+/* The thread that vanished last of those that had `handle`; NULL: none that joined. Context: child, any thread. */
+struct fsafe_thread *fsafe_handle_find_vanished(pthread_t handle);
+
 /* Whether this process has a thread with the handle, which may be any number; the thread need have no slot. */
 bool fsafe_handle_is_alive(pthread_t handle);
 

@@ -44,75 +44,47 @@ static bool sleeps(int descriptor)
 }
 
 /* What has come in part of a message (MSG_WAITALL) a signal would end. */
-static FSAFE_COLD struct fsafe_watch *watch(int descriptor, int flags, uintptr_t frame)
+static struct fsafe_watch *watch(int descriptor, int flags, uintptr_t frame)
 {
-    return (flags & (MSG_DONTWAIT | MSG_WAITALL)) == 0 && sleeps(descriptor) ? fsafe_children_watch(-1, frame) : NULL;
+    bool waits = fsafe_children_any() && !fsafe_thread_is_withdrawn() &&
+                 (flags & (MSG_DONTWAIT | MSG_WAITALL)) == 0 && sleeps(descriptor);
+    return waits ? fsafe_children_watch(-1, frame) : NULL;
 }
 
-/* `result`: the real call. */
-#define RECEIVE(descriptor, flags, result)                                            \
-    do {                                                                              \
-        if (FSAFE_LIKELY(!fsafe_children_any()) || fsafe_thread_is_withdrawn())       \
-            return result;                                                            \
+/* A process without children jumps to libc's function, once the row is bound. */
+#define RECEIVE(type, name, parameters, arguments, flags)                             \
+    static FSAFE_COLD type watched_##name parameters                                  \
+    {                                                                                 \
         struct fsafe_watch *watched = watch(descriptor, flags, FSAFE_FRAME());        \
-        ssize_t received = result;                                                    \
+        type received = FSAFE_NEXT(name) arguments;                                   \
         fsafe_children_over(watched, 0);                                              \
         return received;                                                              \
-    } while (0)
+    }                                                                                 \
+    FSAFE_EXPORT type name parameters                                                 \
+    {                                                                                 \
+        bool passes = FSAFE_LIKELY(!fsafe_children_any() && fsafe_next.name != NULL); \
+        return passes ? fsafe_next.name arguments : watched_##name arguments;         \
+    }
 
-FSAFE_EXPORT ssize_t read(int descriptor, void *to, size_t bytes)
-{
-    RECEIVE(descriptor, 0, FSAFE_NEXT(read)(descriptor, to, bytes));
-}
-
-FSAFE_EXPORT ssize_t recv(int descriptor, void *to, size_t bytes, int flags)
-{
-    RECEIVE(descriptor, flags, FSAFE_NEXT(recv)(descriptor, to, bytes, flags));
-}
-
-FSAFE_EXPORT ssize_t recvmsg(int descriptor, struct msghdr *message, int flags)
-{
-    RECEIVE(descriptor, flags, FSAFE_NEXT(recvmsg)(descriptor, message, flags));
-}
-
-FSAFE_EXPORT ssize_t recvfrom(int descriptor, void *to, size_t bytes, int flags, __SOCKADDR_ARG from, socklen_t *size)
-{
-    RECEIVE(descriptor, flags, FSAFE_NEXT(recvfrom)(descriptor, to, bytes, flags, from, size));
-}
-
-FSAFE_EXPORT int accept(int descriptor, __SOCKADDR_ARG from, socklen_t *size)
-{
-    RECEIVE(descriptor, 0, FSAFE_NEXT(accept)(descriptor, from, size));
-}
-
-FSAFE_EXPORT int accept4(int descriptor, __SOCKADDR_ARG from, socklen_t *size, int flags)
-{
-    RECEIVE(descriptor, 0, FSAFE_NEXT(accept4)(descriptor, from, size, flags));
-}
+RECEIVE(ssize_t, read, (int descriptor, void *to, size_t bytes), (descriptor, to, bytes), 0)
+RECEIVE(ssize_t, recv, (int descriptor, void *to, size_t bytes, int flags), (descriptor, to, bytes, flags), flags)
+RECEIVE(ssize_t, recvmsg, (int descriptor, struct msghdr *message, int flags), (descriptor, message, flags), flags)
+RECEIVE(ssize_t, recvfrom, (int descriptor, void *to, size_t bytes, int flags, __SOCKADDR_ARG from, socklen_t *size),
+        (descriptor, to, bytes, flags, from, size), flags)
+RECEIVE(int, accept, (int descriptor, __SOCKADDR_ARG from, socklen_t *size), (descriptor, from, size), 0)
+RECEIVE(int, accept4, (int descriptor, __SOCKADDR_ARG from, socklen_t *size, int flags),
+        (descriptor, from, size, flags), 0)
 
 #ifdef FSAFE_LIBC_GLIBC
 FSAFE_DEFINE_ALIAS(__read, read);
-
-FSAFE_EXPORT ssize_t __read_chk(int descriptor, void *to, size_t bytes, size_t room)
-{
-    RECEIVE(descriptor, 0, FSAFE_NEXT(__read_chk)(descriptor, to, bytes, room));
-}
-
-FSAFE_EXPORT ssize_t __recv_chk(int descriptor, void *to, size_t bytes, size_t room, int flags)
-{
-    RECEIVE(descriptor, flags, FSAFE_NEXT(__recv_chk)(descriptor, to, bytes, room, flags));
-}
-
-FSAFE_EXPORT ssize_t __recvfrom_chk(int descriptor, void *to, size_t bytes, size_t room, int flags,
-                                    __SOCKADDR_ARG from, socklen_t *size)
-{
-    RECEIVE(descriptor, flags, FSAFE_NEXT(__recvfrom_chk)(descriptor, to, bytes, room, flags, from, size));
-}
+RECEIVE(ssize_t, __read_chk, (int descriptor, void *to, size_t bytes, size_t room), (descriptor, to, bytes, room), 0)
+RECEIVE(ssize_t, __recv_chk, (int descriptor, void *to, size_t bytes, size_t room, int flags),
+        (descriptor, to, bytes, room, flags), flags)
+RECEIVE(ssize_t, __recvfrom_chk,
+        (int descriptor, void *to, size_t bytes, size_t room, int flags, __SOCKADDR_ARG from, socklen_t *size),
+        (descriptor, to, bytes, room, flags, from, size), flags)
 #endif
 
 #ifdef FSAFE_TIME64
-FSAFE_EXPORT ssize_t __recvmsg64(int descriptor, struct msghdr *message, int flags)
-{
-    RECEIVE(descriptor, flags, FSAFE_NEXT(__recvmsg64)(descriptor, message, flags));
-}
+RECEIVE(ssize_t, __recvmsg64, (int descriptor, struct msghdr *message, int flags), (descriptor, message, flags), flags)
 #endif
