@@ -13,7 +13,7 @@
  * others with such variables.
  */
 enum { FIRST_SLAB = 8, SLABS = 19, PAGE_BYTES = 4096 };
-static struct fsafe_thread first FSAFE_FORK_STATE __attribute__((aligned(PAGE_BYTES)));
+static struct fsafe_thread first_slot FSAFE_FORK_STATE __attribute__((aligned(PAGE_BYTES)));
 static struct fsafe_thread *_Atomic slabs[SLABS];
 static _Atomic uint32_t slab_count;
 static _Atomic uint32_t hint; /* where to look for a free slot first: behind the slot claimed last */
@@ -39,7 +39,7 @@ uint32_t fsafe_thread_slots(void)
 struct fsafe_thread *fsafe_thread_slot(uint32_t index)
 {
     if (index == 0)
-        return &first;
+        return &first_slot;
     unsigned slab = (unsigned)(31 - __builtin_clz((index - 1) / FIRST_SLAB + 2));
     return &atomic_load_explicit(&slabs[slab], memory_order_acquire)[index - slots_in(slab)];
 }
@@ -230,6 +230,6 @@ struct fsafe_thread *fsafe_slots_claim(void)
 void fsafe_slots_start(void (*clear)(struct fsafe_thread *vanished))
 {
     clear_stale = clear;
-    atomic_store_explicit(&slabs[0], &first, memory_order_release);
+    atomic_store_explicit(&slabs[0], &first_slot, memory_order_release);
     atomic_store_explicit(&slab_count, 1, memory_order_release);
 }

@@ -33,6 +33,7 @@ bcmp                        pure
 memcpy                      pure
 memmove                     pure
 memset                      pure
+clock_gettime               kernel
 sysconf                     kernel
 sigtimedwait                kernel
 syscall                     kernel
@@ -172,7 +173,7 @@ case $(LC_ALL=C ${READELF:-readelf} -h "$FORKSAFE_LIB" | sed -n 's/^ *Machine: *
 esac
 # base/compiler.h, FSAFE_FORK_STATE: from track/thread's slot to the end of the written data there is no other page.
 # shellcheck disable=SC2086
-first=$(${NM:-nm} "$FORKSAFE_LIB" 2>/dev/null | sed -n 's/^0*\([0-9a-f]*\) d first$/\1/p')
+first=$(${NM:-nm} "$FORKSAFE_LIB" 2>/dev/null | sed -n 's/^0*\([0-9a-f]*\) d first_slot$/\1/p')
 # shellcheck disable=SC2086
 last=$(${NM:-nm} "$FORKSAFE_LIB" 2>/dev/null | sed -n 's/^0*\([0-9a-f]*\) [dD] __TMC_END__$/\1/p')
 if [ -n "$first" ] && [ -n "$last" ]; then
