@@ -31,7 +31,6 @@ ${NM:-nm} -D --defined-only "$FORKSAFE_LIB" >"$scratch/table" || bail_out "nm fa
 awk 'NF >= 3 && $2 != "A" { sub(/@.*/, "", $3); print $3 }' "$scratch/table" | sort -u >"$scratch/exported"
 
 defines="-DHAVE_CONFIG_H -D_GNU_SOURCE"
-grep -q '^#define HAVE_DECL_GNU_GET_LIBC_VERSION 1' config.h && defines="$defines -DFSAFE_LIBC_GLIBC"
 
 # row NAME [OF]
 # shellcheck disable=SC2086
