@@ -39,7 +39,7 @@ int(strncmp)(const char *one, const char *other, size_t most)
 
 int(strcmp)(const char *one, const char *other)
 {
-    return (strncmp)(one, other, SIZE_MAX);
+    return (strncmp)(one, other, PTRDIFF_MAX);
 }
 
 char *(strchr)(const char *string, int c)

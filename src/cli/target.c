@@ -89,8 +89,8 @@ static bool is_program(const struct image *image)
 static bool find_segment(const struct image *image, ElfW(Word) type, ElfW(Phdr) *segment)
 {
     ElfW(Ehdr) header;
-    take(image, 0, &header, sizeof header);
-    for (unsigned i = 0; i < header.e_phnum; i++)
+    unsigned count = take(image, 0, &header, sizeof header) ? header.e_phnum : 0;
+    for (unsigned i = 0; i < count; i++)
         if (take(image, header.e_phoff + i * sizeof *segment, segment, sizeof *segment) && segment->p_type == type)
             return true;
     return false;
@@ -101,8 +101,8 @@ static size_t offset_of(const struct image *image, ElfW(Addr) address)
 {
     ElfW(Ehdr) header;
     ElfW(Phdr) segment;
-    take(image, 0, &header, sizeof header);
-    for (unsigned i = 0; i < header.e_phnum; i++)
+    unsigned count = take(image, 0, &header, sizeof header) ? header.e_phnum : 0;
+    for (unsigned i = 0; i < count; i++)
         if (take(image, header.e_phoff + i * sizeof segment, &segment, sizeof segment) && segment.p_type == PT_LOAD &&
             address - segment.p_vaddr < segment.p_filesz)
             return segment.p_offset + (address - segment.p_vaddr);
