@@ -1,6 +1,6 @@
 /*
- * wrap/sleep: a parent may sleep for longer than its child takes to hang. It sleeps in wrap/ready's ppoll, which looks
- * at the children, and only the end in the call that the program made, which is more exact.
+ * wrap/sleep: a parent may sleep for longer than its child takes to hang. It sleeps in slices, between which it is in
+ * wrap/ready's ppoll, which looks at the children; the last slice is in the call that the program made.
  */
 #include "config.h"
 
@@ -10,30 +10,34 @@
 #include "wrap/undeclared.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <time.h>
 
-/* The longest that a poll of at most a minute may be late: Linux's timer slack for poll. */
-enum { SLACK_NS = 100000000 };
-
 /*
- * Sleeps most of `span`, if that is long, or else looks. Returns whether no signal came, errno kept; errno is EINTR if
- * one did. *left: what is left.
+ * Sleeps until a look is due, and looks, as long as `span` lasts that long. Returns whether no signal came; else errno
+ * is EINTR. *left: what is left, without the time that the signal's handler took.
  */
 static bool sleep_most(const struct timespec *span, struct timespec *left)
 {
-    uint64_t begun_ns = fsafe_sys_now_ns(), span_ns = fsafe_sys_ns(span);
-    int saved = errno;
-    bool none = true;
-    if (span_ns > SLACK_NS) {
-        *left = fsafe_sys_timespec(span_ns - SLACK_NS);
-        none = ppoll(NULL, 0, left, NULL) == 0;
-    } else {
-        fsafe_children_look();
+    enum { LOOK_NS = 1000000 };
+    const struct timespec look = fsafe_sys_timespec(LOOK_NS);
+    uint64_t end_ns = fsafe_sys_now_ns() + fsafe_sys_ns(span);
+    for (;;) {
+        uint64_t now_ns = fsafe_sys_now_ns(), left_ns = end_ns > now_ns ? end_ns - now_ns : 0;
+        uint64_t due_ns = fsafe_children_due_ns();
+        *left = fsafe_sys_timespec(left_ns);
+        if (due_ns == 0 || due_ns + LOOK_NS >= left_ns)
+            return true;
+        const struct timespec slice = fsafe_sys_timespec(due_ns);
+        if (FSAFE_NEXT(nanosleep)(&slice, left) != 0) {
+            *left = fsafe_sys_timespec(fsafe_sys_ns(left) + left_ns - due_ns);
+            return false;
+        }
+        if (ppoll(NULL, 0, &look, NULL) != 0) {
+            *left = fsafe_sys_timespec(left_ns - due_ns);
+            return false;
+        }
     }
-    uint64_t slept_ns = fsafe_sys_now_ns() - begun_ns;
-    *left = fsafe_sys_timespec(span_ns > slept_ns ? span_ns - slept_ns : 0);
-    errno = none ? saved : EINTR;
-    return none;
 }
 
 /* Whether a parent with a child to look at sleeps for a time that libc takes. */
@@ -49,9 +53,11 @@ FSAFE_EXPORT int nanosleep(const struct timespec *span, struct timespec *left)
     struct timespec rest;
     if (!is_watched(span))
         return FSAFE_NEXT(nanosleep)(span, left);
-    bool none = sleep_most(span, &rest);
-    if (none)
-        return FSAFE_NEXT(nanosleep)(&rest, left);
+    if (sleep_most(span, &rest)) {
+        int result = FSAFE_NEXT(nanosleep)(&rest, left);
+        fsafe_children_look();
+        return result;
+    }
     if (left != NULL)
         *left = rest;
     return -1;
@@ -82,8 +88,11 @@ FSAFE_EXPORT int clock_nanosleep(clockid_t clock, int flags, const struct timesp
     int saved = errno;
     bool none = sleep_most(&span, &rest);
     errno = saved;
-    if (none)
-        return FSAFE_NEXT(clock_nanosleep)(clock, flags, absolute ? time : &rest, left);
+    if (none) {
+        int error = FSAFE_NEXT(clock_nanosleep)(clock, flags, absolute ? time : &rest, left);
+        fsafe_children_look();
+        return error;
+    }
     if (left != NULL && !absolute)
         *left = rest;
     return EINTR;

@@ -674,6 +674,37 @@ static void cancelled_often(const struct scn_case *self)
     scn_fine();
 }
 
+/* What is left of a sleep is so without the time that the handler takes, which ended it. */
+static void take_time(int signal)
+{
+    const struct timespec until = scn_in_ms(CLOCK_MONOTONIC, 2000);
+    struct timespec now;
+    do
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    while (now.tv_sec < until.tv_sec);
+}
+
+static void slow_handler(const struct scn_case *self)
+{
+    static const struct way way;
+    const struct sigaction action = {.sa_handler = take_time, .sa_flags = SA_RESTART};
+    const struct itimerval timer = {.it_value.tv_usec = 50000};
+    struct timespec left = {.tv_sec = LIMIT_S};
+    sigset_t alarms = only(SIGALRM), before;
+    sigprocmask(SIG_BLOCK, &alarms, &before); /* in the other thread */
+    prepare(&way);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    const pid_t child = scn_fork();
+    if (child == 0)
+        for (;;)
+            pause();
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &timer, NULL);
+    SCN_CHECK(nanosleep(&left, &left) == -1 && errno == EINTR && left.tv_sec >= LIMIT_S - 1);
+    kill(child, SIGKILL);
+    scn_fine();
+}
+
 /* As bare: the call says that it cannot read, or write, a set. */
 static void bad_sets(const struct scn_case *self)
 {
@@ -756,6 +787,7 @@ void scn_cases(void)
     }
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = limited}, "limited");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = bad_sets}, "bad-sets");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = slow_handler}, "slow-handler");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=1", .run = keeps_sets},
             "select-keeps-its-sets");
     scn_add((struct scn_case){.bare = "fine", .run = whole_seconds}, "whole-seconds");
