@@ -155,14 +155,17 @@ static _Atomic uint64_t taken_elsewhere = UINT64_MAX;
 
 struct elsewhere {
     uint64_t handled, taken;
+    unsigned threads;
 };
 
 static bool note_taken(const struct fsafe_task *task, void *context)
 {
+    enum { MOST = 32 };
     struct elsewhere *elsewhere = context;
     if (!task->ended && task->tid != fsafe_sys_gettid())
         elsewhere->taken |= ~task->blocked;
-    return (~elsewhere->taken & elsewhere->handled) != 0; /* until nothing can change */
+    /* Until nothing can change; or for so long that the program's wait is held up: then any thread may take any. */
+    return (~elsewhere->taken & elsewhere->handled) != 0 && ++elsewhere->threads < MOST;
 }
 
 /* At the end of a look, for the next one: asking takes a while. */

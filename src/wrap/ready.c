@@ -336,7 +336,7 @@ FSAFE_EXPORT int pause(void)
  */
 static int take_signal(const sigset_t *set, siginfo_t *info)
 {
-    struct sliced sliced;
+    struct sliced sliced = {.end_ns = 0};
     struct fsafe_sigset before;
     fsafe_children_hold_signals(&before);
     set_limit(&sliced, fsafe_children_look());

@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -519,6 +520,45 @@ static void keeps_sets(const struct scn_case *self)
     scn_fine();
 }
 
+/* Whatever lies on the stack, a parent that waits for a signal sleeps. */
+static void fill_stack(void)
+{
+    volatile uint64_t words[2000];
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        words[i] = 1;
+}
+
+static void sleeps(const struct scn_case *self)
+{
+    enum { LOOKS = 10 };
+    static const struct way way = {.is = TAKES};
+    const sigset_t set = only(SIGUSR1);
+    const pid_t me = getpid();
+    int number, asleep = 0;
+    SCN_CHECK(sigprocmask(SIG_BLOCK, &set, NULL) == 0 && kill(me, SIGUSR1) == 0 && sigwait(&set, &number) == 0);
+    prepare(&way);
+    signal(SIGCHLD, SIG_DFL);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        char line[512], name[32];
+        snprintf(name, sizeof name, "/proc/%d/stat", (int)me);
+        for (int i = 0; i < LOOKS; i++) {
+            usleep(LATE_US / LOOKS);
+            FILE *file = fopen(name, "r");
+            SCN_CHECK(file != NULL && fgets(line, sizeof line, file) != NULL);
+            fclose(file);
+            asleep += strstr(line, ") S ") != NULL;
+        }
+        kill(me, SIGUSR1);
+        SCN_CHECK(asleep > LOOKS / 2);
+        scn_fine();
+    }
+    fill_stack();
+    SCN_CHECK(sigwait(&set, &number) == 0 && number == SIGUSR1);
+    scn_reap(child);
+    scn_fine();
+}
+
 static void *wait_unseen(void *unused)
 {
     static uint32_t word;
@@ -791,6 +831,7 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=1", .run = keeps_sets},
             "select-keeps-its-sets");
     scn_add((struct scn_case){.bare = "fine", .run = whole_seconds}, "whole-seconds");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = sleeps}, "sigwait-sleeps");
 }
 
 #else

@@ -507,6 +507,54 @@ START_TEST(children_are_a_thousand)
 }
 END_TEST
 
+static bool is_held(int signal)
+{
+    struct fsafe_sigset before;
+    sigset_t now;
+    fsafe_children_look();
+    fsafe_children_hold_signals(&before);
+    sigprocmask(SIG_BLOCK, NULL, &now);
+    fsafe_sys_restore_signals(&before);
+    return sigismember(&now, signal) == 1;
+}
+
+static void *pause_for_ever(void *unused)
+{
+    for (;;)
+        pause();
+    return unused;
+}
+
+static void handle(int signal)
+{
+    (void)signal;
+}
+
+/* A look is short: who has many threads does not learn that none of them would take a signal. */
+START_TEST(children_are_looked_at_among_few_threads)
+{
+    enum { FEW = 4, MANY = 40 };
+    pthread_t thread;
+    sigset_t user;
+    fsafe_options.hang_ms = 50;
+    signal(SIGUSR1, handle);
+    sigemptyset(&user);
+    sigaddset(&user, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &user, NULL);
+    for (int i = 0; i < FEW; i++)
+        unit_start_thread(&thread, pause_for_ever, NULL);
+    pthread_sigmask(SIG_UNBLOCK, &user, NULL);
+    pid_t child = fork_sleeper();
+    UNIT_EVENTUALLY(is_held(SIGUSR1));
+    pthread_sigmask(SIG_BLOCK, &user, NULL);
+    for (int i = 0; i < MANY; i++)
+        unit_start_thread(&thread, pause_for_ever, NULL);
+    pthread_sigmask(SIG_UNBLOCK, &user, NULL);
+    UNIT_EVENTUALLY(!is_held(SIGUSR1));
+    end(child);
+}
+END_TEST
+
 static void *leave_wait(void *child)
 {
     ck_assert_ptr_nonnull(fsafe_children_watch(*(const pid_t *)child, (uintptr_t)__builtin_frame_address(0)));
@@ -563,6 +611,7 @@ static void fill(Suite *suite)
     tcase_add_test(hopeless, hopeless_times_a_loop_of_questions_anew_in_each_child);
     tcase_add_test(hopeless, children_are_looked_at_a_limit_apart);
     tcase_add_test(hopeless, children_are_a_thousand);
+    tcase_add_test(hopeless, children_are_looked_at_among_few_threads);
     tcase_add_test(hopeless, children_of_waiters_that_ended_keep_no_timers);
 }
 
