@@ -175,6 +175,7 @@ static FSAFE_AT_FORK void adopt(bool by_libc)
         fork.when_ms = (uint32_t)(self->forks.when_ns / 1000000);
         forget_fork(self);
     }
+    atomic_store_explicit(&fork_count, 0, memory_order_relaxed);
     int former = self != NULL ? self->owner : 0;
     fsafe_latch_reset(&fsafe_takeover_latch);
     fsafe_handlers_adopt();

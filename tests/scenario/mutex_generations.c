@@ -18,6 +18,18 @@ static void grandchild_locks(const struct scn_case *self)
     }
 }
 
+/* The parent has forked twice when its child makes the first fork of its own. */
+static void first_fork_of_child(const struct scn_case *self)
+{
+    mutex_make(self->kind, &orphan);
+    SCN_IN_CHILD {
+    }
+    SCN_IN_CHILD {
+        SCN_IN_CHILD_WHILE_HELD(mutex_lock, mutex_unlock, &orphan)
+            mutex_use(mutex_lock, &orphan);
+    }
+}
+
 /* The child is threaded before anyone touches the orphan, and four threads come for it at once. */
 static void threads_first(const struct scn_case *self)
 {
@@ -147,4 +159,7 @@ void scn_cases(void)
         scn_add((struct scn_case){.bare = "hangs", .says = line, .run = ten_generations, .kind = kind, .number = 1},
                 "ten-generations-untouched-%s", kind->name);
     }
+    scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN ".* fork 1 by", .run = first_fork_of_child,
+                              .kind = &mutex_kinds[0]},
+            "first-fork-of-child");
 }
