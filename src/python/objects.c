@@ -73,7 +73,7 @@ long fsafe_python_size_of(void *type)
 
 /* The state of the thread that forks; one for each thread, because another may be about to fork, too. */
 static __thread void *own __attribute__((tls_model("initial-exec")));
-static void *interpreter FSAFE_FORK_STATE;
+static void *interpreter FSAFE_FORK_STATE, *left FSAFE_FORK_STATE;
 
 void fsafe_python_know_forker(void)
 {
@@ -81,9 +81,17 @@ void fsafe_python_know_forker(void)
     interpreter = fsafe_python.PyInterpreterState_Main();
 }
 
+void fsafe_python_leave(void *state)
+{
+    left = state;
+}
+
+/* A new state comes first in the list. */
 void *fsafe_python_vanished(void *after)
 {
     void *state = after == NULL ? fsafe_python.PyInterpreterState_ThreadHead(interpreter)
                                 : fsafe_python.PyThreadState_Next(after);
-    return state == own && state != NULL ? fsafe_python.PyThreadState_Next(state) : state;
+    if (state == own && state != NULL)
+        state = fsafe_python.PyThreadState_Next(state);
+    return state != left ? state : NULL;
 }

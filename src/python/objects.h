@@ -60,8 +60,15 @@ long fsafe_python_size_of(void *type);
 void fsafe_python_know_forker(void);
 
 /*
+ * The newest state of a thread that vanished at an earlier fork, in the list because whoever forked did not tell the
+ * interpreter; NULL: there is none. It and those behind it may not be read any more: the stacks of their threads, which
+ * they point to, are about to be a new thread's. Context: child, alone, about to make a thread.
+ */
+void fsafe_python_leave(void *state);
+
+/*
  * The states of the main interpreter's threads but the forking thread's:
  *     for (void *state = fsafe_python_vanished(NULL); state != NULL; state = fsafe_python_vanished(state))
- * That is all vanished threads, until PyOS_AfterFork_Child. Context: child, alone.
+ * That is all threads that vanished at this fork, until PyOS_AfterFork_Child. Context: child, alone.
  */
 FSAFE_AT_FORK void *fsafe_python_vanished(void *after);

@@ -3,6 +3,7 @@
 #include "base/options.h"
 #include "base/sys.h"
 #include "python/drain.h"
+#include "python/frames.h"
 #include "python/gil.h"
 #include "python/imports.h"
 #include "python/interpreter.h"
@@ -15,10 +16,13 @@
 #include "python/tokens.h"
 #include "python/waiters.h"
 #include "repair/asleep.h"
+#include "repair/takeover.h"
 #include "report/report.h"
 #include "track/lineage.h"
 
+#include <pthread.h>
 #include <stddef.h>
+#include <stdint.h>
 
 static _Atomic bool asked; /* to be called by the interpreter */
 
@@ -80,9 +84,27 @@ void fsafe_python_after_unload(void)
     }
 }
 
+/* Once in each generation: what is left is so by then. A new thread's state names the thread that makes it. */
+static void leave_vanished(void)
+{
+    static uint32_t generation FSAFE_FORK_STATE;
+    if (generation == fsafe_lineage_generation())
+        return;
+    generation = fsafe_lineage_generation();
+    if (!fsafe_python_is_running() || !fsafe_takeover_is_alone())
+        return;
+    void *state = fsafe_python.PyInterpreterState_ThreadHead(fsafe_python.PyInterpreterState_Main());
+    uintptr_t thread;
+    while (state != NULL && ((thread = fsafe_python_frames_thread(state)) == 0 || thread == (uintptr_t)pthread_self()))
+        state = fsafe_python.PyThreadState_Next(state);
+    fsafe_python_leave(state);
+}
+
 void fsafe_python_before_thread(void)
 {
     fsafe_python_find();
+    if (fsafe_lineage_is_child() && fsafe_python_is_started())
+        leave_vanished();
     if (fsafe_python_is_started() && fsafe_python_has_gil()) {
         fsafe_python_waiters_find();
         fsafe_python_tokens_find();

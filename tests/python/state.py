@@ -128,6 +128,8 @@ err = check("watchdog", 2 * cancels.replace("%d", "-14"), 2 * cancels.replace("%
 harness.ok("child forgot 1 vanished thread in semaphore" in err or "child took over PyMutex" in err,  # from 3.15 on
            "and is named")
 err = check("gil", "child: -9\n", "child: 7\n", "the GIL of a vanished thread is given to the child")
+check("left", "its child: 0\nchild: 0\n", "its child: 0\nchild: 0\n",
+      "a child whose parent has states of threads that vanished before, with stacks that new threads have, goes on")
 err = check("places", 3 * "child: -14\n", 3 * "child: 0\n", "three locks are taken over")
 if not harness.ok(names(err, "  # taken here") and names(err, "  # the queue's is taken here") and
                   names(err, "  # the plain one is taken here") and names(err, "  # wanted here") and

@@ -6,6 +6,7 @@ PART is a function of this file's: imports, own_import, body, wakeup, places, en
 
 A child that runs for SECONDS ends by its alarm. The parent says how each child ended.
 """
+import _thread
 import asyncio
 import atexit
 import concurrent.futures
@@ -17,6 +18,7 @@ import importlib
 import mmap
 import os
 import queue
+import re
 import resource
 import signal
 import sys
@@ -762,6 +764,34 @@ def gil():
         if status != 7:
             break
     say(f"child: {status}")
+
+
+def left():
+    """A child of which the interpreter is not told keeps states of vanished threads, and gives others their stacks."""
+    asleep = threading.Semaphore(0)
+
+    def sleep():
+        asleep.release()
+        time.sleep(SECONDS)
+
+    def use_stack():
+        compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+        ctypes.CDLL(None).qsort((ctypes.c_int * 50)(*range(50, 0, -1)), 50, 4, compare(lambda one, other: 0))
+        re.match("((a|b)*c)*d", "ab" * 3000)
+        sleep()
+
+    def have_child():
+        for _ in range(4):
+            _thread.start_new_thread(use_stack, ())
+        for _ in range(4):
+            asleep.acquire()
+        say(f"its child: {in_child(threading.active_count)}")
+
+    for _ in range(4):
+        threading.Thread(target=sleep, daemon=True).start()
+    for _ in range(4):
+        asleep.acquire()
+    say(f"child: {in_child(have_child, ctypes.PyDLL(None).fork)}")
 
 
 with tempfile.TemporaryDirectory() as scratch:
