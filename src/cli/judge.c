@@ -346,7 +346,7 @@ enum fsafe_judgement fsafe_judge_thread(long pid, long tid)
     fsafe_stack_read(&stack, pid, tid);
     print_functions(&stack, pid, tid);
     enum fsafe_judgement verdict = locks ? judge_wait(pid, tid, &stack, &call) : judge_other(pid, &call);
-    if (verdict != FSAFE_BECAUSE_OF_FORK || fsafe_process_is_fork(pid))
+    if (verdict == FSAFE_NOT_BECAUSE || fsafe_process_is_fork(pid))
         return verdict;
     puts("    but this process has executed a program since it was forked");
     return FSAFE_NOT_BECAUSE;

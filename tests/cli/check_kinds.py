@@ -182,7 +182,7 @@ void want_it(const char *kind)
             _exit(9);
     }
     write(1, "ready\n", 6);
-    if (strcmp(kind, "condition") == 0)
+    if (strcmp(kind, "condition") == 0 || strcmp(kind, "condition without a fork") == 0)
         pthread_cond_wait(&condition, &mutex);
     else if (strcmp(kind, "condition with a limit") == 0)
         pthread_cond_timedwait(&condition, &mutex, &late);
@@ -219,6 +219,8 @@ int main(int count, char **arguments)
     const char *kind = arguments[count - 1];
     if (strcmp(kind, "semaphore without a fork") == 0)
         want_it(kind);
+    if (strcmp(kind, "condition without a fork") == 0 && pthread_create(&thread, NULL, idle, NULL) == 0)
+        want_it(kind);
     if (pipe(pipes) != 0 || pipe(held_by) != 0)
         return 9;
     if (strcmp(kind, "epoll of sockets of its parent's") == 0)
@@ -254,7 +256,8 @@ OTHERS = {"flag": ("cannot tell", "waits for no lock, is in:"), "flag without th
           "pipe of the parent's": ("cannot tell", r"writers: this process, \d+\n"),
           "pipe of another's": ("no", r"writers: this process, \d+\n"),
           "mutex of a thread of its own": ("no", r"held by thread \d+ .* of the same process:\n *\S.*hold_for_long"),
-          "semaphore without a fork": ("no", "executed a program since")}
+          "semaphore without a fork": ("no", "executed a program since"),
+          "condition without a fork": ("no", r"signal on the condition variable .*executed a program since")}
 
 ASKED = sum(verdict == "yes" for verdict, _ in OTHERS.values())
 
