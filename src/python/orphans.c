@@ -208,7 +208,7 @@ static bool take_over(uintptr_t object, enum fsafe_python_kind kind, uintptr_t s
         taken = false;
         event.deed = FSAFE_REFUSED;
         event.why = why;
-        event.worth_a_line = would_wait;
+        event.worth_a_line = fsafe_takeover_is_worth_a_line(would_wait);
     }
     if (taken)
         taken = event.worth_a_line = unmark(lock_of(object), kind, would_wait ? 0 : FSAFE_PYTHON_LOCKED);

@@ -144,7 +144,7 @@ static bool decide(struct fsafe_sem_words *words, const struct fsafe_thread *van
         return true;
     event->deed = FSAFE_REFUSED;
     event->why = why;
-    event->worth_a_line = would_wait;
+    event->worth_a_line = fsafe_takeover_is_worth_a_line(would_wait);
     return false;
 }
 

@@ -273,6 +273,11 @@ static const char *find_objection(const struct fsafe_event *event)
     return objection;
 }
 
+bool fsafe_takeover_is_worth_a_line(bool would_wait)
+{
+    return would_wait || has_tried_for_long();
+}
+
 bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims *claims, bool would_wait)
 {
     if (claims->vanished != NULL) {
@@ -290,6 +295,7 @@ bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims 
         event->why = "it lies in memory shared with other processes";
         return false;
     }
+    event->worth_a_line = fsafe_takeover_is_worth_a_line(would_wait);
     event->why = find_objection(event);
     if (event->why != NULL) {
         event->deed = FSAFE_REFUSED;
@@ -297,7 +303,6 @@ bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims 
     }
     if (fsafe_options.mode != FSAFE_MODE_REPAIR) {
         event->deed = FSAFE_WOULD_HANG;
-        event->worth_a_line = would_wait || has_tried_for_long();
         return false;
     }
     event->deed = FSAFE_TOOK_OVER;

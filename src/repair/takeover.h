@@ -74,12 +74,17 @@ bool fsafe_takeover_is_shared(uintptr_t lock);
 
 /*
  * Decides by the settings, and by where the lock lies, whether the caller may take it over, and completes the event for
- * fsafe_takeover_tell. `would_wait`: the caller is about to wait; false: to try. In modes that take nothing over a try
- * gets a line only after tries have failed without a pause for FORKSAFE_HANG_MS. A try does not get a lock whose holder
+ * fsafe_takeover_tell. `would_wait`: the caller is about to wait; false: to try. A try does not get a lock whose holder
  * ended before the fork. A lock that a waiter for a condition had just got back gets no line: the gate stopped the
  * waiter before it did anything. Context: child, under the latch.
  */
 bool fsafe_takeover_decide(struct fsafe_event *event, const struct fsafe_claims *claims, bool would_wait);
+
+/*
+ * Whether a line says that the caller does not get an orphaned lock: a try gets one only after tries have failed
+ * without a pause for FORKSAFE_HANG_MS. Context: as above.
+ */
+bool fsafe_takeover_is_worth_a_line(bool would_wait);
 
 /*
  * Who may be meant to release a lock that was never released so far: perhaps not the thread that takes it. A signal
