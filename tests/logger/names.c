@@ -425,17 +425,16 @@ void scn_cases(void)
             continue;
         snprintf(says[i], sizeof says[i], "went round the C library's lock \\(%s\\) for .* fork 1 by",
                  questions[i].name);
-        scn_add((struct scn_case){.bare = "hangs", .run = vanished, .entry = &questions[i], .says = says[i]}, "%s",
-                questions[i].name);
+        scn_add(SCN_CASE(.bare = "hangs", .run = vanished, .entry = &questions[i], .says = says[i]),
+                "%s", questions[i].name);
     }
-    scn_add((struct scn_case){.bare = "hangs", .run = vanished, .entry = &questions[2], .number = IN_THREADS},
+    scn_add(SCN_CASE(.bare = "hangs", .run = vanished, .entry = &questions[2], .number = IN_THREADS),
             "getgrnam-threads");
-    scn_add((struct scn_case){.bare = "hangs", .run = vanished, .entry = &questions[4], .number = IN_GRANDCHILD},
+    scn_add(SCN_CASE(.bare = "hangs", .run = vanished, .entry = &questions[4], .number = IN_GRANDCHILD),
             "gethostbyname-grandchild");
-    scn_add((struct scn_case){.bare = "hangs", .run = vanished, .entry = &questions[2], .number = IN_GRANDCHILD_STUCK},
+    scn_add(SCN_CASE(.bare = "hangs", .run = vanished, .entry = &questions[2], .number = IN_GRANDCHILD_STUCK),
             "getgrnam-grandchild-stuck");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .run = vanished, .entry = &questions[0],
-                              .env = "FORKSAFE_MODE=report",
-                              .says = "once:would hang on the C library's lock \\(getpwnam\\)"},
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .run = vanished, .entry = &questions[0],
+                     .env = "FORKSAFE_MODE=report", .says = "once:would hang on the C library's lock \\(getpwnam\\)"),
             "getpwnam-report");
 }

@@ -164,7 +164,7 @@ void scn_cases(void)
 {
     for (size_t i = 0; i < sizeof printers / sizeof printers[0]; i++)
         for (long how = STORM; how <= LOCALE; how++)
-            scn_add((struct scn_case){.bare = how == LOCALE ? "hangs" : "fine", .says = SCN_SILENT, .run = print,
-                                      .env = how == LOCALE ? PATIENT : NULL, .entry = &printers[i], .number = how},
+            scn_add(SCN_CASE(.bare = how == LOCALE ? "hangs" : "fine", .says = SCN_SILENT, .run = print,
+                             .env = how == LOCALE ? PATIENT : NULL, .entry = &printers[i], .number = how),
                     "%s-%s", printers[i].name, how == STORM ? "storm" : how == STUCK ? "full-pipe" : "locale");
 }

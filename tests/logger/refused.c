@@ -566,55 +566,37 @@ void scn_cases(void)
                                   .says = row->in_child == call_endpwent ? "never:may hang"
                                                                          : "once:took over ;; never:may hang"},
                 "%s-then-threads", row->name);
-        scn_add((struct scn_case){.bare = "hangs", .run = beside_idle_threads, .entry = row, .says = "took over the C"},
+        scn_add(SCN_CASE(.bare = "hangs", .run = beside_idle_threads, .entry = row, .says = "took over the C"),
                 "%s-beside-idle-threads", row->name);
         scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .run = with_another_thread, .entry = row,
                                   .says = "once:may hang on the C library's lock 0x[0-9a-f]+ \\(.*\\) for .* in use at"
                                           " fork by \\d+ \"worker\" since .* fork \\d by ;; never:took over the C"},
                 "%s-with-another-thread", row->name);
     }
-    scn_add((struct scn_case){.bare = "hangs", .run = its_child_is_healed, .entry = &rows[0],
-                              .says = "once:took over the C"}, "its-child-is-healed");
-    scn_add((struct scn_case){.bare = "hangs", .run = beside_idle_threads, .entry = &after_many,
-                              .says = "took over the C"}, "regexec-after-many-beside-idle-threads");
+    scn_add(SCN_CASE(.bare = "hangs", .run = its_child_is_healed, .entry = &rows[0], .says = "once:took over the C"),
+            "its-child-is-healed");
+    scn_add(SCN_CASE(.bare = "hangs", .run = beside_idle_threads, .entry = &after_many, .says = "took over the C"),
+            "regexec-after-many-beside-idle-threads");
     scn_add((struct scn_case){.bare = "hangs", .run = in_its_child_after_many, .entry = &rows[LOCALE],
                               .says = "took over the C"}, "setlocale-in-its-child-after-many");
-    scn_add((struct scn_case){.bare = "hangs", .run = at_once, .entry = &rows[0],
-                              .says = "took over the C ;; never:hangs in"},
+    scn_add(SCN_CASE(.bare = "hangs", .run = at_once, .entry = &rows[0], .says = "took over the C ;; never:hangs in"),
             "at-once");
-    scn_add((struct scn_case){.bare = "hangs", .run = beside_timers, .entry = &rows[0]}, "beside-timers");
-    scn_add((struct scn_case){.bare = "hangs",
-                              .preloaded = "hangs",
-                              .env = "FORKSAFE_MODE=report",
-                              .run = in_a_child_and_its_child,
-                              .entry = &rows[0],
-                              .says = "once:may hang on the C library's lock \\(localtime\\)"},
-            "report");
-    scn_add((struct scn_case){.bare = "hangs",
-                              .preloaded = "hangs",
-                              .env = "FORKSAFE_MODE=report",
-                              .run = in_a_child_and_its_child,
-                              .entry = &rows[LOADER],
-                              .says = "once:may hang on the C library's lock \\(dl_iterate_phdr\\)"},
-            "report-loader");
-    scn_add((struct scn_case){.bare = "hangs",
-                              .preloaded = "dies SIGABRT",
-                              .env = "FORKSAFE_MODE=abort",
-                              .run = in_a_child_and_its_child,
-                              .entry = &rows[0],
-                              .says = "would hang on the C library's lock \\(localtime\\)"},
-            "abort");
-    scn_add((struct scn_case){.bare = "fine",
-                              .env = "FORKSAFE_MODE=abort",
-                              .run = in_a_child_and_its_child,
-                              .entry = &rows[VAGUE],
-                              .says = SCN_SILENT},
-            "abort-vague");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .env = "FORKSAFE_MODE=abort",
-                              .run = in_a_child_and_its_child, .entry = &rows[INSIDE_OBJECT],
-                              .says = "would hang on the C library's lock 0x[0-9a-f]+ \\(pthread_setschedparam\\)"},
+    scn_add(SCN_CASE(.bare = "hangs", .run = beside_timers, .entry = &rows[0]), "beside-timers");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=report",
+                     .run = in_a_child_and_its_child, .entry = &rows[0],
+                     .says = "once:may hang on the C library's lock \\(localtime\\)"), "report");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=report",
+                     .run = in_a_child_and_its_child, .entry = &rows[LOADER],
+                     .says = "once:may hang on the C library's lock \\(dl_iterate_phdr\\)"), "report-loader");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "dies SIGABRT", .env = "FORKSAFE_MODE=abort",
+                     .run = in_a_child_and_its_child, .entry = &rows[0],
+                     .says = "would hang on the C library's lock \\(localtime\\)"), "abort");
+    scn_add(SCN_CASE(.bare = "fine", .env = "FORKSAFE_MODE=abort", .run = in_a_child_and_its_child,
+                     .entry = &rows[VAGUE], .says = SCN_SILENT), "abort-vague");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "dies SIGABRT", .env = "FORKSAFE_MODE=abort",
+                     .run = in_a_child_and_its_child, .entry = &rows[INSIDE_OBJECT],
+                     .says = "would hang on the C library's lock 0x[0-9a-f]+ \\(pthread_setschedparam\\)"),
             "abort-inside-object");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=off",
-                              .run = in_a_child_and_its_child, .entry = &rows[0], .says = SCN_SILENT},
-            "off");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=off",
+                     .run = in_a_child_and_its_child, .entry = &rows[0], .says = SCN_SILENT), "off");
 }

@@ -464,14 +464,14 @@ void scn_cases(void)
     if (geteuid() != 0 && access("/proc/self/setgroups", W_OK) != 0)
         return;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        scn_add((struct scn_case){.bare = "hangs", .run = full_socket, .entry = &rows[i],
-                                  .says = rows[i].in_child == threads ? "once:went round the C library's lock" : NULL,
-                                  .env = i % 2 ? "TZ=America/St_Johns" : "TZ=<-03>3<-02>,M3.5.0/-2,M10.5.0/-1"},
+        scn_add(SCN_CASE(.bare = "hangs", .run = full_socket, .entry = &rows[i],
+                         .says = rows[i].in_child == threads ? "once:went round the C library's lock" : NULL,
+                         .env = i % 2 ? "TZ=America/St_Johns" : "TZ=<-03>3<-02>,M3.5.0/-2,M10.5.0/-1"),
                 "full-socket-%s", rows[i].name);
     const bool locked = scn_glibc_since(36); /* before, libc writes to stderr without its lock, which we cannot see */
     for (size_t i = 0; i < 4; i++)
-        scn_add((struct scn_case){.bare = locked ? "hangs" : "fine", .run = full_pipe, .entry = &rows[i],
-                                  .says = "once:went round the C library's lock \\(syslog\\) for .* fork 1 by"},
+        scn_add(SCN_CASE(.bare = locked ? "hangs" : "fine", .run = full_pipe, .entry = &rows[i],
+                         .says = "once:went round the C library's lock \\(syslog\\) for .* fork 1 by"),
                 "full-pipe-%s", rows[i].name);
     for (size_t i = 0; i < 4; i++)
         scn_add((struct scn_case){.bare = "hangs", .run = slow_console, .entry = &rows[i],
@@ -479,21 +479,13 @@ void scn_cases(void)
                                           " \\d+ .* since .* fork 1 by"},
                 "slow-console-%s", rows[i].name);
     if (locked) {
-        scn_add((struct scn_case){.bare = "hangs",
-                                  .preloaded = "hangs",
-                                  .env = "FORKSAFE_MODE=report",
-                                  .run = full_pipe,
-                                  .entry = &rows[0],
-                                  .says = "once:would hang on the C library's lock \\(syslog\\)"},
-                "report");
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .env = "FORKSAFE_MODE=abort",
-                                  .run = full_pipe, .entry = &rows[0],
-                                  .says = "once:would hang on the C library's lock \\(syslog\\)"},
-                "abort");
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=off", .run = full_pipe,
-                                  .entry = &rows[0], .says = SCN_SILENT},
-                "off");
+        scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=report", .run = full_pipe,
+                         .entry = &rows[0], .says = "once:would hang on the C library's lock \\(syslog\\)"), "report");
+        scn_add(SCN_CASE(.bare = "hangs", .preloaded = "dies SIGABRT", .env = "FORKSAFE_MODE=abort", .run = full_pipe,
+                         .entry = &rows[0], .says = "once:would hang on the C library's lock \\(syslog\\)"), "abort");
+        scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=off", .run = full_pipe,
+                         .entry = &rows[0], .says = SCN_SILENT), "off");
     }
-    scn_add((struct scn_case){.bare = "hangs", .run = storm}, "storm");
-    scn_add((struct scn_case){.bare = "fine", .run = no_hazard, .says = SCN_SILENT}, "no-hazard");
+    scn_add(SCN_CASE(.bare = "hangs", .run = storm), "storm");
+    scn_add(SCN_CASE(.bare = "fine", .run = no_hazard, .says = SCN_SILENT), "no-hazard");
 }

@@ -443,30 +443,24 @@ void scn_cases(void)
         const char *const bare = old      ? "hangs"
                                  : i == 0 ? "dies SIGABRT"
                                           : "fine"; /* glibc walks down only in prepare */
-        scn_add((struct scn_case){.bare = bare, .says = SCN_SILENT, .run = goes, .entry = (void *)unload_once,
-                                  .number = i},
+        scn_add(SCN_CASE(.bare = bare, .says = SCN_SILENT, .run = goes, .entry = (void *)unload_once, .number = i),
                 "goes-in-%s", phases[i]);
-        scn_add((struct scn_case){.bare = bare, .says = SCN_SILENT, .run = goes,
-                                  .entry = (void *)have_unloaded_once, .number = i},
-                "goes-elsewhere-during-%s", phases[i]);
-        scn_add((struct scn_case){.bare = old ? "wrong|fine" : "fine", .says = SCN_SILENT, .run = comes_in_handler,
-                                  .number = i},
+        scn_add(SCN_CASE(.bare = bare, .says = SCN_SILENT, .run = goes, .entry = (void *)have_unloaded_once,
+                         .number = i), "goes-elsewhere-during-%s", phases[i]);
+        scn_add(SCN_CASE(.bare = old ? "wrong|fine" : "fine", .says = SCN_SILENT, .run = comes_in_handler, .number = i),
                 "comes-in-%s", phases[i]);
     }
-    scn_add((struct scn_case){.bare = old ? "hangs" : "fine", .says = SCN_SILENT, .env = "FORKSAFE_DRAIN_MS=60000",
-                              .run = left},
+    scn_add(SCN_CASE(.bare = old ? "hangs" : "fine", .says = SCN_SILENT, .env = "FORKSAFE_DRAIN_MS=60000", .run = left),
             "left-by-longjmp");
 #ifdef __GLIBC__
     /* After that time the stopped thread would go on in any case. */
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_DRAIN_MS=60000",
-                              .run = handler_waits},
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_DRAIN_MS=60000", .run = handler_waits),
             "handler-waits-for-stopped");
 #endif
-    scn_add((struct scn_case){.bare = old ? "fine" : "dies SIGABRT|dies SIGSEGV|wrong|hangs", .says = SCN_SILENT,
-                              .run = come_and_go},
-            "come-and-go");
-    scn_add((struct scn_case){.bare = "hangs|fine", .says = SCN_SILENT, .run = daemons}, "daemons");
-    scn_add((struct scn_case){.bare = "hangs", .says = "once:took over mutex", .run = module_locks}, "module-locks");
-    scn_add((struct scn_case){.bare = "dies SIGABRT|dies SIGSEGV|fine", .says = SCN_SILENT, .run = modules_come_and_go},
+    scn_add(SCN_CASE(.bare = old ? "fine" : "dies SIGABRT|dies SIGSEGV|wrong|hangs", .says = SCN_SILENT,
+                     .run = come_and_go), "come-and-go");
+    scn_add(SCN_CASE(.bare = "hangs|fine", .says = SCN_SILENT, .run = daemons), "daemons");
+    scn_add(SCN_CASE(.bare = "hangs", .says = "once:took over mutex", .run = module_locks), "module-locks");
+    scn_add(SCN_CASE(.bare = "dies SIGABRT|dies SIGSEGV|fine", .says = SCN_SILENT, .run = modules_come_and_go),
             "modules-come-and-go");
 }

@@ -264,7 +264,6 @@ void scn_cases(void)
         {"off-destroy", destroyed, destroyed, SCN_SILENT, "FORKSAFE_MODE=off", child_destroys_1, 0},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        scn_add((struct scn_case){.bare = rows[i].bare, .preloaded = rows[i].preloaded, .says = rows[i].says,
-                                  .env = rows[i].env, .run = rows[i].run, .number = rows[i].number},
-                "%s", rows[i].name);
+        scn_add(SCN_CASE(.bare = rows[i].bare, .preloaded = rows[i].preloaded, .says = rows[i].says,
+                         .env = rows[i].env, .run = rows[i].run, .number = rows[i].number), "%s", rows[i].name);
 }

@@ -83,10 +83,9 @@ static void between(const struct scn_case *self)
 
 void scn_cases(void)
 {
-    scn_add((struct scn_case){.bare = "hangs", .says = "once:child took over mutex ", .run = vanished}, "dlsym");
-    scn_add((struct scn_case){.bare = "hangs", .says = "once:child took over mutex ", .run = vanished, .number = 1},
-            "dlvsym");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_NEVER_TAKES, .run = between}, "between");
+    scn_add(SCN_CASE(.bare = "hangs", .says = "once:child took over mutex ", .run = vanished), "dlsym");
+    scn_add(SCN_CASE(.bare = "hangs", .says = "once:child took over mutex ", .run = vanished, .number = 1), "dlvsym");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_NEVER_TAKES, .run = between), "between");
 }
 
 #else
@@ -99,7 +98,7 @@ static void none(const struct scn_case *self)
 
 void scn_cases(void)
 {
-    scn_add((struct scn_case){.bare = "fine", .run = none}, "none");
+    scn_add(SCN_CASE(.bare = "fine", .run = none), "none");
 }
 
 #endif

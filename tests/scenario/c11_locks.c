@@ -235,30 +235,22 @@ void scn_cases(void)
         const struct c11_kind *kind = &c11_kinds[i];
         const char *line = mutex_line(&mutex_kinds[kind->recursive ? 3 : 1]);
         for (int j = 0; j < C11_ENTRIES; j++)
-            scn_add((struct scn_case){.bare = c11_entries[j].bare, .says = line, .run = vanished, .kind = kind,
-                                      .entry = &c11_entries[j]},
-                    "%s-%s", c11_entries[j].name, kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = line, .run = mixed, .kind = kind}, "c11-then-pthread-%s",
-                kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = line, .run = mixed, .kind = kind, .number = 1},
+            scn_add(SCN_CASE(.bare = c11_entries[j].bare, .says = line, .run = vanished, .kind = kind,
+                             .entry = &c11_entries[j]), "%s-%s", c11_entries[j].name, kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .says = line, .run = mixed, .kind = kind), "c11-then-pthread-%s", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .says = line, .run = mixed, .kind = kind, .number = 1),
                 "pthread-then-c11-%s", kind->name);
-        scn_add((struct scn_case){.bare = kind->recursive ? "hangs" : "fine", .says = SCN_SILENT, .run = forkers,
-                                  .kind = kind},
+        scn_add(SCN_CASE(.bare = kind->recursive ? "hangs" : "fine", .says = SCN_SILENT, .run = forkers, .kind = kind),
                 "forkers-%s", kind->name);
         for (int use = DESTROY; use <= BROADCAST; use++)
             for (int timed = 0; timed < 2; timed++)
-                scn_add((struct scn_case){.bare = use == DESTROY && !LIBC_WAITS_INSIDE ? "fine" : "hangs",
-                                          .says = use == DESTROY && !LIBC_WAITS_INSIDE ? SCN_SILENT : FORGOT,
-                                          .run = waiter_vanished,
-                                          .kind = kind,
-                                          .entry = timed ? &c11_entries[0] : NULL,
-                                          .number = use},
-                        "cnd-%s-%s-%s", uses[use], timed ? "timedwait" : "wait", kind->name);
-        scn_add((struct scn_case){.bare = kind->recursive ? "fails EPERM" : "fine", .says = SCN_SILENT,
-                                  .run = forkers_wait, .kind = kind},
-                "forkers-wait-%s", kind->name);
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = contract, .kind = kind}, "contract-%s",
-                kind->name);
+                scn_add(SCN_CASE(.bare = use == DESTROY && !LIBC_WAITS_INSIDE ? "fine" : "hangs",
+                                 .says = use == DESTROY && !LIBC_WAITS_INSIDE ? SCN_SILENT : FORGOT,
+                                 .run = waiter_vanished, .kind = kind, .entry = timed ? &c11_entries[0] : NULL,
+                                 .number = use), "cnd-%s-%s-%s", uses[use], timed ? "timedwait" : "wait", kind->name);
+        scn_add(SCN_CASE(.bare = kind->recursive ? "fails EPERM" : "fine", .says = SCN_SILENT, .run = forkers_wait,
+                         .kind = kind), "forkers-wait-%s", kind->name);
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = contract, .kind = kind), "contract-%s", kind->name);
     }
     scn_add((struct scn_case){.bare = LIBC_ONCE_SURVIVES ? "fine" : "hangs",
                               .preloaded = LIBC_ONCE_SURVIVES ? "fine" : "hangs",

@@ -98,15 +98,14 @@ void scn_cases(void)
 {
     for (int i = 0; i < CONDVAR_KINDS; i++) {
         const struct condvar_kind *kind = &condvar_kinds[i];
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs",
-                                  .says = MAY_HANG " .*not taken over because ;; never:forgot",
-                                  .run = private_in_shared, .kind = kind},
-                "private-in-shared-memory-%s", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs",
+                         .says = MAY_HANG " .*not taken over because ;; never:forgot", .run = private_in_shared,
+                         .kind = kind), "private-in-shared-memory-%s", kind->name);
         if (kind->is_static)
             continue;
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = wakes_parent, .kind = kind},
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = wakes_parent, .kind = kind),
                 "signal-wakes-parent-%s", kind->name);
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = wakes_parent, .kind = kind, .number = 1},
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = wakes_parent, .kind = kind, .number = 1),
                 "broadcast-wakes-parent-%s", kind->name);
     }
     static const struct {
@@ -121,8 +120,6 @@ void scn_cases(void)
         {"repair-wait", "FORKSAFE_MODE=repair", "fine", CONDVAR_FORGOT_ONCE, 1},
     };
     for (size_t m = 0; m < sizeof modes / sizeof modes[0]; m++)
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = modes[m].preloaded, .says = modes[m].says,
-                                  .env = modes[m].env, .run = destroys, .kind = &condvar_kinds[0],
-                                  .number = modes[m].number},
-                "%s", modes[m].name);
+        scn_add(SCN_CASE(.bare = "hangs", .preloaded = modes[m].preloaded, .says = modes[m].says, .env = modes[m].env,
+                         .run = destroys, .kind = &condvar_kinds[0], .number = modes[m].number), "%s", modes[m].name);
 }

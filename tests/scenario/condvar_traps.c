@@ -299,9 +299,8 @@ void scn_cases(void)
     for (int i = 0; i < CONDVAR_KINDS; i++) {
         const struct scn_case rest = {.bare = "fine", .says = SCN_SILENT, .kind = &condvar_kinds[i]};
         scn_add_rows(SCN_ROWS(traps), rest, condvar_kinds[i].name);
-        scn_add((struct scn_case){.bare = LIBC_WAIT_SURVIVES ? "fine" : "hangs", .says = SCN_NEVER_TAKES,
-                                  .run = forks_in_handler,
-                                  .kind = &condvar_kinds[i]},
+        scn_add(SCN_CASE(.bare = LIBC_WAIT_SURVIVES ? "fine" : "hangs", .says = SCN_NEVER_TAKES,
+                         .run = forks_in_handler, .kind = &condvar_kinds[i]),
                 "forks-in-handler-%s", condvar_kinds[i].name);
     }
     for (int i = 0; i < MUTEX_KINDS; i++) {
@@ -309,8 +308,8 @@ void scn_cases(void)
         if (!mutex_is_plain(kind))
             continue;
         for (int j = 0; j < CONDVAR_ENTRIES; j++)
-            scn_add((struct scn_case){.bare = kind->owned ? "fails EPERM" : "fine", .says = SCN_SILENT,
-                                      .run = forkers_mutex, .kind = kind, .entry = &condvar_entries[j]},
+            scn_add(SCN_CASE(.bare = kind->owned ? "fails EPERM" : "fine", .says = SCN_SILENT, .run = forkers_mutex,
+                             .kind = kind, .entry = &condvar_entries[j]),
                     "forkers-mutex-%s-%s", condvar_entries[j].name, kind->name);
     }
 }

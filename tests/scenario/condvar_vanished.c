@@ -280,18 +280,15 @@ void scn_cases(void)
         const struct condvar_kind *kind = &condvar_kinds[i];
         for (int j = 0; j < CONDVAR_ENTRIES; j++) {
             const struct condvar_entry *entry = &condvar_entries[j];
-            scn_add((struct scn_case){.bare = CONDVAR_BARE("hangs"), .says = CONDVAR_DESTROYED, .run = destroy_1,
-                                      .kind = kind, .entry = entry},
-                    "destroy-1-%s-%s", entry->name, kind->name);
-            scn_add((struct scn_case){.bare = CONDVAR_BARE("hangs"), .says = CONDVAR_DESTROYED, .run = destroy_5,
-                                      .kind = kind, .entry = entry},
-                    "destroy-5-%s-%s", entry->name, kind->name);
+            scn_add(SCN_CASE(.bare = CONDVAR_BARE("hangs"), .says = CONDVAR_DESTROYED, .run = destroy_1, .kind = kind,
+                             .entry = entry), "destroy-1-%s-%s", entry->name, kind->name);
+            scn_add(SCN_CASE(.bare = CONDVAR_BARE("hangs"), .says = CONDVAR_DESTROYED, .run = destroy_5, .kind = kind,
+                             .entry = entry), "destroy-5-%s-%s", entry->name, kind->name);
         }
         for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++)
-            scn_add((struct scn_case){.bare = rows[r].bare, .says = rows[r].says, .run = rows[r].run, .kind = kind,
-                                      .entry = plainly, .number = rows[r].number},
-                    "%s-%s", rows[r].name, kind->name);
+            scn_add(SCN_CASE(.bare = rows[r].bare, .says = rows[r].says, .run = rows[r].run, .kind = kind,
+                             .entry = plainly, .number = rows[r].number), "%s-%s", rows[r].name, kind->name);
     }
-    scn_add((struct scn_case){.bare = "hangs", .run = storm, .kind = &condvar_kinds[0], .number = 1}, "storm-signal");
-    scn_add((struct scn_case){.bare = "hangs", .run = storm, .kind = &condvar_kinds[0]}, "storm-broadcast");
+    scn_add(SCN_CASE(.bare = "hangs", .run = storm, .kind = &condvar_kinds[0], .number = 1), "storm-signal");
+    scn_add(SCN_CASE(.bare = "hangs", .run = storm, .kind = &condvar_kinds[0]), "storm-broadcast");
 }

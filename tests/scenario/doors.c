@@ -898,14 +898,13 @@ void scn_cases(void)
         if (door->drains && door->open != by_daemon)
             /* However loaded the machine is. */
             CASE("hangs", run_clock, .says = SCN_SILENT, .env = "FORKSAFE_DRAIN_MS=8000"), door->name, "localtime");
-        scn_add((struct scn_case){.entry = door, .bare = "fine", .says = SCN_SILENT, .run = refused}, "%s-refused",
-                door->name);
+        scn_add(SCN_CASE(.entry = door, .bare = "fine", .says = SCN_SILENT, .run = refused), "%s-refused", door->name);
     }
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = invalid}, "invalid");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = invalid), "invalid");
 #ifdef HAS_SHORT_STACK
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = short_stack}, "clone-short-stack");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = short_stack), "clone-short-stack");
 #endif
     /* A thread that a fork stops for ever goes on after that time. */
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = cancelled_forkpty,
-                              .env = "FORKSAFE_DRAIN_MS=60000"}, "forkpty-cancelled");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = cancelled_forkpty, .env = "FORKSAFE_DRAIN_MS=60000"),
+            "forkpty-cancelled");
 }

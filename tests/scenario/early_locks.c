@@ -116,10 +116,9 @@ void scn_cases(void)
         {"robust", "fails EPERM"},
     };
     for (long i = 0; i < 5; i++) {
-        scn_add((struct scn_case){.bare = "hangs", .says = "once:child took over (mutex|rwlock) ", .run = vanished,
-                                  .number = i},
+        scn_add(SCN_CASE(.bare = "hangs", .says = "once:child took over (mutex|rwlock) ", .run = vanished, .number = i),
                 "vanished-%s", locks[i].name);
-        scn_add((struct scn_case){.bare = locks[i].forkers_bare, .says = SCN_NEVER_TAKES, .run = forkers, .number = i},
+        scn_add(SCN_CASE(.bare = locks[i].forkers_bare, .says = SCN_NEVER_TAKES, .run = forkers, .number = i),
                 "forkers-%s", locks[i].name);
     }
 }

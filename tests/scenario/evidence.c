@@ -240,13 +240,13 @@ void scn_cases(void)
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         const struct kind *of = &kinds[i];
         for (long by = 0; by < (long)(sizeof by_libc / sizeof *by_libc); by++)
-            scn_add((struct scn_case){.bare = "hangs", .run = made_by_libc, .kind = of, .number = by},
+            scn_add(SCN_CASE(.bare = "hangs", .run = made_by_libc, .kind = of, .number = by),
                     "%s, %s thread", of->name, makers[by]);
         /* An rwlock counts who waits: libc never learns that one has left. */
         if (of->init == init_rwlock)
             continue;
-        scn_add((struct scn_case){.bare = "hangs", .run = left_by_jump, .kind = of}, "%s, a wait left", of->name);
-        scn_add((struct scn_case){.bare = "hangs", .run = left_by_jump, .kind = of, .number = 1},
+        scn_add(SCN_CASE(.bare = "hangs", .run = left_by_jump, .kind = of), "%s, a wait left", of->name);
+        scn_add(SCN_CASE(.bare = "hangs", .run = left_by_jump, .kind = of, .number = 1),
                 "%s, a wait left, another thread", of->name);
     }
 }

@@ -676,50 +676,45 @@ void scn_cases(void)
     static const struct several without_membarrier = {"without-membarrier", NO_MEMBARRIER, false};
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++)
         for (int k = 0; k < 3; k++)
-            scn_add((struct scn_case){.bare = ways[i].orphan ? "hangs" : "fine",
-                                      .says = ways[i].orphan ? MUTEX_TAKEN : SCN_SILENT, .run = several,
-                                      .entry = &ways[i], .number = counts[k]},
-                    "%d-threads-%s", counts[k], ways[i].name);
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = several, .entry = &without_membarrier,
-                              .number = 8}, "8-threads-without-membarrier");
+            scn_add(SCN_CASE(.bare = ways[i].orphan ? "hangs" : "fine",
+                             .says = ways[i].orphan ? MUTEX_TAKEN : SCN_SILENT, .run = several, .entry = &ways[i],
+                             .number = counts[k]), "%d-threads-%s", counts[k], ways[i].name);
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = several, .entry = &without_membarrier, .number = 8),
+            "8-threads-without-membarrier");
     for (size_t i = 0; i < sizeof interrupted / sizeof interrupted[0]; i++)
         for (int k = 0; k < (interrupted[i].does == use_fork ? 1 : 2); k++)
             /*
              * Bare, a child that goes on has locks under another name than its own, if it was interrupted there.
              * (Nobody was drained, so it may be warned of calls that the other threads were in.)
              */
-            scn_add((struct scn_case){.bare = k ? "fine|fails EPERM|hangs|dies SIGABRT" : "fine",
-                                      .says = k ? SCN_NEVER_TAKES : SCN_SILENT,
-                                      .run = in_signal,
-                                      .entry = &interrupted[i],
-                                      .number = k},
-                    "signal-in-%s-%s", interrupted[i].name, k ? "goes-on" : "exits");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = signal_in_drain, .env = NEVER_WAITS},
+            scn_add(SCN_CASE(.bare = k ? "fine|fails EPERM|hangs|dies SIGABRT" : "fine",
+                             .says = k ? SCN_NEVER_TAKES : SCN_SILENT, .run = in_signal, .entry = &interrupted[i],
+                             .number = k), "signal-in-%s-%s", interrupted[i].name, k ? "goes-on" : "exits");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = signal_in_drain, .env = NEVER_WAITS),
             "signal-in-drain-goes-on");
-    scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = small_stack}, "small-stack");
+    scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = small_stack), "small-stack");
     static const struct {
         const char *name;
         pid_t (*forks)(void);
     } doors[] = {{"fork", fork}, {"_Fork", _Fork}};
     for (int i = 0; i < (LIBC_HAS_BARE_FORK ? 2 : 1); i++)
         for (int k = 0; k < 2; k++)
-            scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = fails, .env = NEVER_WAITS,
-                                      .entry = (void *)doors[i].forks, .number = k ? EAGAIN : ENOMEM},
+            scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = fails, .env = NEVER_WAITS,
+                             .entry = (void *)doors[i].forks, .number = k ? EAGAIN : ENOMEM),
                     "%s-fails-%s", doors[i].name, k ? "EAGAIN" : "ENOMEM");
-    scn_add(
-        (struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = in_constructor, .env = "FORKERS_CONSTRUCTOR=1"},
-        "constructor");
-    scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = at_end}, "destructor");
-    scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = at_end, .number = 1}, "atexit");
+    scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = in_constructor, .env = "FORKERS_CONSTRUCTOR=1"),
+            "constructor");
+    scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = at_end), "destructor");
+    scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = at_end, .number = 1), "atexit");
     static const char *const ends[] = {"thread_local", "key", "key-last-round"};
     for (int i = 0; i < 3; i++) {
-        scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = in_thread_end, .number = i},
+        scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = in_thread_end, .number = i),
                 "thread-end-%s", ends[i]);
         /* Before glibc 2.36 the first two hang in the parent, bare, which has no alarm. */
         if (i == 2 || scn_handlers_may_fork())
-            scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = in_atfork, .number = i}, "atfork-%s",
-                    phases[i]);
-        scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = in_callback, .number = i}, "callback-%s",
-                callbacks[i]);
+            scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = in_atfork, .number = i),
+                    "atfork-%s", phases[i]);
+        scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = in_callback, .number = i),
+                "callback-%s", callbacks[i]);
     }
 }

@@ -479,26 +479,23 @@ void scn_cases(void)
             (kind->take == qt_lock && !qt_is_here))
             continue;
         for (long how = 0; how < 4; how++)
-            scn_add(
-                (struct scn_case){
-                    .bare = "hangs", .says = SCN_SILENT, .env = PATIENT, .run = in_order, .kind = kind, .number = how},
-                "%s-in-order%s%s", kind->name, how & IN_THREAD ? "-thread" : "", how & BY_CLONE ? "-clone" : "");
-        scn_add((struct scn_case){.bare = "hangs", .says = SCN_SILENT, .env = PATIENT, .run = two_forks, .kind = kind},
+            scn_add(SCN_CASE(.bare = "hangs", .says = SCN_SILENT, .env = PATIENT, .run = in_order, .kind = kind,
+                             .number = how),
+                    "%s-in-order%s%s", kind->name, how & IN_THREAD ? "-thread" : "", how & BY_CLONE ? "-clone" : "");
+        scn_add(SCN_CASE(.bare = "hangs", .says = SCN_SILENT, .env = PATIENT, .run = two_forks, .kind = kind),
                 "%s-two-forks", kind->name);
         if (kind->take != glib_lock)
-            scn_add((struct scn_case){.bare = "hangs", .env = PATIENT, .run = ends_kept, .kind = kind}, "%s-ends-kept",
-                    kind->name);
-        scn_add((struct scn_case){.bare = "fine", .env = "FORKSAFE_DRAIN_LOCKS_MS=10", .run = calls_in_lock,
-                                  .kind = kind},
+            scn_add(SCN_CASE(.bare = "hangs", .env = PATIENT, .run = ends_kept, .kind = kind),
+                    "%s-ends-kept", kind->name);
+        scn_add(SCN_CASE(.bare = "fine", .env = "FORKSAFE_DRAIN_LOCKS_MS=10", .run = calls_in_lock, .kind = kind),
                 "%s-calls-in-lock", kind->name);
-        scn_add((struct scn_case){.bare = "hangs|fine", .env = PATIENT, .run = storm, .kind = kind}, "%s-storm",
-                kind->name);
+        scn_add(SCN_CASE(.bare = "hangs|fine", .env = PATIENT, .run = storm, .kind = kind), "%s-storm", kind->name);
     }
-    scn_add((struct scn_case){.bare = "fine", .run = posted}, "posted");
-    scn_add((struct scn_case){.bare = "fine", .env = PATIENT, .run = closes}, "closes");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = left, .number = 1}, "left-by-longjmp");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = left}, "left-by-cancellation");
+    scn_add(SCN_CASE(.bare = "fine", .run = posted), "posted");
+    scn_add(SCN_CASE(.bare = "fine", .env = PATIENT, .run = closes), "closes");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = left, .number = 1), "left-by-longjmp");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = left), "left-by-cancellation");
     for (long value = 0; value < 4; value++)
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = untouched, .number = value},
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = untouched, .number = value),
                 "untouched-%ld", value);
 }

@@ -148,17 +148,16 @@ static void add_tcmalloc(void)
         !find(library, "tcmalloc_trylock", &tcmalloc.trylock) || !find(library, "tcmalloc_unlock", &tcmalloc.unlock))
         return;
     for (long waiters = 0; waiters <= 3; waiters += 3)
-        scn_add((struct scn_case){.bare = "hangs", .says = kind.says, .run = vanished, .kind = &kind,
-                                  .number = waiters}, "tcmalloc-%ld-waiters", waiters);
-    scn_add((struct scn_case){.bare = "hangs", .says = "took over futex", .run = two_and_grandchild, .kind = &kind},
+        scn_add(SCN_CASE(.bare = "hangs", .says = kind.says, .run = vanished, .kind = &kind, .number = waiters),
+                "tcmalloc-%ld-waiters", waiters);
+    scn_add(SCN_CASE(.bare = "hangs", .says = "took over futex", .run = two_and_grandchild, .kind = &kind),
             "tcmalloc-two-and-grandchild");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = living, .kind = &kind}, "tcmalloc-living");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = kind.watched,
-                              .env = "FORKSAFE_MODE=report", .run = vanished, .kind = &kind}, "tcmalloc-report");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = kind.watched,
-                              .env = "FORKSAFE_MODE=abort", .run = vanished, .kind = &kind}, "tcmalloc-abort");
-    scn_add((struct scn_case){.bare = "hangs", .says = profiler.says, .run = vanished, .kind = &profiler},
-            "gperftools");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = living, .kind = &kind), "tcmalloc-living");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .says = kind.watched, .env = "FORKSAFE_MODE=report",
+                     .run = vanished, .kind = &kind), "tcmalloc-report");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "dies SIGABRT", .says = kind.watched, .env = "FORKSAFE_MODE=abort",
+                     .run = vanished, .kind = &kind), "tcmalloc-abort");
+    scn_add(SCN_CASE(.bare = "hangs", .says = profiler.says, .run = vanished, .kind = &profiler), "gperftools");
 }
 
 static void add_absl(void)
@@ -169,8 +168,8 @@ static void add_absl(void)
     if (library != NULL && find(library, "absl_lock", &kind.take) && find(library, "absl_trylock", &kind.try) &&
         find(library, "absl_unlock", &kind.give))
         for (long waiters = 0; waiters <= 3; waiters += 3)
-            scn_add((struct scn_case){.bare = "hangs", .says = kind.says, .run = vanished, .kind = &kind,
-                                      .number = waiters}, "absl-%ld-waiters", waiters);
+            scn_add(SCN_CASE(.bare = "hangs", .says = kind.says, .run = vanished, .kind = &kind, .number = waiters),
+                    "absl-%ld-waiters", waiters);
 }
 
 /* --- Not locks ---------------------------------------------------------------------------------------------------- */
@@ -444,11 +443,10 @@ static void passed_by(const struct scn_case *self)
 
 void scn_cases(void)
 {
-    scn_add((struct scn_case){.bare = "fine", .run = parked}, "parked");
-    scn_add((struct scn_case){.bare = "hangs", .says = "took over futex .*\\(Rust std\\)", .run = passed_by},
-            "passed-by");
+    scn_add(SCN_CASE(.bare = "fine", .run = parked), "parked");
+    scn_add(SCN_CASE(.bare = "hangs", .says = "took over futex .*\\(Rust std\\)", .run = passed_by), "passed-by");
     for (size_t i = 0; i < sizeof onces / sizeof *onces; i++)
-        scn_add((struct scn_case){.bare = "hangs", .run = call_once_vanished, .says = onces[i].says, .kind = &onces[i]},
+        scn_add(SCN_CASE(.bare = "hangs", .run = call_once_vanished, .says = onces[i].says, .kind = &onces[i]),
                 "%s", onces[i].name);
     const bool glib_is_here = have_glib(), qt_is_here = have_qt();
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
@@ -457,34 +455,28 @@ void scn_cases(void)
             (kind->take == qt_lock && !qt_is_here))
             continue;
         for (long waiters = 0; waiters <= 3; waiters += 3)
-            scn_add((struct scn_case){.bare = "hangs", .says = kind->says, .run = vanished, .kind = kind,
-                                      .number = waiters},
+            scn_add(SCN_CASE(.bare = "hangs", .says = kind->says, .run = vanished, .kind = kind, .number = waiters),
                     "%s-%ld-waiters", kind->name, waiters);
-        scn_add((struct scn_case){.bare = "hangs", .says = "took over futex", .run = two_and_grandchild, .kind = kind},
+        scn_add(SCN_CASE(.bare = "hangs", .says = "took over futex", .run = two_and_grandchild, .kind = kind),
                 "%s-two-and-grandchild", kind->name);
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = living, .kind = kind}, "%s-living",
-                kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = "once:child hangs in futex",
-                                  .env = "FORKSAFE_HANG_MS=200", .run = childs_own_dead, .kind = kind},
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = living, .kind = kind), "%s-living", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .says = "once:child hangs in futex",
+                         .env = "FORKSAFE_HANG_MS=200", .run = childs_own_dead, .kind = kind),
                 "%s-childs-own-dead", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = kind->watched,
-                                  .env = "FORKSAFE_MODE=report", .run = vanished, .kind = kind},
-                "%s-report", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = kind->watched,
-                                  .env = "FORKSAFE_MODE=abort", .run = vanished, .kind = kind},
-                "%s-abort", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT,
-                                  .env = "FORKSAFE_MODE=off", .run = vanished, .kind = kind},
-                "%s-off", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .says = kind->watched, .env = "FORKSAFE_MODE=report",
+                         .run = vanished, .kind = kind), "%s-report", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .preloaded = "dies SIGABRT", .says = kind->watched,
+                         .env = "FORKSAFE_MODE=abort", .run = vanished, .kind = kind), "%s-abort", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT, .env = "FORKSAFE_MODE=off",
+                         .run = vanished, .kind = kind), "%s-off", kind->name);
     }
     if (qt_is_here) {
         for (long until = 0; until < 2; until++) {
-            scn_add((struct scn_case){.bare = "fails ETIMEDOUT", .run = limited, .number = until,
-                                      .says = "once:took over futex .*\\(Qt\\)"},
-                    "qt-limited%s", until ? "-until" : "");
-            scn_add((struct scn_case){.bare = "fails ETIMEDOUT", .preloaded = "fails ETIMEDOUT", .run = limited,
-                                      .number = until, .env = "FORKSAFE_MODE=report",
-                                      .says = "once:would hang on futex .*\\(Qt\\)"},
+            scn_add(SCN_CASE(.bare = "fails ETIMEDOUT", .run = limited, .number = until,
+                             .says = "once:took over futex .*\\(Qt\\)"), "qt-limited%s", until ? "-until" : "");
+            scn_add(SCN_CASE(.bare = "fails ETIMEDOUT", .preloaded = "fails ETIMEDOUT", .run = limited,
+                             .number = until, .env = "FORKSAFE_MODE=report",
+                             .says = "once:would hang on futex .*\\(Qt\\)"),
                     "qt-limited%s-report", until ? "-until" : "");
         }
     }
@@ -492,38 +484,32 @@ void scn_cases(void)
     add_absl();
     for (size_t i = 0; i < sizeof waits / sizeof *waits; i++) {
         static const char *const says = "once:child hangs in futex 0x[0-9a-f]+ \\(unknown\\) ;; " SCN_NEVER_TAKES;
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = says, .run = endless,
-                                  .env = "FORKSAFE_HANG_MS=200", .kind = &waits[i]},
-                "endless-%s", waits[i].name);
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = says, .run = endless,
-                                  .env = "FORKSAFE_MODE=abort FORKSAFE_HANG_MS=200", .kind = &waits[i]},
+        scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .says = says, .run = endless,
+                         .env = "FORKSAFE_HANG_MS=200", .kind = &waits[i]), "endless-%s", waits[i].name);
+        scn_add(SCN_CASE(.bare = "hangs", .preloaded = "dies SIGABRT", .says = says, .run = endless,
+                         .env = "FORKSAFE_MODE=abort FORKSAFE_HANG_MS=200", .kind = &waits[i]),
                 "abort-endless-%s", waits[i].name);
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_NEVER_TAKES, .run = until_signal, .kind = &waits[i]},
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_NEVER_TAKES, .run = until_signal, .kind = &waits[i]),
                 "until-signal-%s", waits[i].name);
     }
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = contracts}, "contracts");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = contracts), "contracts");
     if (glib_is_here)
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .run = glib_condition}, "glib-condition");
+        scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .run = glib_condition), "glib-condition");
 #ifdef HAVE_BARE_FUTEX
     static const struct wait held = {"held", FUTEX_WAIT_PRIVATE, 2},
                              by_openmp = {"held-openmp", FUTEX_WAIT_PRIVATE, ~0u},
                              event_1 = {"event", FUTEX_WAIT_PRIVATE, 1};
     const char *net = "FORKSAFE_RESCUE_MS=20";
-    scn_add((struct scn_case){.bare = "hangs", .says = "took over lock 0x[0-9a-f]+ ;; never:child hangs",
-                              .env = "FORKSAFE_RESCUE_MS=20 FORKSAFE_HANG_MS=20000", .run = net_under_seen},
-            "rescue-seen");
-    scn_add((struct scn_case){.bare = "hangs", .says = "took over lock 0x[0-9a-f]+ .*\\(unknown\\) for .* fork 1 by",
-                              .env = net, .run = unseen, .kind = &held},
-            "rescue-held");
-    scn_add((struct scn_case){.bare = "hangs", .env = net, .run = unseen, .kind = &by_openmp}, "rescue-held-openmp");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_NEVER_TAKES, .env = net, .run = unseen,
-                              .kind = &event_1},
-            "rescue-event");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_NEVER_TAKES, .env = net, .run = unseen,
-                              .kind = &held, .number = 1},
-            "rescue-with-another-thread");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_NEVER_TAKES, .run = unseen,
-                              .kind = &held},
+    scn_add(SCN_CASE(.bare = "hangs", .says = "took over lock 0x[0-9a-f]+ ;; never:child hangs",
+                     .env = "FORKSAFE_RESCUE_MS=20 FORKSAFE_HANG_MS=20000", .run = net_under_seen), "rescue-seen");
+    scn_add(SCN_CASE(.bare = "hangs", .says = "took over lock 0x[0-9a-f]+ .*\\(unknown\\) for .* fork 1 by",
+                     .env = net, .run = unseen, .kind = &held), "rescue-held");
+    scn_add(SCN_CASE(.bare = "hangs", .env = net, .run = unseen, .kind = &by_openmp), "rescue-held-openmp");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .says = SCN_NEVER_TAKES, .env = net, .run = unseen,
+                     .kind = &event_1), "rescue-event");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .says = SCN_NEVER_TAKES, .env = net, .run = unseen,
+                     .kind = &held, .number = 1), "rescue-with-another-thread");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .says = SCN_NEVER_TAKES, .run = unseen, .kind = &held),
             "rescue-off");
 #endif
 }

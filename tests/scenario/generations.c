@@ -189,6 +189,6 @@ static void servers(const struct scn_case *self)
 void scn_cases(void)
 {
     static const struct descent ten = {10, 0, true}, hundred = {100, 60, true};
-    scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = servers, .entry = &ten}, "servers-10");
-    scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = servers, .entry = &hundred}, "servers-100");
+    scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = servers, .entry = &ten), "servers-10");
+    scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = servers, .entry = &hundred), "servers-100");
 }

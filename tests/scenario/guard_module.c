@@ -66,8 +66,7 @@ static void vanished(const struct scn_case *self)
 
 void scn_cases(void)
 {
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = no_fork}, "no-fork");
-    scn_add((struct scn_case){.bare = "hangs", .says = "once:took over guard .*\\(static local\\) for module_value",
-                              .run = vanished},
-            "vanished");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = no_fork), "no-fork");
+    scn_add(SCN_CASE(.bare = "hangs", .says = "once:took over guard .*\\(static local\\) for module_value",
+                     .run = vanished), "vanished");
 }

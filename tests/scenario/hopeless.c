@@ -811,41 +811,34 @@ static void add_ended(void)
         if ((how & (RESTARTS | POSTS)) == RESTARTS || (is_real && (how & LATE) == 0))
             continue; /* that wait has no end, or does not last */
         for (int abort = 0; abort < 2; abort++)
-            scn_add((struct scn_case){.bare = "fine", .says = said[(how & LATE) != 0 && late_us > limit_us],
-                                      .env = abort ? aborts : repairs,
-                                      .run = semaphore_and_handler, .number = how},
+            scn_add(SCN_CASE(.bare = "fine", .says = said[(how & LATE) != 0 && late_us > limit_us],
+                             .env = abort ? aborts : repairs, .run = semaphore_and_handler, .number = how),
                     "handler%s%s%s%s%s", how & LATE ? "-late" : "", how & RESTARTS ? "-restarts" : "",
                     how & POSTS ? "-posts" : "", how & MIXED ? "-mixed" : "", abort ? "-abort" : "");
     }
     for (long of = 0; of < 2; of++)
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs",
-                                  .says = BY_HANDLER("(semaphore|futex)") " ;; never:child hangs|went on",
-                                  .env = repairs, .run = interrupted_often, .number = of},
+        scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs",
+                         .says = BY_HANDLER("(semaphore|futex)") " ;; never:child hangs|went on", .env = repairs,
+                         .run = interrupted_often, .number = of),
                 "interrupted-often-%s", of == 0 ? "semaphore" : "futex");
     for (long how = 0; how < 2; how++)
-        scn_add((struct scn_case){.bare = "fine", .says = "never:child hangs", .env = aborts,
-                                  .run = condvar_and_handler, .number = how},
-                "condvar-and-handler%s", how ? "-late" : "");
+        scn_add(SCN_CASE(.bare = "fine", .says = "never:child hangs", .env = aborts, .run = condvar_and_handler,
+                         .number = how), "condvar-and-handler%s", how ? "-late" : "");
     static const char *const helpers[] = {"parent",         "parents-futex", "one-of-parents", "parents-mutex",
                                           "parents-rwlock", "pipe",          "thread",         "condvar",
                                           "sigwait",        "poll",          "guest",          "libcxx",
                                           "paused"};
     for (long i = 0; i < (long)(sizeof helpers / sizeof *helpers); i++)
         for (long user = 0; user <= ANOTHER_USER; user += ANOTHER_USER)
-            scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = helped,
-                                      .number = i | user},
+            scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = helped, .number = i | user),
                     "helped-by-%s%s", helpers[i], user == 0 ? "" : "-another-user");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = cancel},
-            "cancelled");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = cancel,
-                              .number = LATE},
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = cancel), "cancelled");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = cancel, .number = LATE),
             "cancelled-late");
     for (long how = 0; how <= LATE; how++)
-        scn_add((struct scn_case){.bare = "fine", .says = "never:child hangs", .env = aborts,
-                                  .run = cancelled_by_handler, .number = how},
-                "cancelled-by-handler%s", how ? "-late" : "");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = limited},
-            "limited");
+        scn_add(SCN_CASE(.bare = "fine", .says = "never:child hangs", .env = aborts, .run = cancelled_by_handler,
+                         .number = how), "cancelled-by-handler%s", how ? "-late" : "");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = limited), "limited");
 }
 
 void scn_cases(void)
@@ -863,53 +856,39 @@ void scn_cases(void)
         snprintf(says[i], sizeof says[i], HANGS("%s") " ;; once:hangs in .*\\(%s\\) for", kind->says, kind->as);
         snprintf(in_two[i], sizeof in_two[i], HANGS("%s"),
                  "semaphore|thread|mutex|condition variable|rwlock|barrier|futex");
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = says[i], .env = LIMIT, .run = alone,
-                                  .kind = kind},
-                "%s", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = says[i],
-                                  .env = LIMIT " FORKSAFE_MODE=report", .run = alone, .kind = kind},
-                "%s-report", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = says[i],
-                                  .env = LIMIT " FORKSAFE_MODE=abort", .run = alone, .kind = kind},
-                "%s-abort", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .says = says[i], .env = LIMIT, .run = alone,
+                         .kind = kind), "%s", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .says = says[i], .env = LIMIT " FORKSAFE_MODE=report",
+                         .run = alone, .kind = kind), "%s-report", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .preloaded = "dies SIGABRT", .says = says[i],
+                         .env = LIMIT " FORKSAFE_MODE=abort", .run = alone, .kind = kind), "%s-abort", kind->name);
         for (long how = 0; how < 4 && !kind->has_thread; how++)
-            scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = in_two[i],
-                                      .env = LIMIT " FORKSAFE_MODE=abort", .run = in_company, .kind = kind,
-                                      .number = (1 + how % 2) | (how < 2 ? 0 : ANOTHER_USER)},
+            scn_add(SCN_CASE(.bare = "hangs", .preloaded = "dies SIGABRT", .says = in_two[i],
+                             .env = LIMIT " FORKSAFE_MODE=abort", .run = in_company, .kind = kind,
+                             .number = (1 + how % 2) | (how < 2 ? 0 : ANOTHER_USER)),
                     "%s-in-company-%ld%s", kind->name, 1 + how % 2, how < 2 ? "" : "-another-user");
     }
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=0",
-                              .run = alone, .kind = &kinds[0]},
-            "switched-off");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("semaphore"),
-                              .env = LIMIT " FORKSAFE_MODE=abort", .run = other_ends},
-            "other-thread-ends");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=0",
+                     .run = alone, .kind = &kinds[0]), "switched-off");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("semaphore"),
+                     .env = LIMIT " FORKSAFE_MODE=abort", .run = other_ends), "other-thread-ends");
     for (long of = 0; of < 2; of++)
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT,
-                                  .env = "FORKSAFE_HANG_MS=10 FORKSAFE_MODE=abort", .run = at_slices_ends,
-                                  .number = of},
-                "at-slices-ends-%s", of == 0 ? "condvar" : "join");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT " FORKSAFE_MODE=abort",
-                              .run = ended_by_signal},
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=10 FORKSAFE_MODE=abort",
+                         .run = at_slices_ends, .number = of), "at-slices-ends-%s", of == 0 ? "condvar" : "join");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .env = LIMIT " FORKSAFE_MODE=abort", .run = ended_by_signal),
             "ended-by-signal");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("condition variable"),
-                              .env = LIMIT " FORKSAFE_MODE=abort", .run = through_door, .number = 1},
-            "raw-clone");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("condition variable"),
-                              .env = LIMIT " FORKSAFE_MODE=abort", .run = through_door},
-            "_Fork");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("condition variable"),
-                              .env = LIMIT " FORKSAFE_MODE=abort", .run = grandchild},
-            "grandchild");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("semaphore"),
-                              .env = LIMIT " FORKSAFE_MODE=abort", .run = vforked},
-            "vforked");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = HANGS("condition variable"), .env = LIMIT,
-                              .run = monitor},
-            "monitor");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs",
-                              .says = HANGS("condition variable") " ;; once:child hangs in .* in use at fork by \\d+",
-                              .env = LIMIT, .run = monitor, .number = 1},
-            "monitor-waited-for");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("condition variable"),
+                     .env = LIMIT " FORKSAFE_MODE=abort", .run = through_door, .number = 1), "raw-clone");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("condition variable"),
+                     .env = LIMIT " FORKSAFE_MODE=abort", .run = through_door), "_Fork");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("condition variable"),
+                     .env = LIMIT " FORKSAFE_MODE=abort", .run = grandchild), "grandchild");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "dies SIGABRT", .says = HANGS("semaphore"),
+                     .env = LIMIT " FORKSAFE_MODE=abort", .run = vforked), "vforked");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .says = HANGS("condition variable"), .env = LIMIT,
+                     .run = monitor), "monitor");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs",
+                     .says = HANGS("condition variable") " ;; once:child hangs in .* in use at fork by \\d+",
+                     .env = LIMIT, .run = monitor, .number = 1), "monitor-waited-for");
     add_ended();
 }

@@ -244,7 +244,7 @@ void scn_cases(void)
         snprintf(says[i], sizeof says[i], "once:child hangs in (%s) 0x[0-9a-f]+ ;; never:took over|went on",
                  waits[i].says);
     for (long i = 0; i < WAITS * DOORS; i++)
-        scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = says[i % WAITS],
-                                  .env = "FORKSAFE_HANG_MS=150 FORKSAFE_MODE=abort", .run = through, .number = i},
+        scn_add(SCN_CASE(.bare = "hangs", .preloaded = "dies SIGABRT", .says = says[i % WAITS],
+                         .env = "FORKSAFE_HANG_MS=150 FORKSAFE_MODE=abort", .run = through, .number = i),
                 "%s-%s", doors[i / WAITS].name, waits[i % WAITS].name);
 }

@@ -77,7 +77,7 @@ static void moments(const struct scn_case *self)
 void scn_cases(void)
 {
     for (long how = 0; how < 4; how++)
-        scn_add((struct scn_case){.bare = "fine", .says = "never:child hangs", .env = LIMIT " FORKSAFE_MODE=abort",
-                                  .run = moments, .number = how},
+        scn_add(SCN_CASE(.bare = "fine", .says = "never:child hangs", .env = LIMIT " FORKSAFE_MODE=abort",
+                         .run = moments, .number = how),
                 "%s%s", how & FUTEX ? "futex" : "semaphore", how & MIXED ? "-mixed" : "");
 }

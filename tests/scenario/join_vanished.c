@@ -187,14 +187,11 @@ void scn_cases(void)
         bool tries = strstr(ways[i].name, "tryjoin") != NULL;
         bool limited = strstr(ways[i].name, "timed") != NULL || strstr(ways[i].name, "clock") != NULL;
         const char *waiting = tries ? "fails EBUSY" : limited ? "fails ETIMEDOUT" : "hangs";
-        scn_add((struct scn_case){.bare = joins && waits ? waiting : "fine", .says = SCN_SILENT, .run = vanished,
-                                  .number = (long)i},
-                "%s", ways[i].name);
-        scn_add((struct scn_case){.bare = !joins ? "fine" : waits ? waiting : "dies SIGSEGV",
-                                  .says = SCN_SILENT, .run = vanished, .number = (long)i, .entry = &many},
-                "%s-many", ways[i].name);
+        scn_add(SCN_CASE(.bare = joins && waits ? waiting : "fine", .says = SCN_SILENT, .run = vanished,
+                         .number = (long)i), "%s", ways[i].name);
+        scn_add(SCN_CASE(.bare = !joins ? "fine" : waits ? waiting : "dies SIGSEGV", .says = SCN_SILENT,
+                         .run = vanished, .number = (long)i, .entry = &many), "%s-many", ways[i].name);
     }
-    scn_add((struct scn_case){.bare = waits ? "hangs" : "dies SIGSEGV", .run = pool_closed}, "pool-closed");
-    scn_add((struct scn_case){.bare = waits ? "hangs" : "fine", .says = SCN_SILENT, .run = joiner_vanished},
-            "joiner-vanished");
+    scn_add(SCN_CASE(.bare = waits ? "hangs" : "dies SIGSEGV", .run = pool_closed), "pool-closed");
+    scn_add(SCN_CASE(.bare = waits ? "hangs" : "fine", .says = SCN_SILENT, .run = joiner_vanished), "joiner-vanished");
 }

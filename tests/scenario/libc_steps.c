@@ -144,7 +144,7 @@ static void at_each(const struct scn_case *self)
 void scn_cases(void)
 {
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        scn_add((struct scn_case){.bare = "hangs", .run = at_each, .entry = &rows[i]}, "%s", rows[i].name);
+        scn_add(SCN_CASE(.bare = "hangs", .run = at_each, .entry = &rows[i]), "%s", rows[i].name);
 }
 
 #else

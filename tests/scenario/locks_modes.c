@@ -117,8 +117,7 @@ void scn_cases(void)
          &mutex_kinds[1]},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        scn_add((struct scn_case){.bare = rows[i].bare, .preloaded = rows[i].preloaded, .says = rows[i].says,
-                                  .env = rows[i].env, .run = rows[i].run, .entry = rows[i].entry,
-                                  .kind = rows[i].kind},
+        scn_add(SCN_CASE(.bare = rows[i].bare, .preloaded = rows[i].preloaded, .says = rows[i].says,
+                         .env = rows[i].env, .run = rows[i].run, .entry = rows[i].entry, .kind = rows[i].kind),
                 "%s", rows[i].name);
 }

@@ -111,6 +111,6 @@ static void hooked(const struct scn_case *self)
 void scn_cases(void)
 {
     for (unsigned i = 0; i < sizeof hooks / sizeof *hooks; i++)
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = hooked, .kind = &hooks[i]}, "hook-%s",
-                hooks[i].name);
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = hooked, .kind = &hooks[i]),
+                "hook-%s", hooks[i].name);
 }

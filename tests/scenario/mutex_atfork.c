@@ -159,23 +159,22 @@ void scn_cases(void)
         const struct mutex_kind *kind = &mutex_kinds[i];
         const char *bare = kind->owned ? "fails EPERM" : "fine";
         const char *says = kind->owned ? SCN_NEVER_TAKES : SCN_SILENT;
-        scn_add((struct scn_case){.bare = bare, .says = says, .run = remedy, .kind = kind, .number = 1},
+        scn_add(SCN_CASE(.bare = bare, .says = says, .run = remedy, .kind = kind, .number = 1),
                 "remedy-%s", kind->name);
         if (!mutex_is_plain(kind))
             continue;
-        scn_add((struct scn_case){.bare = bare, .says = says, .run = remedy, .kind = kind, .number = 3},
+        scn_add(SCN_CASE(.bare = bare, .says = says, .run = remedy, .kind = kind, .number = 3),
                 "remedy-generations-%s", kind->name);
         if (kind->type == PTHREAD_MUTEX_RECURSIVE)
-            scn_add((struct scn_case){.bare = bare, .says = says, .run = remedy_twice, .kind = kind},
+            scn_add(SCN_CASE(.bare = bare, .says = says, .run = remedy_twice, .kind = kind),
                     "remedy-twice-%s", kind->name);
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = renewal, .kind = kind}, "renewal-%s",
-                kind->name);
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = renewed_is_nobodys, .kind = kind,
-                                  .env = "FORKSAFE_DRAIN_LOCKS_MS=60000 FORKSAFE_DRAIN_MS=60000"},
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = renewal, .kind = kind), "renewal-%s", kind->name);
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = renewed_is_nobodys, .kind = kind,
+                         .env = "FORKSAFE_DRAIN_LOCKS_MS=60000 FORKSAFE_DRAIN_MS=60000"),
                 "renewed-is-nobodys-%s", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = mutex_line(kind), .run = handler_locks, .kind = kind},
+        scn_add(SCN_CASE(.bare = "hangs", .says = mutex_line(kind), .run = handler_locks, .kind = kind),
                 "handler-locks-%s", kind->name);
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = prepare_quiesces, .kind = kind},
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = prepare_quiesces, .kind = kind),
                 "prepare-quiesces-%s", kind->name);
     }
 }

@@ -198,26 +198,22 @@ void scn_cases(void)
         const char *line = mutex_line(kind);
         if (!mutex_is_plain(kind))
             continue;
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = asleep, .kind = kind}, "asleep-%s",
-                kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = line, .run = asleep_and_other_holds, .kind = kind},
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = asleep, .kind = kind), "asleep-%s", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .says = line, .run = asleep_and_other_holds, .kind = kind),
                 "asleep-other-holds-%s", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = back, .kind = kind}, "back-%s",
-                kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = back, .kind = kind, .number = 1},
+        scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = back, .kind = kind), "back-%s", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = back, .kind = kind, .number = 1),
                 "back-by-timeout-%s", kind->name);
-        scn_add((struct scn_case){.bare = kind->owned ? "fails EPERM" : "fine", .says = SCN_NEVER_TAKES,
-                                  .run = forker_back, .kind = kind},
-                "forker-back-%s", kind->name);
+        scn_add(SCN_CASE(.bare = kind->owned ? "fails EPERM" : "fine", .says = SCN_NEVER_TAKES, .run = forker_back,
+                         .kind = kind), "forker-back-%s", kind->name);
         if (kind->owned)
-            scn_add((struct scn_case){.bare = "fails EPERM", .says = SCN_NEVER_TAKES, .run = forker_back, .kind = kind,
-                                      .number = 1},
-                    "forker-waits-%s", kind->name);
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = cancelled, .kind = kind},
+            scn_add(SCN_CASE(.bare = "fails EPERM", .says = SCN_NEVER_TAKES, .run = forker_back, .kind = kind,
+                             .number = 1), "forker-waits-%s", kind->name);
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = cancelled, .kind = kind),
                 "cancelled-%s", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = cancelled, .kind = kind, .number = 1},
+        scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = cancelled, .kind = kind, .number = 1),
                 "cancelled-without-unlock-%s", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = line, .run = child_waits, .kind = kind}, "child-waits-%s",
-                kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .says = line, .run = child_waits, .kind = kind),
+                "child-waits-%s", kind->name);
     }
 }

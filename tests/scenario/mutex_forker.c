@@ -203,37 +203,32 @@ void scn_cases(void)
         /* Where glibc needs no help, the library has nothing to say. */
         const char *bare = kind->owned ? "fails EPERM" : "fine";
         const char *says = kind->owned ? NULL : SCN_SILENT;
-        scn_add((struct scn_case){.bare = bare, .says = says, .run = main_forks, .kind = kind}, "unlock-%s",
-                kind->name);
-        scn_add((struct scn_case){.bare = bare, .says = says, .run = thread_forks, .kind = kind}, "thread-%s",
-                kind->name);
-        scn_add((struct scn_case){.bare = bare, .says = says, .run = keeps_out, .kind = kind}, "keeps-out-%s",
-                kind->name);
-        scn_add((struct scn_case){.bare = bare, .says = says, .run = grandchild_unlocks, .kind = kind},
+        scn_add(SCN_CASE(.bare = bare, .says = says, .run = main_forks, .kind = kind), "unlock-%s", kind->name);
+        scn_add(SCN_CASE(.bare = bare, .says = says, .run = thread_forks, .kind = kind), "thread-%s", kind->name);
+        scn_add(SCN_CASE(.bare = bare, .says = says, .run = keeps_out, .kind = kind), "keeps-out-%s", kind->name);
+        scn_add(SCN_CASE(.bare = bare, .says = says, .run = grandchild_unlocks, .kind = kind),
                 "grandchild-%s", kind->name);
-        scn_add((struct scn_case){.bare = bare, .says = says, .run = tenth_generation_unlocks, .kind = kind},
+        scn_add(SCN_CASE(.bare = bare, .says = says, .run = tenth_generation_unlocks, .kind = kind),
                 "tenth-generation-%s", kind->name);
-        scn_add((struct scn_case){.bare = bare, .says = says, .run = waited_for, .kind = kind}, "waited-for-%s",
-                kind->name);
+        scn_add(SCN_CASE(.bare = bare, .says = says, .run = waited_for, .kind = kind), "waited-for-%s", kind->name);
         /* Where _Fork is the system call alone (libc.h), the child's thread still has its parent's id. */
         const bool has_new_id = kind->owned && LIBC_HAS_BARE_FORK;
-        scn_add((struct scn_case){.bare = has_new_id ? "fails EPERM" : "hangs", .says = mutex_line(kind),
-                                  .run = without_handlers, .kind = kind},
-                "without-handlers-%s", kind->name);
+        scn_add(SCN_CASE(.bare = has_new_id ? "fails EPERM" : "hangs", .says = mutex_line(kind),
+                         .run = without_handlers, .kind = kind), "without-handlers-%s", kind->name);
         for (int j = 1; j < MUTEX_ENTRIES; j++) {
             const struct scn_entry *entry = &mutex_entries[j];
             const char *second = bare;
             if (kind->type == PTHREAD_MUTEX_RECURSIVE || (kind->owned && entry->take != mutex_trylock))
                 second = entry->bare;
-            scn_add((struct scn_case){.bare = second, .says = says, .run = relocks, .kind = kind, .entry = entry},
+            scn_add(SCN_CASE(.bare = second, .says = says, .run = relocks, .kind = kind, .entry = entry),
                     "%s-again-%s", entry->name, kind->name);
         }
         if (kind->owned) /* the others deadlock by contract */
-            scn_add((struct scn_case){.bare = "hangs", .run = relocks, .kind = kind, .entry = &mutex_entries[0]},
+            scn_add(SCN_CASE(.bare = "hangs", .run = relocks, .kind = kind, .entry = &mutex_entries[0]),
                     "lock-again-%s", kind->name);
         if (kind->type == PTHREAD_MUTEX_RECURSIVE)
-            scn_add((struct scn_case){.bare = "hangs", .run = goes_deeper, .kind = kind}, "deeper-%s", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = mutex_line(kind), .run = beside_vanished, .kind = kind},
+            scn_add(SCN_CASE(.bare = "hangs", .run = goes_deeper, .kind = kind), "deeper-%s", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .says = mutex_line(kind), .run = beside_vanished, .kind = kind),
                 "beside-vanished-%s", kind->name);
     }
 }

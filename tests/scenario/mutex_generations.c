@@ -138,25 +138,23 @@ void scn_cases(void)
         if (!mutex_is_plain(kind))
             continue;
         for (int j = 0; j < MUTEX_ENTRIES; j++)
-            scn_add((struct scn_case){.bare = mutex_entries[j].bare, .says = line, .run = grandchild_locks,
-                                      .kind = kind, .entry = &mutex_entries[j]},
-                    "grandchild-%s-%s", mutex_entries[j].name, kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = line, .run = threads_first, .kind = kind},
+            scn_add(SCN_CASE(.bare = mutex_entries[j].bare, .says = line, .run = grandchild_locks, .kind = kind,
+                             .entry = &mutex_entries[j]), "grandchild-%s-%s", mutex_entries[j].name, kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .says = line, .run = threads_first, .kind = kind),
                 "threads-first-%s", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = race_for_takeover, .kind = kind},
+        scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = race_for_takeover, .kind = kind),
                 "race-%s", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = line, .run = taken_then_waited_for, .kind = kind},
+        scn_add(SCN_CASE(.bare = "hangs", .says = line, .run = taken_then_waited_for, .kind = kind),
                 "taken-then-waited-for-%s", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = line, .run = childs_thread_holds, .kind = kind},
+        scn_add(SCN_CASE(.bare = "hangs", .says = line, .run = childs_thread_holds, .kind = kind),
                 "childs-thread-%s", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = line, .run = childs_thread_holds, .kind = kind,
-                                  .number = 1},
+        scn_add(SCN_CASE(.bare = "hangs", .says = line, .run = childs_thread_holds, .kind = kind, .number = 1),
                 "childs-thread-on-orphan-%s", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = line, .run = child_holds_orphan, .kind = kind},
+        scn_add(SCN_CASE(.bare = "hangs", .says = line, .run = child_holds_orphan, .kind = kind),
                 "child-holds-orphan-%s", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = line, .run = ten_generations, .kind = kind},
+        scn_add(SCN_CASE(.bare = "hangs", .says = line, .run = ten_generations, .kind = kind),
                 "ten-generations-%s", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = line, .run = ten_generations, .kind = kind, .number = 1},
+        scn_add(SCN_CASE(.bare = "hangs", .says = line, .run = ten_generations, .kind = kind, .number = 1),
                 "ten-generations-untouched-%s", kind->name);
     }
     scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN ".* fork 1 by", .run = first_fork_of_child,

@@ -95,8 +95,7 @@ void scn_cases(void)
     } doors[] = {{"fork", fork}, {"_Fork", _Fork}};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         for (int k = 0; k < 4 && (kinds[i].type != PTHREAD_MUTEX_ADAPTIVE_NP || LIBC_HAS_ADAPTIVE); k++)
-            scn_add((struct scn_case){.bare = k & 2 ? "fine" : "hangs", .says = k & 2 ? SCN_SILENT : TAKEN,
-                                      .run = in_wait, .kind = &kinds[i], .entry = (void *)doors[k & 1].forks,
-                                      .number = k & 2},
+            scn_add(SCN_CASE(.bare = k & 2 ? "fine" : "hangs", .says = k & 2 ? SCN_SILENT : TAKEN, .run = in_wait,
+                             .kind = &kinds[i], .entry = (void *)doors[k & 1].forks, .number = k & 2),
                     "%s-%s-%s", doors[k & 1].name, k & 2 ? "exits" : "goes-on", kinds[i].name);
 }

@@ -379,7 +379,7 @@ void scn_cases(void)
 {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         const struct kind *kind = &kinds[i];
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = first_lock, .kind = kind},
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = first_lock, .kind = kind),
                 "first-lock-%s", kind->name);
         if (!can_use(kind))
             continue;
@@ -393,42 +393,38 @@ void scn_cases(void)
             const char *bare = entries[e].bare;
             if (aborts && entries[e].take != trylock)
                 bare = "dies SIGABRT";
-            scn_add((struct scn_case){.bare = bare, .says = says[i], .run = vanished, .kind = kind,
-                                      .entry = &entries[e],
-                                      .number = kind->type == PTHREAD_MUTEX_RECURSIVE ? 3 : 1},
+            scn_add(SCN_CASE(.bare = bare, .says = says[i], .run = vanished, .kind = kind, .entry = &entries[e],
+                             .number = kind->type == PTHREAD_MUTEX_RECURSIVE ? 3 : 1),
                     "vanished-%s-%s", kind->name, entries[e].name);
         }
-        scn_add((struct scn_case){.bare = is_robust(kind) ? "fine" : "fails EBUSY",
-                                  .says = is_robust(kind) ? SCN_SILENT : says[i], .run = destroyed, .kind = kind},
+        scn_add(SCN_CASE(.bare = is_robust(kind) ? "fine" : "fails EBUSY",
+                         .says = is_robust(kind) ? SCN_SILENT : says[i], .run = destroyed, .kind = kind),
                 "destroyed-%s", kind->name);
         if (is_robust(kind)) {
             for (size_t e = 0; e < sizeof entries / sizeof *entries; e++)
-                scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = lost, .kind = kind,
-                                          .entry = &entries[e]},
+                scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = lost, .kind = kind, .entry = &entries[e]),
                         "lost-%s-%s", kind->name, entries[e].name);
-            scn_add((struct scn_case){.bare = "hangs", .says = says[i], .run = not_recovered, .kind = kind},
+            scn_add(SCN_CASE(.bare = "hangs", .says = says[i], .run = not_recovered, .kind = kind),
                     "not-recovered-%s", kind->name);
-            scn_add((struct scn_case){.bare = "hangs", .says = SCN_SILENT, .run = forkers_end, .kind = kind},
+            scn_add(SCN_CASE(.bare = "hangs", .says = SCN_SILENT, .run = forkers_end, .kind = kind),
                     "forkers-end-%s", kind->name);
         }
         const bool plain = kind->type == PTHREAD_MUTEX_NORMAL;
         if (plain) {
-            scn_add((struct scn_case){.bare = aborts ? "dies SIGABRT" : "hangs", .says = says[i],
-                                      .run = vanished_list, .kind = kind},
-                    "vanished-list-%s", kind->name);
-            scn_add((struct scn_case){.bare = aborts ? "dies SIGABRT" : "hangs", .says = says[i],
-                                      .run = both_at_once, .kind = kind},
-                    "both-at-once-%s", kind->name);
+            scn_add(SCN_CASE(.bare = aborts ? "dies SIGABRT" : "hangs", .says = says[i], .run = vanished_list,
+                             .kind = kind), "vanished-list-%s", kind->name);
+            scn_add(SCN_CASE(.bare = aborts ? "dies SIGABRT" : "hangs", .says = says[i], .run = both_at_once,
+                             .kind = kind), "both-at-once-%s", kind->name);
         }
         /* What of the first call that minds the owner: unlock refuses, a deeper lock waits for itself. */
         const char *bare = plain && kind->protocol == PTHREAD_PRIO_PROTECT ? "fine"
                            : plain                                         ? "fails EPERM"
                            : aborts                                        ? "dies SIGABRT"
                                                                            : "hangs";
-        scn_add((struct scn_case){.bare = bare, .says = SCN_NEVER_TAKES, .run = forkers, .kind = kind}, "forkers-%s",
-                kind->name);
+        scn_add(SCN_CASE(.bare = bare, .says = SCN_NEVER_TAKES, .run = forkers, .kind = kind),
+                "forkers-%s", kind->name);
         if (kind->protocol != PTHREAD_PRIO_PROTECT)
-            scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = shared_with_parent, .kind = kind},
+            scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = shared_with_parent, .kind = kind),
                     "shared-with-parent-%s", kind->name);
     }
 }

@@ -214,7 +214,7 @@ void scn_cases(void)
                    {"forkers-unlocked-unseen", forker_unlocked}};
     for (int i = 0; i < MUTEX_KINDS; i++) {
         const struct mutex_kind *kind = &mutex_kinds[i];
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = stack_reused, .kind = kind},
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = stack_reused, .kind = kind),
                 "stack-reused-%s", kind->name);
         if (!mutex_is_plain(kind))
             continue;
@@ -222,10 +222,9 @@ void scn_cases(void)
         const size_t first = kind->owned && !scn_glibc_since(0) ? 1 : 0;
         for (size_t m = first; m < sizeof moments / sizeof moments[0]; m++)
             for (size_t f = 0; f < sizeof fates / sizeof fates[0]; f++)
-                scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = moments[m].run, .kind = kind,
-                                          .number = fates[f].fate},
-                        "%s-%s-%s", moments[m].name, fates[f].name, kind->name);
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = becomes_other_lock, .kind = kind},
+                scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = moments[m].run, .kind = kind,
+                                 .number = fates[f].fate), "%s-%s-%s", moments[m].name, fates[f].name, kind->name);
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = becomes_other_lock, .kind = kind),
                 "becomes-other-lock-%s", kind->name);
     }
 }

@@ -223,15 +223,15 @@ void scn_cases(void)
         const struct mutex_kind *kind = &mutex_kinds[i];
         if (!mutex_is_plain(kind))
             continue;
-        scn_add((struct scn_case){.bare = "hangs", .says = mutex_line(kind), .run = many_locks, .kind = kind},
+        scn_add(SCN_CASE(.bare = "hangs", .says = mutex_line(kind), .run = many_locks, .kind = kind),
                 "many-locks-%s", kind->name);
-        scn_add((struct scn_case){.bare = kind->owned ? "fails EPERM" : "fine", .run = many_forkers, .kind = kind},
+        scn_add(SCN_CASE(.bare = kind->owned ? "fails EPERM" : "fine", .run = many_forkers, .kind = kind),
                 "many-forkers-%s", kind->name);
         if (!kind->owned)
-            scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = hand_off, .kind = kind},
+            scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = hand_off, .kind = kind),
                     "hand-off-%s", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .run = signal_storm, .kind = kind}, "signal-storm-%s", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .run = signal_storm, .kind = kind), "signal-storm-%s", kind->name);
     }
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = short_threads, .kind = &mutex_kinds[0]},
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = short_threads, .kind = &mutex_kinds[0]),
             "short-threads");
 }

@@ -152,11 +152,11 @@ void scn_cases(void)
         for (size_t s = 0; s < sizeof situations / sizeof situations[0]; s++)
             for (int in_file = 0; in_file < 2; in_file++)
                 if (mutex_is_plain(kind) || (kind->is_static && situations[s].run == private_refused))
-                    scn_add((struct scn_case){.bare = "fine", .says = SCN_NEVER_TAKES, .run = situations[s].run,
-                                              .kind = kind, .number = in_file},
+                    scn_add(SCN_CASE(.bare = "fine", .says = SCN_NEVER_TAKES, .run = situations[s].run, .kind = kind,
+                                     .number = in_file),
                             "%s-%s%s", situations[s].name, kind->name, in_file ? "-file" : "");
         if (mutex_is_plain(kind))
-            scn_add((struct scn_case){.bare = "hangs", .says = mutex_line(kind), .run = private_file, .kind = kind},
+            scn_add(SCN_CASE(.bare = "hangs", .says = mutex_line(kind), .run = private_file, .kind = kind),
                     "private-file-%s", kind->name);
     }
 }

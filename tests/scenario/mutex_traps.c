@@ -231,7 +231,6 @@ void scn_cases(void)
     for (size_t t = 0; t < sizeof traps / sizeof traps[0]; t++)
         for (int i = 0; i < MUTEX_KINDS; i++)
             if (!(traps[t].ownerless_only && mutex_kinds[i].owned))
-                scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = traps[t].run,
-                                          .kind = &mutex_kinds[i]},
+                scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = traps[t].run, .kind = &mutex_kinds[i]),
                         "%s-%s", traps[t].name, mutex_kinds[i].name);
 }

@@ -267,43 +267,38 @@ void scn_cases(void)
         const char *line = mutex_line(kind);
         for (int j = 0; j < MUTEX_ENTRIES; j++) {
             const struct scn_entry *entry = &mutex_entries[j];
-            scn_add((struct scn_case){.bare = entry->bare, .says = line, .run = one_holder, .kind = kind,
-                                      .entry = entry, .number = 1},
-                    "%s-%s", entry->name, kind->name);
+            scn_add(SCN_CASE(.bare = entry->bare, .says = line, .run = one_holder, .kind = kind, .entry = entry,
+                             .number = 1), "%s-%s", entry->name, kind->name);
             if (kind->type == PTHREAD_MUTEX_RECURSIVE)
-                scn_add((struct scn_case){.bare = entry->bare, .says = line, .run = one_holder, .kind = kind,
-                                          .entry = entry, .number = 3},
-                        "%s-%s-depth-3", entry->name, kind->name);
+                scn_add(SCN_CASE(.bare = entry->bare, .says = line, .run = one_holder, .kind = kind, .entry = entry,
+                                 .number = 3), "%s-%s-depth-3", entry->name, kind->name);
         }
         /* musl destroys what anybody holds. */
-        scn_add((struct scn_case){.bare = LIBC_HAS_ADAPTIVE ? "fails EBUSY" : "fine", .says = line, .run = destroyed,
-                                  .kind = kind},
-                "destroyed-%s", kind->name);
+        scn_add(SCN_CASE(.bare = LIBC_HAS_ADAPTIVE ? "fails EBUSY" : "fine", .says = line, .run = destroyed,
+                         .kind = kind), "destroyed-%s", kind->name);
         /* No line demanded: a library that led the threads out before the fork has nothing to tell. */
-        scn_add((struct scn_case){.bare = "hangs", .run = hammered, .kind = kind}, "hammered-%s", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .run = hammered, .kind = kind), "hammered-%s", kind->name);
         if (!mutex_is_plain(kind))
             continue;
 #if defined(__x86_64__) && defined(__GLIBC__)
         for (size_t j = 0; j < sizeof old_entries / sizeof *old_entries; j++)
-            scn_add((struct scn_case){.bare = old_entries[j].bare, .says = line, .run = old_names, .kind = kind,
-                                      .entry = &old_entries[j]},
-                    "old-name-%s-%s", old_entries[j].name, kind->name);
+            scn_add(SCN_CASE(.bare = old_entries[j].bare, .says = line, .run = old_names, .kind = kind,
+                             .entry = &old_entries[j]), "old-name-%s-%s", old_entries[j].name, kind->name);
 #endif
-        scn_add((struct scn_case){.bare = "hangs", .says = line, .run = held_after_takeover, .kind = kind},
+        scn_add(SCN_CASE(.bare = "hangs", .says = line, .run = held_after_takeover, .kind = kind),
                 "held-after-%s", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = line, .run = nested_pair, .kind = kind}, "nested-pair-%s",
-                kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = line, .run = two_holders, .kind = kind}, "two-holders-%s",
-                kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = main_holds, .kind = kind},
+        scn_add(SCN_CASE(.bare = "hangs", .says = line, .run = nested_pair, .kind = kind),
+                "nested-pair-%s", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .says = line, .run = two_holders, .kind = kind),
+                "two-holders-%s", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = main_holds, .kind = kind),
                 "main-holds-%s", kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = holder_exited, .kind = kind},
+        scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = holder_exited, .kind = kind),
                 "holder-exited-%s", kind->name);
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = tries_of_exited, .kind = kind},
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = tries_of_exited, .kind = kind),
                 "tries-of-exited-%s", kind->name);
     }
-    scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN " ;; never:from .*libforksafe", .run = from_callback,
-                              .env = "FORKSAFE_FRAMES=16", .kind = &mutex_kinds[0]},
-            "from-callback");
-    scn_add((struct scn_case){.bare = "hangs", .says = MUTEX_TAKEN, .run = small_stack}, "small-stack");
+    scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN " ;; never:from .*libforksafe", .run = from_callback,
+                     .env = "FORKSAFE_FRAMES=16", .kind = &mutex_kinds[0]), "from-callback");
+    scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = small_stack), "small-stack");
 }

@@ -506,10 +506,8 @@ static void programs(const struct scn_case *self)
 void scn_cases(void)
 {
     /* Without forks they are right; which of the many things that children do wrong bare is the first is chance. */
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = programs}, "without-forks");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = programs), "without-forks");
     for (long i = 1; i < 4; i++)
-        scn_add((struct scn_case){.bare = "hangs|wrong|fails EPERM|fails EBUSY|fails EDEADLK|dies SIGABRT",
-                                  .run = programs,
-                                  .number = i},
-                "from-%ld", i * 100000);
+        scn_add(SCN_CASE(.bare = "hangs|wrong|fails EPERM|fails EBUSY|fails EDEADLK|dies SIGABRT", .run = programs,
+                         .number = i), "from-%ld", i * 100000);
 }

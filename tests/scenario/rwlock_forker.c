@@ -208,8 +208,8 @@ void scn_cases(void)
         const size_t count = rwlock_is_plain(kind) ? sizeof situations / sizeof situations[0] : 1;
         scn_add_rows(situations, count, (struct scn_case){.kind = kind}, kind->name);
         for (int j = knows ? 0 : 1; rwlock_is_plain(kind) && j < RWLOCK_ENTRIES; j += knows ? 1 : 4)
-            scn_add((struct scn_case){.bare = !knows ? "fine" : j % 4 == 1 ? "hangs" : rwlock_entries[j].bare,
-                                      .says = SCN_SILENT, .run = relocks, .kind = kind, .entry = &rwlock_entries[j]},
+            scn_add(SCN_CASE(.bare = !knows ? "fine" : j % 4 == 1 ? "hangs" : rwlock_entries[j].bare,
+                             .says = SCN_SILENT, .run = relocks, .kind = kind, .entry = &rwlock_entries[j]),
                     "again-%s-%s", rwlock_entries[j].name, kind->name);
     }
 }

@@ -90,14 +90,12 @@ void scn_cases(void)
         const struct rwlock_kind *kind = &rwlock_kinds[i];
         for (int writes = 0; writes < 2; writes++) {
             if (rwlock_is_plain(kind))
-                scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = shared_waits, .kind = kind,
-                                          .number = writes},
-                        "shared-%s-%s", writes ? "written" : "read", kind->name);
-            scn_add((struct scn_case){.bare = "fine", .says = REFUSED " ;; " SCN_NEVER_TAKES, .run = private_refused,
-                                      .kind = kind, .number = writes},
-                    "private-%s-%s", writes ? "written" : "read", kind->name);
+                scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = shared_waits, .kind = kind,
+                                 .number = writes), "shared-%s-%s", writes ? "written" : "read", kind->name);
+            scn_add(SCN_CASE(.bare = "fine", .says = REFUSED " ;; " SCN_NEVER_TAKES, .run = private_refused,
+                             .kind = kind, .number = writes), "private-%s-%s", writes ? "written" : "read", kind->name);
         }
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_NEVER_TAKES, .run = forkers, .kind = kind}, "forkers-%s",
-                kind->name);
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_NEVER_TAKES, .run = forkers, .kind = kind),
+                "forkers-%s", kind->name);
     }
 }

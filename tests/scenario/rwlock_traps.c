@@ -263,7 +263,7 @@ void scn_cases(void)
             scn_add_rows(rows, i < 3 ? ROWS : ROWS - 1, (struct scn_case){.kind = &rwlock_kinds[i]},
                          rwlock_kinds[i].name);
 #ifdef __x86_64__
-    scn_add((struct scn_case){.bare = "hangs", .says = RWLOCK_FROM_WORKER, .run = old_names, .kind = &rwlock_kinds[0]},
+    scn_add(SCN_CASE(.bare = "hangs", .says = RWLOCK_FROM_WORKER, .run = old_names, .kind = &rwlock_kinds[0]),
             "old-names");
 #endif
     static const struct {
@@ -275,8 +275,7 @@ void scn_cases(void)
     };
     for (size_t m = 0; m < sizeof modes / sizeof modes[0]; m++)
         for (int writes = 0; writes < 2; writes++)
-            scn_add((struct scn_case){.bare = "hangs", .preloaded = modes[m].preloaded, .says = modes[m].says,
-                                      .env = modes[m].env, .run = mode, .kind = &rwlock_kinds[0],
-                                      .entry = &rwlock_entries[0], .number = writes},
-                    "%s-%s", modes[m].name, writes ? "written" : "read");
+            scn_add(SCN_CASE(.bare = "hangs", .preloaded = modes[m].preloaded, .says = modes[m].says,
+                             .env = modes[m].env, .run = mode, .kind = &rwlock_kinds[0], .entry = &rwlock_entries[0],
+                             .number = writes), "%s-%s", modes[m].name, writes ? "written" : "read");
 }

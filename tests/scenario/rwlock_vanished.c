@@ -181,48 +181,44 @@ void scn_cases(void)
         const struct rwlock_kind *kind = &rwlock_kinds[i];
         for (int j = 0; j < RWLOCK_ENTRIES; j++) {
             const struct scn_entry *entry = &rwlock_entries[j];
-            scn_add((struct scn_case){.bare = entry->bare, .says = "once:" RWLOCK_FROM_WORKER, .run = written,
-                                      .kind = kind, .entry = entry},
-                    "written-%s-%s", entry->name, kind->name);
+            scn_add(SCN_CASE(.bare = entry->bare, .says = "once:" RWLOCK_FROM_WORKER, .run = written, .kind = kind,
+                             .entry = entry), "written-%s-%s", entry->name, kind->name);
             if (j < RWLOCK_WRITES)
                 for (int count = 1; count <= MOST_HOLDERS; count += MOST_HOLDERS - 1)
-                    scn_add((struct scn_case){.bare = entry->bare, .says = "once:" RWLOCK_FROM_WORKER, .run = read_by,
-                                              .kind = kind, .entry = entry, .number = count},
+                    scn_add(SCN_CASE(.bare = entry->bare, .says = "once:" RWLOCK_FROM_WORKER, .run = read_by,
+                                     .kind = kind, .entry = entry, .number = count),
                             "read-by-%d-%s-%s", count, entry->name, kind->name);
         }
-        scn_add((struct scn_case){.bare = "hangs", .run = hammered, .kind = kind}, "hammered-%s", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .run = hammered, .kind = kind), "hammered-%s", kind->name);
         for (int own = 1; own <= 2; own++) {
-            scn_add((struct scn_case){.bare = "fails EBUSY", .says = RWLOCK_FROM_WORKER, .run = read_by_both,
-                                      .kind = kind, .number = own},
-                    "beside-own-reads-%d-%s", own, kind->name);
-            scn_add((struct scn_case){.bare = "fails EBUSY", .says = RWLOCK_FROM_WORKER, .run = read_by_both,
-                                      .kind = kind, .entry = &rwlock_entries[1], .number = own},
+            scn_add(SCN_CASE(.bare = "fails EBUSY", .says = RWLOCK_FROM_WORKER, .run = read_by_both, .kind = kind,
+                             .number = own), "beside-own-reads-%d-%s", own, kind->name);
+            scn_add(SCN_CASE(.bare = "fails EBUSY", .says = RWLOCK_FROM_WORKER, .run = read_by_both, .kind = kind,
+                             .entry = &rwlock_entries[1], .number = own),
                     "beside-own-reads-%d-asked-%s", own, kind->name);
         }
         if (!rwlock_is_plain(kind))
             continue;
         const bool blocks_readers = kind->preference == PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP;
-        scn_add((struct scn_case){.bare = "hangs", .says = RWLOCK_TAKEN, .run = waiting_writer, .kind = kind,
-                                  .entry = &rwlock_entries[0]},
-                "waiting-writer-wrlock-%s", kind->name);
+        scn_add(SCN_CASE(.bare = "hangs", .says = RWLOCK_TAKEN, .run = waiting_writer, .kind = kind,
+                         .entry = &rwlock_entries[0]), "waiting-writer-wrlock-%s", kind->name);
         if (blocks_readers)
             for (int j = RWLOCK_WRITES; j < RWLOCK_ENTRIES; j++)
-                scn_add((struct scn_case){.bare = rwlock_entries[j].bare, .says = RWLOCK_TAKEN, .run = waiting_writer,
-                                          .kind = kind, .entry = &rwlock_entries[j]},
+                scn_add(SCN_CASE(.bare = rwlock_entries[j].bare, .says = RWLOCK_TAKEN, .run = waiting_writer,
+                                 .kind = kind, .entry = &rwlock_entries[j]),
                         "waiting-writer-%s-%s", rwlock_entries[j].name, kind->name);
         /* Without preferences an unlock hands nothing over to who waits. */
         const char *const says = LIBC_HAS_PREFERENCES ? RWLOCK_TAKEN : NULL;
-        scn_add((struct scn_case){.bare = LIBC_HAS_PREFERENCES ? "hangs" : "fine", .says = says,
-                                  .run = waiting_for_forker, .kind = kind},
-                "waiting-for-forker-%s", kind->name);
-        scn_add((struct scn_case){.bare = LIBC_HAS_PREFERENCES ? "fails EBUSY" : "fine", .says = says,
-                                  .run = waiting_for_forker, .kind = kind, .number = 1},
+        scn_add(SCN_CASE(.bare = LIBC_HAS_PREFERENCES ? "hangs" : "fine", .says = says, .run = waiting_for_forker,
+                         .kind = kind), "waiting-for-forker-%s", kind->name);
+        scn_add(SCN_CASE(.bare = LIBC_HAS_PREFERENCES ? "fails EBUSY" : "fine", .says = says,
+                         .run = waiting_for_forker, .kind = kind, .number = 1),
                 "waiting-for-forker-threads-%s", kind->name);
         for (int j = 0; j < RWLOCK_ENTRIES; j++)
-            scn_add((struct scn_case){.bare = rwlock_entries[j].bare, .says = RWLOCK_TAKEN,
-                                      .run = queue_behind_writer, .kind = kind, .entry = &rwlock_entries[j]},
+            scn_add(SCN_CASE(.bare = rwlock_entries[j].bare, .says = RWLOCK_TAKEN, .run = queue_behind_writer,
+                             .kind = kind, .entry = &rwlock_entries[j]),
                     "queue-%s-%s", rwlock_entries[j].name, kind->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = RWLOCK_FROM_WORKER, .run = beside_own, .kind = kind},
+        scn_add(SCN_CASE(.bare = "hangs", .says = RWLOCK_FROM_WORKER, .run = beside_own, .kind = kind),
                 "beside-own-%s", kind->name);
     }
 }

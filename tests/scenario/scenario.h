@@ -54,6 +54,9 @@ struct scn_case {
     char name[64];
 };
 
+/* A case with these members. */
+#define SCN_CASE(...) ((struct scn_case){__VA_ARGS__})
+
 #define SCN_SILENT "never:^forksafe"
 #define SCN_NEVER_TAKES "never:took over"
 

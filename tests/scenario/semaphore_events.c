@@ -296,6 +296,6 @@ void scn_cases(void)
         {"lock-becomes-event", lock_becomes_event, 0},
     };
     scn_add_rows(SCN_ROWS(events), (struct scn_case){.bare = "fine", .says = SCN_NEVER_TAKES}, NULL);
-    scn_add((struct scn_case){.bare = "hangs", .says = SEMAPHORE_TAKEN_FROM_WORKER, .run = event_becomes_lock},
+    scn_add(SCN_CASE(.bare = "hangs", .says = SEMAPHORE_TAKEN_FROM_WORKER, .run = event_becomes_lock),
             "event-becomes-lock");
 }

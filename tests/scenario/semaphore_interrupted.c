@@ -214,17 +214,16 @@ static void made_anew_while_held(const struct scn_case *self)
 
 void scn_cases(void)
 {
-    scn_add((struct scn_case){.bare = "hangs", .run = handler_takes}, "handler-takes");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = handler_forks}, "handler-forks");
+    scn_add(SCN_CASE(.bare = "hangs", .run = handler_takes), "handler-takes");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = handler_forks), "handler-forks");
     for (long i = 0; i < 2; i++) {
-        scn_add((struct scn_case){.bare = "hangs", .says = SEMAPHORE_TAKEN_FROM_WORKER, .run = wait_left, .number = i},
+        scn_add(SCN_CASE(.bare = "hangs", .says = SEMAPHORE_TAKEN_FROM_WORKER, .run = wait_left, .number = i),
                 i ? "wait-left-then-thread" : "wait-left");
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = made_anew_while_held, .number = i},
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = made_anew_while_held, .number = i),
                 i ? "made-anew-while-held-and-taken" : "made-anew-while-held");
     }
     for (int i = 0; i < SEMAPHORE_ENTRIES; i++)
         if (semaphore_entries[i].take == semaphore_wait || semaphore_entries[i].take == semaphore_timedwait)
-            scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = cancelled_with_a_token,
-                                      .entry = &semaphore_entries[i]},
-                    "cancelled-%s-with-a-token", semaphore_entries[i].name);
+            scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = cancelled_with_a_token,
+                             .entry = &semaphore_entries[i]), "cancelled-%s-with-a-token", semaphore_entries[i].name);
 }

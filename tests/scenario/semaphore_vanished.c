@@ -251,15 +251,12 @@ void scn_cases(void)
     };
     for (int i = 0; i < SEMAPHORE_ENTRIES; i++) {
         const struct scn_entry *entry = &semaphore_entries[i];
-        scn_add((struct scn_case){.bare = entry->bare, .says = SEMAPHORE_TAKEN_FROM_WORKER, .run = one_holder,
-                                  .entry = entry},
+        scn_add(SCN_CASE(.bare = entry->bare, .says = SEMAPHORE_TAKEN_FROM_WORKER, .run = one_holder, .entry = entry),
                 "%s", entry->name);
-        scn_add((struct scn_case){.bare = "hangs", .says = SEMAPHORE_TAKEN_FROM_WORKER, .run = taken_by,
-                                  .entry = entry},
+        scn_add(SCN_CASE(.bare = "hangs", .says = SEMAPHORE_TAKEN_FROM_WORKER, .run = taken_by, .entry = entry),
                 "taken-by-%s", entry->name);
-        scn_add((struct scn_case){.bare = entry->bare, .says = SEMAPHORE_TAKEN_FROM_WORKER, .run = grandchild_takes,
-                                  .entry = entry},
-                "grandchild-%s", entry->name);
+        scn_add(SCN_CASE(.bare = entry->bare, .says = SEMAPHORE_TAKEN_FROM_WORKER, .run = grandchild_takes,
+                         .entry = entry), "grandchild-%s", entry->name);
     }
     scn_add_rows(SCN_ROWS(situations), (struct scn_case){.bare = "hangs", .env = "FORKSAFE_HANG_MS=150"}, NULL);
 }

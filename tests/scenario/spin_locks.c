@@ -180,30 +180,24 @@ static void no_hazard(const struct scn_case *self)
 void scn_cases(void)
 {
     for (int j = 0; j < SPIN_ENTRIES; j++)
-        scn_add((struct scn_case){.bare = spin_entries[j].bare, .says = "once:" SPIN_FROM_WORKER, .run = vanished,
-                                  .entry = &spin_entries[j]},
-                "vanished-%s", spin_entries[j].name);
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=report",
-                              .says = TOLD " ;; " SCN_NEVER_TAKES, .run = vanished, .entry = &spin_entries[0]},
-            "report");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .env = "FORKSAFE_MODE=abort",
-                              .says = TOLD " ;; " SCN_NEVER_TAKES, .run = vanished, .entry = &spin_entries[0]},
-            "abort");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=off", .says = SCN_SILENT,
-                              .run = vanished, .entry = &spin_entries[0]},
-            "off");
-    scn_add((struct scn_case){.bare = "hangs", .says = SPIN_TAKEN, .run = threads_first}, "threads-first");
-    scn_add((struct scn_case){.bare = "hangs", .says = SPIN_TAKEN, .run = threads_first, .number = 1}, "grandchild");
-    scn_add((struct scn_case){.bare = "hangs", .run = hammered}, "hammered");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = forkers}, "forkers");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = made_anew}, "made-anew");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = made_anew, .number = 1}, "made-anew-unseen");
-    scn_add((struct scn_case){.bare = "hangs", .says = SPIN_TAKEN, .run = made_anew_by_owner}, "made-anew-by-owner");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = handed_over}, "handed-over");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = shared, .number = PTHREAD_PROCESS_SHARED},
-            "shared");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_NEVER_TAKES, .run = shared,
-                              .number = PTHREAD_PROCESS_PRIVATE},
+        scn_add(SCN_CASE(.bare = spin_entries[j].bare, .says = "once:" SPIN_FROM_WORKER, .run = vanished,
+                         .entry = &spin_entries[j]), "vanished-%s", spin_entries[j].name);
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=report",
+                     .says = TOLD " ;; " SCN_NEVER_TAKES, .run = vanished, .entry = &spin_entries[0]), "report");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "dies SIGABRT", .env = "FORKSAFE_MODE=abort",
+                     .says = TOLD " ;; " SCN_NEVER_TAKES, .run = vanished, .entry = &spin_entries[0]), "abort");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .env = "FORKSAFE_MODE=off", .says = SCN_SILENT,
+                     .run = vanished, .entry = &spin_entries[0]), "off");
+    scn_add(SCN_CASE(.bare = "hangs", .says = SPIN_TAKEN, .run = threads_first), "threads-first");
+    scn_add(SCN_CASE(.bare = "hangs", .says = SPIN_TAKEN, .run = threads_first, .number = 1), "grandchild");
+    scn_add(SCN_CASE(.bare = "hangs", .run = hammered), "hammered");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = forkers), "forkers");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = made_anew), "made-anew");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = made_anew, .number = 1), "made-anew-unseen");
+    scn_add(SCN_CASE(.bare = "hangs", .says = SPIN_TAKEN, .run = made_anew_by_owner), "made-anew-by-owner");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = handed_over), "handed-over");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = shared, .number = PTHREAD_PROCESS_SHARED), "shared");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_NEVER_TAKES, .run = shared, .number = PTHREAD_PROCESS_PRIVATE),
             "shared-memory");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = no_hazard}, "no-hazard");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = no_hazard), "no-hazard");
 }

@@ -662,62 +662,54 @@ void scn_cases(void)
     /* From 2.37 on the count of a stream locked once is 0, and so is what fork() makes of it. */
     const char *of_forker = scn_glibc_since(37) ? "fine" : "hangs";
     for (long first = 0; first < 2; first++)
-        scn_add((struct scn_case){.bare = "hangs", .says = SCN_SILENT, .run = vanished_prints, .number = first},
+        scn_add(SCN_CASE(.bare = "hangs", .says = SCN_SILENT, .run = vanished_prints, .number = first),
                 "vanished-memory-prints%s", first ? "-first" : "");
     for (int kind = 0; kind < STREAMS; kind++) {
         const char *bare = kind == ORDINARY ? of_forker : "fine";
         for (int depth = 1; depth <= 3; depth += 2)
-            scn_add((struct scn_case){.bare = bare, .says = SCN_SILENT, .run = forker, .number = kind * 10 + depth},
+            scn_add(SCN_CASE(.bare = bare, .says = SCN_SILENT, .run = forker, .number = kind * 10 + depth),
                     "forker-%s-%d-deep", names[kind], depth);
-        scn_add((struct scn_case){.bare = kind == ORDINARY ? "wrong" : "fine", .says = SCN_SILENT, .run = keeps_out,
-                                  .number = kind},
-                "keeps-out-%s", names[kind]);
-        scn_add((struct scn_case){.bare = bare, .says = SCN_SILENT, .run = atfork, .number = kind}, "atfork-%s",
-                names[kind]);
+        scn_add(SCN_CASE(.bare = kind == ORDINARY ? "wrong" : "fine", .says = SCN_SILENT, .run = keeps_out,
+                         .number = kind), "keeps-out-%s", names[kind]);
+        scn_add(SCN_CASE(.bare = bare, .says = SCN_SILENT, .run = atfork, .number = kind), "atfork-%s", names[kind]);
         for (int i = 0; i < 2; i++)
-            scn_add((struct scn_case){.bare = kind == ORDINARY ? "fine" : entries[i]->bare,
-                                      .says = kind != BYCALLER ? SCN_SILENT : "once:" TAKEN, .run = vanished,
-                                      .number = kind, .entry = entries[i]},
-                    "vanished-%s-%s", names[kind], entries[i]->name);
+            scn_add(SCN_CASE(.bare = kind == ORDINARY ? "fine" : entries[i]->bare,
+                             .says = kind != BYCALLER ? SCN_SILENT : "once:" TAKEN, .run = vanished, .number = kind,
+                             .entry = entries[i]), "vanished-%s-%s", names[kind], entries[i]->name);
         scn_add((struct scn_case){.bare = kind == ORDINARY ? "fine" : "hangs",
                                   .says = kind != BYCALLER ? SCN_SILENT : "once:" TAKEN, .run = vanished_threads,
                                   .number = kind},
                 "vanished-threads-%s", names[kind]);
-        scn_add((struct scn_case){.bare = kind == ORDINARY ? "fine" : "hangs",
-                                  .says = kind != BYCALLER ? SCN_SILENT : TAKEN, .run = vanished_grandchild,
-                                  .number = kind},
-                "vanished-grandchild-%s", names[kind]);
+        scn_add(SCN_CASE(.bare = kind == ORDINARY ? "fine" : "hangs", .says = kind != BYCALLER ? SCN_SILENT : TAKEN,
+                         .run = vanished_grandchild, .number = kind), "vanished-grandchild-%s", names[kind]);
         if (kind != ORDINARY)
-            scn_add((struct scn_case){.bare = "hangs", .run = hammered, .number = kind}, "hammered-%s", names[kind]);
+            scn_add(SCN_CASE(.bare = "hangs", .run = hammered, .number = kind), "hammered-%s", names[kind]);
     }
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = closed}, "closed");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = closed_by_vanished}, "closed-by-vanished");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "hangs", .says = WOULD_HANG " ;; " SCN_NEVER_TAKES,
-                              .env = "FORKSAFE_MODE=report", .run = vanished, .number = BYCALLER, .entry = &lock_entry},
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = closed), "closed");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = closed_by_vanished), "closed-by-vanished");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs", .says = WOULD_HANG " ;; " SCN_NEVER_TAKES,
+                     .env = "FORKSAFE_MODE=report", .run = vanished, .number = BYCALLER, .entry = &lock_entry),
             "report");
-    scn_add((struct scn_case){.bare = "fails EBUSY", .preloaded = "fails EBUSY", .says = SCN_SILENT,
-                              .env = "FORKSAFE_MODE=report", .run = vanished, .number = BYCALLER, .entry = &try_entry},
+    scn_add(SCN_CASE(.bare = "fails EBUSY", .preloaded = "fails EBUSY", .says = SCN_SILENT,
+                     .env = "FORKSAFE_MODE=report", .run = vanished, .number = BYCALLER, .entry = &try_entry),
             "report-try");
-    scn_add((struct scn_case){.bare = "hangs", .preloaded = "dies SIGABRT", .says = WOULD_HANG,
-                              .env = "FORKSAFE_MODE=abort", .run = vanished, .number = BYCALLER, .entry = &lock_entry},
-            "abort");
-    scn_add((struct scn_case){.bare = of_forker, .preloaded = of_forker, 
-                              .env = "FORKSAFE_MODE=report", .run = forker, .number = ORDINARY * 10 + 1},
-            "report-forker");
-    scn_add((struct scn_case){.bare = of_forker, .preloaded = of_forker, .says = SCN_SILENT, .env = "FORKSAFE_MODE=off",
-                              .run = forker, .number = ORDINARY * 10 + 1},
-            "off-forker");
+    scn_add(SCN_CASE(.bare = "hangs", .preloaded = "dies SIGABRT", .says = WOULD_HANG, .env = "FORKSAFE_MODE=abort",
+                     .run = vanished, .number = BYCALLER, .entry = &lock_entry), "abort");
+    scn_add(SCN_CASE(.bare = of_forker, .preloaded = of_forker, .env = "FORKSAFE_MODE=report", .run = forker,
+                     .number = ORDINARY * 10 + 1), "report-forker");
+    scn_add(SCN_CASE(.bare = of_forker, .preloaded = of_forker, .says = SCN_SILENT, .env = "FORKSAFE_MODE=off",
+                     .run = forker, .number = ORDINARY * 10 + 1), "off-forker");
     scn_add((struct scn_case){.bare = "fine", .env = "FORKSAFE_HANG_MS=100", .run = flusher,
                               .says = "once:fork waits for the C library's list of streams \\(fflush\\) for .* held at "
                                       "fork by \\d+ ;; once:forksafe"},
             "flusher");
-    scn_add((struct scn_case){.bare = "fine", .env = "FORKSAFE_HANG_MS=10000", .run = flusher, .says = SCN_SILENT},
+    scn_add(SCN_CASE(.bare = "fine", .env = "FORKSAFE_HANG_MS=10000", .run = flusher, .says = SCN_SILENT),
             "flusher-in-time");
-    scn_add((struct scn_case){.bare = "fine", .run = cancelled_flusher, .says = SCN_SILENT}, "flusher-cancelled");
-    scn_add((struct scn_case){.bare = "fine", .run = cleaning_flusher, .says = SCN_SILENT}, "flusher-cleans-up");
-    scn_add((struct scn_case){.bare = "fine", .run = flushers, .says = SCN_SILENT}, "flushers");
+    scn_add(SCN_CASE(.bare = "fine", .run = cancelled_flusher, .says = SCN_SILENT), "flusher-cancelled");
+    scn_add(SCN_CASE(.bare = "fine", .run = cleaning_flusher, .says = SCN_SILENT), "flusher-cleans-up");
+    scn_add(SCN_CASE(.bare = "fine", .run = flushers, .says = SCN_SILENT), "flushers");
     for (long of = 0; of < LIVING; of++)
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = living, .number = of}, "living-%s",
-                living_names[of]);
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_NEVER_TAKES, .run = living_malloc}, "living-malloc");
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = living, .number = of),
+                "living-%s", living_names[of]);
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_NEVER_TAKES, .run = living_malloc), "living-malloc");
 }

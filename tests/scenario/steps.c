@@ -326,13 +326,10 @@ void scn_cases(void)
         for (size_t k = 0; k < sizeof handlers / sizeof handlers[0]; k++)
             if (handlers[k].handler != jump_out || calls[i].jumps)
                 /* Bare a child that goes on in the middle of a lock is wrong about its owner now and then. */
-                scn_add((struct scn_case){.run = lead,
-                                          .bare = handlers[k].handler != fork_in_handler ? "fine"
-                                                                                         : "fine|wrong|fails EPERM",
-                                          .says = calls[i].call == wait_for_mutex ? NULL : SCN_NEVER_TAKES,
-                                          .kind = (const void *)calls[i].call,
-                                          .entry = (const void *)handlers[k].handler,
-                                          .number = calls[i].points,
-                                          .env = "FORKSAFE_DRAIN_MS=5000"},
+                scn_add(SCN_CASE(.run = lead,
+                                 .bare = handlers[k].handler != fork_in_handler ? "fine" : "fine|wrong|fails EPERM",
+                                 .says = calls[i].call == wait_for_mutex ? NULL : SCN_NEVER_TAKES,
+                                 .kind = (const void *)calls[i].call, .entry = (const void *)handlers[k].handler,
+                                 .number = calls[i].points, .env = "FORKSAFE_DRAIN_MS=5000"),
                         "%s-%s", calls[i].name, handlers[k].name);
 }

@@ -183,17 +183,16 @@ void scn_cases(void)
     for (size_t d = 0; d < sizeof doors / sizeof *doors; d++)
         for (int before = 0; before < 2; before++) {
             const char *when = before != 0 ? "locked-before" : "first-lock";
-            scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = thread, .kind = &doors[d],
-                                      .number = before}, "thread-%s-%s", doors[d].name, when);
-            scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = child_of_many, .kind = &doors[d],
-                                      .number = before}, "child-%s-%s", doors[d].name, when);
+            scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = thread, .kind = &doors[d], .number = before),
+                    "thread-%s-%s", doors[d].name, when);
+            scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = child_of_many, .kind = &doors[d],
+                             .number = before), "child-%s-%s", doors[d].name, when);
         }
     for (size_t d = 0; d < sizeof doors / sizeof *doors; d++)
-        scn_add(
-            (struct scn_case){.bare = "hangs", .says = "took over rwlock", .run = child_of_vfork, .kind = &doors[d]},
-            "vfork-child-%s", doors[d].name);
+        scn_add(SCN_CASE(.bare = "hangs", .says = "took over rwlock", .run = child_of_vfork, .kind = &doors[d]),
+                "vfork-child-%s", doors[d].name);
     for (size_t d = 0; d < sizeof doors / sizeof *doors; d++)
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = parent_reads, .kind = &doors[d]},
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = parent_reads, .kind = &doors[d]),
                 "parent-reads-%s", doors[d].name);
-    scn_add((struct scn_case){.bare = "hangs", .says = "took over rwlock", .run = refused}, "refused");
+    scn_add(SCN_CASE(.bare = "hangs", .says = "took over rwlock", .run = refused), "refused");
 }

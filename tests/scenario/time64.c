@@ -214,14 +214,12 @@ void scn_cases(void)
     mtx_init(&c11, mtx_plain | mtx_timed);
     for (const struct kind *kind = kinds; kind < kinds + sizeof kinds / sizeof *kinds; kind++) {
         for (long timed = 0; timed < (kind->reads ? 1 : 2); timed++)
-            scn_add((struct scn_case){.bare = "fails ETIMEDOUT", .run = orphaned, .kind = kind, .number = timed},
+            scn_add(SCN_CASE(.bare = "fails ETIMEDOUT", .run = orphaned, .kind = kind, .number = timed),
                     "%s-%s", kind->name, timed ? "taken-with-limit" : "orphaned");
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = contract, .kind = kind}, "%s-contract",
-                kind->name);
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = contract, .kind = kind), "%s-contract", kind->name);
     }
-    scn_add((struct scn_case){.bare = "fine", .says = "once:forgot 1 vanished thread", .run = conditions},
-            "conditions");
-    scn_add((struct scn_case){.bare = "fine|fails ETIMEDOUT", .run = joins}, "join");
-    scn_add((struct scn_case){.bare = "fine|fails ETIMEDOUT", .run = joins, .number = 1}, "join-clock");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = calendar}, "calendar");
+    scn_add(SCN_CASE(.bare = "fine", .says = "once:forgot 1 vanished thread", .run = conditions), "conditions");
+    scn_add(SCN_CASE(.bare = "fine|fails ETIMEDOUT", .run = joins), "join");
+    scn_add(SCN_CASE(.bare = "fine|fails ETIMEDOUT", .run = joins, .number = 1), "join-clock");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = calendar), "calendar");
 }

@@ -62,9 +62,9 @@ void scn_cases(void)
 {
 #if defined(SYS_newfstatat) || defined(SYS_fstatat64)
     for (int k = 0; k < MUTEX_KINDS; k++)
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = in_sandbox, .kind = &mutex_kinds[k]},
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = in_sandbox, .kind = &mutex_kinds[k]),
                 "sandbox-%s", mutex_kinds[k].name);
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = locking_handler, .kind = &mutex_kinds[0]},
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = locking_handler, .kind = &mutex_kinds[0]),
             "locking-handler");
 #endif
 }

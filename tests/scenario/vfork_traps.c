@@ -716,18 +716,16 @@ void scn_cases(void)
             for (int generation = 0; generation < 2; generation++)
                 if ((!traps[t].by_kind || mutex_is_plain(&mutex_kinds[k])) &&
                     (!traps[t].of_glibc || scn_glibc_since(0)))
-                    scn_add((struct scn_case){.bare = traps[t].held && mutex_kinds[k].owned ? "fails EPERM" : "hangs",
-                                              .says = BOOKS, .run = traps[t].run, .number = generation,
-                                              .kind = traps[t].by_kind ? &mutex_kinds[k] : NULL},
+                    scn_add(SCN_CASE(.bare = traps[t].held && mutex_kinds[k].owned ? "fails EPERM" : "hangs",
+                                     .says = BOOKS, .run = traps[t].run, .number = generation,
+                                     .kind = traps[t].by_kind ? &mutex_kinds[k] : NULL),
                             "%s-%s%s", traps[t].name, traps[t].by_kind ? mutex_kinds[k].name : "all",
                             generation ? "-in-child" : "");
     if (scn_glibc_since(0)) {
-        scn_add((struct scn_case){.bare = "hangs", .run = storm, .number = 0}, "storm");
-        scn_add((struct scn_case){.bare = "hangs", .run = exits, .says = SCN_SILENT, .env = "FORKSAFE_DRAIN_MS=8000"},
-                "exits");
+        scn_add(SCN_CASE(.bare = "hangs", .run = storm, .number = 0), "storm");
+        scn_add(SCN_CASE(.bare = "hangs", .run = exits, .says = SCN_SILENT, .env = "FORKSAFE_DRAIN_MS=8000"), "exits");
     }
-    scn_add((struct scn_case){.bare = "hangs", .run = first_lock, .says = SEMAPHORE_TAKEN}, "first-lock");
-    scn_add((struct scn_case){.bare = "hangs", .run = first_lock_held, .says = "once:" SEMAPHORE_TAKEN},
-            "first-lock-held");
-    scn_add((struct scn_case){.bare = "hangs", .run = forks_inside, .says = BOOKS}, "forks-inside");
+    scn_add(SCN_CASE(.bare = "hangs", .run = first_lock, .says = SEMAPHORE_TAKEN), "first-lock");
+    scn_add(SCN_CASE(.bare = "hangs", .run = first_lock_held, .says = "once:" SEMAPHORE_TAKEN), "first-lock-held");
+    scn_add(SCN_CASE(.bare = "hangs", .run = forks_inside, .says = BOOKS), "forks-inside");
 }

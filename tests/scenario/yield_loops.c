@@ -173,8 +173,8 @@ void scn_cases(void)
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (int aborts = 0; aborts < 2; aborts++)
-            scn_add((struct scn_case){.bare = rows[i].bare, .preloaded = rows[i].bare, .says = rows[i].says,
-                                      .env = aborts ? LIMIT " FORKSAFE_MODE=abort" : LIMIT, .run = yields,
-                                      .entry = (void *)rows[i].wait, .number = rows[i].how},
+            scn_add(SCN_CASE(.bare = rows[i].bare, .preloaded = rows[i].bare, .says = rows[i].says,
+                             .env = aborts ? LIMIT " FORKSAFE_MODE=abort" : LIMIT, .run = yields,
+                             .entry = (void *)rows[i].wait, .number = rows[i].how),
                     "%s%s", rows[i].name, aborts ? "-abort" : "");
 }

@@ -1466,20 +1466,18 @@ void scn_cases(void)
         }
     ADD(kept_anew, "kept-anew-futex", .env = PATIENT);
     /* One that comes back while the fork is made has the mutex, and stops with it at the gate: no reason for a line. */
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = PATIENT " FORKSAFE_DRAIN_LOCKS_MS=5000",
-                              .run = waits_for_condition},
-            "condition-waiters");
-    scn_add((struct scn_case){.bare = "wrong", .says = SCN_SILENT, .env = PATIENT, .run = waits_for_call}, "call");
-    scn_add((struct scn_case){.bare = "hangs", .env = PATIENT, .run = python_like}, "python-like");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .env = PATIENT " FORKSAFE_DRAIN_LOCKS_MS=5000",
+                     .run = waits_for_condition), "condition-waiters");
+    scn_add(SCN_CASE(.bare = "wrong", .says = SCN_SILENT, .env = PATIENT, .run = waits_for_call), "call");
+    scn_add(SCN_CASE(.bare = "hangs", .env = PATIENT, .run = python_like), "python-like");
 
     static const struct {
         const char *name;
         char call;
     } loads[] = {{"dl_iterate_phdr", 'i'}, {"dlopen", 'o'}, {"backtrace", 'b'}, {"pthread_exit", 'e'}};
     for (size_t i = 0; i < sizeof loads / sizeof loads[0]; i++)
-        scn_add((struct scn_case){.bare = "hangs", .says = SCN_NEVER_TAKES, .env = "FORKSAFE_DRAIN_MS=20",
-                                  .run = loader_kept, .number = loads[i].call},
-                "loader-%s", loads[i].name);
+        scn_add(SCN_CASE(.bare = "hangs", .says = SCN_NEVER_TAKES, .env = "FORKSAFE_DRAIN_MS=20", .run = loader_kept,
+                         .number = loads[i].call), "loader-%s", loads[i].name);
 
     ADD(pool_quiesces, "pool-quiesces", .env = PATIENT, .number = FORKS);
 
@@ -1503,7 +1501,7 @@ void scn_cases(void)
     }
     ADD(returns_from_callback, "inside-and-back", .env = PATIENT);
     /* The loader's lock is recursive and names the id that the thread had before the fork. */
-    scn_add((struct scn_case){.bare = "hangs", .env = PATIENT, .run = returns_from_callback, .number = 1},
+    scn_add(SCN_CASE(.bare = "hangs", .env = PATIENT, .run = returns_from_callback, .number = 1),
             "inside-and-back-and-in-again");
     ADD(generations_in_callback, "inside-generations", .env = PATIENT);
     ADD(in_atexit, "inside-atexit", .env = PATIENT);

@@ -191,6 +191,6 @@ void scn_cases(void)
     } all[] = {{"times", times, 0},         {"texts", texts, 0}, {"wide", wide, 0},
                {"wide-locales-move", wide, 1}, {"names", names, 0}, {"rest", rest, 0}};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .run = all[i].run, .number = all[i].number},
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = all[i].run, .number = all[i].number),
                 "%s", all[i].name);
 }

@@ -190,6 +190,6 @@ void scn_cases(void)
 {
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
         for (long forkers = 1; forkers <= FORKERS; forkers += FORKERS - 1)
-            scn_add((struct scn_case){.bare = "hangs", .run = returns, .kind = &ways[i], .number = forkers},
+            scn_add(SCN_CASE(.bare = "hangs", .run = returns, .kind = &ways[i], .number = forkers),
                     "%s, %ld at a time", ways[i].name, forkers);
 }
