@@ -33,7 +33,7 @@ static void assert_text(const struct fsafe_text *text, const char *expected)
         ck_assert_msg(watched[i] == '#', "byte %zu was written", i);
 }
 
-START_TEST(text_is_put_together)
+UNIT_TEST(text_is_put_together)
 {
     struct fsafe_text text;
     begin(&text, 16);
@@ -43,9 +43,8 @@ START_TEST(text_is_put_together)
     fsafe_text_end_line(&text);
     assert_text(&text, "abc10240xbeef\n");
 }
-END_TEST
 
-START_TEST(text_is_cut_at_capacity)
+UNIT_TEST(text_is_cut_at_capacity)
 {
     struct fsafe_text text;
     begin(&text, 8);
@@ -60,9 +59,8 @@ START_TEST(text_is_cut_at_capacity)
     fsafe_text_put(&text, "0x%x", 0xabcdef);
     assert_text(&text, "0xab");
 }
-END_TEST
 
-START_TEST(text_line_ends_in_a_full_buffer)
+UNIT_TEST(text_line_ends_in_a_full_buffer)
 {
     struct fsafe_text text;
     begin(&text, 8);
@@ -80,18 +78,16 @@ START_TEST(text_line_ends_in_a_full_buffer)
     fsafe_text_end_line(&text);
     assert_text(&text, "");
 }
-END_TEST
 
-START_TEST(text_clean_replaces_what_could_break_a_line)
+UNIT_TEST(text_clean_replaces_what_could_break_a_line)
 {
     struct fsafe_text text;
     begin(&text, 16);
     fsafe_text_clean(&text, "a\nb\"c\x1b[\x7f\t\x01 \xc3\xa4", 100);
     assert_text(&text, "a?b?c?[??? \xc3\xa4");
 }
-END_TEST
 
-START_TEST(text_of_json_is_utf8)
+UNIT_TEST(text_of_json_is_utf8)
 {
     static const struct {
         const char *string, *is;
@@ -113,9 +109,8 @@ START_TEST(text_of_json_is_utf8)
         assert_text(&text, expected);
     }
 }
-END_TEST
 
-START_TEST(text_clean_reads_no_more_than_told)
+UNIT_TEST(text_clean_reads_no_more_than_told)
 {
     char *end = unit_map_island(1, MAP_PRIVATE) + unit_page();
     memcpy(end - 4, "abcd", 4); /* no final zero before the end of what is mapped */
@@ -129,9 +124,8 @@ START_TEST(text_clean_reads_no_more_than_told)
     fsafe_text_clean(&text, "x", 0);
     assert_text(&text, "abc");
 }
-END_TEST
 
-START_TEST(text_numbers_at_their_ends)
+UNIT_TEST(text_numbers_at_their_ends)
 {
     char buffer[96], expected[96];
     struct fsafe_text text;
@@ -142,9 +136,8 @@ START_TEST(text_numbers_at_their_ends)
     snprintf(expected, sizeof expected, FORMAT);
     ck_assert_str_eq(buffer, expected);
 }
-END_TEST
 
-START_TEST(text_times_are_those_of_the_calendar)
+UNIT_TEST(text_times_are_those_of_the_calendar)
 {
     char buffer[64], expected[64];
     struct fsafe_text text;
@@ -160,7 +153,6 @@ START_TEST(text_times_are_those_of_the_calendar)
         ck_assert_str_eq(buffer, expected);
     }
 }
-END_TEST
 
 /* --- options ---------------------------------------------------------------------------------------- */
 
@@ -194,7 +186,7 @@ static void assert_defaults(void)
 #include "base/options.def"
 }
 
-START_TEST(options_have_defaults)
+UNIT_TEST(options_have_defaults)
 {
     memset(&fsafe_options, 0x55, sizeof fsafe_options);
     memset(&complaint, 0, sizeof complaint);
@@ -208,9 +200,8 @@ START_TEST(options_have_defaults)
     ck_assert_uint_eq(complaint.count, 0);
     ck_assert_int_eq(fsafe_options.mode, FSAFE_MODE_REPAIR);
 }
-END_TEST
 
-START_TEST(options_know_the_modes)
+UNIT_TEST(options_know_the_modes)
 {
     static char entries[][32] = {"FORKSAFE_MODE=repair", "FORKSAFE_MODE=report", "FORKSAFE_MODE=abort",
                                  "FORKSAFE_MODE=off"};
@@ -221,7 +212,6 @@ START_TEST(options_know_the_modes)
         ck_assert_uint_eq(complaint.count, 0);
     }
 }
-END_TEST
 
 /* Every word of a row gives its index, and nothing like it does. */
 static void try_choice(const char *variable, const char *words, const int *field)
@@ -320,7 +310,7 @@ static void try_string(const char *variable, const char *field, size_t bytes)
     free(entry);
 }
 
-START_TEST(options_know_when_there_are_colors)
+UNIT_TEST(options_know_when_there_are_colors)
 {
     char xterm[] = "TERM=xterm", dumb[] = "TERM=dumb", none[] = "TERM=";
     char refused[] = "NO_COLOR=1", empty[] = "NO_COLOR=";
@@ -334,18 +324,16 @@ START_TEST(options_know_when_there_are_colors)
         ck_assert_int_eq(fsafe_options.colors, cases[i].colors);
     }
 }
-END_TEST
 
-START_TEST(options_take_their_words_and_no_other)
+UNIT_TEST(options_take_their_words_and_no_other)
 {
 #define FSAFE_CHOICE(variable, field, words) try_choice(#variable, words, &fsafe_options.field);
 #define FSAFE_NUMBER(variable, field, usual, most) try_number(#variable, &fsafe_options.field, usual, most);
 #define FSAFE_STRING(variable, field, bytes) try_string(#variable, fsafe_options.field, bytes);
 #include "base/options.def"
 }
-END_TEST
 
-START_TEST(options_bad_value_spoils_no_other)
+UNIT_TEST(options_bad_value_spoils_no_other)
 {
     char bad[] = "FORKSAFE_MODE=fix", log[] = "FORKSAFE_LOG=there", verbose[] = "FORKSAFE_VERBOSE=1";
     read_options(bad, log, verbose);
@@ -356,9 +344,8 @@ START_TEST(options_bad_value_spoils_no_other)
     ck_assert_str_eq(fsafe_options.log, "there");
     ck_assert_int_eq(fsafe_options.verbose, 1);
 }
-END_TEST
 
-START_TEST(options_names_must_match_whole)
+UNIT_TEST(options_names_must_match_whole)
 {
     char longer[] = "FORKSAFE_MODEL=off", shorter[] = "FORKSAFE_MOD=off", bare[] = "FORKSAFE_MODE";
     read_options(longer, NULL, bare);
@@ -387,7 +374,6 @@ START_TEST(options_names_must_match_whole)
     read_options(report, mode, NULL);
     ck_assert_int_eq(fsafe_options.mode, FSAFE_MODE_REPORT);
 }
-END_TEST
 
 /* --- maps ------------------------------------------------------------------------------------------- */
 
@@ -409,7 +395,7 @@ static uintptr_t base_of(uintptr_t address)
     return (uintptr_t)info.dli_fbase;
 }
 
-START_TEST(maps_tell_private_from_shared)
+UNIT_TEST(maps_tell_private_from_shared)
 {
     char *private = unit_map_island(1, MAP_PRIVATE);
     struct fsafe_mapping mapping = find(private + 100);
@@ -433,12 +419,11 @@ START_TEST(maps_tell_private_from_shared)
     ck_assert(!mapping.found && !mapping.shared && mapping.base == 0);
     ck_assert_str_eq(mapping.module, "");
 }
-END_TEST
 
 static char big_bss[1 << 20]; /* most of it is memory without a file, behind the program's data */
 static int data = 1;
 
-START_TEST(maps_name_the_module_of_code_data_and_bss)
+UNIT_TEST(maps_name_the_module_of_code_data_and_bss)
 {
     struct fsafe_mapping places[] = {
         {.address = (uintptr_t)find},
@@ -462,9 +447,8 @@ START_TEST(maps_name_the_module_of_code_data_and_bss)
     ck_assert(mapping.found && !mapping.shared);
     ck_assert_str_eq(mapping.module, "");
 }
-END_TEST
 
-START_TEST(maps_find_many_in_one_pass)
+UNIT_TEST(maps_find_many_in_one_pass)
 {
     enum { COUNT = 6 };
     struct fsafe_mapping places[COUNT] = {
@@ -484,7 +468,6 @@ START_TEST(maps_find_many_in_one_pass)
     ck_assert_str_eq(places[4].module, places[2].module);
     ck_assert(places[5].found && !places[5].shared);
 }
-END_TEST
 
 /* Maps a page of a new file, opened relative to `directory`, and removes its name again after `use`. */
 static struct fsafe_mapping find_in_file(int directory, const char *name, int flags)
@@ -514,7 +497,7 @@ static struct fsafe_mapping find_in_file(int directory, const char *name, int fl
     return mapping;
 }
 
-START_TEST(maps_name_files)
+UNIT_TEST(maps_name_files)
 {
     char path[PATH_MAX];
     unit_make_directory(path);
@@ -534,10 +517,9 @@ START_TEST(maps_name_files)
     ck_assert_mem_eq(mapping.module, name, sizeof mapping.module - 1);
     unit_remove_directory(path);
 }
-END_TEST
 
 /* A line of the kernel's list longer than any buffer for it: `_i` shifts where its end falls. */
-START_TEST(maps_survive_very_long_paths)
+UNIT_LOOP(maps_survive_very_long_paths, 1, 5)
 {
     char path[PATH_MAX];
     unit_make_directory(path);
@@ -559,10 +541,9 @@ START_TEST(maps_survive_very_long_paths)
         unlinkat(directories[i], names[i], AT_REMOVEDIR);
     unit_remove_directory(path);
 }
-END_TEST
 
 /* A path whose part behind the first buffer looks like a line of its own, about all of memory. */
-START_TEST(maps_are_not_fooled_by_a_path)
+UNIT_TEST(maps_are_not_fooled_by_a_path)
 {
     enum { BUFFER = 1023, COLUMN = 73 }; /* maps reads so much at once; the kernel writes paths from this column on */
     static char line[] = "0-ffffffffffffffff rw-s 00000000 00:00 0 ";
@@ -585,10 +566,9 @@ START_TEST(maps_are_not_fooled_by_a_path)
         unlinkat(directories[depth], names[depth], AT_REMOVEDIR);
     unit_remove_directory(path);
 }
-END_TEST
 
 /* Anonymous memory right behind a file is the file's .bss; behind a gap it is nobody's. */
-START_TEST(maps_tell_bss_from_other_memory)
+UNIT_TEST(maps_tell_bss_from_other_memory)
 {
     size_t page = unit_page();
     char path[PATH_MAX], name[PATH_MAX + 8];
@@ -614,7 +594,6 @@ START_TEST(maps_tell_bss_from_other_memory)
     close(fd);
     unit_remove_directory(path);
 }
-END_TEST
 
 static const char *program_name;
 
@@ -643,15 +622,14 @@ static void end_first_thread(void *argument)
     pthread_exit(NULL);
 }
 
-START_TEST(maps_and_peek_work_without_the_first_thread)
+UNIT_TEST(maps_and_peek_work_without_the_first_thread)
 {
     if (unit_is_emulated() && sizeof(void *) == 4)
         return; /* then the kernel tells of the emulator's addresses only */
     unit_in_child(end_first_thread, NULL);
 }
-END_TEST
 
-START_TEST(maps_say_when_nothing_is_known)
+UNIT_TEST(maps_say_when_nothing_is_known)
 {
     struct rlimit none = {.rlim_cur = 0, .rlim_max = 0};
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
@@ -659,9 +637,8 @@ START_TEST(maps_say_when_nothing_is_known)
     ck_assert(!fsafe_maps_find(&mapping, 1));
     ck_assert(!mapping.found && !mapping.shared);
 }
-END_TEST
 
-START_TEST(maps_probe_tells_shared_without_proc)
+UNIT_TEST(maps_probe_tells_shared_without_proc)
 {
     char *private = unit_map_island(2, MAP_PRIVATE);
     char *shared = unit_map_island(2, MAP_SHARED);
@@ -688,11 +665,10 @@ START_TEST(maps_probe_tells_shared_without_proc)
         count_after++;
     ck_assert_uint_le(count_after, count + 1);
 }
-END_TEST
 
 /* --- pages ------------------------------------------------------------------------------------------ */
 
-START_TEST(pages_are_mapped_zeroed_and_unmapped)
+UNIT_TEST(pages_are_mapped_zeroed_and_unmapped)
 {
     size_t bytes = 3 * unit_page() + 1;
     errno = 77;
@@ -710,15 +686,13 @@ START_TEST(pages_are_mapped_zeroed_and_unmapped)
     }
     ck_assert_int_eq(errno, 77);
 }
-END_TEST
 
-START_TEST(pages_that_cannot_be_had_are_null)
+UNIT_TEST(pages_that_cannot_be_had_are_null)
 {
     errno = 77;
     ck_assert_ptr_null(fsafe_pages_map(SIZE_MAX - 4 * unit_page()));
     ck_assert_int_eq(errno, 77);
 }
-END_TEST
 
 static void assert_wiped(void *page)
 {
@@ -732,7 +706,7 @@ static int exit_by_first_byte(void *page)
     return *(volatile char *)page;
 }
 
-START_TEST(pages_wiped_in_forked_children_only)
+UNIT_TEST(pages_wiped_in_forked_children_only)
 {
     errno = 77;
     bool emulated;
@@ -764,7 +738,6 @@ START_TEST(pages_wiped_in_forked_children_only)
     ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1);
     ck_assert_int_eq(page[0], 1);
 }
-END_TEST
 
 /* --- latch ------------------------------------------------------------------------------------------ */
 
@@ -797,7 +770,7 @@ static void *take_in_turns(void *argument)
     return argument;
 }
 
-START_TEST(latch_lets_one_in)
+UNIT_TEST(latch_lets_one_in)
 {
     pthread_t threads[LATCH_THREADS];
     for (int i = 0; i < LATCH_THREADS; i++)
@@ -808,7 +781,6 @@ START_TEST(latch_lets_one_in)
     ck_assert_uint_eq(guarded, LATCH_THREADS * LATCH_ROUNDS);
     ck_assert_uint_eq(latch.word, 0);
 }
-END_TEST
 
 static void *take_once(void *argument)
 {
@@ -819,7 +791,7 @@ static void *take_once(void *argument)
     return argument;
 }
 
-START_TEST(latch_wakes_who_sleeps)
+UNIT_TEST(latch_wakes_who_sleeps)
 {
     struct fsafe_sigset old;
     pthread_t thread;
@@ -832,7 +804,6 @@ START_TEST(latch_wakes_who_sleeps)
     pthread_join(thread, NULL);
     ck_assert_uint_eq(guarded, 1);
 }
-END_TEST
 
 static volatile sig_atomic_t handled;
 
@@ -850,7 +821,7 @@ static uint64_t kernel_mask(void)
     return mask;
 }
 
-START_TEST(latch_blocks_signals_while_held)
+UNIT_TEST(latch_blocks_signals_while_held)
 {
     signal(SIGUSR1, handle);
     sigset_t some;
@@ -871,9 +842,8 @@ START_TEST(latch_blocks_signals_while_held)
     ck_assert_int_eq(handled, 1);
     ck_assert_uint_eq(kernel_mask(), before);
 }
-END_TEST
 
-START_TEST(latch_reset_makes_it_free)
+UNIT_TEST(latch_reset_makes_it_free)
 {
     struct fsafe_sigset old;
     latch.word = 2;
@@ -882,11 +852,10 @@ START_TEST(latch_reset_makes_it_free)
     fsafe_latch_release(&latch, &old);
     ck_assert_uint_eq(latch.word, 0);
 }
-END_TEST
 
 /* --- sys -------------------------------------------------------------------------------------------- */
 
-START_TEST(sys_peek_never_faults)
+UNIT_TEST(sys_peek_never_faults)
 {
     char *island = unit_map_island(2, MAP_PRIVATE);
     size_t page = unit_page();
@@ -909,7 +878,6 @@ START_TEST(sys_peek_never_faults)
     ck_assert(fsafe_sys_peek((uintptr_t)island, copy, 8));
     ck_assert_int_eq(errno, 77);
 }
-END_TEST
 
 static _Atomic pid_t other_tid;
 static _Atomic bool may_end;
@@ -928,7 +896,7 @@ static bool single_threaded(void)
     return unit_is_emulated() || fsafe_sys_single_threaded();
 }
 
-START_TEST(sys_knows_threads)
+UNIT_TEST(sys_knows_threads)
 {
     pthread_t thread;
     errno = 77;
@@ -950,7 +918,6 @@ START_TEST(sys_knows_threads)
     UNIT_EVENTUALLY(single_threaded());
     UNIT_EVENTUALLY(!fsafe_sys_thread_alive(getpid(), other_tid));
 }
-END_TEST
 
 static void assert_single(void *vanished)
 {
@@ -958,7 +925,7 @@ static void assert_single(void *vanished)
     ck_assert(!fsafe_sys_thread_alive(getpid(), *(_Atomic pid_t *)vanished));
 }
 
-START_TEST(sys_knows_that_threads_vanish_at_fork)
+UNIT_TEST(sys_knows_that_threads_vanish_at_fork)
 {
     pthread_t thread;
     unit_start_thread(&thread, live, NULL);
@@ -967,7 +934,6 @@ START_TEST(sys_knows_that_threads_vanish_at_fork)
     may_end = true;
     pthread_join(thread, NULL);
 }
-END_TEST
 
 static size_t fill_pipe(int fd)
 {
@@ -981,7 +947,7 @@ static size_t fill_pipe(int fd)
     return filled;
 }
 
-START_TEST(sys_offer_writes_at_once_or_not_at_all)
+UNIT_TEST(sys_offer_writes_at_once_or_not_at_all)
 {
     int ends[2];
     char text[8] = "";
@@ -1009,9 +975,8 @@ START_TEST(sys_offer_writes_at_once_or_not_at_all)
     fsafe_sys_offer(ends[1], "closed", 6);
     ck_assert_int_eq(errno, 77);
 }
-END_TEST
 
-START_TEST(sys_offer_needs_no_descriptor_to_be_allowed)
+UNIT_TEST(sys_offer_needs_no_descriptor_to_be_allowed)
 {
     int ends[2], waste[2];
     char text[8] = "";
@@ -1028,7 +993,6 @@ START_TEST(sys_offer_needs_no_descriptor_to_be_allowed)
     fsafe_sys_offer(waste[1], "lost", 4); /* would wait for ever */
     alarm(0);
 }
-END_TEST
 
 static bool sigpipe_is_pending(void)
 {
@@ -1037,7 +1001,7 @@ static bool sigpipe_is_pending(void)
     return sigismember(&pending, SIGPIPE) == 1;
 }
 
-START_TEST(sys_offer_to_a_closed_pipe_raises_no_sigpipe)
+UNIT_TEST(sys_offer_to_a_closed_pipe_raises_no_sigpipe)
 {
     int ends[2];
     ck_assert_int_eq(pipe(ends), 0);
@@ -1059,9 +1023,8 @@ START_TEST(sys_offer_to_a_closed_pipe_raises_no_sigpipe)
     fsafe_sys_offer(ends[1], "hello", 5);
     ck_assert(!sigpipe_is_pending());
 }
-END_TEST
 
-START_TEST(sys_offer_keeps_the_programs_own_sigpipe)
+UNIT_LOOP(sys_offer_keeps_the_programs_own_sigpipe, 0, 2)
 {
     int ends[2];
     ck_assert_int_eq(pipe(ends), 0);
@@ -1081,7 +1044,6 @@ START_TEST(sys_offer_keeps_the_programs_own_sigpipe)
     sigprocmask(SIG_UNBLOCK, &pipe_only, NULL);
     ck_assert_int_ge(handled, 1);
 }
-END_TEST
 
 static void tell_parent(int number)
 {
@@ -1114,7 +1076,7 @@ static void abort_treated(void *treatment)
     fsafe_sys_abort();
 }
 
-START_TEST(sys_abort_ends_the_process_as_abort_does)
+UNIT_LOOP(sys_abort_ends_the_process_as_abort_does, 0, TREATMENTS)
 {
     int ends[2];
     enum treatment treatment = (enum treatment)_i;
@@ -1126,7 +1088,6 @@ START_TEST(sys_abort_ends_the_process_as_abort_does)
     char byte;
     ck_assert_int_eq(read(ends[0], &byte, 1), treatment == HANDLED);
 }
-END_TEST
 
 static int64_t now_us(void)
 {
@@ -1135,7 +1096,7 @@ static int64_t now_us(void)
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-START_TEST(sys_pauses)
+UNIT_TEST(sys_pauses)
 {
     int64_t begun = now_us();
     fsafe_sys_pause_us(30000);
@@ -1146,7 +1107,6 @@ START_TEST(sys_pauses)
     fsafe_sys_futex_wait(&word, 1, &(const struct timespec){.tv_nsec = 30000000});
     ck_assert_int_ge(now_us() - begun, 30000);
 }
-END_TEST
 
 /* --- timer ------------------------------------------------------------------------------------------------ */
 
@@ -1174,7 +1134,7 @@ static void send_timers_signal(int code, int whose)
 }
 
 /* Whoever began to listen last must not hand on for ever what is nobody's. */
-START_TEST(timer_signals_reach_whose_they_are)
+UNIT_LOOP(timer_signals_reach_whose_they_are, 0, FSAFE_ARCH_INTERRUPTED)
 {
     for (int i = 0; i < 3; i++) {
         ck_assert(fsafe_timer_listen(listen_first));
@@ -1192,7 +1152,6 @@ START_TEST(timer_signals_reach_whose_they_are)
     send_timers_signal(SI_TIMER, 2);
     ck_assert(asked_first == 0 && asked_second == 1);
 }
-END_TEST
 
 static atomic_bool has_set_id;
 
@@ -1204,7 +1163,7 @@ static void *wait_for_ids(void *unused)
 }
 
 /* libc changes the ids of each thread by that signal, and waits until each has answered. */
-START_TEST(timer_hands_on_what_is_libcs)
+UNIT_LOOP(timer_hands_on_what_is_libcs, 0, FSAFE_ARCH_INTERRUPTED)
 {
     pthread_t thread;
     unit_start_thread(&thread, wait_for_ids, NULL);
@@ -1214,67 +1173,5 @@ START_TEST(timer_hands_on_what_is_libcs)
     atomic_store(&has_set_id, true);
     pthread_join(thread, NULL);
 }
-END_TEST
 
-static void fill(Suite *suite)
-{
-    TCase *text = unit_case(suite, "text");
-    tcase_add_test(text, text_is_put_together);
-    tcase_add_test(text, text_is_cut_at_capacity);
-    tcase_add_test(text, text_line_ends_in_a_full_buffer);
-    tcase_add_test(text, text_clean_replaces_what_could_break_a_line);
-    tcase_add_test(text, text_of_json_is_utf8);
-    tcase_add_test(text, text_clean_reads_no_more_than_told);
-    tcase_add_test(text, text_numbers_at_their_ends);
-    tcase_add_test(text, text_times_are_those_of_the_calendar);
-
-    TCase *options = unit_case(suite, "options");
-    tcase_add_test(options, options_have_defaults);
-    tcase_add_test(options, options_know_the_modes);
-    tcase_add_test(options, options_know_when_there_are_colors);
-    tcase_add_test(options, options_take_their_words_and_no_other);
-    tcase_add_test(options, options_bad_value_spoils_no_other);
-    tcase_add_test(options, options_names_must_match_whole);
-
-    TCase *maps = unit_case(suite, "maps");
-    tcase_add_test(maps, maps_tell_private_from_shared);
-    tcase_add_test(maps, maps_name_the_module_of_code_data_and_bss);
-    tcase_add_test(maps, maps_find_many_in_one_pass);
-    tcase_add_test(maps, maps_name_files);
-    tcase_add_loop_test(maps, maps_survive_very_long_paths, 1, 5);
-    tcase_add_test(maps, maps_are_not_fooled_by_a_path);
-    tcase_add_test(maps, maps_tell_bss_from_other_memory);
-    tcase_add_test(maps, maps_and_peek_work_without_the_first_thread);
-    tcase_add_test(maps, maps_say_when_nothing_is_known);
-    tcase_add_test(maps, maps_probe_tells_shared_without_proc);
-
-    TCase *pages = unit_case(suite, "pages");
-    tcase_add_test(pages, pages_are_mapped_zeroed_and_unmapped);
-    tcase_add_test(pages, pages_that_cannot_be_had_are_null);
-    tcase_add_test(pages, pages_wiped_in_forked_children_only);
-
-    TCase *latches = unit_case(suite, "latch");
-    tcase_add_test(latches, latch_lets_one_in);
-    tcase_add_test(latches, latch_wakes_who_sleeps);
-    tcase_add_test(latches, latch_blocks_signals_while_held);
-    tcase_add_test(latches, latch_reset_makes_it_free);
-
-    TCase *sys = unit_case(suite, "sys");
-    tcase_add_test(sys, sys_peek_never_faults);
-    tcase_add_test(sys, sys_knows_threads);
-    tcase_add_test(sys, sys_knows_that_threads_vanish_at_fork);
-    tcase_add_test(sys, sys_offer_writes_at_once_or_not_at_all);
-    tcase_add_test(sys, sys_offer_needs_no_descriptor_to_be_allowed);
-    tcase_add_test(sys, sys_offer_to_a_closed_pipe_raises_no_sigpipe);
-    tcase_add_loop_test(sys, sys_offer_keeps_the_programs_own_sigpipe, 0, 2);
-    tcase_add_loop_test(sys, sys_abort_ends_the_process_as_abort_does, 0, TREATMENTS);
-    tcase_add_test(sys, sys_pauses);
-
-    TCase *timers = unit_case(suite, "timer");
-    if (FSAFE_ARCH_INTERRUPTED) {
-        tcase_add_test(timers, timer_signals_reach_whose_they_are);
-        tcase_add_test(timers, timer_hands_on_what_is_libcs);
-    }
-}
-
-UNIT_MAIN("base", fill)
+UNIT_MAIN("base", NULL, NULL)

@@ -52,7 +52,7 @@ static void end_sleeper(pthread_t thread)
     pthread_join(thread, NULL);
 }
 
-START_TEST(tasks_tell_where_a_thread_sleeps)
+UNIT_TEST(tasks_tell_where_a_thread_sleeps)
 {
     struct fsafe_task task;
     pthread_t thread = start_sleeper();
@@ -73,7 +73,6 @@ START_TEST(tasks_tell_where_a_thread_sleeps)
     end_sleeper(thread);
     ck_assert(!fsafe_tasks_look(atomic_load(&sleeper_tid), &task));
 }
-END_TEST
 
 static bool count(const struct fsafe_task *task, void *context)
 {
@@ -88,7 +87,7 @@ static bool stop(const struct fsafe_task *task, void *context)
     return false;
 }
 
-START_TEST(tasks_lists_every_thread_and_stops_when_told)
+UNIT_TEST(tasks_lists_every_thread_and_stops_when_told)
 {
     unsigned all = 0, first = 0;
     pthread_t thread = start_sleeper();
@@ -101,9 +100,8 @@ START_TEST(tasks_lists_every_thread_and_stops_when_told)
     ck_assert_uint_eq(all, 2);
     end_sleeper(thread);
 }
-END_TEST
 
-START_TEST(tasks_tell_what_is_blocked_and_what_is_handled)
+UNIT_TEST(tasks_tell_what_is_blocked_and_what_is_handled)
 {
     struct fsafe_task task;
     sigset_t set;
@@ -128,7 +126,6 @@ START_TEST(tasks_tell_what_is_blocked_and_what_is_handled)
     ck_assert_uint_eq(fsafe_tasks_of_others(task.caught), 1u << (SIGUSR1 - 1) | 1u << (SIGUSR2 - 1));
     ck_assert(task.caught & 1u << (SIGSEGV - 1));
 }
-END_TEST
 
 /* The name in the kernel's line may look like the rest of it. */
 static void stay_here(void *bell)
@@ -138,7 +135,7 @@ static void stay_here(void *bell)
     (void)!read(*(int *)bell, &byte, 1);
 }
 
-START_TEST(tasks_know_a_forked_child)
+UNIT_TEST(tasks_know_a_forked_child)
 {
     int bell[2];
     ck_assert_int_eq(pipe(bell), 0);
@@ -159,7 +156,6 @@ START_TEST(tasks_know_a_forked_child)
     close(bell[0]);
     close(bell[1]);
 }
-END_TEST
 
 /* --- repair/hopeless, in a process that passes for a child ------------------------------------------------------ */
 
@@ -213,7 +209,7 @@ static unsigned lines_with(const char *words)
 static const struct fsafe_untimed_wait wait_here = {.lock = "semaphore", .kind = "private",
                                                     .object = (uintptr_t)&word, .bytes = sizeof word, .site = 0x4560};
 
-START_TEST(hopeless_names_the_last_thread_awake_once)
+UNIT_TEST(hopeless_names_the_last_thread_awake_once)
 {
     struct fsafe_slices slices;
     errno = EDOM;
@@ -230,7 +226,6 @@ START_TEST(hopeless_names_the_last_thread_awake_once)
     ck_assert_uint_eq(lines_with("child went on after its wait in semaphore 0x"), 1);
     ck_assert_uint_eq(atomic_load(&self->sleeping.object), 0);
 }
-END_TEST
 
 static unsigned questions;
 
@@ -241,7 +236,7 @@ static bool will_complete(const void *object)
 }
 
 /* The others that a barrier needs may arrive while the thread is held back: it is asked again before each look. */
-START_TEST(hopeless_does_not_hold_back_who_completes_a_round)
+UNIT_TEST(hopeless_does_not_hold_back_who_completes_a_round)
 {
     struct fsafe_slices slices;
     ck_assert(fsafe_hopeless_begin(&slices, self, &wait_here));
@@ -250,7 +245,6 @@ START_TEST(hopeless_does_not_hold_back_who_completes_a_round)
     ck_assert_uint_eq(questions, 3);
     ck_assert_uint_eq(lines_with("child"), 0);
 }
-END_TEST
 
 static void *read_byte(void *end)
 {
@@ -259,7 +253,7 @@ static void *read_byte(void *end)
     return end;
 }
 
-START_TEST(hopeless_leaves_alone_what_somebody_may_end)
+UNIT_TEST(hopeless_leaves_alone_what_somebody_may_end)
 {
     struct fsafe_slices slices;
     ck_assert(fsafe_hopeless_begin(&slices, self, &wait_here));
@@ -276,7 +270,6 @@ START_TEST(hopeless_leaves_alone_what_somebody_may_end)
     close(bell[0]);
     close(bell[1]);
 }
-END_TEST
 
 static struct fsafe_thread *joined;
 
@@ -290,7 +283,7 @@ static void *join_and_sleep(void *unused)
  * What a thread waits for says more than that another waits for the end of that thread. But where the other has told
  * of its wait, which began later, because it looked first, there is one line.
  */
-START_TEST(hopeless_of_a_thread_and_who_joins_it_one_tells)
+UNIT_TEST(hopeless_of_a_thread_and_who_joins_it_one_tells)
 {
     struct fsafe_slices slices;
     pthread_t thread;
@@ -310,7 +303,6 @@ START_TEST(hopeless_of_a_thread_and_who_joins_it_one_tells)
     end_sleeper(thread);
     fsafe_hopeless_end(&slices);
 }
-END_TEST
 
 static sem_t event;
 static struct fsafe_thread *_Atomic between;
@@ -337,7 +329,7 @@ static void *stay_between_slices(void *end)
 }
 
 /* It does not sleep in a futex, and will: unless its semaphore has a token by now. */
-START_TEST(asleep_is_who_is_between_two_slices)
+UNIT_TEST(asleep_is_who_is_between_two_slices)
 {
     pthread_t thread;
     uint64_t unblocked;
@@ -356,9 +348,8 @@ START_TEST(asleep_is_who_is_between_two_slices)
     close(bell[0]);
     close(bell[1]);
 }
-END_TEST
 
-START_TEST(asleep_has_one_turn_at_a_time)
+UNIT_TEST(asleep_has_one_turn_at_a_time)
 {
     uint64_t turn = fsafe_asleep_begin_turn();
     atomic_store(&self->sleeping.is_between, true);
@@ -369,7 +360,6 @@ START_TEST(asleep_has_one_turn_at_a_time)
     ck_assert((turn = fsafe_asleep_begin_turn()) != 0);
     ck_assert(!fsafe_asleep_end_turn(self, turn - 1, true)); /* it had lasted too long, and is another thread's now */
 }
-END_TEST
 
 static unsigned given;
 
@@ -381,7 +371,7 @@ static bool give(uintptr_t object, uintptr_t site)
 }
 
 /* While another thread looks it sleeps once more, for a short time. After a gift it looks as often again. */
-START_TEST(hopeless_gives_when_it_is_the_threads_turn)
+UNIT_TEST(hopeless_gives_when_it_is_the_threads_turn)
 {
     static const struct fsafe_untimed_wait wait = {.lock = "semaphore", .kind = "private", .object = (uintptr_t)&event,
                                                    .bytes = sizeof event, .site = 0x4560, .give = give};
@@ -395,7 +385,6 @@ START_TEST(hopeless_gives_when_it_is_the_threads_turn)
     ck_assert(!atomic_load(&self->sleeping.is_between));
     fsafe_hopeless_end(&slices);
 }
-END_TEST
 
 static void *note_wake(void *unused)
 {
@@ -403,7 +392,7 @@ static void *note_wake(void *unused)
     return unused;
 }
 
-START_TEST(hopeless_hears_a_wake_between_two_slices)
+UNIT_TEST(hopeless_hears_a_wake_between_two_slices)
 {
     struct fsafe_slices slices;
     struct timespec ended;
@@ -418,7 +407,6 @@ START_TEST(hopeless_hears_a_wake_between_two_slices)
     ck_assert(fsafe_woken_between(&slices, &ended));
     fsafe_hopeless_end(&slices);
 }
-END_TEST
 
 /* Whether it asked in time: a pause longer than the limit, on a busy machine, begins the loop anew. */
 static bool ask_after(useconds_t us)
@@ -438,7 +426,7 @@ static void begin_generation(void)
 }
 
 /* Asked again and again for longer than the limit, but in no generation for so long; then in one. */
-START_TEST(hopeless_times_a_loop_of_questions_anew_in_each_child)
+UNIT_TEST(hopeless_times_a_loop_of_questions_anew_in_each_child)
 {
     fsafe_options.hang_ms = 1000;
     ask_after(0);
@@ -452,7 +440,6 @@ START_TEST(hopeless_times_a_loop_of_questions_anew_in_each_child)
     }
     ck_assert_uint_eq(lines_with("child hangs in semaphore 0x"), 1);
 }
-END_TEST
 
 static pid_t fork_sleeper(void)
 {
@@ -471,7 +458,7 @@ static void end(pid_t child)
 }
 
 /* However often it is asked for, and whatever the parent forks meanwhile; a child is named at the second. */
-START_TEST(children_are_looked_at_a_limit_apart)
+UNIT_TEST(children_are_looked_at_a_limit_apart)
 {
     fsafe_options.hang_ms = 50;
     pid_t first = fork_sleeper(), second = 0;
@@ -490,9 +477,8 @@ START_TEST(children_are_looked_at_a_limit_apart)
     end(first);
     end(second);
 }
-END_TEST
 
-START_TEST(children_are_a_thousand)
+UNIT_TEST(children_are_a_thousand)
 {
     fsafe_options.hang_ms = 50;
     pid_t child = fork_sleeper();
@@ -505,7 +491,6 @@ START_TEST(children_are_a_thousand)
     ck_assert_uint_eq(lines_with("child hangs in futex 0x"), 1);
     end(child);
 }
-END_TEST
 
 static bool is_held(int signal)
 {
@@ -531,7 +516,7 @@ static void handle(int signal)
 }
 
 /* A look is short: who has many threads does not learn that none of them would take a signal. */
-START_TEST(children_are_looked_at_among_few_threads)
+UNIT_TEST(children_are_looked_at_among_few_threads)
 {
     enum { FEW = 4, MANY = 40 };
     pthread_t thread;
@@ -553,7 +538,6 @@ START_TEST(children_are_looked_at_among_few_threads)
     UNIT_EVENTUALLY(!is_held(SIGUSR1));
     end(child);
 }
-END_TEST
 
 static void *leave_wait(void *child)
 {
@@ -575,7 +559,7 @@ static unsigned count_timers(void)
 }
 
 /* As threads that are cancelled in waitpid: the place of one is another's, and its timer is gone. */
-START_TEST(children_of_waiters_that_ended_keep_no_timers)
+UNIT_TEST(children_of_waiters_that_ended_keep_no_timers)
 {
     enum { THREADS = 8 };
     fsafe_options.hang_ms = 60000;
@@ -588,31 +572,5 @@ START_TEST(children_of_waiters_that_ended_keep_no_timers)
     ck_assert_uint_lt(count_timers(), THREADS); /* one may still be ending when the next begins */
     end(child);
 }
-END_TEST
 
-static void fill(Suite *suite)
-{
-    TCase *tasks = unit_case(suite, "tasks");
-    tcase_add_test(tasks, tasks_tell_where_a_thread_sleeps);
-    tcase_add_test(tasks, tasks_lists_every_thread_and_stops_when_told);
-    tcase_add_test(tasks, tasks_tell_what_is_blocked_and_what_is_handled);
-    tcase_add_test(tasks, tasks_know_a_forked_child);
-
-    TCase *hopeless = unit_case(suite, "hopeless");
-    tcase_add_checked_fixture(hopeless, set_up, tear_down);
-    tcase_add_test(hopeless, hopeless_names_the_last_thread_awake_once);
-    tcase_add_test(hopeless, hopeless_does_not_hold_back_who_completes_a_round);
-    tcase_add_test(hopeless, hopeless_leaves_alone_what_somebody_may_end);
-    tcase_add_test(hopeless, hopeless_of_a_thread_and_who_joins_it_one_tells);
-    tcase_add_test(hopeless, asleep_is_who_is_between_two_slices);
-    tcase_add_test(hopeless, asleep_has_one_turn_at_a_time);
-    tcase_add_test(hopeless, hopeless_gives_when_it_is_the_threads_turn);
-    tcase_add_test(hopeless, hopeless_hears_a_wake_between_two_slices);
-    tcase_add_test(hopeless, hopeless_times_a_loop_of_questions_anew_in_each_child);
-    tcase_add_test(hopeless, children_are_looked_at_a_limit_apart);
-    tcase_add_test(hopeless, children_are_a_thousand);
-    tcase_add_test(hopeless, children_are_looked_at_among_few_threads);
-    tcase_add_test(hopeless, children_of_waiters_that_ended_keep_no_timers);
-}
-
-UNIT_MAIN("hopeless", fill)
+UNIT_MAIN("hopeless", set_up, tear_down)

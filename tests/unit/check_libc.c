@@ -29,7 +29,7 @@ static void init_of_type(pthread_mutex_t *mutex, int type)
     ck_assert_int_eq(pthread_mutex_init(mutex, &attributes), 0);
 }
 
-START_TEST(layout_is_silent_before_the_self_test)
+UNIT_TEST(layout_is_silent_before_the_self_test)
 {
     pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     ck_assert(fsafe_layout_type(&mutex) != PTHREAD_MUTEX_NORMAL);
@@ -37,9 +37,8 @@ START_TEST(layout_is_silent_before_the_self_test)
     ck_assert_int_eq(fsafe_layout_mutex_kind(&mutex), FSAFE_MUTEX_FOREIGN);
     ck_assert(!fsafe_layout.sem_bytes);
 }
-END_TEST
 
-START_TEST(layout_knows_this_libc)
+UNIT_TEST(layout_knows_this_libc)
 {
     unit_start_layout();
     ck_assert(fsafe_layout.mutex_bytes);
@@ -48,7 +47,6 @@ START_TEST(layout_knows_this_libc)
     ck_assert(fsafe_layout.sem_bytes);
     ck_assert_int_eq(fsafe_layout_probe_owner(), fsafe_sys_gettid());
 }
-END_TEST
 
 /* Stand-ins for a libc whose bytes mean something else. `only` narrows the change down to one type of mutex. */
 static int only = -1;
@@ -211,7 +209,7 @@ static int rwlock_init_as_shared(pthread_rwlock_t *rwlock, const pthread_rwlocka
     return result;
 }
 
-START_TEST(layout_withdraws_rwlocks)
+UNIT_LOOP(layout_withdraws_rwlocks, 0, 4)
 {
     pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
     unit_start_layout();
@@ -235,9 +233,8 @@ START_TEST(layout_withdraws_rwlocks)
     ck_assert(!fsafe_layout_rwlock_is_private(&rwlock));
     ck_assert(fsafe_layout.mutex_bytes);
 }
-END_TEST
 
-START_TEST(layout_withdraws_what_does_not_hold)
+UNIT_LOOP(layout_withdraws_what_does_not_hold, 0, BROKEN_MUTEXES)
 {
     const struct broken_mutex *broken = &broken_mutexes[_i];
     pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -254,10 +251,9 @@ START_TEST(layout_withdraws_what_does_not_hold)
     }
     ck_assert(fsafe_layout.sem_bytes); /* has nothing to do with mutexes */
 }
-END_TEST
 
 /* One odd type is enough. */
-START_TEST(layout_tests_each_type)
+UNIT_LOOP(layout_tests_each_type, 0, TYPES)
 {
     for (int k = 0; k < BROKEN_MUTEXES; k++) {
         const struct broken_mutex *broken = &broken_mutexes[k];
@@ -269,7 +265,6 @@ START_TEST(layout_tests_each_type)
         ck_assert_msg(fsafe_layout.in_place != 0, "%s", broken->name);
     }
 }
-END_TEST
 
 static int sem_init_shifted(sem_t *semaphore, int process_shared, unsigned value)
 {
@@ -308,7 +303,7 @@ static int sem_destroy_by_zeroing(sem_t *semaphore)
     return 0;
 }
 
-START_TEST(layout_withdraws_semaphores)
+UNIT_LOOP(layout_withdraws_semaphores, 0, 6)
 {
     struct fsafe_layout_calls calls = unit_libc_calls();
     unit_start_layout();
@@ -337,7 +332,6 @@ START_TEST(layout_withdraws_semaphores)
     ck_assert(fsafe_layout.mutex_bytes);
     ck_assert_int_eq(fsafe_layout.in_place, 0);
 }
-END_TEST
 
 /* --- layout: mutexes -------------------------------------------------------------------------------- */
 
@@ -356,7 +350,7 @@ static int begin_with_type(pthread_mutex_t *mutex, int loop)
     return types[loop % TYPES];
 }
 
-START_TEST(mutex_in_place_is_libcs_own)
+UNIT_LOOP(mutex_in_place_is_libcs_own, 0, 2 * TYPES)
 {
     pthread_mutex_t mutex, before;
     int type = begin_with_type(&mutex, _i);
@@ -387,9 +381,8 @@ START_TEST(mutex_in_place_is_libcs_own)
     ck_assert_int_eq(fsafe_layout_unlock(&mutex, self, fsafe_layout_type(&mutex)), FSAFE_UNLOCKED);
     ck_assert_mem_eq(&mutex, &before, sizeof mutex);
 }
-END_TEST
 
-START_TEST(mutex_plain_is_libcs_own)
+UNIT_LOOP(mutex_plain_is_libcs_own, 0, 2)
 {
     pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER, before = mutex;
     unit_start_layout();
@@ -405,9 +398,8 @@ START_TEST(mutex_plain_is_libcs_own)
     ck_assert_int_eq(fsafe_layout_unlock(&mutex, 0, PTHREAD_MUTEX_NORMAL), FSAFE_UNLOCKED);
     ck_assert_mem_eq(&mutex, &before, sizeof mutex);
 }
-END_TEST
 
-START_TEST(mutex_relock_is_for_its_owner)
+UNIT_LOOP(mutex_relock_is_for_its_owner, 0, 2 * TYPES)
 {
     pthread_mutex_t mutex;
     int type = begin_with_type(&mutex, _i);
@@ -431,9 +423,8 @@ START_TEST(mutex_relock_is_for_its_owner)
     ck_assert(!fsafe_layout_relock(&mutex, self, fsafe_layout_type(&mutex)));
     ck_assert_uint_eq(mutex.__data.__count, UINT_MAX);
 }
-END_TEST
 
-START_TEST(mutex_unlock_leaves_errors_to_libc)
+UNIT_LOOP(mutex_unlock_leaves_errors_to_libc, 0, 2 * TYPES)
 {
     pthread_mutex_t mutex;
     int type = begin_with_type(&mutex, _i);
@@ -448,7 +439,6 @@ START_TEST(mutex_unlock_leaves_errors_to_libc)
     ck_assert_int_eq(fsafe_layout_unlock(&mutex, self, fsafe_layout_type(&mutex)), FSAFE_UNLOCK_LIBC);
     ck_assert_mem_eq(&mutex, &held, sizeof mutex);
 }
-END_TEST
 
 static void *lock_by_libc(void *mutex)
 {
@@ -457,7 +447,7 @@ static void *lock_by_libc(void *mutex)
     return NULL;
 }
 
-START_TEST(mutex_unlock_in_place_wakes_a_waiter)
+UNIT_LOOP(mutex_unlock_in_place_wakes_a_waiter, 0, TYPES)
 {
     pthread_mutex_t mutex;
     pthread_t threads[3];
@@ -473,7 +463,6 @@ START_TEST(mutex_unlock_in_place_wakes_a_waiter)
         pthread_join(threads[i], NULL); /* or the test's time runs out */
     ck_assert(!fsafe_layout_mutex_locked(&mutex));
 }
-END_TEST
 
 enum { COUNT_ROUNDS = 200000 };
 static unsigned counted;
@@ -502,7 +491,7 @@ static void *count_by_libc(void *mutex)
     return NULL;
 }
 
-START_TEST(mutex_in_place_excludes_and_is_excluded)
+UNIT_LOOP(mutex_in_place_excludes_and_is_excluded, 0, TYPES)
 {
     pthread_mutex_t mutex;
     pthread_t threads[4];
@@ -515,9 +504,8 @@ START_TEST(mutex_in_place_excludes_and_is_excluded)
     ck_assert(!fsafe_layout_mutex_locked(&mutex));
     ck_assert_uint_eq(mutex.__data.__nusers, 0);
 }
-END_TEST
 
-START_TEST(mutex_reset_frees_what_a_dead_thread_held)
+UNIT_LOOP(mutex_reset_frees_what_a_dead_thread_held, 0, TYPES)
 {
     pthread_mutex_t mutex;
     int type = begin_with_type(&mutex, _i);
@@ -533,9 +521,8 @@ START_TEST(mutex_reset_frees_what_a_dead_thread_held)
     ck_assert_int_eq(pthread_mutex_unlock(&mutex), 0);
     ck_assert_int_eq(pthread_mutex_destroy(&mutex), 0);
 }
-END_TEST
 
-START_TEST(mutex_new_owner_may_unlock)
+UNIT_LOOP(mutex_new_owner_may_unlock, 0, TYPES)
 {
     pthread_mutex_t mutex;
     begin_with_type(&mutex, _i);
@@ -546,9 +533,8 @@ START_TEST(mutex_new_owner_may_unlock)
     ck_assert_int_eq(pthread_mutex_unlock(&mutex), 0);
     ck_assert(!fsafe_layout_mutex_locked(&mutex));
 }
-END_TEST
 
-START_TEST(mutex_kinds)
+UNIT_TEST(mutex_kinds)
 {
     static const enum fsafe_mutex_kind kinds[TYPES] = {FSAFE_MUTEX_NORMAL, FSAFE_MUTEX_RECURSIVE,
                                                        FSAFE_MUTEX_ERRORCHECK, FSAFE_MUTEX_ADAPTIVE};
@@ -574,9 +560,8 @@ START_TEST(mutex_kinds)
     static const pthread_mutex_t recursive = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
     ck_assert_int_eq(fsafe_layout_mutex_kind(&recursive), FSAFE_MUTEX_RECURSIVE);
 }
-END_TEST
 
-START_TEST(mutex_special_ones_are_not_done_in_place)
+UNIT_LOOP(mutex_special_ones_are_not_done_in_place, 0, 3)
 {
     pthread_mutex_t mutex;
     pthread_mutexattr_t attributes;
@@ -594,7 +579,6 @@ START_TEST(mutex_special_ones_are_not_done_in_place)
         ck_assert(fsafe_layout_type(&mutex) != PTHREAD_MUTEX_NORMAL);
     }
 }
-END_TEST
 
 /* --- layout: in place beside libc --------------------------------------------------------------------- */
 
@@ -632,7 +616,8 @@ static void *read_in_place(void *unused)
     return NULL;
 }
 
-START_TEST(rwlock_read_in_place_keeps_writers_out)
+UNIT_LOOP(rwlock_read_in_place_keeps_writers_out,
+          PTHREAD_RWLOCK_PREFER_READER_NP, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP + 1)
 {
     pthread_t writers[2], readers[2];
     pthread_rwlockattr_t attributes;
@@ -652,9 +637,8 @@ START_TEST(rwlock_read_in_place_keeps_writers_out)
     ck_assert_int_eq(first_half, 2 * FEW_ROUNDS);
     ck_assert_int_eq(pthread_rwlock_trywrlock(&shared_rwlock), 0); /* no hold was lost */
 }
-END_TEST
 
-START_TEST(rwlock_read_in_place_leaves_the_rest_to_libc)
+UNIT_TEST(rwlock_read_in_place_leaves_the_rest_to_libc)
 {
     pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
     unit_start_layout();
@@ -670,7 +654,6 @@ START_TEST(rwlock_read_in_place_leaves_the_rest_to_libc)
     ck_assert(!fsafe_layout_rwlock_read(&rwlock));
     ck_assert_int_eq(errno, 77);
 }
-END_TEST
 
 static pthread_spinlock_t turn_to_spin;
 
@@ -688,7 +671,7 @@ static void *count_by_spin(void *in_place)
     return NULL;
 }
 
-START_TEST(spin_in_place_excludes_and_is_excluded)
+UNIT_TEST(spin_in_place_excludes_and_is_excluded)
 {
     pthread_t threads[4];
     unit_start_layout();
@@ -702,7 +685,6 @@ START_TEST(spin_in_place_excludes_and_is_excluded)
     ck_assert_int_eq(pthread_spin_trylock(&turn_to_spin), 0);
     ck_assert(!fsafe_layout_spin_try(&turn_to_spin));
 }
-END_TEST
 
 static int spin_trylock_always(pthread_spinlock_t *spin)
 {
@@ -716,7 +698,7 @@ static int spin_unlock_never(pthread_spinlock_t *spin)
     return 0;
 }
 
-START_TEST(layout_withdraws_spin_locks)
+UNIT_LOOP(layout_withdraws_spin_locks, 0, 2)
 {
     struct fsafe_layout_calls calls = unit_libc_calls();
     if (_i == 0)
@@ -727,11 +709,10 @@ START_TEST(layout_withdraws_spin_locks)
     ck_assert(!fsafe_layout.spin_in_place);
     ck_assert(fsafe_layout.mutex_bytes && fsafe_layout.rwlock_bytes);
 }
-END_TEST
 
 /* --- layout: semaphores ----------------------------------------------------------------------------- */
 
-START_TEST(semaphore_in_place_is_libcs_own)
+UNIT_TEST(semaphore_in_place_is_libcs_own)
 {
     sem_t semaphore;
     int value;
@@ -755,7 +736,6 @@ START_TEST(semaphore_in_place_is_libcs_own)
     ck_assert_int_eq(fsafe_layout_sem_post(&semaphore), FSAFE_POST_LIBC);
     ck_assert_uint_eq(fsafe_layout_sem_value(&semaphore), SEM_VALUE_MAX);
 }
-END_TEST
 
 static void *wait_by_libc(void *semaphore)
 {
@@ -763,7 +743,7 @@ static void *wait_by_libc(void *semaphore)
     return NULL;
 }
 
-START_TEST(semaphore_post_in_place_wakes_a_waiter)
+UNIT_TEST(semaphore_post_in_place_wakes_a_waiter)
 {
     sem_t semaphore;
     pthread_t threads[2];
@@ -782,7 +762,6 @@ START_TEST(semaphore_post_in_place_wakes_a_waiter)
         pthread_join(threads[i], NULL); /* or the test's time runs out */
     ck_assert_uint_eq(fsafe_layout_sem_value(&semaphore), 0);
 }
-END_TEST
 
 static sem_t turn;
 
@@ -801,7 +780,7 @@ static void *count_by_semaphore(void *in_place)
     return NULL;
 }
 
-START_TEST(semaphore_in_place_excludes_and_is_excluded)
+UNIT_TEST(semaphore_in_place_excludes_and_is_excluded)
 {
     pthread_t threads[4];
     unit_start_layout();
@@ -813,9 +792,8 @@ START_TEST(semaphore_in_place_excludes_and_is_excluded)
     ck_assert_uint_eq(counted, 4 * COUNT_ROUNDS);
     ck_assert_uint_eq(fsafe_layout_sem_value(&turn), 1);
 }
-END_TEST
 
-START_TEST(semaphore_has_words_that_libc_leaves_alone)
+UNIT_LOOP(semaphore_has_words_that_libc_leaves_alone, 0, 2)
 {
     sem_t semaphore;
     struct timespec past = {0, 0};
@@ -838,10 +816,9 @@ START_TEST(semaphore_has_words_that_libc_leaves_alone)
     ck_assert_uint_eq(words->owner, 0x23456789);
     ck_assert_uint_eq(words->site, 0x3456789a);
 }
-END_TEST
 
 /* Where they lie in a table: they are the semaphore's until it ends, and as many as there is room for have some. */
-START_TEST(semaphore_words_are_its_own)
+UNIT_TEST(semaphore_words_are_its_own)
 {
     enum { MANY = 2000 };
     static sem_t all[MANY], copy;
@@ -863,7 +840,6 @@ START_TEST(semaphore_words_are_its_own)
         ck_assert_ptr_nonnull(fsafe_layout_sem_words_begin(again));
     }
 }
-END_TEST
 
 #endif
 
@@ -927,7 +903,7 @@ static void assert_no_symbol(uintptr_t address)
     ck_assert_msg(!fsafe_modules_symbol(&mapping, name, sizeof name, &offset), "it is called %s", name);
 }
 
-START_TEST(modules_name_what_is_exported)
+UNIT_TEST(modules_name_what_is_exported)
 {
     errno = 77;
     assert_symbol((uintptr_t)unit_exported_function, "unit_exported_function", 0);
@@ -942,9 +918,8 @@ START_TEST(modules_name_what_is_exported)
     in_libc = dlsym(RTLD_DEFAULT, "getaddrinfo");
     assert_symbol((uintptr_t)in_libc + 0x20, "getaddrinfo", 0x20);
 }
-END_TEST
 
-START_TEST(modules_name_nothing_else)
+UNIT_TEST(modules_name_nothing_else)
 {
     assert_no_symbol((uintptr_t)hidden_function + (uintptr_t)(hidden_function(1) & 1));
     assert_no_symbol((uintptr_t)&hidden_variable[hidden_variable[0] & 1]);
@@ -956,9 +931,8 @@ START_TEST(modules_name_nothing_else)
     assert_no_symbol((uintptr_t)unit_map_island(1, MAP_PRIVATE));
     assert_no_symbol(16);
 }
-END_TEST
 
-START_TEST(modules_cut_long_names)
+UNIT_TEST(modules_cut_long_names)
 {
     struct fsafe_mapping mapping =
         find((uintptr_t)LONG_NAME(unit_exported_function_with_a_very_long_name_indeed_such_as_mangled_ones_are));
@@ -973,9 +947,8 @@ START_TEST(modules_cut_long_names)
         ck_assert_int_eq(name[bytes], '#');
     }
 }
-END_TEST
 
-START_TEST(modules_survive_a_module_that_is_gone)
+UNIT_TEST(modules_survive_a_module_that_is_gone)
 {
     struct fsafe_mapping mapping = find((uintptr_t)unit_exported_function);
     char name[64];
@@ -992,10 +965,9 @@ START_TEST(modules_survive_a_module_that_is_gone)
     munmap(gone, unit_page());
     ck_assert(!fsafe_modules_symbol(&mapping, name, sizeof name, &offset));
 }
-END_TEST
 
 /* Every function of libc that the loader knows by one name is found by that name. */
-START_TEST(modules_agree_with_the_loader)
+UNIT_TEST(modules_agree_with_the_loader)
 {
     static const char *const names[] = {"malloc", "abort", "strtol", "getenv", "pthread_create", "sem_open", "fwrite"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -1008,7 +980,6 @@ START_TEST(modules_agree_with_the_loader)
         ck_assert_uint_eq((uintptr_t)dlsym(RTLD_DEFAULT, name), address); /* perhaps by its other name */
     }
 }
-END_TEST
 
 static __attribute__((noinline)) uintptr_t return_address(void)
 {
@@ -1016,7 +987,7 @@ static __attribute__((noinline)) uintptr_t return_address(void)
 }
 
 /* Not the return: what stands before it is the call. */
-START_TEST(modules_place_names_the_call)
+UNIT_TEST(modules_place_names_the_call)
 {
     uintptr_t returns_to = return_address();
     struct fsafe_mapping mapping = find(returns_to);
@@ -1035,10 +1006,9 @@ START_TEST(modules_place_names_the_call)
     ck_assert_uint_eq(place.address, returns_to);
     ck_assert_uint_ge(fsafe_modules_build_id(place.base, id), 8);
 }
-END_TEST
 
 /* The kernel's map shows what a program maps right behind a module's last segment as it shows that segment's .bss. */
-START_TEST(modules_place_ends_with_the_module)
+UNIT_TEST(modules_place_ends_with_the_module)
 {
     extern char _end[];
     struct fsafe_mapping mapping = find((uintptr_t)_end - 1);
@@ -1051,10 +1021,9 @@ START_TEST(modules_place_ends_with_the_module)
     ck_assert_uint_eq(place.address, (uintptr_t)_end);
     ck_assert_str_eq(place.module, "");
 }
-END_TEST
 
 /* As many segments of notes as are looked at, and one more. */
-START_TEST(modules_find_the_build_id_in_any_of_four_segments)
+UNIT_TEST(modules_find_the_build_id_in_any_of_four_segments)
 {
     enum { SEGMENTS = 5 };
     struct note {
@@ -1084,7 +1053,6 @@ START_TEST(modules_find_the_build_id_in_any_of_four_segments)
         ck_assert_uint_eq(id[0], with_id < SEGMENTS - 1 ? 0x40 + with_id : 0);
     }
 }
-END_TEST
 
 /* --- unwind ----------------------------------------------------------------------------------------- */
 
@@ -1131,7 +1099,7 @@ SEPARATE int unit_calls_the_caller(int x)
     return unit_calls_who_asks(x) + room[x];
 }
 
-START_TEST(unwind_names_the_callers)
+UNIT_TEST(unwind_names_the_callers)
 {
     errno = 77;
     ck_assert_int_ne(unit_calls_the_caller(3), 0);
@@ -1141,7 +1109,6 @@ START_TEST(unwind_names_the_callers)
     memset(frames, 0, sizeof frames);
     ck_assert_uint_eq(fsafe_unwind_here(&unwind, 0x1000, frames, 4), 0); /* no such caller */
 }
-END_TEST
 
 /* The second instruction remembers four states (0x0a), the third one more; the second of the other restores none. */
 extern const char unit_remembers[], unit_restores[];
@@ -1150,7 +1117,7 @@ __asm__(".text\n"
         "nop\n\t.cfi_endproc\n"
         "unit_restores:\n\t.cfi_startproc\n\tnop\n\t.cfi_escape 0x0b\n\tnop\n\t.cfi_endproc\n");
 
-START_TEST(unwind_remembers_so_many_states)
+UNIT_TEST(unwind_remembers_so_many_states)
 {
     struct fsafe_callframe row;
     unit_asks(); /* finds the code in memory */
@@ -1159,7 +1126,6 @@ START_TEST(unwind_remembers_so_many_states)
     ck_assert(fsafe_callframe_rules(&unwind, (uintptr_t)unit_restores + 1, &row));
     ck_assert(!fsafe_callframe_rules(&unwind, (uintptr_t)unit_restores + 2, &row));
 }
-END_TEST
 
 #ifdef __GLIBC__ /* of musl's own functions, where a thread's chain begins, there is no call frame information */
 static _Atomic uintptr_t held_site, held_near;
@@ -1195,7 +1161,7 @@ static void *hold(void *argument)
     return unit_holds_for_long(5) != 0 ? argument : NULL;
 }
 
-START_TEST(unwind_reads_the_stack_of_another)
+UNIT_TEST(unwind_reads_the_stack_of_another)
 {
     pthread_t thread;
     unit_start_thread(&thread, hold, NULL);
@@ -1222,14 +1188,13 @@ START_TEST(unwind_reads_the_stack_of_another)
     may_leave = true;
     pthread_join(thread, NULL);
 }
-END_TEST
 #endif
 
 #endif
 
 /* --- symbol ----------------------------------------------------------------------------------------- */
 
-START_TEST(symbol_finds_the_next_definition)
+UNIT_TEST(symbol_finds_the_next_definition)
 {
     errno = 77;
     ck_assert_ptr_eq(fsafe_symbol_next("qsort"), dlsym(RTLD_NEXT, "qsort"));
@@ -1239,65 +1204,5 @@ START_TEST(symbol_finds_the_next_definition)
     ck_assert_int_eq(errno, 77);
     dlerror();
 }
-END_TEST
 
-static void fill(Suite *suite)
-{
-#ifdef FSAFE_LAYOUT_GLIBC
-    TCase *layout = unit_case(suite, "layout");
-    tcase_add_test(layout, layout_is_silent_before_the_self_test);
-    tcase_add_loop_test(layout, layout_withdraws_rwlocks, 0, 4);
-    tcase_add_test(layout, layout_knows_this_libc);
-    tcase_add_loop_test(layout, layout_withdraws_what_does_not_hold, 0, BROKEN_MUTEXES);
-    tcase_add_loop_test(layout, layout_tests_each_type, 0, TYPES);
-
-    TCase *mutex = unit_case(suite, "mutex");
-    tcase_add_loop_test(mutex, mutex_in_place_is_libcs_own, 0, 2 * TYPES);
-    tcase_add_loop_test(mutex, mutex_plain_is_libcs_own, 0, 2);
-    tcase_add_loop_test(mutex, mutex_relock_is_for_its_owner, 0, 2 * TYPES);
-    tcase_add_loop_test(mutex, mutex_unlock_leaves_errors_to_libc, 0, 2 * TYPES);
-    tcase_add_loop_test(mutex, mutex_unlock_in_place_wakes_a_waiter, 0, TYPES);
-    tcase_add_loop_test(mutex, mutex_in_place_excludes_and_is_excluded, 0, TYPES);
-    tcase_add_loop_test(mutex, mutex_reset_frees_what_a_dead_thread_held, 0, TYPES);
-    tcase_add_loop_test(mutex, mutex_new_owner_may_unlock, 0, TYPES);
-    tcase_add_test(mutex, mutex_kinds);
-    tcase_add_loop_test(mutex, mutex_special_ones_are_not_done_in_place, 0, 3);
-    tcase_add_loop_test(layout, layout_withdraws_spin_locks, 0, 2);
-    TCase *in_place = unit_case(suite, "in place");
-    tcase_add_loop_test(in_place, rwlock_read_in_place_keeps_writers_out, PTHREAD_RWLOCK_PREFER_READER_NP,
-                        PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP + 1);
-    tcase_add_test(in_place, rwlock_read_in_place_leaves_the_rest_to_libc);
-    tcase_add_test(in_place, spin_in_place_excludes_and_is_excluded);
-    tcase_add_loop_test(layout, layout_withdraws_semaphores, 0, 6);
-    TCase *semaphore = unit_case(suite, "semaphore");
-    tcase_add_test(semaphore, semaphore_in_place_is_libcs_own);
-    tcase_add_test(semaphore, semaphore_post_in_place_wakes_a_waiter);
-    tcase_add_test(semaphore, semaphore_in_place_excludes_and_is_excluded);
-    tcase_add_loop_test(semaphore, semaphore_has_words_that_libc_leaves_alone, 0, 2);
-    tcase_add_test(semaphore, semaphore_words_are_its_own);
-#endif
-
-    TCase *modules = unit_case(suite, "modules");
-    tcase_add_test(modules, modules_name_what_is_exported);
-    tcase_add_test(modules, modules_name_nothing_else);
-    tcase_add_test(modules, modules_cut_long_names);
-    tcase_add_test(modules, modules_survive_a_module_that_is_gone);
-    tcase_add_test(modules, modules_agree_with_the_loader);
-    tcase_add_test(modules, modules_place_names_the_call);
-    tcase_add_test(modules, modules_place_ends_with_the_module);
-    tcase_add_test(modules, modules_find_the_build_id_in_any_of_four_segments);
-
-#ifdef FSAFE_CALLFRAME
-    TCase *unwinding = unit_case(suite, "unwind");
-    tcase_add_test(unwinding, unwind_names_the_callers);
-    tcase_add_test(unwinding, unwind_remembers_so_many_states);
-#ifdef __GLIBC__
-    tcase_add_test(unwinding, unwind_reads_the_stack_of_another);
-#endif
-#endif
-
-    TCase *symbol = unit_case(suite, "symbol");
-    tcase_add_test(symbol, symbol_finds_the_next_definition);
-}
-
-UNIT_MAIN("libc", fill)
+UNIT_MAIN("libc", NULL, NULL)

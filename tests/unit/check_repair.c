@@ -118,7 +118,7 @@ static long long some_lock[8], other_lock[8]; /* memory for any kind */
 
 /* --- takeover: claims -------------------------------------------------------------------------------- */
 
-START_TEST(claims_of_nobody)
+UNIT_TEST(claims_of_nobody)
 {
     begin_generation();
     make_thread(0, 1);
@@ -135,9 +135,8 @@ START_TEST(claims_of_nobody)
     claims = claims_of(FSAFE_SPINS, some_lock);
     ck_assert_mem_eq(&claims, &none, sizeof none);
 }
-END_TEST
 
-START_TEST(claims_of_a_vanished_thread)
+UNIT_LOOP(claims_of_a_vanished_thread, 0, 3)
 {
     static const enum fsafe_stage stages[] = {FSAFE_WANTED, FSAFE_HELD, FSAFE_READING};
     begin_generation();
@@ -152,9 +151,8 @@ START_TEST(claims_of_a_vanished_thread)
     /* Each ledger is about its own kinds. */
     ck_assert_ptr_null(claims_of(FSAFE_LOCKS, some_lock).vanished);
 }
-END_TEST
 
-START_TEST(claims_prefer_the_holder)
+UNIT_LOOP(claims_prefer_the_holder, 0, 3)
 {
     begin_generation();
     struct fsafe_thread *threads[3];
@@ -167,10 +165,9 @@ START_TEST(claims_prefer_the_holder)
     ck_assert_uint_eq(claims.since, 10 + (uintptr_t)_i);
     ck_assert(claims.vanished_held);
 }
-END_TEST
 
 /* The bytes of a mutex name its owner: its record says only "wanted", as those of all who waited. */
-START_TEST(claims_prefer_the_owner)
+UNIT_LOOP(claims_prefer_the_owner, 0, 3)
 {
     begin_generation();
     struct fsafe_thread *threads[3];
@@ -183,9 +180,8 @@ START_TEST(claims_prefer_the_owner)
     ck_assert_ptr_eq(claims.vanished, threads[_i]);
     ck_assert_uint_eq(claims.since, 10 + (uintptr_t)_i);
 }
-END_TEST
 
-START_TEST(claims_prefer_the_younger_generation)
+UNIT_LOOP(claims_prefer_the_younger_generation, 0, 3)
 {
     for (int i = 0; i < 3; i++)
         begin_generation(); /* now 4 */
@@ -196,9 +192,8 @@ START_TEST(claims_prefer_the_younger_generation)
     }
     ck_assert_ptr_eq(claims_of(FSAFE_SPINS, some_lock).vanished, threads[_i]);
 }
-END_TEST
 
-START_TEST(claims_of_the_living)
+UNIT_TEST(claims_of_the_living)
 {
     begin_generation();
     struct fsafe_thread *living = make_thread(0, 2);
@@ -221,9 +216,8 @@ START_TEST(claims_of_the_living)
     ck_assert(claims.living_is_at_it && claims.vanished_held);
     ck_assert_ptr_eq(claims.vanished, vanished);
 }
-END_TEST
 
-START_TEST(claims_look_at_the_latest_record)
+UNIT_TEST(claims_look_at_the_latest_record)
 {
     begin_generation();
     struct fsafe_thread *vanished = make_thread(0, 1);
@@ -235,9 +229,8 @@ START_TEST(claims_look_at_the_latest_record)
     claims = claims_of(FSAFE_SPINS, some_lock);
     ck_assert(claims.vanished == vanished && claims.vanished_held && claims.since == 1);
 }
-END_TEST
 
-START_TEST(claims_of_the_ended)
+UNIT_TEST(claims_of_the_ended)
 {
     begin_generation();
     struct fsafe_thread *ended = make_thread(0, 2);
@@ -253,9 +246,8 @@ START_TEST(claims_of_the_ended)
     ck_assert(!claims.died_with_it);
     ck_assert_ptr_eq(claims.vanished, ended);
 }
-END_TEST
 
-START_TEST(claims_of_who_forked_with_it)
+UNIT_TEST(claims_of_who_forked_with_it)
 {
     begin_generation();
     struct fsafe_thread *living = make_thread(0, 2);
@@ -266,11 +258,10 @@ START_TEST(claims_of_who_forked_with_it)
     living->generation = 1; /* vanished */
     ck_assert(!fsafe_takeover_claims(self, FSAFE_LOCKS, (uintptr_t)some_lock, 4711).living_was_owner);
 }
-END_TEST
 
 /* --- takeover: deciding, telling, patience ----------------------------------------------------------- */
 
-START_TEST(takeover_knows_shared_memory)
+UNIT_TEST(takeover_knows_shared_memory)
 {
     char *shared = unit_map_island(1, MAP_SHARED), *private = unit_map_island(1, MAP_PRIVATE);
     ck_assert(fsafe_takeover_is_shared((uintptr_t)shared + 64));
@@ -278,9 +269,8 @@ START_TEST(takeover_knows_shared_memory)
     ck_assert(!fsafe_takeover_is_shared((uintptr_t)some_lock));
     ck_assert(!fsafe_takeover_is_shared((uintptr_t)&shared));
 }
-END_TEST
 
-START_TEST(takeover_decides_by_mode_and_memory)
+UNIT_TEST(takeover_decides_by_mode_and_memory)
 {
     static const struct {
         int mode;
@@ -319,9 +309,8 @@ START_TEST(takeover_decides_by_mode_and_memory)
         ck_assert_int_eq(event.fork.tid, 815);
     }
 }
-END_TEST
 
-START_TEST(takeover_tells_what_is_worth_a_line)
+UNIT_TEST(takeover_tells_what_is_worth_a_line)
 {
     struct fsafe_event event = {.deed = FSAFE_TOOK_OVER, .lock = "mutex", .kind = "normal", .address = 0x1000};
     fsafe_takeover_tell(&event);
@@ -337,7 +326,6 @@ START_TEST(takeover_tells_what_is_worth_a_line)
         fsafe_takeover_tell(&event);
     ck_assert_uint_eq(count_lines(told()), 1);
 }
-END_TEST
 
 static void tell_in_mode_abort(void *deed)
 {
@@ -347,7 +335,7 @@ static void tell_in_mode_abort(void *deed)
     fsafe_takeover_tell(&event);
 }
 
-START_TEST(takeover_aborts_in_mode_abort)
+UNIT_TEST(takeover_aborts_in_mode_abort)
 {
     enum fsafe_deed deed = FSAFE_WOULD_HANG;
     int status = unit_fork(tell_in_mode_abort, &deed);
@@ -356,7 +344,6 @@ START_TEST(takeover_aborts_in_mode_abort)
     deed = FSAFE_REFUSED;
     ck_assert_int_eq(unit_fork(tell_in_mode_abort, &deed), 0);
 }
-END_TEST
 
 static int64_t now_us(clockid_t clock)
 {
@@ -406,7 +393,7 @@ static int ask_in_child(const struct fsafe_attempt *attempt)
 
 enum { ROWS_OF_ASKED = 11 };
 
-START_TEST(child_asks_until_it_is_decided)
+UNIT_LOOP(child_asks_until_it_is_decided, 0, ROWS_OF_ASKED)
 {
     static const struct {
         enum fsafe_how how;
@@ -434,7 +421,6 @@ START_TEST(child_asks_until_it_is_decided)
     ck_assert_uint_eq(asked.judged, rows[_i].judged);
     ck_assert_uint_eq(asked.tried, rows[_i].tried);
 }
-END_TEST
 
 static _Atomic pid_t living_tid;
 static atomic_bool may_end;
@@ -448,7 +434,7 @@ static void *live_on(void *unused)
 }
 
 /* The rows of the table in repair/verdict.h, for locks that name an owner and for those that do not. */
-START_TEST(verdict_is_that_of_the_table)
+UNIT_TEST(verdict_is_that_of_the_table)
 {
     enum { FORMER = 4711, GONE, OWN, OTHERS }; /* ids; the last two stand for real ones */
     static const struct {
@@ -486,7 +472,6 @@ START_TEST(verdict_is_that_of_the_table)
     atomic_store(&may_end, true);
     pthread_join(thread, NULL);
 }
-END_TEST
 
 static struct fsafe_thread pausing;
 static atomic_bool seen_asking, asks_no_more;
@@ -515,7 +500,7 @@ static void *watch_asking(void *lock)
 }
 
 /* Another thread, which finds the record of a thread that pauses, must not think that it may have got the lock. */
-START_TEST(child_that_pauses_is_asking)
+UNIT_TEST(child_that_pauses_is_asking)
 {
     static const struct fsafe_acquired kind = {judge_until_seen, try_in_vain};
     const struct fsafe_attempt attempt = {.how = FSAFE_HOW_WAIT};
@@ -527,9 +512,8 @@ START_TEST(child_that_pauses_is_asking)
     pthread_join(watcher, NULL);
     ck_assert(seen_asking);
 }
-END_TEST
 
-START_TEST(child_asks_until_its_time_is_over)
+UNIT_LOOP(child_asks_until_its_time_is_over, 0, 6)
 {
     clockid_t clock = _i % 2 == 0 ? CLOCK_REALTIME : CLOCK_MONOTONIC;
     const struct timespec limits[] = {after_us(clock, 20000), after_us(clock, -1), {0, 0}};
@@ -548,7 +532,6 @@ START_TEST(child_asks_until_its_time_is_over)
         ck_assert_uint_eq(asked.tried, 1);
     }
 }
-END_TEST
 
 /* --- mutex ------------------------------------------------------------------------------------------ */
 
@@ -556,7 +539,7 @@ END_TEST
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
-START_TEST(mutex_record_is_stale_when_the_bytes_name_another)
+UNIT_TEST(mutex_record_is_stale_when_the_bytes_name_another)
 {
     ck_assert(fsafe_mutex_is_stale((uintptr_t)&mutex, self)); /* free */
     pthread_mutex_lock(&mutex);
@@ -579,7 +562,6 @@ START_TEST(mutex_record_is_stale_when_the_bytes_name_another)
     ck_assert(fsafe_mutex_is_stale((uintptr_t)page, self));
     ck_assert(fsafe_mutex_is_stale(8, self));
 }
-END_TEST
 
 static _Atomic bool may_end;
 static struct fsafe_thread *_Atomic holder;
@@ -631,11 +613,10 @@ static void take_over(void *argument)
     ck_assert_str_eq(told(), "");
 }
 
-START_TEST(mutex_of_a_vanished_thread_is_taken_over)
+UNIT_TEST(mutex_of_a_vanished_thread_is_taken_over)
 {
     with_vanished_holder(take_over);
 }
-END_TEST
 
 static void only_report(void *argument)
 {
@@ -651,13 +632,12 @@ static void only_report(void *argument)
     ck_assert_int_eq(fsafe_layout_mutex_owner(&mutex), holder->owner);
 }
 
-START_TEST(mutex_is_only_reported_in_mode_report)
+UNIT_TEST(mutex_is_only_reported_in_mode_report)
 {
     with_vanished_holder(only_report);
 }
-END_TEST
 
-START_TEST(mutex_of_a_living_thread_is_left_alone)
+UNIT_LOOP(mutex_of_a_living_thread_is_left_alone, 0, 2)
 {
     pthread_t thread;
     begin_generation();
@@ -675,9 +655,8 @@ START_TEST(mutex_of_a_living_thread_is_left_alone)
     may_end = true;
     pthread_join(thread, NULL);
 }
-END_TEST
 
-START_TEST(mutex_in_shared_memory_is_refused)
+UNIT_TEST(mutex_in_shared_memory_is_refused)
 {
     pthread_mutex_t *shared = (pthread_mutex_t *)(void *)unit_map_island(1, MAP_SHARED);
     pthread_mutex_init(shared, NULL);
@@ -695,9 +674,8 @@ START_TEST(mutex_in_shared_memory_is_refused)
     ck_assert_ptr_nonnull(strstr(line, " not taken over because it lies in memory shared"));
     ck_assert_uint_eq(count_lines(line), 1);
 }
-END_TEST
 
-START_TEST(mutex_of_an_ended_thread_is_left_alone)
+UNIT_TEST(mutex_of_an_ended_thread_is_left_alone)
 {
     begin_generation();
     struct fsafe_thread *ended = make_thread(0, 2);
@@ -708,7 +686,6 @@ START_TEST(mutex_of_an_ended_thread_is_left_alone)
     ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_PROCEED);
     ck_assert(fsafe_layout_mutex_locked(&mutex));
 }
-END_TEST
 
 /* Locked, but nobody's name in it yet. */
 static void tear(void)
@@ -717,7 +694,7 @@ static void tear(void)
     mutex.__data.__lock = 1;
 }
 
-START_TEST(mutex_torn_by_the_fork_is_taken_over_alone)
+UNIT_TEST(mutex_torn_by_the_fork_is_taken_over_alone)
 {
     begin_generation();
     tear();
@@ -731,7 +708,6 @@ START_TEST(mutex_torn_by_the_fork_is_taken_over_alone)
     record(self, FSAFE_LOCKS, &mutex, FSAFE_WANTED, 3);
     ck_assert_int_eq(fsafe_mutex_judge(&mutex, self, 0x4560, true), FSAFE_PROCEED);
 }
-END_TEST
 
 static void *live(void *argument)
 {
@@ -742,7 +718,7 @@ static void *live(void *argument)
 
 /* The id of the vanished owner is in use again, by a thread that has no record of the mutex: by another one or by the
  * caller itself. */
-START_TEST(mutex_of_a_vanished_namesake_is_taken_over)
+UNIT_LOOP(mutex_of_a_vanished_namesake_is_taken_over, 0, 2)
 {
     pthread_t thread;
     begin_generation();
@@ -760,9 +736,8 @@ START_TEST(mutex_of_a_vanished_namesake_is_taken_over)
     may_end = true;
     pthread_join(thread, NULL);
 }
-END_TEST
 
-START_TEST(mutex_torn_is_left_alone_among_threads)
+UNIT_TEST(mutex_torn_is_left_alone_among_threads)
 {
     pthread_t thread;
     begin_generation();
@@ -776,10 +751,9 @@ START_TEST(mutex_torn_is_left_alone_among_threads)
     may_end = true;
     pthread_join(thread, NULL);
 }
-END_TEST
 
 /* No pthread_create has announced the second thread: libc made it. */
-START_TEST(mutex_torn_is_surveyed_among_threads)
+UNIT_TEST(mutex_torn_is_surveyed_among_threads)
 {
     pthread_t thread;
     begin_generation();
@@ -790,9 +764,8 @@ START_TEST(mutex_torn_is_surveyed_among_threads)
     may_end = true;
     pthread_join(thread, NULL);
 }
-END_TEST
 
-START_TEST(mutex_torn_and_surveyed_is_taken_over_among_threads)
+UNIT_LOOP(mutex_torn_and_surveyed_is_taken_over_among_threads, 0, 2)
 {
     pthread_t thread;
     begin_generation();
@@ -816,7 +789,6 @@ START_TEST(mutex_torn_and_surveyed_is_taken_over_among_threads)
     may_end = true;
     pthread_join(thread, NULL);
 }
-END_TEST
 
 static void unlock_in_child(void *type)
 {
@@ -834,7 +806,7 @@ static void unlock_in_child(void *type)
     ck_assert_str_eq(told(), "");
 }
 
-START_TEST(mutex_of_the_forking_thread_is_rehomed)
+UNIT_LOOP(mutex_of_the_forking_thread_is_rehomed, 0, 4)
 {
     static int types[] = {PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE, PTHREAD_MUTEX_ERRORCHECK,
                           PTHREAD_MUTEX_ADAPTIVE_NP};
@@ -847,7 +819,6 @@ START_TEST(mutex_of_the_forking_thread_is_rehomed)
     unit_in_child(unlock_in_child, &types[_i]);
     ck_assert_int_eq(pthread_mutex_unlock(&mutex), 0);
 }
-END_TEST
 
 #endif
 
@@ -877,7 +848,7 @@ static void make_lock(sem_t *s)
     ck_assert(fsafe_semaphore_is_lock(s));
 }
 
-START_TEST(semaphore_is_a_lock_by_its_birth)
+UNIT_TEST(semaphore_is_a_lock_by_its_birth)
 {
     sem_t memory;
     memset(&memory, 0, sizeof memory);
@@ -900,9 +871,8 @@ START_TEST(semaphore_is_a_lock_by_its_birth)
     sem_post(&memory);
     ck_assert(fsafe_semaphore_is_lock(&memory));
 }
-END_TEST
 
-START_TEST(semaphore_copy_is_no_lock)
+UNIT_TEST(semaphore_copy_is_no_lock)
 {
     static sem_t copies[256];
     make_lock(&semaphore);
@@ -912,9 +882,8 @@ START_TEST(semaphore_copy_is_no_lock)
     }
     ck_assert(fsafe_semaphore_is_lock(&semaphore));
 }
-END_TEST
 
-START_TEST(semaphore_event_stays_an_event)
+UNIT_TEST(semaphore_event_stays_an_event)
 {
     make_lock(&semaphore);
     fsafe_semaphore_is_event(&semaphore);
@@ -929,9 +898,8 @@ START_TEST(semaphore_event_stays_an_event)
     ck_assert(!fsafe_semaphore_is_lock(&semaphore));
     make_lock(&semaphore); /* another one */
 }
-END_TEST
 
-START_TEST(semaphore_dies)
+UNIT_TEST(semaphore_dies)
 {
     make_lock(&semaphore);
     fsafe_semaphore_destroyed(&semaphore);
@@ -943,27 +911,24 @@ START_TEST(semaphore_dies)
     ck_assert_uint_eq(words()->note, 0x1234);
 #endif
 }
-END_TEST
 
-START_TEST(semaphore_shared_is_never_a_lock)
+UNIT_TEST(semaphore_shared_is_never_a_lock)
 {
     sem_init(&semaphore, 1, 1);
     fsafe_semaphore_initialised(&semaphore, 1, 1);
     ck_assert(!fsafe_semaphore_is_lock(&semaphore));
 }
-END_TEST
 
 /* Memory that held a private lock, never destroyed, and now a semaphore that processes share. */
-START_TEST(semaphore_shared_is_never_a_lock_where_one_was)
+UNIT_TEST(semaphore_shared_is_never_a_lock_where_one_was)
 {
     make_lock(&semaphore);
     sem_init(&semaphore, 1, 1);
     fsafe_semaphore_initialised(&semaphore, 1, 1);
     ck_assert(!fsafe_semaphore_is_lock(&semaphore));
 }
-END_TEST
 
-START_TEST(semaphore_posted_by_another_becomes_an_event)
+UNIT_TEST(semaphore_posted_by_another_becomes_an_event)
 {
     struct fsafe_thread *taker = make_thread(0, 1);
     make_lock(&semaphore);
@@ -973,9 +938,8 @@ START_TEST(semaphore_posted_by_another_becomes_an_event)
     ck_assert(!fsafe_semaphore_is_lock(&semaphore));
     ck_assert(fsafe_thread_tokens(taker) == 0);
 }
-END_TEST
 
-START_TEST(semaphore_is_plain_when_a_token_went_back)
+UNIT_TEST(semaphore_is_plain_when_a_token_went_back)
 {
     make_lock(&semaphore);
     ck_assert(!fsafe_semaphore_is_plain(words()->note, &semaphore, self));
@@ -993,7 +957,6 @@ START_TEST(semaphore_is_plain_when_a_token_went_back)
     ck_assert(fsafe_semaphore_is_own(&semaphore, self));
     ck_assert(fsafe_semaphore_is_plain(words()->note, &semaphore, self));
 }
-END_TEST
 
 /* A lock whose token a thread of generation 1 took; now it is generation 2. */
 static struct fsafe_thread *lose_token(void)
@@ -1005,7 +968,7 @@ static struct fsafe_thread *lose_token(void)
     return vanished;
 }
 
-START_TEST(semaphore_token_of_a_vanished_thread_is_granted_once)
+UNIT_TEST(semaphore_token_of_a_vanished_thread_is_granted_once)
 {
     struct fsafe_thread *vanished = lose_token();
     ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, NULL, true), FSAFE_TAKEN);
@@ -1025,10 +988,9 @@ START_TEST(semaphore_token_of_a_vanished_thread_is_granted_once)
     begin_generation();
     ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, NULL, true), FSAFE_TAKEN);
 }
-END_TEST
 
 /* Between the token and the words, both ways, only the thread itself says that it was at it. */
-START_TEST(semaphore_of_a_thread_that_vanished_in_the_middle)
+UNIT_LOOP(semaphore_of_a_thread_that_vanished_in_the_middle, 0, 7)
 {
     struct fsafe_thread *vanished = make_thread(0, 1);
     make_lock(&semaphore);
@@ -1049,9 +1011,8 @@ START_TEST(semaphore_of_a_thread_that_vanished_in_the_middle)
         ck_assert(fsafe_semaphore_is_own(&semaphore, self));
     }
 }
-END_TEST
 
-START_TEST(semaphore_is_left_alone)
+UNIT_LOOP(semaphore_is_left_alone, 0, 8)
 {
     struct fsafe_thread *vanished = lose_token();
     enum fsafe_verdict expected = FSAFE_PROCEED;
@@ -1092,9 +1053,8 @@ START_TEST(semaphore_is_left_alone)
     ck_assert_int_eq(fsafe_semaphore_judge(&semaphore, self, 0x4560, NULL, true), expected);
     ck_assert_uint_eq(count_lines(told()), told_so);
 }
-END_TEST
 
-START_TEST(semaphores_of_a_drain)
+UNIT_TEST(semaphores_of_a_drain)
 {
     struct fsafe_thread *other = make_thread(0, 1);
     ck_assert_uint_eq(fsafe_thread_tokens(other), 0);
@@ -1107,7 +1067,6 @@ START_TEST(semaphores_of_a_drain)
     other->tokens.proven = 0; /* posted by two threads at a time */
     ck_assert_uint_eq(fsafe_thread_tokens(other), 1);
 }
-END_TEST
 
 #endif
 
@@ -1127,7 +1086,7 @@ static bool judge_rust(void)
     return judge_futex(FUTEX_WAIT_BITSET_PRIVATE, 2, FUTEX_BITSET_MATCH_ANY, NULL);
 }
 
-START_TEST(futex_of_a_known_lock_is_taken_over)
+UNIT_TEST(futex_of_a_known_lock_is_taken_over)
 {
     if (unit_is_emulated())
         return; /* its own thread counts */
@@ -1137,9 +1096,8 @@ START_TEST(futex_of_a_known_lock_is_taken_over)
     ck_assert_ptr_nonnull(strstr(told(), "took over futex"));
     ck_assert(judge_rust()); /* each time anew */
 }
-END_TEST
 
-START_TEST(futex_that_is_no_lock_is_left_alone)
+UNIT_TEST(futex_that_is_no_lock_is_left_alone)
 {
     const struct timespec limit = {.tv_sec = 1};
     begin_generation();
@@ -1152,10 +1110,9 @@ START_TEST(futex_that_is_no_lock_is_left_alone)
     ck_assert_uint_eq(word, 2);
     ck_assert_str_eq(told(), ""); /* not before it has lasted */
 }
-END_TEST
 
 /* All bits may also mean a parked Rust thread, which would never sleep again if each of its waits ended at once. */
-START_TEST(futex_of_what_may_be_a_parked_thread_is_woken_once)
+UNIT_TEST(futex_of_what_may_be_a_parked_thread_is_woken_once)
 {
     const long arguments[] = {(long)&word, FUTEX_WAIT_BITSET_PRIVATE, -1, 0, 0, (long)FUTEX_BITSET_MATCH_ANY};
     if (unit_is_emulated())
@@ -1168,10 +1125,9 @@ START_TEST(futex_of_what_may_be_a_parked_thread_is_woken_once)
     ck_assert(!fsafe_futex_judge(arguments, (uintptr_t)judge_futex));
     ck_assert_uint_eq(word, UINT32_MAX);
 }
-END_TEST
 
 /* Behind an RwLock's word is the number of its writers' wake-ups; what is behind a mutex is the program's. */
-START_TEST(futex_that_a_fork_gives_back_changes_no_other_word)
+UNIT_TEST(futex_that_a_fork_gives_back_changes_no_other_word)
 {
     uint32_t of_mutex[] = {2, 7}, of_rwlock[] = {0x3fffffff, 7};
     fsafe_futex_give(&(const struct fsafe_futex_lock){.word = of_mutex, .contended = 2});
@@ -1181,9 +1137,8 @@ START_TEST(futex_that_a_fork_gives_back_changes_no_other_word)
     ck_assert_uint_eq(of_rwlock[0], 0);
     ck_assert_uint_eq(of_rwlock[1], 8);
 }
-END_TEST
 
-START_TEST(futex_of_a_child_with_threads_is_left_alone)
+UNIT_TEST(futex_of_a_child_with_threads_is_left_alone)
 {
     begin_generation();
     fsafe_rwlock_survey(self);
@@ -1191,7 +1146,6 @@ START_TEST(futex_of_a_child_with_threads_is_left_alone)
     ck_assert_uint_eq(word, 2);
     ck_assert_str_eq(told(), "");
 }
-END_TEST
 
 static _Atomic(struct fsafe_thread *) sleeper;
 static atomic_int may_leave;
@@ -1207,7 +1161,7 @@ static void *be_in_a_wait(void *unused)
 }
 
 /* A fork keeps a thread in its wait, and the thread is cancelled there: its slot is another's when the fork ends. */
-START_TEST(futex_sleeper_that_is_gone_is_not_let_go)
+UNIT_TEST(futex_sleeper_that_is_gone_is_not_let_go)
 {
     enum { AWAKE };
     pthread_t thread;
@@ -1228,9 +1182,8 @@ START_TEST(futex_sleeper_that_is_gone_is_not_let_go)
     atomic_store(&may_leave, 1);
     pthread_join(thread, NULL);
 }
-END_TEST
 
-START_TEST(futex_is_only_reported_in_mode_report)
+UNIT_TEST(futex_is_only_reported_in_mode_report)
 {
     if (unit_is_emulated())
         return; /* its own thread counts */
@@ -1240,78 +1193,5 @@ START_TEST(futex_is_only_reported_in_mode_report)
     ck_assert_uint_eq(word, 2);
     ck_assert_ptr_nonnull(strstr(told(), "would hang on futex"));
 }
-END_TEST
 
-static TCase *add_case(Suite *suite, const char *name)
-{
-    TCase *tests = unit_case(suite, name);
-    tcase_add_checked_fixture(tests, set_up, tear_down);
-    return tests;
-}
-
-static void fill(Suite *suite)
-{
-    TCase *claims = add_case(suite, "claims");
-    tcase_add_test(claims, claims_of_nobody);
-    tcase_add_loop_test(claims, claims_of_a_vanished_thread, 0, 3);
-    tcase_add_loop_test(claims, claims_prefer_the_holder, 0, 3);
-    tcase_add_loop_test(claims, claims_prefer_the_owner, 0, 3);
-    tcase_add_loop_test(claims, claims_prefer_the_younger_generation, 0, 3);
-    tcase_add_test(claims, claims_of_the_living);
-    tcase_add_test(claims, claims_look_at_the_latest_record);
-    tcase_add_test(claims, claims_of_the_ended);
-    tcase_add_test(claims, claims_of_who_forked_with_it);
-
-    TCase *takeover = add_case(suite, "takeover");
-    tcase_add_test(takeover, takeover_knows_shared_memory);
-    tcase_add_test(takeover, takeover_decides_by_mode_and_memory);
-    tcase_add_test(takeover, takeover_tells_what_is_worth_a_line);
-    tcase_add_test(takeover, takeover_aborts_in_mode_abort);
-    tcase_add_loop_test(takeover, child_asks_until_it_is_decided, 0, ROWS_OF_ASKED);
-    tcase_add_loop_test(takeover, child_asks_until_its_time_is_over, 0, 6);
-    tcase_add_test(takeover, child_that_pauses_is_asking);
-    tcase_add_test(takeover, verdict_is_that_of_the_table);
-
-    TCase *futexes = add_case(suite, "futex");
-    tcase_add_test(futexes, futex_of_a_known_lock_is_taken_over);
-    tcase_add_test(futexes, futex_that_is_no_lock_is_left_alone);
-    tcase_add_test(futexes, futex_of_what_may_be_a_parked_thread_is_woken_once);
-    tcase_add_test(futexes, futex_that_a_fork_gives_back_changes_no_other_word);
-    tcase_add_test(futexes, futex_of_a_child_with_threads_is_left_alone);
-    tcase_add_test(futexes, futex_is_only_reported_in_mode_report);
-    tcase_add_test(futexes, futex_sleeper_that_is_gone_is_not_let_go);
-
-#ifdef FSAFE_LAYOUT_GLIBC
-    TCase *mutexes = add_case(suite, "mutex");
-    tcase_add_test(mutexes, mutex_record_is_stale_when_the_bytes_name_another);
-    tcase_add_test(mutexes, mutex_of_a_vanished_thread_is_taken_over);
-    tcase_add_test(mutexes, mutex_is_only_reported_in_mode_report);
-    tcase_add_loop_test(mutexes, mutex_of_a_living_thread_is_left_alone, 0, 2);
-    tcase_add_loop_test(mutexes, mutex_of_a_vanished_namesake_is_taken_over, 0, 2);
-    tcase_add_test(mutexes, mutex_in_shared_memory_is_refused);
-    tcase_add_test(mutexes, mutex_of_an_ended_thread_is_left_alone);
-    tcase_add_test(mutexes, mutex_torn_by_the_fork_is_taken_over_alone);
-    tcase_add_test(mutexes, mutex_torn_is_left_alone_among_threads);
-    tcase_add_test(mutexes, mutex_torn_is_surveyed_among_threads);
-    tcase_add_loop_test(mutexes, mutex_torn_and_surveyed_is_taken_over_among_threads, 0, 2);
-    tcase_add_loop_test(mutexes, mutex_of_the_forking_thread_is_rehomed, 0, 4);
-#endif
-
-#ifdef FSAFE_LAYOUT_GLIBC
-    TCase *semaphores = add_case(suite, "semaphore");
-    tcase_add_test(semaphores, semaphore_is_a_lock_by_its_birth);
-    tcase_add_test(semaphores, semaphore_copy_is_no_lock);
-    tcase_add_test(semaphores, semaphore_event_stays_an_event);
-    tcase_add_test(semaphores, semaphore_dies);
-    tcase_add_test(semaphores, semaphore_shared_is_never_a_lock);
-    tcase_add_test(semaphores, semaphore_shared_is_never_a_lock_where_one_was);
-    tcase_add_test(semaphores, semaphore_posted_by_another_becomes_an_event);
-    tcase_add_test(semaphores, semaphore_is_plain_when_a_token_went_back);
-    tcase_add_test(semaphores, semaphore_token_of_a_vanished_thread_is_granted_once);
-    tcase_add_loop_test(semaphores, semaphore_of_a_thread_that_vanished_in_the_middle, 0, 7);
-    tcase_add_loop_test(semaphores, semaphore_is_left_alone, 0, 8);
-    tcase_add_test(semaphores, semaphores_of_a_drain);
-#endif
-}
-
-UNIT_MAIN("repair", fill)
+UNIT_MAIN("repair", set_up, tear_down)

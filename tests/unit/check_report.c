@@ -106,7 +106,7 @@ static void assert_event(const char *first, const char *const *details)
 }
 #define ASSERT_EVENT(first, ...) assert_event(first, (const char *const[]){__VA_ARGS__, NULL})
 
-START_TEST(lines_are_appended_to_the_log)
+UNIT_TEST(lines_are_appended_to_the_log)
 {
     char expected[256];
     mode_t mask = umask(0);
@@ -125,9 +125,8 @@ START_TEST(lines_are_appended_to_the_log)
     umask(mask);
     free(log);
 }
-END_TEST
 
-START_TEST(log_name_may_have_the_process_id)
+UNIT_TEST(log_name_may_have_the_process_id)
 {
     char expected[PATH_MAX];
     snprintf(fsafe_options.log, sizeof fsafe_options.log, "%.500s/%%p.%%p%%x.%%", directory);
@@ -137,14 +136,13 @@ START_TEST(log_name_may_have_the_process_id)
     ck_assert_msg(strstr(log, "words\n") != NULL, "%s is missing", expected);
     free(log);
 }
-END_TEST
 
 static void note_in_child(void *argument)
 {
     fsafe_report_note(argument);
 }
 
-START_TEST(log_name_has_the_childs_own_id)
+UNIT_TEST(log_name_has_the_childs_own_id)
 {
     char expected[PATH_MAX];
     snprintf(fsafe_options.log, sizeof fsafe_options.log, "%.500s/%%p", directory);
@@ -153,7 +151,6 @@ START_TEST(log_name_has_the_childs_own_id)
     snprintf(expected, sizeof expected, "%.500s/%d", directory, getpid());
     ck_assert_int_eq(access(expected, F_OK), -1);
 }
-END_TEST
 
 static void start_and_note_words(void)
 {
@@ -180,7 +177,7 @@ static void note_words(void)
     fsafe_report_note("words");
 }
 
-START_TEST(lines_go_to_stderr_by_default)
+UNIT_LOOP(lines_go_to_stderr_by_default, 0, 2)
 {
     char expected[128];
     strcpy(fsafe_options.log, _i == 0 ? "" : "stderr");
@@ -190,10 +187,9 @@ START_TEST(lines_go_to_stderr_by_default)
     free(got);
     ck_assert_int_eq(access("stderr", F_OK), -1); /* no file of that name */
 }
-END_TEST
 
 /* A daemon closes descriptor 2 and gets the number again for its data. */
-START_TEST(lines_do_not_go_into_a_file_of_the_programs)
+UNIT_TEST(lines_do_not_go_into_a_file_of_the_programs)
 {
     int ends[2];
     char expected[128], text[128] = "";
@@ -218,10 +214,9 @@ START_TEST(lines_do_not_go_into_a_file_of_the_programs)
     ck_assert_int_gt(read(ends[0], text, sizeof text - 1), 0);
     ck_assert_str_eq(text, expected);
 }
-END_TEST
 
 /* Said once, to stderr: neither each line, nor nothing. */
-START_TEST(log_that_cannot_be_written_is_told_once)
+UNIT_TEST(log_that_cannot_be_written_is_told_once)
 {
     char expected[2 * PATH_MAX];
     snprintf(fsafe_options.log, sizeof fsafe_options.log, "%.500s/missing/log", directory);
@@ -240,19 +235,17 @@ START_TEST(log_that_cannot_be_written_is_told_once)
         memcpy(fsafe_options.log + i, "%p", 2);
     fsafe_report_note("words");
 }
-END_TEST
 
 /* A FIFO that nobody reads: a program must not stop for a line of ours. */
-START_TEST(log_may_be_a_fifo_that_nobody_reads)
+UNIT_TEST(log_may_be_a_fifo_that_nobody_reads)
 {
     ck_assert_int_eq(mkfifo(log_path, 0600), 0);
     unit_within(5);
     fsafe_report_note("words");
     alarm(0);
 }
-END_TEST
 
-START_TEST(lines_to_a_closed_pipe_end_nobody)
+UNIT_TEST(lines_to_a_closed_pipe_end_nobody)
 {
     int ends[2], before = dup(2);
     ck_assert_int_eq(pipe(ends), 0);
@@ -264,7 +257,6 @@ START_TEST(lines_to_a_closed_pipe_end_nobody)
     fsafe_report_note("words");
     dup2(before, 2);
 }
-END_TEST
 
 /* --- The line about a lock -------------------------------------------------------------------------- */
 
@@ -306,7 +298,7 @@ static uintptr_t after(uintptr_t place)
 
 #define PLAIN "child took over mutex 0x10008 (normal) for 0x10010 held at fork by "
 
-START_TEST(event_names_everything)
+UNIT_TEST(event_names_everything)
 {
     uintptr_t place = (uintptr_t)unit_place;
     struct fsafe_event event = {
@@ -338,9 +330,8 @@ START_TEST(event_names_everything)
     free(log);
     ASSERT_EVENT(first, since, wanted, lock, fork, module);
 }
-END_TEST
 
-START_TEST(event_without_names)
+UNIT_TEST(event_without_names)
 {
     struct fsafe_event event = plain_event();
     uintptr_t place = (uintptr_t)hidden_place + (uintptr_t)(hidden_place(1) & 1);
@@ -359,9 +350,8 @@ START_TEST(event_without_names)
     ASSERT_EVENT(first, "since 0x10021", wanted);
     munmap(heap, unit_page());
 }
-END_TEST
 
-START_TEST(event_says_where_in_an_object_the_lock_is)
+UNIT_TEST(event_says_where_in_an_object_the_lock_is)
 {
     struct fsafe_event event = plain_event();
     char first[LINE_BYTES], lock[256];
@@ -375,9 +365,8 @@ START_TEST(event_says_where_in_an_object_the_lock_is)
     snprintf(lock, sizeof lock, "the lock is <unit_lock+0x8> in %s", module_of(event.address));
     ASSERT_EVENT(first, "since 0x10021", "wanted in 0x10010", lock);
 }
-END_TEST
 
-START_TEST(event_says_what_was_done)
+UNIT_TEST(event_says_what_was_done)
 {
     static const struct {
         enum fsafe_deed deed;
@@ -406,9 +395,8 @@ START_TEST(event_says_what_was_done)
         ASSERT_EVENT(expected, "since 0x10020", "wanted in 0x10010", cases[i].end);
     }
 }
-END_TEST
 
-START_TEST(event_leaves_out_what_is_unknown)
+UNIT_TEST(event_leaves_out_what_is_unknown)
 {
     struct fsafe_event event = plain_event();
     memset(&event.holder, 0, sizeof event.holder);
@@ -444,9 +432,8 @@ START_TEST(event_leaves_out_what_is_unknown)
     fsafe_report_event(&event);
     ASSERT_EVENT(PLAIN "98", "wanted in 0x10010");
 }
-END_TEST
 
-START_TEST(event_names_lines_of_a_script)
+UNIT_TEST(event_names_lines_of_a_script)
 {
     const struct fsafe_source waiter = {
         .file = "/srv/app.py", .function = "handle", .line = 12, .thread = "MainThread"};
@@ -459,9 +446,8 @@ START_TEST(event_names_lines_of_a_script)
                  "since run() in /srv/wor?ker.py:31", "wanted in 0x10010",
                  "wanted in handle() in /srv/app.py:12 (thread \"MainThread\")");
 }
-END_TEST
 
-START_TEST(event_cleans_the_recorded_thread_name)
+UNIT_TEST(event_cleans_the_recorded_thread_name)
 {
     static const struct {
         const char name[17];
@@ -481,9 +467,8 @@ START_TEST(event_cleans_the_recorded_thread_name)
         ASSERT_EVENT(expected, "since 0x10020", "wanted in 0x10010");
     }
 }
-END_TEST
 
-START_TEST(event_has_the_name_of_a_living_thread)
+UNIT_TEST(event_has_the_name_of_a_living_thread)
 {
     static const struct {
         const char *name, *shown;
@@ -500,7 +485,6 @@ START_TEST(event_has_the_name_of_a_living_thread)
         ASSERT_EVENT(expected, "since 0x10020", "wanted in 0x10010");
     }
 }
-END_TEST
 
 static void *tell_tid(void *tid)
 {
@@ -508,7 +492,7 @@ static void *tell_tid(void *tid)
     return NULL;
 }
 
-START_TEST(event_has_the_recorded_name_of_a_thread_that_is_gone)
+UNIT_TEST(event_has_the_recorded_name_of_a_thread_that_is_gone)
 {
     struct fsafe_event event = plain_event();
     char expected[LINE_BYTES];
@@ -520,10 +504,9 @@ START_TEST(event_has_the_recorded_name_of_a_thread_that_is_gone)
     snprintf(expected, sizeof expected, PLAIN "%d \"as it was\"", event.holder.tid);
     ASSERT_EVENT(expected, "since 0x10020", "wanted in 0x10010");
 }
-END_TEST
 
 /* What is longest of all does not make the first line longer than a terminal's, but for the lock itself. */
-START_TEST(event_cuts_long_names)
+UNIT_TEST(event_cuts_long_names)
 {
     uintptr_t place = (uintptr_t)LONG_NAME(unit_place);
     struct fsafe_event event = plain_event();
@@ -548,10 +531,9 @@ START_TEST(event_cuts_long_names)
     ck_assert_uint_eq(strcspn(name, ">"), 64);
     free(log);
 }
-END_TEST
 
 /* A wait has no holder to name: then nothing, or the count alone, goes to a second line. */
-START_TEST(event_cuts_long_names_of_waits)
+UNIT_TEST(event_cuts_long_names_of_waits)
 {
     struct fsafe_event event = plain_event();
     event.deed = FSAFE_WAITS_FOR_HANDLER;
@@ -570,10 +552,9 @@ START_TEST(event_cuts_long_names_of_waits)
         unlink(log_path);
     }
 }
-END_TEST
 
 /* A module whose file has a name that is long and odd. */
-START_TEST(event_cuts_and_cleans_module_names)
+UNIT_TEST(event_cuts_and_cleans_module_names)
 {
     struct fsafe_event event = plain_event();
     char path[PATH_MAX], name[201], wanted[LINE_BYTES];
@@ -593,10 +574,9 @@ START_TEST(event_cuts_and_cleans_module_names)
     free(log);
     close(fd);
 }
-END_TEST
 
 /* The first, the tenth, the hundredth; of one kind only, and the later ones in one line. */
-START_TEST(event_is_told_again_seldom)
+UNIT_TEST(event_is_told_again_seldom)
 {
     struct fsafe_event event = plain_event(), other = plain_event();
     other.holder.since++;
@@ -615,10 +595,9 @@ START_TEST(event_is_told_again_seldom)
     ck_assert_str_eq(log, expected);
     free(log);
 }
-END_TEST
 
 /* Each child may get its lock from the allocator anew: that is one kind, behind the first few. */
-START_TEST(event_about_many_locks_is_told_seldom)
+UNIT_TEST(event_about_many_locks_is_told_seldom)
 {
     struct fsafe_event event = plain_event();
     for (int i = 0; i < 2500; i++) {
@@ -634,9 +613,8 @@ START_TEST(event_about_many_locks_is_told_seldom)
     ck_assert_uint_eq(fsafe_tally->deeds[FSAFE_TOOK_OVER], 2500);
     free(log);
 }
-END_TEST
 
-START_TEST(event_kinds_may_be_too_many)
+UNIT_TEST(event_kinds_may_be_too_many)
 {
     struct fsafe_event event = plain_event();
     for (int i = 0; i < 3 * FSAFE_KINDS; i++) {
@@ -648,9 +626,8 @@ START_TEST(event_kinds_may_be_too_many)
     ck_assert_ptr_null(strstr(log, ", so far 1000 times\n"));
     free(log);
 }
-END_TEST
 
-START_TEST(event_is_told_each_time_when_asked_to)
+UNIT_LOOP(event_is_told_each_time_when_asked_to, 0, 2)
 {
     struct fsafe_event event = plain_event();
     if (_i == 0)
@@ -662,7 +639,6 @@ START_TEST(event_is_told_each_time_when_asked_to)
     fsafe_report_event(&event);
     ASSERT_EVENT(PLAIN "4711, so far 2 times", "since 0x10020", "wanted in 0x10010");
 }
-END_TEST
 
 static unsigned find_three(struct fsafe_source *places, unsigned most)
 {
@@ -680,7 +656,7 @@ static unsigned find_held(const struct fsafe_holder *holder, struct fsafe_source
     return find_three(places, most < 2 ? most : 2);
 }
 
-START_TEST(event_names_who_called_the_interpreters_functions)
+UNIT_TEST(event_names_who_called_the_interpreters_functions)
 {
     static const struct fsafe_report_sources sources = {.here = find_three, .held = find_held};
     struct fsafe_event event = plain_event();
@@ -708,9 +684,8 @@ START_TEST(event_names_who_called_the_interpreters_functions)
     ck_assert_msg(strstr(log, "1 times taken-over, wanted in store.py:8, held since store.py:8\n") != NULL, "%s", log);
     free(log);
 }
-END_TEST
 
-START_TEST(summary_counts_what_was_told_and_what_not)
+UNIT_TEST(summary_counts_what_was_told_and_what_not)
 {
     char expected[LINE_BYTES], *log;
     struct fsafe_event event = plain_event();
@@ -745,11 +720,10 @@ START_TEST(summary_counts_what_was_told_and_what_not)
     ck_assert_str_eq(log + strlen(log) - 2, "}\n");
     free(log);
 }
-END_TEST
 
 /* --- For machines ----------------------------------------------------------------------------------- */
 
-START_TEST(event_is_one_json_object)
+UNIT_TEST(event_is_one_json_object)
 {
     const struct fsafe_source holder = {.file = "/srv/wor\nk\"er\xff.py", .function = "run", .line = 31};
     struct fsafe_event event = plain_event();
@@ -788,10 +762,9 @@ START_TEST(event_is_one_json_object)
     ck_assert_str_eq(log, expected);
     free(log);
 }
-END_TEST
 
 /* What does not fit is left out, not cut through. */
-START_TEST(json_is_whole_when_it_is_long)
+UNIT_TEST(json_is_whole_when_it_is_long)
 {
     struct fsafe_event event = plain_event();
     static char why[8192];
@@ -812,9 +785,8 @@ START_TEST(json_is_whole_when_it_is_long)
         unlink(log_path);
     }
 }
-END_TEST
 
-START_TEST(event_is_cut_but_ends)
+UNIT_TEST(event_is_cut_but_ends)
 {
     struct fsafe_event event = plain_event();
     static char why[2 * EVENT_BYTES];
@@ -834,7 +806,6 @@ START_TEST(event_is_cut_but_ends)
     ck_assert_mem_eq(log + strlen(log) - 9, "wwwwwwww\n", 9);
     free(log);
 }
-END_TEST
 
 
 static void *report_often(void *argument)
@@ -846,7 +817,7 @@ static void *report_often(void *argument)
 }
 
 /* One write each: lines of many threads do not mix. */
-START_TEST(events_stay_whole)
+UNIT_TEST(events_stay_whole)
 {
     fsafe_options.verbose = true; /* each of them */
     pthread_t threads[4];
@@ -872,11 +843,10 @@ START_TEST(events_stay_whole)
     ck_assert_uint_eq(lines, 800);
     free(log);
 }
-END_TEST
 
 /* --- The line about a setting ----------------------------------------------------------------------- */
 
-START_TEST(bad_option_is_told)
+UNIT_TEST(bad_option_is_told)
 {
     char expected[256], value[200];
     fsafe_report_bad_option("FORKSAFE_MODE", "fi\nx\"", "repair|off", "repair");
@@ -889,7 +859,6 @@ START_TEST(bad_option_is_told)
     fsafe_report_bad_option("FORKSAFE_LO\nG", value, NULL, "FORKSAFE_LOG");
     assert_line("FORKSAFE_LO?G is no setting, the nearest is FORKSAFE_LOG");
 }
-END_TEST
 
 /* A page that nobody has written to is no memory yet. */
 static bool is_last_kind_in_memory(void)
@@ -900,7 +869,7 @@ static bool is_last_kind_in_memory(void)
     return (there & 1) != 0;
 }
 
-START_TEST(counts_of_nothing_are_shared_without_their_pages)
+UNIT_TEST(counts_of_nothing_are_shared_without_their_pages)
 {
     fsafe_tally_start(fsafe_sys_getpid());
     fsafe_tally_share();
@@ -908,9 +877,8 @@ START_TEST(counts_of_nothing_are_shared_without_their_pages)
     ck_assert_int_eq(fsafe_tally->first, fsafe_sys_getpid());
     ck_assert(!is_last_kind_in_memory());
 }
-END_TEST
 
-START_TEST(counts_are_shared_as_they_are)
+UNIT_TEST(counts_are_shared_as_they_are)
 {
     struct fsafe_event event = {.deed = FSAFE_TOOK_OVER, .lock = "mutex", .kind = "normal", .address = 8};
     fsafe_tally_start(fsafe_sys_getpid());
@@ -921,9 +889,8 @@ START_TEST(counts_are_shared_as_they_are)
     ck_assert_uint_eq(fsafe_tally_count(&event), 2);
     ck_assert_uint_eq(fsafe_tally->deeds[FSAFE_TOOK_OVER], 2);
 }
-END_TEST
 
-START_TEST(place_is_new_once)
+UNIT_TEST(place_is_new_once)
 {
     ck_assert(fsafe_report_is_new_place(0x10));
     ck_assert(!fsafe_report_is_new_place(0x10));
@@ -938,9 +905,8 @@ START_TEST(place_is_new_once)
     ck_assert_int_eq(status, 0);
     ck_assert(!fsafe_report_is_new_place(0x10));
 }
-END_TEST
 
-START_TEST(places_without_room_are_told_once)
+UNIT_TEST(places_without_room_are_told_once)
 {
     enum { PLACES = 128 };
     for (uintptr_t site = 1; site <= PLACES; site++)
@@ -949,53 +915,5 @@ START_TEST(places_without_room_are_told_once)
         ck_assert(!fsafe_report_is_new_place(site));
     assert_line("other waits that only a signal handler can end are not named: places named so far: 128");
 }
-END_TEST
 
-static void fill(Suite *suite)
-{
-    TCase *lines = unit_case(suite, "where lines go");
-    tcase_add_checked_fixture(lines, set_up, tear_down);
-    tcase_add_test(lines, lines_are_appended_to_the_log);
-    tcase_add_test(lines, log_name_may_have_the_process_id);
-    tcase_add_test(lines, log_name_has_the_childs_own_id);
-    tcase_add_loop_test(lines, lines_go_to_stderr_by_default, 0, 2);
-    tcase_add_test(lines, lines_do_not_go_into_a_file_of_the_programs);
-    tcase_add_test(lines, log_that_cannot_be_written_is_told_once);
-    tcase_add_test(lines, log_may_be_a_fifo_that_nobody_reads);
-    tcase_add_test(lines, lines_to_a_closed_pipe_end_nobody);
-
-    TCase *event = unit_case(suite, "event");
-    tcase_add_checked_fixture(event, set_up, tear_down);
-    tcase_add_test(event, event_names_everything);
-    tcase_add_test(event, event_without_names);
-    tcase_add_test(event, event_says_where_in_an_object_the_lock_is);
-    tcase_add_test(event, event_says_what_was_done);
-    tcase_add_test(event, event_leaves_out_what_is_unknown);
-    tcase_add_test(event, event_cleans_the_recorded_thread_name);
-    tcase_add_test(event, event_has_the_name_of_a_living_thread);
-    tcase_add_test(event, event_has_the_recorded_name_of_a_thread_that_is_gone);
-    tcase_add_test(event, event_cuts_long_names);
-    tcase_add_test(event, event_cuts_long_names_of_waits);
-    tcase_add_test(event, event_cuts_and_cleans_module_names);
-    tcase_add_test(event, event_is_cut_but_ends);
-    tcase_add_test(event, event_names_lines_of_a_script);
-    tcase_add_test(event, event_is_told_again_seldom);
-    tcase_add_test(event, event_about_many_locks_is_told_seldom);
-    tcase_add_test(event, event_kinds_may_be_too_many);
-    tcase_add_loop_test(event, event_is_told_each_time_when_asked_to, 0, 2);
-    tcase_add_test(event, event_names_who_called_the_interpreters_functions);
-    tcase_add_test(event, summary_counts_what_was_told_and_what_not);
-    tcase_add_test(event, event_is_one_json_object);
-    tcase_add_test(event, json_is_whole_when_it_is_long);
-    tcase_add_test(event, events_stay_whole);
-    tcase_add_test(event, place_is_new_once);
-    tcase_add_test(event, places_without_room_are_told_once);
-    tcase_add_test(event, counts_of_nothing_are_shared_without_their_pages);
-    tcase_add_test(event, counts_are_shared_as_they_are);
-
-    TCase *option = unit_case(suite, "option");
-    tcase_add_checked_fixture(option, set_up, tear_down);
-    tcase_add_test(option, bad_option_is_told);
-}
-
-UNIT_MAIN("report", fill)
+UNIT_MAIN("report", set_up, tear_down)

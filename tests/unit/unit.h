@@ -63,23 +63,6 @@ static inline void unit_remove_directory(const char *path)
     nftw(path, unit_remove_entry, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-/* A program: `fill` adds the test cases. What a failing test leaves in its directories goes with the program's own. */
-#define UNIT_MAIN(name, fill)                        \
-    int main(void)                                   \
-    {                                                \
-        char folder[PATH_MAX];                       \
-        unit_make_directory(folder);                 \
-        setenv("TMPDIR", folder, 1);                 \
-        Suite *suite = suite_create(name);           \
-        fill(suite);                                 \
-        SRunner *runner = srunner_create(suite);     \
-        srunner_run_all(runner, CK_ENV);             \
-        int failed = srunner_ntests_failed(runner);  \
-        srunner_free(runner);                        \
-        unit_remove_directory(folder);               \
-        return failed != 0;                          \
-    }
-
 /* Returns how many descriptors are open. */
 static inline unsigned unit_count_descriptors(void)
 {
@@ -106,15 +89,50 @@ static void unit_end(void)
 #endif
 }
 
-/* A case whose tests may take a while on a busy machine; a hang is a failure all the same. */
-static inline TCase *unit_case(Suite *suite, const char *name)
-{
-    TCase *tests = tcase_create(name);
-    tcase_set_timeout(tests, 120);
-    tcase_add_checked_fixture(tests, unit_begin, unit_end);
-    suite_add_tcase(suite, tests);
-    return tests;
-}
+/*
+ * A test: its body follows. UNIT_LOOP: the body runs for each _i from `from` to `to` - 1. Each test is listed where it
+ * is defined: a pointer to it goes into a section of its own, through which UNIT_MAIN goes.
+ */
+#define UNIT_TEST(name) UNIT_LOOP(name, 0, 1)
+#define UNIT_LOOP(name, from, to)                                              \
+    static void name##_body(int _i);                                           \
+    static const TTest name##_test = {#name, name##_body, __FILE__, __LINE__}; \
+    static const struct unit_test name = {&name##_test, from, to};             \
+    static const struct unit_test *const name##_row UNIT_ROW = &name;          \
+    static void name##_body(int _i __attribute__((unused)))
+#define UNIT_ROW __attribute__((used, section("unit_tests")))
+struct unit_test {
+    const TTest *test;
+    int from, to;
+};
+extern const struct unit_test *const __start_unit_tests[], *const __stop_unit_tests[];
+
+/*
+ * A program, with all its tests. `set_up` and `tear_down`, or NULL, stand around each of them. A test may take a while
+ * on a busy machine; a hang is a failure all the same. What a failing test leaves in its directories goes with the
+ * program's own.
+ */
+#define UNIT_MAIN(name, set_up, tear_down)                                                         \
+    int main(void)                                                                                 \
+    {                                                                                              \
+        char folder[PATH_MAX];                                                                     \
+        unit_make_directory(folder);                                                               \
+        setenv("TMPDIR", folder, 1);                                                               \
+        Suite *suite = suite_create(name);                                                         \
+        TCase *tests = tcase_create(name);                                                         \
+        suite_add_tcase(suite, tests);                                                             \
+        tcase_set_timeout(tests, 120);                                                             \
+        tcase_add_checked_fixture(tests, unit_begin, unit_end);                                    \
+        tcase_add_checked_fixture(tests, set_up, tear_down);                                       \
+        for (const struct unit_test *const *at = __start_unit_tests; at < __stop_unit_tests; at++) \
+            tcase_add_loop_test(tests, (*at)->test, (*at)->from, (*at)->to);                       \
+        SRunner *runner = srunner_create(suite);                                                   \
+        srunner_run_all(runner, CK_ENV);                                                           \
+        int failed = srunner_ntests_failed(runner);                                                \
+        srunner_free(runner);                                                                      \
+        unit_remove_directory(folder);                                                             \
+        return failed != 0;                                                                        \
+    }
 
 /* Runs `body` in a forked child; returns the status that waitpid gave. */
 static inline int unit_fork(void (*body)(void *argument), void *argument)
