@@ -458,6 +458,24 @@ struct fsafe_watch *fsafe_children_watch(pid_t child, uintptr_t frame)
     return watch;
 }
 
+static void rest(struct fsafe_watch *watch, bool rests)
+{
+    uint64_t who = atomic_load_explicit(&watch->taker, memory_order_relaxed);
+    if (who == 0 || watch->generation != fsafe_lineage_generation() ||
+        who != fsafe_lineage_thread(fsafe_sys_gettid()))
+        return;
+    if (rests)
+        fsafe_timer_set(watch->timer, 0);
+    else
+        set_timer(watch, fsafe_children_due_ns());
+}
+
+void fsafe_children_rest(bool rests)
+{
+    for (unsigned i = 0; i < FIRST + MORE; i++)
+        rest(i < FIRST ? &first[i] : &more[i - FIRST], rests);
+}
+
 void fsafe_children_over(struct fsafe_watch *watch, pid_t ended)
 {
     if (watch != NULL &&

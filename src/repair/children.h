@@ -58,6 +58,13 @@ struct fsafe_watch *fsafe_children_watch(pid_t child, uintptr_t frame);
 void fsafe_children_over(struct fsafe_watch *watch, pid_t ended);
 
 /*
+ * Stops the timers of the calling thread's watches (true), and sets them again (false): around a wait that a timer's
+ * signal would end. A signal handler makes such a wait in the middle of a watched one: D's collector stops a thread so.
+ * Context: errno is kept.
+ */
+void fsafe_children_rest(bool rests);
+
+/*
  * For a look in the middle of a wait that a signal ends: blocks the calling thread's signals, but for those that
  * another thread would take instead. The first look of a process blocks none. Afterwards: fsafe_sys_restore_signals.
  */

@@ -108,9 +108,11 @@ static bool goes_on(struct sliced *sliced, int *result)
         struct sliced sliced = {.mask = (program_mask)}; \
         int result;                                       \
         begin(&sliced, program_limit);                    \
+        fsafe_children_rest(true);                        \
         do                                                \
             result = (slice);                             \
         while (goes_on(&sliced, &result));                \
+        fsafe_children_rest(false);                       \
         return result;                                    \
     } while (0)
 
@@ -120,7 +122,9 @@ static bool goes_on(struct sliced *sliced, int *result)
         if (FSAFE_LIKELY(!fsafe_children_any()))            \
             return call;                                    \
         if (!(in_slices)) {                                 \
+            fsafe_children_rest(true);                      \
             int answer = call;                              \
+            fsafe_children_rest(false);                     \
             if (answer == 0)                                \
                 fsafe_children_look();                      \
             return answer;                                  \
@@ -340,7 +344,12 @@ static int take_signal(const sigset_t *set, siginfo_t *info)
     struct fsafe_sigset before;
     fsafe_children_hold_signals(&before);
     set_limit(&sliced, fsafe_children_look());
-    return has_come(&before, &before) ? -1 : sigtimedwait(set, info, sliced.limit);
+    if (has_come(&before, &before))
+        return -1;
+    fsafe_children_rest(true);
+    int number = sigtimedwait(set, info, sliced.limit);
+    fsafe_children_rest(false);
+    return number;
 }
 
 FSAFE_EXPORT int sigwaitinfo(const sigset_t *set, siginfo_t *info)

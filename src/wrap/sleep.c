@@ -29,7 +29,10 @@ static bool sleep_most(const struct timespec *span, struct timespec *left)
         if (due_ns == 0 || due_ns + LOOK_NS >= left_ns)
             return true;
         const struct timespec slice = fsafe_sys_timespec(due_ns);
-        if (FSAFE_NEXT(nanosleep)(&slice, left) != 0) {
+        fsafe_children_rest(true);
+        int result = FSAFE_NEXT(nanosleep)(&slice, left);
+        fsafe_children_rest(false);
+        if (result != 0) {
             *left = fsafe_sys_timespec(fsafe_sys_ns(left) + left_ns - due_ns);
             return false;
         }
@@ -54,7 +57,9 @@ FSAFE_EXPORT int nanosleep(const struct timespec *span, struct timespec *left)
     if (!is_watched(span))
         return FSAFE_NEXT(nanosleep)(span, left);
     if (sleep_most(span, &rest)) {
+        fsafe_children_rest(true);
         int result = FSAFE_NEXT(nanosleep)(&rest, left);
+        fsafe_children_rest(false);
         fsafe_children_look();
         return result;
     }
@@ -89,7 +94,9 @@ FSAFE_EXPORT int clock_nanosleep(clockid_t clock, int flags, const struct timesp
     bool none = sleep_most(&span, &rest);
     errno = saved;
     if (none) {
+        fsafe_children_rest(true);
         int error = FSAFE_NEXT(clock_nanosleep)(clock, flags, absolute ? time : &rest, left);
+        fsafe_children_rest(false);
         fsafe_children_look();
         return error;
     }

@@ -763,6 +763,85 @@ static void bad_sets(const struct scn_case *self)
     scn_fine();
 }
 
+/* --- A signal handler that waits in the middle of a watched wait -------------------------------------------------- */
+
+/* As D's collector stops a thread: the handler waits for a second signal, whose handler has no SA_RESTART. */
+enum { ROUNDS = 5, TWO_LOOKS_US = 60000 };
+static int stopped, goes, leave;
+static atomic_bool may_go, went_early;
+
+static void stop_by_sigsuspend(int signal)
+{
+    sigset_t but;
+    sigfillset(&but);
+    sigdelset(&but, SIGUSR2);
+    scn_ring(stopped);
+    sigsuspend(&but);
+    if (!atomic_load(&may_go))
+        atomic_store(&went_early, true);
+    scn_ring(goes);
+}
+
+static void stop_by_poll(int signal)
+{
+    scn_ring(stopped);
+    if (poll(NULL, 0, TWO_LOOKS_US / 1000) != 0)
+        atomic_store(&went_early, true);
+    scn_ring(goes);
+}
+
+static void stop_by_nanosleep(int signal)
+{
+    scn_ring(stopped);
+    if (nanosleep(&(struct timespec){.tv_nsec = TWO_LOOKS_US * 1000}, NULL) != 0)
+        atomic_store(&went_early, true);
+    scn_ring(goes);
+}
+
+static pthread_t waiter;
+static void *stop_often(void *by_sigsuspend)
+{
+    for (int i = 0; i < ROUNDS; i++) {
+        atomic_store(&may_go, false);
+        SCN_IS(pthread_kill(waiter, SIGUSR1), 0);
+        scn_await(stopped);
+        usleep(TWO_LOOKS_US);
+        if (by_sigsuspend != NULL) {
+            atomic_store(&may_go, true);
+            SCN_IS(pthread_kill(waiter, SIGUSR2), 0);
+        }
+        scn_await(goes);
+    }
+    scn_ring(leave);
+    return NULL;
+}
+
+static void (*const stops[])(int) = {stop_by_sigsuspend, stop_by_poll, stop_by_nanosleep};
+static int nothing(void *unused) { return 0; }
+static void in_handler(const struct scn_case *self)
+{
+    struct sigaction action = {.sa_handler = stops[self->number], .sa_flags = SA_RESTART};
+    int status;
+    waiter = pthread_self();
+    stopped = scn_bell();
+    goes = scn_bell();
+    leave = scn_bell();
+    sigfillset(&action.sa_mask);
+    SCN_CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+    install(SIGUSR2, 0);
+    SCN_IS(scn_elsewhere(nothing, NULL), 0); /* so that there was a thread */
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        scn_await(leave);
+        scn_fine();
+    }
+    const pthread_t thread = scn_start(stop_often, self->number == 0 ? &waiter : NULL);
+    SCN_CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    SCN_CHECK(!atomic_load(&went_early));
+    scn_join(thread);
+    scn_fine();
+}
+
 /* --- Reads that must not become waits, or shorter ----------------------------------------------------------------- */
 
 static void limited(const struct scn_case *self)
@@ -825,6 +904,11 @@ void scn_cases(void)
                                       .run = cancelled_often, .kind = way},
                     "cancelled-often-%s", way->name);
     }
+    static const char *const in[] = {"sigsuspend", "poll", "nanosleep"};
+    for (int i = 0; i < 3; i++)
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=20",
+                                  .run = in_handler, .number = i},
+                "in-handler-%s", in[i]);
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = limited}, "limited");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = bad_sets}, "bad-sets");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = slow_handler}, "slow-handler");
