@@ -181,6 +181,8 @@ static enum fsafe_judgement judge_semaphore(long pid, long tid, const struct fsa
         printf("    waits for semaphore 0x%lx\n", (unsigned long)word);
     if (owner != 0)
         return judge_owner(pid, owner, "held");
+    if (kind != NULL && strcmp(kind, FSAFE_PYTHON_CONDITION) == 0)
+        return fsafe_process_status(pid, "Threads") == 1 ? judge_lone(call, "notify it") : FSAFE_CANNOT_TELL;
     if (!fsafe_process_peek(pid, word, &value, sizeof value))
         return FSAFE_CANNOT_TELL;
     return judge_nameless(pid, call, word, value);

@@ -91,6 +91,9 @@ uint64_t fsafe_stack_find_symbol(const struct fsafe_stack *stack, const char *mo
 
 /* --- Python --------------------------------------------------------------------------------------------- */
 
+/* A kind of lock that no thread has: another thread notifies the one that waits. */
+#define FSAFE_PYTHON_CONDITION "Condition (of an Event, a Queue, ...)"
+
 /*
  * The lock that a thread, asleep on `futex`, is about to take, by its innermost Python functions, and its owner: an
  * RLock names its owner; the owner of a Lock is the thread that is inside a "with" of it. Returns the id by which

@@ -247,6 +247,17 @@ static void read_string(const struct interpreter *of, uint64_t string, char *tex
             *at = '?';
 }
 
+static bool read_function(const struct interpreter *of, uint64_t frame, struct function *function)
+{
+    uint64_t code = code_of(of, frame);
+    if (code == 0)
+        return false;
+    read_string(of, word(of, code + of->layout.code_file), function->file, sizeof function->file);
+    read_string(of, word(of, code + of->layout.code_name), function->name, sizeof function->name);
+    function->line = line_of(of, code, frame);
+    return true;
+}
+
 unsigned fsafe_python_print(const struct fsafe_stack *stack, long pid, long tid, const char *indent)
 {
     struct interpreter of = {0};
@@ -256,12 +267,8 @@ unsigned fsafe_python_print(const struct fsafe_stack *stack, long pid, long tid,
     uint64_t state = find_state(&of, tid), frame = state != 0 ? first_frame(&of, state) : 0;
     for (unsigned i = 0; frame != 0 && i < DEEPEST; i++, frame = word(&of, frame + of.layout.frame_back)) {
         struct function function;
-        uint64_t code = code_of(&of, frame);
-        if (code == 0)
+        if (!read_function(&of, frame, &function))
             continue;
-        read_string(&of, word(&of, code + of.layout.code_file), function.file, sizeof function.file);
-        read_string(&of, word(&of, code + of.layout.code_name), function.name, sizeof function.name);
-        function.line = line_of(&of, code, frame);
         printf("%s%s() at %s:%d\n", indent, function.name, function.file, function.line);
         count++;
     }
@@ -346,6 +353,17 @@ static bool is_waited_for(const struct interpreter *of, uint64_t lock, const cha
     return of->minor < byte_since ? value == futex : (value & 1) != 0;
 }
 
+/* Whether this is Condition.wait, whose thread takes a Lock of its own twice and sleeps until another releases it. */
+static bool is_condition(const struct interpreter *of, uint64_t frame)
+{
+    static const char file[] = "/threading.py";
+    struct function function;
+    if (frame == 0 || !read_function(of, frame, &function) || strcmp(function.name, "wait") != 0)
+        return false;
+    size_t length = strlen(function.file);
+    return length >= sizeof file - 1 && strcmp(function.file + length - (sizeof file - 1), file) == 0;
+}
+
 long fsafe_python_owner(const struct fsafe_stack *stack, long pid, long tid, long parent, uint64_t futex,
                         const char **kind)
 {
@@ -357,7 +375,7 @@ long fsafe_python_owner(const struct fsafe_stack *stack, long pid, long tid, lon
         return 0;
     there = of; /* a fork: the same place */
     there.pid = parent;
-    uint64_t state = find_state(&of, tid), frame = state != 0 ? first_frame(&of, state) : 0;
+    uint64_t state = find_state(&of, tid), frame = state != 0 ? first_frame(&of, state) : 0, innermost = frame;
     for (unsigned up = 0; frame != 0 && up < 3; up++, frame = word(&of, frame + of.layout.frame_back)) {
         unsigned count = find_locks(&of, frame, locks, kinds);
         for (unsigned i = 0; i < count; i++) {
@@ -374,5 +392,7 @@ long fsafe_python_owner(const struct fsafe_stack *stack, long pid, long tid, lon
                 return fsafe_process_own_id(parent, search.found);
         }
     }
+    if (is_condition(&of, innermost))
+        *kind = FSAFE_PYTHON_CONDITION;
     return 0;
 }

@@ -96,6 +96,17 @@ if os.fork() == 0:
     want_it()
 os.wait()
 """
+PYTHON_EVENT = """
+import ctypes, os, signal, threading
+event = threading.Event()
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+if os.fork() == 0:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    print("ready", flush=True)
+    event.wait()
+os.wait()
+"""
+NOTIFIED = ("yes", r"Python's Condition .*\n    this process has one thread: nobody here can notify it\nhangs")
 KINDS = {"mutex": r"waits for mutex 0x[0-9a-f]+ \(normal\)",
          "recursive": r"waits for mutex 0x[0-9a-f]+ \(recursive\)",
          "rwlock written": r"waits for rwlock 0x[0-9a-f]+ \(\d+ readers, written\)",
@@ -259,7 +270,7 @@ OTHERS = {"flag": ("cannot tell", "waits for no lock, is in:"), "flag without th
           "semaphore without a fork": ("no", "executed a program since"),
           "condition without a fork": ("no", r"signal on the condition variable .*executed a program since")}
 
-ASKED = sum(verdict == "yes" for verdict, _ in OTHERS.values())
+ASKED = 1 + sum(verdict == "yes" for verdict, _ in OTHERS.values())
 
 
 def check_other(program, kind, verdict, before, apart=()):
@@ -309,7 +320,7 @@ with tempfile.TemporaryDirectory() as folder:
         source.write(OTHER_PROGRAM)
     apart = harness.FUTEX is not None and shutil.which("unshare") is not None and subprocess.run(
         [*APART, "true"], capture_output=True).returncode == 0
-    harness.begin((12 if apart else 1) + 2 * len(OTHERS) + ASKED + 5 * (len(KINDS) + len(PYTHON_KINDS)) +
+    harness.begin((12 if apart else 1) + 2 * (len(OTHERS) + 1) + ASKED + 5 * (len(KINDS) + len(PYTHON_KINDS)) +
                   (5 * len(KINDS) if small else 1))
     if not build(folder, "victim") or not build(folder, "other", source="other.c"):
         raise SystemExit("the victim could not be built")
@@ -328,12 +339,16 @@ with tempfile.TemporaryDirectory() as folder:
         check(harness.start([os.path.join(folder, "small"), kind], False), f"32 bits, {kind}", lock, " at ")
     if not small:
         harness.skip("32-bit processes", "such programs cannot be built or do not run here, or all are")
-    for kind, (verdict, before) in OTHERS.items():
+    event = os.path.join(folder, "event.py")
+    with open(event, "w") as source:
+        source.write(f"#!{harness.PYTHON3} -Wignore{PYTHON_EVENT}")
+    os.chmod(event, 0o755)
+    for kind, (verdict, before) in (OTHERS | {"Event": NOTIFIED}).items():
         if harness.FUTEX is None:
             for part in ("verdict", "goes on", "parent")[:3 if verdict == "yes" else 2]:
                 harness.skip(f"{kind}: {part}", "the number of futex(2) is not known here")
         else:
-            check_other(os.path.join(folder, "other"), kind, verdict, before)
+            check_other(event if kind == "Event" else os.path.join(folder, "other"), kind, verdict, before)
     if apart:
         own = "mutex of a thread of its own"
         check_other(os.path.join(folder, "other"), own, *OTHERS[own], APART)
