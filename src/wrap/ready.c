@@ -283,12 +283,13 @@ static int select_in_slices(int count, fd_set *const sets[SETS], const struct ti
     return result;
 }
 
-/* select's limit as a timespec, NULL: none; the limit is normal. */
+/* select's limit as a timespec, NULL: none. One that is not normal, which libc takes, becomes one that is_long refuses. */
 static const struct timespec *of_timeval(const struct timeval *limit, struct timespec *span)
 {
     if (limit == NULL)
         return NULL;
-    *span = (struct timespec){.tv_sec = limit->tv_sec, .tv_nsec = limit->tv_usec * 1000};
+    bool is_normal = limit->tv_usec >= 0 && limit->tv_usec < 1000000;
+    *span = (struct timespec){.tv_sec = limit->tv_sec, .tv_nsec = is_normal ? limit->tv_usec * 1000 : -1};
     return span;
 }
 

@@ -872,6 +872,25 @@ static void limited(const struct scn_case *self)
     scn_fine();
 }
 
+/* A limit of more than a million microseconds, of which as many nanoseconds as 32 bits hold would be few. */
+static void abnormal_limit(const struct scn_case *self)
+{
+    static const struct way way;
+    struct timeval limit = {.tv_usec = 4300000};
+    prepare(&way);
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        usleep(LATE_US);
+        SCN_CHECK(write(channel[1], "x", 1) == 1);
+        scn_fine();
+    }
+    fd_set set = asked();
+    SCN_CHECK(select(channel[0] + 1, &set, NULL, NULL, &limit) == 1);
+    signal(SIGCHLD, SIG_DFL);
+    scn_reap(child);
+    scn_fine();
+}
+
 void scn_cases(void)
 {
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
@@ -916,6 +935,8 @@ void scn_cases(void)
             "select-keeps-its-sets");
     scn_add((struct scn_case){.bare = "fine", .run = whole_seconds}, "whole-seconds");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = sleeps}, "sigwait-sleeps");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = abnormal_limit},
+            "select-abnormal-limit");
 }
 
 #else
