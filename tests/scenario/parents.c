@@ -16,7 +16,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -559,6 +561,44 @@ static void sleeps(const struct scn_case *self)
     scn_fine();
 }
 
+/* Of many threads that wait for one epoll an event wakes one. */
+static sem_t taken;
+
+static void *take_events(void *unused)
+{
+    struct epoll_event event;
+    uint64_t value;
+    for (;;)
+        if (epoll_wait(epoll(), &event, 1, -1) == 1 && read(channel[0], &value, sizeof value) == sizeof value)
+            sem_post(&taken);
+    return unused;
+}
+
+static void share_epoll(const struct scn_case *self)
+{
+    enum { THREADS = 16, EVENTS = 500 };
+    static const struct way way;
+    const uint64_t one = 1;
+    struct rusage before, after;
+    prepare(&way);
+    signal(SIGCHLD, SIG_DFL);
+    channel[0] = eventfd(0, EFD_SEMAPHORE | EFD_NONBLOCK);
+    SCN_CHECK(channel[0] >= 0 && epoll() >= 0 && sem_init(&taken, 0, 0) == 0);
+    const pid_t child = scn_fork();
+    if (child == 0)
+        for (;;)
+            pause();
+    for (int i = 0; i < THREADS; i++)
+        scn_start(take_events, NULL);
+    getrusage(RUSAGE_SELF, &before);
+    for (int i = 0; i < EVENTS; i++)
+        SCN_CHECK(write(channel[0], &one, sizeof one) == sizeof one && sem_wait(&taken) == 0);
+    getrusage(RUSAGE_SELF, &after);
+    SCN_CHECK(after.ru_nvcsw - before.ru_nvcsw < EVENTS * THREADS / 2);
+    SCN_CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
+    scn_fine();
+}
+
 static void *wait_unseen(void *unused)
 {
     static uint32_t word;
@@ -872,11 +912,11 @@ static void limited(const struct scn_case *self)
     scn_fine();
 }
 
-/* A limit of more than a million microseconds, of which as many nanoseconds as 32 bits hold would be few. */
+/* A limit of more than a million microseconds, which in 32 bits are 300 milliseconds. */
 static void abnormal_limit(const struct scn_case *self)
 {
     static const struct way way;
-    struct timeval limit = {.tv_usec = 4300000};
+    struct timeval limit = {.tv_usec = 4594968};
     prepare(&way);
     const pid_t child = scn_fork();
     if (child == 0) {
@@ -935,6 +975,7 @@ void scn_cases(void)
             "select-keeps-its-sets");
     scn_add((struct scn_case){.bare = "fine", .run = whole_seconds}, "whole-seconds");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = sleeps}, "sigwait-sleeps");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = share_epoll}, "shared-epoll");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = abnormal_limit},
             "select-abnormal-limit");
 }
