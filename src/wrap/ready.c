@@ -299,7 +299,7 @@ static int select_in_slices(int count, fd_set *const sets[SETS], const struct ti
     return result;
 }
 
-/* select's limit as a timespec, NULL: none. One that is not normal, which libc takes, becomes one that is_long refuses. */
+/* As a timespec; NULL: none. A limit that is not normal, which libc takes, becomes one that is_long refuses. */
 static const struct timespec *of_timeval(const struct timeval *limit, struct timespec *span)
 {
     if (limit == NULL)
