@@ -441,10 +441,14 @@ static struct fsafe_watch *take_place(uint64_t self, uintptr_t frame)
     return NULL;
 }
 
+/* Whether the thread has taken a place since it last had none. */
+static __thread bool may_have_watch __attribute__((tls_model("initial-exec")));
+
 struct fsafe_watch *fsafe_children_watch(pid_t child, uintptr_t frame)
 {
     if (!has_any(child))
         return NULL;
+    may_have_watch = true;
     struct fsafe_watch *watch = take_place(fsafe_lineage_thread(fsafe_sys_gettid()), frame);
     if (watch == NULL)
         return NULL;
@@ -458,22 +462,28 @@ struct fsafe_watch *fsafe_children_watch(pid_t child, uintptr_t frame)
     return watch;
 }
 
-static void rest(struct fsafe_watch *watch, bool rests)
+/* Returns whether the watch is the thread's. */
+static bool rest(struct fsafe_watch *watch, uint64_t self, bool rests)
 {
-    uint64_t who = atomic_load_explicit(&watch->taker, memory_order_relaxed);
-    if (who == 0 || watch->generation != fsafe_lineage_generation() ||
-        who != fsafe_lineage_thread(fsafe_sys_gettid()))
-        return;
+    if (atomic_load_explicit(&watch->taker, memory_order_relaxed) != self ||
+        watch->generation != fsafe_lineage_generation())
+        return false;
     if (rests)
         fsafe_timer_set(watch->timer, 0);
     else
         set_timer(watch, fsafe_children_due_ns());
+    return true;
 }
 
 void fsafe_children_rest(bool rests)
 {
+    if (FSAFE_LIKELY(!may_have_watch))
+        return;
+    uint64_t self = fsafe_lineage_thread(fsafe_sys_gettid());
+    bool any = false;
     for (unsigned i = 0; i < FIRST + MORE; i++)
-        rest(i < FIRST ? &first[i] : &more[i - FIRST], rests);
+        any |= rest(i < FIRST ? &first[i] : &more[i - FIRST], self, rests);
+    may_have_watch = any;
 }
 
 void fsafe_children_over(struct fsafe_watch *watch, pid_t ended)

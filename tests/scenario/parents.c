@@ -9,15 +9,19 @@
 #include "scenario.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/futex.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -561,6 +565,40 @@ static void sleeps(const struct scn_case *self)
     scn_fine();
 }
 
+/* A thread that polls does not ask of each thread that waits whether it is that one, which took long beside many. */
+static void *read_for_ever(void *unused)
+{
+    for (;;)
+        read(channel[0], bytes, 1);
+    return unused;
+}
+
+static void polls_beside_readers(const struct scn_case *self)
+{
+    static const struct way way;
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_gettid, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {.len = sizeof filter / sizeof *filter, .filter = filter};
+    prepare(&way);
+    const pid_t child = scn_fork();
+    if (child == 0)
+        for (;;)
+            pause();
+    scn_start(read_for_ever, NULL);
+    scn_start(read_for_ever, NULL);
+    usleep(LATE_US / 4);
+    SCN_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+              prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+    for (int i = 0; i < 10; i++)
+        SCN_CHECK(poll(NULL, 0, 0) == 0);
+    kill(child, SIGKILL);
+    scn_fine();
+}
+
 /* Of many threads that wait for one epoll an event wakes one. */
 static sem_t taken;
 
@@ -976,6 +1014,9 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "fine", .run = whole_seconds}, "whole-seconds");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = sleeps}, "sigwait-sleeps");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = share_epoll}, "shared-epoll");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=60000",
+                              .run = polls_beside_readers},
+            "polls-beside-readers");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = abnormal_limit},
             "select-abnormal-limit");
 }
