@@ -39,7 +39,7 @@ def check(part, bare_says, saved_says, meaning):
     return saved.err
 
 
-harness.begin(33)
+harness.begin(34)
 err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
 harness.ok(all(re.search(rf"child runs again Python import \w+ \({name}\)", err)
                for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
