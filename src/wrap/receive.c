@@ -56,7 +56,11 @@ static struct fsafe_watch *watch(int descriptor, int flags, uintptr_t frame)
     static FSAFE_COLD type watched_##name parameters                                  \
     {                                                                                 \
         struct fsafe_watch *watched = watch(descriptor, flags, FSAFE_FRAME());        \
+        if (watched == NULL) /* perhaps in a handler, in the middle of a wait */      \
+            fsafe_children_rest(true);                                                \
         type received = FSAFE_NEXT(name) arguments;                                   \
+        if (watched == NULL)                                                          \
+            fsafe_children_rest(false);                                               \
         fsafe_children_over(watched, 0);                                              \
         return received;                                                              \
     }                                                                                 \

@@ -876,6 +876,21 @@ static void stop_by_nanosleep(int signal)
     scn_ring(goes);
 }
 
+/* Of a socket with a limit no handler lets a read go on. */
+static void stop_by_recv(int signal)
+{
+    const struct timeval limit = {.tv_usec = TWO_LOOKS_US};
+    int ends[2];
+    SCN_CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 &&
+              setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0);
+    scn_ring(stopped);
+    if (recv(ends[0], bytes, 1, 0) != -1 || errno != EAGAIN)
+        atomic_store(&went_early, true);
+    scn_ring(goes);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static pthread_t waiter;
 static void *stop_often(void *by_sigsuspend)
 {
@@ -894,7 +909,7 @@ static void *stop_often(void *by_sigsuspend)
     return NULL;
 }
 
-static void (*const stops[])(int) = {stop_by_sigsuspend, stop_by_poll, stop_by_nanosleep};
+static void (*const stops[])(int) = {stop_by_sigsuspend, stop_by_poll, stop_by_nanosleep, stop_by_recv};
 static int nothing(void *unused) { return 0; }
 static void in_handler(const struct scn_case *self)
 {
@@ -1001,8 +1016,8 @@ void scn_cases(void)
                                       .run = cancelled_often, .kind = way},
                     "cancelled-often-%s", way->name);
     }
-    static const char *const in[] = {"sigsuspend", "poll", "nanosleep"};
-    for (int i = 0; i < 3; i++)
+    static const char *const in[] = {"sigsuspend", "poll", "nanosleep", "recv"};
+    for (int i = 0; i < 4; i++)
         scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=20",
                                   .run = in_handler, .number = i},
                 "in-handler-%s", in[i]);
