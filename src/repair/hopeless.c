@@ -341,10 +341,15 @@ void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait)
     uint64_t unblocked;
     int saved = errno;
     fsafe_hopeless_begin_in_child(&slices, self, wait);
-    if (fsafe_takeover_is_alone() && fsafe_asleep_all(self, &unblocked) && !(wait->spins && may_loop_end()))
+    bool hopeless =
+        fsafe_takeover_is_alone() && fsafe_asleep_all(self, &unblocked) && !(wait->spins && may_loop_end());
+    if (hopeless)
         say(self, fsafe_asleep_may_be_handled(unblocked), wait->spins);
     self->sleeping = slices.outer; /* we do not see when the loop is over */
-    self->told_of = wait->object;
+    if (hopeless)
+        self->told_of = wait->object;
+    else
+        atomic_store(&asked.since_ns, now);
     errno = saved;
 }
 

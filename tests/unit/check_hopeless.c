@@ -441,6 +441,33 @@ UNIT_TEST(hopeless_times_a_loop_of_questions_anew_in_each_child)
     ck_assert_uint_eq(lines_with("child hangs in semaphore 0x"), 1);
 }
 
+static void *stay(void *pipe)
+{
+    char byte;
+    ck_assert_int_eq(read(*(int *)pipe, &byte, 1), 1);
+    return NULL;
+}
+
+/* Once the limit has passed while the process has a thread that the library does not know. */
+UNIT_TEST(hopeless_judges_a_loop_of_questions_again)
+{
+    int ends[2];
+    pthread_t thread;
+    fsafe_options.hang_ms = 100;
+    ck_assert_int_eq(pipe(ends), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, stay, &ends[0]), 0);
+    begin_generation();
+    for (int i = 0; i < 4; i++)
+        ask_after(60000);
+    ck_assert_uint_eq(lines_with("child hangs"), 0);
+    ck_assert_int_eq(write(ends[1], "x", 1), 1);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    close(ends[0]);
+    close(ends[1]);
+    while (lines_with("child hangs in semaphore 0x") == 0)
+        ask_after(30000);
+}
+
 static pid_t fork_sleeper(void)
 {
     pid_t child = fork();
