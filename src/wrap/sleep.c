@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include "base/sys.h"
+#include "libc/symbol.h"
 #include "repair/children.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
@@ -47,7 +48,7 @@ static bool sleep_most(const struct timespec *span, struct timespec *left)
 static bool is_watched(const struct timespec *span)
 {
     enum { LONG_S = 1000000000 };
-    return fsafe_children_any() && span->tv_sec >= 0 && span->tv_sec < LONG_S && span->tv_nsec >= 0 &&
+    return fsafe_children_any() && span != NULL && span->tv_sec >= 0 && span->tv_sec < LONG_S && span->tv_nsec >= 0 &&
            span->tv_nsec < 1000000000;
 }
 
@@ -72,7 +73,9 @@ FSAFE_EXPORT int nanosleep(const struct timespec *span, struct timespec *left)
 static bool is_ahead(clockid_t clock, const struct timespec *until, struct timespec *span)
 {
     struct timespec now;
-    if (clock_gettime(clock, &now) != 0 || until->tv_nsec < 0 || until->tv_nsec >= 1000000000)
+    /* By its name, which costs a start nothing. */
+    __typeof__(clock_gettime) *reads = (__typeof__(clock_gettime) *)fsafe_symbol_variable("clock_gettime", NULL);
+    if (reads == NULL || reads(clock, &now) != 0 || until->tv_nsec < 0 || until->tv_nsec >= 1000000000)
         return false;
     bool borrows = until->tv_nsec < now.tv_nsec;
     *span = (struct timespec){.tv_sec = until->tv_sec - now.tv_sec - borrows,
@@ -85,7 +88,8 @@ FSAFE_EXPORT int clock_nanosleep(clockid_t clock, int flags, const struct timesp
 {
     bool absolute = (flags & TIMER_ABSTIME) != 0;
     struct timespec span, rest;
-    if (FSAFE_LIKELY(!fsafe_children_any()) || (clock != CLOCK_MONOTONIC && (absolute || clock != CLOCK_REALTIME)))
+    if (FSAFE_LIKELY(!fsafe_children_any()) || time == NULL ||
+        (clock != CLOCK_MONOTONIC && (absolute || clock != CLOCK_REALTIME)))
         return FSAFE_NEXT(clock_nanosleep)(clock, flags, time, left);
     span = *time;
     if ((absolute && !is_ahead(clock, time, &span)) || !is_watched(&span))

@@ -33,14 +33,12 @@ bcmp                        pure
 memcpy                      pure
 memmove                     pure
 memset                      pure
-clock_gettime               kernel
 sysconf                     kernel
 sigtimedwait                kernel
 syscall                     kernel
 __errno_location            thread
 ___errno_location           thread
 pthread_self                thread
-pthread_equal               pure
 pthread_setcancelstate      thread
 pthread_setcanceltype       thread
 _pthread_cleanup_push       thread
