@@ -3,9 +3,9 @@
 #include "base/maps.h"
 #include "base/options.h"
 #include "base/tasks.h"
-#include "base/timer.h"
 #include "libc/late.h"
 #include "repair/children.h"
+#include "repair/elsewhere.h"
 #include "report/report.h"
 #include "report/tally.h"
 #include "track/handle.h"
@@ -63,8 +63,8 @@ static bool is_mine(const struct fsafe_forked *forked, pid_t me)
     return (pid_t)(atomic_load_explicit(&forked->who, memory_order_acquire) >> 32) == me;
 }
 
-/* Whether this process may have `child`, or any child (<= 0), in the list. A vfork child, a guest, has none. */
-static bool has_any(pid_t child)
+/* A vfork child, a guest, has none. */
+bool fsafe_children_has(pid_t child)
 {
     if (!fsafe_children_any() || fsafe_lineage_pid() != fsafe_sys_getpid())
         return false;
@@ -73,10 +73,10 @@ static bool has_any(pid_t child)
 }
 
 /* Unless the place has become another child's. */
-static void strike(pid_t child, pid_t me)
+void fsafe_children_ended(pid_t child)
 {
     struct fsafe_forked *forked = find(child);
-    uint64_t who = both(me, child);
+    uint64_t who = both(fsafe_sys_getpid(), child);
     if (forked != NULL)
         atomic_compare_exchange_strong(&forked->who, &who, 0);
 }
@@ -138,49 +138,13 @@ static void look_at_child(struct fsafe_forked *forked)
     if (seen == SAID)
         return;
     if (!fsafe_tasks_is_fork(child)) {
-        strike(child, fsafe_sys_getpid());
+        fsafe_children_ended(child);
         return;
     }
     uint64_t now = fsafe_tasks_each(child, look_at, &look) && look.any ? look.mark | 2 : NOTHING;
     bool hangs = now != NOTHING && now == seen;
     if (atomic_compare_exchange_strong(&forked->seen, &seen, hangs ? SAID : now) && hangs)
         say(child, &look);
-}
-
-/*
- * The signals that another thread of this process would take if the one that looks blocked them; while nobody has
- * asked, all.
- */
-static _Atomic uint64_t taken_elsewhere = UINT64_MAX;
-
-struct elsewhere {
-    uint64_t handled, taken;
-    unsigned threads;
-};
-
-static bool note_taken(const struct fsafe_task *task, void *context)
-{
-    enum { MOST = 32 };
-    struct elsewhere *elsewhere = context;
-    if (!task->ended && task->tid != fsafe_sys_gettid())
-        elsewhere->taken |= ~task->blocked;
-    /* Until nothing can change; or for so long that the program's wait is held up: then any thread may take any. */
-    return (~elsewhere->taken & elsewhere->handled) != 0 && ++elsewhere->threads < MOST;
-}
-
-/* At the end of a look, for the next one: asking takes a while. */
-static void note_taken_elsewhere(void)
-{
-    struct fsafe_handled handled = fsafe_tasks_handled();
-    struct elsewhere elsewhere = {.handled = handled.interrupting | handled.restarting};
-    if (elsewhere.handled != 0 && !fsafe_tasks_each(0, note_taken, &elsewhere))
-        elsewhere.taken = UINT64_MAX;
-    atomic_store_explicit(&taken_elsewhere, fsafe_tasks_of_others(elsewhere.taken), memory_order_relaxed);
-}
-
-void fsafe_children_hold_signals(struct fsafe_sigset *before)
-{
-    fsafe_sys_block_but(atomic_load_explicit(&taken_elsewhere, memory_order_relaxed), before);
 }
 
 /* Returns whether there was any. */
@@ -226,7 +190,7 @@ static uint64_t look_if_due(pid_t me, uint64_t late_ns)
             if (look_at_all(me)) /* another thread has forked meanwhile */
                 atomic_store(&fsafe_children_of, fsafe_lineage_generation());
         }
-        note_taken_elsewhere();
+        fsafe_elsewhere_note();
         uint64_t took_ns = processor_ns() - begun_ns;
         if (took_ns * SHARE > span_ns)
             atomic_store_explicit(&next_look_ns, now_ns + took_ns * SHARE, memory_order_relaxed);
@@ -238,7 +202,7 @@ static uint64_t look_if_due(pid_t me, uint64_t late_ns)
 
 static uint64_t look(uint64_t late_ns)
 {
-    if (!has_any(-1))
+    if (!fsafe_children_has(-1))
         return 0;
     int saved = errno;
     uint64_t next_ns = look_if_due(fsafe_lineage_pid(), late_ns);
@@ -308,190 +272,4 @@ void fsafe_children_forked(pid_t child)
      * its waits, and is not held up here.
      */
     look(fsafe_options_hang_ns());
-}
-
-/* --- While a thread waits ----------------------------------------------------------------------------------------- */
-
-/* In static memory, not in the wrapper's frame: a longjmp may leave a wait. */
-struct fsafe_watch {
-    _Atomic uint64_t taker; /* the thread that waits, see fsafe_lineage_thread; 0: the place is free */
-    uint32_t generation;    /* of the process that has the timer; 0: there is none */
-    int timer;
-    uintptr_t frame;        /* the wrapper's */
-};
-
-/* Most programs wait in one thread or two, right after a fork: their watches lie where the fork has written already. */
-enum { FIRST = 3, MORE = 29 };
-static struct fsafe_watch first[FIRST] FSAFE_FORK_STATE, more[MORE];
-
-static void drop_timer(struct fsafe_watch *watch)
-{
-    if (watch->generation == fsafe_lineage_generation())
-        fsafe_timer_delete(watch->timer);
-    watch->generation = 0;
-}
-
-static void withdraw(struct fsafe_watch *watch)
-{
-    drop_timer(watch);
-    atomic_store_explicit(&watch->taker, 0, memory_order_release);
-}
-
-/* Whether the system call is one that the wrappers with a watch make. */
-static bool may_wait(long number)
-{
-    switch (number) {
-    case SYS_wait4:
-    case SYS_waitid:
-    case SYS_read:
-#ifdef SYS_socketcall
-    case SYS_socketcall:
-#endif
-    case SYS_recvfrom:
-    case SYS_recvmsg:
-#ifdef SYS_accept
-    case SYS_accept:
-#endif
-    case SYS_accept4:
-        return true;
-    default:
-        return fsafe_sys_is_futex(number);
-    }
-}
-
-/* A timer that is due goes off when the thread has begun its wait, as a rule; if not, it is set anew. */
-static void set_timer(const struct fsafe_watch *watch, uint64_t ns)
-{
-    enum { SOON_NS = 100000 };
-    fsafe_timer_set(watch->timer, ns > SOON_NS ? ns : SOON_NS);
-}
-
-/* Whether the system call may return EINTR: not one that takes a futex, to which libc knows no such answer. */
-static bool may_end(const struct fsafe_arch_call *call)
-{
-    unsigned operation = (unsigned)call->arguments[1] & (unsigned)FUTEX_CMD_MASK;
-    return !fsafe_sys_is_futex(call->number) || operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET;
-}
-
-/* Whether a signal has come whose handler, without SA_RESTART, ends a system call as soon as ours has returned. */
-static bool has_end_come(const ucontext_t *context)
-{
-    struct fsafe_sigset pending = {{0}};
-    FSAFE_SYS(SYS_rt_sigpending, &pending, FSAFE_SIGSET_BYTES, 0, 0, 0, 0);
-    uint64_t come = fsafe_sys_signals(&pending) & ~fsafe_sys_signals(&context->uc_sigmask);
-    return come != 0 && (come & fsafe_tasks_handled().interrupting) != 0;
-}
-
-/*
- * A look in the middle of a wait, which ends where it would have ended without the look. Context: signals are blocked,
- * until our handler returns.
- */
-static void look_in_wait(const struct fsafe_watch *watch, const struct fsafe_arch_call *call, ucontext_t *context)
-{
-    bool ends = has_end_come(context);
-    uint64_t open = atomic_load_explicit(&taken_elsewhere, memory_order_relaxed) &
-                    ~fsafe_sys_signals(&context->uc_sigmask);
-    FSAFE_SYS(SYS_rt_sigprocmask, SIG_UNBLOCK, &open, NULL, FSAFE_SIGSET_BYTES, 0, 0);
-    set_timer(watch, look_if_due(fsafe_sys_getpid(), 0));
-    if ((ends || has_end_come(context)) && may_end(call))
-        fsafe_arch_answer(context, -EINTR);
-}
-
-static bool on_timer(siginfo_t *info, void *context)
-{
-    struct fsafe_watch *watch = info->si_value.sival_ptr;
-    struct fsafe_arch_call call;
-    if ((watch < first || watch >= first + FIRST) && (watch < more || watch >= more + MORE))
-        return false;
-    if (atomic_load_explicit(&watch->taker, memory_order_acquire) != fsafe_lineage_thread(fsafe_sys_gettid()))
-        return true;
-    int saved = errno;
-    bool is_call = fsafe_arch_interrupted(context, &call);
-    /*
-     * A longjmp has left the wait: no further timer. A thread that makes no system call is about to make this one, or a
-     * signal handler interrupts it: a signal that came in a look would not end the wait, so there is none yet.
-     */
-    if (call.stack > watch->frame || (is_call && !may_wait(call.number)))
-        withdraw(watch);
-    else if (is_call)
-        look_in_wait(watch, &call, context);
-    else
-        set_timer(watch, 0);
-    errno = saved;
-    return true;
-}
-
-/*
- * Takes a place that is free, or whose wait a longjmp has left. Not that of a wait which the caller, a signal handler,
- * has interrupted, perhaps before the place had a timer: that wait goes on. NULL: there is none.
- */
-static struct fsafe_watch *take_place(uint64_t self, uintptr_t frame)
-{
-    for (unsigned i = 0; i < FIRST + MORE; i++) {
-        struct fsafe_watch *watch = i < FIRST ? &first[i] : &more[i - FIRST];
-        uint64_t who = atomic_load_explicit(&watch->taker, memory_order_acquire);
-        bool left = who == self && watch->generation == fsafe_lineage_generation() && watch->frame <= frame;
-        if (left)
-            drop_timer(watch);
-        if ((left || !fsafe_lineage_has(who)) && atomic_compare_exchange_strong(&watch->taker, &who, self)) {
-            drop_timer(watch); /* of a thread that was cancelled in its wait */
-            return watch;
-        }
-    }
-    return NULL;
-}
-
-/* Whether the thread has taken a place since it last had none. */
-static __thread bool may_have_watch __attribute__((tls_model("initial-exec")));
-
-struct fsafe_watch *fsafe_children_watch(pid_t child, uintptr_t frame)
-{
-    if (!has_any(child))
-        return NULL;
-    may_have_watch = true;
-    struct fsafe_watch *watch = take_place(fsafe_lineage_thread(fsafe_sys_gettid()), frame);
-    if (watch == NULL)
-        return NULL;
-    watch->frame = frame;
-    if (!fsafe_timer_listen(on_timer) || !fsafe_timer_make(&watch->timer, watch)) {
-        withdraw(watch);
-        return NULL;
-    }
-    watch->generation = fsafe_lineage_generation();
-    set_timer(watch, fsafe_children_due_ns());
-    return watch;
-}
-
-/* Returns whether the watch is the thread's. */
-static bool rest(struct fsafe_watch *watch, uint64_t self, bool rests)
-{
-    if (atomic_load_explicit(&watch->taker, memory_order_relaxed) != self ||
-        watch->generation != fsafe_lineage_generation())
-        return false;
-    if (rests)
-        fsafe_timer_set(watch->timer, 0);
-    else
-        set_timer(watch, fsafe_children_due_ns());
-    return true;
-}
-
-void fsafe_children_rest(bool rests)
-{
-    if (FSAFE_LIKELY(!may_have_watch))
-        return;
-    uint64_t self = fsafe_lineage_thread(fsafe_sys_gettid());
-    bool any = false;
-    for (unsigned i = 0; i < FIRST + MORE; i++)
-        any |= rest(i < FIRST ? &first[i] : &more[i - FIRST], self, rests);
-    may_have_watch = any;
-}
-
-void fsafe_children_over(struct fsafe_watch *watch, pid_t ended)
-{
-    if (watch != NULL &&
-        atomic_load_explicit(&watch->taker, memory_order_relaxed) == fsafe_lineage_thread(fsafe_sys_gettid()))
-        withdraw(watch);
-    if (ended > 0)
-        strike(ended, fsafe_sys_getpid());
-    fsafe_children_look(); /* perhaps no wait is long enough for one */
 }

@@ -3,19 +3,16 @@
  * locks, a program's own system call).
  *
  * The child itself cannot look: no signal may disturb a child that perhaps just sleeps. But usually its parent waits
- * for it, and a system call that waits for a child goes on after a handler with SA_RESTART as if nothing had happened.
- * So a timer of the waiting thread (base/timer.h) has that thread look at its children when the wait has lasted for
- * FORKSAFE_HANG_MS, and again each time after as long. The kernel may say at two looks that every thread of a child
- * sleeps without a limit in a private futex: if none has moved in between, only a signal handler can end that. A
- * parent that only asks whether a child has ended looks when it asks, and any parent when it forks once more. A parent
- * that waits for what a child sends, or for a descriptor or a signal, looks as well (wrap/receive, wrap/ready).
+ * for it, and looks meanwhile (repair/watch). The kernel may say at two looks that every thread of a child sleeps
+ * without a limit in a private futex: if none has moved in between, only a signal handler can end that. A parent that
+ * only asks whether a child has ended looks when it asks, and any parent when it forks once more. A parent that waits
+ * for a descriptor or a signal, or sleeps, looks as well (wrap/ready, wrap/sleep).
  *
  * A parent looks at children that it forked while it had threads or vanished threads, that have executed no program,
  * and that have written no line about their present wait. Owns the list of these children, in the whole tree's memory.
  */
 #pragma once
 
-#include "base/sys.h"
 #include "track/lineage.h"
 
 #include <stdbool.h>
@@ -43,32 +40,11 @@ void fsafe_children_said(bool waits);
 /* From now on the parent does not look at this process. */
 void fsafe_children_strike_self(void);
 
-/*
- * A wrapper with the frame `frame` is about to wait for `child`, or for any child (<= 0), in a system call that goes on
- * after a handler with SA_RESTART: to wait for its end, to read what it sends, or in a futex. Returns the `watch` for
- * fsafe_children_over; NULL: none. errno kept.
- */
-struct fsafe_watch;
-struct fsafe_watch *fsafe_children_watch(pid_t child, uintptr_t frame);
+/* Whether this process may have `child`, or any child (<= 0), in the list. */
+bool fsafe_children_has(pid_t child);
 
-/*
- * The wait is over, or there was none; the child `ended` has ended (<= 0: none has). Looks at the children if that is
- * due. errno kept. Context: the thread that began.
- */
-void fsafe_children_over(struct fsafe_watch *watch, pid_t ended);
-
-/*
- * Stops the timers of the calling thread's watches (true), and sets them again (false): around a wait that a timer's
- * signal would end. A signal handler makes such a wait in the middle of a watched one: D's collector stops a thread so.
- * Context: errno is kept.
- */
-void fsafe_children_rest(bool rests);
-
-/*
- * For a look in the middle of a wait that a signal ends: blocks the calling thread's signals, but for those that
- * another thread would take instead. The first look of a process blocks none. Afterwards: fsafe_sys_restore_signals.
- */
-void fsafe_children_hold_signals(struct fsafe_sigset *before);
+/* The child has ended, or executed a program. */
+void fsafe_children_ended(pid_t child);
 
 /* In how many ns the next look is due, 1 where it is by now; 0: there is no child to look at. errno kept. */
 uint64_t fsafe_children_due_ns(void);

@@ -1,11 +1,12 @@
 /*
  * wrap/receive: read, recv, accept and their like. A parent that waits for what its child sends does not wait for the
- * child's end, and looks at its children here (repair/children.h): Python's Queue and Connection read a pipe or a
+ * child's end, and looks at its children here (repair/watch): Python's Queue and Connection read a pipe or a
  * socket. So does a server that waits for its clients.
  */
 #include "config.h"
 
 #include "repair/children.h"
+#include "repair/watch.h"
 #include "track/join.h"
 #include "wrap/call.h"
 #include "wrap/next.h"
@@ -48,7 +49,7 @@ static struct fsafe_watch *watch(int descriptor, int flags, uintptr_t frame)
 {
     bool waits = fsafe_children_any() && !fsafe_thread_is_withdrawn() &&
                  (flags & (MSG_DONTWAIT | MSG_WAITALL)) == 0 && sleeps(descriptor);
-    return waits ? fsafe_children_watch(-1, frame) : NULL;
+    return waits ? fsafe_watch_begin(-1, frame) : NULL;
 }
 
 /* A process without children jumps to libc's function, once the row is bound. */
@@ -57,11 +58,11 @@ static struct fsafe_watch *watch(int descriptor, int flags, uintptr_t frame)
     {                                                                                 \
         struct fsafe_watch *watched = watch(descriptor, flags, FSAFE_FRAME());        \
         if (watched == NULL) /* perhaps in a handler, in the middle of a wait */      \
-            fsafe_children_rest(true);                                                \
+            fsafe_watch_rest(true);                                                   \
         type received = FSAFE_NEXT(name) arguments;                                   \
         if (watched == NULL)                                                          \
-            fsafe_children_rest(false);                                               \
-        fsafe_children_over(watched, 0);                                              \
+            fsafe_watch_rest(false);                                                  \
+        fsafe_watch_end(watched, 0);                                                  \
         return received;                                                              \
     }                                                                                 \
     FSAFE_EXPORT type name parameters                                                 \

@@ -7,6 +7,7 @@
 #include "base/sys.h"
 #include "libc/symbol.h"
 #include "repair/children.h"
+#include "repair/watch.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
 
@@ -30,9 +31,9 @@ static bool sleep_most(const struct timespec *span, struct timespec *left)
         if (due_ns == 0 || due_ns + LOOK_NS >= left_ns)
             return true;
         const struct timespec slice = fsafe_sys_timespec(due_ns);
-        fsafe_children_rest(true);
+        fsafe_watch_rest(true);
         int result = FSAFE_NEXT(nanosleep)(&slice, left);
-        fsafe_children_rest(false);
+        fsafe_watch_rest(false);
         if (result != 0) {
             *left = fsafe_sys_timespec(fsafe_sys_ns(left) + left_ns - due_ns);
             return false;
@@ -58,9 +59,9 @@ FSAFE_EXPORT int nanosleep(const struct timespec *span, struct timespec *left)
     if (!is_watched(span))
         return FSAFE_NEXT(nanosleep)(span, left);
     if (sleep_most(span, &rest)) {
-        fsafe_children_rest(true);
+        fsafe_watch_rest(true);
         int result = FSAFE_NEXT(nanosleep)(&rest, left);
-        fsafe_children_rest(false);
+        fsafe_watch_rest(false);
         fsafe_children_look();
         return result;
     }
@@ -98,9 +99,9 @@ FSAFE_EXPORT int clock_nanosleep(clockid_t clock, int flags, const struct timesp
     bool none = sleep_most(&span, &rest);
     errno = saved;
     if (none) {
-        fsafe_children_rest(true);
+        fsafe_watch_rest(true);
         int error = FSAFE_NEXT(clock_nanosleep)(clock, flags, absolute ? time : &rest, left);
-        fsafe_children_rest(false);
+        fsafe_watch_rest(false);
         fsafe_children_look();
         return error;
     }

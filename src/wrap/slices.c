@@ -11,6 +11,7 @@
 #include "repair/monitor.h"
 #include "repair/semaphore.h"
 #include "repair/takeover.h"
+#include "repair/watch.h"
 #include "repair/woken.h"
 #include "track/gate.h"
 #include "wrap/call.h"
@@ -98,18 +99,18 @@ static bool (*giver_of(sem_t *semaphore, uintptr_t site))(uintptr_t, uintptr_t)
 /* A child may be meant to post it. The kernel goes on with this wait after a handler with SA_RESTART. */
 static FSAFE_COLD int wait_for_children(sem_t *semaphore, uintptr_t frame)
 {
-    struct fsafe_watch *watch = fsafe_children_watch(-1, frame);
+    struct fsafe_watch *watch = fsafe_watch_begin(-1, frame);
     int result = FSAFE_NEXT(sem_wait)(semaphore);
-    fsafe_children_over(watch, 0);
+    fsafe_watch_end(watch, 0);
     return result;
 }
 
 /* And with this one, or libc begins it again. */
 static int join_as_asked(pthread_t thread, void **value)
 {
-    struct fsafe_watch *watch = fsafe_children_any() ? fsafe_children_watch(-1, FSAFE_FRAME()) : NULL;
+    struct fsafe_watch *watch = fsafe_children_any() ? fsafe_watch_begin(-1, FSAFE_FRAME()) : NULL;
     int result = FSAFE_NEXT(pthread_join)(thread, value);
-    fsafe_children_over(watch, 0);
+    fsafe_watch_end(watch, 0);
     return result;
 }
 

@@ -1,10 +1,11 @@
 /*
  * wrap/wait: wait, waitpid, waitid and their like. libc does the work; a parent looks at its children while it waits
- * for them (repair/children.h).
+ * for them (repair/watch).
  */
 #include "config.h"
 
 #include "repair/children.h"
+#include "repair/watch.h"
 #include "wrap/call.h"
 #include "wrap/next.h"
 #include "wrap/undeclared.h"
@@ -12,17 +13,17 @@
 /* NULL for a call that only asks. */
 static inline struct fsafe_watch *watch_for(pid_t child, int options, uintptr_t frame)
 {
-    return (options & WNOHANG) != 0 ? NULL : fsafe_children_watch(child, frame);
+    return (options & WNOHANG) != 0 ? NULL : fsafe_watch_begin(child, frame);
 }
 
 /* `child`: the child to wait for; <= 0: any. `result`: the real call. */
-#define WAIT_FOR(child, options, result)                                                                      \
-    do {                                                                                                      \
-        struct fsafe_watch *watch = watch_for(child, options, FSAFE_FRAME());                                 \
-        pid_t ended = (result);                                                                               \
-        /* With these options the child may be stopped, and not have ended. */                                \
-        fsafe_children_over(watch, ((options) & (WUNTRACED | WCONTINUED)) == 0 ? ended : 0);                  \
-        return ended;                                                                                         \
+#define WAIT_FOR(child, options, result)                                                 \
+    do {                                                                                 \
+        struct fsafe_watch *watch = watch_for(child, options, FSAFE_FRAME());            \
+        pid_t ended = (result);                                                          \
+        /* With these options the child may be stopped, and not have ended. */           \
+        fsafe_watch_end(watch, ((options) & (WUNTRACED | WCONTINUED)) == 0 ? ended : 0); \
+        return ended;                                                                    \
     } while (0)
 
 FSAFE_EXPORT pid_t wait(int *status)
@@ -58,7 +59,7 @@ FSAFE_EXPORT int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
     pid_t child = type == P_PID ? (pid_t)id : -1;
     struct fsafe_watch *watch = watch_for(child, options, FSAFE_FRAME());
     int result = FSAFE_NEXT(waitid)(type, id, info, options);
-    fsafe_children_over(watch, 0);
+    fsafe_watch_end(watch, 0);
     return result;
 }
 

@@ -7,8 +7,10 @@
 #include "base/tasks.h"
 #include "repair/asleep.h"
 #include "repair/children.h"
+#include "repair/elsewhere.h"
 #include "repair/hopeless.h"
 #include "repair/mutex.h"
+#include "repair/watch.h"
 #include "repair/woken.h"
 #include "track/lineage.h"
 
@@ -524,7 +526,7 @@ static bool is_held(int signal)
     struct fsafe_sigset before;
     sigset_t now;
     fsafe_children_look();
-    fsafe_children_hold_signals(&before);
+    fsafe_elsewhere_hold(&before);
     sigprocmask(SIG_BLOCK, NULL, &now);
     fsafe_sys_restore_signals(&before);
     return sigismember(&now, signal) == 1;
@@ -568,7 +570,7 @@ UNIT_TEST(children_are_looked_at_among_few_threads)
 
 static void *leave_wait(void *child)
 {
-    ck_assert_ptr_nonnull(fsafe_children_watch(*(const pid_t *)child, (uintptr_t)__builtin_frame_address(0)));
+    ck_assert_ptr_nonnull(fsafe_watch_begin(*(const pid_t *)child, (uintptr_t)__builtin_frame_address(0)));
     return NULL;
 }
 

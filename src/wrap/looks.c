@@ -1,0 +1,67 @@
+#include "config.h"
+
+#include "repair/elsewhere.h"
+#include "wrap/looks.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+/* A limit of more years than 30 is none. */
+static bool is_endless(const struct timespec *limit)
+{
+    return limit == NULL || limit->tv_sec > 1000000000;
+}
+
+bool fsafe_looks_is_long(const struct timespec *limit)
+{
+    return is_endless(limit) || (limit->tv_sec >= 0 && limit->tv_nsec >= 0 && limit->tv_nsec < 1000000000 &&
+                                 fsafe_sys_ns(limit) > fsafe_children_due_ns());
+}
+
+uint64_t fsafe_looks_left_ns(uint64_t end_ns)
+{
+    uint64_t now_ns = fsafe_sys_now_ns();
+    return end_ns > now_ns ? end_ns - now_ns : 0;
+}
+
+void fsafe_looks_set_limit(struct fsafe_looks *sliced, uint64_t next_ns)
+{
+    uint64_t left = sliced->end_ns != 0 ? fsafe_looks_left_ns(sliced->end_ns) : UINT64_MAX;
+    if (next_ns == 0 || left < next_ns)
+        next_ns = left;
+    sliced->span = fsafe_sys_timespec(next_ns);
+    sliced->limit = next_ns != UINT64_MAX ? &sliced->span : NULL;
+}
+
+void fsafe_looks_begin(struct fsafe_looks *sliced, const struct timespec *limit)
+{
+    sliced->end_ns = is_endless(limit) ? 0 : fsafe_sys_now_ns() + fsafe_sys_ns(limit);
+    fsafe_looks_set_limit(sliced, fsafe_children_due_ns());
+}
+
+bool fsafe_looks_has_come(const void *mask, const struct fsafe_sigset *before)
+{
+    static const struct timespec at_once;
+    bool came = FSAFE_SYS(FSAFE_SYS_PPOLL, NULL, 0, &at_once, mask, FSAFE_SIGSET_BYTES, 0) == -EINTR;
+    fsafe_sys_restore_signals(before);
+    if (came) {
+        pthread_testcancel();
+        errno = EINTR;
+    }
+    return came;
+}
+
+bool fsafe_looks_goes_on(struct fsafe_looks *sliced, int *result)
+{
+    struct fsafe_sigset before;
+    if (*result != 0 || sliced->limit == NULL)
+        return false;
+    if (sliced->end_ns != 0 && fsafe_looks_left_ns(sliced->end_ns) == 0) {
+        fsafe_children_look();
+        return false;
+    }
+    fsafe_elsewhere_hold(&before);
+    fsafe_looks_set_limit(sliced, fsafe_children_look());
+    *result = fsafe_looks_has_come(sliced->mask != NULL ? (const void *)sliced->mask : &before, &before) ? -1 : 0;
+    return *result == 0;
+}
