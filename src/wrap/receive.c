@@ -47,8 +47,7 @@ static bool sleeps(int descriptor)
 /* What has come in part of a message (MSG_WAITALL) a signal would end. */
 static struct fsafe_watch *watch(int descriptor, int flags, uintptr_t frame)
 {
-    bool waits = fsafe_children_any() && !fsafe_thread_is_withdrawn() &&
-                 (flags & (MSG_DONTWAIT | MSG_WAITALL)) == 0 && sleeps(descriptor);
+    bool waits = fsafe_children_any() && (flags & (MSG_DONTWAIT | MSG_WAITALL)) == 0 && sleeps(descriptor);
     return waits ? fsafe_watch_begin(-1, frame) : NULL;
 }
 
@@ -56,6 +55,8 @@ static struct fsafe_watch *watch(int descriptor, int flags, uintptr_t frame)
 #define RECEIVE(type, name, parameters, arguments, flags)                             \
     static FSAFE_COLD type watched_##name parameters                                  \
     {                                                                                 \
+        if (fsafe_thread_is_withdrawn())                                              \
+            return FSAFE_NEXT(name) arguments;                                        \
         struct fsafe_watch *watched = watch(descriptor, flags, FSAFE_FRAME());        \
         if (watched == NULL) /* perhaps in a handler, in the middle of a wait */      \
             fsafe_watch_rest(true);                                                   \
