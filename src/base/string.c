@@ -66,7 +66,7 @@ char *(strrchr)(const char *string, int c)
 char *(strstr)(const char *string, const char *part)
 {
     size_t length = (strlen)(part);
-    for (; (strncmp)(string, part, length) != 0; string++)
+    for (; (*part != '\0' && *string != *part) || (strncmp)(string, part, length) != 0; string++)
         if (*string == '\0')
             return NULL;
     return (char *)(uintptr_t)string;
