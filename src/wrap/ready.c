@@ -184,12 +184,18 @@ static int take_signal(const sigset_t *set, siginfo_t *info)
     return number;
 }
 
+#ifdef FSAFE_LIBC_MUSL
+enum { HANDLER_ENDS = false }; /* its sigwaitinfo waits again */
+#else
+enum { HANDLER_ENDS = true };
+#endif
+
 FSAFE_EXPORT int sigwaitinfo(const sigset_t *set, siginfo_t *info)
 {
     int saved = errno;
     while (fsafe_children_any()) {
         int number = take_signal(set, info);
-        if (number > 0 || errno != EAGAIN)
+        if (number > 0 || (errno != EAGAIN && (HANDLER_ENDS || errno != EINTR)))
             return number;
         errno = saved;
     }

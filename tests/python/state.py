@@ -5,12 +5,14 @@ Each victim hangs bare, in a child that wants what a vanished thread had, and go
 """
 import os
 import re
+import signal
 import sys
 
 sys.dont_write_bytecode = True
 
 import harness
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins with a SIGINT that is ignored
 VICTIM = os.path.join(harness.HERE, "state_victim.py")
 
 

@@ -365,7 +365,11 @@ static const struct way {
     {"pause", by_pause, HANDLED},
     {"sigsuspend", by_sigsuspend, MASKS | HANDLED},
     {"sigwait", by_sigwait, TAKES},
+#ifdef __GLIBC__
     {"sigwaitinfo", by_sigwaitinfo, TAKES | ENDS, 140},
+#else /* musl waits again after a handler */
+    {"sigwaitinfo", by_sigwaitinfo, TAKES, 0},
+#endif
 };
 
 /* A thread that a fork leaves behind, so that the parent looks at the child. */
