@@ -43,7 +43,7 @@ void fsafe_children_strike_self(void);
 /* Whether this process may have `child`, or any child (<= 0), in the list. */
 bool fsafe_children_has(pid_t child);
 
-/* The child has ended, or executed a program. */
+/* From now on this process does not look at the child, which has ended, or has executed a program. */
 void fsafe_children_ended(pid_t child);
 
 /* In how many ns the next look is due, 1 where it is by now; 0: there is no child to look at. errno kept. */

@@ -1,9 +1,9 @@
 /*
  * repair/watch: a thread that waits looks at its process's children (repair/children) in the middle of its wait.
  *
- * A system call that waits for a child, reads or sleeps in a futex goes on after a handler with SA_RESTART as if
- * nothing had happened. So a timer of the waiting thread (base/timer) has that thread look when the wait has lasted for
- * FORKSAFE_HANG_MS, and again each time after as long.
+ * A system call that waits for a child, reads, accepts or sleeps in a futex goes on after a handler with SA_RESTART as
+ * if nothing had happened. So a timer of the waiting thread (base/timer) has that thread look when the wait has lasted
+ * for FORKSAFE_HANG_MS, and again each time after as long.
  */
 #pragma once
 
@@ -13,8 +13,8 @@
 
 /*
  * A wrapper with the frame `frame` is about to wait for `child`, or for any child (<= 0), in a system call that goes on
- * after a handler with SA_RESTART: to wait for its end, to read what it sends, or in a futex. Returns the `watch` for
- * fsafe_watch_end; NULL: none. errno kept.
+ * after a handler with SA_RESTART: for the child's end, for what the child sends, for a client, or in a futex.
+ * Returns the `watch` for fsafe_watch_end; NULL: none. errno kept.
  */
 struct fsafe_watch;
 struct fsafe_watch *fsafe_watch_begin(pid_t child, uintptr_t frame);
