@@ -125,6 +125,19 @@ static bool is_absl_spin(uintptr_t word, uint32_t value, struct change *change)
     return (value & HELD) != 0 && value > (HELD | SORT);
 }
 
+/*
+ * kj's Mutex (Cap'n Proto): the number of readers, with those who wait for a writer to leave, a bit for a writer who
+ * waits, and one for a writer who is inside. If the waiter may be a reader its own count stays; a writer then waits
+ * once more, for that one reader.
+ */
+static bool is_kj_mutex(uintptr_t word, uint32_t value, struct change *change)
+{
+    const uint32_t wanted = 1u << 30, written = 1u << 31;
+    uint32_t readers = value & (wanted - 1);
+    *change = (struct change){word, value, (value & written) != 0 && readers != 0};
+    return readers <= MANY && ((value & wanted) != 0 || change->after != 0);
+}
+
 struct algorithm {
     const char *kind;   /* in reports */
     int operation;      /* how it waits */
@@ -149,6 +162,8 @@ static const struct algorithm algorithms[] = {
     {"GLib bit lock", FUTEX_WAIT_PRIVATE, "libglib-2.0.so", "g_cond_", is_bit_lock, UNDRAINED, false},
     {"Qt", FUTEX_WAIT_PRIVATE, "libQt", NULL, is_qt_mutex, MUTEX, true},
     {"Qt", FUTEX_WAIT_BITSET_PRIVATE, "libQt", NULL, is_qt_mutex, MUTEX, true},
+    {"kj", FUTEX_WAIT_PRIVATE, "libkj", NULL, is_kj_mutex, UNDRAINED, false},
+    {"kj Once", FUTEX_WAIT_PRIVATE, "libkj", NULL, is_mutex, UNDRAINED, false},
     {"tcmalloc", FUTEX_WAIT_PRIVATE, "libtcmalloc", NULL, is_mutex, UNDRAINED, true},
     {"gperftools", FUTEX_WAIT_PRIVATE, "libprofiler", NULL, is_mutex, UNDRAINED, true},
     {"Abseil", FUTEX_WAIT_PRIVATE, "libabsl_spinlock_wait.so", NULL, is_absl_spin, UNDRAINED, false},

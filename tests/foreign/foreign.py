@@ -44,6 +44,7 @@ def built_rust(folder):
 NAMED = {"qt": "Qt5Core", "glib": "glib-2.0", "absl": "absl_synchronization", "boost": None, "openmp": None,
          "c++": None}
 MONITORS = {"nspr": "nspr", "libxml2": "libxml-2.0", "hdf5": "hdf5"}
+FUTEXES = {"kj": "kj"}
 FLAGS = {"boost": ["-lboost_thread"], "openmp": ["-fopenmp"], "c++": []}
 
 
@@ -67,9 +68,9 @@ def built_named(name, needs, folder):
 
 NAMED_ENDS = {"repair": ("Alarm clock", "child hangs in"), "report": ("Alarm clock", "child hangs in"),
               "abort": ("Aborted", "child hangs in")}
-SAVED_ENDS = {"repair": ("went on", "child took over monitor"),
-              "report": ("Alarm clock", "child would hang on monitor"),
-              "abort": ("Aborted", "child would hang on monitor")}
+SAVED_ENDS = {"repair": ("went on", "child took over (monitor|futex)"),
+              "report": ("Alarm clock", "child would hang on (monitor|futex)"),
+              "abort": ("Aborted", "child would hang on (monitor|futex)")}
 
 
 def check_ends(command, expected):
@@ -133,14 +134,15 @@ def main():
         for name, victim, missing, kinds, says in rows:
             for kind in kinds:
                 case(f"{name} {kind}", missing, check, victim, kind, says)
-        for name, needs in (NAMED | MONITORS).items():
+        saved = MONITORS | FUTEXES
+        for name, needs in (NAMED | saved).items():
             victim, missing = built_named(name, needs, folder)
             if missing:
                 case(name, missing, None)
                 continue
-            ends = SAVED_ENDS if name in MONITORS else NAMED_ENDS
+            ends = SAVED_ENDS if name in saved else NAMED_ENDS
             for kind in subprocess.run([victim], capture_output=True, text=True, check=True).stdout.splitlines():
-                case(f"{kind} is {'saved' if name in MONITORS else 'named'}", None, check_ends, [victim, kind], ends)
+                case(f"{kind} is {'saved' if name in saved else 'named'}", None, check_ends, [victim, kind], ends)
         perl, ruby = shutil.which("perl"), shutil.which("ruby")
         missing = None if perl and subprocess.run([perl, "-Mthreads", "-e1"], capture_output=True).returncode == 0 \
             else "no perl with threads"

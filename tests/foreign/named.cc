@@ -99,6 +99,33 @@ static const lock locks[] = {{"HDF5", [] {
                                  while (!calls_back)
                                      std::this_thread::yield();
                              }}};
+#elif defined(WITH_KJ)
+#include <kj/mutex.h>
+static kj::MutexGuarded<int> guarded;
+static kj::Lazy<int> once;
+static std::atomic<bool> initialises;
+template <class guard> static void keep(guard &&taken) { new guard(kj::mv(taken)); }
+static void write() { *guarded.lockExclusive() = 1; }
+static void read() { (void)*guarded.lockShared(); }
+static int stay()
+{
+    initialises = true;
+    for (;;)
+        pause();
+}
+static const lock locks[] = {
+    {"kj::Mutex, written", [] { comes_first() ? keep(guarded.lockExclusive()) : (write(), read(), write()); }},
+    {"kj::Mutex, written, to be read", [] { comes_first() ? keep(guarded.lockExclusive()) : (read(), write()); }},
+    {"kj::Mutex, read", [] { comes_first() ? keep(guarded.lockShared()) : (write(), read(), write()); }},
+    {"kj::Once", [] {
+         if (!comes_first()) {
+             once.get([](kj::SpaceFor<int> &space) { return space.construct(1); });
+             return;
+         }
+         std::thread([] { once.get([](kj::SpaceFor<int> &space) { return space.construct(stay()); }); }).detach();
+         while (!initialises)
+             std::this_thread::yield();
+     }}};
 #elif defined(WITH_BOOST)
 #include <boost/thread/shared_mutex.hpp>
 static boost::shared_mutex mutex;
