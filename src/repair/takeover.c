@@ -212,16 +212,20 @@ enum fsafe_verdict fsafe_takeover_judge(struct fsafe_question *question, fsafe_t
 
 /*
  * Whether the child has tried orphaned locks in vain, again and again, for FORKSAFE_HANG_MS: a child that goes on when
- * a try fails tries seldom, if at all. Under the latch.
+ * a try fails tries seldom, if at all. A loop of MANY tries may lose the processor for longer than the others may
+ * pause. Under the latch.
  */
 static bool has_tried_for_long(void)
 {
     static uint64_t since_ms, latest_ms;
-    static uint32_t generation;
-    enum { OFTEN = 20 };
-    uint64_t now_ms = fsafe_sys_now_ns() / 1000000;
-    if (generation != fsafe_lineage_generation() || now_ms - latest_ms > fsafe_options.hang_ms / OFTEN)
+    static uint32_t generation, tries;
+    enum { OFTEN = 20, MANY = 100 };
+    uint64_t now_ms = fsafe_sys_now_ns() / 1000000, pause_ms = fsafe_options.hang_ms / (tries < MANY ? OFTEN : 1);
+    tries++;
+    if (generation != fsafe_lineage_generation() || now_ms - latest_ms > pause_ms) {
         since_ms = now_ms;
+        tries = 0;
+    }
     generation = fsafe_lineage_generation();
     latest_ms = now_ms;
     return fsafe_options.hang_ms != 0 && now_ms - since_ms >= fsafe_options.hang_ms;
