@@ -89,9 +89,6 @@ static void print_first_line(const struct fsafe_log_event *event)
     if (event->lock_place.symbol != NULL)
         putchar('>');
     printf(" (%s)", event->kind != NULL ? event->kind : "?");
-    /* A user of Python need not know that a lock is a semaphore. */
-    if (event->lock != NULL && strcmp(event->lock, "semaphore") == 0 && event->wanted.source.file != NULL)
-        fputs(": a lock of Python's", stdout);
     if (event->times > 1)
         printf(", %lu times in all", event->times);
     puts(plain);

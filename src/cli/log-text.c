@@ -131,8 +131,8 @@ static void read_detail(struct fsafe_log *log, struct fsafe_log_event *event, st
         else if (*stack != NULL && (*stack)->frame_count < FSAFE_LOG_FRAMES)
             read_place(&(*stack)->frames[(*stack)->frame_count++], rest);
     } else if (begins(line, "since ", &rest) || begins(line, "at fork in ", &rest) ||
-               begins(line, "wanted in ", &rest)) {
-        *stack = *line == 'w' ? &event->wanted : &event->since;
+               begins(line, "wanted in ", &rest) || begins(line, "forked in ", &rest)) {
+        *stack = *line == 'w' ? &event->wanted : *line == 'f' ? &event->fork : &event->since;
         (*stack)->source.at_fork |= *line == 'a';
         if (!read_source(&(*stack)->source, rest))
             read_place(&(*stack)->at, rest);

@@ -126,8 +126,8 @@ static void prepare(void)
     }
     fsafe_handlers_prepare(fsafe_self == NULL ? 0 : fsafe_self->forks.frame);
     fsafe_fork_notice(); /* or the drain would wait for threads that vanished long ago */
-    fsafe_python_prepare();
     struct fsafe_thread *self = enter_fork();
+    fsafe_python_prepare();
     if (self != NULL) {
         fsafe_stdio_prepare(self);
         fsafe_stdio_await_flush(self); /* before the gate is closed */

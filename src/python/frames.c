@@ -123,7 +123,10 @@ void fsafe_python_frames_string(const void *string, char *text, size_t bytes)
 static bool is_left_out(const char *file)
 {
     static const char frozen[] = "<frozen importlib", lib[] = "/python3.";
-    static const char *const modules[] = {"threading.py", "queue.py", "logging/", "importlib/"};
+    static const char *const modules[] = {
+        "threading.py", "queue.py", "logging/", "importlib/",
+        "multiprocessing/popen_", "multiprocessing/process.py", "multiprocessing/context.py",
+    };
     if (strncmp(file, frozen, sizeof frozen - 1) == 0)
         return true;
     for (const char *at = strstr(file, lib); at != NULL; at = strstr(at + 1, lib)) {
@@ -195,6 +198,18 @@ unsigned fsafe_python_frames_copy(const void *state, struct fsafe_python_functio
     struct choice choice = {.functions = functions};
     each_function(state, take, &choice);
     return choice.count;
+}
+
+uintptr_t fsafe_python_frames_mark(const struct fsafe_python_function *function, bool runs)
+{
+    enum { WORDS = 24 }; /* what every version's code has at least */
+    uintptr_t copy[WORDS];
+    const uintptr_t *words = (const uintptr_t *)function->code;
+    if (!runs)
+        words = fsafe_sys_peek(function->code, copy, sizeof copy) ? copy : NULL;
+    return words != NULL && words[1] == (uintptr_t)fsafe_python.PyCode_Type
+               ? words[layout.code_file / sizeof *words] << 8 ^ words[layout.code_name / sizeof *words]
+               : 0;
 }
 
 bool fsafe_python_frames_has(const struct fsafe_python_function *function, uintptr_t instruction)

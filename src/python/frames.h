@@ -32,6 +32,12 @@ enum { FSAFE_PYTHON_DEEPEST = 64 };
 /* All functions that the thread of `state` runs, the innermost first. Returns how many. Context: as frames_read. */
 unsigned fsafe_python_frames_copy(const void *state, struct fsafe_python_function functions[FSAFE_PYTHON_DEEPEST]);
 
+/*
+ * A number by which a function that is still there is known from one that was and whose memory is another's by now; 0:
+ * it is not there. Context: any; `runs`: it runs now. Never faults.
+ */
+FSAFE_AT_FORK uintptr_t fsafe_python_frames_mark(const struct fsafe_python_function *function, bool runs);
+
 /* Whether the instruction is one of the function's. Context: the function's code stays where it is. */
 bool fsafe_python_frames_has(const struct fsafe_python_function *function, uintptr_t instruction);
 

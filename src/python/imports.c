@@ -3,12 +3,14 @@
 #include "base/options.h"
 #include "python/frames.h"
 #include "python/imports.h"
+#include "python/methods.h"
 #include "python/objects.h"
 #include "python/places.h"
-#include "report/report.h"
+#include "repair/takeover.h"
 #include "track/lineage.h"
 
 #include <pthread.h>
+#include <string.h>
 
 typedef struct fsafe_object object;
 
@@ -70,6 +72,8 @@ static bool next_lock(intptr_t *at, object **name, object **lock, uintptr_t *own
     object *reference;
     while (fsafe_python.PyDict_Next(module_locks, at, name, &reference)) {
         *lock = fsafe_python.PyWeakref_GetObject(reference);
+        if (*lock == NULL)
+            fsafe_python.PyErr_Clear(); /* it is a note of ours */
         if (*lock == NULL || *lock == fsafe_python._Py_NoneStruct)
             continue;
         *owner = owner_of(*lock);
@@ -226,20 +230,57 @@ static void make_free(object *lock)
     fsafe_python.PyObject_GenericSetAttr(lock, owner_attribute, fsafe_python._Py_NoneStruct);
 }
 
-static void tell(const object *lock, const object *name, uintptr_t owner, bool stays)
-{
+/* What there is to tell if the child imports the module. */
+struct note {
+    struct fsafe_event event;
     char module[64];
-    fsafe_python_frames_string(name, module, sizeof module);
-    struct fsafe_event event = {
-        .deed = fsafe_options.mode != FSAFE_MODE_REPAIR ? FSAFE_MAY_HANG : stays ? FSAFE_TOOK_OVER : FSAFE_RUNS_AGAIN,
+};
+
+/* importlib asks for the module's lock, and gets none: it makes a new one. */
+static object *tell(object *self, object *unused)
+{
+    struct note note;
+    char *bytes;
+    object *lock = fsafe_python._Py_NoneStruct;
+    (void)unused;
+    if (fsafe_python.PyBytes_AsStringAndSize(self, &bytes, &(intptr_t){0}) != 0)
+        return NULL;
+    memcpy(&note, bytes, sizeof note);
+    note.event.kind = note.module;
+    note.event.wanted_at = fsafe_python_places_instruction(0);
+    if (note.event.deed == FSAFE_WOULD_HANG)
+        lock = (object *)note.event.address; /* the vanished thread's frame keeps it */
+    fsafe_takeover_tell(&note.event);
+    fsafe_python.Py_IncRef(lock);
+    return lock;
+}
+
+/* A row as in a module's table of functions: PyMethodDef, which the C API makes public. */
+static const struct {
+    const char *name;
+    object *(*function)(object *, object *);
+    int flags;
+    const char *about;
+} row = {"forksafe_import", tell, FSAFE_PYTHON_NO_ARGUMENTS, NULL};
+
+/* Most children never import that module, and need no help: the line is for those that do. */
+static void leave_note(const object *lock, object *name, uintptr_t owner, bool stays)
+{
+    const bool repairs = fsafe_options.mode == FSAFE_MODE_REPAIR;
+    struct note note = {.event = {
+        .deed = !repairs ? FSAFE_WOULD_HANG : stays ? FSAFE_TOOK_OVER : FSAFE_RUNS_AGAIN,
         .worth_a_line = true,
         .lock = "Python import",
-        .kind = module,
         .address = (uintptr_t)lock,
         .fork = fsafe_lineage_latest_fork(),
-    };
-    fsafe_python_places_holder(owner, &event.holder);
-    fsafe_report_event(&event);
+    }};
+    fsafe_python_frames_string(name, note.module, sizeof note.module);
+    fsafe_python_places_holder(owner, &note.event.holder);
+    object *bytes = fsafe_python.PyBytes_FromStringAndSize((const char *)&note, sizeof note);
+    object *function = bytes == NULL ? NULL : fsafe_python.PyCFunction_NewEx((void *)(uintptr_t)&row, bytes, NULL);
+    if (function != NULL)
+        fsafe_python.PyDict_SetItem(module_locks, name, function);
+    fsafe_python_drop(bytes), fsafe_python_drop(function);
 }
 
 void fsafe_python_imports_drop(void)
@@ -252,7 +293,7 @@ void fsafe_python_imports_drop(void)
             continue;
         const bool stays = owner != 0 && (is_whole(name) || is_needed(name));
         if (owner != 0)
-            tell(lock, name, owner, stays);
+            leave_note(lock, name, owner, stays);
         if (fsafe_options.mode != FSAFE_MODE_REPAIR)
             continue;
         if (owner == 0) {

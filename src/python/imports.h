@@ -1,7 +1,8 @@
 /*
  * python/imports: imports that vanished threads were in the middle of. Their locks are Python data (an owner and a
  * count in an object of importlib), and their modules half a module. A child drops both, as an import that fails does:
- * the next import of that name runs the module anew. A module in which the forking thread itself runs stays as it is.
+ * the next import of that name runs the module anew, and says so in a line. A module in which the forking thread itself
+ * runs stays as it is.
  *
  * That is the second best: what the module has done so far is done twice, a C module may refuse that (numpy's do), and
  * modules inside the package that were whole are no longer its attributes. So a fork waits for imports: python/drain.
@@ -28,5 +29,8 @@ bool fsafe_python_imports_are_others(void);
  */
 bool fsafe_python_imports_stay(void);
 
-/* Drops those imports; in other modes than repair only a line names them. Context: as above; places are noted. */
+/*
+ * Drops those imports; in other modes than repair a child that imports one of the modules waits, and is named or ended.
+ * Context: as above; places are noted.
+ */
 void fsafe_python_imports_drop(void);

@@ -50,16 +50,6 @@ static void disown(struct rlock *lock)
 }
 
 /*
- * Whether another thread has the lock, and no thread has released it so far. Other locks have to show first that their
- * takers release them; of an RLock that is certain.
- */
-static bool is_first_holders(const struct rlock *lock)
-{
-    return FSAFE_UNLIKELY(lock->taken != 0) && !looks_like_mine(lock) && fsafe_self != NULL &&
-           fsafe_semaphore_is_unproven(lock->semaphore);
-}
-
-/*
  * A lock that was taken over is the caller's once; then the interpreter's function makes that twice, or raises an
  * error. The caller waits for a thread that has taken the lock over and waits for the GIL, to write its name in.
  */
@@ -67,12 +57,11 @@ static struct fsafe_object *acquire(struct fsafe_object *object, struct fsafe_ob
                                     struct fsafe_object *names)
 {
     struct rlock *lock = rlock_of(object);
-    bool anothers = is_anothers(lock);
-    if (!anothers && !is_first_holders(lock))
+    if (!is_anothers(lock))
         return theirs_acquire(object, arguments, names);
     enum fsafe_verdict verdict =
         fsafe_semaphore_judge(lock->semaphore, fsafe_self, fsafe_python_site(FSAFE_CALLER()), NULL, true);
-    if (verdict == FSAFE_PROCEED && anothers)
+    if (verdict == FSAFE_PROCEED)
         disown(lock);
     if (verdict != FSAFE_TAKEN)
         return theirs_acquire(object, arguments, names);

@@ -4,8 +4,10 @@
 #include "python/locks.h"
 #include "python/objects.h"
 #include "python/places.h"
+#include "python/wanted.h"
 #include "report/report.h"
 #include "track/handle.h"
+#include "track/join.h"
 #include "track/slots.h"
 #include "track/thread.h"
 
@@ -23,6 +25,16 @@ static uint32_t next_note;
 
 /* A place and its callers: more are never asked for. */
 enum { MOST = 4 };
+
+/* Where the latest forks of this process and its ancestors were called for. */
+enum { FORKS = 4, LAST = 20 };
+static struct {
+    unsigned long number; /* as the event says it */
+    pid_t tid;
+    unsigned count;
+    struct fsafe_python_function functions[LAST];
+    uintptr_t marks[LAST];
+} forks[FORKS];
 
 /* "_name", to ask threads for; NULL: nothing is noted. */
 static struct fsafe_object *name_attribute;
@@ -97,6 +109,36 @@ static unsigned find_held(const struct fsafe_holder *holder, struct fsafe_source
         functions[0].now = holder->since;
     write_places(functions, count, at_fork, note->name, places);
     return count;
+}
+
+/* Functions that have ended since, and are gone, are left out with all that called them. */
+static unsigned find_fork(const struct fsafe_fork *fork, struct fsafe_source *places, unsigned most)
+{
+    unsigned at = 0, count = 0;
+    while (at < FORKS && (forks[at].number != fork->number || forks[at].tid != fork->tid))
+        at++;
+    if (at == FORKS || !fsafe_python_is_running())
+        return 0;
+    while (count < forks[at].count &&
+           forks[at].marks[count] == fsafe_python_frames_mark(&forks[at].functions[count], false))
+        count++;
+    struct fsafe_python_function functions[MOST];
+    count = fsafe_python_frames_choose(forks[at].functions, count, functions, most < MOST ? most : MOST);
+    write_places(functions, count, false, "", places);
+    return count;
+}
+
+static void name_lock(struct fsafe_event *event)
+{
+    uintptr_t object;
+    if (strcmp(event->lock, "semaphore") != 0 || strcmp(event->kind, "used as a lock") != 0)
+        return;
+    enum fsafe_python_kind kind = fsafe_python_wanted_find(event->address, &object);
+    if (kind == FSAFE_PYTHON_NO_LOCK)
+        return;
+    event->lock = kind == FSAFE_PYTHON_RLOCK ? "RLock" : "Lock";
+    event->kind = "Python";
+    event->address = object;
 }
 
 /* --- Noting ------------------------------------------------------------------------------------------------- */
@@ -178,6 +220,22 @@ void fsafe_python_places_note(bool all)
         fsafe_python_restore_error(&error);
 }
 
+void fsafe_python_places_note_fork(void)
+{
+    struct fsafe_python_function functions[FSAFE_PYTHON_DEEPEST];
+    unsigned at = fsafe_lineage_generation() % FORKS;
+    const void *state = own_state();
+    if (fsafe_self == NULL || state == NULL)
+        return;
+    unsigned count = fsafe_python_frames_copy(state, functions);
+    forks[at].count = count < LAST ? count : LAST;
+    memcpy(forks[at].functions, functions, forks[at].count * sizeof *functions);
+    forks[at].number = fsafe_self->forks.number;
+    forks[at].tid = fsafe_self->tid;
+    for (unsigned i = 0; i < forks[at].count; i++)
+        forks[at].marks[i] = fsafe_python_frames_mark(&forks[at].functions[i], true);
+}
+
 void fsafe_python_places_holder(uintptr_t handle, struct fsafe_holder *holder)
 {
     const struct fsafe_thread *thread = fsafe_handle_find_vanished((pthread_t)handle);
@@ -193,6 +251,6 @@ void fsafe_python_places_start(void)
     name_attribute = fsafe_python.PyUnicode_FromString("_name");
     fsafe_python_frames_start();
     static const struct fsafe_report_sources sources = {
-        .here = find_here, .held = find_held, .number_here = number_here};
+        .here = find_here, .held = find_held, .forked = find_fork, .number_here = number_here, .lock = name_lock};
     fsafe_report_know_sources(&sources);
 }

@@ -17,6 +17,9 @@ void fsafe_python_places_start(void);
  */
 FSAFE_AT_FORK void fsafe_python_places_note(bool all);
 
+/* Notes where the calling thread is, which forks. Context: parent, in a fork that has its number; has the GIL. */
+void fsafe_python_places_note_fork(void);
+
 /* Writes down which thread that vanished in this fork had this pthread_t. Context: child, alone. */
 void fsafe_python_places_holder(uintptr_t handle, struct fsafe_holder *holder);
 

@@ -15,6 +15,7 @@
 #include "python/room.h"
 #include "python/tokens.h"
 #include "python/waiters.h"
+#include "python/wanted.h"
 #include "repair/asleep.h"
 #include "repair/takeover.h"
 #include "report/report.h"
@@ -50,6 +51,7 @@ static void start(void)
     if (fsafe_python_locks_start(fsafe_python_has_by_try))
         fsafe_python_drain_start();
     fsafe_python_restore_error(&error);
+    fsafe_python_wanted_start();
     fsafe_python_places_start();
     fsafe_python_gil_find();
     fsafe_python_imports_start();
@@ -141,6 +143,8 @@ void fsafe_python_prepare(void)
     bool started = fsafe_python_is_started();
     if (!started && !before.has_gil)
         ask_to_be_called();
+    if (started && before.has_gil)
+        fsafe_python_places_note_fork();
     before.imports = started && before.has_gil && fsafe_python_imports_are_going_on();
     before.tokens = started && before.has_gil && fsafe_python_tokens_are_out();
 }

@@ -39,9 +39,11 @@ struct fsafe_details {
     char holder_name[32];
     struct fsafe_place places[FSAFE_PLACES];
     /*
-     * The interpreter's functions that want and hold the lock, each followed by its callers; an empty file ends them.
+     * The interpreter's functions that want and hold the lock, and forked, each followed by its callers; an empty file
+     * ends them.
      */
-    struct fsafe_source wanted_in[1 + FSAFE_CALLERS_MOST + 1], held_in[1 + FSAFE_CALLERS_MOST + 1];
+    struct fsafe_source wanted_in[1 + FSAFE_CALLERS_MOST + 1], held_in[1 + FSAFE_CALLERS_MOST + 1],
+        forked_in[1 + FSAFE_CALLERS_MOST + 1];
     struct fsafe_new_module new_modules[FSAFE_NEW_MODULES];
     unsigned new_module_count;
 };

@@ -156,6 +156,8 @@ static void put_fork(struct fsafe_text *text, const struct fsafe_details *detail
     put_number(text, "number", fork->number);
     put_number(text, "tid", (unsigned long)fork->tid);
     put_place(text, "at", &details->places[FSAFE_FORK_PLACE]);
+    if (details->forked_in[0].file[0] != '\0')
+        put_source(text, details->forked_in, details->forked_in + 1);
     if (fork->when_ms != 0)
         put_number(text, "age_ms", details->fork_age_ms);
     fsafe_text_char(text, '}');

@@ -110,6 +110,7 @@ static void put_json(struct fsafe_text *text, struct work *work)
         for (unsigned i = FSAFE_FORK_PLACE + 1; i < FSAFE_PLACES; i++)
             work->details.places[i].address = 0;
         work->details.wanted_in[1].file[0] = work->details.held_in[1].file[0] = '\0';
+        work->details.forked_in[1].file[0] = '\0';
         put_json_again(text, work);
     }
     if (text->cut) {
@@ -153,6 +154,7 @@ static void find_sources(struct fsafe_event *event, struct fsafe_source *wanted_
     const struct fsafe_report_sources *known = atomic_load_explicit(&known_sources, memory_order_acquire);
     if (known == NULL || event->pid != 0)
         return;
+    known->lock(event);
     if (event->wanted_in == NULL && known->here(wanted_in, 1) != 0)
         event->wanted_in = wanted_in;
     if (event->holder.source == NULL && known->held(&event->holder, held_in, 1) != 0)
@@ -165,6 +167,8 @@ static void find_callers(struct fsafe_details *details, bool here, bool held)
     unsigned most = 1 + (fsafe_options.frames < FSAFE_CALLERS_MOST ? fsafe_options.frames : FSAFE_CALLERS_MOST);
     if (here)
         known->here(details->wanted_in, most);
+    if (known != NULL && details->event->fork.number != 0)
+        known->forked(&details->event->fork, details->forked_in, most);
     if (held)
         known->held(&details->event->holder, details->held_in, most);
 }

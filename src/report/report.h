@@ -22,8 +22,12 @@ struct fsafe_report_sources {
     unsigned (*here)(struct fsafe_source *places, unsigned most); /* where the calling thread is */
     /* Where a vanished thread took the lock, or was when it vanished. */
     unsigned (*held)(const struct fsafe_holder *holder, struct fsafe_source *places, unsigned most);
+    /* Where the thread that forked called for that fork. */
+    unsigned (*forked)(const struct fsafe_fork *fork, struct fsafe_source *places, unsigned most);
     /* A number for where the calling thread is, and its callers: an interpreter makes all waits at a few sites. */
     uintptr_t (*number_here)(void);
+    /* Names the lock as the program knows it, if the interpreter made it of another one. */
+    void (*lock)(struct fsafe_event *event);
 };
 
 /* From now on lines name such places, too. */

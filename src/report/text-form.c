@@ -229,6 +229,11 @@ void fsafe_text_form(struct fsafe_text *text, const struct fsafe_details *detail
         fsafe_text_put(text, "+0x%zx", details->places[FSAFE_LOCK_PLACE].in_module);
     }
     put_fork(text, details);
+    if (details->forked_in[0].file[0] != '\0') {
+        begin_detail(text, "forked in ");
+        put_source(text, details->forked_in);
+        put_callers(text, details->forked_in + 1);
+    }
     if (event->why != NULL) {
         fsafe_text_put(text, "\n    not taken over because %s", event->why);
     }

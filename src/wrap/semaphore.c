@@ -12,6 +12,7 @@
 #include "fork/coordinator.h"
 #include "python/orphans.h"
 #include "python/places.h"
+#include "python/wanted.h"
 #include "repair/children.h"
 #include "repair/semaphore.h"
 #include "track/join.h"
@@ -109,7 +110,8 @@ static inline bool take_in_place(sem_t *semaphore, struct fsafe_sem_words *words
  */
 static enum fsafe_hope hope_for(sem_t *semaphore)
 {
-    return fsafe_python_is_started() && fsafe_semaphore_is_unproven(semaphore) && fsafe_layout_sem_value(semaphore) == 0
+    return fsafe_python_is_started() && fsafe_semaphore_is_unproven(semaphore) &&
+                   fsafe_layout_sem_value(semaphore) == 0 && !fsafe_python_wants_rlock((uintptr_t)semaphore)
                ? fsafe_takeover_hope(fsafe_python_may_be_interrupted)
                : FSAFE_HOPES_FOR_NOBODY;
 }

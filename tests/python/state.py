@@ -41,13 +41,18 @@ def check(part, bare_says, saved_says, meaning):
     return saved.err
 
 
-harness.begin(34)
+harness.begin(38)
 err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
 harness.ok(all(re.search(rf"child runs again Python import \w+ \({name}\)", err)
                for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
 harness.ok(re.search(r"child took over Python import \w+ \(again\)", err)
            and not re.search(r"runs again Python import \w+ \(again\)", err),
            "so is one that a vanished thread was reloading: nothing of it runs again by itself")
+err = check("not_wanted", "child: 0\nchild: -14\n", "child: 0\nits child: 0\nchild: 0\n",
+            "also by the child of a child that imports none of them")
+harness.ok(len(re.findall(r"runs again Python import \w+ \(plain\)", err)) == 1 and
+           len(re.findall(r" wanted in import_all\(\) in \S*state_victim\.py", err)) >= 4,
+           "a line names the place that imports it, and a child that does not has none")
 check("under_way", "child: -14\n", "child: 0\n",
       "a fork waits for an import that ends soon: the child has the whole module")
 harness.SETTINGS["FORKSAFE_DRAIN_MS"] = "60000"  # a twentieth of it is for locks, and for such a module
@@ -67,6 +72,7 @@ harness.ok(re.search(r"child took over Python import \w+ \(body\)", err)
 check("ending", "child: -14\n", "child: 0\n", "a lock is taken over in a child of an interpreter that ends")
 check("owners", "child: 5\n", "child: 0\n", "an RLock is no new thread's that has the pthread_t of its vanished owner")
 check("first", "child: -14\n", "child: 0\n", "an RLock that nobody gave back so far is taken over beside other threads")
+check("first_beside_c", "child: -14\n", "child: 0\n", "also beside threads that were made without the GIL")
 check("handed_on", "later forks wait: False\n", "later forks wait: False\n",
       "forks do not wait again and again for a lock that threads hand on to each other")
 check("waiters", "child: -14\nits child: -14\nparent: its own wake up\n",
@@ -138,6 +144,9 @@ if not harness.ok(names(err, "  # taken here") and names(err, "  # the queue's i
                   "wanted in _PySemaphore_Wait" not in err,
                   "their lines name the Python place that took the lock and that wants it"):
     harness.note_tail("lines", err, 40)
+forked = re.findall(rf"forked in in_child\(\) in \S*state_victim\.py:{line_of('  # forked here')}\b", err)
+if not harness.ok(len(forked) == 2, "and that called os.fork, not where C code forks"):
+    harness.note_tail("lines", err, 60)
 if not harness.ok("holding thread" in err and "queue keeper" in err, "and the thread as Python calls it"):
     harness.note_tail("lines", err, 40)
 harness.ok(names(err, "  # the queue's is wanted here") and not re.search(r"(threading|queue)\.py", err),

@@ -38,7 +38,7 @@ def say(text):
 
 def in_child(work, fork=os.fork):
     """Runs `work` in a child, which ends; returns its status in the parent."""
-    child = fork()
+    child = fork()  # forked here
     if child == 0:
         signal.alarm(SECONDS)
         try:
@@ -135,6 +135,17 @@ def import_all():
 def imports():
     start_imports()
     say(f"child: {in_child(import_all)}")
+
+
+def not_wanted():
+    """A child that has no need of the half modules, and its child, which has."""
+    start_imports()
+
+    def fork_once_more():
+        say(f"its child: {in_child(import_all)}")
+
+    say(f"child: {in_child(int)}")
+    say(f"child: {in_child(fork_once_more)}")
 
 
 def under_way():
@@ -364,6 +375,21 @@ def first():
         with lock, lock:
             in_thread(lambda: lock.acquire(False) and os._exit(6))
         in_thread(lambda: lock.acquire(False) or os._exit(7))
+
+    say(f"child: {in_child(want_it)}")
+
+
+def first_beside_c():
+    """The same beside a thread that C code made without the GIL."""
+    Holder(daemon=True).start()
+    taken.wait()
+    libc = ctypes.CDLL(None)
+    sleeps = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: [time.sleep(0.05) for _ in range(20 * SECONDS)] and None)
+
+    def want_it():
+        libc.pthread_create(ctypes.byref(ctypes.c_ulong()), None, sleeps, None)
+        with lock:
+            pass
 
     say(f"child: {in_child(want_it)}")
 

@@ -656,9 +656,21 @@ static unsigned find_held(const struct fsafe_holder *holder, struct fsafe_source
     return find_three(places, most < 2 ? most : 2);
 }
 
+static unsigned find_fork(const struct fsafe_fork *fork, struct fsafe_source *places, unsigned most)
+{
+    return fork->tid == 3 ? find_three(places, most) : 0;
+}
+
+static void find_lock(struct fsafe_event *event)
+{
+    if (event->address == 0x10018)
+        event->lock = "Lock";
+}
+
 UNIT_TEST(event_names_who_called_the_interpreters_functions)
 {
-    static const struct fsafe_report_sources sources = {.here = find_three, .held = find_held};
+    static const struct fsafe_report_sources sources = {
+        .here = find_three, .held = find_held, .forked = find_fork, .lock = find_lock};
     struct fsafe_event event = plain_event();
     fsafe_report_know_sources(&sources);
     fsafe_options.frames = 1;
