@@ -148,12 +148,26 @@ static bool peek_by_pipe(uintptr_t from, void *into, size_t bytes)
     return whole;
 }
 
-bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes)
+static _Atomic bool filtered;
+
+void fsafe_sys_know_filter(void)
+{
+    atomic_store_explicit(&filtered, true, memory_order_relaxed);
+}
+
+long fsafe_sys_peek_at(pid_t pid, uintptr_t from, void *into, size_t bytes)
 {
     struct iovec local = {.iov_base = into, .iov_len = bytes};
     struct iovec remote = {.iov_base = (void *)from, .iov_len = bytes};
+    return atomic_load_explicit(&filtered, memory_order_relaxed)
+               ? -EPERM
+               : FSAFE_SYS(SYS_process_vm_readv, pid, &local, 1, &remote, 1, 0);
+}
+
+bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes)
+{
     /* Any thread's id names the process; that of the first thread finds nothing once that thread has ended. */
-    long answer = FSAFE_SYS(SYS_process_vm_readv, fsafe_sys_gettid(), &local, 1, &remote, 1, 0);
+    long answer = fsafe_sys_peek_at(fsafe_sys_gettid(), from, into, bytes);
     return answer >= 0 || answer == -EFAULT ? answer == (long)bytes : peek_by_pipe(from, into, bytes);
 }
 

@@ -210,6 +210,12 @@ struct timespec fsafe_sys_span_until(const struct timespec *until);
 /* Copies memory that may be unmapped by now, a page at most. Returns whether all `bytes` arrived: never faults. */
 bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes);
 
+/* The same of another process. Returns how many bytes arrived, or -errno. */
+long fsafe_sys_peek_at(pid_t pid, uintptr_t from, void *into, size_t bytes);
+
+/* The program gives itself a filter: from now on no process_vm_readv, whose caller Chromium's filter ends. */
+void fsafe_sys_know_filter(void);
+
 /*
  * Whether `bytes` of memory, a page at most, can be read and written: writes the same bytes there again. Also false
  * when the kernel does not say. Context: no thread changes the memory meanwhile.

@@ -11,7 +11,6 @@
 #include <dirent.h>
 #include <limits.h>
 #include <string.h>
-#include <sys/uio.h>
 
 int fsafe_tasks_open(pid_t pid, pid_t tid, const char *name, int flags)
 {
@@ -70,22 +69,14 @@ static bool look_at_call(pid_t pid, pid_t tid, struct fsafe_task *task)
     return true;
 }
 
-#ifdef FSAFE_ARCH_GATE_BYTES
-static bool peek(pid_t pid, uintptr_t from, void *into, size_t bytes)
-{
-    struct iovec local = {.iov_base = into, .iov_len = bytes};
-    struct iovec remote = {.iov_base = (void *)from, .iov_len = bytes};
-    return FSAFE_SYS(SYS_process_vm_readv, pid, &local, 1, &remote, 1, 0) == (long)bytes;
-}
-#endif
-
 uintptr_t fsafe_tasks_place(pid_t pid, const struct fsafe_task *task)
 {
 #ifdef FSAFE_ARCH_GATE_BYTES
     unsigned char code[FSAFE_ARCH_GATE_BYTES];
     uintptr_t caller;
-    if (peek(pid, task->at, code, sizeof code) && fsafe_arch_is_gate(code) &&
-        peek(pid, task->stack + FSAFE_ARCH_GATE_CALLER, &caller, sizeof caller))
+    if (fsafe_sys_peek_at(pid, task->at, code, sizeof code) == (long)sizeof code && fsafe_arch_is_gate(code) &&
+        fsafe_sys_peek_at(pid, task->stack + FSAFE_ARCH_GATE_CALLER, &caller, sizeof caller) ==
+            (long)sizeof caller)
         return caller;
 #endif
     (void)pid;

@@ -277,6 +277,8 @@ static long futexes_by_syscall(long number, long a, long b, long c, long d, long
 
 static bool is_into_strict_mode(long number, long a, long b)
 {
+    if (number == SYS_seccomp || (number == SYS_prctl && a == PR_SET_SECCOMP))
+        fsafe_sys_know_filter();
     return (number == SYS_prctl && a == PR_SET_SECCOMP && b == SECCOMP_MODE_STRICT) ||
            (number == SYS_seccomp && a == SECCOMP_SET_MODE_STRICT);
 }

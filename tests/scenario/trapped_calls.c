@@ -56,6 +56,40 @@ static void in_sandbox(const struct scn_case *self)
             scn_exclusion(mutex_lock, mutex_unlock, &mutex, 4, 1000);
     }
 }
+
+static void *lock_many(void *unused)
+{
+    enum { LOCKS = 100 };
+    static pthread_mutex_t locks[LOCKS];
+    for (int i = 0; i < LOCKS; i++) {
+        mutex_make(&mutex_kinds[0], &locks[i]);
+        mutex_lock(&locks[i]);
+    }
+    for (int i = 0; i < LOCKS; i++)
+        mutex_unlock(&locks[i]);
+    return unused;
+}
+
+/* Chromium's filter allows pipes, and ends who reads memory by process_vm_readv. */
+static void reading(const struct scn_case *self)
+{
+    SCN_IN_CHILD {
+        const struct sigaction action = {.sa_handler = refuse, .sa_flags = SA_NODEFER};
+        pthread_condattr_t attribute;
+        pthread_cond_t condvar;
+        pthread_t thread;
+        SCN_CHECK(sigaction(SIGSYS, &action, NULL) == 0);
+        SCN_CHECK(sandbox_install("trap:newfstatat,openat") == 0);
+        SCN_CHECK(sandbox_install("kill:process_vm_readv") == 0);
+        if (self->kind == NULL) { /* as an interpreter does, for which we look */
+            pthread_condattr_init(&attribute);
+            pthread_condattr_setclock(&attribute, CLOCK_MONOTONIC);
+            SCN_CHECK(pthread_cond_init(&condvar, &attribute) == 0);
+        }
+        SCN_CHECK(pthread_create(&thread, NULL, self->kind == NULL ? lock_first : lock_many, NULL) == 0);
+        pthread_join(thread, NULL);
+    }
+}
 #endif
 
 void scn_cases(void)
@@ -66,5 +100,7 @@ void scn_cases(void)
                 "sandbox-%s", mutex_kinds[k].name);
     scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = locking_handler, .kind = &mutex_kinds[0]),
             "locking-handler");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = reading, .kind = &mutex_kinds[0]), "many-locks");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = reading), "like-python");
 #endif
 }
