@@ -26,6 +26,7 @@
 #include <stdint.h>
 
 static _Atomic bool asked; /* to be called by the interpreter */
+static _Atomic uint32_t owners_asked; /* the same for python/owners, in which generation */
 
 /*
  * The interpreter has been finalized. A host may initialise it again, with other objects: then the room starts once
@@ -102,6 +103,15 @@ static void leave_vanished(void)
     fsafe_python_leave(state);
 }
 
+/* Where C code makes a child's threads without the GIL, as uwsgi does. Asked once in each generation. */
+static int start_owners_when_called(void *unused)
+{
+    (void)unused;
+    if (fsafe_python_is_started() && fsafe_python_has_gil())
+        fsafe_python_owners_start();
+    return 0;
+}
+
 void fsafe_python_before_thread(void)
 {
     fsafe_python_find();
@@ -114,6 +124,9 @@ void fsafe_python_before_thread(void)
             fsafe_python_owners_start();
             fsafe_python_waiters_drop();
         }
+    } else if (fsafe_python_is_started() && fsafe_lineage_is_child() &&
+               atomic_exchange(&owners_asked, fsafe_lineage_generation()) != fsafe_lineage_generation()) {
+        fsafe_python.Py_AddPendingCall(start_owners_when_called, NULL);
     }
     if (atomic_load_explicit(&fsafe_python_state, memory_order_acquire) != FSAFE_PYTHON_BOUND)
         return;

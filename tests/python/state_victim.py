@@ -353,6 +353,25 @@ def check_owner():
     lock.acquire()
 
 
+def check_owner_in_c():
+    """The same in a thread that C code made without the GIL."""
+    go, entered = threading.Event(), []
+
+    def use(_):
+        go.wait()
+        words = (ctypes.c_size_t * 2).from_address(id(lock) + 24)
+        words[0], words[1] = threading.get_ident(), 1
+        entered.append(lock._is_owned())
+
+    made, start = ctypes.c_ulong(), ctypes.CFUNCTYPE(None, ctypes.c_void_p)(use)
+    libc = ctypes.CDLL(None)
+    libc.pthread_create(ctypes.byref(made), None, start, None)
+    time.sleep(0.01)
+    go.set()
+    libc.pthread_join(made, None)
+    os._exit(5 if entered == [True] else 0)
+
+
 def in_thread(work):
     thread = threading.Thread(target=work)
     thread.start()
@@ -362,6 +381,7 @@ def in_thread(work):
 def owners():
     Holder(daemon=True).start()
     taken.wait()
+    say(f"child: {in_child(check_owner_in_c)}")
     say(f"child: {in_child(check_owner)}")
 
 
