@@ -216,6 +216,12 @@ else
     is "explain names the culprit" 1 \
         "$(grep -cE "^    culprit: (main|forksafe[+]0x).*, $held; thread 11 \"worker\"\$" out)"
 fi
+printf '%s\n' 'forksafe[5.5] child took over RLock 0x50 (Python) for a.py:3 held at fork by 6 "w"' \
+    '    since run() in /srv/a.py:1 (thread "t")' '    wanted in want() in /srv/a.py:3' \
+    '    fork 1 by 7 in app+0x1, 5 ms before 2026-11-28T10:28:27.425Z' \
+    '    forked in spawn() in /srv/a.py:2' '        from main() in /srv/a.py:9' >python
+is "explain names the Python line that forked" '    forked:  spawn at /srv/a.py:2, fork 1 by thread 7, 5 ms before' \
+    "$("$launcher" explain python | sed -n '/forked: /p')"
 sed 's/^/Jan  1 host app[1]: /' log >journal
 is "what a journal puts in front does no harm" "$(cat out)" "$("$launcher" explain journal)"
 for form in svg html; do
@@ -246,6 +252,9 @@ if "$launcher" explain --json log >json 2>err; then
         '{"event":"taken-over","pid":3,"times":100,'"$mutex$at$main"'}},"holder":{'"$line}}}" >lines
     status "$launcher" explain lines >/dev/null
     is "explain reads the form for machines" "child took over mutex (normal), 100 times in all" "$(sed 1q out)"
+    sed -n 's/"wanted"/"fork":{"number":4,"tid":9,"source":{"file":"c.py","line":3}},&/; 3p' lines >python
+    is "... the line that forked, too" '    forked:  ? at c.py:3, fork 4 by thread 9' \
+        "$("$launcher" explain python | sed -n '/forked: /p')"
     is "... and names the culprit" '    culprit: run at /a/b.py:7, took the lock and held it at the fork; thread "x"' \
         "$(sed -n 2p out)"
 else
