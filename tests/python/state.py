@@ -70,7 +70,8 @@ harness.ok(re.search(r"child took over Python import \w+ \(body\)", err)
            and "runs again Python import (body" not in err,
            "and is named")
 check("ending", "child: -14\n", "child: 0\n", "a lock is taken over in a child of an interpreter that ends")
-check("owners", 2 * "child: 5\n", 2 * "child: 0\n", "an RLock is no new thread's that has the pthread_t of its vanished owner")
+check("owners", 2 * "child: 5\n", 2 * "child: 0\n",
+      "an RLock is no new thread's that has the pthread_t of its vanished owner")
 check("first", "child: -14\n", "child: 0\n", "an RLock that nobody gave back so far is taken over beside other threads")
 check("first_beside_c", "child: -14\n", "child: 0\n", "also beside threads that were made without the GIL")
 check("handed_on", "later forks wait: False\n", "later forks wait: False\n",
