@@ -49,7 +49,7 @@ static struct json_object *make_stack(const struct fsafe_log *log, const struct 
         const char *path = fsafe_position_file(log, place->module);
         if (path != NULL && fsafe_source_each(path, place->in_module, add_source, array))
             continue;
-        if (place->symbol != NULL || place->module != NULL)
+        if (place->symbol != NULL)
             json_object_array_add(array, make_position(place->symbol, NULL, 0));
     }
     return array;
