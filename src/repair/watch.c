@@ -144,7 +144,6 @@ struct fsafe_watch *fsafe_watch_begin(pid_t child, uintptr_t frame)
 {
     if (!fsafe_children_has(child))
         return NULL;
-    may_have_watch = true;
     struct fsafe_watch *watch = take_place(fsafe_lineage_thread(fsafe_sys_gettid()), frame);
     if (watch == NULL)
         return NULL;
@@ -154,6 +153,7 @@ struct fsafe_watch *fsafe_watch_begin(pid_t child, uintptr_t frame)
         return NULL;
     }
     watch->generation = fsafe_lineage_generation();
+    may_have_watch = true; /* now: a handler that waited in the middle of this has found no timer, and noted that */
     set_timer(watch, fsafe_children_due_ns());
     return watch;
 }
