@@ -60,25 +60,19 @@ static void *stay(void *unused)
     return unused;
 }
 
-/* How much of the address space is in use, and in how many pieces: ours is all in anonymous pieces. */
-struct size {
-    long pieces, kib;
-};
-
-static struct size measure(void)
+/* How much of the address space is in use. */
+static long in_use_kib(void)
 {
-    struct size size = {0, 0};
+    long kib = 0;
     unsigned long from, to;
     char line[512];
     FILE *maps = fopen("/proc/self/maps", "re");
     SCN_CHECK(maps != NULL);
     while (fgets(line, sizeof line, maps))
-        if (sscanf(line, "%lx-%lx", &from, &to) == 2) {
-            size.pieces++;
-            size.kib += (long)((to - from) / 1024);
-        }
+        if (sscanf(line, "%lx-%lx", &from, &to) == 2)
+            kib += (long)((to - from) / 1024);
     fclose(maps);
-    return size;
+    return kib;
 }
 
 struct descent {
@@ -101,8 +95,8 @@ static void serve(struct scn_holder holder[HOLDERS])
     SCN_IS(pthread_mutex_unlock(&queue_mutex), 0);
 }
 
-/* What `generations` add to the process by libc's own doing; where pieces of memory meet is chance. */
-static struct size of_stacks(int generations)
+/* What one generation adds to the process by libc's own doing. */
+static long stacks_kib(void)
 {
     size_t stack, guard;
     pthread_attr_t attributes;
@@ -110,40 +104,40 @@ static struct size of_stacks(int generations)
     SCN_IS(pthread_attr_getstacksize(&attributes, &stack), 0);
     SCN_IS(pthread_attr_getguardsize(&attributes, &guard), 0);
     SCN_IS(pthread_attr_destroy(&attributes), 0);
-    return (struct size){generations + 3, generations * (SLEEPERS + HOLDERS) * (long)((stack + guard) / 1024)};
+    return stacks_stay ? (SLEEPERS + HOLDERS) * (long)((stack + guard) / 1024) : 0;
 }
 
-static void compare(struct size before, struct size now, int generations)
+/*
+ * A leak is seen in each span of STEP generations. How many threads there are at a time is chance: by a slab of slots
+ * for them the process may grow in a span or two.
+ */
+enum { STEP = 10, SPANS = 4, LITTLE_KIB = 16, SLABS = 2, SLABS_KIB = 1000 };
+
+static void compare(void)
 {
+    static long first, latest;
+    static int grown;
     static char text[128];
-    if (stacks_stay) {
-        before.pieces += of_stacks(generations).pieces;
-        before.kib += of_stacks(generations).kib;
-    }
-    if (now.pieces <= before.pieces + 4 && now.kib <= before.kib + 64)
+    const long now = in_use_kib(), stacks = latest != 0 ? STEP * stacks_kib() : 0;
+    first = first != 0 ? first + stacks : now;
+    grown += latest != 0 && now > latest + stacks + LITTLE_KIB;
+    latest = now;
+    if (grown <= SLABS && now <= first + SLABS_KIB)
         return;
-    /* Or by one slab of slots: how many threads there are at a time is chance. */
-    if (now.pieces <= before.pieces + 1 && now.kib <= before.kib + 600)
-        return;
-    snprintf(text, sizeof text, "it grew from %ld pieces and %ld KiB to %ld and %ld", before.pieces, before.kib,
-             now.pieces, now.kib);
+    snprintf(text, sizeof text, "it grew in %d spans, by %ld KiB", grown, now - first);
     scn_wrong(SCN_WHERE, text);
 }
 
 /* Returns in the last generation; the others end here. */
 static void descend(const struct descent *how)
 {
-    struct size settled = {0, 0};
     struct scn_holder holder[HOLDERS];
     for (int generation = 1;; generation++) {
         serve(holder);
-        if (generation == how->settled)
-            settled = measure();
-        if (generation == how->generations) {
-            if (how->settled)
-                compare(settled, measure(), generation - how->settled);
+        if (how->settled != 0 && generation >= how->settled && (generation - how->settled) % STEP == 0)
+            compare();
+        if (generation == how->generations)
             return;
-        }
         const pid_t child = scn_fork();
         if (child == 0)
             continue;
@@ -188,7 +182,7 @@ static void servers(const struct scn_case *self)
 
 void scn_cases(void)
 {
-    static const struct descent ten = {10, 0, true}, hundred = {100, 60, true};
+    static const struct descent ten = {10, 0, true}, hundred = {100, 100 - SPANS * STEP, true};
     scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = servers, .entry = &ten), "servers-10");
     scn_add(SCN_CASE(.bare = "hangs", .says = MUTEX_TAKEN, .run = servers, .entry = &hundred), "servers-100");
 }
