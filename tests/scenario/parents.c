@@ -85,6 +85,8 @@ static void *await_end(void *unused)
 {
     struct sockaddr_un to;
     socklen_t size = sizeof to;
+    const sigset_t waiters = only(SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &waiters, NULL);
     const int client = socket(AF_UNIX, SOCK_STREAM, 0);
     const long got = syscall(SYS_read, channel[0], bytes, 1);
     if (listener >= 0)
@@ -398,6 +400,15 @@ static void prepare(const struct way *way)
     }
 }
 
+/* In the second thread SIGUSR1 is blocked: a look, too, lets a signal come that another thread would take. */
+static void prepare_for_signals(const struct way *way)
+{
+    const sigset_t waiters = only(SIGUSR1);
+    SCN_CHECK(sigprocmask(SIG_BLOCK, &waiters, NULL) == 0);
+    prepare(way);
+    SCN_CHECK(sigprocmask(SIG_UNBLOCK, &waiters, NULL) == 0);
+}
+
 static bool is_as_it_was(const sigset_t *before)
 {
     sigset_t now;
@@ -450,20 +461,29 @@ static void hung(const struct scn_case *self)
 
 /* --- A signal comes after several looks --------------------------------------------------------------------------- */
 
+static int has_run;
+static void tell(int signal) { scn_ring(has_run); }
+
 static void interrupted(const struct scn_case *self)
 {
+    enum { STEPS = 4 };
     const struct way *way = self->kind;
     const bool goes_on = (way->is & LASTS) != 0 || (self->number == SA_RESTART && (way->is & RESTARTS) != 0);
     const pid_t me = getpid();
+    const struct sigaction action = {.sa_handler = tell, .sa_flags = (int)self->number};
     sigset_t before;
-    prepare(way);
-    install(SIGUSR1, (int)self->number);
+    has_run = scn_bell();
+    prepare_for_signals(way);
+    SCN_CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
     sigprocmask(SIG_BLOCK, NULL, &before);
     const pid_t child = scn_fork();
     if (child == 0) {
-        usleep(LATE_US);
+        for (int i = 0; i < STEPS; i++) {
+            usleep(LATE_US / STEPS);
+            scn_await_asleep(me, NULL); /* on a busy machine it may not wait yet */
+        }
         kill(me, SIGUSR1);
-        usleep(LATE_US / 4);
+        scn_await(has_run); /* what has come meanwhile would end the wait before the signal does */
         sem_post(posted);
         SCN_CHECK(write(channel[1], "x", 1) == 1);
         scn_fine();
@@ -517,7 +537,7 @@ static void keeps_sets(const struct scn_case *self)
     const pid_t me = getpid();
     fd_set in;
     int got;
-    prepare(&pipe_of);
+    prepare_for_signals(&pipe_of);
     signal(SIGCHLD, SIG_DFL);
     install(SIGUSR1, 0);
     const pid_t child = scn_fork();
@@ -705,19 +725,9 @@ static void count(int signal)
         atomic_fetch_add(&handled, 1);
 }
 
-/* By computing: a parent that sleeps looks, too. */
-static void pass(long ms)
-{
-    const struct timespec end = scn_in_ms(CLOCK_MONOTONIC, ms);
-    struct timespec now;
-    do
-        clock_gettime(CLOCK_MONOTONIC, &now);
-    while (now.tv_sec < end.tv_sec || (now.tv_sec == end.tv_sec && now.tv_nsec < end.tv_nsec));
-}
-
 static void moments(const struct scn_case *self)
 {
-    enum { WAITS = 60, FEW = 10, BEFORE_US = 100, APART_US = 11, PAST_MS = 25, CHILDREN = 4 };
+    enum { WAITS = 60, FEW = 10, BEFORE_US = 100, APART_US = 11, PAST_US = 25000, CHILDREN = 4 };
     const struct way *way = self->kind;
     const struct sigaction action = {.sa_handler = count};
     const struct itimerval never = {{0, 0}, {0, 0}};
@@ -735,7 +745,7 @@ static void moments(const struct scn_case *self)
     for (int i = 0; i < WAITS; i++) {
         const struct itimerval timer = {.it_value.tv_usec = self->number - BEFORE_US + i * APART_US,
                                         .it_interval.tv_usec = 200000};
-        pass(PAST_MS);
+        let_pass(PAST_US);
         atomic_store(&handled, 0);
         atomic_store(&is_waiting, true);
         setitimer(ITIMER_REAL, &timer, NULL);
@@ -778,7 +788,7 @@ static void cancelled(const struct scn_case *self)
         scn_fine();
     }
     const pthread_t thread = scn_start(wait_there, (void *)self->kind);
-    usleep(LATE_US);
+    let_pass(LATE_US);
     SCN_IS(pthread_cancel(thread), 0);
     SCN_IS(pthread_join(thread, &result), 0);
     SCN_CHECK(result == PTHREAD_CANCELED);
@@ -805,7 +815,7 @@ static void cancelled_often(const struct scn_case *self)
                 pause();
     for (int i = 0; i < THREADS; i++) {
         const pthread_t thread = scn_start(wait_for_cancellation, (void *)self->kind);
-        usleep((useconds_t)(SHORTEST_US + i * STEP_US));
+        let_pass(SHORTEST_US + i * STEP_US);
         SCN_IS(pthread_cancel(thread), 0);
         SCN_IS(pthread_join(thread, &result), 0);
         SCN_CHECK(result == PTHREAD_CANCELED);
@@ -954,7 +964,7 @@ static void *stop_often(void *by_sigsuspend)
         atomic_store(&may_go, false);
         SCN_IS(pthread_kill(waiter, SIGUSR1), 0);
         scn_await(stopped);
-        let_pass(TWO_LOOKS_US);
+        usleep(TWO_LOOKS_US); /* and looks, so that the waiter's timer and its handler's slices end apart */
         if (by_sigsuspend != NULL) {
             atomic_store(&may_go, true);
             SCN_IS(pthread_kill(waiter, SIGUSR2), 0);
