@@ -1514,7 +1514,8 @@ void scn_cases(void)
     ADD(nested_kinds, "nested-mutex-in-spin", .env = PATIENT, .number = 's');
     ADD(handed_over, "handed-over-rdlock", .env = NEVER_WAITS, .number = 'r');
     ADD(handed_over, "handed-over-spin", .env = NEVER_WAITS, .number = 's');
-    ADD(jumped, "left-by-siglongjmp", .env = NEVER_WAITS);
+    /* In 32 bits a call's record has no frame: one fork waits, until the thread has run for a tenth of the budget. */
+    ADD(jumped, "left-by-siglongjmp", .env = sizeof(void *) > 4 ? NEVER_WAITS : PATIENT);
     ADD(commands, "waits-for-process", .env = NEVER_WAITS);
 
     ADD(signals_stay, "signals-stay", .env = PATIENT);
