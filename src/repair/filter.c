@@ -19,3 +19,11 @@ void fsafe_filter_fill(struct fsafe_filter *filter, enum fsafe_ledger_of of)
     atomic_store_explicit(&filter->any, any, memory_order_release);
     atomic_store_explicit(&filter->generation, now, memory_order_release);
 }
+
+void fsafe_filter_drop(struct fsafe_filter *filter, enum fsafe_ledger_of of, uintptr_t lock)
+{
+    for (struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, of); fsafe_thread_record(&at);)
+        if (at.address == lock)
+            fsafe_thread_clear(&at);
+    fsafe_filter_fill(filter, of);
+}

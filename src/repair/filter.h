@@ -18,6 +18,9 @@ struct fsafe_filter {
 /* Fills it from the ledgers. Context: under the takeover latch. */
 FSAFE_AT_FORK void fsafe_filter_fill(struct fsafe_filter *filter, enum fsafe_ledger_of of);
 
+/* Clears vanished threads' records of the lock, and fills the filter anew. Context: under the takeover latch. */
+void fsafe_filter_drop(struct fsafe_filter *filter, enum fsafe_ledger_of of, uintptr_t lock);
+
 static inline unsigned fsafe_filter_bit(uintptr_t lock)
 {
     return (unsigned)((uint32_t)(lock >> 3) * 0x9e3779b1u >> 21);

@@ -30,21 +30,6 @@ static bool is_locked(uintptr_t lock)
 static _Atomic uint64_t filter_words[FSAFE_FILTER_WORDS];
 static struct fsafe_filter recorded = {.words = filter_words};
 
-/* Drops vanished threads' records of `lock` (0: of all), but for those that `keep` keeps. Under the latch. */
-static void thin_out(uintptr_t lock, bool keep(uintptr_t lock))
-{
-    for (struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, FSAFE_SPINS); fsafe_thread_record(&at);)
-        if ((lock == 0 || lock == at.address) && !keep(at.address))
-            fsafe_thread_clear(&at);
-    fsafe_filter_fill(&recorded, FSAFE_SPINS);
-}
-
-static bool never(uintptr_t lock)
-{
-    (void)lock;
-    return false;
-}
-
 /*
  * Under the latch. A living thread that takes the lock settles it before releasing it, under the latch: so while there
  * is a vanished thread's record, either that thread has the lock or a living thread's record is there to see.
@@ -64,11 +49,11 @@ static enum fsafe_verdict judge(struct fsafe_question *question)
         if (question->event.deed == FSAFE_REFUSED) {
             /* Most likely it is process-shared, which its bytes do not say: no line. */
             question->event.worth_a_line = false;
-            thin_out(lock, never);
+            fsafe_filter_drop(&recorded, FSAFE_SPINS, lock);
         }
         return FSAFE_PROCEED;
     }
-    thin_out(lock, never);
+    fsafe_filter_drop(&recorded, FSAFE_SPINS, lock);
     return FSAFE_TAKEN;
 }
 
@@ -90,7 +75,7 @@ void fsafe_spin_settle(pthread_spinlock_t *spin)
     if (!fsafe_filter_may_have(&recorded, (uintptr_t)spin))
         return;
     FSAFE_HOLD(&fsafe_takeover_latch);
-    thin_out((uintptr_t)spin, never);
+    fsafe_filter_drop(&recorded, FSAFE_SPINS, (uintptr_t)spin);
 }
 
 void fsafe_spin_handed_over(pthread_spinlock_t *spin)
@@ -106,10 +91,13 @@ void fsafe_spin_survey(void)
     if (atomic_load_explicit(&surveyed, memory_order_acquire) == fsafe_lineage_generation())
         return;
     FSAFE_HOLD(&fsafe_takeover_latch);
-    if (fsafe_takeover_is_alone()) {
-        thin_out(0, is_locked);
-        atomic_store_explicit(&surveyed, fsafe_lineage_generation(), memory_order_release);
-    }
+    if (!fsafe_takeover_is_alone())
+        return;
+    for (struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, FSAFE_SPINS); fsafe_thread_record(&at);)
+        if (!is_locked(at.address))
+            fsafe_thread_clear(&at);
+    fsafe_filter_fill(&recorded, FSAFE_SPINS);
+    atomic_store_explicit(&surveyed, fsafe_lineage_generation(), memory_order_release);
 }
 
 bool fsafe_spin_is_stale(uintptr_t lock, void *context)

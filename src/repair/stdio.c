@@ -138,15 +138,6 @@ static void find_vanished(struct fsafe_claims *claims, uintptr_t stream, uintptr
         }
 }
 
-/* Clears vanished threads' records of the stream: from now on its bytes name living threads. */
-static void settle(uintptr_t stream)
-{
-    for (struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, FSAFE_FILES); fsafe_thread_record(&at);)
-        if (at.address == stream)
-            fsafe_thread_clear(&at);
-    fsafe_filter_fill(&orphans, FSAFE_FILES);
-}
-
 /* Under the latch. */
 static enum fsafe_verdict judge(struct fsafe_question *question)
 {
@@ -155,8 +146,8 @@ static enum fsafe_verdict judge(struct fsafe_question *question)
     struct fsafe_stream_lock lock = fsafe_layout_stream_lock(stream);
     bool recorded = fsafe_filter_ask(&orphans, FSAFE_FILES, address);
     if (lock.word == 0) {
-        if (recorded)
-            settle(address);
+        if (recorded) /* from now on the stream's bytes name living threads */
+            fsafe_filter_drop(&orphans, FSAFE_FILES, address);
         return FSAFE_PROCEED;
     }
     struct fsafe_claims claims = fsafe_takeover_claims(question->self, FSAFE_FILES, address, 0);
@@ -172,7 +163,7 @@ static enum fsafe_verdict judge(struct fsafe_question *question)
     }
     if (!fsafe_takeover_decide(&question->event, &claims, question->would_wait))
         return FSAFE_PROCEED;
-    settle(address);
+    fsafe_filter_drop(&orphans, FSAFE_FILES, address);
     fsafe_layout_stream_reset(stream);
     return FSAFE_FREED;
 }

@@ -23,41 +23,69 @@
 
 /* --- Waits that a signal handler ends with EINTR: semaphores and futexes ---------------------------------------- */
 
+/* How such a wait is made; the arguments are the call's. */
+struct call {
+    const long *arguments;
+    bool may_be_held; /* no other process can end it */
+    bool cancels;     /* it acts upon a cancellation at once, as sem_wait does */
+    bool restarts;    /* with a limit, too, it goes on after a handler with SA_RESTART */
+    int over;         /* errno where it is over when a slice begins; 0: then it has succeeded */
+    bool (*is_over)(const long *arguments);
+    /* The wait itself, until `until`; NULL: as the program asked for it. */
+    long (*wait)(const long *arguments, const struct timespec *until);
+};
+
 /*
- * One slice of such a wait with signals blocked; once *more is false it has no limit. Returns 0: the caller looks at
- * what it waits for and goes on; else what fsafe_held_sleep returned.
+ * The wait with signals blocked, in a process with one thread, where only a handler can end it. Once *more is false it
+ * has no limit. Returns 0 when it is over, else what fsafe_held_sleep returned.
  */
-static long sleep_held(struct fsafe_slices *slices, struct fsafe_held *held, bool *more)
+static long wait_held(const struct call *call, struct fsafe_slices *slices, struct fsafe_held *held, bool *more)
 {
-    long answer = fsafe_held_sleep(held, *more ? &slices->until : NULL);
-    if (answer != -ETIMEDOUT)
-        return answer;
-    *more = fsafe_hopeless_goes_on(slices);
-    return 0;
-}
-
-/* `result`: the wait's, with errno. */
-static void end_interruptible(struct fsafe_slices *slices, long result)
-{
-    if (result != 0 && errno == EINTR)
-        fsafe_hopeless_end_interrupted(slices);
-    else
-        fsafe_hopeless_end(slices);
-}
-
-/* In a process with one thread, where only a handler can post. Acts upon a cancellation at once, as sem_wait does. */
-static long wait_held(sem_t *semaphore, struct fsafe_slices *slices, struct fsafe_held *held, bool *more)
-{
-    while (!fsafe_layout_sem_try(semaphore)) {
+    while (!call->is_over(call->arguments)) {
         int type;
-        pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
-        long answer = sleep_held(slices, held, more);
-        pthread_setcanceltype(type, NULL);
-        if (answer != 0)
+        if (call->cancels)
+            pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
+        long answer = fsafe_held_sleep(held, *more ? &slices->until : NULL);
+        if (call->cancels)
+            pthread_setcanceltype(type, NULL);
+        if (answer == -ETIMEDOUT)
+            *more = fsafe_hopeless_goes_on(slices);
+        else if (answer != 0)
             return answer;
     }
     fsafe_held_end(held);
     return 0;
+}
+
+/* Makes the wait for which slices have begun, and ends them. Returns as the call does. */
+static long wait_in_slices(const struct call *call, struct fsafe_slices *slices)
+{
+    long result = -1;
+    int saved = errno;
+    bool more = true, over = false;
+    struct fsafe_held held;
+    if (call->may_be_held && fsafe_held_begin(&held, slices->self)) {
+        long answer = wait_held(call, slices, &held, &more);
+        over = answer == 0 || answer == -EINTR;
+        result = answer == 0 && call->over == 0 ? 0 : -1;
+        errno = answer == 0 ? call->over : EINTR;
+    }
+    while (more && !over) {
+        result = call->wait(call->arguments, &slices->until);
+        over = result >= 0 ||
+               (errno != ETIMEDOUT && (errno != EINTR || call->restarts || !fsafe_hopeless_restarts()));
+        if (!over && errno == ETIMEDOUT)
+            more = fsafe_hopeless_goes_on(slices);
+    }
+    if (!over || result >= 0)
+        errno = saved;
+    if (!over)
+        result = call->wait(call->arguments, NULL);
+    if (result < 0 && errno == EINTR)
+        fsafe_hopeless_end_interrupted(slices);
+    else
+        fsafe_hopeless_end(slices);
+    return result;
 }
 
 /* As fsafe_takeover_is_shared; quick when the object is the one of the latest true answer. */
@@ -114,6 +142,16 @@ static int join_as_asked(pthread_t thread, void **value)
     return result;
 }
 
+static bool takes_token(const long *a)
+{
+    return fsafe_layout_sem_try((sem_t *)a[0]);
+}
+
+static long wait_for_token(const long *a, const struct timespec *until)
+{
+    return fsafe_until_sem_wait((sem_t *)a[0], until);
+}
+
 int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site)
 {
     struct fsafe_slices slices;
@@ -130,27 +168,9 @@ int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t
         return 0;
     if (!fsafe_hopeless_begin(&slices, self, &wait))
         return FSAFE_NEXT(sem_wait)(semaphore);
-    int result = -1, saved = errno;
-    bool more = true, over = false;
-    struct fsafe_held held;
-    if (!shared && fsafe_layout.sem_bytes && fsafe_held_begin(&held, self)) {
-        long answer = wait_held(semaphore, &slices, &held, &more);
-        over = answer == 0 || answer == -EINTR;
-        result = answer == 0 ? 0 : -1;
-        errno = EINTR;
-    }
-    while (more && !over) {
-        result = fsafe_until_sem_wait(semaphore, &slices.until);
-        over = result == 0 || (errno != ETIMEDOUT && (errno != EINTR || !fsafe_hopeless_restarts()));
-        if (!over && errno == ETIMEDOUT)
-            more = fsafe_hopeless_goes_on(&slices);
-    }
-    if (!over)
-        result = FSAFE_NEXT(sem_wait)(semaphore);
-    if (result == 0)
-        errno = saved;
-    end_interruptible(&slices, result);
-    return result;
+    const struct call call = {.arguments = (const long[]){(long)semaphore}, .cancels = true, .is_over = takes_token,
+                              .may_be_held = !shared && fsafe_layout.sem_bytes, .wait = wait_for_token};
+    return (int)wait_in_slices(&call, &slices);
 }
 
 /* --- Rwlocks --------------------------------------------------------------------------------------------------- */
@@ -160,17 +180,13 @@ int fsafe_slices_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, struct fsafe
     struct fsafe_slices slices;
     const struct fsafe_untimed_wait wait = {.lock = "rwlock", .kind = writes ? "for writing" : "for reading",
                                     .object = (uintptr_t)rwlock, .bytes = sizeof *rwlock, .site = site};
-    if (fsafe_hopeless_begin(&slices, self, &wait)) {
-        int result;
-        do
-            result = fsafe_until_rwlock_lock(rwlock, writes, &slices.until);
-        while (result == ETIMEDOUT && fsafe_hopeless_goes_on(&slices));
-        if (result == ETIMEDOUT)
-            result = writes ? FSAFE_NEXT(pthread_rwlock_wrlock)(rwlock) : FSAFE_NEXT(pthread_rwlock_rdlock)(rwlock);
+    bool sliced = fsafe_hopeless_begin(&slices, self, &wait), more = sliced;
+    int result;
+    while ((result = fsafe_until_rwlock_lock(rwlock, writes, more ? &slices.until : NULL)) == ETIMEDOUT && more)
+        more = fsafe_hopeless_goes_on(&slices);
+    if (sliced)
         fsafe_hopeless_end(&slices);
-        return result;
-    }
-    return writes ? FSAFE_NEXT(pthread_rwlock_wrlock)(rwlock) : FSAFE_NEXT(pthread_rwlock_rdlock)(rwlock);
+    return result;
 }
 
 /* --- Condition variables ------------------------------------------------------------------------------------ */
@@ -189,27 +205,25 @@ int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, stru
                                             .kind = kind_of(&fsafe_fresh_condvar, condvar),
                                             .object = (uintptr_t)condvar, .bytes = FSAFE_LAYOUT_COND_BYTES,
                                             .mutex = (uintptr_t)mutex, .site = site};
-    if (fsafe_hopeless_begin(&slices, self, &wait)) {
-        int result;
-        for (bool more = true;;) {
-            result = more ? fsafe_until_cond_wait(condvar, mutex, &slices.until)
-                          : FSAFE_NEXT(pthread_cond_wait)(condvar, mutex);
-            if (!more || result != ETIMEDOUT)
-                break;
-            struct timespec ended = slices.until;
-            fsafe_gate_resume(self, (uintptr_t)mutex); /* between two slices the thread has the mutex */
-            more = fsafe_hopeless_goes_on(&slices);
-            bool was_woken = fsafe_woken_between(&slices, &ended);
-            fsafe_gate_suspend(self, (uintptr_t)mutex);
-            if (was_woken) {
-                result = 0;
-                break;
-            }
+    if (!fsafe_hopeless_begin(&slices, self, &wait))
+        return FSAFE_NEXT(pthread_cond_wait)(condvar, mutex);
+    int result;
+    for (bool more = true;;) {
+        result = fsafe_until_cond_wait(condvar, mutex, more ? &slices.until : NULL);
+        if (!more || result != ETIMEDOUT)
+            break;
+        struct timespec ended = slices.until;
+        fsafe_gate_resume(self, (uintptr_t)mutex); /* between two slices the thread has the mutex */
+        more = fsafe_hopeless_goes_on(&slices);
+        bool was_woken = fsafe_woken_between(&slices, &ended);
+        fsafe_gate_suspend(self, (uintptr_t)mutex);
+        if (was_woken) {
+            result = 0;
+            break;
         }
-        fsafe_hopeless_end(&slices);
-        return result;
     }
-    return FSAFE_NEXT(pthread_cond_wait)(condvar, mutex);
+    fsafe_hopeless_end(&slices);
+    return result;
 }
 
 /* --- Barriers, of which no wait has a limit --------------------------------------------------------------------- */
@@ -297,17 +311,9 @@ int fsafe_slices_join(pthread_t thread, void **value, struct fsafe_thread *self,
 
 /* --- Futexes ---------------------------------------------------------------------------------------------------- */
 
-/* In a process with one thread, where only a handler can change the word. Returns as the kernel's wait does. */
-static long wait_held_for_word(const long *a, struct fsafe_slices *slices, struct fsafe_held *held, bool *more)
+static bool is_changed(const long *a)
 {
-    const uint32_t *word = (const uint32_t *)a[0];
-    while (__atomic_load_n(word, __ATOMIC_SEQ_CST) == (uint32_t)a[2]) {
-        long answer = sleep_held(slices, held, more);
-        if (answer != 0)
-            return answer;
-    }
-    fsafe_held_end(held);
-    return -EAGAIN;
+    return __atomic_load_n((const uint32_t *)a[0], __ATOMIC_SEQ_CST) != (uint32_t)a[2];
 }
 
 static bool is_private(const long *a)
@@ -315,39 +321,32 @@ static bool is_private(const long *a)
     return ((int)a[1] & FUTEX_PRIVATE_FLAG) != 0 || !fsafe_takeover_is_shared((uintptr_t)a[0]);
 }
 
+static bool is_readable(const long *a)
+{
+    uint32_t value;
+    return a[0] % (long)sizeof value == 0 && fsafe_sys_peek((uintptr_t)a[0], &value, sizeof value);
+}
+
+/* FUTEX_WAIT_BITSET takes a time by the clock; with all bits it is FUTEX_WAIT. */
+static long wait_for_word(const long *a, const struct timespec *until)
+{
+    long bits = ((int)a[1] & FUTEX_CMD_MASK) == FUTEX_WAIT ? (long)FUTEX_BITSET_MATCH_ANY : a[5];
+    if (until == NULL)
+        return FSAFE_NEXT(syscall)(SYS_futex, a[0], a[1], a[2], a[3], a[4], a[5]);
+    return FSAFE_NEXT(syscall)(FSAFE_SYS_FUTEX, a[0], ((int)a[1] & FUTEX_PRIVATE_FLAG) | FUTEX_WAIT_BITSET, a[2], until,
+                               0L, bits);
+}
+
 long fsafe_slices_futex(const long *a, const char *lock, const char *kind, struct fsafe_thread *self, uintptr_t site)
 {
     struct fsafe_slices slices;
     const struct fsafe_untimed_wait wait = {.lock = lock, .kind = kind, .object = (uintptr_t)a[0],
                                             .bytes = sizeof(uint32_t), .site = site};
-    long result = -1;
-    bool more = fsafe_hopeless_begin(&slices, self, &wait);
-    bool sliced = more, over = false;
-    /* FUTEX_WAIT_BITSET takes a time by the clock; with all bits it is FUTEX_WAIT. */
-    long bits = ((int)a[1] & FUTEX_CMD_MASK) == FUTEX_WAIT ? (long)FUTEX_BITSET_MATCH_ANY : a[5];
-    int saved = errno;
-    struct fsafe_held held;
-    uint32_t value;
-    if (more && a[0] % (long)sizeof value == 0 && fsafe_sys_peek((uintptr_t)a[0], &value, sizeof value) &&
-        is_private(a) && fsafe_held_begin(&held, self)) {
-        long answer = wait_held_for_word(a, &slices, &held, &more);
-        over = answer == -EAGAIN || answer == -EINTR;
-        errno = answer == -EAGAIN ? EAGAIN : EINTR;
-    }
-    while (more && !over) {
-        result = FSAFE_NEXT(syscall)(FSAFE_SYS_FUTEX, a[0], ((int)a[1] & FUTEX_PRIVATE_FLAG) | FUTEX_WAIT_BITSET, a[2],
-                                     &slices.until, 0L, bits);
-        over = result == 0 || (errno != ETIMEDOUT && (errno != EINTR || !fsafe_hopeless_restarts()));
-        if (!over && errno == ETIMEDOUT)
-            more = fsafe_hopeless_goes_on(&slices);
-        if (!over)
-            errno = saved;
-    }
-    if (!over)
-        result = FSAFE_NEXT(syscall)(SYS_futex, a[0], a[1], a[2], a[3], a[4], a[5]);
-    if (sliced)
-        end_interruptible(&slices, result);
-    return result;
+    if (!fsafe_hopeless_begin(&slices, self, &wait))
+        return wait_for_word(a, NULL);
+    const struct call call = {.arguments = a, .over = EAGAIN, .is_over = is_changed,
+                              .may_be_held = is_readable(a) && is_private(a), .wait = wait_for_word};
+    return wait_in_slices(&call, &slices);
 }
 
 long fsafe_slices_futex_again(const long *a, struct fsafe_thread *self, uintptr_t site)
@@ -357,7 +356,7 @@ long fsafe_slices_futex_again(const long *a, struct fsafe_thread *self, uintptr_
                                             .bytes = sizeof(uint32_t), .site = site};
     uint64_t limit_ns = fsafe_sys_now_ns() + fsafe_sys_ns((const struct timespec *)a[3]);
     if (!fsafe_hopeless_begin_again(&slices, self, &wait, (uint32_t)a[2], limit_ns))
-        return FSAFE_NEXT(syscall)(SYS_futex, a[0], a[1], a[2], a[3], a[4], a[5]);
+        return wait_for_word(a, NULL);
     long result;
     int saved = errno;
     for (bool more = true, last = false;;) {
@@ -376,28 +375,20 @@ long fsafe_slices_futex_again(const long *a, struct fsafe_thread *self, uintptr_
     return result;
 }
 
+static long wait_for_words(const long *a, const struct timespec *until)
+{
+    if (until == NULL)
+        return FSAFE_NEXT(syscall)(SYS_futex_waitv, a[0], a[1], a[2], a[3], a[4]);
+    const int64_t by[] = {until->tv_sec, until->tv_nsec}; /* 64 bits on each machine */
+    return FSAFE_NEXT(syscall)(SYS_futex_waitv, a[0], a[1], a[2], by, (long)CLOCK_MONOTONIC);
+}
+
 long fsafe_slices_futexes(const long *a, struct fsafe_thread *self, uintptr_t site)
 {
     struct fsafe_slices slices;
     const struct fsafe_untimed_wait wait = {
         .lock = "futex", .kind = "one of several", .object = (uintptr_t)a[0], .site = site};
-    long result = -1;
-    bool more = fsafe_asleep_is_private((uintptr_t)a[0], (unsigned long)a[1]) &&
-                fsafe_hopeless_begin(&slices, self, &wait);
-    bool sliced = more;
-    int saved = errno;
-    while (more) {
-        const int64_t until[] = {slices.until.tv_sec, slices.until.tv_nsec}; /* 64 bits on each machine */
-        /* This call goes on after the same signal handlers with a limit as without. */
-        result = FSAFE_NEXT(syscall)(SYS_futex_waitv, a[0], a[1], a[2], until, (long)CLOCK_MONOTONIC);
-        if (result >= 0 || errno != ETIMEDOUT)
-            break;
-        more = fsafe_hopeless_goes_on(&slices);
-        errno = saved;
-    }
-    if (!more)
-        result = FSAFE_NEXT(syscall)(SYS_futex_waitv, a[0], a[1], a[2], a[3], a[4]);
-    if (sliced)
-        fsafe_hopeless_end(&slices);
-    return result;
+    if (!fsafe_asleep_is_private((uintptr_t)a[0], (unsigned long)a[1]) || !fsafe_hopeless_begin(&slices, self, &wait))
+        return wait_for_words(a, NULL);
+    return wait_in_slices(&(const struct call){.arguments = a, .restarts = true, .wait = wait_for_words}, &slices);
 }

@@ -16,6 +16,8 @@ struct timespec fsafe_until_by(clockid_t clock, const struct timespec *until)
 
 int fsafe_until_sem_wait(sem_t *semaphore, const struct timespec *until)
 {
+    if (until == NULL)
+        return FSAFE_NEXT(sem_wait)(semaphore);
 #ifdef HAVE_SEM_CLOCKWAIT
     return FSAFE_NEXT(sem_clockwait)(semaphore, CLOCK_MONOTONIC, until);
 #else
@@ -26,6 +28,8 @@ int fsafe_until_sem_wait(sem_t *semaphore, const struct timespec *until)
 
 int fsafe_until_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, const struct timespec *until)
 {
+    if (until == NULL)
+        return writes ? FSAFE_NEXT(pthread_rwlock_wrlock)(rwlock) : FSAFE_NEXT(pthread_rwlock_rdlock)(rwlock);
 #ifdef HAVE_PTHREAD_RWLOCK_CLOCKRDLOCK
     return writes ? FSAFE_NEXT(pthread_rwlock_clockwrlock)(rwlock, CLOCK_MONOTONIC, until)
                   : FSAFE_NEXT(pthread_rwlock_clockrdlock)(rwlock, CLOCK_MONOTONIC, until);
@@ -39,14 +43,17 @@ int fsafe_until_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, const struct 
 int fsafe_until_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, const struct timespec *until)
 {
 #ifdef HAVE_PTHREAD_COND_CLOCKWAIT
-    return FSAFE_NEXT(pthread_cond_clockwait)(condvar, mutex, CLOCK_MONOTONIC, until);
+    if (until != NULL)
+        return FSAFE_NEXT(pthread_cond_clockwait)(condvar, mutex, CLOCK_MONOTONIC, until);
 #elif defined(FSAFE_LIBC_MUSL)
-    const struct timespec by = fsafe_until_by(fsafe_layout_cond_clock(condvar), until);
-    return FSAFE_NEXT(pthread_cond_timedwait)(condvar, mutex, &by);
-#else /* which clock it waits by is not known */
-    (void)until;
-    return FSAFE_NEXT(pthread_cond_wait)(condvar, mutex);
+    if (until != NULL) {
+        const struct timespec by = fsafe_until_by(fsafe_layout_cond_clock(condvar), until);
+        return FSAFE_NEXT(pthread_cond_timedwait)(condvar, mutex, &by);
+    }
+#else
+    (void)until; /* which clock it waits by is not known */
 #endif
+    return FSAFE_NEXT(pthread_cond_wait)(condvar, mutex);
 }
 
 #ifdef HAVE_PTHREAD_TRYJOIN_NP

@@ -11,7 +11,7 @@
  */
 struct timespec fsafe_until_by(clockid_t clock, const struct timespec *until);
 
-/* Each as libc's function of that name, with a limit. */
+/* Each as libc's function of that name, with a limit; the first three without one where `until` is NULL. */
 int fsafe_until_sem_wait(sem_t *semaphore, const struct timespec *until);
 int fsafe_until_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, const struct timespec *until);
 int fsafe_until_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, const struct timespec *until);
