@@ -56,10 +56,15 @@ uint64_t fsafe_sys_now_ns(void)
     return fsafe_sys_ns(&now);
 }
 
+uint64_t fsafe_sys_left_ns(uint64_t until_ns)
+{
+    uint64_t now_ns = fsafe_sys_now_ns();
+    return until_ns > now_ns ? until_ns - now_ns : 0;
+}
+
 struct timespec fsafe_sys_span_until(const struct timespec *until)
 {
-    uint64_t until_ns = fsafe_sys_ns(until), now_ns = fsafe_sys_now_ns();
-    return fsafe_sys_timespec(until_ns > now_ns ? until_ns - now_ns : 0);
+    return fsafe_sys_timespec(fsafe_sys_left_ns(fsafe_sys_ns(until)));
 }
 
 unsigned long fsafe_sys_sleeps(void)

@@ -204,8 +204,15 @@ static inline uint64_t fsafe_sys_ns(const struct timespec *time)
     return (uint64_t)time->tv_sec * 1000000000 + (uint64_t)time->tv_nsec;
 }
 
-/* How long it is until the moment `until` of CLOCK_MONOTONIC; zero if that is past. */
+/* How long it is until that moment of CLOCK_MONOTONIC; zero if it is past. */
+uint64_t fsafe_sys_left_ns(uint64_t until_ns);
 struct timespec fsafe_sys_span_until(const struct timespec *until);
+
+/* Whether the time's nanoseconds are less than a second, as libc demands. */
+static inline bool fsafe_sys_is_valid(const struct timespec *time)
+{
+    return (unsigned long)time->tv_nsec < 1000000000;
+}
 
 /* Copies memory that may be unmapped by now, a page at most. Returns whether all `bytes` arrived: never faults. */
 bool fsafe_sys_peek(uintptr_t from, void *into, size_t bytes);

@@ -31,10 +31,9 @@ static fsafe_python_try *has_orphan; /* python/orphans' */
 static struct {
     with_names *acquire;
     array_with_names *acquire_array, *acquire_lock_array;
-    without_names *enter, *release, *release_lock;
+    without_names *enter, *release, *release_lock, *release_save, *acquire_restore, *is_owned;
     array_without_names *leave;
 } lock_calls, rlock_calls;
-static without_names *rlock_release_save, *rlock_acquire_restore, *rlock_is_owned;
 
 static struct fsafe_python_lock *lock_of(struct fsafe_object *object)
 {
@@ -165,12 +164,11 @@ static FSAFE_COLD void released_by_another(struct fsafe_python_lock *lock)
     uintptr_t held = (uintptr_t)lock | FSAFE_HELD;
     bool had_taker = false;
     struct fsafe_thread_records at = fsafe_thread_records(FSAFE_LIVING | FSAFE_ENDED, FSAFE_PYTHON_LOCKS);
-    while (fsafe_thread_record(&at)) {
-        if (at.record.lock != held)
-            continue;
-        fsafe_thread_clear(&at);
-        had_taker = true;
-    }
+    while (fsafe_thread_record(&at))
+        if (at.record.lock == held) {
+            fsafe_thread_clear(&at);
+            had_taker = true;
+        }
     note(lock, had_taker ? FSAFE_PYTHON_EVENT : FSAFE_PYTHON_RELEASED);
 }
 
@@ -284,7 +282,7 @@ static inline enum progress rlock_begin_release(struct fsafe_python_lock *lock)
 static struct fsafe_object *is_owned(struct fsafe_object *object, struct fsafe_object *arguments)
 {
     disown_orphan(lock_of(object));
-    return rlock_is_owned(object, arguments);
+    return rlock_calls.is_owned(object, arguments);
 }
 
 /* Condition.wait gives an RLock back altogether, and takes it again as often. */
@@ -294,7 +292,7 @@ static FSAFE_COLD struct fsafe_object *release_save(struct fsafe_object *object,
     uintptr_t address = (uintptr_t)object;
     bool recorded = self != NULL && is_mine(lock_of(object)) &&
                     move_on(self, address | FSAFE_HELD, address | FSAFE_LEAVING);
-    struct fsafe_object *result = rlock_release_save(object, arguments);
+    struct fsafe_object *result = rlock_calls.release_save(object, arguments);
     if (recorded)
         forget(self, address | FSAFE_LEAVING);
     return result;
@@ -304,7 +302,7 @@ static FSAFE_COLD struct fsafe_object *acquire_restore(struct fsafe_object *obje
 {
     struct fsafe_thread *self = fsafe_self != NULL ? fsafe_self : fsafe_thread_join();
     bool recorded = self != NULL && want(self, (uintptr_t)object, site_of(FSAFE_CALLER()));
-    struct fsafe_object *result = rlock_acquire_restore(object, arguments);
+    struct fsafe_object *result = rlock_calls.acquire_restore(object, arguments);
     if (recorded)
         settle(self, lock_of(object), FSAFE_WANTED);
     return result;
@@ -379,10 +377,10 @@ static const struct fsafe_python_method methods[] = {
     {&rlock_type, "release", FSAFE_PYTHON_NO_ARGUMENTS, rlock_release, &rlock_calls.release},
     {&rlock_type, "__exit__", FSAFE_PYTHON_POSITIONAL, rlock_release, &rlock_calls.release},
     {&rlock_type, "__exit__", FSAFE_PYTHON_ARRAY, rlock_leave, &rlock_calls.leave},
-    {&rlock_type, "_is_owned", FSAFE_PYTHON_NO_ARGUMENTS, is_owned, &rlock_is_owned},
-    {&rlock_type, "_release_save", FSAFE_PYTHON_NO_ARGUMENTS, release_save, &rlock_release_save},
-    {&rlock_type, "_acquire_restore", FSAFE_PYTHON_POSITIONAL, acquire_restore, &rlock_acquire_restore},
-    {&rlock_type, "_acquire_restore", FSAFE_PYTHON_ONE_ARGUMENT, acquire_restore, &rlock_acquire_restore},
+    {&rlock_type, "_is_owned", FSAFE_PYTHON_NO_ARGUMENTS, is_owned, &rlock_calls.is_owned},
+    {&rlock_type, "_release_save", FSAFE_PYTHON_NO_ARGUMENTS, release_save, &rlock_calls.release_save},
+    {&rlock_type, "_acquire_restore", FSAFE_PYTHON_POSITIONAL, acquire_restore, &rlock_calls.acquire_restore},
+    {&rlock_type, "_acquire_restore", FSAFE_PYTHON_ONE_ARGUMENT, acquire_restore, &rlock_calls.acquire_restore},
 };
 
 FSAFE_COLD bool fsafe_python_locks_start(fsafe_python_try *has_by_try)
@@ -397,7 +395,6 @@ FSAFE_COLD bool fsafe_python_locks_start(fsafe_python_try *has_by_try)
     if (!is_known) { /* there may have been another, which is unloaded */
         memset(&lock_calls, 0, sizeof lock_calls);
         memset(&rlock_calls, 0, sizeof rlock_calls);
-        rlock_release_save = rlock_acquire_restore = rlock_is_owned = NULL;
     }
     lock_type = lock;
     rlock_type = fsafe_python_version() < 0x030e ? NULL : fsafe_python_thread_type("RLock", "_thread.RLock");

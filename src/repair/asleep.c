@@ -65,31 +65,21 @@ bool fsafe_asleep_is_private(uintptr_t waiters, unsigned long count)
 }
 
 /* Whether the task waits for a futex without a limit, or in a slice of a wait without a limit. */
-static bool is_asleep(const struct fsafe_task *task, const struct look *look)
+static bool is_asleep(const struct fsafe_task *task, const struct fsafe_thread *thread, uint64_t now)
 {
     uintptr_t word = task->argument[0], limit = task->argument[3];
     if (task->in_futex) {
         /* Taken for the futex of the thread's wait: a signal handler that sleeps in another one looks the same. */
-        const struct fsafe_thread *thread = find_thread(task->tid);
         uintptr_t object = thread != NULL ? atomic_load(&thread->sleeping.object) : 0;
         bool has_no_end = object != 0 && atomic_load(&thread->sleeping.until_ns) == 0;
-        return object != 0 && (has_no_end || is_in_slice(thread, object, look->now_ns)) &&
-               !fsafe_takeover_is_shared(object);
+        return object != 0 && (has_no_end || is_in_slice(thread, object, now)) && !fsafe_takeover_is_shared(object);
     }
-    if (task->call == SYS_futex_waitv) {
-        const struct fsafe_thread *thread = limit != 0 ? find_thread(task->tid) : NULL;
-        return (limit == 0 || (thread != NULL && is_in_slice(thread, word, look->now_ns))) &&
-               fsafe_asleep_is_private(word, task->argument[1]);
-    }
-    if (!fsafe_tasks_waits_for_futex(task))
-        return false;
-    if (limit != 0) {
-        const struct fsafe_thread *thread = find_thread(task->tid);
-        if (thread == NULL || !is_in_slice(thread, word, look->now_ns))
-            return false;
-    }
+    bool has_no_limit = limit == 0 || (thread != NULL && is_in_slice(thread, word, now));
+    if (task->call == SYS_futex_waitv)
+        return has_no_limit && fsafe_asleep_is_private(word, task->argument[1]);
     /* pthread_join waits for a futex that is not of the private kind, because the kernel wakes it so. */
-    return (task->argument[1] & FUTEX_PRIVATE_FLAG) != 0 || !fsafe_takeover_is_shared(word);
+    return fsafe_tasks_waits_for_futex(task) && has_no_limit &&
+           ((task->argument[1] & FUTEX_PRIVATE_FLAG) != 0 || !fsafe_takeover_is_shared(word));
 }
 
 /* Whether the thread is between two slices of a wait for a semaphore that has no token: it is about to sleep again. */
@@ -121,7 +111,7 @@ static bool look_at(const struct fsafe_task *task, void *context)
         return true;
     const struct fsafe_thread *thread = find_thread(task->tid);
     look->mark = mark(look->mark, task, thread);
-    return is_asleep(task, look) || (thread != NULL && is_between(thread, look->now_ns));
+    return is_asleep(task, thread, look->now_ns) || (thread != NULL && is_between(thread, look->now_ns));
 }
 
 /*

@@ -195,9 +195,8 @@ static uint64_t look_if_due(pid_t me, uint64_t late_ns)
         if (took_ns * SHARE > span_ns)
             atomic_store_explicit(&next_look_ns, now_ns + took_ns * SHARE, memory_order_relaxed);
     }
-    due_ns = atomic_load_explicit(&next_look_ns, memory_order_relaxed);
-    now_ns = fsafe_sys_now_ns();
-    return due_ns > now_ns ? due_ns - now_ns : span_ns;
+    uint64_t left_ns = fsafe_sys_left_ns(atomic_load_explicit(&next_look_ns, memory_order_relaxed));
+    return left_ns != 0 ? left_ns : span_ns;
 }
 
 static uint64_t look(uint64_t late_ns)
@@ -212,11 +211,10 @@ static uint64_t look(uint64_t late_ns)
 
 uint64_t fsafe_children_due_ns(void)
 {
-    uint64_t due_ns = atomic_load_explicit(&next_look_ns, memory_order_relaxed), now_ns;
     if (!fsafe_children_any())
         return 0;
-    now_ns = fsafe_sys_now_ns();
-    return due_ns > now_ns ? due_ns - now_ns : 1;
+    uint64_t left_ns = fsafe_sys_left_ns(atomic_load_explicit(&next_look_ns, memory_order_relaxed));
+    return left_ns != 0 ? left_ns : 1;
 }
 
 /* Quick if no look is due, because a program that reads without a pause asks here each time. */

@@ -165,32 +165,26 @@ void fsafe_hopeless_end_again(struct fsafe_slices *slices, bool reached_limit)
 
 /* --- What is said ------------------------------------------------------------------------------------------- */
 
-/* The place of the latest record of `object` in the ledgers of a vanished thread; false: there is none. */
-static bool find_record(const struct fsafe_thread *vanished, uintptr_t object, uintptr_t *since)
-{
-    for (unsigned of = 0; of < FSAFE_LEDGERS; of++)
-        for (struct fsafe_ledger_walk at = fsafe_ledger_walk(&vanished->ledgers[of]); fsafe_ledger_next(&at);)
-            if ((at.lock & ~FSAFE_STAGE_MASK) == object) {
-                *since = at.site;
-                return true;
-            }
-    return false;
-}
-
-/* Puts into the event the vanished thread of the youngest generation that has a record of the object; false: none. */
+/*
+ * Puts into the event the vanished thread of the youngest generation that has a record of the object, and the place of
+ * its latest one; false: none has.
+ */
 static bool name_vanished(struct fsafe_event *event, uintptr_t object)
 {
-    uint32_t youngest = 0;
-    uintptr_t since;
-    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); object != 0 && fsafe_thread_next(&at);) {
-        if (at.generation < youngest || !find_record(at.thread, object, &since))
-            continue;
-        youngest = at.generation;
-        event->holder = fsafe_thread_as_holder(at.thread, since);
-        event->holder.stack = 0; /* where the thread came from says nothing of this wait */
-        event->fork = fsafe_lineage_fork_after(youngest);
+    const struct fsafe_thread *found = NULL;
+    for (unsigned of = 0; object != 0 && of < FSAFE_LEDGERS; of++) {
+        struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, of);
+        while (fsafe_thread_record(&at)) {
+            if (at.address != object || at.of.thread == found ||
+                (found != NULL && at.of.generation < fsafe_thread_generation(found)))
+                continue;
+            found = at.of.thread;
+            event->holder = fsafe_thread_as_holder(found, at.record.site);
+            event->holder.stack = 0; /* where the thread came from says nothing of this wait */
+            event->fork = fsafe_lineage_fork_after(at.of.generation);
+        }
     }
-    return youngest != 0;
+    return found != NULL;
 }
 
 /*

@@ -20,8 +20,8 @@ struct fsafe_attempt {
 /* Whether libc accepts the clock and the time, for locks of which it checks these before it looks at the lock. */
 static inline bool fsafe_acquire_is_valid(const struct fsafe_attempt *attempt)
 {
-    return (attempt->clock == CLOCK_REALTIME || attempt->clock == CLOCK_MONOTONIC) && attempt->until->tv_nsec >= 0 &&
-           attempt->until->tv_nsec < 1000000000;
+    return (attempt->clock == CLOCK_REALTIME || attempt->clock == CLOCK_MONOTONIC) &&
+           fsafe_sys_is_valid(attempt->until);
 }
 
 /* A kind of lock, for fsafe_acquire_in_child. */

@@ -14,19 +14,13 @@ static bool is_endless(const struct timespec *limit)
 
 bool fsafe_looks_is_long(const struct timespec *limit)
 {
-    return is_endless(limit) || (limit->tv_sec >= 0 && limit->tv_nsec >= 0 && limit->tv_nsec < 1000000000 &&
+    return is_endless(limit) || (limit->tv_sec >= 0 && fsafe_sys_is_valid(limit) &&
                                  fsafe_sys_ns(limit) > fsafe_children_due_ns());
-}
-
-uint64_t fsafe_looks_left_ns(uint64_t end_ns)
-{
-    uint64_t now_ns = fsafe_sys_now_ns();
-    return end_ns > now_ns ? end_ns - now_ns : 0;
 }
 
 void fsafe_looks_set_limit(struct fsafe_looks *sliced, uint64_t next_ns)
 {
-    uint64_t left = sliced->end_ns != 0 ? fsafe_looks_left_ns(sliced->end_ns) : UINT64_MAX;
+    uint64_t left = sliced->end_ns != 0 ? fsafe_sys_left_ns(sliced->end_ns) : UINT64_MAX;
     if (next_ns == 0 || left < next_ns)
         next_ns = left;
     sliced->span = fsafe_sys_timespec(next_ns);
@@ -56,7 +50,7 @@ bool fsafe_looks_goes_on(struct fsafe_looks *sliced, int *result)
     struct fsafe_sigset before;
     if (*result != 0 || sliced->limit == NULL)
         return false;
-    if (sliced->end_ns != 0 && fsafe_looks_left_ns(sliced->end_ns) == 0) {
+    if (sliced->end_ns != 0 && fsafe_sys_left_ns(sliced->end_ns) == 0) {
         fsafe_children_look();
         return false;
     }

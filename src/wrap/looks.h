@@ -28,9 +28,6 @@ struct fsafe_looks {
 /* Whether a look is due before the limit ends. It is not before one that libc refuses. */
 bool fsafe_looks_is_long(const struct timespec *limit);
 
-/* How long it is until the moment `end_ns` of CLOCK_MONOTONIC; 0 if that is past. */
-uint64_t fsafe_looks_left_ns(uint64_t end_ns);
-
 /* The next slice's limit, where the next look is due in `next_ns`; 0: there is no child to look at. */
 void fsafe_looks_set_limit(struct fsafe_looks *sliced, uint64_t next_ns);
 

@@ -93,8 +93,7 @@ static int wait_in_place(pthread_mutex_t *mutex, struct fsafe_thread *self, cons
 static bool waits_in_place(const pthread_mutex_t *mutex, struct fsafe_thread *self, const struct fsafe_attempt *attempt)
 {
     return attempt->how != FSAFE_HOW_TRY && fsafe_layout_waits_in_place(mutex, fsafe_thread_owner(self)) &&
-           (attempt->until == NULL || (attempt->until->tv_sec >= 0 && attempt->until->tv_nsec >= 0 &&
-                                       attempt->until->tv_nsec < 1000000000));
+           (attempt->until == NULL || (attempt->until->tv_sec >= 0 && fsafe_sys_is_valid(attempt->until)));
 }
 
 static int wait_for(pthread_mutex_t *mutex, struct fsafe_thread *self, const struct fsafe_attempt *attempt)

@@ -67,7 +67,7 @@ FSAFE_EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *other, struc
     int result = select_in_slices(count, (fd_set *const[SETS]){in, out, other}, of_timeval(limit, &span), NULL);
 #ifdef FSAFE_LIBC_GLIBC
     if (limit != NULL) {
-        span = fsafe_sys_timespec(fsafe_looks_left_ns(end_ns));
+        span = fsafe_sys_timespec(fsafe_sys_left_ns(end_ns));
         *limit = (struct timeval){.tv_sec = span.tv_sec, .tv_usec = span.tv_nsec / 1000};
     }
 #else

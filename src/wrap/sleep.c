@@ -25,8 +25,7 @@ static bool sleep_most(const struct timespec *span, struct timespec *left)
     const struct timespec look = fsafe_sys_timespec(LOOK_NS);
     uint64_t end_ns = fsafe_sys_now_ns() + fsafe_sys_ns(span);
     for (;;) {
-        uint64_t now_ns = fsafe_sys_now_ns(), left_ns = end_ns > now_ns ? end_ns - now_ns : 0;
-        uint64_t due_ns = fsafe_children_due_ns();
+        uint64_t left_ns = fsafe_sys_left_ns(end_ns), due_ns = fsafe_children_due_ns();
         *left = fsafe_sys_timespec(left_ns);
         if (due_ns == 0 || due_ns + LOOK_NS >= left_ns)
             return true;
@@ -49,8 +48,8 @@ static bool sleep_most(const struct timespec *span, struct timespec *left)
 static bool is_watched(const struct timespec *span)
 {
     enum { LONG_S = 1000000000 };
-    return fsafe_children_any() && span != NULL && span->tv_sec >= 0 && span->tv_sec < LONG_S && span->tv_nsec >= 0 &&
-           span->tv_nsec < 1000000000;
+    return fsafe_children_any() && span != NULL && span->tv_sec >= 0 && span->tv_sec < LONG_S &&
+           fsafe_sys_is_valid(span);
 }
 
 FSAFE_EXPORT int nanosleep(const struct timespec *span, struct timespec *left)
@@ -76,7 +75,7 @@ static bool is_ahead(clockid_t clock, const struct timespec *until, struct times
     struct timespec now;
     /* By its name, which costs a start nothing. */
     __typeof__(clock_gettime) *reads = (__typeof__(clock_gettime) *)fsafe_symbol_variable("clock_gettime", NULL);
-    if (reads == NULL || reads(clock, &now) != 0 || until->tv_nsec < 0 || until->tv_nsec >= 1000000000)
+    if (reads == NULL || reads(clock, &now) != 0 || !fsafe_sys_is_valid(until))
         return false;
     bool borrows = until->tv_nsec < now.tv_nsec;
     *span = (struct timespec){.tv_sec = until->tv_sec - now.tv_sec - borrows,
