@@ -166,25 +166,6 @@ static enum holder look(const pthread_mutex_t *mutex, struct fsafe_thread *self,
 }
 
 /*
- * Robust mutexes that processes share are common: the owner is in another process, and the kernel says so if it ends
- * with the mutex. The answer is kept, because processes may contend for such a mutex all day.
- */
-static bool is_robust_and_shared(const pthread_mutex_t *mutex)
-{
-    static _Atomic uintptr_t shared[16];
-    if (!fsafe_layout_is_robust(fsafe_layout_mutex_kind(mutex)))
-        return false;
-    uintptr_t lock = (uintptr_t)mutex;
-    _Atomic uintptr_t *kept = &shared[lock / sizeof *mutex % (sizeof shared / sizeof *shared)];
-    if (atomic_load_explicit(kept, memory_order_relaxed) == lock)
-        return true;
-    if (!fsafe_takeover_is_shared(lock))
-        return false;
-    atomic_store_explicit(kept, lock, memory_order_relaxed);
-    return true;
-}
-
-/*
  * With other threads about, one look proves nothing: the memory may be another mutex by now, in the moment between two
  * owners. Several looks in a row do not all find such a moment.
  */
@@ -272,7 +253,8 @@ enum fsafe_verdict fsafe_mutex_judge(pthread_mutex_t *mutex, struct fsafe_thread
             return FSAFE_PROCEED;
         break;
     case DOUBTFUL:
-        if (is_robust_and_shared(mutex))
+        /* The owner is in another process. If that ends with the mutex the kernel says so. */
+        if (fsafe_layout_is_robust(kind) && fsafe_takeover_is_known_shared((uintptr_t)mutex))
             return FSAFE_PROCEED;
         break;
     case NOBODY:

@@ -193,6 +193,18 @@ bool fsafe_takeover_is_shared(uintptr_t lock)
     return shared >= 0 ? shared != 0 : fsafe_maps_probe_shared(lock);
 }
 
+bool fsafe_takeover_is_known_shared(uintptr_t lock)
+{
+    static _Atomic uintptr_t known[16];
+    _Atomic uintptr_t *kept = &known[lock / sizeof(pthread_mutex_t) % (sizeof known / sizeof *known)];
+    if (atomic_load_explicit(kept, memory_order_relaxed) == lock)
+        return true;
+    if (!fsafe_takeover_is_shared(lock))
+        return false;
+    atomic_store_explicit(kept, lock, memory_order_relaxed);
+    return true;
+}
+
 enum fsafe_verdict fsafe_takeover_judge(struct fsafe_question *question, fsafe_takeover_judges *judge)
 {
     _Atomic uintptr_t *asking = &question->self->asking;

@@ -72,6 +72,9 @@ bool fsafe_takeover_is_alone(void);
 /* Whether other processes may share the memory of the lock; also true where that is not known. Slow. */
 bool fsafe_takeover_is_shared(uintptr_t lock);
 
+/* The same; quick for the latest locks for which it was true: processes may contend for such a lock all day. */
+bool fsafe_takeover_is_known_shared(uintptr_t lock);
+
 /*
  * Decides by the settings, and by where the lock lies, whether the caller may take it over, and completes the event for
  * fsafe_takeover_tell. `would_wait`: the caller is about to wait; false: to try. A try does not get a lock whose holder

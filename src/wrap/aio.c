@@ -4,34 +4,30 @@
  */
 #include "config.h"
 
-#include "repair/hopeless.h"
 #include "track/join.h"
 #include "wrap/next.h"
+#include "wrap/slices.h"
+
+#include <errno.h>
+
+static long wait_for_one(const long *a, const struct timespec *until)
+{
+    const struct timespec span = until != NULL ? fsafe_sys_span_until(until) : (struct timespec){0};
+    int result = FSAFE_NEXT(aio_suspend)((const struct aiocb *const *)a[0], (int)a[1], until != NULL ? &span : NULL);
+    if (result != 0 && errno == EAGAIN)
+        errno = ETIMEDOUT;
+    return result;
+}
 
 /* libc's two names are one function, for requests of either size. */
 static int suspend(const void *list, int count, const struct timespec *limit, uintptr_t site)
 {
-    struct fsafe_slices slices;
+    static const struct fsafe_sliced call = {.make = wait_for_one};
+    const struct fsafe_untimed_wait wait = {.lock = "asynchronous input or output", .kind = "aio_suspend",
+                                            .object = (uintptr_t)list, .site = site};
     if (FSAFE_LIKELY(!fsafe_lineage_is_child()) || limit != NULL)
         return FSAFE_NEXT(aio_suspend)(list, count, limit);
-    const struct fsafe_untimed_wait wait = {.lock = "asynchronous input or output", .kind = "aio_suspend",
-                                    .object = (uintptr_t)list, .site = site};
-    if (!fsafe_hopeless_begin(&slices, fsafe_thread_join(), &wait))
-        return FSAFE_NEXT(aio_suspend)(list, count, NULL);
-    int result, saved = errno;
-    bool more = true;
-    do {
-        const struct timespec span = fsafe_sys_span_until(&slices.until);
-        result = FSAFE_NEXT(aio_suspend)(list, count, &span);
-        if (result == 0 || (errno != EAGAIN && (errno != EINTR || !fsafe_hopeless_restarts())))
-            break;
-        more = errno == EINTR || fsafe_hopeless_goes_on(&slices);
-        errno = saved;
-    } while (more);
-    if (!more)
-        result = FSAFE_NEXT(aio_suspend)(list, count, NULL);
-    fsafe_hopeless_end(&slices);
-    return result;
+    return (int)fsafe_slices_wait(&call, (const long[]){(long)list, count}, &wait, fsafe_thread_join());
 }
 
 static int note(int error, const void *request, uintptr_t site)

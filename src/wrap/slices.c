@@ -23,25 +23,14 @@
 
 /* --- Waits that a signal handler ends with EINTR: semaphores and futexes ---------------------------------------- */
 
-/* How such a wait is made; the arguments are the call's. */
-struct call {
-    const long *arguments;
-    bool may_be_held; /* no other process can end it */
-    bool cancels;     /* it acts upon a cancellation at once, as sem_wait does */
-    bool restarts;    /* with a limit, too, it goes on after a handler with SA_RESTART */
-    int over;         /* errno where it is over when a slice begins; 0: then it has succeeded */
-    bool (*is_over)(const long *arguments);
-    /* The wait itself, until `until`; NULL: as the program asked for it. */
-    long (*wait)(const long *arguments, const struct timespec *until);
-};
-
 /*
  * The wait with signals blocked, in a process with one thread, where only a handler can end it. Once *more is false it
  * has no limit. Returns 0 when it is over, else what fsafe_held_sleep returned.
  */
-static long wait_held(const struct call *call, struct fsafe_slices *slices, struct fsafe_held *held, bool *more)
+static long wait_held(const struct fsafe_sliced *call, const long *a, struct fsafe_slices *slices,
+                      struct fsafe_held *held, bool *more)
 {
-    while (!call->is_over(call->arguments)) {
+    while (!call->is_over(a)) {
         int type;
         if (call->cancels)
             pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
@@ -57,47 +46,38 @@ static long wait_held(const struct call *call, struct fsafe_slices *slices, stru
     return 0;
 }
 
-/* Makes the wait for which slices have begun, and ends them. Returns as the call does. */
-static long wait_in_slices(const struct call *call, struct fsafe_slices *slices)
+long fsafe_slices_wait(const struct fsafe_sliced *call, const long *a, const struct fsafe_untimed_wait *wait,
+                       struct fsafe_thread *self)
 {
+    struct fsafe_slices slices;
+    struct fsafe_held held;
     long result = -1;
     int saved = errno;
     bool more = true, over = false;
-    struct fsafe_held held;
-    if (call->may_be_held && fsafe_held_begin(&held, slices->self)) {
-        long answer = wait_held(call, slices, &held, &more);
+    if (!fsafe_hopeless_begin(&slices, self, wait))
+        return call->make(a, NULL);
+    if (call->may_be_held != NULL && call->may_be_held(a) && fsafe_held_begin(&held, self)) {
+        long answer = wait_held(call, a, &slices, &held, &more);
         over = answer == 0 || answer == -EINTR;
         result = answer == 0 && call->over == 0 ? 0 : -1;
         errno = answer == 0 ? call->over : EINTR;
     }
     while (more && !over) {
-        result = call->wait(call->arguments, &slices->until);
+        result = call->make(a, &slices.until);
         over = result >= 0 ||
                (errno != ETIMEDOUT && (errno != EINTR || call->restarts || !fsafe_hopeless_restarts()));
         if (!over && errno == ETIMEDOUT)
-            more = fsafe_hopeless_goes_on(slices);
+            more = fsafe_hopeless_goes_on(&slices);
     }
     if (!over || result >= 0)
         errno = saved;
     if (!over)
-        result = call->wait(call->arguments, NULL);
+        result = call->make(a, NULL);
     if (result < 0 && errno == EINTR)
-        fsafe_hopeless_end_interrupted(slices);
+        fsafe_hopeless_end_interrupted(&slices);
     else
-        fsafe_hopeless_end(slices);
+        fsafe_hopeless_end(&slices);
     return result;
-}
-
-/* As fsafe_takeover_is_shared; quick when the object is the one of the latest true answer. */
-static bool is_known_shared(uintptr_t object)
-{
-    static _Atomic uintptr_t last;
-    if (atomic_load_explicit(&last, memory_order_relaxed) == object)
-        return true;
-    if (!fsafe_takeover_is_shared(object))
-        return false;
-    atomic_store_explicit(&last, object, memory_order_relaxed);
-    return true;
 }
 
 /* Posts a lock for a vanished thread, after a slice in which no signal handler has posted it. */
@@ -133,13 +113,18 @@ static FSAFE_COLD int wait_for_children(sem_t *semaphore, uintptr_t frame)
     return result;
 }
 
-/* And with this one, or libc begins it again. */
+/* After such a handler the kernel goes on with this wait, too, or libc begins the wait again. */
 static int join_as_asked(pthread_t thread, void **value)
 {
     struct fsafe_watch *watch = fsafe_children_any() ? fsafe_watch_begin(-1, FSAFE_FRAME()) : NULL;
     int result = FSAFE_NEXT(pthread_join)(thread, value);
     fsafe_watch_end(watch, 0);
     return result;
+}
+
+static bool is_only_ours(const long *a)
+{
+    return fsafe_layout.sem_bytes && !fsafe_layout_sem_is_shared((sem_t *)a[0]);
 }
 
 static bool takes_token(const long *a)
@@ -154,23 +139,20 @@ static long wait_for_token(const long *a, const struct timespec *until)
 
 int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site)
 {
-    struct fsafe_slices slices;
+    static const struct fsafe_sliced call = {
+        .cancels = true, .may_be_held = is_only_ours, .is_over = takes_token, .make = wait_for_token};
     bool shared = fsafe_layout_sem_is_shared(semaphore);
     const struct fsafe_untimed_wait wait = {.lock = "semaphore", .kind = shared ? "process-shared" : "private",
                                     .object = (uintptr_t)semaphore, .bytes = sizeof *semaphore, .site = site,
                                     .give = giver_of(semaphore, site)};
     /* A process-shared semaphore may lie in memory that no other process reaches. */
-    if (FSAFE_LIKELY(!fsafe_lineage_is_child()) || (shared && is_known_shared((uintptr_t)semaphore)))
+    if (FSAFE_LIKELY(!fsafe_lineage_is_child()) || (shared && fsafe_takeover_is_known_shared((uintptr_t)semaphore)))
         return shared && fsafe_children_any() ? wait_for_children(semaphore, FSAFE_FRAME())
                                               : FSAFE_NEXT(sem_wait)(semaphore);
     pthread_testcancel(); /* the real wait acts upon a cancellation also when there is a token */
     if (fsafe_layout.sem_bytes && fsafe_layout_sem_try(semaphore))
         return 0;
-    if (!fsafe_hopeless_begin(&slices, self, &wait))
-        return FSAFE_NEXT(sem_wait)(semaphore);
-    const struct call call = {.arguments = (const long[]){(long)semaphore}, .cancels = true, .is_over = takes_token,
-                              .may_be_held = !shared && fsafe_layout.sem_bytes, .wait = wait_for_token};
-    return (int)wait_in_slices(&call, &slices);
+    return (int)fsafe_slices_wait(&call, (const long[]){(long)semaphore}, &wait, self);
 }
 
 /* --- Rwlocks --------------------------------------------------------------------------------------------------- */
@@ -316,15 +298,11 @@ static bool is_changed(const long *a)
     return __atomic_load_n((const uint32_t *)a[0], __ATOMIC_SEQ_CST) != (uint32_t)a[2];
 }
 
-static bool is_private(const long *a)
-{
-    return ((int)a[1] & FUTEX_PRIVATE_FLAG) != 0 || !fsafe_takeover_is_shared((uintptr_t)a[0]);
-}
-
-static bool is_readable(const long *a)
+static bool is_private_word(const long *a)
 {
     uint32_t value;
-    return a[0] % (long)sizeof value == 0 && fsafe_sys_peek((uintptr_t)a[0], &value, sizeof value);
+    return a[0] % (long)sizeof value == 0 && fsafe_sys_peek((uintptr_t)a[0], &value, sizeof value) &&
+           (((int)a[1] & FUTEX_PRIVATE_FLAG) != 0 || !fsafe_takeover_is_shared((uintptr_t)a[0]));
 }
 
 /* FUTEX_WAIT_BITSET takes a time by the clock; with all bits it is FUTEX_WAIT. */
@@ -339,14 +317,11 @@ static long wait_for_word(const long *a, const struct timespec *until)
 
 long fsafe_slices_futex(const long *a, const char *lock, const char *kind, struct fsafe_thread *self, uintptr_t site)
 {
-    struct fsafe_slices slices;
+    static const struct fsafe_sliced call = {
+        .over = EAGAIN, .may_be_held = is_private_word, .is_over = is_changed, .make = wait_for_word};
     const struct fsafe_untimed_wait wait = {.lock = lock, .kind = kind, .object = (uintptr_t)a[0],
                                             .bytes = sizeof(uint32_t), .site = site};
-    if (!fsafe_hopeless_begin(&slices, self, &wait))
-        return wait_for_word(a, NULL);
-    const struct call call = {.arguments = a, .over = EAGAIN, .is_over = is_changed,
-                              .may_be_held = is_readable(a) && is_private(a), .wait = wait_for_word};
-    return wait_in_slices(&call, &slices);
+    return fsafe_slices_wait(&call, a, &wait, self);
 }
 
 long fsafe_slices_futex_again(const long *a, struct fsafe_thread *self, uintptr_t site)
@@ -385,10 +360,9 @@ static long wait_for_words(const long *a, const struct timespec *until)
 
 long fsafe_slices_futexes(const long *a, struct fsafe_thread *self, uintptr_t site)
 {
-    struct fsafe_slices slices;
+    static const struct fsafe_sliced call = {.restarts = true, .make = wait_for_words};
     const struct fsafe_untimed_wait wait = {
         .lock = "futex", .kind = "one of several", .object = (uintptr_t)a[0], .site = site};
-    if (!fsafe_asleep_is_private((uintptr_t)a[0], (unsigned long)a[1]) || !fsafe_hopeless_begin(&slices, self, &wait))
-        return wait_for_words(a, NULL);
-    return wait_in_slices(&(const struct call){.arguments = a, .restarts = true, .wait = wait_for_words}, &slices);
+    return fsafe_asleep_is_private((uintptr_t)a[0], (unsigned long)a[1]) ? fsafe_slices_wait(&call, a, &wait, self)
+                                                                        : wait_for_words(a, NULL);
 }

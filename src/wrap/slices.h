@@ -5,10 +5,23 @@
  */
 #pragma once
 
-#include "track/thread.h"
+#include "repair/hopeless.h"
 
 #include <pthread.h>
 #include <semaphore.h>
+
+/* A wait that a signal handler ends with EINTR; `a`: the arguments of its call. */
+struct fsafe_sliced {
+    bool cancels;  /* it acts upon a cancellation at once, as sem_wait does */
+    bool restarts; /* with a limit, too, it goes on after a handler with SA_RESTART */
+    int over;      /* errno where it is over when a slice begins; 0: then it has succeeded */
+    bool (*may_be_held)(const long *a); /* whether no other process can end it; NULL: one can */
+    bool (*is_over)(const long *a);     /* asked only where it may be held */
+    /* Makes it, until `until` by CLOCK_MONOTONIC (-1 with ETIMEDOUT); NULL: as the program asked for it. */
+    long (*make)(const long *a, const struct timespec *until);
+};
+long fsafe_slices_wait(const struct fsafe_sliced *call, const long *a, const struct fsafe_untimed_wait *wait,
+                       struct fsafe_thread *self);
 
 int fsafe_slices_sem_wait(sem_t *semaphore, struct fsafe_thread *self, uintptr_t site);
 int fsafe_slices_rwlock_lock(pthread_rwlock_t *rwlock, bool writes, struct fsafe_thread *self, uintptr_t site);
