@@ -25,17 +25,23 @@ int fsafe_tasks_open(pid_t pid, pid_t tid, const char *name, int flags)
     return fsafe_sys_open(path, O_RDONLY | flags, 0);
 }
 
+ssize_t fsafe_tasks_read(pid_t pid, pid_t tid, const char *name, char *into, size_t bytes)
+{
+    int fd = fsafe_tasks_open(pid, tid, name, 0);
+    ssize_t got = fd >= 0 ? fsafe_sys_read(fd, into, bytes - 1) : fd;
+    if (fd >= 0)
+        fsafe_sys_close(fd);
+    into[got > 0 ? got : 0] = '\0';
+    return got;
+}
+
 /* Whether thread `tid` of this process sleeps in one of the kernel's functions for futexes. */
 static bool is_in_futex(pid_t tid)
 {
     static const char begins[] = "futex_";
-    char name[sizeof begins - 1] = "";
-    int fd = fsafe_tasks_open(0, tid, "wchan", 0);
-    if (fd < 0)
-        return false;
-    fsafe_sys_read(fd, name, sizeof name);
-    fsafe_sys_close(fd);
-    return memcmp(name, begins, sizeof name) == 0;
+    char name[sizeof begins];
+    fsafe_tasks_read(0, tid, "wchan", name, sizeof name);
+    return strcmp(name, begins) == 0;
 }
 
 /* The file has "number, six arguments, stack pointer, instruction", or "running". */
@@ -43,20 +49,15 @@ static bool look_at_call(pid_t pid, pid_t tid, struct fsafe_task *task)
 {
     enum { ARGUMENTS = 6 };
     char line[256];
-    int fd = fsafe_tasks_open(pid, tid, "syscall", 0);
-    if (fd == -EACCES && pid == 0) {
+    ssize_t got = fsafe_tasks_read(pid, tid, "syscall", line, sizeof line);
+    if (got == -EACCES && pid == 0) {
         /* A process that has changed its user (a server that began as root) may not read this file of its own. */
         task->in_futex = is_in_futex(tid);
         return true;
     }
-    if (fd < 0)
-        return false;
-    ssize_t got = fsafe_sys_read(fd, line, sizeof line - 1);
-    fsafe_sys_close(fd);
     task->call = -1;
-    if (got <= 0 || line[0] < '0' || line[0] > '9')
+    if (line[0] < '0' || line[0] > '9')
         return got > 0;
-    line[got] = '\0';
     const char *at = line;
     task->call = (long)fsafe_text_read(&at, 10);
     for (unsigned i = 0; i < ARGUMENTS; i++) {
@@ -192,12 +193,7 @@ bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, voi
 enum { LINE_BYTES = 512 };
 static const char *read_state(pid_t pid, char *line)
 {
-    int fd = fsafe_tasks_open(pid, 0, "stat", 0);
-    if (fd < 0)
-        return NULL;
-    ssize_t got = fsafe_sys_read(fd, line, LINE_BYTES - 1);
-    fsafe_sys_close(fd);
-    line[got > 0 ? got : 0] = '\0';
+    fsafe_tasks_read(pid, 0, "stat", line, LINE_BYTES);
     const char *at = strrchr(line, ')');
     return at == NULL || at[1] != ' ' || at[2] == '\0' || at[3] == '\0' ? NULL : at + 2;
 }

@@ -32,6 +32,9 @@ uint64_t fsafe_tasks_mark(uint64_t mark, const struct fsafe_task *task);
 /* Opens a file in /proc of process `pid` (0: this one), or of its thread `tid` (if not 0). Descriptor, or -errno. */
 int fsafe_tasks_open(pid_t pid, pid_t tid, const char *name, int flags);
 
+/* Reads the beginning of such a file and puts a zero behind it. Returns how many bytes that are, or -errno. */
+ssize_t fsafe_tasks_read(pid_t pid, pid_t tid, const char *name, char *into, size_t bytes);
+
 /* Asks about thread `tid` of this process. False when the kernel does not say, or there is no such thread. */
 bool fsafe_tasks_look(pid_t tid, struct fsafe_task *task);
 

@@ -55,13 +55,8 @@ bool fsafe_secluded_epoll(int epoll)
     fsafe_text_begin(&text, name, sizeof name - 1);
     fsafe_text_put(&text, "fdinfo/%d", epoll);
     name[text.length] = '\0';
-    int fd = fsafe_children_had_any() ? -1 : fsafe_tasks_open(0, 0, name, 0);
-    if (fd < 0)
-        return false;
-    ssize_t got = fsafe_sys_read(fd, lines, sizeof lines);
-    fsafe_sys_close(fd);
-    bool secluded = got > 0 && (size_t)got < sizeof lines;
-    lines[secluded ? got : 0] = '\0';
+    ssize_t got = fsafe_children_had_any() ? -1 : fsafe_tasks_read(0, 0, name, lines, sizeof lines);
+    bool secluded = got > 0 && (size_t)got < sizeof lines - 1;
     for (const char *at = lines; secluded && (at = strstr(at, "tfd:")) != NULL; count++) {
         at += sizeof "tfd:" - 1;
         secluded = has_both_ends((int)fsafe_text_read(&at, 10));

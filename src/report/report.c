@@ -26,25 +26,13 @@ const struct fsafe_deed_row fsafe_deed_rows[FSAFE_DEEDS] = {
 #include "report/deeds.def"
 };
 
-/* In a namespace /proc may be that of an outer one, in which the ids that we know are other threads'. */
-static bool is_proc_ours(void)
-{
-    int fd = fsafe_tasks_open(0, fsafe_sys_gettid(), "comm", 0);
-    if (fd >= 0)
-        fsafe_sys_close(fd);
-    return fd >= 0;
-}
-
 /* The thread's name now; "" if the kernel does not say. */
 static void find_thread_name(pid_t pid, pid_t tid, char name[32])
 {
-    name[0] = '\0';
-    int fd = pid != 0 && is_proc_ours() ? fsafe_tasks_open(pid, tid, "comm", 0) : -1;
-    if (fd < 0)
-        return;
-    ssize_t got = fsafe_sys_read(fd, name, 31);
+    /* In a namespace /proc may be that of an outer one, in which the ids that we know are other threads'. */
+    bool is_proc_ours = fsafe_tasks_read(0, fsafe_sys_gettid(), "comm", name, 32) >= 0;
+    ssize_t got = pid != 0 && is_proc_ours ? fsafe_tasks_read(pid, tid, "comm", name, 32) : 0;
     name[got > 0 ? got - 1 : 0] = '\0'; /* the kernel ends it with a newline */
-    fsafe_sys_close(fd);
 }
 
 /* All that a report needs: too much for the stack of a small thread, so that pages are mapped for it. */
