@@ -44,26 +44,37 @@ static bool sleeps(int descriptor)
     return waits;
 }
 
-/* What has come in part of a message (MSG_WAITALL) a signal would end. */
-static struct fsafe_watch *watch(int descriptor, int flags, uintptr_t frame)
+/*
+ * What has come in part of a message (MSG_WAITALL) a signal would end. For a thread that has withdrawn (track/join)
+ * nothing is done here.
+ */
+static struct fsafe_watch *begin(int descriptor, int flags, uintptr_t frame)
 {
+    if (fsafe_thread_is_withdrawn())
+        return NULL;
     bool waits = fsafe_children_any() && (flags & (MSG_DONTWAIT | MSG_WAITALL)) == 0 && sleeps(descriptor);
-    return waits ? fsafe_watch_begin(-1, frame) : NULL;
+    struct fsafe_watch *watch = waits ? fsafe_watch_begin(-1, frame) : NULL;
+    if (watch == NULL) /* perhaps in a handler, in the middle of a wait */
+        fsafe_watch_rest(true);
+    return watch;
+}
+
+static void end(struct fsafe_watch *watch)
+{
+    if (fsafe_thread_is_withdrawn())
+        return;
+    if (watch == NULL)
+        fsafe_watch_rest(false);
+    fsafe_watch_end(watch, 0);
 }
 
 /* A process without children jumps to libc's function, once the row is bound. */
 #define RECEIVE(type, name, parameters, arguments, flags)                             \
     static FSAFE_COLD type watched_##name parameters                                  \
     {                                                                                 \
-        if (fsafe_thread_is_withdrawn())                                              \
-            return FSAFE_NEXT(name) arguments;                                        \
-        struct fsafe_watch *watched = watch(descriptor, flags, FSAFE_FRAME());        \
-        if (watched == NULL) /* perhaps in a handler, in the middle of a wait */      \
-            fsafe_watch_rest(true);                                                   \
+        struct fsafe_watch *watch = begin(descriptor, flags, FSAFE_FRAME());          \
         type received = FSAFE_NEXT(name) arguments;                                   \
-        if (watched == NULL)                                                          \
-            fsafe_watch_rest(false);                                                  \
-        fsafe_watch_end(watched, 0);                                                  \
+        end(watch);                                                                   \
         return received;                                                              \
     }                                                                                 \
     FSAFE_EXPORT type name parameters                                                 \
