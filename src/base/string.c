@@ -72,13 +72,6 @@ char *(strstr)(const char *string, const char *part)
     return (char *)(uintptr_t)string;
 }
 
-char *(stpcpy)(char *to, const char *from)
-{
-    for (; (*to = *from) != '\0'; to++, from++)
-        NEXT();
-    return to;
-}
-
 void *(memchr)(const void *memory, int c, size_t bytes)
 {
     const unsigned char *at = memory;

@@ -198,7 +198,7 @@ static inline struct timespec fsafe_sys_timespec(uint64_t ns)
     return (struct timespec){.tv_sec = (time_t)(ns / SECOND), .tv_nsec = (long)(ns % SECOND)};
 }
 
-/* And back. */
+/* The nanoseconds that such a time has. */
 static inline uint64_t fsafe_sys_ns(const struct timespec *time)
 {
     return (uint64_t)time->tv_sec * 1000000000 + (uint64_t)time->tv_nsec;

@@ -47,7 +47,6 @@ LATE(int, pthread_condattr_setpshared, (pthread_condattr_t *a, int shared), (a, 
 LATE(int, pthread_barrierattr_init, (pthread_barrierattr_t *a), (a))
 LATE(int, pthread_barrierattr_setpshared, (pthread_barrierattr_t *a, int shared), (a, shared))
 LATE(int, pthread_barrierattr_destroy, (pthread_barrierattr_t *a), (a))
-LATE(int, pthread_equal, (pthread_t one, pthread_t other), (one, other)) /* code for size calls it */
 LATE(int, pthread_setcancelstate, (int state, int *old), (state, old))
 LATE(int, pthread_setcanceltype, (int type, int *old), (type, old))
 LATE(int, pthread_getcpuclockid, (pthread_t thread, clockid_t *clock), (thread, clock))

@@ -331,7 +331,7 @@ bool fsafe_python_lock_has_tokens(const struct fsafe_thread *thread)
         return FSAFE_LIKELY(progress == DONE) ? (done) : end(progress, lock, call);       \
     }
 
-/* Those of one type. What leaves a with statement passes three arguments. */
+/* The methods of one type. What leaves a with statement passes three arguments. */
 #define METHODS(type)                                                                                                \
     METHOD(type##_acquire,                                                                                           \
            (struct fsafe_object * object, struct fsafe_object * arguments, struct fsafe_object * names),             \

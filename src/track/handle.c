@@ -20,7 +20,7 @@ static struct called look_up(pthread_t handle, bool withdraw)
 {
     struct called called = {false, false};
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING | FSAFE_VANISHED); fsafe_thread_next(&at);) {
-        if (at.thread->ended || !at.thread->has_handle || !pthread_equal(at.thread->handle, handle))
+        if (at.thread->ended || !at.thread->has_handle || at.thread->handle != handle)
             continue;
         if (!fsafe_thread_is_vanished(at.thread))
             called.living = true;
@@ -50,7 +50,7 @@ struct fsafe_thread *fsafe_handle_find_vanished(pthread_t handle)
 {
     struct fsafe_thread *last = NULL;
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);)
-        if (at.thread->has_handle && pthread_equal(at.thread->handle, handle) &&
+        if (at.thread->has_handle && at.thread->handle == handle &&
             (last == NULL || at.generation > fsafe_thread_generation(last)))
             last = at.thread;
     return last;

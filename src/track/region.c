@@ -79,7 +79,7 @@ bool fsafe_region_had_inside(pthread_t handle, uint32_t regions)
 {
     uintptr_t site;
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_VANISHED); fsafe_thread_next(&at);)
-        if (pthread_equal(at.thread->handle, handle) && inside_of(at.thread, regions, &site) != 0)
+        if (at.thread->handle == handle && inside_of(at.thread, regions, &site) != 0)
             return true;
     return false;
 }

@@ -19,7 +19,7 @@
         FSAFE_ENTER_CALL(region, name) FSAFE_ARGUMENTS(__VA_ARGS__); \
         FSAFE_LEAVE_CALL(0, region);                                 \
     }
-/* Those are in wide.c. */
+/* Rows for wrap/wide. */
 #define FSAFE_CONVERT(result, name, ...)
 #define FSAFE_ORIENT(stream, result, name, ...)
 #define FSAFE_FIRST(result, name, ...)

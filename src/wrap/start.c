@@ -180,14 +180,16 @@ struct part {
 /* Names in one line the parts of libc that are not as we know them. Returns whether there are any. */
 static bool note_unknown(const struct part *parts, size_t count)
 {
-    char text[160] = "this C library's ", *at = text + strlen(text);
-    const char *begin = at;
+    char text[160];
+    struct fsafe_text line;
+    fsafe_text_begin(&line, text, sizeof text - 1);
     for (size_t i = 0; i < count; i++)
         if (!parts[i].known)
-            at = stpcpy(stpcpy(at, at == begin ? "" : ", "), parts[i].name);
-    if (at == begin)
+            fsafe_text_put(&line, "%s%s", line.length == 0 ? "this C library's " : ", ", parts[i].name);
+    if (line.length == 0)
         return false;
-    strcpy(at, " are unknown: they are not taken over");
+    fsafe_text_string(&line, " are unknown: they are not taken over");
+    text[line.length] = '\0';
     fsafe_report_note(text);
     return true;
 }
