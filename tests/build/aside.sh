@@ -5,17 +5,7 @@
 : "${FORKSAFE_LIB:?path of the library}" "${BROKEN_LIBC:?path of the module}"
 library=$FORKSAFE_LIB
 unset FORKSAFE_LIB FORKSAFE_LOG FORKSAFE_MODE FORKSAFE_FORMAT # the library knows no setting of the first name
-count=0
-# is NAME EXPECTED GOT
-is() {
-    count=$((count + 1))
-    if [ "$2" = "$3" ]; then
-        echo "ok $count - $1"
-    else
-        echo "not ok $count - $1"
-        printf '%s\n' "expected: $2" "got:      $3" | sed 's/^/# /'
-    fi
-}
+. "$top_srcdir/tests/is.sh"
 # said PRELOAD COMMAND...: the lines, without the process's number
 said() {
     preload=$1

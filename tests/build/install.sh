@@ -5,17 +5,7 @@
 scratch=$(mktemp -d) || exit 99
 trap 'rm -rf "$scratch"' EXIT
 unset LD_PRELOAD MAKEFLAGS MFLAGS MAKELEVEL
-count=0
-# is NAME EXPECTED GOT
-is() {
-    count=$((count + 1))
-    if [ "$2" = "$3" ]; then
-        echo "ok $count - $1"
-    else
-        echo "not ok $count - $1"
-        printf '%s\n' "expected: $2" "got:      $3" | sed 's/^/# /'
-    fi
-}
+. "$top_srcdir/tests/is.sh"
 files() { (cd "$scratch/root" && find . ! -type d | sed 's/^\.//' | LC_ALL=C sort | tr '\n' ' '); }
 
 mkdir "$scratch/root"

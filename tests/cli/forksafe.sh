@@ -3,6 +3,7 @@
 # FORKSAFE = path of the launcher, FORKSAFE_LIB = the library it is to preload.
 
 : "${FORKSAFE:?path of the launcher}" "${FORKSAFE_LIB:?path of the library}"
+. "$top_srcdir/tests/is.sh"
 absolute() { (cd "$(dirname "$1")" && printf '%s/%s\n' "$(pwd -P)" "$(basename "$1")"); }
 launcher=$(absolute "$FORKSAFE")
 library=$(absolute "$FORKSAFE_LIB")
@@ -12,17 +13,6 @@ cd "$scratch" || exit 99
 unprotected="it runs unprotected"
 unset LD_PRELOAD FORKSAFE FORKSAFE_LIB FORKSAFE_MODE FORKSAFE_LOG FORKSAFE_VERBOSE
 
-count=0
-# is NAME EXPECTED GOT
-is() {
-    count=$((count + 1))
-    if [ "$2" = "$3" ]; then
-        echo "ok $count - $1"
-    else
-        echo "not ok $count - $1"
-        printf '%s\n' "expected: $2" "got:      $3" | sed 's/^/# /'
-    fi
-}
 # status COMMAND...: its exit status; what it prints is in out and err
 status() {
     "$@" >out 2>err
