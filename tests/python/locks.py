@@ -9,16 +9,17 @@ import harness
 
 VICTIM = harness.os.path.join(harness.HERE, "locks_victim.py")
 KINDS = ("lock", "rlock", "derived-rlock", "condition", "condition-of-lock", "event", "queue", "thread", "generation",
-         "exit", "handler", "limit", "tries", "rlock-tries", "new-threads", "new-locks", "new-handler",
-         "new-handler-tries", "new-handler-limit", "new-handler-often")
+         "exit", "handler", "limit", "tries", "rlock-tries", "unnamed-tries", "new-threads", "new-locks",
+         "new-handler", "new-handler-tries", "new-handler-limit", "new-handler-often")
 
 harness.begin(2 * len(KINDS))
 for kind in KINDS:
     command = [harness.PYTHON3, VICTIM, kind]
     bare = harness.run([*command, f"{harness.HANG_SECONDS:g}"], False, 60)
+    harness.SETTINGS["FORKSAFE_ONLY"] = "nothing" if kind.startswith("unnamed") else ""
     saved = harness.run([*command, "60"], True, 90)
     harness.ok(bare.out == "hung\n", f"{kind}: bare the child hangs")
-    named = kind == "new-handler-tries"
+    named = kind in ("new-handler-tries", "unnamed-tries")
     if not harness.ok(saved.out == "done\n" and ("child may hang on" if named else "child took over") in saved.err,
                       f"{kind}: under the library it {'is named' if named else 'has the lock, and a line says so'}"):
         harness.note(f"bare {bare.out!r}, library {saved.out!r}")

@@ -136,8 +136,13 @@ def with_tries(lock):
 
 
 def with_handler_until_named(lock):
-    """The handler may be meant to release it; the line comes where all errors go, to a file."""
+    """The handler may be meant to release it."""
     signal.signal(signal.SIGTERM, lambda *_: None)
+    until_named(lock)
+
+
+def until_named(lock):
+    """The line comes where all errors go, to a file."""
     while not lock.acquire(blocking=False) and os.fstat(2).st_size == 0:
         pass
 
@@ -166,6 +171,7 @@ KINDS = {
     "limit": (threading.Lock, lambda made: made, with_limit),
     "tries": (threading.Lock, lambda made: made, with_tries),
     "rlock-tries": (threading.RLock, lambda made: made, with_tries),
+    "unnamed-tries": (threading.Lock, lambda made: made, until_named),
     "new-threads": (threading.Lock, lambda made: made, use_in_threads),
     "new-locks": (lambda: Locks(threading.Lock() for _ in range(48)), lambda made: made, use_each),
     "new-handler": (threading.Lock, lambda made: made, with_handler),
