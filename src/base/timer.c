@@ -102,3 +102,11 @@ void fsafe_timer_delete(int timer)
 {
     FSAFE_SYS(SYS_timer_delete, timer, 0, 0, 0, 0, 0);
 }
+
+bool fsafe_timer_has_left(const void *context, uintptr_t stack, uintptr_t frame)
+{
+    const stack_t *alternate = &((const ucontext_t *)context)->uc_stack;
+    uintptr_t lowest = (uintptr_t)alternate->ss_sp;
+    bool is_there = stack - lowest < alternate->ss_size, was_there = frame - lowest < alternate->ss_size;
+    return is_there == was_there ? stack > frame : was_there;
+}

@@ -32,3 +32,9 @@ bool fsafe_timer_make(int *timer, void *value);
 void fsafe_timer_set(int timer, uint64_t ns);
 
 void fsafe_timer_delete(int timer);
+
+/*
+ * Whether a longjmp has left the function with the frame `frame`. `context`: the listener's, `stack`: what that
+ * interrupted has as its stack pointer, perhaps another signal's handler on the alternate stack, wherever that lies.
+ */
+bool fsafe_timer_has_left(const void *context, uintptr_t stack, uintptr_t frame);

@@ -240,7 +240,7 @@ static bool on_timer(siginfo_t *info, void *context)
          atomic_load_explicit(&net->taker, memory_order_relaxed) != fsafe_lineage_thread(fsafe_sys_gettid())))
         return true;
     /* A longjmp has left the call; or the child has other threads by now, which may release what it waits for. */
-    if (net == &of_all ? !fsafe_takeover_is_alone() : call.stack > net->call.frame) {
+    if (net == &of_all ? !fsafe_takeover_is_alone() : fsafe_timer_has_left(context, call.stack, net->call.frame)) {
         withdraw(net);
         return true;
     }

@@ -12,6 +12,7 @@ struct fsafe_watch {
     _Atomic uint64_t taker; /* the thread that waits, see fsafe_lineage_thread; 0: the place is free */
     uint32_t generation;    /* of the process that has the timer; 0: there is none */
     int timer;
+    unsigned early;         /* how many signals in a row have found the thread outside system calls */
     uintptr_t frame;        /* the wrapper's */
 };
 
@@ -55,10 +56,19 @@ static bool may_wait(long number)
 }
 
 /* A timer that is due goes off when the thread has begun its wait, as a rule; if not, it is set anew. */
-static void set_timer(const struct fsafe_watch *watch, uint64_t ns)
+static void set_timer(struct fsafe_watch *watch, uint64_t ns)
 {
     enum { SOON_NS = 100000 };
+    watch->early = 0;
     fsafe_timer_set(watch->timer, ns > SOON_NS ? ns : SOON_NS);
+}
+
+/* Later each time: a longjmp may have left the wait, and the thread computes. */
+static void set_timer_again(struct fsafe_watch *watch)
+{
+    enum { SOON_NS = 100000, MOST = 14 };
+    fsafe_timer_set(watch->timer, (uint64_t)SOON_NS << watch->early);
+    watch->early += watch->early < MOST;
 }
 
 /* Whether the system call may return EINTR: not one that takes a futex, to which libc knows no such answer. */
@@ -81,7 +91,7 @@ static bool has_end_come(const ucontext_t *context)
  * A look in the middle of a wait, which ends where it would have ended without the look. Context: signals are blocked,
  * until our handler returns.
  */
-static void look_in_wait(const struct fsafe_watch *watch, const struct fsafe_arch_call *call, ucontext_t *context)
+static void look_in_wait(struct fsafe_watch *watch, const struct fsafe_arch_call *call, ucontext_t *context)
 {
     bool ends = has_end_come(context);
     uint64_t open = fsafe_elsewhere_signals() & ~fsafe_sys_signals(&context->uc_sigmask);
@@ -107,12 +117,12 @@ static bool on_timer(siginfo_t *info, void *context)
      * A longjmp has left the wait: no further timer. A thread that makes no system call is about to make this one, or a
      * signal handler interrupts it: a signal that came in a look would not end the wait, so there is none yet.
      */
-    if (call.stack > watch->frame || (is_call && !may_wait(call.number)))
+    if (fsafe_timer_has_left(context, call.stack, watch->frame) || (is_call && !may_wait(call.number)))
         withdraw(watch);
     else if (is_call)
         look_in_wait(watch, &call, context);
     else
-        set_timer(watch, 0);
+        set_timer_again(watch);
     errno = saved;
     return true;
 }
@@ -164,10 +174,11 @@ static bool rest(struct fsafe_watch *watch, uint64_t self, bool rests)
     if (atomic_load_explicit(&watch->taker, memory_order_relaxed) != self ||
         watch->generation != fsafe_lineage_generation())
         return false;
-    if (rests)
+    uint64_t due_ns = rests ? 0 : fsafe_children_due_ns();
+    if (due_ns == 0)
         fsafe_timer_set(watch->timer, 0);
     else
-        set_timer(watch, fsafe_children_due_ns());
+        set_timer(watch, due_ns);
     return true;
 }
 
@@ -189,5 +200,5 @@ void fsafe_watch_end(struct fsafe_watch *watch, pid_t ended)
         withdraw(watch);
     if (ended > 0)
         fsafe_children_ended(ended);
-    fsafe_children_look(); /* perhaps no wait is long enough for one */
+    fsafe_children_look();
 }

@@ -5,11 +5,21 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <string.h>
 
 /* A limit of more years than 30 is none. */
 static bool is_endless(const struct timespec *limit)
 {
     return limit == NULL || limit->tv_sec > 1000000000;
+}
+
+bool fsafe_looks_read(const void *from, void *into, size_t bytes)
+{
+    const uintptr_t word = ~(uintptr_t)3, at = (uintptr_t)from;
+    if (!fsafe_sys_may_be_readable(at & word) || !fsafe_sys_may_be_readable((at + bytes - 1) & word))
+        return false;
+    memcpy(into, from, bytes);
+    return true;
 }
 
 bool fsafe_looks_is_long(const struct timespec *limit)

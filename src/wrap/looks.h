@@ -25,6 +25,9 @@ struct fsafe_looks {
     const struct timespec *limit; /* this slice's; NULL: there is no child to look at, and no end */
 };
 
+/* Copies the program's time, if it can be read: where libc lets the kernel read it a bad address is an error. */
+bool fsafe_looks_read(const void *from, void *into, size_t bytes);
+
 /* Whether a look is due before the limit ends. It is not before one that libc refuses. */
 bool fsafe_looks_is_long(const struct timespec *limit);
 
@@ -66,9 +69,9 @@ bool fsafe_looks_goes_on(struct fsafe_looks *sliced, int *result);
         if (!(in_slices)) {                      \
             fsafe_watch_rest(true);              \
             int answer = call;                   \
-            fsafe_watch_rest(false);             \
             if (answer == 0)                     \
                 fsafe_children_look();           \
+            fsafe_watch_rest(false);             \
             return answer;                       \
         }                                        \
     } while (0)
@@ -78,5 +81,5 @@ bool fsafe_looks_goes_on(struct fsafe_looks *sliced, int *result);
     do {                                                                                        \
         struct timespec by;                                                                     \
         const struct timespec *until;                                                           \
-        return fsafe_children_any() && fsafe_time64_narrow(limit, &by, &until) ? narrow : call; \
+        return fsafe_children_any() && fsafe_time64_peek(limit, &by, &until) ? narrow : call;   \
     } while (0)

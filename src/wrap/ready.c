@@ -145,8 +145,11 @@ FSAFE_EXPORT int epoll_pwait2(int epoll, struct epoll_event *events, int most, c
 {
     if (limit == NULL && may_be_secluded())
         return epoll_in_child(epoll, events, most, mask, FSAFE_CALLER());
-    FSAFE_UNLESS_WATCHING(fsafe_looks_is_long(limit), FSAFE_NEXT(epoll_pwait2)(epoll, events, most, limit, mask));
-    return epoll_in_slices(epoll, events, most, limit, mask);
+    struct timespec copy; /* of a limit that can be read */
+    FSAFE_UNLESS_WATCHING(limit == NULL ||
+                              (fsafe_looks_read(limit, &copy, sizeof copy) && fsafe_looks_is_long(&copy)),
+                          FSAFE_NEXT(epoll_pwait2)(epoll, events, most, limit, mask));
+    return epoll_in_slices(epoll, events, most, limit != NULL ? &copy : NULL, mask);
 }
 #endif
 

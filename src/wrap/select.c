@@ -28,21 +28,35 @@ static void put_back(unsigned long asked[SETS][MOST / WORD], int count, fd_set *
             memcpy(sets[i], asked[i], bytes_of(count));
 }
 
+/* One slice. *over_ns: when it was over, without the time that a handler took then; NULL: the program's is pselect. */
+static int slice(int count, fd_set *const sets[SETS], const struct timespec *limit, const sigset_t *mask,
+                 uint64_t *over_ns)
+{
+    if (over_ns == NULL || limit == NULL)
+        return FSAFE_NEXT(pselect)(count, sets[0], sets[1], sets[2], limit, mask);
+    struct timeval left = {.tv_sec = limit->tv_sec, .tv_usec = limit->tv_nsec / 1000};
+    uint64_t end_ns = fsafe_sys_now_ns() + fsafe_sys_ns(limit);
+    int result = FSAFE_NEXT(select)(count, sets[0], sets[1], sets[2], &left);
+    *over_ns = end_ns - ((uint64_t)left.tv_sec * 1000000 + (uint64_t)left.tv_usec) * 1000;
+    return result;
+}
+
 static int select_again(unsigned long asked[SETS][MOST / WORD], int count, fd_set *const sets[SETS],
-                        const struct timespec *limit, const sigset_t *mask)
+                        const struct timespec *limit, const sigset_t *mask, uint64_t *over_ns)
 {
     bool again = false;
     FSAFE_IN_SLICES(mask, limit, (again ? put_back(asked, count, sets) : (void)0, again = true,
-                            FSAFE_NEXT(pselect)(count, sets[0], sets[1], sets[2], sliced.limit, mask)));
+                            slice(count, sets, sliced.limit, mask, over_ns)));
 }
 
-static int select_in_slices(int count, fd_set *const sets[SETS], const struct timespec *limit, const sigset_t *mask)
+static int select_in_slices(int count, fd_set *const sets[SETS], const struct timespec *limit, const sigset_t *mask,
+                            uint64_t *over_ns)
 {
     unsigned long asked[SETS][MOST / WORD];
     for (unsigned i = 0; i < SETS; i++)
         if (sets[i] != NULL && !fsafe_sys_peek((uintptr_t)sets[i], asked[i], bytes_of(count)))
             return FSAFE_NEXT(pselect)(count, sets[0], sets[1], sets[2], limit, mask); /* an error, as bare */
-    int result = select_again(asked, count, sets, limit, mask);
+    int result = select_again(asked, count, sets, limit, mask, over_ns);
     if (result < 0 && errno == EINTR) /* between two slices, of which the first has emptied the sets */
         put_back(asked, count, sets);
     return result;
@@ -63,15 +77,18 @@ FSAFE_EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *other, struc
     struct timespec span;
     FSAFE_UNLESS_WATCHING(is_copied(count) && fsafe_looks_is_long(of_timeval(limit, &span)),
                     FSAFE_NEXT(select)(count, in, out, other, limit));
-    const uint64_t end_ns = limit != NULL ? fsafe_sys_now_ns() + fsafe_sys_ns(&span) : 0;
-    int result = select_in_slices(count, (fd_set *const[SETS]){in, out, other}, of_timeval(limit, &span), NULL);
+    uint64_t begun_ns = fsafe_sys_now_ns(), over_ns = begun_ns;
+    int result =
+        select_in_slices(count, (fd_set *const[SETS]){in, out, other}, of_timeval(limit, &span), NULL, &over_ns);
 #ifdef FSAFE_LIBC_GLIBC
     if (limit != NULL) {
-        span = fsafe_sys_timespec(fsafe_sys_left_ns(end_ns));
-        *limit = (struct timeval){.tv_sec = span.tv_sec, .tv_usec = span.tv_nsec / 1000};
+        const struct timespec took = fsafe_sys_timespec(over_ns - begun_ns);
+        const struct timeval passed = {.tv_sec = took.tv_sec, .tv_usec = took.tv_nsec / 1000};
+        if (timercmp(limit, &passed, >))
+            timersub(limit, &passed, limit);
+        else
+            timerclear(limit);
     }
-#else
-    (void)end_ns;
 #endif
     return result;
 }
@@ -81,7 +98,7 @@ FSAFE_EXPORT int pselect(int count, fd_set *in, fd_set *out, fd_set *other, cons
 {
     FSAFE_UNLESS_WATCHING(is_copied(count) && fsafe_looks_is_long(limit),
                     FSAFE_NEXT(pselect)(count, in, out, other, limit, mask));
-    return select_in_slices(count, (fd_set *const[SETS]){in, out, other}, limit, mask);
+    return select_in_slices(count, (fd_set *const[SETS]){in, out, other}, limit, mask, NULL);
 }
 
 #ifdef FSAFE_LIBC_GLIBC
@@ -92,7 +109,7 @@ FSAFE_DEFINE_ALIAS(__select, select);
 FSAFE_EXPORT int __select64(int count, fd_set *in, fd_set *out, fd_set *other, void *limit)
 {
     FSAFE_UNLESS_WATCHING(limit == NULL && is_copied(count), FSAFE_NEXT(__select64)(count, in, out, other, limit));
-    return select_in_slices(count, (fd_set *const[SETS]){in, out, other}, NULL, NULL);
+    return select_in_slices(count, (fd_set *const[SETS]){in, out, other}, NULL, NULL, NULL);
 }
 
 FSAFE_EXPORT int __pselect64(int count, fd_set *in, fd_set *out, fd_set *other, const struct fsafe_timespec64 *limit,

@@ -82,6 +82,9 @@ pid_t __wait4_time64(pid_t pid, int *status, int options, void *usage);
  */
 bool fsafe_time64_narrow(const struct fsafe_timespec64 *wide, struct timespec *by, const struct timespec **until);
 
+/* The same; false also where no time can be read. For a call of which libc lets the kernel read the time. */
+bool fsafe_time64_peek(const struct fsafe_timespec64 *wide, struct timespec *by, const struct timespec **until);
+
 /* The same, and a second function `name64`; `arguments`: the parameters' names. */
 #define FSAFE_TIMED(name, name64, parameters, arguments, ...)                                       \
     FSAFE_TIMED_PLAIN(name, parameters, __VA_ARGS__)                                                \

@@ -2,6 +2,7 @@
 
 #include "base/sys.h"
 #include "libc/layout.h"
+#include "wrap/looks.h"
 #include "wrap/next.h"
 #include "wrap/time64.h"
 #include "wrap/until.h"
@@ -82,5 +83,12 @@ bool fsafe_time64_narrow(const struct fsafe_timespec64 *wide, struct timespec *b
     struct timespec now;
     bool is_far = fsafe_sys_clock(CLOCK_REALTIME, &now) && now.tv_sec < INT32_MAX - YEAR;
     return is_far && wide->tv_sec > 0;
+}
+
+bool fsafe_time64_peek(const struct fsafe_timespec64 *wide, struct timespec *by, const struct timespec **until)
+{
+    struct fsafe_timespec64 copy;
+    return (wide == NULL || fsafe_looks_read(wide, &copy, sizeof copy)) &&
+           fsafe_time64_narrow(wide != NULL ? &copy : NULL, by, until);
 }
 #endif

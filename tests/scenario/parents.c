@@ -14,6 +14,7 @@
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <semaphore.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stddef.h>
@@ -760,6 +761,38 @@ static void moments(const struct scn_case *self)
     scn_fine();
 }
 
+/* Signals that come at any moment of a sleep, often just when a look is due, end it. */
+static void ends_sleeps(const struct scn_case *self)
+{
+    enum { SLEEPS = 400, FIRST_US = 1500, APART_US = 37, SOME = 25 };
+    static const struct way way;
+    const struct sigaction action = {.sa_handler = count};
+    const struct itimerval never = {{0, 0}, {0, 0}};
+    const struct timespec span = {.tv_sec = LIMIT_S};
+    const sigset_t alarms = only(SIGALRM);
+    int missed = 0;
+    sigprocmask(SIG_BLOCK, &alarms, NULL);
+    prepare(&way);
+    sigprocmask(SIG_UNBLOCK, &alarms, NULL); /* only here, and not in the other thread */
+    const pid_t child = scn_fork();
+    if (child == 0)
+        for (;;)
+            pause();
+    sigaction(SIGALRM, &action, NULL);
+    atomic_store(&is_waiting, true);
+    for (int i = 0; i < SLEEPS; i++) {
+        const struct itimerval timer = {.it_value.tv_usec = FIRST_US + i * APART_US, .it_interval.tv_usec = 200000};
+        atomic_store(&handled, 0);
+        setitimer(ITIMER_REAL, &timer, NULL);
+        SCN_CHECK(nanosleep(&span, NULL) == -1 && errno == EINTR);
+        setitimer(ITIMER_REAL, &never, NULL);
+        missed += atomic_load(&handled) > 1;
+    }
+    kill(child, SIGKILL);
+    SCN_CHECK(missed * SOME <= SLEEPS); /* the thread may be stopped just before it sleeps */
+    scn_fine();
+}
+
 static void note_mask(void *before)
 {
     sigset_t now;
@@ -837,10 +870,17 @@ static void take_time(int signal)
 
 static void slow_handler(const struct scn_case *self)
 {
+#ifdef __GLIBC__
+    enum { SLACK_S = 1 };
+#else /* musl's select does not say what is left */
+    enum { SLACK_S = 60 };
+#endif
     static const struct way way;
     const struct sigaction action = {.sa_handler = take_time, .sa_flags = SA_RESTART};
     const struct itimerval timer = {.it_value.tv_usec = 50000};
+    const long long longest = sizeof(time_t) == sizeof(int) ? LIMIT_S : 1LL << 40; /* 34,000 years */
     struct timespec left = {.tv_sec = LIMIT_S};
+    struct timeval limit = {.tv_sec = (time_t)longest};
     sigset_t alarms = only(SIGALRM), before;
     sigprocmask(SIG_BLOCK, &alarms, &before); /* in the other thread */
     prepare(&way);
@@ -851,17 +891,25 @@ static void slow_handler(const struct scn_case *self)
             pause();
     sigaction(SIGALRM, &action, NULL);
     setitimer(ITIMER_REAL, &timer, NULL);
-    SCN_CHECK(nanosleep(&left, &left) == -1 && errno == EINTR && left.tv_sec >= LIMIT_S - 1);
+    if (self->number != 0)
+        SCN_CHECK(select(0, NULL, NULL, NULL, &limit) == -1 && errno == EINTR && limit.tv_sec >= longest - 1);
+    else
+        SCN_CHECK(nanosleep(&left, &left) == -1 && errno == EINTR && left.tv_sec >= LIMIT_S - SLACK_S);
     kill(child, SIGKILL);
     scn_fine();
 }
 
-/* As bare: the call says that it cannot read, or write, a set. */
-static void bad_sets(const struct scn_case *self)
+/* As bare: the call says that it cannot read, or write, a set or a time. */
+static void bad_pointers(const struct scn_case *self)
 {
     static const struct way way;
+    const struct itimerval timer = {.it_value.tv_usec = LATE_US, .it_interval.tv_usec = LATE_US};
+    const struct timespec span = {.tv_sec = LIMIT_S}, *const nowhere = (const struct timespec *)8;
     long *only_read = mmap(NULL, 1, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    sigset_t alarms = only(SIGALRM), before;
+    sigprocmask(SIG_BLOCK, &alarms, &before); /* in the other thread */
     prepare(&way);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     const pid_t child = scn_fork();
     if (child == 0)
         for (;;)
@@ -870,7 +918,146 @@ static void bad_sets(const struct scn_case *self)
     fd_set set = asked();
     SCN_CHECK(select(channel[0] + 1, &set, (fd_set *)only_read, NULL, NULL) == -1 && errno == EFAULT);
     SCN_CHECK(select(channel[0] + 1, (fd_set *)8, NULL, NULL, NULL) == -1 && errno == EFAULT);
+#ifdef __GLIBC__ /* musl reads some itself */
+    SCN_CHECK(nanosleep(nowhere, NULL) == -1 && errno == EFAULT);
+    SCN_IS(clock_nanosleep(CLOCK_REALTIME, 0, nowhere, NULL), EFAULT);
+    SCN_IS(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, nowhere, NULL), EFAULT);
+#ifdef HAVE_EPOLL_PWAIT2
+    struct epoll_event event;
+    const int empty = epoll_create1(EPOLL_CLOEXEC);
+    SCN_CHECK(epoll_pwait2(empty, &event, 1, nowhere, NULL) == -1 && errno == EFAULT);
+#endif
+#endif
+    install(SIGALRM, 0);
+    setitimer(ITIMER_REAL, &timer, NULL);
+    SCN_CHECK(nanosleep(&span, (struct timespec *)only_read) == -1 && errno == EFAULT);
     kill(child, SIGKILL);
+    scn_fine();
+}
+
+/*
+ * A siglongjmp leaves a wait, and the thread computes, in a function that lies deeper, and waits again, when the child
+ * has ended: the timer of the wait that was left does not take up the thread's time, and ends no other wait.
+ */
+static sigjmp_buf before_wait;
+static void leave_wait(int signal) { siglongjmp(before_wait, 1); }
+
+enum { GO_ON = 4711 };
+static atomic_int timers_set;
+static void set_as_asked(int signal, siginfo_t *info, void *context)
+{
+#ifdef __x86_64__
+    greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
+    atomic_fetch_add(&timers_set, 1);
+    r[REG_RAX] = syscall(SYS_timer_settime, r[REG_RDI], r[REG_RSI], r[REG_RDX], r[REG_R10], r[REG_R8], GO_ON);
+#endif
+}
+
+static void count_timers(void)
+{
+#ifdef __x86_64__
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_timer_settime, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[5])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, GO_ON, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {.len = sizeof filter / sizeof *filter, .filter = filter};
+    const struct sigaction action = {.sa_sigaction = set_as_asked, .sa_flags = SA_SIGINFO};
+    SCN_CHECK(sigaction(SIGSYS, &action, NULL) == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+              prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+#endif
+}
+
+static pid_t leave_a_wait(void)
+{
+    const struct itimerval timer = {.it_value.tv_usec = 5000}, never = {{0, 0}, {0, 0}};
+    const pid_t child = scn_fork();
+    if (child == 0)
+        for (;;)
+            pause();
+    if (sigsetjmp(before_wait, 1) == 0) {
+        setitimer(ITIMER_REAL, &timer, NULL);
+        waitpid(child, NULL, 0);
+    }
+    setitimer(ITIMER_REAL, &never, NULL);
+    return child;
+}
+
+static void left_by_longjmp(const struct scn_case *self)
+{
+    enum { ROUNDS = 10, POLLS = 4, POLL_MS = 15, PASS_US = 300000, MOST = 50 };
+    static const struct way way;
+    sigset_t alarms = only(SIGALRM), before;
+    sigprocmask(SIG_BLOCK, &alarms, &before); /* in the other thread */
+    prepare(&way);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    signal(SIGALRM, leave_wait);
+    for (int i = 0; i < ROUNDS; i++) {
+        const pid_t child = leave_a_wait();
+        SCN_IS(kill(child, SIGKILL), 0);
+        while (waitpid(child, NULL, WNOHANG) == 0)
+            sched_yield();
+        for (int j = 0; j < POLLS; j++)
+            SCN_CHECK(poll(NULL, 0, POLL_MS) == 0);
+    }
+    count_timers();
+    const pid_t child = leave_a_wait();
+    fill_stack();
+    let_pass(PASS_US);
+    SCN_CHECK(atomic_load(&timers_set) < MOST);
+    kill(child, SIGKILL);
+    scn_fine();
+}
+
+/* A look is due while a signal handler computes on an alternate stack, above the thread's own: the next one comes. */
+enum { STACK = 1 << 18, LONG_US = 400000 };
+static int leave;
+
+static void compute(int signal) { let_pass(LONG_US); }
+
+static void *read_beside_handler(void *block)
+{
+    const stack_t above = {.ss_sp = (char *)block + STACK, .ss_size = STACK};
+    const struct sigaction action = {.sa_handler = compute, .sa_flags = SA_ONSTACK | SA_RESTART};
+    const struct itimerval timer = {.it_value.tv_usec = 50000};
+    const sigset_t alarms = only(SIGALRM);
+    SCN_CHECK(sigaltstack(&above, NULL) == 0 && sigaction(SIGALRM, &action, NULL) == 0);
+    SCN_IS(pthread_sigmask(SIG_UNBLOCK, &alarms, NULL), 0);
+    setitimer(ITIMER_REAL, &timer, NULL);
+    SCN_CHECK(by_read(NULL) == 1);
+    scn_ring(leave);
+    return NULL;
+}
+
+static void on_alternate_stack(const struct scn_case *self)
+{
+    static const struct way way;
+    static uint32_t word;
+    const sigset_t alarms = only(SIGALRM);
+    pthread_attr_t attributes;
+    pthread_t thread;
+    char *block = mmap(NULL, 2 * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    scn_needs_calls();
+    leave = scn_bell();
+    sigprocmask(SIG_BLOCK, &alarms, NULL);
+    prepare(&way);
+    alarm(0); /* the child's bounds this */
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        signal(SIGALRM, SIG_DFL);
+        sigprocmask(SIG_UNBLOCK, &alarms, NULL);
+        alarm(BOUND_S);
+        for (;;)
+            bare_futex(&word, FUTEX_WAIT_PRIVATE, 0);
+    }
+    close(channel[1]);
+    SCN_CHECK(block != MAP_FAILED && pthread_attr_init(&attributes) == 0 &&
+              pthread_attr_setstack(&attributes, block, STACK) == 0 &&
+              pthread_create(&thread, &attributes, read_beside_handler, block) == 0);
+    scn_await(leave); /* without a look */
     scn_fine();
 }
 
@@ -878,7 +1065,7 @@ static void bad_sets(const struct scn_case *self)
 
 /* As D's collector stops a thread: the handler waits for a second signal, whose handler has no SA_RESTART. */
 enum { ROUNDS = 5, TWO_LOOKS_US = 60000 };
-static int stopped, goes, leave;
+static int stopped, goes;
 static atomic_bool may_go, went_early;
 
 static void stop_by_sigsuspend(int signal)
@@ -1092,8 +1279,17 @@ void scn_cases(void)
                                   .run = in_handler, .number = i},
                 "in-handler-%s", in[i]);
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = limited}, "limited");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = bad_sets}, "bad-sets");
-    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = slow_handler}, "slow-handler");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = bad_pointers}, "bad-pointers");
+    for (int i = 0; i < 2; i++)
+        scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = slow_handler, .number = i},
+                "slow-handler-%s", i == 0 ? "nanosleep" : "select");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=20", .run = left_by_longjmp},
+            "left-by-longjmp");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=1", .run = ends_sleeps},
+            "sleeps-end");
+    scn_add((struct scn_case){.bare = "fine", .says = "once:child hangs in futex 0x[0-9a-f]+", .env = LIMIT,
+                              .run = on_alternate_stack},
+            "on-alternate-stack");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=1", .run = keeps_sets},
             "select-keeps-its-sets");
     scn_add((struct scn_case){.bare = "fine", .run = whole_seconds}, "whole-seconds");
