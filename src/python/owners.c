@@ -5,7 +5,6 @@
 #include "python/methods.h"
 #include "python/objects.h"
 #include "python/owners.h"
-#include "python/places.h"
 #include "repair/semaphore.h"
 #include "track/join.h"
 
@@ -49,27 +48,11 @@ static void disown(struct rlock *lock)
         lock->owner = lock->taken = 0;
 }
 
-/*
- * A lock that was taken over is the caller's once; then the interpreter's function makes that twice, or raises an
- * error. The caller waits for a thread that has taken the lock over and waits for the GIL, to write its name in.
- */
 static struct fsafe_object *acquire(struct fsafe_object *object, struct fsafe_object *arguments,
                                     struct fsafe_object *names)
 {
-    struct rlock *lock = rlock_of(object);
-    if (!is_anothers(lock))
-        return theirs_acquire(object, arguments, names);
-    enum fsafe_verdict verdict =
-        fsafe_semaphore_judge(lock->semaphore, fsafe_self, fsafe_python_site(FSAFE_CALLER()), NULL, true);
-    if (verdict == FSAFE_PROCEED)
-        disown(lock);
-    if (verdict != FSAFE_TAKEN)
-        return theirs_acquire(object, arguments, names);
-    lock->owner = (uintptr_t)pthread_self();
-    lock->taken = 1;
-    struct fsafe_object *result = theirs_acquire(object, arguments, names);
-    fsafe_python_drop(theirs_release(object, NULL));
-    return result;
+    disown(rlock_of(object)); /* and then the semaphore's wait takes it over */
+    return theirs_acquire(object, arguments, names);
 }
 
 static struct fsafe_object *release(struct fsafe_object *object, struct fsafe_object *arguments)

@@ -53,9 +53,9 @@ err = check("not_wanted", "child: 0\nchild: -14\n", "child: 0\nits child: 0\nchi
 harness.ok(len(re.findall(r"runs again Python import \w+ \(plain\)", err)) == 1 and
            len(re.findall(r" wanted in import_all\(\) in \S*state_victim\.py", err)) >= 4,
            "a line names the place that imports it, and a child that does not has none")
+harness.SETTINGS["FORKSAFE_DRAIN_MS"] = "60000"  # a twentieth of it is for locks, and for such a module
 check("under_way", "child: -14\n", "child: 0\n",
       "a fork waits for an import that ends soon: the child has the whole module")
-harness.SETTINGS["FORKSAFE_DRAIN_MS"] = "60000"  # a twentieth of it is for locks, and for such a module
 check("under_lock", "child: -14\n", "child: 0\n",
       "a fork waits for a lock that is held for a moment: the child has whole data")
 check("serving", "child: 0\n", "child: 0\n",

@@ -156,7 +156,7 @@ def under_way():
     def enter():
         runs.append("run")
         taken.set()
-        time.sleep(0.05)
+        time.sleep(0.2)
 
     gate.enter = enter
     threading.Thread(target=__import__, args=("slow",), daemon=True).start()
@@ -178,7 +178,7 @@ def under_lock():
         with lock:
             halves.append("one")
             taken.set()
-            time.sleep(0.01)
+            time.sleep(0.2)
             halves.append("other")
 
     threading.Thread(target=work, daemon=True).start()
