@@ -2,6 +2,7 @@
 
 #include "repair/elsewhere.h"
 #include "wrap/looks.h"
+#include "wrap/time64.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -13,13 +14,20 @@ static bool is_endless(const struct timespec *limit)
     return limit == NULL || limit->tv_sec > 1000000000;
 }
 
+/* The kernel reads the limit of a wait that it then refuses, because the word is another: the thread never sleeps. */
 bool fsafe_looks_read(const void *from, void *into, size_t bytes)
 {
-    const uintptr_t word = ~(uintptr_t)3, at = (uintptr_t)from;
-    if (!fsafe_sys_may_be_readable(at & word) || !fsafe_sys_may_be_readable((at + bytes - 1) & word))
-        return false;
-    memcpy(into, from, bytes);
-    return true;
+    static const uint32_t word = 1;
+    long number = FSAFE_SYS_FUTEX;
+#ifdef FSAFE_TIME64
+    if (bytes != sizeof(struct timespec))
+        number = SYS_futex_time64;
+#endif
+    long answer = from != NULL ? FSAFE_SYS(number, &word, FUTEX_WAIT_PRIVATE, 0, from, 0, 0) : -EFAULT;
+    bool is_read = answer == -EAGAIN || answer == -EINVAL; /* EINVAL: it is not valid */
+    if (is_read)
+        memcpy(into, from, bytes);
+    return is_read;
 }
 
 bool fsafe_looks_is_long(const struct timespec *limit)

@@ -768,7 +768,7 @@ static void ends_sleeps(const struct scn_case *self)
     static const struct way way;
     const struct sigaction action = {.sa_handler = count};
     const struct itimerval never = {{0, 0}, {0, 0}};
-    const struct timespec span = {.tv_sec = LIMIT_S};
+    const struct timespec span = {.tv_nsec = 900000000};
     const sigset_t alarms = only(SIGALRM);
     int missed = 0;
     sigprocmask(SIG_BLOCK, &alarms, NULL);
@@ -905,6 +905,7 @@ static void bad_pointers(const struct scn_case *self)
     static const struct way way;
     const struct itimerval timer = {.it_value.tv_usec = LATE_US, .it_interval.tv_usec = LATE_US};
     const struct timespec span = {.tv_sec = LIMIT_S}, *const nowhere = (const struct timespec *)8;
+    const struct timespec *volatile none = NULL;
     long *only_read = mmap(NULL, 1, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     sigset_t alarms = only(SIGALRM), before;
     sigprocmask(SIG_BLOCK, &alarms, &before); /* in the other thread */
@@ -920,6 +921,7 @@ static void bad_pointers(const struct scn_case *self)
     SCN_CHECK(select(channel[0] + 1, (fd_set *)8, NULL, NULL, NULL) == -1 && errno == EFAULT);
 #ifdef __GLIBC__ /* musl reads some itself */
     SCN_CHECK(nanosleep(nowhere, NULL) == -1 && errno == EFAULT);
+    SCN_CHECK(nanosleep(none, NULL) == -1 && errno == EFAULT);
     SCN_IS(clock_nanosleep(CLOCK_REALTIME, 0, nowhere, NULL), EFAULT);
     SCN_IS(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, nowhere, NULL), EFAULT);
 #ifdef HAVE_EPOLL_PWAIT2
