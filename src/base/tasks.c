@@ -207,12 +207,19 @@ static const char *skip(const char *at, unsigned fields)
     return at;
 }
 
+static bool has_one_thread(const char *state)
+{
+    enum { STATE_TO_THREADS = 17 };
+    const char *threads = skip(state, STATE_TO_THREADS);
+    return fsafe_text_read(&threads, 10) == 1;
+}
+
 bool fsafe_tasks_is_fork(pid_t child)
 {
     enum { STATE_TO_PARENT = 1, PARENT_TO_FLAGS = 5, FORKED_WITHOUT_EXEC = 0x40 };
     char line[LINE_BYTES];
     const char *at = read_state(child, line);
-    if (at == NULL)
+    if (at == NULL || (*at == 'Z' && has_one_thread(at))) /* its first thread alone may have ended */
         return false;
     const char *parent = skip(at, STATE_TO_PARENT), *flags = skip(parent, PARENT_TO_FLAGS);
     return (pid_t)fsafe_text_read(&parent, 10) == fsafe_sys_getpid() &&
@@ -221,13 +228,9 @@ bool fsafe_tasks_is_fork(pid_t child)
 
 bool fsafe_tasks_waits_in_vfork(pid_t pid)
 {
-    enum { STATE_TO_THREADS = 17 };
     char line[LINE_BYTES];
     const char *at = read_state(pid, line);
-    if (at == NULL || *at != 'D')
-        return false;
-    at = skip(at, STATE_TO_THREADS);
-    return fsafe_text_read(&at, 10) == 1;
+    return at != NULL && *at == 'D' && has_one_thread(at);
 }
 
 bool fsafe_tasks_parent_has(const char *file, const char *words, size_t bytes)

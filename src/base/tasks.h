@@ -50,7 +50,10 @@ long fsafe_tasks_call(pid_t tid);
  */
 bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, void *context), void *context);
 
-/* Whether `child` is a child of this process that has executed no program; also false when the kernel does not say. */
+/*
+ * Whether `child` is a child of this process that lives and has executed no program; also false when the kernel does
+ * not say.
+ */
 bool fsafe_tasks_is_fork(pid_t child);
 
 /*

@@ -137,6 +137,21 @@ static void stay_here(void *bell)
     (void)!read(*(int *)bell, &byte, 1);
 }
 
+static void *remain(void *unused)
+{
+    for (;;)
+        pause();
+    return unused;
+}
+
+static char state_of(pid_t pid)
+{
+    char line[512];
+    fsafe_tasks_read(pid, 0, "stat", line, sizeof line);
+    const char *at = strrchr(line, ')');
+    return at == NULL ? '?' : at[2];
+}
+
 UNIT_TEST(tasks_know_a_forked_child)
 {
     int bell[2];
@@ -155,6 +170,25 @@ UNIT_TEST(tasks_know_a_forked_child)
     ck_assert_int_eq(kill(child, SIGKILL), 0);
     ck_assert_int_eq(waitpid(child, NULL, 0), child);
     ck_assert(!fsafe_tasks_is_fork(child));
+    /* One that has ended is none, also while nobody has waited for it; one whose first thread has ended is one. */
+    siginfo_t ended;
+    pthread_t thread;
+    for (int threads = 0; threads < 2; threads++) {
+        child = fork();
+        if (child == 0) {
+            if (threads == 0)
+                _exit(0);
+            pthread_create(&thread, NULL, remain, NULL);
+            pthread_exit(NULL);
+        }
+        if (threads == 0)
+            ck_assert_int_eq(waitid(P_PID, (id_t)child, &ended, WEXITED | WNOWAIT), 0);
+        else
+            UNIT_EVENTUALLY(state_of(child) == 'Z');
+        ck_assert_int_eq(fsafe_tasks_is_fork(child), threads);
+        kill(child, SIGKILL);
+        ck_assert_int_eq(waitpid(child, NULL, 0), child);
+    }
     close(bell[0]);
     close(bell[1]);
 }
