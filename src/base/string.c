@@ -39,7 +39,9 @@ int(strncmp)(const char *one, const char *other, size_t most)
 
 int(strcmp)(const char *one, const char *other)
 {
-    return (strncmp)(one, other, PTRDIFF_MAX);
+    for (; *one == *other && *one != '\0'; one++, other++)
+        NEXT();
+    return (unsigned char)*one - (unsigned char)*other;
 }
 
 char *(strchr)(const char *string, int c)
@@ -86,6 +88,12 @@ void *(memchr)(const void *memory, int c, size_t bytes)
 int(memcmp)(const void *one, const void *other, size_t bytes)
 {
     const unsigned char *a = one, *b = other;
+    for (uintptr_t x, y; bytes >= sizeof x; a += sizeof x, b += sizeof y, bytes -= sizeof x) {
+        __builtin_memcpy(&x, a, sizeof x);
+        __builtin_memcpy(&y, b, sizeof y);
+        if (x != y)
+            break;
+    }
     for (; bytes > 0 && *a == *b; a++, b++, bytes--)
         NEXT();
     return bytes == 0 ? 0 : *a - *b;

@@ -1153,6 +1153,24 @@ UNIT_LOOP(timer_signals_reach_whose_they_are, 0, FSAFE_ARCH_INTERRUPTED)
     ck_assert(asked_first == 0 && asked_second == 1);
 }
 
+/* Through pointers: the compiler has functions of its own for these names. */
+UNIT_TEST(string_compares_as_libc)
+{
+    int (*volatile bytes)(const void *, const void *, size_t) = memcmp;
+    int (*volatile strings)(const char *, const char *) = strcmp;
+    const char one[] = "abcdefghijklmnopqrstuvwx";
+    for (size_t at = 1; at < sizeof one - 1; at++) {
+        char other[sizeof one];
+        memcpy(other, one, sizeof one);
+        other[at] = (char)0xff;
+        ck_assert(bytes(one, other, at) == 0 && bytes(one + at + 1, other + at + 1, sizeof one - at - 1) == 0);
+        ck_assert(bytes(one, other, sizeof one) < 0 && bytes(other + 1, one + 1, sizeof one - 1) > 0);
+        ck_assert(strings(one, one) == 0 && strings(one, other) < 0 && strings(other, one) > 0);
+        other[at] = '\0';
+        ck_assert(strings(one, other) > 0 && strings(other, one) < 0);
+    }
+}
+
 static atomic_bool has_set_id;
 
 static void *wait_for_ids(void *unused)
