@@ -32,25 +32,14 @@ static size_t describe(int error, char *into, size_t room)
 size_t fsafe_message_expand(const char *format, int error, char *into)
 {
     char words[128];
-    size_t length = 0;
-    size_t of_words = describe(error, words, sizeof words);
+    size_t length = 0, of_words = describe(error, words, sizeof words);
     for (; *format != '\0'; format++) {
-        if (format[0] == '%' && format[1] == 'm') {
-            if (into != NULL)
-                memcpy(into + length, words, of_words);
-            length += of_words;
-            format++;
-            continue;
-        }
+        bool is_error = format[0] == '%' && format[1] == 'm', is_percent = format[0] == '%' && format[1] == '%';
+        size_t bytes = is_error ? of_words : is_percent ? 2 : 1;
         if (into != NULL)
-            into[length] = *format;
-        length++;
-        if (format[0] == '%' && format[1] == '%') {
-            format++;
-            if (into != NULL)
-                into[length] = '%';
-            length++;
-        }
+            memcpy(into + length, is_error ? words : format, bytes);
+        length += bytes;
+        format += is_error || is_percent;
     }
     if (into != NULL)
         into[length] = '\0';
