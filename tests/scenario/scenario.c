@@ -245,8 +245,9 @@ static void *holder_body(void *raw)
     pthread_setname_np(pthread_self(), "worker");
     for (int i = 0; i < holder->depth; i++)
         SCN_IS(holder->take(holder->lock), 0);
+    const int leave = holder->leave; /* the one who waits for `held` may be gone from where *holder is */
     scn_ring(holder->held);
-    scn_await(holder->leave);
+    scn_await(leave);
     for (int i = 0; i < holder->depth; i++)
         SCN_IS(holder->give(holder->lock), 0);
     return NULL;
