@@ -628,10 +628,12 @@ static void run_join(void)
 
 static const time_t moment = 1000000000;
 static atomic_int stop;
+static int begun;
 
 static void *read_the_clock(void *unused)
 {
     struct tm tm;
+    scn_ring(begun);
     while (!atomic_load(&stop))
         SCN_CHECK(localtime_r(&moment, &tm) != NULL);
     return NULL;
@@ -648,8 +650,11 @@ enum { FORKS = 60 };
 static void run_clock(void)
 {
     pthread_t thread[3];
+    begun = scn_bell();
     for (int i = 0; i < 3; i++)
         thread[i] = scn_start(read_the_clock, NULL);
+    for (int i = 0; i < 3; i++)
+        scn_await(begun);
     for (int i = 0; i < FORKS; i++)
         pass(use_clock);
     atomic_store(&stop, 1);
