@@ -289,7 +289,7 @@ class PoolStorm(ProcessStorm):
         self.told_done = 0
 
     def enter_worker(self):
-        self.use(line("C", os.getpid()))
+        self.use(line("C", time.monotonic_ns() << 22 | os.getpid()))  # on a busy machine an id is soon used again
         signal.setitimer(signal.ITIMER_REAL, 0)  # from here on it may wait for its tasks as long as it likes
         os.write(self.tell, DONE)
 
