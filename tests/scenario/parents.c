@@ -607,16 +607,23 @@ static void *read_for_ever(void *unused)
     return unused;
 }
 
-static void polls_beside_readers(const struct scn_case *self)
+/* From now on the kernel does with that system call of the thread what `action` says. Returns what seccomp() does. */
+static long filter_call(uint32_t number, uint32_t action, unsigned flags)
 {
-    static const struct way way;
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_gettid, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, action),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     const struct sock_fprog program = {.len = sizeof filter / sizeof *filter, .filter = filter};
+    SCN_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+}
+
+static void polls_beside_readers(const struct scn_case *self)
+{
+    static const struct way way;
     prepare(&way);
     const pid_t child = scn_fork();
     if (child == 0)
@@ -625,8 +632,7 @@ static void polls_beside_readers(const struct scn_case *self)
     scn_start(read_for_ever, NULL);
     scn_start(read_for_ever, NULL);
     usleep(LATE_US / 4);
-    SCN_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-              prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+    SCN_CHECK(filter_call(SYS_gettid, SECCOMP_RET_TRAP, 0) == 0);
     for (int i = 0; i < 10; i++)
         SCN_CHECK(poll(NULL, 0, 0) == 0);
     kill(child, SIGKILL);
@@ -1123,15 +1129,7 @@ static int asks, answer;
 
 static void ask(void)
 {
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_timer_create, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const struct sock_fprog program = {.len = sizeof filter / sizeof *filter, .filter = filter};
-    SCN_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    asks = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+    asks = (int)filter_call(SYS_timer_create, SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
 }
 
 static void *answer_later(void *unused)
