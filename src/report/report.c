@@ -142,23 +142,24 @@ static void find_sources(struct fsafe_event *event, struct fsafe_source *wanted_
     const struct fsafe_report_sources *known = atomic_load_explicit(&known_sources, memory_order_acquire);
     if (known == NULL || event->pid != 0)
         return;
-    known->lock(event);
     if (event->wanted_in == NULL && known->here(wanted_in, 1) != 0)
         event->wanted_in = wanted_in;
     if (event->holder.source == NULL && known->held(&event->holder, held_in, 1) != 0)
         event->holder.source = held_in;
 }
 
-static void find_callers(struct fsafe_details *details, bool here, bool held)
+static void find_callers(struct fsafe_details *details, struct fsafe_event *event, bool here, bool held)
 {
     const struct fsafe_report_sources *known = atomic_load_explicit(&known_sources, memory_order_acquire);
     unsigned most = 1 + (fsafe_options.frames < FSAFE_CALLERS_MOST ? fsafe_options.frames : FSAFE_CALLERS_MOST);
     if (here)
         known->here(details->wanted_in, most);
-    if (known != NULL && details->event->fork.number != 0)
-        known->forked(&details->event->fork, details->forked_in, most);
+    if (known != NULL && event->pid == 0)
+        known->lock(event); /* not before: it is slow, and most events are only counted */
+    if (known != NULL && event->fork.number != 0)
+        known->forked(&event->fork, details->forked_in, most);
     if (held)
-        known->held(&details->event->holder, details->held_in, most);
+        known->held(&event->holder, details->held_in, most);
 }
 
 bool fsafe_report_is_new_place(uintptr_t site)
@@ -214,7 +215,7 @@ void fsafe_report_event(const struct fsafe_event *given)
     fsafe_sys_clock(CLOCK_REALTIME, &details->when);
     details->fork_age_ms = (uint32_t)(fsafe_sys_now_ns() / 1000000) - event->fork.when_ms;
     details->colored = fsafe_options.colors && fsafe_report_is_on_terminal();
-    find_callers(details, event->wanted_in == &wanted_in, event->holder.source == &held_in);
+    find_callers(details, event, event->wanted_in == &wanted_in, event->holder.source == &held_in);
     find_places(work);
     FSAFE_SYS(SYS_prctl, PR_GET_NAME, details->own_name, 0, 0, 0, 0);
     /* The present name, if the thread still runs: programs usually name a thread after its first lock. */

@@ -26,7 +26,7 @@ struct fsafe_report_sources {
     unsigned (*forked)(const struct fsafe_fork *fork, struct fsafe_source *places, unsigned most);
     /* A number for where the calling thread is, and its callers: an interpreter makes all waits at a few sites. */
     uintptr_t (*number_here)(void);
-    /* Names the lock as the program knows it, if the interpreter made it of another one. */
+    /* Names the lock as the program knows it, if the interpreter made it of another one. Slow: for a line only. */
     void (*lock)(struct fsafe_event *event);
 };
 

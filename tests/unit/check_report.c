@@ -661,10 +661,30 @@ static unsigned find_fork(const struct fsafe_fork *fork, struct fsafe_source *pl
     return fork->tid == 3 ? find_three(places, most) : 0;
 }
 
+static unsigned locks_looked_for;
+
 static void find_lock(struct fsafe_event *event)
 {
+    locks_looked_for++;
     if (event->address == 0x10018)
         event->lock = "Lock";
+}
+
+/* To name a lock takes some hundred system calls: a child whose event is only counted makes none of them. */
+UNIT_TEST(event_looks_for_the_interpreters_lock_for_a_line_only)
+{
+    static const struct fsafe_report_sources sources = {
+        .here = find_three, .held = find_held, .forked = find_fork, .lock = find_lock};
+    struct fsafe_event event = plain_event();
+    event.address = 0x10018;
+    fsafe_report_know_sources(&sources);
+    locks_looked_for = 0;
+    for (int i = 0; i < 12; i++)
+        fsafe_report_event(&event);
+    char *log = unit_read_file(log_path);
+    ck_assert_msg(strstr(log, "over Lock 0x10018") != NULL && strstr(log, "so far 10 times") != NULL, "%s", log);
+    ck_assert_uint_eq(locks_looked_for, 2);
+    free(log);
 }
 
 UNIT_TEST(event_names_who_called_the_interpreters_functions)
