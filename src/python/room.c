@@ -19,6 +19,7 @@
 #include "repair/asleep.h"
 #include "repair/takeover.h"
 #include "report/report.h"
+#include "track/join.h"
 #include "track/lineage.h"
 
 #include <pthread.h>
@@ -104,11 +105,13 @@ static void leave_vanished(void)
 }
 
 /* Where C code makes a child's threads without the GIL, as uwsgi does. Asked once in each generation. */
-static int start_owners_when_called(void *unused)
+static int begin_threads_when_called(void *unused)
 {
     (void)unused;
-    if (fsafe_python_is_started() && fsafe_python_has_gil())
+    if (fsafe_python_is_started() && fsafe_python_has_gil()) {
         fsafe_python_owners_start();
+        fsafe_python_waiters_drop();
+    }
     return 0;
 }
 
@@ -126,7 +129,7 @@ void fsafe_python_before_thread(void)
         }
     } else if (fsafe_python_is_started() && fsafe_lineage_is_child() &&
                atomic_exchange(&owners_asked, fsafe_lineage_generation()) != fsafe_lineage_generation()) {
-        fsafe_python.Py_AddPendingCall(start_owners_when_called, NULL);
+        fsafe_python.Py_AddPendingCall(begin_threads_when_called, NULL);
     }
     if (atomic_load_explicit(&fsafe_python_state, memory_order_acquire) != FSAFE_PYTHON_BOUND)
         return;
@@ -156,26 +159,43 @@ void fsafe_python_prepare(void)
     bool started = fsafe_python_is_started();
     if (!started && !before.has_gil)
         ask_to_be_called();
-    if (started && before.has_gil)
+    if (started)
         fsafe_python_places_note_fork();
     before.imports = started && before.has_gil && fsafe_python_imports_are_going_on();
     before.tokens = started && before.has_gil && fsafe_python_tokens_are_out();
 }
 
+/*
+ * After a fork without the GIL: an embedder's, ctypes'. Often nobody tells the interpreter of such a fork. If no thread
+ * had the GIL the objects are whole, and the child may take it. Returns whether it has.
+ */
+static bool has_taken_gil(void)
+{
+    void *own = fsafe_python.PyGILState_GetThisThreadState();
+    if (own == NULL || fsafe_python_state_with_gil() != NULL || fsafe_self == NULL ||
+        fsafe_ledger_depth(fsafe_thread_locks(fsafe_self)) != 0) /* a signal handler may have come as it took it */
+        return false;
+    fsafe_python.PyEval_RestoreThread(own);
+    return true;
+}
+
 void fsafe_python_child(void)
 {
-    if (!fsafe_python_is_started())
+    if (!fsafe_python_is_started() || (!before.has_gil && !fsafe_python_gil_is_free()))
         return;
-    if (!before.has_gil) {
-        if (fsafe_python_gil_is_free()) /* an embedder's fork: uwsgi's */
-            fsafe_python_places_note(false);
-        return;
-    }
     fsafe_python_waiters_note();
+    const bool takes_gil = !before.has_gil && has_taken_gil();
+    if (takes_gil) {
+        before.imports = fsafe_python_imports_are_going_on();
+        before.tokens = fsafe_python_tokens_are_out();
+        fsafe_python_waiters_drop(); /* its threads may be made without the GIL */
+    }
     bool imports = before.imports && fsafe_python_imports_are_others();
     fsafe_python_places_note(imports || before.tokens);
     if (before.tokens)
         fsafe_python_tokens_return();
     if (imports)
         fsafe_python_imports_drop();
+    if (takes_gil)
+        fsafe_python.PyEval_SaveThread();
 }

@@ -16,9 +16,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the backgro
 VICTIM = os.path.join(harness.HERE, "state_victim.py")
 
 
-def run(part, preload, hangs=False):
+def run(part, preload, hangs=False, how=()):
     seconds = max(1, int(10 * harness.HANG_SECONDS if preload and not hangs else harness.HANG_SECONDS))
-    return harness.run([harness.PYTHON3, "-W", "ignore", VICTIM, part, str(seconds)], preload,
+    return harness.run([harness.PYTHON3, "-W", "ignore", VICTIM, part, str(seconds), *how], preload,
                        (30 + 40 * seconds) * harness.SLOWNESS)
 
 
@@ -32,8 +32,8 @@ def names(err, words):
     return re.search(rf"state_victim\.py:{line_of(words)}\b", err)
 
 
-def check(part, bare_says, saved_says, meaning):
-    bare, saved = run(part, False), run(part, True)
+def check(part, bare_says, saved_says, meaning, *how):
+    bare, saved = run(part, False, how=how), run(part, True, how=how)
     passed = harness.ok(bare.out == bare_says and saved.out == saved_says, meaning)
     if not passed:
         harness.note_tail("bare", bare.out + bare.err)
@@ -41,7 +41,7 @@ def check(part, bare_says, saved_says, meaning):
     return saved.err
 
 
-harness.begin(38)
+harness.begin(42)
 err = check("imports", "child: -14\n", "child: 0\n", "modules that vanished threads were importing are imported anew")
 harness.ok(all(re.search(rf"child runs again Python import \w+ \({name}\)", err)
                for name in ("plain", "outer", "outer.inner", "space.part")), "each is named")
@@ -84,6 +84,11 @@ if not harness.ok(len(re.findall(r"took over Python semaphore", err)) == 4 and
                   (names(err, "  # the token is had here") or names(err, "  # or here at the fork")),
                   "and named, with the place, where the child had found none"):
     harness.note_tail("lines", err, 40)
+sleepers = "child: -14\nits child: -14\nparent: its own wake up\n"
+for part, bare_says, *how in (("imports", "child: -14\n", "past"), ("waiters", sleepers, "past"),
+                              ("waiters", sleepers, "in_c"), ("tokens", "child: -14\nparent: 1 2 2 1 2\n", "past")):
+    check(part, bare_says, bare_says.replace("-14", "0"),
+          f"{part}: the same, {'forked' if how == ['past'] else 'beside threads made'} by C code without the GIL", *how)
 check("replaced", "grown: False\n", "grown: False\n",
       "a program with classes of its own in threading does not grow with its threads")
 check("ended", "child: -14\n", "child: 0\n", "beside sub-interpreters that have run, and ended, a lock is taken over")
@@ -146,7 +151,7 @@ if not harness.ok(names(err, "  # taken here") and names(err, "  # the queue's i
                   "their lines name the Python place that took the lock and that wants it"):
     harness.note_tail("lines", err, 40)
 forked = re.findall(rf"forked in in_child\(\) in \S*state_victim\.py:{line_of('  # forked here')}\b", err)
-if not harness.ok(len(forked) == 2, "and that called os.fork, not where C code forks"):
+if not harness.ok(len(forked) == 3, "and that called for the fork, not where C code forks"):
     harness.note_tail("lines", err, 60)
 if not harness.ok("holding thread" in err and "queue keeper" in err, "and the thread as Python calls it"):
     harness.note_tail("lines", err, 40)

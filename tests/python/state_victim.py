@@ -1,8 +1,9 @@
 """Victims of state.py: state that only the interpreter knows, left behind by threads that vanish in a fork.
 
-    state_victim.py PART SECONDS
+    state_victim.py PART SECONDS [past|in_c]
 
-PART is a function of this file's: imports, own_import, body, wakeup, places, ending, owners, first, waiters, tokens ...
+past: forks are made without the GIL, past os.fork, as an embedder's are. in_c: so are threads. PART is a function of
+this file's: imports, own_import, body, wakeup, places, ending, owners, first, waiters, tokens ...
 
 A child that runs for SECONDS ends by its alarm. The parent says how each child ended.
 """
@@ -36,7 +37,21 @@ def say(text):
     os.write(1, (text + "\n").encode())
 
 
-def in_child(work, fork=os.fork):
+def fork_past():
+    """Forks as C code does that has not got the GIL, when no other thread has it or waits for it."""
+    def look():
+        for task in os.listdir("/proc/self/task"):
+            if int(task) != os.getpid():
+                with open(f"/proc/self/task/{task}/status") as status:
+                    yield status.read()
+
+    before = None
+    while before != (before := [*look()]) or not all("State:\tS" in status for status in before):
+        time.sleep(0.05)  # who waits for the GIL wakes every 5 ms
+    return ctypes.CDLL(None).fork()
+
+
+def in_child(work, fork=fork_past if sys.argv[3:] == ["past"] else os.fork):
     """Runs `work` in a child, which ends; returns its status in the parent."""
     child = fork()  # forked here
     if child == 0:
@@ -453,6 +468,17 @@ def handed_on():
 
 # --- Conditions -------------------------------------------------------------------------------------------------
 
+class ThreadInC:
+    def __init__(self, target, daemon):
+        self.body, self.id = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: target() and None), ctypes.c_ulong()
+
+    def start(self):
+        ctypes.CDLL(None).pthread_create(ctypes.byref(self.id), None, self.body, None)
+
+    def join(self):
+        ctypes.CDLL(None).pthread_join(self.id, None)
+
+
 def waiters():
     items, condition, tokens = queue.Queue(), threading.Condition(), threading.Semaphore(0)
 
@@ -466,7 +492,8 @@ def waiters():
 
     def put_to_sleep(what, where):
         before = list(where)
-        thread = threading.Thread(target=what, daemon=True)
+        in_c = sys.argv[3:] == ["in_c"] and os.getpid() != PARENT
+        thread = (ThreadInC if in_c else threading.Thread)(target=what, daemon=True)
         thread.start()
         while not where or where[-1] in before:
             time.sleep(0.001)
