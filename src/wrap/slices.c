@@ -182,6 +182,10 @@ int fsafe_slices_cond_wait(pthread_cond_t *condvar, pthread_mutex_t *mutex, stru
 {
     if (FSAFE_UNLIKELY(fsafe_lineage_is_child()) && fsafe_monitor_judge(condvar, mutex, site))
         return 0;
+    /* Nothing here would show a signal by another process that comes between two slices. */
+    bool may_be_shared = !fsafe_fresh_condvar.known || fsafe_fresh_is_shared(&fsafe_fresh_condvar, condvar);
+    if (fsafe_lineage_is_child() && may_be_shared && fsafe_takeover_is_known_shared((uintptr_t)condvar))
+        return FSAFE_NEXT(pthread_cond_wait)(condvar, mutex);
     struct fsafe_slices slices;
     const struct fsafe_untimed_wait wait = {.lock = "condition variable",
                                             .kind = kind_of(&fsafe_fresh_condvar, condvar),

@@ -8,6 +8,7 @@ struct both {
     pthread_mutex_t lock;
     pthread_cond_t condition;
     bool said;
+    atomic_bool waits;
     atomic_int heard;
 };
 static struct both *both;
@@ -56,6 +57,38 @@ static void wakes_parent(const struct scn_case *self)
     }
     for (int i = 0; i < 2; i++)
         scn_join(thread[i]);
+}
+
+static void *ends(void *unused)
+{
+    return unused;
+}
+
+/* A child waits for longer than its first slice; then the parent, which has had the mutex since before, signals. */
+static void wakes_child_late(const struct scn_case *self)
+{
+    map_both();
+    mutex_make_shared(&mutex_kinds[1], PTHREAD_PROCESS_SHARED, &both->lock);
+    condvar_make_shared(self->kind, PTHREAD_PROCESS_SHARED, &both->condition);
+    if (self->number)
+        scn_join(scn_start(ends, NULL)); /* from then on it is known what a shared condition variable looks like */
+    const pid_t child = scn_fork();
+    if (child == 0) {
+        SCN_IS(pthread_mutex_lock(&both->lock), 0);
+        atomic_store(&both->waits, true);
+        while (!both->said)
+            SCN_IS(pthread_cond_wait(&both->condition, &both->lock), 0);
+        SCN_IS(pthread_mutex_unlock(&both->lock), 0);
+        scn_fine();
+    }
+    while (!atomic_load(&both->waits))
+        usleep(1000);
+    SCN_IS(pthread_mutex_lock(&both->lock), 0);
+    usleep(200000);
+    both->said = true;
+    SCN_IS(pthread_cond_signal(&both->condition), 0);
+    SCN_IS(pthread_mutex_unlock(&both->lock), 0);
+    scn_reap(child);
 }
 
 /* Made as private, but its memory is shared: the waiter is alive in the parent. */
@@ -107,6 +140,10 @@ void scn_cases(void)
                 "signal-wakes-parent-%s", kind->name);
         scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = wakes_parent, .kind = kind, .number = 1),
                 "broadcast-wakes-parent-%s", kind->name);
+        for (long threads = 0; threads < 2; threads++)
+            scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=50", .run = wakes_child_late,
+                             .kind = kind, .number = threads),
+                    "signal-wakes-child-late-%s%s", kind->name, threads ? "-threads" : "");
     }
     static const struct {
         const char *name, *env, *preloaded, *says;
