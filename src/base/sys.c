@@ -201,6 +201,13 @@ bool fsafe_sys_stat_fd(int fd, struct stat *status)
 #endif
 }
 
+uintptr_t fsafe_sys_signal_stack(void)
+{
+    stack_t stack;
+    bool is_on = FSAFE_SYS(SYS_sigaltstack, 0, &stack, 0, 0, 0, 0) == 0 && (stack.ss_flags & SS_ONSTACK) != 0;
+    return is_on ? (uintptr_t)stack.ss_sp : 0;
+}
+
 /* How many links the directory of tasks has: two, and one for each thread. Or -errno. */
 static long count_links(void)
 {

@@ -234,6 +234,9 @@ struct stat;
 /* Fills in st_dev, st_ino, st_mode and st_rdev of an open descriptor. Returns whether there was one. */
 bool fsafe_sys_stat_fd(int fd, struct stat *status);
 
+/* Where the alternate signal stack begins that the calling thread is on; 0: it is on none. */
+uintptr_t fsafe_sys_signal_stack(void);
+
 /* Whether this process has exactly one thread; also false when the kernel does not say. */
 bool fsafe_sys_single_threaded(void);
 

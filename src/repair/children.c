@@ -63,10 +63,18 @@ static bool is_mine(const struct fsafe_forked *forked, pid_t me)
     return (pid_t)(atomic_load_explicit(&forked->who, memory_order_acquire) >> 32) == me;
 }
 
+/* Whether there is room for a look, and for the signal of its timer, where a program's signal handler waits. */
+static bool has_stack(void)
+{
+    enum { LEAST = 24 << 10 };
+    uintptr_t lowest = fsafe_sys_signal_stack();
+    return lowest == 0 || (uintptr_t)__builtin_frame_address(0) - lowest >= LEAST;
+}
+
 /* A vfork child, a guest, has none. */
 bool fsafe_children_has(pid_t child)
 {
-    if (!fsafe_children_any() || fsafe_lineage_pid() != fsafe_sys_getpid())
+    if (!fsafe_children_any() || fsafe_lineage_pid() != fsafe_sys_getpid() || !has_stack())
         return false;
     const struct fsafe_forked *forked = child > 0 ? find(child) : NULL;
     return child <= 0 || (forked != NULL && is_mine(forked, fsafe_lineage_pid()));

@@ -40,7 +40,7 @@ void fsafe_children_said(bool waits);
 /* From now on the parent does not look at this process. */
 void fsafe_children_strike_self(void);
 
-/* Whether this process may have `child`, or any child (<= 0), in the list. */
+/* Whether this process may have `child`, or any child (<= 0), in the list, and the stack has room for a look. */
 bool fsafe_children_has(pid_t child);
 
 /* From now on this process does not look at the child, which has ended, or has executed a program. */

@@ -4,20 +4,12 @@
 #include "base/sys.h"
 #include "track/waiting.h"
 
-#include <signal.h>
-
 bool fsafe_thread_waits_again(const struct fsafe_thread *self, uintptr_t object, int64_t value, uint64_t now_ns)
 {
     enum { SOON_NS = 50000000 }; /* a wait that begins later is another one */
     const struct fsafe_again *again = &self->again;
     return again->object == object && again->value == value && again->generation == fsafe_lineage_generation() &&
            now_ns - again->left_ns <= SOON_NS;
-}
-
-static bool is_on_signal_stack(void)
-{
-    stack_t stack;
-    return FSAFE_SYS(SYS_sigaltstack, 0, &stack, 0, 0, 0, 0) == 0 && (stack.ss_flags & SS_ONSTACK) != 0;
 }
 
 static bool is_overwritten(uintptr_t frame, uintptr_t returns)
@@ -30,14 +22,14 @@ static bool is_overwritten(uintptr_t frame, uintptr_t returns)
 static bool is_left(const struct fsafe_wait *wait, uintptr_t frame)
 {
     return (wait->returns != 0 && is_overwritten(wait->frame, wait->returns)) ||
-           (wait->frame <= frame && !is_on_signal_stack());
+           (wait->frame <= frame && fsafe_sys_signal_stack() == 0);
 }
 
 bool fsafe_thread_is_left(uintptr_t frame, uintptr_t returns, uintptr_t current)
 {
     enum { ONE_STACK = 64 << 10 }; /* few stacks are smaller */
     return frame <= current && (current - frame < ONE_STACK || returns == 0 || is_overwritten(frame, returns)) &&
-           !is_on_signal_stack();
+           fsafe_sys_signal_stack() == 0;
 }
 
 void fsafe_thread_forget_left(struct fsafe_thread *self, uintptr_t frame)

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -1071,6 +1072,45 @@ static void on_alternate_stack(const struct scn_case *self)
     scn_fine();
 }
 
+/* On a stack that suffices for a handler which asks for a child's end: a look there would need more. */
+#ifndef AT_MINSIGSTKSZ
+#define AT_MINSIGSTKSZ 51
+#endif
+static atomic_int asked_in_handler;
+
+static void ask_for_end(int signal)
+{
+    int status;
+    SCN_CHECK(waitpid(-1, &status, WNOHANG) == 0);
+    atomic_fetch_add(&asked_in_handler, 1);
+}
+
+static void on_small_stack(const struct scn_case *self)
+{
+    enum { BELOW = 1 << 16, OF_HANDLER = 4096, LEAST = 8192, TIMES = 20 };
+    static const struct way way;
+    static uint32_t word;
+    const size_t frame = getauxval(AT_MINSIGSTKSZ), size = frame + OF_HANDLER < LEAST ? LEAST : frame + OF_HANDLER;
+    char *block = mmap(NULL, BELOW + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const stack_t small = {.ss_sp = block + BELOW, .ss_size = size};
+    const struct sigaction action = {.sa_handler = ask_for_end, .sa_flags = SA_ONSTACK | SA_RESTART};
+    const struct itimerval timer = {.it_value.tv_usec = 40000, .it_interval.tv_usec = 40000}, never = {{0, 0}, {0, 0}};
+    scn_needs_calls();
+    prepare(&way);
+    SCN_CHECK(block != MAP_FAILED && mprotect(block, BELOW, PROT_NONE) == 0 && sigaltstack(&small, NULL) == 0);
+    const pid_t child = scn_fork();
+    if (child == 0)
+        for (;;)
+            bare_futex(&word, FUTEX_WAIT_PRIVATE, 0);
+    alarm(0);
+    SCN_CHECK(sigaction(SIGALRM, &action, NULL) == 0 && setitimer(ITIMER_REAL, &timer, NULL) == 0);
+    while (atomic_load(&asked_in_handler) < TIMES)
+        let_pass(1000);
+    SCN_CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+    kill(child, SIGKILL);
+    scn_fine();
+}
+
 /* --- A signal handler that waits in the middle of a watched wait -------------------------------------------------- */
 
 /* As D's collector stops a thread: the handler waits for a second signal, whose handler has no SA_RESTART. */
@@ -1292,6 +1332,8 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "fine", .says = "once:child hangs in futex 0x[0-9a-f]+", .env = LIMIT,
                               .run = on_alternate_stack},
             "on-alternate-stack");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = on_small_stack},
+            "on-small-alternate-stack");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=1", .run = keeps_sets},
             "select-keeps-its-sets");
     scn_add((struct scn_case){.bare = "fine", .run = whole_seconds}, "whole-seconds");
