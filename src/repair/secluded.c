@@ -36,14 +36,23 @@ static uint64_t number_of_own(int descriptor)
                : 0;
 }
 
+/*
+ * Whole pairs, made one after the other, have an even number of numbers in sequence. An odd one has an end of which the
+ * other is elsewhere, and nothing shows which.
+ */
 static bool has_both_ends(int descriptor)
 {
-    enum { MOST = 1024 };
-    uint64_t number = number_of_own(descriptor), other = 0;
+    enum { MOST = 1024, NEAR = 64 };
+    uint64_t number = number_of_own(descriptor), near = 0, other;
+    unsigned first = NEAR / 2, last = NEAR / 2;
     for (int fd = 0; number != 0 && fd < MOST; fd++)
-        if ((other = number_of_own(fd)) != 0 && (other == number - 1 || other == number + 1))
-            return true;
-    return false;
+        if ((other = number_of_own(fd)) != 0 && other - number + NEAR / 2 < NEAR)
+            near |= (uint64_t)1 << (other - number + NEAR / 2);
+    while (first > 0 && (near >> (first - 1) & 1) != 0)
+        first--;
+    while (last < NEAR - 1 && (near >> (last + 1) & 1) != 0)
+        last++;
+    return first > 0 && last < NEAR - 1 && (last - first) % 2 == 1;
 }
 
 /* The file has a line "tfd: NUMBER events: ..." for each descriptor; a file that does not fit is not judged. */

@@ -94,19 +94,34 @@ static void for_own_child(void)
     scn_reap(child);
 }
 
-/* The other end is sent to the parent, and the child has it no more. */
-static void for_sent(void)
+static void send_away(int descriptor)
 {
     char room[CMSG_SPACE(sizeof(int))] = "", byte = 'x';
     struct iovec bytes = {.iov_base = &byte, .iov_len = 1};
     struct msghdr message = {
         .msg_iov = &bytes, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room};
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    own_pair();
     *header = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
-    memcpy(CMSG_DATA(header), &pair[1], sizeof(int));
-    SCN_CHECK(sendmsg(inherited[0], &message, 0) == 1 && close(pair[1]) == 0);
+    memcpy(CMSG_DATA(header), &descriptor, sizeof(int));
+    SCN_CHECK(sendmsg(inherited[0], &message, 0) == 1 && close(descriptor) == 0);
+}
+
+/* The other end is sent to the parent, and the child has it no more. */
+static void for_sent(void)
+{
+    own_pair();
+    send_away(pair[1]);
     SCN_CHECK(await(epoll_of(pair[0], -1)) == pair[0]);
+}
+
+/* The same, and the child has a whole pair whose numbers follow that of the end that it waits for. */
+static void for_sent_before_pair(void)
+{
+    int other[2];
+    own_pair();
+    SCN_CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, other) == 0);
+    send_away(pair[0]);
+    SCN_CHECK(await(epoll_of(pair[1], other[0])) == pair[1]);
 }
 
 static void *send_late(void *unused)
@@ -179,6 +194,7 @@ static const struct kind {
     {"inherited", "fine", "fine", "fine", SCN_SILENT, for_inherited, to_inherited},
     {"own-child", "fine", "fine", "fine", SCN_SILENT, for_own_child, nothing},
     {"sent", "fine", "fine", "fine", SCN_SILENT, for_sent, to_sent},
+    {"sent-before-pair", "fine", "fine", "fine", SCN_SILENT, for_sent_before_pair, to_sent},
     {"own-thread", "fine", "fine", "fine", SCN_SILENT, for_own_thread, nothing},
     {"client", "fine", "fine", "fine", SCN_SILENT, for_client, to_client},
 };
