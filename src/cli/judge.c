@@ -286,7 +286,10 @@ static void print_call(long pid, long number)
         const char *name;
     } calls[] = {
 #ifdef SYS_epoll_wait
-        {SYS_epoll_wait, "epoll_wait"}, {SYS_select, "select"},
+        {SYS_epoll_wait, "epoll_wait"},
+#endif
+#ifdef SYS_select
+        {SYS_select, "select"},
 #endif
 #ifdef SYS_accept
         {SYS_accept, "accept"},
