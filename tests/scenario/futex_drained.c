@@ -31,7 +31,8 @@ static void *change(void *raw)
     first++;
     scn_ring(changer->begun);
     scn_await(changer->go_on);
-    usleep(20000); /* until the fork is under way */
+    scn_await_asleep(getpid(), NULL); /* the fork waits for this lock, or it is over and its child is waited for */
+    usleep(20000);
     second++;
     changer->kind->give(&lock);
     return NULL;
@@ -170,7 +171,8 @@ static void *sleep_for_it(void *raw)
 static void *end_it(void *raw)
 {
     struct ending *ending = raw;
-    usleep(50000); /* until the fork is under way */
+    scn_await_asleep(getpid(), NULL); /* as above */
+    usleep(50000);
     SCN_IS(pthread_cancel(ending->sleeper), 0);
     scn_join(ending->sleeper);
     scn_want(&ending->next, ending->kind->take, ending->kind->give, &lock);
