@@ -44,6 +44,26 @@ bool fsafe_python_gil_is_free(void)
     return main_gil != NULL && fsafe_python_is_running() && main_gil->locked == 0;
 }
 
+/* Whether the caller is a signal handler that came as its thread took the GIL or let it go. */
+static bool is_in_the_middle(void)
+{
+    struct fsafe_ledger_walk at = fsafe_ledger_walk(fsafe_thread_locks(fsafe_self));
+    while (fsafe_ledger_next(&at))
+        if ((at.lock & ~FSAFE_STAGE_MASK) - (uintptr_t)main_gil < sizeof *main_gil)
+            return true;
+    return false;
+}
+
+bool fsafe_python_gil_takes_free(void)
+{
+    void *own = fsafe_python.PyGILState_GetThisThreadState();
+    if (!fsafe_python_gil_is_free() || own == NULL || fsafe_python_state_with_gil() != NULL || fsafe_self == NULL ||
+        is_in_the_middle())
+        return false;
+    fsafe_python.PyEval_RestoreThread(own);
+    return true;
+}
+
 /*
  * Whether the GIL's owner has vanished. A caller that is alone waits for a vanished owner, or for itself: that would be
  * a fault of the program's, and stays.

@@ -20,6 +20,12 @@ void fsafe_python_gil_find(void);
 FSAFE_AT_FORK bool fsafe_python_gil_is_free(void);
 
 /*
+ * After a fork without the GIL: an embedder's, ctypes'. Often nobody tells the interpreter of such a fork. If no thread
+ * had the GIL the objects are whole, and the child takes it. Returns whether it has. Context: child, alone.
+ */
+bool fsafe_python_gil_takes_free(void);
+
+/*
  * Whether a wait of the interpreter's own code should end at once, as if it had been woken: the caller wants a GIL
  * whose owner vanished, which this call makes free; or waits for a vanished thread to take the GIL. `site`: the place
  * that waits. Context: child, any thread that holds `mutex`.

@@ -19,7 +19,6 @@
 #include "repair/asleep.h"
 #include "repair/takeover.h"
 #include "report/report.h"
-#include "track/join.h"
 #include "track/lineage.h"
 
 #include <pthread.h>
@@ -165,26 +164,12 @@ void fsafe_python_prepare(void)
     before.tokens = started && before.has_gil && fsafe_python_tokens_are_out();
 }
 
-/*
- * After a fork without the GIL: an embedder's, ctypes'. Often nobody tells the interpreter of such a fork. If no thread
- * had the GIL the objects are whole, and the child may take it. Returns whether it has.
- */
-static bool has_taken_gil(void)
-{
-    void *own = fsafe_python.PyGILState_GetThisThreadState();
-    if (own == NULL || fsafe_python_state_with_gil() != NULL || fsafe_self == NULL ||
-        fsafe_ledger_depth(fsafe_thread_locks(fsafe_self)) != 0) /* a signal handler may have come as it took it */
-        return false;
-    fsafe_python.PyEval_RestoreThread(own);
-    return true;
-}
-
 void fsafe_python_child(void)
 {
     if (!fsafe_python_is_started() || (!before.has_gil && !fsafe_python_gil_is_free()))
         return;
     fsafe_python_waiters_note();
-    const bool takes_gil = !before.has_gil && has_taken_gil();
+    const bool takes_gil = !before.has_gil && fsafe_python_gil_takes_free();
     if (takes_gil) {
         before.imports = fsafe_python_imports_are_going_on();
         before.tokens = fsafe_python_tokens_are_out();

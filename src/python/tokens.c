@@ -254,6 +254,7 @@ static void give_back(const struct with *with, uintptr_t thread)
         .fork = fsafe_lineage_latest_fork(),
         .holder.since = with->since,
     };
+    event.wanted_at = fsafe_python_places_instruction(event.fork.at);
     fsafe_python_places_holder(thread, &event.holder);
     fsafe_report_event(&event);
 }

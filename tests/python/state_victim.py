@@ -48,7 +48,11 @@ def fork_past():
     before = None
     while before != (before := [*look()]) or not all("State:\tS" in status for status in before):
         time.sleep(0.05)  # who waits for the GIL wakes every 5 ms
-    return ctypes.CDLL(None).fork()
+    libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+    libc.pthread_mutex_lock(mutex)  # as uwsgi has one of its own
+    pid = libc.fork()
+    libc.pthread_mutex_unlock(mutex)
+    return pid
 
 
 def in_child(work, fork=fork_past if sys.argv[3:] == ["past"] else os.fork):
