@@ -326,6 +326,8 @@ bool fsafe_python_gives_up(uintptr_t semaphore, uintptr_t site)
         fsafe_python.PyMutex_Unlock((void *)byte);
     fsafe_latch_release(&fsafe_takeover_latch, &old);
     fsafe_takeover_tell(&event);
+    if (!given && fsafe_self->told_of == event.address)
+        fsafe_self->told_of = semaphore; /* it is this wait that a line has named */
     return given;
 }
 

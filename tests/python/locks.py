@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """A Python lock that a vanished thread has: bare the child hangs, under the library it has the lock and a line says
 so."""
+import re
 import sys
 
 sys.dont_write_bytecode = True
@@ -12,7 +13,7 @@ KINDS = ("lock", "rlock", "derived-rlock", "condition", "condition-of-lock", "ev
          "exit", "handler", "limit", "tries", "rlock-tries", "unnamed-tries", "new-threads", "new-locks",
          "new-handler", "new-handler-tries", "new-handler-limit", "new-handler-often")
 
-harness.begin(2 * len(KINDS))
+harness.begin(2 * len(KINDS) + 1)
 for kind in KINDS:
     command = [harness.PYTHON3, VICTIM, kind]
     bare = harness.run([*command, f"{harness.HANG_SECONDS:g}"], False, 60)
@@ -24,3 +25,9 @@ for kind in KINDS:
                       f"{kind}: under the library it {'is named' if named else 'has the lock, and a line says so'}"):
         harness.note(f"bare {bare.out!r}, library {saved.out!r}")
         harness.note_tail("said under the library", saved.err)
+
+harness.SETTINGS.update(FORKSAFE_ONLY="", FORKSAFE_MODE="report", FORKSAFE_HANG_MS="100")
+told = harness.run([harness.PYTHON3, VICTIM, "lock", f"{harness.HANG_SECONDS:g}"], True, 60)
+if not harness.ok(told.out == "hung\n" and re.findall(r"^forksafe\S+ child (.*) on ", told.err, re.M) == ["would hang"]
+                  and told.err.count("forksafe[") == 1, "in mode report one line says that the child would hang"):
+    harness.note_tail("said", told.err)
