@@ -210,11 +210,10 @@ void fsafe_handlers_prepare(uintptr_t frame)
     /* Without handlers no walk begins. In the middle of a fork with handlers another finds them, too: they stay. */
     if (atomic_load_explicit(&count, memory_order_acquire) == 0)
         return;
-    mine.depth++;
-    FSAFE_ORDER();
-    struct walk *walk = current();
     struct fsafe_sigset old;
-    fsafe_latch_acquire(&latch, &old);
+    fsafe_latch_acquire(&latch, &old); /* first: a signal handler that forks has to find the walk complete */
+    mine.depth++;
+    struct walk *walk = current();
     walk->count = atomic_load_explicit(&count, memory_order_relaxed);
     walk->running = NULL;
     walk->frame = frame;

@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 
 enum { POINTS = 3, MOST_POINTS = 20000 };
+/* Of a call before which something is done the first so many instructions. */
+enum { OF_BEGINNING = 400, POINTS_OF_BEGINNING = 60 };
 
 static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER, busy_one = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t kept = PTHREAD_MUTEX_INITIALIZER, in_handler = PTHREAD_MUTEX_INITIALIZER;
@@ -147,6 +149,24 @@ static void make_fork(void)
     reap(child);
 }
 
+static void do_nothing_at_fork(void)
+{
+}
+
+/* Leaves behind in the library what it notes of a fork, from a frame that lies below that of each handler. */
+static void fork_below(void)
+{
+    enum { BELOW = 64 << 10 };
+    static bool has_handlers;
+    volatile char room[BELOW];
+    if (!has_handlers)
+        SCN_IS(pthread_atfork(do_nothing_at_fork, do_nothing_at_fork, do_nothing_at_fork), 0);
+    has_handlers = true;
+    room[0] = room[BELOW - 1] = 0;
+    make_fork();
+    room[1] = room[0];
+}
+
 /* --- The handlers ------------------------------------------------------------------------------------------------- */
 
 static void do_nothing(int number)
@@ -204,13 +224,15 @@ static void *keeping_body(void *bell)
     }
 }
 
-static _Noreturn void be_led(void (*call)(void), void (*handler)(int))
+static _Noreturn void be_led(void (*before)(void), void (*call)(void), void (*handler)(int))
 {
     const struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
     int bell = scn_bell();
     SCN_CHECK(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0 && sigaction(SIGUSR1, &action, NULL) == 0);
-    scn_start(keeping_body, &bell);
-    scn_await(bell);
+    if (before == NULL) { /* else with one thread: with more libc's fork() locks what a handler's fork() waits for */
+        scn_start(keeping_body, &bell);
+        scn_await(bell);
+    }
     make_own();
     call(); /* what is done once is done */
     stop_here();
@@ -218,6 +240,8 @@ static _Noreturn void be_led(void (*call)(void), void (*handler)(int))
     for (;;) {
         alarm(60);
         make_own();
+        if (before != NULL)
+            before();
         stop_here();
         const bool jumped = sigsetjmp(out, 1) != 0;
         if (!jumped)
@@ -282,7 +306,7 @@ static void lead(const struct scn_case *self)
     alarm(300);
     const pid_t led = scn_fork();
     if (led == 0)
-        be_led((void (*)(void))self->kind, (void (*)(int))self->entry);
+        be_led(self->body, (void (*)(void))self->kind, (void (*)(int))self->entry);
     int status;
     SCN_CHECK(waitpid(led, &status, 0) == led && WIFSTOPPED(status));
     if (WSTOPSIG(status) != SIGSTOP)
@@ -290,8 +314,10 @@ static void lead(const struct scn_case *self)
     /* Without those between two marks: the child of a handler must not stop there. */
     const long nothing = step(led, 1000000);
     run_to_mark(led, 0);
-    const long all = step(led, 1000000) - nothing;
+    long all = step(led, 1000000) - nothing;
     SCN_CHECK(all > 10);
+    if (self->body != NULL && all > OF_BEGINNING)
+        all = OF_BEGINNING;
     for (long i = 0; i < points; i++) {
         run_to_mark(led, 0); /* the beginning of the next round */
         const long at = points < all ? (2 * i + 1) * all / (2 * points) : i % all;
@@ -332,4 +358,8 @@ void scn_cases(void)
                                  .kind = (const void *)calls[i].call, .entry = (const void *)handlers[k].handler,
                                  .number = calls[i].points, .env = "FORKSAFE_DRAIN_MS=5000"),
                         "%s-%s", calls[i].name, handlers[k].name);
+    scn_add(SCN_CASE(.run = lead, .bare = "fine|wrong|fails EPERM", .says = SCN_NEVER_TAKES, .body = fork_below,
+                     .kind = (const void *)make_fork, .entry = (const void *)fork_in_handler,
+                     .number = POINTS_OF_BEGINNING, .env = "FORKSAFE_DRAIN_MS=5000"),
+            "fork-below-before-forking");
 }
