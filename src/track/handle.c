@@ -93,15 +93,18 @@ bool fsafe_handle_was_any_created(void)
     return atomic_load_explicit(&was_any_created, memory_order_relaxed);
 }
 
-void fsafe_handle_begin_creation(void)
+uint32_t fsafe_handle_begin_creation(void)
 {
+    uint32_t now = fsafe_lineage_generation();
     atomic_store_explicit(&was_any_created, true, memory_order_relaxed);
     atomic_fetch_add(&fsafe_handle_creations, 1);
+    return now;
 }
 
-void fsafe_handle_end_creation(const pthread_t *handle)
+void fsafe_handle_end_creation(uint32_t begun_in, const pthread_t *handle)
 {
     if (handle != NULL && fsafe_lineage_is_child())
         look_up(*handle, true);
-    atomic_fetch_sub(&fsafe_handle_creations, 1);
+    if (begun_in == fsafe_lineage_generation())
+        atomic_fetch_sub(&fsafe_handle_creations, 1);
 }

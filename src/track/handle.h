@@ -18,9 +18,12 @@ bool fsafe_handle_is_alive(pthread_t handle);
 /* How many threads may run already whose handles are not noted yet; 0 in a new child. */
 extern FSAFE_HIDDEN _Atomic unsigned fsafe_handle_creations;
 
-/* Before and after the creation of a thread; end gets the new thread's handle, or NULL when there is no thread. */
-void fsafe_handle_begin_creation(void);
-void fsafe_handle_end_creation(const pthread_t *handle);
+/*
+ * Before and after the creation of a thread. begin returns the generation for end: a signal handler may fork meanwhile,
+ * and the child counts anew. end gets the new thread's handle, or NULL when there is no thread.
+ */
+uint32_t fsafe_handle_begin_creation(void);
+void fsafe_handle_end_creation(uint32_t begun_in, const pthread_t *handle);
 
 /* Whether this process, or one that it was forked from, ever created a thread. */
 bool fsafe_handle_was_any_created(void);

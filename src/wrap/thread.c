@@ -43,9 +43,9 @@ FSAFE_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attribu
 {
     before_another();
     fsafe_python_before_thread();
-    fsafe_handle_begin_creation();
+    uint32_t begun_in = fsafe_handle_begin_creation();
     int result = FSAFE_NEXT(pthread_create)(thread, attributes, routine, argument);
-    fsafe_handle_end_creation(result == 0 ? thread : NULL);
+    fsafe_handle_end_creation(begun_in, result == 0 ? thread : NULL);
     return result;
 }
 
@@ -123,9 +123,9 @@ FSAFE_EXPORT int thrd_detach(thrd_t thread)
 FSAFE_EXPORT int thrd_create(thrd_t *thread, thrd_start_t routine, void *argument)
 {
     before_another();
-    fsafe_handle_begin_creation();
+    uint32_t begun_in = fsafe_handle_begin_creation();
     int result = FSAFE_NEXT(thrd_create)(thread, routine, argument);
-    fsafe_handle_end_creation(result == thrd_success ? thread : NULL);
+    fsafe_handle_end_creation(begun_in, result == thrd_success ? thread : NULL);
     return result;
 }
 #endif

@@ -9,6 +9,7 @@
 #include "base/sys.h"
 #include "base/tasks.h"
 #include "track/gate.h"
+#include "track/handle.h"
 #include "track/region.h"
 #include "track/ledger.h"
 #include "track/lineage.h"
@@ -1129,6 +1130,24 @@ UNIT_TEST(thread_adopts_a_new_generation)
     may_end = true;
     pthread_join(holder, NULL);
     pthread_join(idle, NULL);
+}
+
+/* A signal handler forks in the middle of pthread_create, and its child goes on with that call. */
+static void end_creation_in_child(void *begun_in)
+{
+    fsafe_thread_adopt(fsafe_self, false);
+    fsafe_handle_end_creation(*(const uint32_t *)begun_in, NULL);
+    ck_assert_uint_eq(fsafe_handle_creations, 0);
+}
+
+UNIT_TEST(handle_counts_creations_of_its_generation_alone)
+{
+    start_registry();
+    fsafe_thread_join();
+    uint32_t begun_in = fsafe_handle_begin_creation();
+    unit_in_child(end_creation_in_child, &begun_in);
+    fsafe_handle_end_creation(begun_in, NULL);
+    ck_assert_uint_eq(fsafe_handle_creations, 0);
 }
 
 UNIT_TEST(thread_remembers_former_owners)
