@@ -56,6 +56,7 @@ static bool look_at_call(pid_t pid, pid_t tid, struct fsafe_task *task)
         return true;
     }
     task->call = -1;
+    task->runs = line[0] == 'r';
     if (line[0] < '0' || line[0] > '9')
         return got > 0;
     const char *at = line;
@@ -212,6 +213,13 @@ static bool has_one_thread(const char *state)
     enum { STATE_TO_THREADS = 17 };
     const char *threads = skip(state, STATE_TO_THREADS);
     return fsafe_text_read(&threads, 10) == 1;
+}
+
+bool fsafe_tasks_is_elsewhere(pid_t pid)
+{
+    struct fsafe_task task = {.runs = false};
+    return look_at_call(pid, 0, &task) &&
+           (task.runs || (task.call >= 0 && (task.argument[3] != 0 || !fsafe_tasks_waits_for_futex(&task))));
 }
 
 bool fsafe_tasks_is_fork(pid_t child)

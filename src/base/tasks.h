@@ -14,6 +14,7 @@ struct fsafe_task {
     pid_t tid;                /* as its own process sees it: /proc may be that of an outer namespace */
     bool ended;               /* the first thread stays listed when it has ended before the process */
     bool filtered;            /* a sandbox (seccomp) looks at its system calls; also true when that is not known */
+    bool runs;                /* it sleeps in no system call, nor is it stopped */
     bool in_futex;            /* it sleeps in a futex call, and the kernel says nothing else of that call */
     long call;                /* the system call it sleeps in; -1: it runs, or nothing is known */
     unsigned long argument[4]; /* the first four of that call */
@@ -49,6 +50,12 @@ long fsafe_tasks_call(pid_t tid);
  * for all of them and always returned true.
  */
 bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, void *context), void *context);
+
+/*
+ * Whether the first thread of process `pid` runs, or sleeps otherwise than without a limit in a futex; false where the
+ * kernel does not say, or that thread has ended or is stopped.
+ */
+bool fsafe_tasks_is_elsewhere(pid_t pid);
 
 /*
  * Whether `child` is a child of this process that lives and has executed no program; also false when the kernel does

@@ -951,36 +951,64 @@ static void bad_pointers(const struct scn_case *self)
 static sigjmp_buf before_wait;
 static void leave_wait(int signal) { siglongjmp(before_wait, 1); }
 
-/* How often a timer is set from now on, on the processor of which this file can read what a system call asks. */
-static atomic_int timers_set;
+/*
+ * How often a system call is made from now on, on the processor of which this file can read what it asks: for timers,
+ * and for files whose names end so.
+ */
+static atomic_int timers_set, stats_read, calls_read;
 
 #ifdef __x86_64__
 enum { GO_ON = 4711 };
-static void set_as_asked(int signal, siginfo_t *info, void *context)
+static void do_as_asked(int signal, siginfo_t *info, void *context)
 {
     greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
-    atomic_fetch_add(&timers_set, 1);
-    r[REG_RAX] = syscall(SYS_timer_settime, r[REG_RDI], r[REG_RSI], r[REG_RDX], r[REG_R10], r[REG_R8], GO_ON);
+    const char *end = info->si_syscall == SYS_openat ? strrchr((const char *)r[REG_RSI], '/') : NULL;
+    atomic_fetch_add(&timers_set, end == NULL);
+    atomic_fetch_add(&stats_read, end != NULL && strcmp(end, "/stat") == 0);
+    atomic_fetch_add(&calls_read, end != NULL && strcmp(end, "/syscall") == 0);
+    r[REG_RAX] = syscall(info->si_syscall, r[REG_RDI], r[REG_RSI], r[REG_RDX], r[REG_R10], r[REG_R8], GO_ON);
 }
 
-static void count_timers(void)
+static void count_calls(uint32_t number)
 {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_timer_settime, 0, 3),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 3),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[5])),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, GO_ON, 1, 0),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     const struct sock_fprog program = {.len = sizeof filter / sizeof *filter, .filter = filter};
-    const struct sigaction action = {.sa_sigaction = set_as_asked, .sa_flags = SA_SIGINFO};
+    const struct sigaction action = {.sa_sigaction = do_as_asked, .sa_flags = SA_SIGINFO};
     SCN_CHECK(sigaction(SIGSYS, &action, NULL) == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
               prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
 }
+#define SYS_OF_TIMERS SYS_timer_settime
 #else
-static void count_timers(void) {}
+static void count_calls(uint32_t number) {}
+#define SYS_OF_TIMERS 0
 #endif
+
+/* A look at children that do not hang asks little of each. */
+static void looks_are_cheap(const struct scn_case *self)
+{
+    enum { CHILDREN = 4, CALLS = 64, MOST_MS = 1500 };
+    static const struct way way;
+    pid_t children[CHILDREN];
+    prepare(&way);
+    for (int i = 0; i < CHILDREN; i++)
+        if ((children[i] = scn_fork()) == 0)
+            for (;;)
+                pause();
+    count_calls(SYS_openat);
+    for (int ms = 0; ms < MOST_MS && atomic_load(&calls_read) < CALLS; ms++)
+        SCN_CHECK(poll(NULL, 0, 1) == 0);
+    SCN_CHECK(atomic_load(&calls_read) < CALLS || 2 * atomic_load(&stats_read) <= atomic_load(&calls_read));
+    for (int i = 0; i < CHILDREN; i++)
+        SCN_CHECK(kill(children[i], SIGKILL) == 0 && waitpid(children[i], NULL, 0) == children[i]);
+    scn_fine();
+}
 
 static pid_t leave_a_wait(void)
 {
@@ -1014,7 +1042,7 @@ static void left_by_longjmp(const struct scn_case *self)
         for (int j = 0; j < POLLS; j++)
             SCN_CHECK(poll(NULL, 0, POLL_MS) == 0);
     }
-    count_timers();
+    count_calls(SYS_OF_TIMERS);
     const pid_t child = leave_a_wait();
     fill_stack();
     let_pass(PASS_US);
@@ -1342,6 +1370,8 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=60000",
                               .run = polls_beside_readers},
             "polls-beside-readers");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=1", .run = looks_are_cheap},
+            "looks-are-cheap");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = abnormal_limit},
             "select-abnormal-limit");
 }
