@@ -187,12 +187,23 @@ static bool name_vanished(struct fsafe_event *event, uintptr_t object)
     return found != NULL;
 }
 
+/* The thread that `self` joins, if that one waits without slices, at a barrier, and so says nothing; else `self`. */
+static struct fsafe_thread *whose_line(struct fsafe_thread *self)
+{
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); self->sleeping.joins && fsafe_thread_next(&at);)
+        if (at.thread->has_handle && (uintptr_t)at.thread->handle == self->sleeping.object &&
+            atomic_load(&at.thread->sleeping.object) != 0 && atomic_load(&at.thread->sleeping.until_ns) == 0)
+            return at.thread;
+    return self;
+}
+
 /*
  * Writes the line about this wait, unless this thread's latest line was about the same object, or a line has said of
  * this place that only a handler ends a wait there. In mode abort it may not return.
  */
-static void say(struct fsafe_thread *self, bool by_handler, bool spins)
+static void say(struct fsafe_thread *caller, bool by_handler, bool spins)
 {
+    struct fsafe_thread *self = whose_line(caller);
     struct fsafe_sleeping *sleeping = &self->sleeping;
     uintptr_t object = atomic_load_explicit(&sleeping->object, memory_order_relaxed);
     atomic_store_explicit(&sleeping->said, true, memory_order_relaxed);
@@ -207,6 +218,8 @@ static void say(struct fsafe_thread *self, bool by_handler, bool spins)
         .address = object,
         .wanted_at = sleeping->site,
         .in_use = true,
+        .pid = self != caller ? fsafe_sys_getpid() : 0,
+        .tid = self->tid,
         .fork = fsafe_lineage_latest_fork(),
     };
     uintptr_t mutex = atomic_load_explicit(&sleeping->mutex, memory_order_relaxed);

@@ -123,6 +123,8 @@ static int c11_sleeper(void *raw)
 static void (*const on_semaphore)(void) = wait_semaphore;
 
 static void wait_join(void) { pthread_join(scn_start(sleeper, (void *)(uintptr_t)&on_semaphore), NULL); }
+static void (*const at_barrier)(void) = wait_barrier;
+static void wait_join_of_barrier(void) { pthread_join(scn_start(sleeper, (void *)(uintptr_t)&at_barrier), NULL); }
 
 #ifdef HAVE_BARE_FUTEX
 static void wait_unseen(void) { bare_futex(&word, FUTEX_WAIT_PRIVATE, 0); }
@@ -159,6 +161,7 @@ static const struct kind kinds[] = {
     {"shared-rwlock", "rwlock", wait_shared_rwlock, false, ".*"},
     {"shared-barrier", "barrier", wait_shared_barrier, false, "process-shared"},
     {"join", "semaphore", wait_join, true, ".*"},
+    {"join-of-barrier", "barrier", wait_join_of_barrier, true, "private"},
 #ifdef HAVE_BARE_FUTEX
     {"join-of-unseen", "thread", wait_join_of_unseen, true, "to be joined"},
 #endif
