@@ -25,6 +25,7 @@ static void map_both(void)
 static void *hears(void *raw)
 {
     SCN_IS(pthread_mutex_lock(&both->lock), 0);
+    atomic_store(&both->waits, true);
     while (!both->said)
         SCN_IS(pthread_cond_wait(&both->condition, &both->lock), 0);
     SCN_IS(pthread_mutex_unlock(&both->lock), 0);
@@ -98,7 +99,10 @@ static void private_in_shared(const struct scn_case *self)
     mutex_make(&mutex_kinds[1], &both->lock);
     condvar_make(self->kind, &both->condition);
     const pthread_t thread = scn_start(hears, NULL);
-    usleep(100000);
+    while (!atomic_load(&both->waits))
+        usleep(1000);
+    SCN_IS(pthread_mutex_lock(&both->lock), 0); /* it waits when it has given this back */
+    SCN_IS(pthread_mutex_unlock(&both->lock), 0);
     SCN_IN_CHILD {
         SCN_IS(pthread_cond_destroy(&both->condition), 0);
     }

@@ -181,6 +181,7 @@ static void made_by_libc(const struct scn_case *self)
 /* --- A wait that was left by a jump ---------------------------------------------------------------------------- */
 
 static sigjmp_buf back;
+static atomic_bool may_jump;
 
 static void jump(int number)
 {
@@ -192,6 +193,7 @@ static __attribute__((noinline)) void wait_and_leave(void)
 {
     signal(SIGUSR1, jump);
     if (sigsetjmp(back, 1) == 0) {
+        atomic_store(&may_jump, true);
         kind->take(&lock);
         scn_wrong(SCN_WHERE, "it is held");
     }
@@ -202,6 +204,8 @@ static pid_t waiter;
 
 static void *interrupt(void *leave)
 {
+    while (!atomic_load(&may_jump))
+        usleep(500);
     if (kind->init == init_spin) /* it does not sleep */
         usleep(100000);
     else

@@ -23,6 +23,13 @@ struct slow_sink final : spdlog::sinks::base_sink<std::mutex> {
     void flush_() override {}
 };
 
+/* The thread that writes. */
+std::atomic<int> writer;
+struct telling_sink final : spdlog::sinks::base_sink<std::mutex> {
+    void sink_it_(const spdlog::details::log_msg &) override { writer = gettid(); }
+    void flush_() override {}
+};
+
 spdlog::logger &here()
 {
     static const auto once = std::make_shared<spdlog::logger>("here", std::make_shared<slow_sink>());
@@ -71,8 +78,8 @@ void async_overruns(const scn_case *)
 void async_exits(const scn_case *)
 {
     spdlog::init_thread_pool(PLACES * 100, 1);
-    spdlog::create_async<spdlog::sinks::basic_file_sink_mt>("async", "/dev/null")->info("a line");
-    usleep(100000); /* the pool's thread sleeps, waiting for work */
+    spdlog::create_async<telling_sink>("async")->info("a line");
+    scn_await_sleeper(&writer); /* waiting for work */
     const pid_t child = scn_fork();
     if (child == 0)
         exit(0);
