@@ -15,7 +15,7 @@ enum { PRIVATE_EXPEDITED = 1 << 3, REGISTER_PRIVATE_EXPEDITED = 1 << 4 };
 
 static bool membarrier(int command)
 {
-    return FSAFE_SYS(SYS_membarrier, command, 0, 0, 0, 0, 0) == 0;
+    return FSAFE_SYS(SYS_membarrier, command, 0, 0) == 0;
 }
 
 void fsafe_barrier_start(void)
@@ -36,6 +36,6 @@ void fsafe_barrier_everywhere(void)
     if (page == NULL)
         return;
     atomic_fetch_add(page, 1);
-    FSAFE_SYS(SYS_mprotect, page, 1, PROT_READ, 0, 0, 0);
+    FSAFE_SYS(SYS_mprotect, page, 1, PROT_READ);
     fsafe_pages_unmap(page, 1);
 }

@@ -29,3 +29,15 @@ void fsafe_latch_release(struct fsafe_latch *latch, const struct fsafe_sigset *o
     fsafe_latch_release_open(latch);
     fsafe_sys_restore_signals(old);
 }
+
+struct fsafe_hold fsafe_latch_begin_hold(struct fsafe_latch *latch)
+{
+    struct fsafe_hold hold = {.latch = latch};
+    fsafe_latch_acquire(latch, &hold.old);
+    return hold;
+}
+
+void fsafe_latch_end_hold(const struct fsafe_hold *hold)
+{
+    fsafe_latch_release(hold->latch, &hold->old);
+}

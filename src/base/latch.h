@@ -30,17 +30,8 @@ struct fsafe_hold {
     struct fsafe_sigset old;
 };
 
-static inline struct fsafe_hold fsafe_latch_begin_hold(struct fsafe_latch *latch)
-{
-    struct fsafe_hold hold = {.latch = latch};
-    fsafe_latch_acquire(latch, &hold.old);
-    return hold;
-}
-
-static inline void fsafe_latch_end_hold(const struct fsafe_hold *hold)
-{
-    fsafe_latch_release(hold->latch, &hold->old);
-}
+FSAFE_AT_FORK struct fsafe_hold fsafe_latch_begin_hold(struct fsafe_latch *latch);
+FSAFE_AT_FORK void fsafe_latch_end_hold(const struct fsafe_hold *hold);
 
 /*
  * The same without blocking signals, for a holder that may sleep and that a signal has to be able to interrupt. Such a

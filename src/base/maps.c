@@ -179,7 +179,7 @@ int fsafe_maps_is_shared(uintptr_t address)
 {
     struct query query = {.size = sizeof query, .address = address};
     int fd = fsafe_sys_open(names[1], O_RDONLY, 0);
-    long answer = fd < 0 ? -1 : FSAFE_SYS(SYS_ioctl, fd, QUERY, &query, 0, 0, 0);
+    long answer = fd < 0 ? -1 : FSAFE_SYS(SYS_ioctl, fd, QUERY, &query);
     if (fd >= 0)
         fsafe_sys_close(fd);
     if (answer == 0)
@@ -207,9 +207,9 @@ bool fsafe_maps_probe_shared(uintptr_t address)
 {
     /* mremap of zero bytes makes a second mapping of shareable memory; for private memory it is an invalid request. */
     size_t page = (size_t)getauxval(AT_PAGESZ);
-    long second = FSAFE_SYS(SYS_mremap, address & ~(page - 1), 0, page, MREMAP_MAYMOVE, 0, 0);
+    long second = FSAFE_SYS(SYS_mremap, address & ~(page - 1), 0, page, MREMAP_MAYMOVE, 0);
     if (second < 0 && second > -4096)
         return second != -EINVAL;
-    FSAFE_SYS(SYS_munmap, second, page, 0, 0, 0, 0);
+    FSAFE_SYS(SYS_munmap, second, page);
     return true;
 }

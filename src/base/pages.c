@@ -25,7 +25,7 @@ static void *map(size_t bytes, int whose)
     const int protection = PROT_READ | PROT_WRITE, flags = whose | MAP_ANONYMOUS;
 #if defined(__s390x__)
     const long arguments[] = {0, (long)whole_pages(bytes), protection, flags, -1, 0};
-    long answer = FSAFE_SYS(SYS_mmap, arguments, 0, 0, 0, 0, 0);
+    long answer = FSAFE_SYS(SYS_mmap, arguments);
 #elif defined(SYS_mmap2)
     long answer = FSAFE_SYS(SYS_mmap2, 0, whole_pages(bytes), protection, flags, -1, 0);
 #else
@@ -46,12 +46,12 @@ void *fsafe_pages_map_shared(size_t bytes)
 
 void fsafe_pages_unmap(void *pages, size_t bytes)
 {
-    FSAFE_SYS(SYS_munmap, pages, whole_pages(bytes), 0, 0, 0, 0);
+    FSAFE_SYS(SYS_munmap, pages, whole_pages(bytes));
 }
 
 static bool advise(void *page, int advice)
 {
-    return FSAFE_SYS(SYS_madvise, page, whole_pages(1), advice, 0, 0, 0) == 0;
+    return FSAFE_SYS(SYS_madvise, page, whole_pages(1), advice) == 0;
 }
 
 void *fsafe_pages_map_wiped(bool *emulated)

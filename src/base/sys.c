@@ -24,7 +24,7 @@ long (*fsafe_arch_libc)(long, ...) = syscall;
 
 bool fsafe_sys_thread_alive(pid_t pid, pid_t tid)
 {
-    long answer = FSAFE_SYS(SYS_tgkill, pid, tid, 0, 0, 0, 0);
+    long answer = FSAFE_SYS(SYS_tgkill, pid, tid, 0);
     if (answer == 0 || answer == -ESRCH)
         return answer == 0;
     return pid != fsafe_sys_getpid() || tid == fsafe_sys_gettid() || !fsafe_sys_single_threaded();
@@ -41,7 +41,7 @@ bool fsafe_sys_clock(clockid_t clock, struct timespec *now)
 {
     *now = (struct timespec){.tv_sec = 0};
     if (libc_clock == NULL)
-        return FSAFE_SYS(SYS_clock_gettime, clock, now, 0, 0, 0, 0) == 0;
+        return FSAFE_SYS(SYS_clock_gettime, clock, now) == 0;
     int saved = errno;
     bool is_clock = libc_clock(clock, now) == 0;
     if (errno != saved)
@@ -71,14 +71,14 @@ unsigned long fsafe_sys_sleeps(void)
 {
     enum { SLEEPS = 16, WORDS = 18 }; /* of the kernel's struct rusage, all words; libc's struct may have wider times */
     unsigned long usage[WORDS] = {0};
-    FSAFE_SYS(SYS_getrusage, RUSAGE_THREAD, usage, 0, 0, 0, 0);
+    FSAFE_SYS(SYS_getrusage, RUSAGE_THREAD, usage);
     return usage[SLEEPS];
 }
 
 void fsafe_sys_pause_us(unsigned us)
 {
     struct timespec span = {.tv_sec = 0, .tv_nsec = (long)us * 1000};
-    FSAFE_SYS(FSAFE_SYS_CLOCK_NANOSLEEP, CLOCK_MONOTONIC, 0, &span, 0, 0, 0);
+    FSAFE_SYS(FSAFE_SYS_CLOCK_NANOSLEEP, CLOCK_MONOTONIC, 0, &span, 0);
 }
 
 /* Whether a write would not wait. */
@@ -86,13 +86,22 @@ static bool has_room(int fd)
 {
     struct timespec now = {0, 0};
     struct pollfd room = {.fd = fd, .events = POLLOUT};
-    long answer = FSAFE_SYS(FSAFE_SYS_PPOLL, &room, 1, &now, 0, 0, 0);
+    long answer = FSAFE_SYS(FSAFE_SYS_PPOLL, &room, 1, &now, 0, 0);
     if (answer != -EINVAL || fd >= (int)(8 * sizeof(unsigned long)))
         return answer == 1 && (room.revents & POLLOUT) != 0;
     /* A process that may open no file (RLIMIT_NOFILE of 0) may not poll one either. */
     unsigned long writable = 1UL << fd;
     now = (struct timespec){0, 0};
     return FSAFE_SYS(FSAFE_SYS_PSELECT6, fd + 1, 0, &writable, 0, &now, 0) == 1;
+}
+
+void fsafe_sys_block_but(uint64_t open, struct fsafe_sigset *old)
+{
+    struct fsafe_sigset most;
+    uint64_t blocked = ~(open | (uint64_t)1 << (SIGSYS - 1));
+    __builtin_memset(&most, 0xff, sizeof most);
+    __builtin_memcpy(&most, &blocked, sizeof blocked);
+    FSAFE_SYS(SYS_rt_sigprocmask, SIG_BLOCK, &most, old, FSAFE_SIGSET_BYTES);
 }
 
 long fsafe_sys_offer(int fd, const void *from, size_t bytes)
@@ -102,15 +111,15 @@ long fsafe_sys_offer(int fd, const void *from, size_t bytes)
         return 0;
     struct fsafe_sigset old, before, raised = {{0}};
     fsafe_sys_block_signals(&old);
-    FSAFE_SYS(SYS_rt_sigpending, &before, FSAFE_SIGSET_BYTES, 0, 0, 0, 0);
-    long answer = FSAFE_SYS(SYS_write, fd, from, bytes, 0, 0, 0);
+    FSAFE_SYS(SYS_rt_sigpending, &before, FSAFE_SIGSET_BYTES);
+    long answer = FSAFE_SYS(SYS_write, fd, from, bytes);
     if (answer == -EPIPE)
         raised.bits[0] = 1UL << (SIGPIPE - 1);
     else if (answer == -EFBIG)
         raised.bits[0] = 1UL << (SIGXFSZ - 1);
     /* Takes back the signal that our write raised; one that was pending before is the program's. */
     if ((raised.bits[0] & ~before.bits[0]) != 0)
-        FSAFE_SYS(FSAFE_SYS_RT_SIGTIMEDWAIT, &raised, 0, &now, FSAFE_SIGSET_BYTES, 0, 0);
+        FSAFE_SYS(FSAFE_SYS_RT_SIGTIMEDWAIT, &raised, 0, &now, FSAFE_SIGSET_BYTES);
     fsafe_sys_restore_signals(&old);
     return answer;
 }
@@ -144,9 +153,9 @@ void fsafe_sys_each_line(int fd, char *buffer, size_t bytes, size_t filled, bool
 static bool peek_by_pipe(uintptr_t from, void *into, size_t bytes)
 {
     int ends[2];
-    if (FSAFE_SYS(SYS_pipe2, ends, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0) != 0)
+    if (FSAFE_SYS(SYS_pipe2, ends, O_CLOEXEC | O_NONBLOCK) != 0)
         return false;
-    bool whole = FSAFE_SYS(SYS_write, ends[1], from, bytes, 0, 0, 0) == (long)bytes &&
+    bool whole = FSAFE_SYS(SYS_write, ends[1], from, bytes) == (long)bytes &&
                  fsafe_sys_read(ends[0], into, bytes) == (long)bytes;
     fsafe_sys_close(ends[0]);
     fsafe_sys_close(ends[1]);
@@ -185,10 +194,10 @@ bool fsafe_sys_stat_fd(int fd, struct stat *status)
 {
 #if defined(__x86_64__) || defined(__aarch64__)
     /* Not by a function, which may be a sanitizer's or fakeroot's. */
-    return FSAFE_SYS(SYS_fstat, fd, status, 0, 0, 0, 0) == 0;
+    return FSAFE_SYS(SYS_fstat, fd, status) == 0;
 #elif defined(__i386__) && defined(FSAFE_LIBC_GLIBC)
     struct stat64 wide;
-    if (FSAFE_SYS(SYS_fstat64, fd, &wide, 0, 0, 0, 0) != 0)
+    if (FSAFE_SYS(SYS_fstat64, fd, &wide) != 0)
         return false;
     *status = (struct stat){
         .st_dev = wide.st_dev, .st_ino = (ino_t)wide.st_ino, .st_mode = wide.st_mode, .st_rdev = wide.st_rdev};
@@ -204,7 +213,7 @@ bool fsafe_sys_stat_fd(int fd, struct stat *status)
 uintptr_t fsafe_sys_signal_stack(void)
 {
     stack_t stack;
-    bool is_on = FSAFE_SYS(SYS_sigaltstack, 0, &stack, 0, 0, 0, 0) == 0 && (stack.ss_flags & SS_ONSTACK) != 0;
+    bool is_on = FSAFE_SYS(SYS_sigaltstack, 0, &stack) == 0 && (stack.ss_flags & SS_ONSTACK) != 0;
     return is_on ? (uintptr_t)stack.ss_sp : 0;
 }
 
@@ -213,10 +222,10 @@ static long count_links(void)
 {
 #ifdef SYS_fstatat64
     struct stat64 tasks;
-    long answer = FSAFE_SYS(SYS_fstatat64, AT_FDCWD, "/proc/self/task", &tasks, 0, 0, 0);
+    long answer = FSAFE_SYS(SYS_fstatat64, AT_FDCWD, "/proc/self/task", &tasks, 0);
 #else
     struct stat tasks;
-    long answer = FSAFE_SYS(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &tasks, 0, 0, 0);
+    long answer = FSAFE_SYS(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &tasks, 0);
 #endif
     return answer == 0 ? (long)tasks.st_nlink : answer;
 }
@@ -241,7 +250,7 @@ bool fsafe_sys_single_threaded(void)
         return answer == links_of_one;
     if (answer != -ENOENT && answer != -ENOTDIR)
         return false;
-    return FSAFE_SYS(SYS_unshare, CLONE_THREAD, 0, 0, 0, 0, 0) == 0;
+    return FSAFE_SYS(SYS_unshare, CLONE_THREAD) == 0;
 }
 
 _Noreturn void fsafe_sys_abort(void)
@@ -250,12 +259,12 @@ _Noreturn void fsafe_sys_abort(void)
     pid_t tid = fsafe_sys_gettid();
     struct fsafe_sigset abort_only = {{0}};
     abort_only.bits[0] = 1UL << (SIGABRT - 1);
-    FSAFE_SYS(SYS_rt_sigprocmask, SIG_UNBLOCK, &abort_only, 0, FSAFE_SIGSET_BYTES, 0, 0);
-    FSAFE_SYS(SYS_tgkill, pid, tid, SIGABRT, 0, 0, 0);
+    FSAFE_SYS(SYS_rt_sigprocmask, SIG_UNBLOCK, &abort_only, 0, FSAFE_SIGSET_BYTES);
+    FSAFE_SYS(SYS_tgkill, pid, tid, SIGABRT);
     /* The handler returned, or the signal was ignored: take the default action. All zero is SIG_DFL. */
     unsigned long action[8] = {0};
-    FSAFE_SYS(SYS_rt_sigaction, SIGABRT, action, 0, FSAFE_SIGSET_BYTES, 0, 0);
-    FSAFE_SYS(SYS_tgkill, pid, tid, SIGABRT, 0, 0, 0);
+    FSAFE_SYS(SYS_rt_sigaction, SIGABRT, action, 0, FSAFE_SIGSET_BYTES);
+    FSAFE_SYS(SYS_tgkill, pid, tid, SIGABRT);
     for (;;)
-        FSAFE_SYS(SYS_exit_group, 127, 0, 0, 0, 0, 0);
+        FSAFE_SYS(SYS_exit_group, 127);
 }

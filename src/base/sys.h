@@ -59,17 +59,29 @@ static inline bool fsafe_sys_is_futex(long number)
 #endif
 }
 
-#define FSAFE_SYS(n, a, b, c, d, e, f) \
+/* Makes a system call of up to six arguments: FSAFE_SYS(SYS_close, fd). */
+#define FSAFE_SYS(...) \
+    FSAFE_SYS_OF(__VA_ARGS__, FSAFE_SYS_NONE(), FSAFE_SYS_NONE(), FSAFE_SYS_NONE(), FSAFE_SYS_NONE(), \
+                 FSAFE_SYS_NONE(), FSAFE_SYS_NONE(), )
+#define FSAFE_SYS_OF(n, a, b, c, d, e, f, ...) \
     fsafe_arch_syscall((n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+
+/* An argument that the system call does not have: what its register has already. */
+static FSAFE_INLINE long FSAFE_SYS_NONE(void)
+{
+    long any;
+    __asm__ volatile("" : "=r"(any));
+    return any;
+}
 
 static inline pid_t fsafe_sys_getpid(void)
 {
-    return (pid_t)FSAFE_SYS(SYS_getpid, 0, 0, 0, 0, 0, 0);
+    return (pid_t)FSAFE_SYS(SYS_getpid);
 }
 
 static inline pid_t fsafe_sys_gettid(void)
 {
-    return (pid_t)FSAFE_SYS(SYS_gettid, 0, 0, 0, 0, 0, 0);
+    return (pid_t)FSAFE_SYS(SYS_gettid);
 }
 
 /*
@@ -81,13 +93,13 @@ bool fsafe_sys_thread_alive(pid_t pid, pid_t tid);
 /* Sleeps while *word == value, until woken or for `span` (NULL: no limit). May return for no reason. */
 static inline void fsafe_sys_futex_wait(void *word, uint32_t value, const struct timespec *span)
 {
-    FSAFE_SYS(FSAFE_SYS_FUTEX, word, FUTEX_WAIT_PRIVATE, value, span, 0, 0);
+    FSAFE_SYS(FSAFE_SYS_FUTEX, word, FUTEX_WAIT_PRIVATE, value, span);
 }
 
 /* Wakes up to `count` private waiters. The word is not read: it may be gone already. */
 static inline void fsafe_sys_futex_wake(void *word, int count)
 {
-    FSAFE_SYS(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, 0, 0, 0);
+    FSAFE_SYS(SYS_futex, word, FUTEX_WAKE_PRIVATE, count);
 }
 
 /* The kernel's signal set is 64 bits on every Linux machine but MIPS (128); libc's sigset_t is larger. */
@@ -110,14 +122,7 @@ static inline uint64_t fsafe_sys_signals(const void *set)
  * a sandbox traps a system call, the program's handler of SIGSYS has to answer, and a blocked SIGSYS would end the
  * process.
  */
-static inline void fsafe_sys_block_but(uint64_t open, struct fsafe_sigset *old)
-{
-    struct fsafe_sigset most;
-    uint64_t blocked = ~(open | (uint64_t)1 << (SIGSYS - 1));
-    __builtin_memset(&most, 0xff, sizeof most);
-    __builtin_memcpy(&most, &blocked, sizeof blocked);
-    FSAFE_SYS(SYS_rt_sigprocmask, SIG_BLOCK, &most, old, FSAFE_SIGSET_BYTES, 0, 0);
-}
+void fsafe_sys_block_but(uint64_t open, struct fsafe_sigset *old);
 
 /* For a few instructions. */
 static inline void fsafe_sys_block_signals(struct fsafe_sigset *old)
@@ -127,7 +132,7 @@ static inline void fsafe_sys_block_signals(struct fsafe_sigset *old)
 
 static inline void fsafe_sys_restore_signals(const struct fsafe_sigset *old)
 {
-    FSAFE_SYS(SYS_rt_sigprocmask, SIG_SETMASK, old, 0, FSAFE_SIGSET_BYTES, 0, 0);
+    FSAFE_SYS(SYS_rt_sigprocmask, SIG_SETMASK, old, 0, FSAFE_SIGSET_BYTES);
 }
 
 /*
@@ -137,18 +142,18 @@ static inline void fsafe_sys_restore_signals(const struct fsafe_sigset *old)
 static inline bool fsafe_sys_may_be_readable(uintptr_t word)
 {
     static const struct timespec no_time;
-    return FSAFE_SYS(FSAFE_SYS_FUTEX, word, FUTEX_WAIT_PRIVATE, 0, &no_time, 0, 0) != -EFAULT;
+    return FSAFE_SYS(FSAFE_SYS_FUTEX, word, FUTEX_WAIT_PRIVATE, 0, &no_time) != -EFAULT;
 }
 
 /* Returns a descriptor that exec closes, or -errno. */
 static inline int fsafe_sys_open(const char *path, int flags, int mode)
 {
-    return (int)FSAFE_SYS(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC | O_NOCTTY, mode, 0, 0);
+    return (int)FSAFE_SYS(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC | O_NOCTTY, mode);
 }
 
 static inline void fsafe_sys_close(int fd)
 {
-    FSAFE_SYS(SYS_close, fd, 0, 0, 0, 0, 0);
+    FSAFE_SYS(SYS_close, fd);
 }
 
 /* Returns the number of bytes read, or -errno; reads again after a signal handler. */
@@ -156,7 +161,7 @@ static inline ssize_t fsafe_sys_read(int fd, void *into, size_t bytes)
 {
     ssize_t got;
     do
-        got = FSAFE_SYS(SYS_read, fd, into, bytes, 0, 0, 0);
+        got = FSAFE_SYS(SYS_read, fd, into, bytes);
     while (got == -EINTR);
     return got;
 }

@@ -173,7 +173,7 @@ bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, voi
     int fd = fsafe_tasks_open(pid, 0, "task", O_DIRECTORY);
     if (fd < 0)
         return false;
-    while (go_on && (got = FSAFE_SYS(SYS_getdents64, fd, buffer, sizeof buffer, 0, 0, 0)) > 0) {
+    while (go_on && (got = FSAFE_SYS(SYS_getdents64, fd, buffer, sizeof buffer)) > 0) {
         for (long offset = 0; go_on && offset < got;) {
             const struct dirent64 *entry = (const void *)(buffer + offset);
             struct fsafe_task task;
@@ -246,7 +246,7 @@ bool fsafe_tasks_parent_has(const char *file, const char *words, size_t bytes)
     char buffer[1024];
     ssize_t got;
     size_t matched = *words == '\0';
-    pid_t parent = (pid_t)FSAFE_SYS(SYS_getppid, 0, 0, 0, 0, 0, 0);
+    pid_t parent = (pid_t)FSAFE_SYS(SYS_getppid);
     int fd = parent != 0 ? fsafe_tasks_open(parent, 0, file, 0) : -1; /* 0: it is outside of our namespace */
     if (fd < 0)
         return false;
@@ -315,7 +315,7 @@ struct fsafe_handled fsafe_tasks_handled(void)
          * that have one. (On MIPS the first two change places.)
          */
         unsigned long action[8] = {0};
-        if (is_of_libc(signal) || FSAFE_SYS(SYS_rt_sigaction, signal, 0, action, FSAFE_SIGSET_BYTES, 0, 0) != 0)
+        if (is_of_libc(signal) || FSAFE_SYS(SYS_rt_sigaction, signal, 0, action, FSAFE_SIGSET_BYTES) != 0)
             continue;
         if (action[0] == (unsigned long)SIG_DFL || action[0] == (unsigned long)SIG_IGN)
             continue;

@@ -25,7 +25,7 @@ static fsafe_timer_listener *_Atomic listeners[LISTENERS];
 
 static long act(const struct action *now, struct action *was)
 {
-    return FSAFE_SYS(SYS_rt_sigaction, SIGNAL, now, was, FSAFE_SIGSET_BYTES, 0, 0);
+    return FSAFE_SYS(SYS_rt_sigaction, SIGNAL, now, was, FSAFE_SIGSET_BYTES);
 }
 
 static void on_signal(int number, siginfo_t *info, void *context)
@@ -89,18 +89,18 @@ bool fsafe_timer_make(int *timer, void *value)
 #else
     event._sigev_un._tid = fsafe_sys_gettid();
 #endif
-    return FSAFE_SYS(SYS_timer_create, CLOCK_MONOTONIC, &event, timer, 0, 0, 0) == 0;
+    return FSAFE_SYS(SYS_timer_create, CLOCK_MONOTONIC, &event, timer) == 0;
 }
 
 void fsafe_timer_set(int timer, uint64_t ns)
 {
     const struct itimerspec span = {.it_value = fsafe_sys_timespec(ns)};
-    FSAFE_SYS(FSAFE_SYS_TIMER_SETTIME, timer, 0, &span, 0, 0, 0);
+    FSAFE_SYS(FSAFE_SYS_TIMER_SETTIME, timer, 0, &span, 0);
 }
 
 void fsafe_timer_delete(int timer)
 {
-    FSAFE_SYS(SYS_timer_delete, timer, 0, 0, 0, 0, 0);
+    FSAFE_SYS(SYS_timer_delete, timer);
 }
 
 bool fsafe_timer_has_left(const void *context, uintptr_t stack, uintptr_t frame)

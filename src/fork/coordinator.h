@@ -81,6 +81,6 @@ void fsafe_fork_in_child(bool by_libc); /* see fsafe_thread_adopt */
 void fsafe_fork_notice_now(void);
 static inline void fsafe_fork_notice(void)
 {
-    if (FSAFE_UNLIKELY(fsafe_lineage_is_unadopted()))
+    if (fsafe_lineage_is_unadopted())
         fsafe_fork_notice_now();
 }

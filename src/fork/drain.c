@@ -316,7 +316,7 @@ static bool wait_until_empty(struct drain *drain)
         if (waited >= slice_end || !fsafe_gate_is_ours(drain->self))
             return false;
         if (round < YIELDS)
-            FSAFE_SYS(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+            FSAFE_SYS(SYS_sched_yield);
         else
             fsafe_sys_pause_us(PAUSE_US);
     }

@@ -148,7 +148,7 @@ static inline void fsafe_layout_mutex_untry(pthread_mutex_t *m, int owner)
     if ((__atomic_load_n(&m->__data.__lock, __ATOMIC_RELAXED) & FSAFE_GLIBC_TID) != owner)
         return;
     if ((__atomic_exchange_n(&m->__data.__lock, 0, __ATOMIC_RELEASE) & (int)FSAFE_GLIBC_WAITERS) != 0)
-        FSAFE_SYS(SYS_futex, &m->__data.__lock, FUTEX_WAKE, 1, 0, 0, 0);
+        FSAFE_SYS(SYS_futex, &m->__data.__lock, FUTEX_WAKE, 1);
 }
 
 #define FSAFE_LAYOUT_HEIR

@@ -117,7 +117,7 @@ static pthread_mutex_t *find(struct search search)
     return found ? search.lock : NULL;
 }
 
-static void find_both(struct search search)
+static FSAFE_APART void find_both(struct search search)
 {
     search.enter = enter_iteration;
     fsafe_loader_list_lock = find(search);

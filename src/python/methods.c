@@ -39,7 +39,7 @@ static struct method *find_method(void *type, const char *name, int flags)
 
 enum { MOST = 24 };
 
-static bool are_of_one_name(const struct fsafe_python_method *one, const struct fsafe_python_method *other)
+static FSAFE_APART bool are_of_one_name(const struct fsafe_python_method *one, const struct fsafe_python_method *other)
 {
     return one->type == other->type && strcmp(one->name, other->name) == 0;
 }

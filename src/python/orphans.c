@@ -115,7 +115,7 @@ void fsafe_python_clear_stale(struct fsafe_thread *vanished)
 static uintptr_t handler_of(int signal)
 {
     uintptr_t action[20] = {0}; /* the kernel's struct begins with the handler and is smaller than this */
-    return FSAFE_SYS(SYS_rt_sigaction, signal, 0, action, FSAFE_SIGSET_BYTES, 0, 0) == 0 ? action[0] : 0;
+    return FSAFE_SYS(SYS_rt_sigaction, signal, 0, action, FSAFE_SIGSET_BYTES) == 0 ? action[0] : 0;
 }
 
 /*

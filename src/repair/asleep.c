@@ -141,7 +141,7 @@ bool fsafe_asleep_all(const struct fsafe_thread *self, uint64_t *unblocked)
     struct look first = {.self = self, .now_ns = fsafe_sys_now_ns()}, second = first;
     if (fsafe_takeover_is_alone() || is_alone_in_vfork()) {
         struct fsafe_sigset blocked = {{0}};
-        FSAFE_SYS(SYS_rt_sigprocmask, SIG_BLOCK, 0, &blocked, FSAFE_SIGSET_BYTES, 0, 0);
+        FSAFE_SYS(SYS_rt_sigprocmask, SIG_BLOCK, 0, &blocked, FSAFE_SIGSET_BYTES);
         uint64_t low;
         memcpy(&low, blocked.bits, sizeof low);
         *unblocked = ~low | self->sleeping.held_back;

@@ -135,7 +135,7 @@ static void say(pid_t child, const struct look *look)
     };
     fsafe_report_event(&event);
     if (!by_handler && fsafe_options.mode == FSAFE_MODE_ABORT)
-        FSAFE_SYS(SYS_kill, child, SIGABRT, 0, 0, 0, 0);
+        FSAFE_SYS(SYS_kill, child, SIGABRT);
 }
 
 /* `quick`: of most children one file of the kernel's says that they do not hang, and no more is asked. */

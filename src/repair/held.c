@@ -48,10 +48,10 @@ static long await_signal(const struct fsafe_sigset *handled, const struct fsafe_
 {
     struct timespec span = until != NULL ? fsafe_sys_span_until(until) : (struct timespec){0};
     struct pollfd ready = {.events = POLLIN};
-    ready.fd = (int)FSAFE_SYS(SYS_signalfd4, -1, handled, FSAFE_SIGSET_BYTES, SFD_CLOEXEC, 0, 0);
+    ready.fd = (int)FSAFE_SYS(SYS_signalfd4, -1, handled, FSAFE_SIGSET_BYTES, SFD_CLOEXEC);
     if (ready.fd < 0)
         return ready.fd;
-    long answer = FSAFE_SYS(FSAFE_SYS_PPOLL, &ready, 1, until != NULL ? &span : NULL, mask, FSAFE_SIGSET_BYTES, 0);
+    long answer = FSAFE_SYS(FSAFE_SYS_PPOLL, &ready, 1, until != NULL ? &span : NULL, mask, FSAFE_SIGSET_BYTES);
     fsafe_sys_close(ready.fd);
     return answer;
 }
@@ -69,7 +69,7 @@ long fsafe_held_sleep(struct fsafe_held *held, const struct timespec *until)
         return 0;
     struct fsafe_sigset pending = {{0}};
     if (answer > 0)
-        answer = FSAFE_SYS(SYS_rt_sigpending, &pending, FSAFE_SIGSET_BYTES, 0, 0, 0, 0);
+        answer = FSAFE_SYS(SYS_rt_sigpending, &pending, FSAFE_SIGSET_BYTES);
     bool ends = (fsafe_sys_signals(&pending) & interrupting) != 0;
     fsafe_held_end(held);
     if (answer < 0)

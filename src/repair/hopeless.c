@@ -383,7 +383,7 @@ void fsafe_hopeless_hold_back(struct fsafe_slices *slices, bool (*needs_nobody)(
         }
         uint64_t until = begun + span / LOOKS * i;
         const struct timespec next = fsafe_sys_timespec(until);
-        while (FSAFE_SYS(FSAFE_SYS_CLOCK_NANOSLEEP, CLOCK_MONOTONIC, TIMER_ABSTIME, &next, 0, 0, 0) == -EINTR)
+        while (FSAFE_SYS(FSAFE_SYS_CLOCK_NANOSLEEP, CLOCK_MONOTONIC, TIMER_ABSTIME, &next, 0) == -EINTR)
             ;
     }
     end_slice_at(slices, 0);

@@ -30,7 +30,7 @@ static uint64_t number_of_own(int descriptor)
     fsafe_text_put(&text, "/proc/self/fd/%d", descriptor);
     path[text.length] = '\0';
     const char *at = link + sizeof begins - 1;
-    return FSAFE_SYS(SYS_readlinkat, AT_FDCWD, path, link, sizeof link - 1, 0, 0) > 0 &&
+    return FSAFE_SYS(SYS_readlinkat, AT_FDCWD, path, link, sizeof link - 1) > 0 &&
                    strncmp(link, begins, sizeof begins - 1) == 0
                ? fsafe_text_read(&at, 10)
                : 0;

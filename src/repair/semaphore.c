@@ -176,7 +176,7 @@ static enum fsafe_verdict judge(struct fsafe_question *asked)
     return FSAFE_TAKEN;
 }
 
-static struct fsafe_event event_of(sem_t *semaphore, uintptr_t site)
+static FSAFE_APART struct fsafe_event event_of(sem_t *semaphore, uintptr_t site)
 {
     struct fsafe_event event = {
         .lock = "semaphore",

@@ -82,7 +82,7 @@ static bool may_end(const struct fsafe_arch_call *call)
 static bool has_end_come(const ucontext_t *context)
 {
     struct fsafe_sigset pending = {{0}};
-    FSAFE_SYS(SYS_rt_sigpending, &pending, FSAFE_SIGSET_BYTES, 0, 0, 0, 0);
+    FSAFE_SYS(SYS_rt_sigpending, &pending, FSAFE_SIGSET_BYTES);
     uint64_t come = fsafe_sys_signals(&pending) & ~fsafe_sys_signals(&context->uc_sigmask);
     return come != 0 && (come & fsafe_tasks_handled().interrupting) != 0;
 }
@@ -95,7 +95,7 @@ static void look_in_wait(struct fsafe_watch *watch, const struct fsafe_arch_call
 {
     bool ends = has_end_come(context);
     uint64_t open = fsafe_elsewhere_signals() & ~fsafe_sys_signals(&context->uc_sigmask);
-    FSAFE_SYS(SYS_rt_sigprocmask, SIG_UNBLOCK, &open, NULL, FSAFE_SIGSET_BYTES, 0, 0);
+    FSAFE_SYS(SYS_rt_sigprocmask, SIG_UNBLOCK, &open, NULL, FSAFE_SIGSET_BYTES);
     uint64_t next_ns = fsafe_children_look();
     /* Another thread may fork a child that is to be looked at. */
     set_timer(watch, next_ns != 0 ? next_ns : fsafe_options_hang_ns());

@@ -50,7 +50,7 @@ void fsafe_report_know_stderr(void)
 
 void fsafe_report_start(void)
 {
-    if (fsafe_options.log[0] != '/' && is_file() && FSAFE_SYS(SYS_getcwd, directory, sizeof directory, 0, 0, 0, 0) <= 0)
+    if (fsafe_options.log[0] != '/' && is_file() && FSAFE_SYS(SYS_getcwd, directory, sizeof directory) <= 0)
         directory[0] = '\0';
 }
 

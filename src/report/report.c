@@ -217,7 +217,7 @@ void fsafe_report_event(const struct fsafe_event *given)
     details->colored = fsafe_options.colors && fsafe_report_is_on_terminal();
     find_callers(details, event, event->wanted_in == &wanted_in, event->holder.source == &held_in);
     find_places(work);
-    FSAFE_SYS(SYS_prctl, PR_GET_NAME, details->own_name, 0, 0, 0, 0);
+    FSAFE_SYS(SYS_prctl, PR_GET_NAME, details->own_name);
     /* The present name, if the thread still runs: programs usually name a thread after its first lock. */
     find_thread_name(event->holder.pid, event->holder.tid, details->holder_name);
     if (details->holder_name[0] == '\0')

@@ -108,7 +108,7 @@ void fsafe_zone_sample(void)
     errno = saved;
 }
 
-static char *put_two(char *at, long value, char fill)
+static FSAFE_APART char *put_two(char *at, long value, char fill)
 {
     *at++ = value < 10 ? fill : (char)('0' + value / 10);
     *at++ = (char)('0' + value % 10);

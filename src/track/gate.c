@@ -253,7 +253,7 @@ bool fsafe_gate_await_turn(uint64_t until_ns)
 static bool stay_awake(uint32_t turn, uint64_t until_ns)
 {
     while ((atomic_load(&fsafe_gate_word) & USERS) == USER && fsafe_sys_now_ns() < until_ns) {
-        FSAFE_SYS(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+        FSAFE_SYS(SYS_sched_yield);
         if (atomic_load(&turns) != turn)
             return true;
     }

@@ -79,7 +79,7 @@ static void fill_in(struct fsafe_thread *self, int owner, pid_t tid)
     self->tid = tid;
     self->pid = fsafe_lineage_pid();
     self->stack = (uintptr_t)__builtin_frame_address(0);
-    FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name, 0, 0, 0, 0);
+    FSAFE_SYS(SYS_prctl, PR_GET_NAME, self->name);
     atomic_fetch_add(&joined, 1);
     /* Last: from here on other threads believe what the slot says. */
     fsafe_slots_set_generation(self, fsafe_lineage_generation());

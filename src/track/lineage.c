@@ -51,9 +51,9 @@ bool fsafe_lineage_has(uint64_t thread)
     return thread >> 32 == fsafe_lineage_generation() && fsafe_sys_thread_alive(pid, (pid_t)(uint32_t)thread);
 }
 
-bool fsafe_lineage_is_another_process(void)
+bool fsafe_lineage_is_new(void)
 {
-    return fsafe_sys_getpid() != pid;
+    return atomic_load_explicit(fsafe_adopted, memory_order_relaxed) != FSAFE_UNKNOWABLE || fsafe_sys_getpid() != pid;
 }
 
 bool fsafe_lineage_is_guest(void)
@@ -65,7 +65,7 @@ bool fsafe_lineage_begin_adoption(void)
 {
     /* Not read before it is written: in a child that would be two page faults. */
     if (fsafe_adopted == &not_wiped)
-        return not_wiped != FSAFE_UNKNOWABLE || fsafe_lineage_is_another_process();
+        return fsafe_lineage_is_new();
     if (atomic_exchange_explicit(fsafe_adopted, FSAFE_ADOPTING, memory_order_relaxed) != FSAFE_ADOPTED)
         return true;
     atomic_store_explicit(fsafe_adopted, FSAFE_ADOPTED, memory_order_relaxed);

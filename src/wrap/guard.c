@@ -34,7 +34,7 @@ static void wait_while(_Atomic uint64_t *guard, uint64_t word, struct fsafe_thre
 
 static void wake_all(_Atomic uint64_t *guard)
 {
-    FSAFE_SYS(SYS_futex, guard, FUTEX_WAKE, INT_MAX, 0, 0, 0);
+    FSAFE_SYS(SYS_futex, guard, FUTEX_WAKE, INT_MAX);
 }
 
 /*

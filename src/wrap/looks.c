@@ -23,7 +23,7 @@ bool fsafe_looks_read(const void *from, void *into, size_t bytes)
     if (bytes != sizeof(struct timespec))
         number = SYS_futex_time64;
 #endif
-    long answer = from != NULL ? FSAFE_SYS(number, &word, FUTEX_WAIT_PRIVATE, 0, from, 0, 0) : -EFAULT;
+    long answer = from != NULL ? FSAFE_SYS(number, &word, FUTEX_WAIT_PRIVATE, 0, from) : -EFAULT;
     bool is_read = answer == -EAGAIN || answer == -EINVAL; /* EINVAL: it is not valid */
     if (is_read)
         memcpy(into, from, bytes);
@@ -54,7 +54,7 @@ void fsafe_looks_begin(struct fsafe_looks *sliced, const struct timespec *limit)
 bool fsafe_looks_has_come(const void *mask, const struct fsafe_sigset *before)
 {
     static const struct timespec at_once;
-    bool came = FSAFE_SYS(FSAFE_SYS_PPOLL, NULL, 0, &at_once, mask, FSAFE_SIGSET_BYTES, 0) == -EINTR;
+    bool came = FSAFE_SYS(FSAFE_SYS_PPOLL, NULL, 0, &at_once, mask, FSAFE_SIGSET_BYTES) == -EINTR;
     fsafe_sys_restore_signals(before);
     if (came) {
         pthread_testcancel();

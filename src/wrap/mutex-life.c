@@ -81,7 +81,7 @@ static FSAFE_APART int destroy_slowly(pthread_mutex_t *mutex, uintptr_t site)
 
 static inline int destroy(pthread_mutex_t *mutex, uintptr_t site)
 {
-    if (FSAFE_UNLIKELY(has_records(fsafe_self) || fsafe_lineage_is_child() || fsafe_lineage_is_unadopted() ||
+    if (FSAFE_UNLIKELY(has_records(fsafe_self) || fsafe_lineage_is_child() || fsafe_lineage_may_be_unadopted() ||
                        fsafe_next.pthread_mutex_destroy == NULL))
         return destroy_slowly(mutex, site);
     return fsafe_next.pthread_mutex_destroy(mutex);

@@ -213,7 +213,8 @@ static FSAFE_APART int acquire_slowly(pthread_mutex_t *mutex, uintptr_t site, co
     if (in_place && fsafe_layout_lock_free(mutex, owner, fsafe_layout_type(mutex)))
         return 0;
     int result;
-    if (!in_place && !fsafe_lineage_is_child() && !fsafe_lineage_is_unadopted() && try_for_libc(mutex, self, &result))
+    if (!in_place && !fsafe_lineage_is_child() && !fsafe_lineage_may_be_unadopted() &&
+        try_for_libc(mutex, self, &result))
         return result;
     return finish(mutex, self, site, attempt);
 }

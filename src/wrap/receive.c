@@ -30,7 +30,7 @@ static bool sleeps(int descriptor)
 {
     static const struct timespec at_once;
     struct pollfd ready = {.fd = descriptor, .events = POLLIN};
-    if (FSAFE_SYS(FSAFE_SYS_PPOLL, &ready, 1, &at_once, NULL, FSAFE_SIGSET_BYTES, 0) != 0)
+    if (FSAFE_SYS(FSAFE_SYS_PPOLL, &ready, 1, &at_once, NULL, FSAFE_SIGSET_BYTES) != 0)
         return false;
     int saved = errno, least;
     struct timeval limit;

@@ -132,7 +132,7 @@ static FSAFE_INLINE int acquire(pthread_rwlock_t *rwlock, uintptr_t site, const 
     /* In a child, too: no hold keeps this reader out, and its record shows which hold is its own. */
     if (attempt->stage == FSAFE_READING && FSAFE_LIKELY(fsafe_layout_rwlock_read(rwlock)))
         return 0;
-    if (attempt->stage == FSAFE_READING || fsafe_lineage_is_child() || fsafe_lineage_is_unadopted())
+    if (attempt->stage == FSAFE_READING || fsafe_lineage_is_child() || fsafe_lineage_may_be_unadopted())
         return acquire_recorded(rwlock, self, site, attempt);
     if (attempt->how != FSAFE_HOW_TRY && FSAFE_UNLIKELY(is_had(rwlock)))
         wait_a_moment(rwlock, self);
@@ -220,7 +220,7 @@ FSAFE_EXPORT int pthread_rwlock_unlock(pthread_rwlock_t *rwlock)
     uintptr_t record = fsafe_ledger_word(fsafe_thread_locks(self), fsafe_ledger_depth(fsafe_thread_locks(self)));
     /* Whether the latest record is of this rwlock, in either stage: these differ in one bit. */
     if (FSAFE_UNLIKELY((record | 1) != ((uintptr_t)rwlock | FSAFE_WRITING) || fsafe_lineage_is_child() ||
-                       fsafe_lineage_is_unadopted()))
+                       fsafe_lineage_may_be_unadopted()))
         return unlock_with_care(rwlock, self);
     bool done = (record & 1) == (FSAFE_READING & 1) && fsafe_layout_rwlock_unread(rwlock);
     if (FSAFE_LIKELY(done) && FSAFE_LIKELY(fsafe_ledger_pop_latest(fsafe_thread_locks(self), record)))

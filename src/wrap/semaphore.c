@@ -239,7 +239,7 @@ static FSAFE_APART int try_slowly(sem_t *semaphore, uint32_t note, uintptr_t cal
     bool plain = fsafe_semaphore_is_plain(note, semaphore, self);
     if (plain && fsafe_layout_sem_value(semaphore) != 0 && take_plain(semaphore, self, fsafe_python_site(caller)))
         return 0;
-    if (!plain || fsafe_lineage_is_unadopted())
+    if (!plain || fsafe_lineage_may_be_unadopted())
         return take_slowly(semaphore, caller, &attempt);
     errno = EAGAIN;
     return -1;

@@ -54,7 +54,7 @@ static int interrupted(const void *rest, void *left, size_t bytes)
 {
     if (left == NULL)
         return EINTR;
-    if (FSAFE_SYS(SYS_rt_sigprocmask, SIG_BLOCK, NULL, left, FSAFE_SIGSET_BYTES, 0, 0) != 0) /* writes there */
+    if (FSAFE_SYS(SYS_rt_sigprocmask, SIG_BLOCK, NULL, left, FSAFE_SIGSET_BYTES) != 0) /* writes there */
         return EFAULT;
     memcpy(left, rest, bytes);
     return EINTR;

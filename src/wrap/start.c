@@ -73,7 +73,7 @@ static bool is_meant(void)
     if (fsafe_options.programs[0] == '\0' ||
         (started != NULL && fsafe_patterns_match(fsafe_options.programs, fsafe_text_last_part(started))))
         return true;
-    long length = FSAFE_SYS(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path, sizeof path - 1, 0, 0);
+    long length = FSAFE_SYS(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path, sizeof path - 1);
     path[length > 0 ? length : 0] = '\0';
     return fsafe_patterns_match(fsafe_options.programs, fsafe_text_last_part(path));
 }
