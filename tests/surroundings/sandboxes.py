@@ -17,8 +17,8 @@ import harness
 START = {"fstat", "getpid", "gettid", "prctl", "rt_sigprocmask", "mmap", "munmap", "madvise", "membarrier"}
 THREADS = {"futex", "clock_nanosleep", "sched_yield", "openat", "read", "close", "newfstatat", "mprotect",
            "process_vm_readv", "getrusage"}
-WAITS_FOR_CHILD = {"timer_create", "timer_settime", "timer_delete", "rt_sigaction", "clock_gettime", "ppoll",
-                   "pselect6", "epoll_pwait", "rt_sigtimedwait", "fcntl", "getsockopt"}
+WAITS_FOR_CHILD = {"sigaltstack", "timer_create", "timer_settime", "timer_delete", "rt_sigaction", "clock_gettime",
+                   "ppoll", "pselect6", "epoll_pwait", "rt_sigtimedwait", "fcntl", "getsockopt"}
 
 # What those are called on 32 bits.
 NAMES_32 = {"fstat64": "fstat", "fstatat64": "newfstatat", "mmap2": "mmap", "clock_gettime64": "clock_gettime"}
