@@ -199,7 +199,7 @@ int fsafe_maps_is_shared_in(pid_t pid, uintptr_t address)
     if (fd < 0)
         return -1;
     fsafe_sys_each_line(fd, buffer, sizeof buffer, 0, see_line, &(struct listing){.see = match, .context = &wanted});
-    fsafe_sys_close(fd);
+    fsafe_tasks_close(fd);
     return mapping.found ? mapping.shared : -1;
 }
 

@@ -12,17 +12,81 @@
 #include <limits.h>
 #include <string.h>
 
-int fsafe_tasks_open(pid_t pid, pid_t tid, const char *name, int flags)
+/* The files that the thread has open here, or is about to open; where no frame is noted there is none. */
+enum { FILES = 4, PATH_BYTES = 64 };
+static __thread struct file {
+    uintptr_t frame;
+    const char *name;
+    pid_t pid, tid;
+    int fd; /* -1: not known yet */
+} files[FILES] __attribute__((tls_model("initial-exec")));
+
+/* The file's path; with `as_link` as the kernel calls it. Returns its length. */
+static size_t put_path(char path[PATH_BYTES], pid_t pid, pid_t tid, const char *name, bool as_link)
 {
-    char path[64];
     struct fsafe_text text;
-    fsafe_text_begin(&text, path, sizeof path - 1);
-    fsafe_text_put(&text, pid == 0 ? "/proc/self" : "/proc/%d", pid);
+    fsafe_text_begin(&text, path, PATH_BYTES - 1);
+    fsafe_text_put(&text, pid == 0 && !as_link ? "/proc/self" : "/proc/%d", pid != 0 ? pid : fsafe_sys_getpid());
     if (tid != 0)
         fsafe_text_put(&text, "/task/%d", tid);
     fsafe_text_put(&text, "/%s", name);
     path[text.length] = '\0';
-    return fsafe_sys_open(path, O_RDONLY | flags, 0);
+    return text.length;
+}
+
+int fsafe_tasks_open(pid_t pid, pid_t tid, const char *name, int flags)
+{
+    char path[PATH_BYTES];
+    struct file *file = files;
+    while (file < files + FILES && file->frame != 0)
+        file++;
+    put_path(path, pid, tid, name, false);
+    if (file == files + FILES)
+        return fsafe_sys_open(path, O_RDONLY | flags, 0);
+    *file = (struct file){.name = name, .pid = pid, .tid = tid, .fd = -1};
+    atomic_signal_fence(memory_order_seq_cst);
+    file->frame = (uintptr_t)__builtin_frame_address(0);
+    atomic_signal_fence(memory_order_seq_cst);
+    file->fd = fsafe_sys_open(path, O_RDONLY | flags, 0);
+    if (file->fd < 0)
+        file->frame = 0;
+    return file->fd;
+}
+
+void fsafe_tasks_close(int fd)
+{
+    for (struct file *file = files; file < files + FILES; file++)
+        if (file->fd == fd)
+            file->frame = 0;
+    fsafe_sys_close(fd);
+}
+
+/* A signal that comes while the kernel opens the file leaves us without its descriptor. */
+static void close_left(const struct file *file)
+{
+    enum { MOST = 1024 };
+    char path[PATH_BYTES], name[PATH_BYTES], link[PATH_BYTES];
+    size_t length = put_path(path, file->pid, file->tid, file->name, true);
+    for (int fd = file->fd < 0 ? 0 : file->fd; fd < (file->fd < 0 ? MOST : file->fd + 1); fd++) {
+        struct fsafe_text text;
+        fsafe_text_begin(&text, name, sizeof name - 1);
+        fsafe_text_put(&text, "/proc/self/fd/%d", fd);
+        name[text.length] = '\0';
+        long got = FSAFE_SYS(SYS_readlinkat, AT_FDCWD, name, link, sizeof link, 0, 0);
+        if (got == (long)length && memcmp(link, path, length) == 0) {
+            fsafe_sys_close(fd);
+            return;
+        }
+    }
+}
+
+void fsafe_tasks_close_left(uintptr_t frame)
+{
+    for (struct file *file = files; file < files + FILES; file++)
+        if (FSAFE_UNLIKELY(file->frame != 0) && file->frame < frame && fsafe_sys_signal_stack() == 0) {
+            close_left(file);
+            file->frame = 0;
+        }
 }
 
 ssize_t fsafe_tasks_read(pid_t pid, pid_t tid, const char *name, char *into, size_t bytes)
@@ -30,7 +94,7 @@ ssize_t fsafe_tasks_read(pid_t pid, pid_t tid, const char *name, char *into, siz
     int fd = fsafe_tasks_open(pid, tid, name, 0);
     ssize_t got = fd >= 0 ? fsafe_sys_read(fd, into, bytes - 1) : fd;
     if (fd >= 0)
-        fsafe_sys_close(fd);
+        fsafe_tasks_close(fd);
     into[got > 0 ? got : 0] = '\0';
     return got;
 }
@@ -128,7 +192,7 @@ static bool look_at_status(pid_t pid, pid_t tid, struct fsafe_task *task)
         fsafe_sys_each_line(fd, buffer, sizeof buffer, (size_t)got, parse, task);
     }
     if (fd >= 0)
-        fsafe_sys_close(fd);
+        fsafe_tasks_close(fd);
     return got > 0;
 }
 
@@ -183,7 +247,7 @@ bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, voi
                 go_on = look_at(pid, (pid_t)fsafe_text_read(&name, 10), &task) && each(&task, context);
         }
     }
-    fsafe_sys_close(fd);
+    fsafe_tasks_close(fd);
     return go_on && got == 0;
 }
 
@@ -253,7 +317,7 @@ bool fsafe_tasks_parent_has(const char *file, const char *words, size_t bytes)
     while (matched < bytes && (got = fsafe_sys_read(fd, buffer, sizeof buffer)) > 0)
         for (ssize_t i = 0; i < got && matched < bytes; i++)
             matched = buffer[i] == words[matched] ? matched + 1 : buffer[i] == words[0];
-    fsafe_sys_close(fd);
+    fsafe_tasks_close(fd);
     return matched == bytes;
 }
 

@@ -33,6 +33,14 @@ uint64_t fsafe_tasks_mark(uint64_t mark, const struct fsafe_task *task);
 /* Opens a file in /proc of process `pid` (0: this one), or of its thread `tid` (if not 0). Descriptor, or -errno. */
 int fsafe_tasks_open(pid_t pid, pid_t tid, const char *name, int flags);
 
+void fsafe_tasks_close(int fd);
+
+/*
+ * Closes what the calling thread has open here since a signal handler left functions below `frame`, the caller's, by a
+ * longjmp.
+ */
+void fsafe_tasks_close_left(uintptr_t frame);
+
 /* Reads the beginning of such a file and puts a zero behind it. Returns how many bytes that are, or -errno. */
 ssize_t fsafe_tasks_read(pid_t pid, pid_t tid, const char *name, char *into, size_t bytes);
 

@@ -1051,6 +1051,44 @@ static void left_by_longjmp(const struct scn_case *self)
     scn_fine();
 }
 
+/* A siglongjmp leaves a look, and what that has open is closed. The other thread, too, would take the signal. */
+static int count_descriptors(void)
+{
+    enum { MOST = 256 };
+    int count = 0;
+    for (int i = 0; i < MOST; i++)
+        count += fcntl(i, F_GETFD) >= 0;
+    return count;
+}
+
+static void leaves_looks(const struct scn_case *self)
+{
+    enum { CHILDREN = 8, ROUNDS = 600, FIRST_US = 500, APART_US = 7, FEW = 6 };
+    static const struct way way;
+    const struct itimerval never = {{0, 0}, {0, 0}};
+    pid_t children[CHILDREN];
+    prepare(&way);
+    for (int i = 0; i < CHILDREN; i++)
+        if ((children[i] = scn_fork()) == 0)
+            for (;;)
+                pause();
+    const int before = count_descriptors();
+    signal(SIGALRM, leave_wait);
+    for (volatile int i = 0; i < ROUNDS; i++) {
+        const struct itimerval timer = {.it_value.tv_usec = FIRST_US + i % 100 * APART_US};
+        if (sigsetjmp(before_wait, 1) == 0) {
+            setitimer(ITIMER_REAL, &timer, NULL);
+            for (;;)
+                poll(NULL, 0, 1000);
+        }
+        setitimer(ITIMER_REAL, &never, NULL);
+    }
+    SCN_CHECK(count_descriptors() <= before + FEW);
+    for (int i = 0; i < CHILDREN; i++)
+        SCN_CHECK(kill(children[i], SIGKILL) == 0 && waitpid(children[i], NULL, 0) == children[i]);
+    scn_fine();
+}
+
 /* A look is due while a signal handler computes on an alternate stack, above the thread's own: the next one comes. */
 enum { STACK = 1 << 18, LONG_US = 400000 };
 static int leave;
@@ -1355,6 +1393,8 @@ void scn_cases(void)
                 "slow-handler-%s", i == 0 ? "nanosleep" : "select");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=20", .run = left_by_longjmp},
             "left-by-longjmp");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=1", .run = leaves_looks},
+            "leaves-looks");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=1", .run = ends_sleeps},
             "sleeps-end");
     scn_add((struct scn_case){.bare = "fine", .says = "once:child hangs in futex 0x[0-9a-f]+", .env = LIMIT,
