@@ -31,8 +31,7 @@ void fsafe_text_clean(struct fsafe_text *text, const char *string, size_t most)
     }
 }
 
-/* How many bytes the UTF-8 character at `at` has; 0: it is none, a surrogate, or not the shortest form. */
-static size_t utf8_length(const unsigned char *at, size_t most)
+size_t fsafe_text_utf8_length(const unsigned char *at, size_t most)
 {
     size_t length = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : at[0] < 0xf5 ? 4 : 0;
     if (length > most)
@@ -57,7 +56,7 @@ void fsafe_text_bytes(struct fsafe_text *text, const unsigned char *bytes, size_
 void fsafe_text_json(struct fsafe_text *text, const char *string, size_t most)
 {
     while (most > 0 && *string) {
-        size_t length = utf8_length((const unsigned char *)string, most);
+        size_t length = fsafe_text_utf8_length((const unsigned char *)string, most);
         if (length == 0) {
             fsafe_text_string(text, "\\ufffd");
             length = 1;

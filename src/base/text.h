@@ -29,6 +29,9 @@ void fsafe_text_string(struct fsafe_text *text, const char *string);
 /* Puts by a format of printf's: %s, and numbers that are not negative by %d, %u, %x, with l or z before the letter. */
 void fsafe_text_put(struct fsafe_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* How many bytes the UTF-8 character at `at` has; 0: it is none, a surrogate, not the shortest form, or too long. */
+size_t fsafe_text_utf8_length(const unsigned char *at, size_t most);
+
 /* As fsafe_text_string, but bytes that could break a line or a terminal become '?'; reads at most `most` bytes. */
 void fsafe_text_clean(struct fsafe_text *text, const char *string, size_t most);
 

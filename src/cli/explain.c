@@ -4,6 +4,7 @@
  */
 #include "config.h"
 
+#include "base/text.h"
 #include "cli/cli.h"
 #include "cli/exit.h"
 #include "cli/forms.h"
@@ -51,6 +52,32 @@ static void name_locks(struct fsafe_log *log)
     }
 }
 
+/* JSON and XML are UTF-8, and names may be anything: the kernel cuts a thread's in the middle of a character. */
+static void print_valid(const char *text)
+{
+    enum { LONGEST = 4 };
+    for (size_t length; *text != '\0'; text += length != 0 ? length : 1) {
+        length = fsafe_text_utf8_length((const unsigned char *)text, LONGEST);
+        fwrite(length != 0 ? text : "\xef\xbf\xbd", length != 0 ? length : 3, 1, stdout);
+    }
+}
+
+/* Returns false where there is no JSON. */
+static bool print_form(const struct fsafe_log *log, bool json, bool html)
+{
+    char *text = NULL;
+    size_t bytes;
+    FILE *memory = open_memstream(&text, &bytes);
+    bool good = memory != NULL && (!json || fsafe_forms_json(log, memory));
+    if (good && !json)
+        fsafe_forms_picture(log, memory, html);
+    if (memory == NULL || fclose(memory) != 0)
+        fsafe_exit_failing("out of memory");
+    print_valid(good ? text : "");
+    free(text);
+    return good;
+}
+
 int fsafe_cli_explain(int argc, char **argv)
 {
     enum { TEXT, JSON = 256, HTML, SVG, DEBUG_FILE };
@@ -93,9 +120,7 @@ int fsafe_cli_explain(int argc, char **argv)
     name_locks(&log);
     if (form == TEXT)
         fsafe_forms_text(&log);
-    else if (form != JSON)
-        fsafe_forms_picture(&log, stdout, form == HTML);
-    else if (!fsafe_forms_json(&log, stdout))
+    else if (!print_form(&log, form == JSON, form == HTML))
         fsafe_exit_failing("this forksafe was built without json-c: it cannot write JSON");
     return fflush(stdout) == EOF ? FSAFE_EXIT_OURS : 0;
 }

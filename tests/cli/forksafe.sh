@@ -222,7 +222,14 @@ done
 sed 's/here held/a\&lt;b held/' log | "$launcher" explain --svg | "${PYTHON3:-python3}" -c 'import sys, xml.dom.minidom
 xml.dom.minidom.parse(sys.stdin.buffer)'
 is "... is XML" 0 $?
+# A name that the kernel cut in the middle of a character.
+LC_ALL=C sed "s/\"worker\"/\"gr$(printf '\303')\"/" log >cut
+"$launcher" explain --svg cut | "${PYTHON3:-python3}" -c 'import sys, xml.dom.minidom
+xml.dom.minidom.parse(sys.stdin.buffer)'
+is "... is XML with a name that is no UTF-8" 0 $?
 if "$launcher" explain --json log >json 2>err; then
+    "$launcher" explain --json cut | "${PYTHON3:-python3}" -c 'import json, sys; json.loads(sys.stdin.buffer.read())'
+    is "explain --json: is JSON with a name that is no UTF-8" 0 $?
     member() {
         "${PYTHON3:-python3}" -c 'import json, sys; print(eval("json.load(open(\"json\"))" + sys.argv[1]))' "$1"
     }
