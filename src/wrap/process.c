@@ -241,12 +241,34 @@ static long fork_by_syscall(long number, long a, long b, long c, long d, long e)
     return answer;
 }
 
+#ifndef SYS_futex_wait /* of Linux 6.7 */
+#define SYS_futex_wait 455
+#endif
+
+/* Makes of the arguments of a SYS_futex_wait without a limit those of the same wait by SYS_futex. */
+static bool is_also_futex(long *a)
+{
+    enum { OF_32_BITS = 2 };
+    if (((unsigned)a[3] | FUTEX_PRIVATE_FLAG) != (OF_32_BITS | FUTEX_PRIVATE_FLAG) || a[4] != 0 ||
+        (unsigned long)a[1] != (uint32_t)a[1] || (unsigned long)a[2] != (uint32_t)a[2] ||
+        FSAFE_SYS(SYS_futex_wait, 0, 0, 0, 0, 0, 0) == -ENOSYS)
+        return false;
+    const long bits = a[2];
+    a[2] = a[1];
+    a[1] = FUTEX_WAIT_BITSET | (a[3] & FUTEX_PRIVATE_FLAG);
+    a[3] = 0;
+    a[5] = bits;
+    return true;
+}
+
 /* Locks of GLib, Rust and libstdc++ show only by this system call. */
 static long futex_by_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
-    const long arguments[] = {a, b, c, d, e, f};
+    long arguments[] = {a, b, c, d, e, f};
     fsafe_fork_notice();
-    if (((int)b & FUTEX_CMD_MASK) == FUTEX_WAKE)
+    if (number == SYS_futex_wait && !is_also_futex(arguments))
+        return FSAFE_NEXT(syscall)(number, a, b, c, d, e, f);
+    if (((int)arguments[1] & FUTEX_CMD_MASK) == FUTEX_WAKE)
         fsafe_contended_hand_over((uintptr_t)a);
     bool is_child = fsafe_options.mode != FSAFE_MODE_OFF && fsafe_lineage_is_child();
     if (is_child && fsafe_futex_judge(arguments, FSAFE_CALLER()))
@@ -319,7 +341,7 @@ FSAFE_DEFINE_ALIAS(__prctl_time64, prctl);
 /* Returns the function that makes the system call for the caller. */
 static __attribute__((used)) void *choose_syscall(long number, long a, long b)
 {
-    if (fsafe_sys_is_futex(number))
+    if (fsafe_sys_is_futex(number) || number == SYS_futex_wait)
         return (void *)futex_by_syscall;
     if (number == SYS_futex_waitv)
         return (void *)futexes_by_syscall;
@@ -342,7 +364,7 @@ FSAFE_EXPORT long syscall(long number, ...)
     for (unsigned i = 0; i < 6; i++)
         a[i] = va_arg(more, long);
     va_end(more);
-    if (fsafe_sys_is_futex(number))
+    if (fsafe_sys_is_futex(number) || number == SYS_futex_wait)
         return futex_by_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (number == SYS_futex_waitv)
         return futexes_by_syscall(number, a[0], a[1], a[2], a[3], a[4]);

@@ -14,9 +14,12 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Headers from before Linux 5.16: the kernel that runs may be younger. */
+/* Headers from before Linux 5.16, or 6.7: the kernel that runs may be younger. */
 #ifndef SYS_futex_waitv
 #define SYS_futex_waitv 449
+#endif
+#ifndef SYS_futex_wait
+#define SYS_futex_wait 455
 #endif
 #ifndef FUTEX_WAITV_MAX
 enum { FUTEX_32 = 2 };

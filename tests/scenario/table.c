@@ -80,6 +80,11 @@ static void join_own(void) { pthread_join(scn_start(sleeper, NULL), NULL); }
 static void want_shared(void) { sem_wait(&shared); }
 static void want_futex(void) { syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0); }
 
+static void want_new_futex(void)
+{
+    syscall(SYS_futex_wait, &word, 0L, 1L, FUTEX_32 | (long)FUTEX_PRIVATE_FLAG, 0L, 0L);
+}
+
 static void want_request(void)
 {
     const struct aiocb *const list[] = {&request};
@@ -148,6 +153,7 @@ static const struct row rows[] = {
     {"shared", "hangs", named, named, take_nothing, want_shared},
     {"known-futex", "hangs", saved, named, take_futex, want_known_futex},
     {"futex", "hangs", named, named, take_nothing, want_futex},
+    {"new-futex", "hangs", named, named, take_nothing, want_new_futex},
     {"futexes", "hangs", named, named, take_nothing, want_futexes},
     {"aio-suspend", "hangs", named, named, take_request, want_request},
     {"aio-error", "hangs", named, unseen, take_request, ask_for_request},
@@ -198,6 +204,8 @@ static void cell(const struct scn_case *self)
     /* The child's call is not this program's first of syscall(), which tells the library where libc's is. */
     if (row->want == want_futexes && syscall(SYS_futex_waitv, NULL, 0, 0, NULL, 0) < 0 && errno == ENOSYS)
         scn_skip("this kernel has no futex_waitv");
+    if (row->want == want_new_futex && syscall(SYS_futex_wait, NULL, 0L, 0L, 0L, 0L, 0L) < 0 && errno == ENOSYS)
+        scn_skip("this kernel has no futex_wait");
     held = scn_bell();
     forever = scn_bell();
     sem_init(&lock, 0, 1);
