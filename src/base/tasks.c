@@ -72,7 +72,7 @@ static void close_left(const struct file *file)
         fsafe_text_begin(&text, name, sizeof name - 1);
         fsafe_text_put(&text, "/proc/self/fd/%d", fd);
         name[text.length] = '\0';
-        long got = FSAFE_SYS(SYS_readlinkat, AT_FDCWD, name, link, sizeof link, 0, 0);
+        long got = FSAFE_SYS(SYS_readlinkat, AT_FDCWD, name, link, sizeof link);
         if (got == (long)length && memcmp(link, path, length) == 0) {
             fsafe_sys_close(fd);
             return;

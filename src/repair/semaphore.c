@@ -68,7 +68,7 @@ void fsafe_semaphore_destroyed(sem_t *semaphore)
         fsafe_layout_sem_words_end(semaphore);
 }
 
-static void settle(struct fsafe_sem_words *words, const sem_t *semaphore)
+static FSAFE_APART void settle(struct fsafe_sem_words *words, const sem_t *semaphore)
 {
     uint32_t seen = fsafe_semaphore_note(words);
     while (seen != 0 && /* another thread may be making it an event */

@@ -56,7 +56,7 @@ bool fsafe_tally_is_empty(void)
     return sum == 0;
 }
 
-static uint64_t mix(uint64_t hash, uint64_t value)
+static FSAFE_APART uint64_t mix(uint64_t hash, uint64_t value)
 {
     hash = (hash ^ value) * 0x9e3779b97f4a7c15u;
     return hash ^ hash >> 29;

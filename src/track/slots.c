@@ -44,6 +44,16 @@ struct fsafe_thread *fsafe_thread_slot(uint32_t index)
     return &atomic_load_explicit(&slabs[slab], memory_order_acquire)[index - slots_in(slab)];
 }
 
+struct fsafe_thread_walk fsafe_thread_walk(unsigned whom)
+{
+    return (struct fsafe_thread_walk){.index = fsafe_thread_slots(), .whom = whom};
+}
+
+struct fsafe_thread_records fsafe_thread_records(unsigned whom, enum fsafe_ledger_of ledger)
+{
+    return (struct fsafe_thread_records){.of = fsafe_thread_walk(whom), .record.index = 1, .ledger = ledger};
+}
+
 bool fsafe_thread_next(struct fsafe_thread_walk *at)
 {
     uint32_t now = fsafe_lineage_generation();

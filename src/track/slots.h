@@ -28,11 +28,7 @@ struct fsafe_thread_walk {
     unsigned whom;
 };
 
-static inline struct fsafe_thread_walk fsafe_thread_walk(unsigned whom)
-{
-    return (struct fsafe_thread_walk){.index = fsafe_thread_slots(), .whom = whom};
-}
-
+FSAFE_AT_FORK struct fsafe_thread_walk fsafe_thread_walk(unsigned whom);
 FSAFE_AT_FORK bool fsafe_thread_next(struct fsafe_thread_walk *at);
 
 /*
@@ -48,11 +44,7 @@ struct fsafe_thread_records {
     uintptr_t address; /* the record's lock without its stage */
 };
 
-static inline struct fsafe_thread_records fsafe_thread_records(unsigned whom, enum fsafe_ledger_of ledger)
-{
-    return (struct fsafe_thread_records){.of = fsafe_thread_walk(whom), .record.index = 1, .ledger = ledger};
-}
-
+FSAFE_AT_FORK struct fsafe_thread_records fsafe_thread_records(unsigned whom, enum fsafe_ledger_of ledger);
 FSAFE_AT_FORK bool fsafe_thread_record(struct fsafe_thread_records *at);
 
 /* Empties the record: see fsafe_ledger_clear. */

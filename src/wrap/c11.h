@@ -1,7 +1,8 @@
 /* wrap/c11: <threads.h> in terms of pthread, for libraries where both names mean the same bytes. */
 #pragma once
 
-#include <errno.h>
+#include "base/compiler.h"
+
 #include <pthread.h>
 
 /*
@@ -29,19 +30,9 @@ static inline pthread_cond_t *fsafe_c11_condvar(cnd_t *condvar)
 }
 
 /* The thrd_... value that libc returns for an error number. */
+int fsafe_c11_error(int error);
 static inline int fsafe_c11_result(int error)
 {
-    switch (error) {
-    case 0:
-        return thrd_success;
-    case ENOMEM:
-        return thrd_nomem;
-    case ETIMEDOUT:
-        return thrd_timedout;
-    case EBUSY:
-        return thrd_busy;
-    default:
-        return thrd_error;
-    }
+    return FSAFE_LIKELY(error == 0) ? thrd_success : fsafe_c11_error(error);
 }
 #endif
