@@ -332,9 +332,10 @@ void scn_cases(void)
     /* Bare the program itself died in 8 of 80 storms of three. On i386 such a storm went well in 2 of 6 runs. */
     const char *const breaks = "fine|hangs|dies SIGSEGV|dies SIGABRT|fails ENOEXEC|wrong|victim dies SIGSEGV";
     for (long threads = 1; threads <= 3; threads += 2)
-        scn_add((struct scn_case){.bare = breaks, .run = storm, .number = threads, .says = SCN_SILENT}, "storm-%ld",
-                threads);
-    scn_add((struct scn_case){.bare = breaks, .run = storm_of_locks, .number = 2}, "storm-of-locks");
+        scn_add((struct scn_case){.bare = breaks, .run = storm, .number = threads, .says = SCN_SILENT,
+                                  .env = "FORKSAFE_DRAIN_MS=60000"}, "storm-%ld", threads);
+    scn_add((struct scn_case){.bare = breaks, .run = storm_of_locks, .number = 2,
+                              .env = "FORKSAFE_DRAIN_MS=60000"}, "storm-of-locks");
     if (scn_handlers_may_fork())
         scn_add((struct scn_case){.bare = breaks, .run = in_handlers, .number = 1}, "in-handlers");
     for (long door = 0; door < 3; door++) {

@@ -105,7 +105,9 @@ extern "C" void scn_cases(void)
             "inside");
     scn_add({.bare = "hangs", .run = logger::storm}, "storm");
     /* No thread of the child takes anything out of the queue: not a lock, not ours to give. */
-    scn_add({.bare = "hangs", .preloaded = "hangs", .says = SCN_NEVER_TAKES, .run = async_blocks}, "async-queue-full");
+    scn_add({.bare = "hangs", .preloaded = "hangs", .says = "child hangs in condition variable ;; " SCN_NEVER_TAKES,
+             .env = "FORKSAFE_HANG_MS=200", .run = async_blocks},
+            "async-queue-full");
     scn_add({.bare = "fine", .says = SCN_NEVER_TAKES, .run = async_overruns}, "async-queue-overruns");
     /* pthread_cond_destroy waits for the vanished waiter: fine once condition variables are looked after. */
     scn_add({.bare = "hangs", .run = async_exits}, "async-exits");

@@ -209,15 +209,18 @@ void *scn_stay(void *bell)
     return NULL;
 }
 
+/* '\0': it has ended. */
 static char thread_state(pid_t tid)
 {
     char path[64], text[512];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)tid);
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    must(fd >= 0, path);
+    if (fd < 0)
+        return '\0';
     const ssize_t length = read(fd, text, sizeof text - 1);
     close(fd);
-    must(length > 0, path);
+    if (length <= 0)
+        return '\0';
     text[length] = '\0';
     const char *name_end = strrchr(text, ')');
     must(name_end && name_end[1] == ' ', path);
@@ -226,8 +229,11 @@ static char thread_state(pid_t tid)
 
 void scn_await_asleep(pid_t tid, const atomic_int *instead)
 {
-    while (!(instead && atomic_load(instead)) && thread_state(tid) != 'S')
+    char state;
+    while (!(instead && atomic_load(instead)) && (state = thread_state(tid)) != 'S') {
+        must(state != '\0' || (instead && atomic_load(instead)), "a thread ended that was to sleep");
         sched_yield();
+    }
 }
 
 void scn_await_sleeper(const atomic_int *tid)

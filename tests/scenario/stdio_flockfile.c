@@ -636,13 +636,14 @@ static void living_malloc(const struct scn_case *self)
         for (bool slept = false; !slept; number++) {
             atomic_store(&flusher_tid, 0);
             atomic_store(&has_memory, 0);
+            atomic_store(&wanter_tid, 0);
             atomic_store(&interrupted, 0);
             const pthread_t wanter = scn_start(want_memory, &number), keeper = scn_start(keep_allocating, NULL);
             while (atomic_load(&flusher_tid) == 0)
                 sched_yield();
             usleep(5000);
             pthread_kill(keeper, SIGUSR1);
-            while (atomic_load(&keeps) == 0)
+            while (atomic_load(&keeps) == 0 || atomic_load(&wanter_tid) == 0)
                 sched_yield();
             scn_await_asleep(atomic_load(&wanter_tid), &has_memory);
             slept = atomic_load(&has_memory) == 0;
@@ -661,6 +662,7 @@ void scn_cases(void)
     const struct scn_entry *const entries[] = {&lock_entry, &try_entry};
     /* From 2.37 on the count of a stream locked once is 0, and so is what fork() makes of it. */
     const char *of_forker = scn_glibc_since(37) ? "fine" : "hangs";
+    const char *names_forker = scn_glibc_since(37) ? SCN_SILENT : "child hangs in thread";
     for (long first = 0; first < 2; first++)
         scn_add(SCN_CASE(.bare = "hangs", .says = SCN_SILENT, .run = vanished_prints, .number = first),
                 "vanished-memory-prints%s", first ? "-first" : "");
@@ -695,8 +697,8 @@ void scn_cases(void)
             "report-try");
     scn_add(SCN_CASE(.bare = "hangs", .preloaded = "dies SIGABRT", .says = WOULD_HANG, .env = "FORKSAFE_MODE=abort",
                      .run = vanished, .number = BYCALLER, .entry = &lock_entry), "abort");
-    scn_add(SCN_CASE(.bare = of_forker, .preloaded = of_forker, .env = "FORKSAFE_MODE=report", .run = forker,
-                     .number = ORDINARY * 10 + 1), "report-forker");
+    scn_add(SCN_CASE(.bare = of_forker, .preloaded = of_forker, .says = names_forker, .run = forker,
+                     .env = "FORKSAFE_MODE=report FORKSAFE_HANG_MS=200", .number = ORDINARY * 10 + 1), "report-forker");
     scn_add(SCN_CASE(.bare = of_forker, .preloaded = of_forker, .says = SCN_SILENT, .env = "FORKSAFE_MODE=off",
                      .run = forker, .number = ORDINARY * 10 + 1), "off-forker");
     scn_add((struct scn_case){.bare = "fine", .env = "FORKSAFE_HANG_MS=100", .run = flusher,
