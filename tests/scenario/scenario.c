@@ -5,6 +5,7 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <link.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -379,14 +380,42 @@ void scn_must_wait(scn_call *take, scn_call *give, void *lock, void (*release)(v
 
 /* --- Odds and ends ---------------------------------------------------------------------------------------------- */
 
+/*
+ * The function NAME of one object, by the object's own table: dlsym would find the library's. Of several versions the
+ * one that programs are linked with today, which is not hidden.
+ */
+static void *function_of(const struct link_map *object, const char *name)
+{
+    enum { HIDDEN = 0x8000 };
+    const char *names = NULL;
+    const ElfW(Sym) *symbols = NULL;
+    const ElfW(Half) *versions = NULL;
+    for (const ElfW(Dyn) *entry = object->l_ld; entry->d_tag != DT_NULL; entry++) {
+        /* The loader has made them addresses, except where it may not write there. */
+        const ElfW(Addr) at = entry->d_un.d_ptr + (entry->d_un.d_ptr < object->l_addr ? object->l_addr : 0);
+        if (entry->d_tag == DT_STRTAB)
+            names = (const char *)at;
+        else if (entry->d_tag == DT_SYMTAB)
+            symbols = (const ElfW(Sym) *)at;
+        else if (entry->d_tag == DT_VERSYM)
+            versions = (const ElfW(Half) *)at;
+    }
+    /* Every linker puts the names right behind the symbols. */
+    for (size_t i = 1; versions != NULL && (const char *)&symbols[i + 1] <= names; i++)
+        if (symbols[i].st_shndx != SHN_UNDEF && (symbols[i].st_info & 0xf) == STT_FUNC &&
+            (versions[i] & HIDDEN) == 0 && strcmp(&names[symbols[i].st_name], name) == 0)
+            return (void *)(object->l_addr + symbols[i].st_value);
+    return NULL;
+}
+
 void *scn_libc(const char *name)
 {
     static const char *const parts[] = {"libc.so.6", "libpthread.so.0", "libresolv.so.2"}; /* one from 2.34 on */
     void *function = NULL;
     for (size_t i = 0; i < sizeof parts / sizeof *parts && function == NULL; i++) {
-        void *part = dlopen(parts[i], RTLD_NOLOAD | RTLD_NOW);
+        struct link_map *part = dlopen(parts[i], RTLD_NOLOAD | RTLD_NOW);
         must(part != NULL || i > 0, parts[i]);
-        function = part != NULL ? dlsym(part, name) : NULL;
+        function = part != NULL ? function_of(part, name) : NULL;
     }
     must(function != NULL, name);
     return function;
