@@ -195,6 +195,18 @@ static void destroyed(const struct scn_case *self)
     scn_let_go(&worker);
 }
 
+/* Its ceiling is changed, for which libc locks it. */
+static void new_ceiling(const struct scn_case *self)
+{
+    make(self->kind, &guarded);
+    SCN_IN_CHILD_WHILE_HELD(lock, unlock, &guarded) {
+        int before = 0;
+        SCN_IS(pthread_mutex_setprioceiling(&guarded, CEILING + 1, &before), 0);
+        SCN_CHECK(before == CEILING);
+        scn_exclusion(lock, unlock, &guarded, 4, 500);
+    }
+}
+
 /* Unlocked without having been made consistent, a robust mutex stays unusable: the program's choice. */
 static void not_recovered(const struct scn_case *self)
 {
@@ -409,6 +421,9 @@ void scn_cases(void)
             scn_add(SCN_CASE(.bare = "hangs", .says = SCN_SILENT, .run = forkers_end, .kind = kind),
                     "forkers-end-%s", kind->name);
         }
+        if (kind->protocol == PTHREAD_PRIO_PROTECT)
+            scn_add(SCN_CASE(.bare = "hangs", .says = says[i], .run = new_ceiling, .kind = kind),
+                    "new-ceiling-%s", kind->name);
         const bool plain = kind->type == PTHREAD_MUTEX_NORMAL;
         if (plain) {
             scn_add(SCN_CASE(.bare = aborts ? "dies SIGABRT" : "hangs", .says = says[i], .run = vanished_list,
