@@ -141,6 +141,36 @@ static int by_ppoll(const sigset_t *mask)
     return ppoll(&entry, 1, NULL, mask);
 }
 
+#ifdef __GLIBC__
+/* What FORTIFY_SOURCE makes of them. */
+ssize_t __read_chk(int from, void *to, size_t count, size_t room);
+ssize_t __recv_chk(int from, void *to, size_t count, size_t room, int flags);
+ssize_t __recvfrom_chk(int from, void *to, size_t count, size_t room, int flags, struct sockaddr *name,
+                       socklen_t *size);
+int __poll_chk(struct pollfd *entries, nfds_t count, int limit_ms, size_t room);
+int __ppoll_chk(struct pollfd *entries, nfds_t count, const struct timespec *limit, const sigset_t *mask, size_t room);
+
+static int by_read_chk(const sigset_t *mask) { return 1 + (int)__read_chk(channel[0], bytes, 1, 1); }
+static int by_recv_chk(const sigset_t *mask) { return 1 + (int)__recv_chk(channel[0], bytes, 1, 1, 0); }
+
+static int by_recvfrom_chk(const sigset_t *mask)
+{
+    return 1 + (int)__recvfrom_chk(channel[0], bytes, 1, 1, 0, NULL, NULL);
+}
+
+static int by_poll_chk(const sigset_t *mask)
+{
+    struct pollfd entry = {.fd = channel[0], .events = POLLIN};
+    return __poll_chk(&entry, 1, -1, sizeof entry);
+}
+
+static int by_ppoll_chk(const sigset_t *mask)
+{
+    struct pollfd entry = {.fd = channel[0], .events = POLLIN};
+    return __ppoll_chk(&entry, 1, NULL, mask, sizeof entry);
+}
+#endif
+
 /* A loop of short waits. */
 static int by_asking(const sigset_t *mask)
 {
@@ -379,6 +409,11 @@ static const struct way {
     {"sigsuspend", by_sigsuspend, MASKS | HANDLED},
     {"sigwait", by_sigwait, TAKES},
 #ifdef __GLIBC__
+    {"__read_chk", by_read_chk, RESTARTS},
+    {"__recv_chk", by_recv_chk, RESTARTS | SOCKET},
+    {"__recvfrom_chk", by_recvfrom_chk, RESTARTS | SOCKET},
+    {"__poll_chk", by_poll_chk, 0},
+    {"__ppoll_chk", by_ppoll_chk, MASKS},
     {"sigwaitinfo", by_sigwaitinfo, TAKES | ENDS, 140},
 #else /* musl waits again after a handler */
     {"sigwaitinfo", by_sigwaitinfo, TAKES, 0},
