@@ -93,11 +93,6 @@ FSAFE_EXPORT int pthread_mutex_destroy(pthread_mutex_t *mutex)
 }
 
 #ifdef FSAFE_C11
-FSAFE_COLD int fsafe_c11_error(int error)
-{
-    return error == ENOMEM ? thrd_nomem : error == ETIMEDOUT ? thrd_timedout : error == EBUSY ? thrd_busy : thrd_error;
-}
-
 FSAFE_EXPORT int mtx_init(mtx_t *mutex, int type)
 {
     int result = FSAFE_NEXT(mtx_init)(mutex, type);
