@@ -420,6 +420,20 @@ static const struct way {
 #endif
 };
 
+static void fork_pausing(pid_t *children, int count)
+{
+    for (int i = 0; i < count; i++)
+        if ((children[i] = scn_fork()) == 0)
+            for (;;)
+                pause();
+}
+
+static void kill_pausing(const pid_t *children, int count)
+{
+    for (int i = 0; i < count; i++)
+        SCN_CHECK(kill(children[i], SIGKILL) == 0 && waitpid(children[i], NULL, 0) == children[i]);
+}
+
 /* A thread that a fork leaves behind, so that the parent looks at the child. */
 static void prepare(const struct way *way)
 {
@@ -780,10 +794,7 @@ static void moments(const struct scn_case *self)
     sigprocmask(SIG_BLOCK, &alarms, NULL);
     prepare(way);
     sigprocmask(SIG_UNBLOCK, &alarms, NULL); /* only here, and not in the other thread */
-    for (int i = 0; i < CHILDREN; i++)
-        if ((children[i] = scn_fork()) == 0)
-            for (;;)
-                pause();
+    fork_pausing(children, CHILDREN);
     sigaction(SIGALRM, &action, NULL);
     for (int i = 0; i < WAITS; i++) {
         const struct itimerval timer = {.it_value.tv_usec = self->number - BEFORE_US + i * APART_US,
@@ -797,8 +808,7 @@ static void moments(const struct scn_case *self)
         setitimer(ITIMER_REAL, &never, NULL);
         missed += atomic_load(&handled) > 1;
     }
-    for (int i = 0; i < CHILDREN; i++)
-        SCN_CHECK(kill(children[i], SIGKILL) == 0 && waitpid(children[i], NULL, 0) == children[i]);
+    kill_pausing(children, CHILDREN);
     SCN_CHECK(missed * FEW <= WAITS); /* the thread may be stopped just before it waits */
     scn_fine();
 }
@@ -884,10 +894,7 @@ static void cancelled_often(const struct scn_case *self)
     pid_t children[CHILDREN];
     void *result;
     prepare(self->kind);
-    for (int i = 0; i < CHILDREN; i++)
-        if ((children[i] = scn_fork()) == 0)
-            for (;;)
-                pause();
+    fork_pausing(children, CHILDREN);
     for (int i = 0; i < THREADS; i++) {
         const pthread_t thread = scn_start(wait_for_cancellation, (void *)self->kind);
         let_pass(SHORTEST_US + i * STEP_US);
@@ -895,8 +902,7 @@ static void cancelled_often(const struct scn_case *self)
         SCN_IS(pthread_join(thread, &result), 0);
         SCN_CHECK(result == PTHREAD_CANCELED);
     }
-    for (int i = 0; i < CHILDREN; i++)
-        SCN_CHECK(kill(children[i], SIGKILL) == 0 && waitpid(children[i], NULL, 0) == children[i]);
+    kill_pausing(children, CHILDREN);
     scn_fine();
 }
 
@@ -1032,16 +1038,12 @@ static void looks_are_cheap(const struct scn_case *self)
     static const struct way way;
     pid_t children[CHILDREN];
     prepare(&way);
-    for (int i = 0; i < CHILDREN; i++)
-        if ((children[i] = scn_fork()) == 0)
-            for (;;)
-                pause();
+    fork_pausing(children, CHILDREN);
     count_calls(SYS_openat);
     for (int ms = 0; ms < MOST_MS && atomic_load(&calls_read) < CALLS; ms++)
         SCN_CHECK(poll(NULL, 0, 1) == 0);
     SCN_CHECK(atomic_load(&calls_read) < CALLS || 2 * atomic_load(&stats_read) <= atomic_load(&calls_read));
-    for (int i = 0; i < CHILDREN; i++)
-        SCN_CHECK(kill(children[i], SIGKILL) == 0 && waitpid(children[i], NULL, 0) == children[i]);
+    kill_pausing(children, CHILDREN);
     scn_fine();
 }
 
@@ -1103,10 +1105,7 @@ static void leaves_looks(const struct scn_case *self)
     const struct itimerval never = {{0, 0}, {0, 0}};
     pid_t children[CHILDREN];
     prepare(&way);
-    for (int i = 0; i < CHILDREN; i++)
-        if ((children[i] = scn_fork()) == 0)
-            for (;;)
-                pause();
+    fork_pausing(children, CHILDREN);
     const int before = count_descriptors();
     signal(SIGALRM, leave_wait);
     for (volatile int i = 0; i < ROUNDS; i++) {
@@ -1119,8 +1118,7 @@ static void leaves_looks(const struct scn_case *self)
         setitimer(ITIMER_REAL, &never, NULL);
     }
     SCN_CHECK(count_descriptors() <= before + FEW);
-    for (int i = 0; i < CHILDREN; i++)
-        SCN_CHECK(kill(children[i], SIGKILL) == 0 && waitpid(children[i], NULL, 0) == children[i]);
+    kill_pausing(children, CHILDREN);
     scn_fine();
 }
 
