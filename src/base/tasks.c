@@ -12,7 +12,7 @@
 #include <limits.h>
 #include <string.h>
 
-/* The files that the thread has open here, or is about to open; where no frame is noted there is none. */
+/* The files that the thread has open here, or is about to open. An entry whose frame is 0 is free. */
 enum { FILES = 4, PATH_BYTES = 64 };
 static __thread struct file {
     uintptr_t frame;
@@ -61,7 +61,7 @@ void fsafe_tasks_close(int fd)
     fsafe_sys_close(fd);
 }
 
-/* A signal that comes while the kernel opens the file leaves us without its descriptor. */
+/* Where the descriptor is unknown, because the signal came while the kernel opened the file, its path finds it. */
 static void close_left(const struct file *file)
 {
     enum { MOST = 1024 };

@@ -173,7 +173,7 @@ void fsafe_python_child(void)
     if (takes_gil) {
         before.imports = fsafe_python_imports_are_going_on();
         before.tokens = fsafe_python_tokens_are_out();
-        fsafe_python_waiters_drop(); /* its threads may be made without the GIL */
+        fsafe_python_waiters_drop(); /* the child may make its threads without the GIL */
     }
     bool imports = before.imports && fsafe_python_imports_are_others();
     fsafe_python_places_note(imports || before.tokens);

@@ -187,7 +187,7 @@ static bool name_vanished(struct fsafe_event *event, uintptr_t object)
     return found != NULL;
 }
 
-/* The thread that `self` joins, if that one waits without slices, at a barrier, and so says nothing; else `self`. */
+/* The thread that `self` joins, if that one waits at a barrier, without slices, and writes no line; else `self`. */
 static struct fsafe_thread *whose_line(struct fsafe_thread *self)
 {
     for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); self->sleeping.joins && fsafe_thread_next(&at);)

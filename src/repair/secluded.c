@@ -37,8 +37,8 @@ static uint64_t number_of_own(int descriptor)
 }
 
 /*
- * Whole pairs, made one after the other, have an even number of numbers in sequence. An odd one has an end of which the
- * other is elsewhere, and nothing shows which.
+ * The ends of whole pairs that were made one after the other have numbers in sequence, and are even in number. Where
+ * they are odd in number, one of them has its other end in another process, and nothing shows which one.
  */
 static bool has_both_ends(int descriptor)
 {

@@ -54,17 +54,19 @@ void fsafe_lineage_start(pid_t self);
 enum { FSAFE_UNADOPTED, FSAFE_ADOPTING, FSAFE_ADOPTED, FSAFE_UNKNOWABLE };
 extern FSAFE_HIDDEN _Atomic uint32_t *fsafe_adopted;
 
-/* Whether the next may be true: one load. Always in an emulator. */
+/* Whether fsafe_lineage_is_unadopted may be true: one load. Always true in an emulator. */
 static inline bool fsafe_lineage_may_be_unadopted(void)
 {
     return FSAFE_UNLIKELY(atomic_load_explicit(fsafe_adopted, memory_order_relaxed) != FSAFE_ADOPTED);
 }
 
+/* Whether this process, which is not known to be adopted, is new. May make a system call. */
+bool fsafe_lineage_is_new(void);
+
 /*
  * Whether this is a new process that is not adopted yet: its fork went past our handlers, or they have yet to run.
  * False where the kernel cannot wipe pages, except in an emulator.
  */
-bool fsafe_lineage_is_new(void); /* its second part */
 static inline bool fsafe_lineage_is_unadopted(void)
 {
     return fsafe_lineage_may_be_unadopted() && fsafe_lineage_is_new();
