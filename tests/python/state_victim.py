@@ -700,14 +700,18 @@ def beside():
 def inner():
     """A hash's lock, whose holder hashes without the GIL; from 3.13 on also that of the interpreter's list of
     threads."""
-    digest, much = hashlib.sha1(), mmap.mmap(-1, 1 << 26)
+    # The kernel's one page of zeroes, so often that no fork is likely to come between two updates.
+    digest, much = hashlib.sha1(), mmap.mmap(-1, 1 << 34 if sys.maxsize > 1 << 32 else 1 << 29,
+                                             mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)
 
     def hash_much():
         while True:
             digest.update(much)
 
+    sys.setswitchinterval(60)  # this thread goes on when the other hashes
     threading.Thread(target=hash_much, daemon=True).start()
     time.sleep(0.05)
+    sys.setswitchinterval(0.005)
     say(f"child: {in_child(digest.digest)}")
     say(f"child: {in_child(lambda: [in_thread(digest.digest), digest.digest()])}")
 
