@@ -4,6 +4,7 @@
 #include "base/compiler.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 
 /*
  * glibc's mtx_t and cnd_t are a pthread object and nothing else (nptl/thrd_priv.h); musl casts its types to pthread's.
@@ -27,6 +28,20 @@ static inline pthread_mutex_t *fsafe_c11_mutex(mtx_t *mutex)
 static inline pthread_cond_t *fsafe_c11_condvar(cnd_t *condvar)
 {
     return (pthread_cond_t *)(void *)condvar;
+}
+
+/*
+ * Whether mtx_init and its like are not libc's: a library of the program's (tinycthread) has its own. Then the bytes of
+ * the objects and the meaning of the results are that library's, too, and each call is passed on to it. Learned where
+ * an object is made, without which no other call can be; then all rows of symbols.def from mtx_init to thrd_detach are
+ * bound.
+ */
+enum fsafe_c11_owner { FSAFE_C11_UNKNOWN, FSAFE_C11_LIBC, FSAFE_C11_OTHER };
+extern FSAFE_HIDDEN enum fsafe_c11_owner fsafe_c11_owner;
+bool fsafe_c11_learn(void);
+static inline bool fsafe_c11_is_other(void)
+{
+    return FSAFE_UNLIKELY(fsafe_c11_owner == FSAFE_C11_OTHER);
 }
 
 /* The thrd_... value that libc returns for an error number. */

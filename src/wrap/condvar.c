@@ -170,31 +170,41 @@ FSAFE_EXPORT int pthread_cond_destroy(pthread_cond_t *condvar)
 
 FSAFE_EXPORT int cnd_wait(cnd_t *condvar, mtx_t *mutex)
 {
+    if (fsafe_c11_is_other())
+        return fsafe_next.cnd_wait(condvar, mutex);
     return fsafe_c11_result(wait_in(fsafe_c11_condvar(condvar), fsafe_c11_mutex(mutex), FSAFE_CALLER(),
                                     &(const struct fsafe_attempt){.how = FSAFE_HOW_WAIT}));
 }
 
 FSAFE_TIMED(cnd_timedwait, __cnd_timedwait64, (cnd_t *condvar, mtx_t *mutex), (condvar, mutex),
-            fsafe_c11_result(wait_in(fsafe_c11_condvar(condvar), fsafe_c11_mutex(mutex), FSAFE_CALLER(),
-                                     &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .until = until})))
+            fsafe_c11_is_other()
+                ? fsafe_next.cnd_timedwait(condvar, mutex, until)
+                : fsafe_c11_result(wait_in(fsafe_c11_condvar(condvar), fsafe_c11_mutex(mutex), FSAFE_CALLER(),
+                                           &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .until = until})))
 
 FSAFE_EXPORT int cnd_signal(cnd_t *condvar)
 {
-    return fsafe_c11_result(wake(fsafe_c11_condvar(condvar), FSAFE_CALLER(), ONE));
+    return fsafe_c11_is_other() ? fsafe_next.cnd_signal(condvar)
+                                : fsafe_c11_result(wake(fsafe_c11_condvar(condvar), FSAFE_CALLER(), ONE));
 }
 
 FSAFE_EXPORT int cnd_broadcast(cnd_t *condvar)
 {
-    return fsafe_c11_result(wake(fsafe_c11_condvar(condvar), FSAFE_CALLER(), ALL));
+    return fsafe_c11_is_other() ? fsafe_next.cnd_broadcast(condvar)
+                                : fsafe_c11_result(wake(fsafe_c11_condvar(condvar), FSAFE_CALLER(), ALL));
 }
 
 FSAFE_EXPORT int cnd_init(cnd_t *condvar)
 {
-    return fsafe_c11_result(pthread_cond_init(fsafe_c11_condvar(condvar), NULL));
+    return fsafe_c11_learn() ? fsafe_next.cnd_init(condvar)
+                             : fsafe_c11_result(pthread_cond_init(fsafe_c11_condvar(condvar), NULL));
 }
 
 FSAFE_EXPORT void cnd_destroy(cnd_t *condvar)
 {
-    destroy(fsafe_c11_condvar(condvar), FSAFE_CALLER());
+    if (fsafe_c11_is_other())
+        fsafe_next.cnd_destroy(condvar);
+    else
+        destroy(fsafe_c11_condvar(condvar), FSAFE_CALLER());
 }
 #endif

@@ -96,14 +96,17 @@ FSAFE_EXPORT int pthread_mutex_destroy(pthread_mutex_t *mutex)
 FSAFE_EXPORT int mtx_init(mtx_t *mutex, int type)
 {
     int result = FSAFE_NEXT(mtx_init)(mutex, type);
-    if (result == thrd_success)
+    if (!fsafe_c11_learn() && result == thrd_success)
         begin_life(fsafe_c11_mutex(mutex));
     return result;
 }
 
 FSAFE_EXPORT void mtx_destroy(mtx_t *mutex)
 {
-    destroy(fsafe_c11_mutex(mutex), FSAFE_CALLER());
+    if (fsafe_c11_is_other())
+        fsafe_next.mtx_destroy(mutex);
+    else
+        destroy(fsafe_c11_mutex(mutex), FSAFE_CALLER());
 }
 #endif
 

@@ -331,22 +331,26 @@ FSAFE_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex)
 FSAFE_EXPORT int mtx_lock(mtx_t *mutex)
 {
     static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_WAIT};
-    return fsafe_c11_result(lock(fsafe_c11_mutex(mutex), FSAFE_CALLER(), &attempt));
+    return fsafe_c11_is_other() ? fsafe_next.mtx_lock(mutex)
+                                : fsafe_c11_result(lock(fsafe_c11_mutex(mutex), FSAFE_CALLER(), &attempt));
 }
 
 FSAFE_EXPORT int mtx_trylock(mtx_t *mutex)
 {
     static const struct fsafe_attempt attempt = {.how = FSAFE_HOW_TRY};
-    return fsafe_c11_result(lock(fsafe_c11_mutex(mutex), FSAFE_CALLER(), &attempt));
+    return fsafe_c11_is_other() ? fsafe_next.mtx_trylock(mutex)
+                                : fsafe_c11_result(lock(fsafe_c11_mutex(mutex), FSAFE_CALLER(), &attempt));
 }
 
 FSAFE_TIMED(mtx_timedlock, __mtx_timedlock64, (mtx_t *mutex), (mutex),
-            fsafe_c11_result(lock(
+            fsafe_c11_is_other() ? fsafe_next.mtx_timedlock(mutex, until) : fsafe_c11_result(lock(
                 fsafe_c11_mutex(mutex), FSAFE_CALLER(),
                 &(const struct fsafe_attempt){.how = FSAFE_HOW_UNTIL, .clock = CLOCK_REALTIME, .until = until})))
 
 FSAFE_EXPORT int mtx_unlock(mtx_t *mutex)
 {
+    if (fsafe_c11_is_other())
+        return fsafe_next.mtx_unlock(mutex);
     int result = unlock(fsafe_c11_mutex(mutex));
     return FSAFE_LAYOUT_C11_UNLOCK_MAPS ? fsafe_c11_result(result) : result;
 }

@@ -19,6 +19,7 @@
 #include "repair/unnamed.h"
 #include "track/handle.h"
 #include "track/join.h"
+#include "wrap/c11.h"
 #include "wrap/next.h"
 #include "wrap/slices.h"
 #include "wrap/start.h"
@@ -99,9 +100,11 @@ JOIN(__pthread_clockjoin_np64, (pthread_t thread, void **value, clockid_t clock,
 #endif
 #endif
 
-#ifdef HAVE_THREADS_H
+#ifdef FSAFE_C11
 FSAFE_EXPORT int thrd_join(thrd_t thread, int *value)
 {
+    if (fsafe_c11_is_other())
+        return fsafe_next.thrd_join(thread, value);
     void *result = NULL;
     if (!has_vanished(thread)) {
         if (!fsafe_lineage_is_child())
@@ -117,11 +120,13 @@ FSAFE_EXPORT int thrd_join(thrd_t thread, int *value)
 
 FSAFE_EXPORT int thrd_detach(thrd_t thread)
 {
-    return has_vanished(thread) ? thrd_success : FSAFE_NEXT(thrd_detach)(thread);
+    return !fsafe_c11_is_other() && has_vanished(thread) ? thrd_success : FSAFE_NEXT(thrd_detach)(thread);
 }
 
 FSAFE_EXPORT int thrd_create(thrd_t *thread, thrd_start_t routine, void *argument)
 {
+    if (fsafe_c11_learn()) /* it calls pthread_create */
+        return fsafe_next.thrd_create(thread, routine, argument);
     before_another();
     uint32_t begun_in = fsafe_handle_begin_creation();
     int result = FSAFE_NEXT(thrd_create)(thread, routine, argument);
