@@ -93,6 +93,12 @@ static inline bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock
     return FSAFE_SYS(SYS_futex, &m->__data.__lock, how, 2, until, 0, FUTEX_BITSET_MATCH_ANY) != -ETIMEDOUT;
 }
 
+static inline void fsafe_layout_end_sleep(pthread_mutex_t *m)
+{
+    int waited = 2;
+    __atomic_compare_exchange_n(&m->__data.__lock, &waited, 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
 static inline bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
 {
     enum { MOST = 100 };

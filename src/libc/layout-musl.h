@@ -88,6 +88,11 @@ static inline bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock
     return result != -ETIMEDOUT;
 }
 
+static inline void fsafe_layout_end_sleep(pthread_mutex_t *m)
+{
+    __atomic_fetch_and(&m->__u.__i[FSAFE_MUSL_LOCK], ~FSAFE_MUSL_WAITED, __ATOMIC_RELAXED);
+}
+
 static inline enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner, unsigned type)
 {
     (void)owner, (void)type;

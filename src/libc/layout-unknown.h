@@ -15,6 +15,7 @@ static inline bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock
 {
     return true;
 }
+static inline void fsafe_layout_end_sleep(pthread_mutex_t *m) { }
 static inline enum fsafe_unlocked fsafe_layout_unlock(pthread_mutex_t *m, int owner, unsigned type)
 {
     return FSAFE_UNLOCK_LIBC;

@@ -204,6 +204,9 @@ FSAFE_END_ANSWERS
  *       takes a free mutex and marks it as waited for: its release wakes a waiter. False: it is not free; it is marked.
  *   bool fsafe_layout_sleep_queued(pthread_mutex_t *m, clockid_t clock, const struct timespec *until)
  *       sleeps while it is marked as waited for; may return for no reason. False: it is `until` (NULL: no limit).
+ *   void fsafe_layout_end_sleep(pthread_mutex_t *m)
+ *       ends the sleep of the only thread that sleeps so, which a signal handler has interrupted: the mutex, which
+ *       another thread has, is no longer marked.
  *   bool fsafe_layout_spin_for(pthread_mutex_t *m, int owner)
  *       tries for a short while, so that a short critical section of another thread costs no sleep; an adaptive mutex
  *       for as long as libc would.

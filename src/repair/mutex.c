@@ -5,9 +5,9 @@
  * The kernel looks for the owner of an inheriting mutex, by its id, in all processes: while the parent lives the kernel
  * refuses a wait for the old id (EPERM: glibc aborts); when the parent has ended (daemon) glibc waits for ever.
  *
- * A signal handler may fork while its thread waits for a mutex, and its child goes back to the wait, in libc: adoption
- * makes the mutex free, which ends the wait. libc then writes the parent's thread id into a robust mutex, because it
- * read the id before it began to wait.
+ * A signal handler may fork while its thread waits for a mutex, and its child goes back to the wait. Where that is
+ * libc's own, adoption makes the mutex free, which ends the wait. libc then writes the parent's thread id into a robust
+ * mutex, because it read the id before it began to wait.
  */
 #include "config.h"
 
@@ -287,9 +287,13 @@ void fsafe_mutex_adopt_wait(struct fsafe_thread *self)
     int owner;
     pthread_mutex_t bytes;
     /* The wait may be long over: a handler may have left it by a longjmp. */
-    if (record == 0 || fsafe_options.mode != FSAFE_MODE_REPAIR || !fsafe_sys_peek(lock, &bytes, sizeof bytes) ||
-        fsafe_layout_mutex_kind(&bytes) == FSAFE_MUTEX_FOREIGN || look(&bytes, self, &owner) != DOUBTFUL ||
-        !fsafe_maps_find_exclusive(lock))
+    if (record == 0 || fsafe_options.mode == FSAFE_MODE_OFF || !fsafe_sys_peek(lock, &bytes, sizeof bytes) ||
+        fsafe_layout_mutex_kind(&bytes) == FSAFE_MUTEX_FOREIGN || !fsafe_maps_find_exclusive(lock))
+        return;
+    enum holder holder = look(&bytes, self, &owner);
+    if (fsafe_layout_in_place(&bytes) && (holder == DOUBTFUL || holder == UNNAMED))
+        fsafe_layout_end_sleep((pthread_mutex_t *)lock);
+    if (fsafe_layout_in_place(&bytes) || holder != DOUBTFUL || fsafe_options.mode != FSAFE_MODE_REPAIR)
         return;
     fsafe_ledger_read(fsafe_thread_locks(self), record, &word, &site);
     struct fsafe_question question =

@@ -32,8 +32,8 @@ void fsafe_mutex_rehome(pthread_mutex_t *mutex, const struct fsafe_thread *self)
 FSAFE_AT_FORK void fsafe_mutex_adopt(struct fsafe_thread *self);
 
 /*
- * A signal handler has forked while this thread waited for a mutex, and may go back there: if the mutex is a vanished
- * thread's it is made free, so that the wait ends. Context: child, alone, adopted.
+ * A signal handler has forked while this thread waited for a mutex, and may go back there: that wait ends. In libc's
+ * own wait a vanished thread's mutex is made free for that; wrap/mutex's asks again. Context: child, alone, adopted.
  */
 FSAFE_AT_FORK void fsafe_mutex_adopt_wait(struct fsafe_thread *self);
 

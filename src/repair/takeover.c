@@ -24,11 +24,17 @@ static bool next_record(struct fsafe_ledger_walk *at, enum fsafe_ledger_of of, u
     return false;
 }
 
-/* Whether the thread has more than one record of it. */
-static bool is_at_it_twice(const struct fsafe_ledger *ledger, enum fsafe_ledger_of of, uintptr_t lock)
+/* Whether the thread has a record of it besides its latest and those of waits that its signal handlers interrupted. */
+static bool is_at_it_twice(const struct fsafe_thread *self, enum fsafe_ledger_of of, uintptr_t lock)
 {
-    struct fsafe_ledger_walk at = fsafe_ledger_walk(ledger);
-    return next_record(&at, of, lock) && next_record(&at, of, lock);
+    struct fsafe_ledger_walk at = fsafe_ledger_walk(&self->ledgers[of]);
+    uint32_t others = 1;
+    for (uint32_t i = 0; i < self->waits; i++)
+        others += self->waiting[i].of == of && self->waiting[i].record == lock;
+    while (next_record(&at, of, lock))
+        if (others-- == 0)
+            return true;
+    return false;
 }
 
 /*
@@ -157,7 +163,7 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
 {
     struct asked asked = {.of = of, .lock = lock, .owner = owner};
     struct fsafe_claims *claims = &asked.claims;
-    claims->own_at_it = self != NULL && is_at_it_twice(&self->ledgers[of], of, lock);
+    claims->own_at_it = self != NULL && is_at_it_twice(self, of, lock);
     bool by_index = of == FSAFE_LOCKS && fsafe_takeover_find_vanished(lock, consider_record, &asked);
     unsigned rest = !by_index ? FSAFE_ANYBODY : fsafe_thread_joined() > 1 ? FSAFE_LIVING | FSAFE_ENDED : 0;
     for (struct fsafe_thread_walk at = fsafe_thread_walk(rest); rest != 0 && fsafe_thread_next(&at);) {

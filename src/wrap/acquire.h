@@ -15,6 +15,7 @@ struct fsafe_attempt {
     enum fsafe_stage stage;       /* of an rwlock: FSAFE_READING or FSAFE_WRITING */
     clockid_t clock;              /* the clock of `until` */
     const struct timespec *until; /* NULL: no limit */
+    uint32_t generation;          /* of the process when it asked, if the call may return EINTR after another's fork */
 };
 
 /* Whether libc accepts the clock and the time, for locks of which it checks these before it looks at the lock. */

@@ -75,7 +75,10 @@ static bool sleep_on(pthread_mutex_t *mutex, struct fsafe_thread *self, const st
     return time_left;
 }
 
-/* As libc would, but for the gate. A waiter that was woken asks once more before it returns ETIMEDOUT. */
+/*
+ * As libc would, but for the gate. A waiter that was woken asks once more before it returns ETIMEDOUT. EINTR: a signal
+ * handler has forked, and the mutex is perhaps a vanished thread's in this child.
+ */
 static int wait_in_place(pthread_mutex_t *mutex, struct fsafe_thread *self, const struct fsafe_attempt *attempt)
 {
     if (fsafe_layout_spin_for(mutex, fsafe_thread_owner(self)))
@@ -86,6 +89,8 @@ static int wait_in_place(pthread_mutex_t *mutex, struct fsafe_thread *self, cons
             return 0;
         if (!time_left)
             return ETIMEDOUT;
+        if (FSAFE_UNLIKELY(attempt->generation != fsafe_lineage_generation()))
+            return EINTR;
     }
 }
 
@@ -120,7 +125,8 @@ static FSAFE_COLD int wait_in_slices(pthread_mutex_t *mutex, struct fsafe_thread
                                             .bytes = sizeof *mutex, .site = site};
     if (fsafe_hopeless_begin(&slices, self, &wait)) {
         const struct fsafe_attempt slice = {
-            .how = FSAFE_HOW_BY_CLOCK, .clock = CLOCK_MONOTONIC, .until = &slices.until};
+            .how = FSAFE_HOW_BY_CLOCK, .clock = CLOCK_MONOTONIC, .until = &slices.until,
+            .generation = attempt->generation};
         int result;
         do
             result = wait_for(mutex, self, &slice);
@@ -151,18 +157,23 @@ static FSAFE_COLD int ask_for_foreign(pthread_mutex_t *mutex, struct fsafe_threa
 
 /* The record is made; the mutex was not free, or is not locked in place. */
 static FSAFE_COLD int finish(pthread_mutex_t *mutex, struct fsafe_thread *self, uintptr_t site,
-                             const struct fsafe_attempt *attempt)
+                             const struct fsafe_attempt *asked)
 {
     static const struct fsafe_acquired kind = {judge, try};
-    fsafe_fork_notice();
-    int result = fsafe_lineage_is_child() ? fsafe_acquire_in_child(&kind, mutex, self, site, attempt) : FSAFE_ASK_LIBC;
-    if (result == FSAFE_ASK_LIBC) {
+    struct fsafe_attempt attempt = *asked;
+    int result;
+    do {
+        fsafe_fork_notice();
+        attempt.generation = fsafe_lineage_generation();
+        result = fsafe_lineage_is_child() ? fsafe_acquire_in_child(&kind, mutex, self, site, &attempt) : FSAFE_ASK_LIBC;
+        if (result != FSAFE_ASK_LIBC)
+            break;
         uint32_t wait = fsafe_thread_begin_wait(self, FSAFE_LOCKS, (uintptr_t)mutex);
-        result = attempt->how == FSAFE_HOW_WAIT ? wait_in_slices(mutex, self, "private", site, attempt)
-                                      : wait_for(mutex, self, attempt);
+        result = attempt.how == FSAFE_HOW_WAIT ? wait_in_slices(mutex, self, "private", site, &attempt)
+                                               : wait_for(mutex, self, &attempt);
         fsafe_thread_end_wait(self, wait);
         fsafe_mutex_end_wait(mutex, self);
-    }
+    } while (result == EINTR);
     atomic_store_explicit(&self->asking, 0, memory_order_release);
     if (result == EOWNERDEAD) {
         fsafe_layout_mutex_name_heir(mutex, fsafe_thread_owner(self), self->tid);

@@ -161,7 +161,7 @@ CALL(pthread_rwlock_wrlock, FSAFE_HOW_WAIT, FSAFE_WRITING)
 CALL(pthread_rwlock_tryrdlock, FSAFE_HOW_TRY, FSAFE_READING)
 CALL(pthread_rwlock_trywrlock, FSAFE_HOW_TRY, FSAFE_WRITING)
 
-#define UNTIL(...) acquire_until(rwlock, FSAFE_CALLER(), &(const struct fsafe_attempt){__VA_ARGS__, until})
+#define UNTIL(...) acquire_until(rwlock, FSAFE_CALLER(), &(const struct fsafe_attempt){__VA_ARGS__, .until = until})
 FSAFE_TIMED(pthread_rwlock_timedrdlock, __pthread_rwlock_timedrdlock64, (pthread_rwlock_t *rwlock), (rwlock),
             UNTIL(FSAFE_HOW_UNTIL, FSAFE_READING, CLOCK_REALTIME))
 FSAFE_TIMED(pthread_rwlock_timedwrlock, __pthread_rwlock_timedwrlock64, (pthread_rwlock_t *rwlock), (rwlock),

@@ -36,11 +36,20 @@ static FSAFE_COLD int ask_in_child(pthread_spinlock_t *spin, struct fsafe_thread
     return result == FSAFE_ASK_LIBC ? try((void *)(uintptr_t)spin, &attempt) : result;
 }
 
-/* Noted as a wait, because a signal handler may leave it by a longjmp. */
-static FSAFE_COLD int wait_for(pthread_spinlock_t *spin, struct fsafe_thread *self)
+/*
+ * Noted as a wait, because a signal handler may leave it by a longjmp. EBUSY: a signal handler has forked, and the lock
+ * is perhaps a vanished thread's in this child.
+ */
+static FSAFE_COLD int wait_for(pthread_spinlock_t *spin, struct fsafe_thread *self, uint32_t generation)
 {
     uint32_t wait = fsafe_thread_begin_wait(self, FSAFE_SPINS, (uintptr_t)spin);
-    int result = FSAFE_NEXT(pthread_spin_lock)(spin);
+    int result = EBUSY;
+    do {
+        FSAFE_ARCH_RELAX();
+        if (!fsafe_layout.spin_in_place || *spin == fsafe_layout.spin_free)
+            result = FSAFE_NEXT(pthread_spin_trylock)(spin);
+        fsafe_fork_notice();
+    } while (result == EBUSY && generation == fsafe_lineage_generation());
     fsafe_thread_end_wait(self, wait);
     return result;
 }
@@ -51,12 +60,13 @@ static FSAFE_COLD int acquire_recorded(pthread_spinlock_t *spin, struct fsafe_th
 {
     uintptr_t lock = (uintptr_t)spin;
     int result = has_it ? 0 : FSAFE_NEXT(pthread_spin_trylock)(spin);
-    if (FSAFE_UNLIKELY(result == EBUSY)) {
+    for (bool again = result == EBUSY; again; again = waits && result == EBUSY) {
         fsafe_fork_notice();
+        uint32_t generation = fsafe_lineage_generation();
         if (fsafe_lineage_is_child())
             result = ask_in_child(spin, self, site, waits);
         if (result == EBUSY && waits)
-            result = wait_for(spin, self);
+            result = wait_for(spin, self, generation);
     }
     if (FSAFE_UNLIKELY(result != 0)) {
         fsafe_ledger_drop(fsafe_thread_spins(self), lock);
