@@ -163,7 +163,9 @@ struct fsafe_claims fsafe_takeover_claims(const struct fsafe_thread *self, enum 
 {
     struct asked asked = {.of = of, .lock = lock, .owner = owner};
     struct fsafe_claims *claims = &asked.claims;
-    claims->own_at_it = self != NULL && is_at_it_twice(self, of, lock);
+    /* Not asked where another is the owner: the caller may hold very many locks. */
+    claims->own_at_it = self != NULL && (owner == 0 || fsafe_thread_is_or_was(self, owner)) &&
+                        is_at_it_twice(self, of, lock);
     bool by_index = of == FSAFE_LOCKS && fsafe_takeover_find_vanished(lock, consider_record, &asked);
     unsigned rest = !by_index ? FSAFE_ANYBODY : fsafe_thread_joined() > 1 ? FSAFE_LIVING | FSAFE_ENDED : 0;
     for (struct fsafe_thread_walk at = fsafe_thread_walk(rest); rest != 0 && fsafe_thread_next(&at);) {
@@ -203,11 +205,13 @@ bool fsafe_takeover_is_known_shared(uintptr_t lock)
 {
     static _Atomic uintptr_t known[16];
     _Atomic uintptr_t *kept = &known[lock / sizeof(pthread_mutex_t) % (sizeof known / sizeof *known)];
-    if (atomic_load_explicit(kept, memory_order_relaxed) == lock)
+    /* In each generation anew: the parent may have mapped other memory there before it forked. */
+    uintptr_t here = lock ^ fsafe_lineage_generation() * (uintptr_t)0x9e3779b97f4a7c15u;
+    if (atomic_load_explicit(kept, memory_order_relaxed) == here)
         return true;
     if (!fsafe_takeover_is_shared(lock))
         return false;
-    atomic_store_explicit(kept, lock, memory_order_relaxed);
+    atomic_store_explicit(kept, here, memory_order_relaxed);
     return true;
 }
 

@@ -36,7 +36,7 @@ struct fsafe_claims {
     bool living_was_owner;         /* another living thread has the id `owner`, or had it before it forked */
     bool living_owner_has_it;      /* such a thread has a record of the lock */
     bool vanished_owner_had_it;    /* a vanished thread had the id `owner` and has a record of the lock */
-    bool own_at_it;                /* `self` has a record besides the latest, which is this call's */
+    bool own_at_it;                /* `self` has a record besides the latest, and may be `owner` */
     bool was_waiting;              /* the holder had it back from a wait for a condition: nothing is half done */
     bool died_with_it;             /* a thread of this process ended with it */
 };

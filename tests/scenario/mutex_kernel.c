@@ -354,6 +354,34 @@ static void shared_with_parent(const struct scn_case *self)
     scn_reap(child);
 }
 
+static pthread_mutex_t *map_mutex(pthread_mutex_t *at, int whose)
+{
+    pthread_mutex_t *mutex =
+        mmap(at, sizeof *at, PROT_READ | PROT_WRITE, whose | MAP_ANONYMOUS | (at ? MAP_FIXED : 0), -1, 0);
+    SCN_CHECK((void *)mutex != MAP_FAILED);
+    return mutex;
+}
+
+/* Where the mutex lies a shared one lay before the fork, for which a child had asked. */
+static void shared_before(const struct scn_case *self)
+{
+    pthread_mutex_t *const mutex = map_mutex(NULL, MAP_SHARED);
+    struct scn_holder parents;
+    make_shared(self->kind, PTHREAD_PROCESS_SHARED, mutex);
+    scn_hold(&parents, lock, unlock, mutex, 1);
+    SCN_IN_CHILD {
+        struct scn_holder worker;
+        SCN_IS(pthread_mutex_trylock(mutex), EBUSY);
+        make(self->kind, map_mutex(mutex, MAP_PRIVATE));
+        scn_hold(&worker, lock, unlock, mutex, 1);
+        SCN_IN_CHILD {
+            inherit_from_the_dead(self->kind, lock, mutex);
+        }
+        scn_let_go(&worker);
+    }
+    scn_let_go(&parents);
+}
+
 static int lock_once(void *mutex)
 {
     const int error = pthread_mutex_lock(mutex);
@@ -418,6 +446,8 @@ void scn_cases(void)
                         "lost-%s-%s", kind->name, entries[e].name);
             scn_add(SCN_CASE(.bare = "hangs", .says = says[i], .run = not_recovered, .kind = kind),
                     "not-recovered-%s", kind->name);
+            scn_add(SCN_CASE(.bare = "hangs", .says = says[i], .run = shared_before, .kind = kind),
+                    "shared-before-%s", kind->name);
             scn_add(SCN_CASE(.bare = "hangs", .says = SCN_SILENT, .run = forkers_end, .kind = kind),
                     "forkers-end-%s", kind->name);
         }
