@@ -56,15 +56,6 @@ def takeovers(outcome):
     return len(outcome.err.splitlines()) - len(other_lines(outcome))
 
 
-def ok(passed, description, **outcomes):
-    if harness.ok(passed, description):
-        return
-    for name, outcome in outcomes.items():
-        harness.note(f"{name}: status {outcome.status}{', timed out' if outcome.timed_out else ''}")
-        harness.note_tail(f"{name}, output", outcome.out)
-        harness.note_tail(f"{name}, errors", outcome.err)
-
-
 def find(*paths):
     """The first of the files or commands that is there, or None."""
     for path in paths:
@@ -75,7 +66,7 @@ def find(*paths):
     return None
 
 
-def check_pair(name, bare, library, victim=VICTIM, storms=30, blocks=1, same_err=True):
+def try_pair(name, bare, library, victim=VICTIM, storms=30, blocks=1, same_err=True):
     """Four points: the two commands, one without and one with us, begin what the victim is put behind.
 
     A child that hangs in the company alone is saved in ours as well, with one line; a storm hangs nobody, because the
@@ -83,18 +74,22 @@ def check_pair(name, bare, library, victim=VICTIM, storms=30, blocks=1, same_err
     with us, and stderr is what it is alone, but for takeovers. """
     hung = run([*bare, victim, "held", BARE_SECONDS])
     saved = run([*library, victim, "held", SECONDS])
-    ok("child: WRONG" in hung.out and right(saved) and takeovers(saved) == 1 and
-       (not same_err or other_lines(saved) == hung.err.splitlines()),
-       f"{name}: the child hangs bare and is saved, in one line", bare=hung, library=saved)
+    points = {
+        f"{name}: the child hangs bare and is saved, in one line":
+        "child: WRONG" in hung.out and right(saved) and takeovers(saved) == 1 and
+        (not same_err or other_lines(saved) == hung.err.splitlines()),
+    }
+    shown = {"bare": hung, "library": saved}
+    calm = f"{name}: no child of a storm hangs, few need help"
     if storms:
-        stormy = run([*library, victim, "storm", f"{storms}", SECONDS, f"{blocks}"])
-        ok(right(stormy) and takeovers(stormy) < storms / 2, f"{name}: no child of a storm hangs, few need help",
-           library=stormy)
+        stormy = shown["storm"] = run([*library, victim, "storm", f"{storms}", SECONDS, f"{blocks}"])
+        points[calm] = right(stormy) and takeovers(stormy) < storms / 2
     else:
-        harness.skip(f"{name}: no child of a storm hangs, few need help", "spin locks inside it are not seen")
+        points[calm] = "spin locks inside it are not seen"
     for case in ("plain", "many"):
-        alone = run([*bare, victim, case])
-        together = run([*library, victim, case])
-        ok(right(alone) and right(together) and together.out == alone.out and
-           (not same_err or together.err == alone.err),
-           f"{name}: a program that is right ({case}) is the same", bare=alone, library=together)
+        alone = shown[f"{case}, bare"] = run([*bare, victim, case])
+        together = shown[case] = run([*library, victim, case])
+        points[f"{name}: a program that is right ({case}) is the same"] = \
+            right(alone) and right(together) and together.out == alone.out and \
+            (not same_err or together.err == alone.err)
+    return points, shown

@@ -30,12 +30,12 @@ OURS = harness.LIBRARY
 FALSE_CLOCK = os.path.join(company.BUILT, "company", ".libs", "false_clock.so")
 
 
-def check_python(name, bare, library):
+def try_python(name, bare, library):
     hung = company.run([*bare, harness.PYTHON3, company.PYTHON_VICTIM, company.BARE_SECONDS])
     saved = company.run([*library, harness.PYTHON3, company.PYTHON_VICTIM, company.SECONDS])
-    company.ok("child: WRONG" in hung.out and company.right(saved) and company.takeovers(saved) == 2 and
-               company.other_lines(saved) == hung.err.splitlines(),
-               f"{name}: Python's child hangs bare and is saved", bare=hung, library=saved)
+    return {f"{name}: Python's child hangs bare and is saved":
+            "child: WRONG" in hung.out and company.right(saved) and company.takeovers(saved) == 2 and
+            company.other_lines(saved) == hung.err.splitlines()}, {"bare": hung, "library": saved}
 
 
 def check_orders(name, orders, bare, missing):
@@ -45,8 +45,8 @@ def check_orders(name, orders, bare, missing):
             for number in range(5):
                 harness.skip(title, f"{missing} is not installed")
             continue
-        company.check_pair(title, bare, library, storms=0 if "tcmalloc" in name else 30, blocks=16)
-        check_python(title, bare, library)
+        harness.row(company.try_pair, title, bare, library, storms=0 if "tcmalloc" in name else 30, blocks=16)
+        harness.row(try_python, title, bare, library)
 
 
 harness.begin(2 * 5 * (len(LIBRARIES) + len(LAUNCHERS)) + 2 * 4)
@@ -66,5 +66,5 @@ for package, launcher in LAUNCHERS.items():
     }
     check_orders(launcher[0], orders, launcher, None if found else package)
 for order, preload in {"behind us": f"{OURS}:{FALSE_CLOCK}", "before us": f"{FALSE_CLOCK}:{OURS}"}.items():
-    company.check_pair(f"a clock that stands still {order}", company.under(preload=FALSE_CLOCK),
-                       company.under(preload=preload))
+    harness.row(company.try_pair, f"a clock that stands still {order}", company.under(preload=FALSE_CLOCK),
+                company.under(preload=preload))

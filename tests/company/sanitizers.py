@@ -37,34 +37,33 @@ def check_works(compiler, sanitizer, directory):
         for _ in range(4):
             harness.skip(title, f"{compiler} cannot build that here")
         return
-    company.check_pair(title, ["env", ORDER], company.under(ORDER), victim)
+    harness.row(company.try_pair, title, ["env", ORDER], company.under(ORDER), victim)
 
 
-def check_steps_aside(compiler, directory):
-    title = f"{compiler} -fsanitize=thread"
+def try_stepping_aside(compiler, directory):
+    aside, off = f"{compiler} -fsanitize=thread: we step aside, and say so", f"{compiler}: switched off we say nothing"
     victim = build(compiler, "thread", directory)
     # Where ThreadSanitizer does not like the machine's address layout that is no matter of ours.
     bare = company.run([victim, "plain"]) if victim is not None else None
     if bare is None or not company.right(bare):
-        for _ in range(2):
-            harness.skip(title, f"{compiler} cannot build that here, or it does not run")
-        return
+        return dict.fromkeys((aside, off), f"{compiler} cannot build that here, or it does not run"), {}
     together = company.run([*company.under(), victim, "plain"])
     lines = together.err.splitlines()
-    company.ok(company.right(together) and together.out == bare.out and lines and
-               all(line.endswith(ASIDE) for line in lines), f"{title}: we step aside, and say so", library=together)
-    off = company.run([*company.under("FORKSAFE_MODE=off"), victim, "plain"])
-    company.ok(company.right(off) and off.err == "", f"{title}: switched off we say nothing", library=off)
+    alone = company.run([*company.under("FORKSAFE_MODE=off"), victim, "plain"])
+    return {
+        aside: company.right(together) and together.out == bare.out and lines and
+        all(line.endswith(ASIDE) for line in lines),
+        off: company.right(alone) and alone.err == "",
+    }, {"library": together, "switched off": alone}
 
 
-def check_order(directory):
+def try_order(directory):
     title = "gcc -fsanitize=address: the runtime itself refuses to come behind us"
     victim = build("gcc", "address", directory)
     if victim is None:
-        harness.skip(title, "gcc cannot build that here")
-        return
+        return {title: "gcc cannot build that here"}, {}
     refused = company.run([*company.under(), victim, "plain"])
-    company.ok(refused.status != 0 and "ASan runtime does not come first" in refused.err, title, library=refused)
+    return {title: refused.status != 0 and "ASan runtime does not come first" in refused.err}, {"library": refused}
 
 
 harness.begin(4 * 4 + 2 * 2 + 1)
@@ -72,5 +71,5 @@ with tempfile.TemporaryDirectory() as scratch:
     for name in ("gcc", "clang"):
         check_works(name, "address", scratch)
         check_works(name, "undefined", scratch)
-        check_steps_aside(name, scratch)
-    check_order(scratch)
+        harness.row(try_stepping_aside, name, scratch)
+    harness.row(try_order, scratch)

@@ -27,29 +27,28 @@ def run(how, preload, forks, seconds):
     return outcome, [int(count) for count in counts.groups()] if counts else None
 
 
+def try_way(how, meaning):
+    for _ in range(BARE_RUNS):  # beside other work the threads are not always inside when the fork comes
+        bare, hung = run(how, False, BARE_FORKS, harness.HANG_SECONDS)
+        if not hung or hung[0] > 0:
+            break
+    saved, counts = run(how, True, FORKS, harness.PATIENT_HANG_SECONDS)
+    # Only where the interpreter is told are the threads let out of their locks before; on a busy machine one may not
+    # get out in the time that a fork gives it: 1 of 12 half changed, once. Without the GIL the interpreter itself may
+    # be in the middle of something: 1 of 20 children crashed once, on 3.11.
+    return {
+        f"{meaning}: bare children hang": hung and hung[0] > 0,
+        f"{meaning}: under the library none does":
+        counts and counts[0] == counts[3] == 0 and (counts[1] == 0 or how == "free")
+        and (how != "told" or counts[2] == 0),
+    }, {f"bare {hung}": bare, f"library {counts}": saved}
+
+
 harness.begin(2 * len(WAYS))
 library = harness.libpython()
 for how, meaning in WAYS.items():
-    if not os.path.isfile(PROGRAM) or not library:
+    if os.path.isfile(PROGRAM) and library:
+        harness.row(try_way, how, meaning)
+    else:
         for _ in range(2):
             harness.skip(meaning, "no libpython or no program here")
-        continue
-    for _ in range(BARE_RUNS):  # beside other work the threads are not always inside when the fork comes
-        bare, counts = run(how, False, BARE_FORKS, harness.HANG_SECONDS)
-        if not counts or counts[0] > 0:
-            break
-    if not harness.ok(counts and counts[0] > 0, f"{meaning}: bare children hang"):
-        harness.note_tail(f"{counts}", bare.err)
-    # Only where the interpreter is told are the threads let out of their locks before. Without the GIL the interpreter
-    # itself may be in the middle of something: 1 of 20 children crashed once, on 3.11.
-    def is_right():
-        return (counts and counts[0] == counts[3] == 0 and (counts[1] == 0 or how == "free")
-                and (how != "told" or counts[2] == 0))
-
-    saved, counts = run(how, True, FORKS, harness.PATIENT_HANG_SECONDS)
-    if not is_right():
-        # On a busy machine a thread may not get out in the time that a fork gives it: 1 of 12 half changed, once.
-        harness.note_tail(f"{meaning}, first try: {counts}", saved.err)
-        saved, counts = run(how, True, FORKS, harness.PATIENT_HANG_SECONDS)
-    if not harness.ok(is_right(), f"{meaning}: under the library none does"):
-        harness.note_tail(f"{counts}", saved.err)

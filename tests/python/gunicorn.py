@@ -88,14 +88,14 @@ class Server:
         harness.end_strays()
         self.listener.close()
 
-    def show(self):
+    def said(self):
         for title, path in (("said", self.log_path), ("logged by gunicorn", self.log_path + ".gunicorn")):
             try:
                 with open(path, errors="replace") as file:
                     text = "".join(line for line in file if "background record" not in line and "request" not in line)
             except FileNotFoundError:
                 text = "(nothing)"
-            harness.note_tail(title, text, 30)
+            yield title, text
 
 
 def check_bare(folder):
@@ -115,35 +115,31 @@ def check_bare(folder):
     harness.skip("gunicorn --preload: bare", f"all workers booted in {BARE_TRIES} tries")
 
 
-def check_saved(folder):
-    server = Server(folder, True)
-    try:
-        first = server.answering(20, 60)
-        alive = server.workers()
-        passed = harness.ok(len(first) == WORKERS and first == alive,
-                            f"gunicorn --preload: under the library {len(first)}/{WORKERS} workers boot and answer")
-        killed = alive or first
-        for pid in killed:
-            os.kill(pid, signal.SIGKILL)
-        harness.wait_until(lambda: not killed & server.workers(), 30)
-        second = server.answering(20, 60) - killed
-        passed = harness.ok(
-            len(second) == WORKERS and second == server.workers() and server.master.poll() is None,
-            f"gunicorn --preload: all killed, under the library {len(second)}/{WORKERS} new ones boot and answer"
-        ) and passed
-
-        with open(server.log_path + ".gunicorn", "rb") as log:
-            numbers = [int(number) for number in re.findall(rb" background record (\d+)\n", log.read())]
-        # Workers may bring a line again that was in the master's buffer (see storms.py); none may be missing.
-        missing = set(range(max(numbers, default=0))) - set(numbers)
-        passed = harness.ok(
-            numbers and not missing,
-            "gunicorn --preload: under the library the log of the background thread is complete"
-        ) and passed
-        if not passed:
-            server.show()
-    finally:
-        server.end()
+def try_saved():
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(folder, True)
+        try:
+            first = server.answering(20, 60)
+            alive = server.workers()
+            killed = alive or first
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+            harness.wait_until(lambda: not killed & server.workers(), 30)
+            second = server.answering(20, 60) - killed
+            with open(server.log_path + ".gunicorn", "rb") as log:
+                numbers = [int(number) for number in re.findall(rb" background record (\d+)\n", log.read())]
+            # Workers may bring a line again that was in the master's buffer (see storms.py); none may be missing.
+            missing = set(range(max(numbers, default=0))) - set(numbers)
+            return {
+                f"gunicorn --preload: under the library {len(first)}/{WORKERS} workers boot and answer":
+                len(first) == WORKERS and first == alive,
+                f"gunicorn --preload: all killed, under the library {len(second)}/{WORKERS} new ones boot and answer":
+                len(second) == WORKERS and second == server.workers() and server.master.poll() is None,
+                "gunicorn --preload: under the library the log of the background thread is complete":
+                numbers and not missing,
+            }, dict(server.said())
+        finally:
+            server.end()
 
 
 def have_gunicorn():
@@ -154,7 +150,7 @@ harness.begin(4)
 if have_gunicorn():
     with tempfile.TemporaryDirectory() as folder:
         check_bare(folder)
-        check_saved(folder)
+    harness.row(try_saved)
 else:
     for part in ("bare", "boot", "boot again", "log"):
         harness.skip(f"gunicorn --preload: {part}", f"{harness.PYTHON3} has no gunicorn")

@@ -63,14 +63,12 @@ MEANINGS = ("and in each of its lives a child gets the locks of vanished threads
             "so it is when the program unloads it after each life, and forks")
 
 
-def lives(host, library, *unload):
+def try_lives(host, library, *unload):
     """An interpreter that a host finalizes and begins anew has other objects, and is looked after as the first."""
     bare = harness.run([host, library, LIFE % harness.HANG_SECONDS, "3", *unload], False, 60)
     saved = harness.run([host, library, LIFE % 30, "3", *unload], True, 120)
-    if not harness.ok((bare.out, bare.status) == (3 * "child: -14\n", 0) and
-                      (saved.out, saved.status) == (3 * "child: 0\n", 0), MEANINGS[len(unload)]):
-        harness.note_tail("bare", bare.out + bare.err)
-        harness.note_tail("library", saved.out + saved.err, 40)
+    right = (bare.out, bare.status, saved.out, saved.status) == (3 * "child: -14\n", 0, 3 * "child: 0\n", 0)
+    return {MEANINGS[len(unload)]: right}, {"bare": bare, "library": saved}
 
 
 # As gevent and eventlet do.
@@ -89,34 +87,31 @@ _thread.LockType = _thread.RLock = Green
 """
 
 
-def patched():
+def try_patched():
     """The types in the module _thread may be others than the interpreter's."""
     child = harness.run([harness.PYTHON3, "-c", PATCH + LIFE % 30], True, 60)
-    if not harness.ok((child.out, child.status, "as forksafe knows them" in child.err) == ("child: 0\n", 0, False),
-                      "one whose module _thread was given other types is looked after"):
-        harness.note_tail("library", child.out + child.err, 40)
+    right = (child.out, child.status, "as forksafe knows them" in child.err) == ("child: 0\n", 0, False)
+    return {"one whose module _thread was given other types is looked after": right}, {"library": child}
 
 
-def free_threaded():
+FREE = ("a free-threaded one is left alone, in one line", "there a child hangs on a Lock as bare, by name",
+        "and takes an RLock over")
+
+
+def try_free(python):
     """It steps aside, with one line. A child is as bare, but for what C functions show, and what it waits for is
     named."""
-    meanings = ("a free-threaded one is left alone, in one line", "there a child hangs on a Lock as bare, by name",
-                "and takes an RLock over")
-    paths = [os.environ.get("PYTHON3T"), shutil.which("python3.14t"), shutil.which("python3.13t")]
-    python = next(filter(None, paths), None)
     if python is None:
-        for meaning in meanings:
-            harness.skip(meaning, "there is no free-threaded Python here")
-        return
+        return dict.fromkeys(FREE, "there is no free-threaded Python here"), {}
     aside = "this CPython is a free-threaded one: its locks are not looked after"
     said = harness.run([python, "-c", THREAD], True, 60)
-    harness.ok(said.status == 0 and said.err.count(aside) == said.err.count("\n") == 1, meanings[0])
     victim = os.path.join(harness.HERE, "locks_victim.py")
-    for kind, out, line, meaning in (("lock", "hung\n", "the child's wait", meanings[1]),
-                                     ("rlock", "done\n", "took over", meanings[2])):
-        child = harness.run([python, victim, kind, "5"], True, 60)
-        if not harness.ok(child.out == out and aside in child.err and line in child.err, meaning):
-            harness.note_tail(kind, child.out + child.err)
+    lock, rlock = (harness.run([python, victim, kind, "5"], True, 60) for kind in ("lock", "rlock"))
+    return dict(zip(FREE, (
+        said.status == 0 and said.err.count(aside) == said.err.count("\n") == 1,
+        lock.out == "hung\n" and aside in lock.err and "the child's wait" in lock.err,
+        rlock.out == "done\n" and aside in rlock.err and "took over" in rlock.err,
+    ))), {"alone": said, "lock": lock, "rlock": rlock}
 
 
 harness.begin(13)
@@ -142,7 +137,8 @@ if not BUILT or not library:
 else:
     host = os.path.join(BUILT, "python", "host")
     harness.ok(found([host, library, THREAD]) == (minor, 0), "one that a C program loads late is found")
-    lives(host, library)
-    lives(host, library, "unload")
-patched()
-free_threaded()
+    harness.row(try_lives, host, library)
+    harness.row(try_lives, host, library, "unload")
+harness.row(try_patched)
+harness.row(try_free, next(filter(None, (os.environ.get("PYTHON3T"), shutil.which("python3.14t"),
+                                         shutil.which("python3.13t"))), None))

@@ -28,21 +28,24 @@ def run(seed, preload, forks, seconds):
         return outcome, None
 
 
-harness.begin(PROGRAMS + 1)
-hung = torn = forked = 0
-for seed in range(SEED, SEED + PROGRAMS):
+def try_program(seed):
     outcome, report = run(seed, True, FORKS, harness.PATIENT_HANG_SECONDS)
-    passed = report is not None and report["hung"] == 0 and not report["wrong"] and outcome.status == 0
-    harness.ok(passed, f"program {seed}" + (f" of {', '.join(report['of'])}" if report else ""))
     if report:
-        torn += report["torn"]
-        forked += report["forks"]
-    if not passed:
-        harness.note(f"{report}, exit status {outcome.status}{', timed out' if outcome.timed_out else ''}")
-        harness.note_tail("said", outcome.err, 40)
-harness.note(f"{torn} of {forked} children saw something half-changed, of which no drain could be had")
-bare = [run(seed, False, BARE_FORKS, harness.HANG_SECONDS)[1] for seed in range(SEED, SEED + BARE_PROGRAMS)]
-wrong = [words for report in bare if report for words in report["wrong"]]
-hung = sum(report["hung"] if report else 1 for report in bare)
-if not harness.ok(hung > 0 and not wrong, f"bare {hung} children hang, and of the others none goes wrong"):
-    harness.note(f"wrong: {wrong}")
+        harness.note(f"{report['torn']} of {report['forks']} children saw something half-changed, of which no drain "
+                     "could be had")
+    return ({f"program {seed}" + (f" of {', '.join(report['of'])}" if report else ""):
+             report is not None and report["hung"] == 0 and not report["wrong"] and outcome.status == 0},
+            {"report": report, "outcome": outcome})
+
+
+def try_bare():
+    bare = [run(seed, False, BARE_FORKS, harness.HANG_SECONDS)[1] for seed in range(SEED, SEED + BARE_PROGRAMS)]
+    wrong = [words for report in bare if report for words in report["wrong"]]
+    hung = sum(report["hung"] if report else 1 for report in bare)
+    return {f"bare {hung} children hang, and of the others none goes wrong": hung > 0 and not wrong}, {"wrong": wrong}
+
+
+harness.begin(PROGRAMS + 1)
+for seed in range(SEED, SEED + PROGRAMS):
+    harness.row(try_program, seed)
+harness.row(try_bare)

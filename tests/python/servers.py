@@ -102,23 +102,25 @@ def have(argv):
     return shutil.which(argv[0]) and harness.run(argv, False, 30).status == 0
 
 
+def try_server(title, serve, wanted, preload):
+    with tempfile.TemporaryDirectory() as folder:
+        got, said = serve(folder, preload, 30 if preload else harness.HANG_SECONDS)
+    if preload:
+        return {f"{title}: under the library {got} of {wanted} answers": got == wanted}, {"said": said}
+    if got == wanted:
+        return {f"{title}: bare": "all answer: the fork never met the thread in its lock"}, {}
+    return {f"{title}: bare {got} of {wanted} answers": True}, {}
+
+
 SERVERS = [
     ("uwsgi: all workers killed", uwsgi, REQUESTS, ["uwsgi", "--plugin", "python3", "--version"]),
     ("celery: a process for each task", celery, TASKS, [harness.PYTHON3, "-I", "-c", "import celery.bin.worker"]),
 ]
 harness.begin(2 * len(SERVERS))
 for title, serve, wanted, probe in SERVERS:
-    if not have(probe):
-        harness.skip(f"{title}: bare", f"{probe[0]} is not here, or not for this Python")
-        harness.skip(f"{title}: under the library", f"{probe[0]} is not here, or not for this Python")
-        continue
     for preload in (False, True):
-        with tempfile.TemporaryDirectory() as folder:
-            got, said = serve(folder, preload, 30 if preload else harness.HANG_SECONDS)
-        if preload:
-            if not harness.ok(got == wanted, f"{title}: under the library {got} of {wanted} answers"):
-                harness.note_tail("said", said, 40)
-        elif got == wanted:
-            harness.skip(f"{title}: bare", "all answer: the fork never met the thread in its lock")
+        if have(probe):
+            harness.row(try_server, title, serve, wanted, preload)
         else:
-            harness.ok(True, f"{title}: bare {got} of {wanted} answers")
+            harness.skip(f"{title}: {'under the library' if preload else 'bare'}",
+                         f"{probe[0]} is not here, or not for this Python")

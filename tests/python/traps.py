@@ -9,12 +9,15 @@ import harness
 VICTIM = harness.os.path.join(harness.HERE, "traps_victim.py")
 names = harness.run([harness.PYTHON3, VICTIM], False, 60).out.split()
 
+
+def try_trap(name, how):
+    harness.SETTINGS["FORKSAFE_MODE"] = "abort" if how == "in mode abort" else "repair"
+    outcome = harness.run([harness.PYTHON3, VICTIM, name], how != "bare", 60)
+    return {f"{name.replace('_', ' ')}: {how}": outcome.status == 0 and outcome.out == "right\n"}, {how: outcome}
+
+
 harness.begin(3 * len(names) + 1)
 harness.ok(len(names) >= 20, "the victim has its traps")
 for name in names:
     for how in ("bare", "under the library", "in mode abort"):
-        harness.SETTINGS["FORKSAFE_MODE"] = "abort" if how == "in mode abort" else "repair"
-        outcome = harness.run([harness.PYTHON3, VICTIM, name], how != "bare", 60)
-        if not harness.ok(outcome.status == 0 and outcome.out == "right\n", f"{name.replace('_', ' ')}: {how}"):
-            harness.note(f"{outcome.out!r}, exit status {outcome.status}{', timed out' if outcome.timed_out else ''}")
-            harness.note_tail("said", outcome.err)
+        harness.row(try_trap, name, how)

@@ -22,18 +22,24 @@ def content(path):
         return ""
 
 
+def fresh(path):
+    """A path at which there is nothing yet."""
+    if path and os.path.exists(path):
+        os.unlink(path)
+    return path
+
+
 def stream(case, path="/dev/null", *settings, begin=()):
     return company.run([*begin, *company.under(*settings), STREAM, case, path])
 
 
-def check(title, outcome, on_stderr, path=None, in_file=0):
-    """The child was saved, with so many lines on the stderr the program was started with and in the file."""
+def try_stream(title, on_stderr, path, in_file, *arguments, **options):
+    """The child is saved, with so many lines on the stderr the program was started with and in the file."""
+    fresh(path)
+    outcome = stream(*arguments, **options)
     text = harness.joined(content(path)) if path else ""
-    passed = outcome.status == 0 and outcome.err.count("\n") == on_stderr == company.takeovers(outcome) and \
-        text.count("\n") == in_file == len(company.TAKEOVER.findall(text))
-    company.ok(passed, title, library=outcome)
-    if not passed:
-        harness.note_tail("file", text)
+    return {title: outcome.status == 0 and outcome.err.count("\n") == on_stderr == company.takeovers(outcome) and
+            text.count("\n") == in_file == len(company.TAKEOVER.findall(text))}, {"library": outcome, "file": text}
 
 
 def check_descriptors(scratch):
@@ -56,51 +62,75 @@ def check_descriptors(scratch):
             ("full", "a full pipe stops nobody", 0, 0, ()),
             ("limit", "a file that may not grow kills nobody", 0, 0, ()),
             ("environment", "an environment that the program cleared", 1, 0, ())):
-        if os.path.exists(path):
-            os.unlink(path)
-        check(title, stream(case, path, begin=begin), on_stderr, path, in_file)
-    with open("/dev/full", "w") as full:
-        outcome = harness.run(["sh", "-c", 'exec 2>/dev/full; exec "$@"', "sh", *company.under(), STREAM, "same"],
-                              False, 60)
-        check("a full disk behind stderr", outcome, 0)
+        harness.row(try_stream, title, on_stderr, path, in_file, case, path, begin=begin)
+    harness.row(try_stream, "a full disk behind stderr", 0, None, 0, "same",
+                begin=["sh", "-c", 'exec 2>/dev/full; exec "$@"', "sh"])
+
+
+def try_second_line(log):
+    fresh(log)
+    first, second = (stream(case, "/dev/null", f"FORKSAFE_LOG={log}") for case in ("same", "append"))
+    return {"FORKSAFE_LOG gets both lines, and others may not read them":
+            first.status == second.status == 0 and first.err == second.err == "" and
+            harness.joined(content(log)).count("child took over") == content(log).count("forksafe[") == 2 and
+            stat.S_IMODE(os.stat(log).st_mode) & 0o137 == 0}, {"first": first, "second": second, "log": content(log)}
+
+
+def try_lost_log(title, path):
+    lost = stream("same", "/dev/null", f"FORKSAFE_LOG={path}")
+    return {f"FORKSAFE_LOG {title}: that is said once on stderr, and no harm":
+            lost.status == 0 and lost.err.count("\n") == 1 and "FORKSAFE_LOG: cannot write to" in lost.err}, {
+                "library": lost}
 
 
 def check_logs(scratch):
     log = os.path.join(scratch, "log")
-    check("FORKSAFE_LOG gets the line", stream("same", "/dev/null", f"FORKSAFE_LOG={log}"), 0, log, 1)
-    check("a second line is appended", stream("append", "/dev/null", f"FORKSAFE_LOG={log}"), 0, None)
-    harness.ok(content(log).count("child took over") == 2 and stat.S_IMODE(os.stat(log).st_mode) & 0o137 == 0,
-               "both are there, and others may not read them")
+    harness.row(try_stream, "FORKSAFE_LOG gets the line", 0, log, 1, "same", "/dev/null", f"FORKSAFE_LOG={log}")
+    harness.row(try_second_line, log)
     fifo = os.path.join(scratch, "fifo")
     os.mkfifo(fifo)
     for title, path in (("in a missing directory", f"{scratch}/missing/log"), ("a directory", scratch),
                         ("a FIFO that nobody reads", fifo), ("on a full disk", "/dev/full"),
                         ("a name that is too long for the file system", f"{scratch}/{'x' * 300}")):
-        lost = stream("same", "/dev/null", f"FORKSAFE_LOG={path}")
-        lines = lost.err.splitlines()
-        company.ok(lost.status == 0 and len(lines) == 1 and "FORKSAFE_LOG: cannot write to" in lines[0],
-                   f"FORKSAFE_LOG {title}: that is said once on stderr, and no harm", library=lost)
-    check("FORKSAFE_LOG without a directory is where the program was started",
-          stream("chdir", "/dev/null", "FORKSAFE_LOG=relative", begin=["env", "-C", scratch]), 0,
-          os.path.join(scratch, "relative"), 1)
+        harness.row(try_lost_log, title, path)
+    harness.row(try_stream, "FORKSAFE_LOG without a directory is where the program was started", 0,
+                os.path.join(scratch, "relative"), 1, "chdir", "/dev/null", "FORKSAFE_LOG=relative",
+                begin=["env", "-C", scratch])
     limit = os.path.join(scratch, "limited")
-    check("FORKSAFE_LOG that may not grow kills nobody", stream("limit", "/dev/null", f"FORKSAFE_LOG={limit}"), 0)
+    harness.row(try_stream, "FORKSAFE_LOG that may not grow kills nobody", 0, None, 0, "limit", "/dev/null",
+                f"FORKSAFE_LOG={limit}")
+
+
+def try_odd(setting):
+    odd = stream("same", "/dev/null", setting)
+    complaints = company.other_lines(odd)
+    return {f"{setting[:40]!r} is named in one line, the default holds":
+            odd.status == 0 and len(complaints) == 1 and len(complaints[0]) < 250 and "\x1b" not in odd.err and
+            "the default is used" in complaints[0] and company.takeovers(odd) == 1}, {"library": odd}
+
+
+def try_complaints(log):
+    odd = stream("same", "/dev/null", "FORKSAFE_DRAIN_MS=x", "FORKSAFE_MODE=y", f"FORKSAFE_LOG={fresh(log)}")
+    return {"complaints go to the log": odd.err == "" and content(log).count("the default is used") == 2}, {
+        "library": odd, "log": content(log)}
 
 
 def check_settings(scratch):
-    log = os.path.join(scratch, "complaints")
     for setting in ("FORKSAFE_MODE=nonsense", "FORKSAFE_DRAIN_MS=-1", "FORKSAFE_DRAIN_LOCKS_MS=-1",
                     "FORKSAFE_DRAIN_MS=99999999999999999999",
                     "FORKSAFE_VERBOSE=yes", "FORKSAFE_MODE=" + "x" * 100000, "FORKSAFE_LOG=" + "y" * 100000,
                     "FORKSAFE_MODE=\x1b[31m\nred"):
-        odd = stream("same", "/dev/null", setting)
-        complaints = company.other_lines(odd)
-        company.ok(odd.status == 0 and len(complaints) == 1 and len(complaints[0]) < 250 and "\x1b" not in odd.err and
-                   "the default is used" in complaints[0] and company.takeovers(odd) == 1,
-                   f"{setting[:40]!r} is named in one line, the default holds", library=odd)
-    odd = stream("same", "/dev/null", "FORKSAFE_DRAIN_MS=x", "FORKSAFE_MODE=y", f"FORKSAFE_LOG={log}")
-    company.ok(odd.err == "" and content(log).count("the default is used") == 2, "complaints go to the log",
-               library=odd)
+        harness.row(try_odd, setting)
+    harness.row(try_complaints, os.path.join(scratch, "complaints"))
+
+
+def try_loading():
+    loading = [harness.PYTHON3, "-c",
+               f"import ctypes, runpy, sys; ctypes.CDLL({harness.LIBRARY!r}); sys.argv[:1] = []; "
+               "runpy.run_path(sys.argv[0], run_name='__main__')", company.PYTHON_VICTIM, company.BARE_SECONDS]
+    loaded = company.run(loading)
+    return {"loaded by dlopen, too late to stand in front: it helps nobody and harms nobody":
+            loaded.status == 0 and loaded.err == "" and loaded.out.count("right") == 2}, {"dlopen": loaded}
 
 
 def check_loading(scratch):
@@ -110,17 +140,11 @@ def check_loading(scratch):
     for title, preload in (("named twice", f"{harness.LIBRARY}:{harness.LIBRARY}"),
                            ("empty entries around it", f":{harness.LIBRARY}::"),
                            ("two copies of it", f"{harness.LIBRARY}:{copy}")):
-        library = company.under(preload=preload)
-        company.check_pair(title, ["env"], library)
-    loading = [harness.PYTHON3, "-c",
-               f"import ctypes, runpy, sys; ctypes.CDLL({harness.LIBRARY!r}); sys.argv[:1] = []; "
-               "runpy.run_path(sys.argv[0], run_name='__main__')", company.PYTHON_VICTIM, company.BARE_SECONDS]
-    loaded = company.run(loading)
-    company.ok(loaded.status == 0 and loaded.err == "" and loaded.out.count("right") == 2,
-               "loaded by dlopen, too late to stand in front: it helps nobody and harms nobody", dlopen=loaded)
+        harness.row(company.try_pair, title, ["env"], company.under(preload=preload))
+    harness.row(try_loading)
 
 
-harness.begin(17 + 10 + 9 + 3 * 4 + 1)
+harness.begin(17 + 9 + 9 + 3 * 4 + 1)
 with tempfile.TemporaryDirectory() as directory:
     check_descriptors(directory)
     check_logs(directory)

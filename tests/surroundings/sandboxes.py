@@ -31,41 +31,45 @@ def sandbox(*rules):
     return [company.SANDBOX, *rules, "--"]
 
 
+def try_refused(error, calls):
+    # popen of libc's cannot do without a pipe; "many" is the case that reads locks.
+    case = "many" if "process_vm_readv" in calls else "plain"
+    command = [*sandbox(f"{error}:{calls}"), *company.under()]
+    saved = company.run([*command, company.VICTIM, "held", company.SECONDS])
+    fine = company.run([*command, company.VICTIM, case])
+    return {f"{error} for {calls}: the child is saved, a right program is right":
+            company.right(saved) and company.right(fine) and fine.err == "" and not company.other_lines(saved)}, {
+                "saved": saved, "right": fine}
+
+
 def check_refused():
     for error in ("EPERM", "ENOSYS"):
         for calls in ("membarrier", "process_vm_readv", "process_vm_readv,pipe2", "unshare", "mremap", "madvise",
                       "prctl",
                       "tgkill", "ppoll", "rt_sigpending,rt_sigtimedwait", "sched_yield,clock_nanosleep,getrusage",
                       "membarrier,process_vm_readv,unshare,mremap,madvise,prctl,tgkill"):
-            # popen of libc's cannot do without a pipe; "many" is the case that reads locks.
-            case = "many" if "process_vm_readv" in calls else "plain"
-            command = [*sandbox(f"{error}:{calls}"), *company.under()]
-            saved = company.run([*command, company.VICTIM, "held", company.SECONDS])
-            fine = company.run([*command, company.VICTIM, case])
-            company.ok(company.right(saved) and company.right(fine) and fine.err == ""
-                       and not company.other_lines(saved),
-                       f"{error} for {calls}: the child is saved, a right program is right", saved=saved, right=fine)
+            harness.row(try_refused, error, calls)
 
 
-def check_storms():
-    for rule in ("EPERM:membarrier", "ENOSYS:membarrier", "EPERM:membarrier,process_vm_readv,unshare"):
-        stormy = company.run([*sandbox(rule), *company.under(), company.VICTIM, "storm", "100", company.SECONDS])
-        company.ok(company.right(stormy), f"{rule}: no child of a storm hangs", library=stormy)
+def try_storm(rule):
+    stormy = company.run([*sandbox(rule), *company.under(), company.VICTIM, "storm", "100", company.SECONDS])
+    return {f"{rule}: no child of a storm hangs": company.right(stormy)}, {"library": stormy}
 
 
-def check_killed():
+def try_killed():
     plain = company.run([*sandbox(f"kill:{RARE}"), *company.under(), company.VICTIM, "plain"])
-    company.ok(company.right(plain), "a right program asks for nothing unusual: nobody is killed", library=plain)
     killed = company.run([*sandbox("kill:membarrier"), *company.under(), company.VICTIM, "plain"])
-    company.ok(killed.status != 0, "(the filter does kill)", library=killed)
+    return {
+        "a right program asks for nothing unusual: nobody is killed": company.right(plain),
+        "(the filter does kill)": killed.status != 0,
+    }, {"library": plain, "killed": killed}
 
 
-def check_calls():
+def try_calls():
     """What is different in the list of system calls is in the manual."""
     title = "the system calls of a right program are those that the manual lists"
     if not company.find("strace") or company.run(["strace", "-o", "/dev/null", "true"]).status != 0:
-        harness.skip(title, "strace is not installed, or may not trace here")
-        return
+        return {title: "strace is not installed, or may not trace here"}, {}
     used = []
     for beginning in ([], company.under()):
         with tempfile.NamedTemporaryFile("r") as trace:
@@ -73,41 +77,39 @@ def check_calls():
             used.append(set(re.findall(r"^\d+ +(\w+)\(", trace.read(), re.MULTILINE)))
     used[1] = {NAMES_32.get(call, call) for call in used[1]}
     extra = used[1] - used[0] - START - THREADS - WAITS_FOR_CHILD - {"execve"}
-    if not harness.ok(used[0] and not extra, title):
-        harness.note(f"not in the list: {sorted(extra)}")
+    return {title: used[0] and not extra}, {"not in the list": sorted(extra)}
 
 
 def in_namespace(script, *flags):
     return ["unshare", "--mount", "--propagation", "private", *flags, "sh", "-c", script, "sh"]
 
 
-def check_place(title, command, can):
+def try_place(title, command, can):
+    meanings = [f"{title}: {end}" for end in ("the child is saved", "no child of a storm hangs",
+                                              "a right program is right")]
     if not can:
-        for _ in range(3):
-            harness.skip(title, "that takes root and namespaces")
-        return
-    saved = company.run([*command, company.VICTIM, "held", company.SECONDS])
-    company.ok(company.right(saved) and company.takeovers(saved) == 1 and not company.other_lines(saved),
-               f"{title}: the child is saved", library=saved)
-    stormy = company.run([*command, company.VICTIM, "storm", "30", company.SECONDS])
-    company.ok(company.right(stormy), f"{title}: no child of a storm hangs", library=stormy)
-    fine = company.run([*command, company.VICTIM, "many"])
-    company.ok(company.right(fine) and fine.err == "", f"{title}: a right program is right", library=fine)
+        return dict.fromkeys(meanings, "that takes root and namespaces"), {}
+    saved, stormy, fine = (company.run([*command, company.VICTIM, *how]) for how in (
+        ("held", company.SECONDS), ("storm", "30", company.SECONDS), ("many",)))
+    return dict(zip(meanings, (
+        company.right(saved) and company.takeovers(saved) == 1 and not company.other_lines(saved),
+        company.right(stormy), company.right(fine) and fine.err == ""))), {
+            "saved": saved, "storm": stormy, "right": fine}
 
 
 def check_places():
     without_proc = in_namespace('mount -t tmpfs none /proc && exec "$@"')
     can = os.getuid() == 0 and company.find("unshare") and company.run([*without_proc, "true"]).status == 0
-    check_place("no /proc", [*without_proc, *company.under()], can)
-    check_place("no /proc, no unshare, no process_vm_readv",
+    harness.row(try_place, "no /proc", [*without_proc, *company.under()], can)
+    harness.row(try_place, "no /proc, no unshare, no process_vm_readv",
                 [*without_proc, *sandbox("EPERM:unshare,process_vm_readv"), *company.under()], can)
     init = ["unshare", "--pid", "--fork"]
     can_pid = can and company.run([*init, "true"]).status == 0
-    check_place("the first process of a PID namespace, with the /proc of another",
+    harness.row(try_place, "the first process of a PID namespace, with the /proc of another",
                 [*init, *company.under()], can_pid)
     init += ["--mount-proc"]
     can_pid = can and company.run([*init, "true"]).status == 0
-    check_place("the first process of a PID namespace", [*init, *company.under()], can_pid)
+    harness.row(try_place, "the first process of a PID namespace", [*init, *company.under()], can_pid)
     with tempfile.TemporaryDirectory() as root:
         files = [company.VICTIM, harness.LIBRARY]
         loaded = subprocess.run(["ldd", company.VICTIM], capture_output=True, text=True).stdout
@@ -119,10 +121,10 @@ def check_places():
         preload = [sys.executable, "-c",
                    "import os, sys; os.environ['LD_PRELOAD'] = sys.argv[1]; os.chroot(sys.argv[2]);"
                    " os.chdir('/'); os.execv(sys.argv[3], sys.argv[3:])", harness.LIBRARY, root]
-        check_place("a chroot with neither /proc nor /dev", preload, can_chroot)
+        harness.row(try_place, "a chroot with neither /proc nor /dev", preload, can_chroot)
 
 
-def check_limits():
+def try_address_space():
     """Address space: whatever there is too little for, the program runs as it would without us."""
     wrong = None
     starts = ran = 0
@@ -141,19 +143,22 @@ def check_limits():
         starts += together.err == ""
         if (together.status, together.out) != (bare.status, bare.out) or odd or together.err.count("\n") > 2:
             wrong = wrong or (kilobytes, together)
-    if not harness.ok(ran > 10 and starts > 0 and wrong is None, "too little address space for us: the program runs"):
-        harness.note(f"{ran} limits, {starts} of them enough; first wrong: {wrong}")
-    files = ["sh", "-c", 'ulimit -n 3; exec "$@"', "sh", "/usr/bin/env", f"LD_PRELOAD={harness.LIBRARY}"]
+    return {"too little address space for us: the program runs": ran > 10 and starts > 0 and wrong is None}, {
+        f"{ran} limits, {starts} of them enough; first wrong": wrong}
+
+
+def try_limit(meaning, command):
+    saved = company.run([*command, company.VICTIM, "held", company.SECONDS])
+    return {f"{meaning}: the child is saved": company.right(saved) and company.takeovers(saved) == 1}, {
+        "library": saved}
+
+
+def check_limits():
+    harness.row(try_address_space)
     # The loader needs a descriptor itself, so all are used up by the program.
-    grabbing = ["sh", "-c", 'ulimit -n 10; exec 3<&0 4<&0 5<&0 6<&0 7<&0 8<&0; exec "$@"', "sh", *files[4:]]
-    saved = company.run([*grabbing, company.VICTIM, "held", company.SECONDS])
-    company.ok(company.right(saved) and company.takeovers(saved) == 1,
-               "no descriptor but one is free: the child is saved",
-               library=saved)
-    stack = ["sh", "-c", 'ulimit -s 128; exec "$@"', "sh", *company.under()]
-    saved = company.run([*stack, company.VICTIM, "held", company.SECONDS])
-    company.ok(company.right(saved) and company.takeovers(saved) == 1, "small stacks: the child is saved",
-               library=saved)
+    grabbing = ["sh", "-c", 'ulimit -n 10; exec 3<&0 4<&0 5<&0 6<&0 7<&0 8<&0; exec "$@"', "sh", *company.under()]
+    harness.row(try_limit, "no descriptor but one is free", grabbing)
+    harness.row(try_limit, "small stacks", ["sh", "-c", 'ulimit -s 128; exec "$@"', "sh", *company.under()])
 
 
 if company.run([*sandbox("EPERM:unshare"), "true"]).status != 0:
@@ -161,8 +166,9 @@ if company.run([*sandbox("EPERM:unshare"), "true"]).status != 0:
     sys.exit(0)
 harness.begin(2 * 12 + 3 + 2 + 1 + 5 * 3 + 3)
 check_refused()
-check_storms()
-check_killed()
-check_calls()
+for rule in ("EPERM:membarrier", "ENOSYS:membarrier", "EPERM:membarrier,process_vm_readv,unshare"):
+    harness.row(try_storm, rule)
+harness.row(try_killed)
+harness.row(try_calls)
 check_places()
 check_limits()

@@ -100,9 +100,9 @@ class Run:
             self.connection.close()
             self.listener.close()
 
-    def show(self):
+    def wrote(self):
         with open(self.output, errors="replace") as output:
-            harness.note_tail("it wrote", output.read(), 30)
+            return output.read()
 
 
 def ask(*argv, **variables):
@@ -110,37 +110,38 @@ def ask(*argv, **variables):
                           errors="replace", timeout=120)
 
 
-def check_bare(service, folder, culprit):
+def try_bare(service, folder, culprit):
     """The service hangs, and `check` says why."""
     run = Run(service, folder, [])
     try:
         hanging = harness.wait_until(lambda: [pid for pid in run.descendants() if harness.sleeps_in_futex(pid)], 60)
         time.sleep(0.5 * harness.SLOWNESS)  # one that is only on its way would have gone on
-        passed = harness.ok(hanging and not run.has_served(), f"{service.name}: bare it hangs")
+        hangs = hanging and not run.has_served()
         said = [ask("check", str(pid)) for pid in run.descendants() if harness.sleeps_in_futex(pid)]
-        told = [one for one in said if one.returncode == 0 and has_one(one.stdout, culprit)]
-        if not harness.ok(told, f"{service.name}: bare, check shows the culprit at {culprit[0]}") or not passed:
-            for one in said:
-                harness.note_tail("check says", one.stdout + one.stderr, 80)
-            run.show()
     finally:
         run.end()
+    return {
+        f"{service.name}: bare it hangs": hangs,
+        f"{service.name}: bare, check shows the culprit at {culprit[0]}":
+        any(one.returncode == 0 and has_one(one.stdout, culprit) for one in said),
+    }, {"check says": "\n".join(one.stdout + one.stderr for one in said), "it wrote": run.wrote()}
 
 
-def check_saved(service, folder, culprit):
+def try_saved(service, folder, culprit):
     log = os.path.join(folder, service.name.replace("/", ".") + ".log")
     run = Run(service, folder, [FORKSAFE, "run", f"--log={log}", "--"])
     try:
-        passed = harness.ok(run.serves(60), f"{service.name}: under the library it serves")
+        serves = run.serves(60)
     finally:
         run.end()
     explained = ask("explain", log)
     held = [line for line in explained.stdout.splitlines() if line.startswith("    culprit: ")]
     right = len(held) == 1 and has_one(held[0], culprit)
     right &= service.source != "journal.cc" or "<service::journal> (normal)" in explained.stdout
-    if not harness.ok(right, f"{service.name}: explain says that {culprit[0]}is the culprit") or not passed:
-        harness.note_tail("explain says", explained.stdout + explained.stderr, 60)
-        run.show()
+    return {
+        f"{service.name}: under the library it serves": serves,
+        f"{service.name}: explain says that {culprit[0]}is the culprit": right,
+    }, {"explain says": explained.stdout + explained.stderr, "it wrote": run.wrote()}
 
 
 def build(folder, name, flags, strip):
@@ -235,9 +236,9 @@ def main():
                 continue
             # A process that hangs shows where the holder is now.
             stands = places(service.source, "(it stands here)")
-            check_bare(service, folder, stands)
+            harness.row(try_bare, service, folder, stands)
             took = places(service.source, "(the culprit)")
-            check_saved(service, folder, took)
+            harness.row(try_saved, service, folder, took)
             if service.name == "C++ stripped":
                 check_without_lines(folder, service.argv[0], took)
 
