@@ -146,20 +146,28 @@ bool fsafe_waits_recall(uintptr_t object, struct fsafe_event *event)
     return found;
 }
 
-void fsafe_waits_tell(uintptr_t object)
+/* The line of the object that has yet to be written; no longer to be written. Under the latch. */
+static struct fsafe_event untold_of(uintptr_t object)
 {
     struct fsafe_event event = {.worth_a_line = false};
+    for (unsigned i = 0; i < RECALLED; i++) {
+        bool of_parent = recalled[i].generation != fsafe_lineage_generation();
+        if (!recalled[i].untold || (!of_parent && !is_recalled(i, object)))
+            continue;
+        if (!of_parent)
+            event = recalled[i].event;
+        recalled[i].untold = false;
+        fsafe_waits_untold--;
+    }
+    return event;
+}
+
+void fsafe_waits_tell(uintptr_t object)
+{
+    struct fsafe_event event;
     {
         FSAFE_HOLD(&fsafe_takeover_latch);
-        for (unsigned i = 0; i < RECALLED; i++) {
-            bool of_parent = recalled[i].generation != fsafe_lineage_generation();
-            if (!recalled[i].untold || (!of_parent && !is_recalled(i, object)))
-                continue;
-            if (!of_parent)
-                event = recalled[i].event;
-            recalled[i].untold = false;
-            fsafe_waits_untold--;
-        }
+        event = untold_of(object);
     }
     fsafe_takeover_tell(&event);
 }
@@ -201,13 +209,15 @@ static void settle(const struct fsafe_waited *kind, void *object, enum fsafe_use
     }
     struct fsafe_claims claims = {.vanished = in.vanished, .since = in.since};
     bool hazard = may_hang(kind, object);
+    /* To wake the one thread that vanished in there hangs nobody, until a thread waits beside it, or destroys it. */
+    bool later = use == FSAFE_USE_WAIT || (use == FSAFE_USE_WAKE && in.count == 1 && !hangs(kind, object, use));
     if (fsafe_takeover_decide(event, &claims, true)) {
         event->deed = FSAFE_FORGOT;
         event->count = in.count;
         fsafe_fresh_reset(kind->fresh, object);
         event->worth_a_line = hazard;
-        remember(event, hazard && use == FSAFE_USE_WAIT);
-        hazard &= use != FSAFE_USE_WAIT;
+        remember(event, hazard && later);
+        hazard &= !later;
     }
     event->worth_a_line = hazard;
     forget((uintptr_t)object, false);
@@ -256,6 +266,8 @@ bool fsafe_waits_enter_slowly(const struct fsafe_waited *kind, void *object, enu
 
 void fsafe_waits_settle(const struct fsafe_waited *kind, void *object, uintptr_t site)
 {
+    if (FSAFE_LAYOUT_DESTROY_WAITS && FSAFE_UNLIKELY(fsafe_waits_untold != 0))
+        fsafe_waits_tell((uintptr_t)object);
     if (!fsafe_waits_concern((uintptr_t)object))
         return;
     struct fsafe_event event = event_of(kind, object, site);
@@ -268,9 +280,10 @@ void fsafe_waits_settle(const struct fsafe_waited *kind, void *object, uintptr_t
 
 void fsafe_waits_initialised(void *object)
 {
-    if (!fsafe_waits_concern((uintptr_t)object))
+    if (!fsafe_waits_concern((uintptr_t)object) && FSAFE_LIKELY(fsafe_waits_untold == 0))
         return;
     FSAFE_HOLD(&fsafe_takeover_latch);
+    untold_of((uintptr_t)object);
     forget((uintptr_t)object, false);
 }
 

@@ -61,13 +61,14 @@ extern _Atomic uint32_t fsafe_waits_untold;
 void fsafe_waits_tell(uintptr_t object);
 
 /*
- * The thread has left the object, which may be gone. If vanished threads were taken out of the object for a waiter the
- * line about that is written now, because it helped only if the wait ends. Context: the thread that entered.
+ * The thread has left the object, which may be gone. If vanished threads were taken out of the object the line about
+ * that is perhaps written now, because it helps a waiter only if the wait ends. Context: the thread that entered.
  */
 static inline void fsafe_waits_leave(struct fsafe_thread *self, void *object, enum fsafe_inside inside)
 {
     fsafe_ledger_drop(fsafe_thread_waits(self), (uintptr_t)object | inside);
-    if (FSAFE_UNLIKELY(atomic_load_explicit(&fsafe_waits_untold, memory_order_relaxed) != 0))
+    if (inside == FSAFE_INSIDE_WAIT &&
+        FSAFE_UNLIKELY(atomic_load_explicit(&fsafe_waits_untold, memory_order_relaxed) != 0))
         fsafe_waits_tell((uintptr_t)object);
 }
 

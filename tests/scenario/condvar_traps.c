@@ -35,6 +35,24 @@ static void made_anew(const struct scn_case *self)
     condvar_use_and_destroy(self->kind, &condition, &lock);
 }
 
+/* The child wakes a vanished waiter, and no thread of its own ever waits beside that one. */
+static void wakes_nobody(const struct scn_case *self)
+{
+    struct crew crew = make(self->kind, 1);
+    crew_gather(&crew);
+    SCN_IN_CHILD {
+        for (int i = 0; i < 20; i++) {
+            SCN_IS(pthread_cond_signal(&condition), 0);
+            SCN_IS(pthread_cond_broadcast(&condition), 0);
+        }
+        SCN_IS(pthread_cond_init(&condition, NULL), 0);
+        mutex_make(&mutex_kinds[0], &lock);
+        condvar_use_and_destroy(&condvar_kinds[0], &condition, &lock);
+    }
+    crew_dismiss(&crew);
+    condvar_use_and_destroy(self->kind, &condition, &lock);
+}
+
 /* A cancelled waiter has left. */
 static void unlock(void *mutex)
 {
@@ -286,6 +304,7 @@ void scn_cases(void)
 {
     static const struct scn_row traps[] = {
         {"made-anew", made_anew, 0},
+        {"wakes-nobody", wakes_nobody, 0},
         {"cancelled", cancelled, 0},
         {"gone-again", gone_again, 0},
         {"back-before-another", back_before_another, 0},

@@ -51,6 +51,12 @@ static void first_signals(const struct scn_case *self)
     condvar_use_and_destroy(self->kind, &condition, &lock);
 }
 
+static void first_signal_then_destroy(const struct scn_case *self)
+{
+    SCN_IS(pthread_cond_signal(&condition), 0);
+    first_destroy(self);
+}
+
 static void first_broadcasts(const struct scn_case *self)
 {
     for (int i = 0; i < 20; i++)
@@ -85,6 +91,7 @@ static void first_mutex(const struct scn_case *self)
 
 static void destroy_1(const struct scn_case *self) { child_does(self, 1, first_destroy); }
 static void destroy_5(const struct scn_case *self) { child_does(self, 5, first_destroy); }
+static void signal_then_destroy(const struct scn_case *self) { child_does(self, 1, first_signal_then_destroy); }
 static void signals_1(const struct scn_case *self) { child_does(self, 1, first_signals); }
 static void signals_5(const struct scn_case *self) { child_does(self, 5, first_signals); }
 static void broadcasts_1(const struct scn_case *self) { child_does(self, 1, first_broadcasts); }
@@ -258,6 +265,7 @@ void scn_cases(void)
         void (*run)(const struct scn_case *);
         long number;
     } rows[] = {
+        {"signal-then-destroy", CONDVAR_BARE("hangs"), CONDVAR_DESTROYED, signal_then_destroy, 0},
         {"signals-1", CONDVAR_BARE("hangs"), CONDVAR_FORGOT_ONCE, signals_1, 0},
         {"signals-5", CONDVAR_BARE("hangs"), CONDVAR_FORGOT_ONCE, signals_5, 0},
         {"broadcasts-1", CONDVAR_BARE("hangs"), CONDVAR_FORGOT_ONCE, broadcasts_1, 0},
