@@ -5,6 +5,7 @@
 #include "storm.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -101,6 +102,8 @@ CALL(spin)
     STORM_CHECK(pthread_spin_lock(&guarded[i].spin) == 0);
     const bool is_even = guarded[i].before_spin == guarded[i].after_spin;
     guarded[i].before_spin++;
+    if (!seat->is_child && seat->round % 8 == 0)
+        sched_yield(); /* on a busy machine forks would meet threads that were stopped outside, all of them */
     guarded[i].after_spin = guarded[i].before_spin;
     STORM_CHECK(pthread_spin_unlock(&guarded[i].spin) == 0);
     STORM_CHECK(is_even || seat->is_child);
