@@ -392,7 +392,10 @@ void fsafe_hopeless_hold_back(struct fsafe_slices *slices, bool (*needs_nobody)(
 
 bool fsafe_hopeless_restarts(void)
 {
-    return fsafe_tasks_of_others(fsafe_tasks_handled().interrupting) == 0;
+    uint64_t interrupting = fsafe_tasks_handled().interrupting;
+    const uint64_t of_other_threads = (uint64_t)1 << (SIGPROF - 1) | (uint64_t)1 << (SIGVTALRM - 1) |
+                                      (uint64_t)1 << (SIGXCPU - 1); /* they run, and use up processor time */
+    return (fsafe_tasks_of_others(interrupting) | (interrupting & of_other_threads)) == 0;
 }
 
 uintptr_t fsafe_hopeless_futex_in_slices(uintptr_t *site)

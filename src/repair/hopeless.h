@@ -104,7 +104,8 @@ void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait);
 
 /*
  * A signal handler has interrupted a slice (EINTR): a wait without a limit goes on after a handler with SA_RESTART, a
- * wait with a limit after none. Returns whether the program's wait goes on: only where all handlers have SA_RESTART.
+ * wait with a limit after none. Returns whether the program's wait goes on: only where all handlers have SA_RESTART;
+ * those of faults and the like do not count, which no sleeping thread raises.
  */
 bool fsafe_hopeless_restarts(void);
 

@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <threads.h>
 
@@ -412,6 +413,32 @@ static void semaphore_and_handler(const struct scn_case *self)
             SCN_CHECK(result == 0 && (errno == EDOM || !LIBC_KEEPS_ERRNO));
         else
             SCN_CHECK(result == -1 && errno == EINTR);
+        scn_fine();
+    }
+    scn_reap(child);
+}
+
+static void *compute(void *raw)
+{
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    scn_await_asleep(getpid(), NULL);
+    for (;;)
+        atomic_fetch_add(&tids[1], 1);
+    return raw;
+}
+
+/* The signal comes because another thread of the child has used processor time. */
+static void semaphore_and_processor_time(const struct scn_case *self)
+{
+    const pid_t child = fork_with_thread(scn_fork);
+    if (child == 0) {
+        const struct itimerval often = {{.tv_usec = 50000}, {.tv_usec = 50000}};
+        install(self->number == ITIMER_PROF ? SIGPROF : SIGVTALRM, 0);
+        setitimer((int)self->number, &often, NULL);
+        scn_start(compute, NULL);
+        SCN_CHECK(sem_wait(&event) == -1 && errno == EINTR);
         scn_fine();
     }
     scn_reap(child);
@@ -819,6 +846,9 @@ static void add_ended(void)
                     "handler%s%s%s%s%s", how & LATE ? "-late" : "", how & RESTARTS ? "-restarts" : "",
                     how & POSTS ? "-posts" : "", how & MIXED ? "-mixed" : "", abort ? "-abort" : "");
     }
+    for (long timer = ITIMER_VIRTUAL; timer <= ITIMER_PROF; timer++)
+        scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .env = aborts, .run = semaphore_and_processor_time,
+                         .number = timer), "handler-of-processor-time-%ld", timer);
     for (long of = 0; of < 2; of++)
         scn_add(SCN_CASE(.bare = "hangs", .preloaded = "hangs",
                          .says = BY_HANDLER("(semaphore|futex)") " ;; never:child hangs|went on", .env = repairs,
