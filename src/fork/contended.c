@@ -51,7 +51,7 @@ enum { AWAKE, ASLEEP, KEPT };
 
 bool fsafe_contended_enter(const long *arguments, uintptr_t site)
 {
-    if (fsafe_options.mode != FSAFE_MODE_REPAIR || fsafe_options.drain_ms == 0 || !fsafe_futex_may_be_lock(arguments))
+    if (fsafe_options.mode != FSAFE_MODE_REPAIR || !fsafe_futex_may_be_lock(arguments))
         return false;
     struct fsafe_thread *self = fsafe_thread_join();
     if (self == NULL)
@@ -69,7 +69,8 @@ bool fsafe_contended_enter(const long *arguments, uintptr_t site)
     self->contends.operation = (int)arguments[1];
     self->contends.value = (uint32_t)arguments[2];
     self->contends.site = site;
-    self->contends.outlasted = false;
+    /* All bits alone prove no lock, but to a writer that such a thread is a reader: see repair/futex. */
+    self->contends.outlasted = self->contends.value == UINT32_MAX;
     if (!atomic_load_explicit(&any, memory_order_relaxed))
         atomic_store(&any, true);
     atomic_store(&self->contends.state, ASLEEP);

@@ -20,6 +20,7 @@
 #include "libc/modules.h"
 #include "repair/census.h"
 #include "repair/futex.h"
+#include "track/slots.h"
 
 #include <string.h>
 
@@ -86,6 +87,16 @@ static bool is_rust_rwlock_or_parked(uintptr_t word, uint32_t value, struct chan
            atomic_exchange_explicit(&woken, word, memory_order_relaxed) != word;
 }
 
+/* Whether a thread waits, or a vanished one did, for that word as readers of an RwLock and parked threads do. */
+static bool is_slept_on(uintptr_t word)
+{
+    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_ANYBODY); fsafe_thread_next(&at);)
+        if (atomic_load(&at.thread->contends.state) != 0 && at.thread->contends.word == word &&
+            at.thread->contends.operation == FUTEX_WAIT_BITSET_PRIVATE)
+            return true;
+    return false;
+}
+
 static bool is_rust_rwlock_of_writer(uintptr_t word, uint32_t value, struct change *change)
 {
     uint32_t state;
@@ -94,8 +105,11 @@ static bool is_rust_rwlock_of_writer(uintptr_t word, uint32_t value, struct chan
         return false;
     uint32_t held = state & WRITTEN;
     *change = (struct change){word - sizeof state, state, 0};
-    /* Not where readers wait, too: that is all bits, as in the number -1. WRITERS_WAIT goes when a writer is woken. */
-    return (held == WRITTEN && (state & READERS_WAIT) == 0) ||
+    /*
+     * Where readers wait, too, that is all bits, as in the number -1: a reader's sleep has to show that it is a lock.
+     * WRITERS_WAIT goes when a writer is woken.
+     */
+    return (held == WRITTEN && ((state & READERS_WAIT) == 0 || is_slept_on(change->word))) ||
            ((state & WRITERS_WAIT) != 0 && held != 0 && held <= MANY);
 }
 
@@ -310,7 +324,7 @@ bool fsafe_futex_may_be_lock(const long *arguments)
 {
     uint32_t value = (uint32_t)arguments[VALUE];
     return ((int)arguments[OPERATION] == FUTEX_WAIT_PRIVATE && (value == 2 || value == 3)) ||
-           ((int)arguments[OPERATION] == FUTEX_WAIT_BITSET_PRIVATE && value != UINT32_MAX &&
+           ((int)arguments[OPERATION] == FUTEX_WAIT_BITSET_PRIVATE &&
             (uint32_t)arguments[BITS] == FUTEX_BITSET_MATCH_ANY);
 }
 

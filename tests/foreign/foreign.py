@@ -14,7 +14,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIBRARY = os.environ["FORKSAFE_LIB"]
 AT_ONCE = 4
-RUST = ("mutex", "read", "read-waiting", "write", "write-read", "once", "cell", "print")
+RUST = ("mutex", "read", "read-waiting", "write", "write-waiting", "write-read", "once", "cell", "print")
 
 
 def built_qt(version, folder):

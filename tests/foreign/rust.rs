@@ -2,7 +2,7 @@
 // child does. Ends with 0, or with 1 when the child hangs. Which lock: by the first argument.
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Mutex, Once, OnceLock, RwLock};
-use std::{thread, time::Duration};
+use std::{fs, process, thread};
 
 extern "C" {
     fn fork() -> i32;
@@ -28,7 +28,7 @@ fn keep() -> ! {
 fn hold(what: &str) {
     match what {
         "mutex" => { let _guard = MUTEX.lock(); keep() }
-        "read" | "read-waiting" | "write" => { let _guard = RWLOCK.write(); keep() }
+        "read" | "read-waiting" | "write" | "write-waiting" => { let _guard = RWLOCK.write(); keep() }
         "write-read" => { let _guard = RWLOCK.read(); keep() }
         "once" => ONCE.call_once(|| keep()),
         "cell" => { CELL.get_or_init(|| keep()); }
@@ -40,11 +40,17 @@ fn take(what: &str) {
     match what {
         "mutex" => drop(MUTEX.lock()),
         "read" | "read-waiting" => drop(RWLOCK.read()),
-        "write" | "write-read" => drop(RWLOCK.write()),
+        "write" | "write-waiting" | "write-read" => drop(RWLOCK.write()),
         "once" => ONCE.call_once(|| ()),
         "cell" => { CELL.get_or_init(|| 1); }
         _ => println!("a line"),
     }
+}
+
+fn do_others_sleep() -> bool {
+    fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path()).all(|task| {
+        task.ends_with(process::id().to_string()) || fs::read_to_string(task.join("stat")).unwrap().contains(") S ")
+    })
 }
 
 fn main() {
@@ -53,15 +59,14 @@ fn main() {
     while !HELD.load(SeqCst) {
         thread::yield_now();
     }
-    if what == "read-waiting" {
+    if what.ends_with("waiting") {
         for _ in 0..2 {
             thread::spawn(|| { WAITING.fetch_add(1, SeqCst); drop(RWLOCK.write()) });
             thread::spawn(|| { WAITING.fetch_add(1, SeqCst); drop(RWLOCK.read()) });
         }
-        while WAITING.load(SeqCst) < 4 {
+        while WAITING.load(SeqCst) < 4 || !do_others_sleep() {
             thread::yield_now();
         }
-        thread::sleep(Duration::from_millis(50)); // they may still be on their way into their sleep: that is fine, too
     }
     unsafe {
         let child = fork();

@@ -34,6 +34,58 @@ static void vanished(const struct scn_case *self)
     SCN_IS(kind->give(&lock), 0);
 }
 
+static int rust_read(void *rwlock)
+{
+    uint32_t *state = rwlock;
+    for (;;) {
+        uint32_t seen = __atomic_load_n(state, __ATOMIC_RELAXED);
+        if (seen < WRITTEN - 1) {
+            if (__atomic_compare_exchange_n(state, &seen, seen + 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+                return 0;
+        } else if ((seen & READERS_WAIT) != 0 ||
+                   __atomic_compare_exchange_n(state, &seen, seen | READERS_WAIT, false, __ATOMIC_RELAXED,
+                                               __ATOMIC_RELAXED)) {
+            futex(state, FUTEX_WAIT_BITSET_PRIVATE, seen | READERS_WAIT, NULL);
+        }
+    }
+}
+
+static int rust_read_unlock(void *rwlock)
+{
+    uint32_t *state = rwlock, *wakes = state + 1, left = __atomic_sub_fetch(state, 1, __ATOMIC_RELEASE);
+    if ((left & WRITTEN) == 0 && left != 0 &&
+        __atomic_compare_exchange_n(state, &left, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+        __atomic_fetch_add(wakes, 1, __ATOMIC_RELEASE);
+        futex(wakes, FUTEX_WAKE_PRIVATE, 1 << 30, NULL);
+        futex(state, FUTEX_WAKE_PRIVATE, 1 << 30, NULL);
+    }
+    return 0;
+}
+
+/* An RwLock that is written, and for which a writer and a reader waited: number: the reader came first. */
+static void waited_by_both(const struct scn_case *self)
+{
+    struct scn_holder worker;
+    struct scn_waiter writer, reader;
+    scn_hold(&worker, rust_write, rust_write_unlock, &lock, 1);
+    for (long i = 0; i < 2; i++)
+        if (i == self->number)
+            scn_want(&writer, rust_write, rust_write_unlock, &lock);
+        else
+            scn_want(&reader, rust_read, rust_read_unlock, &lock);
+    SCN_CHECK((uint32_t)lock == UINT32_MAX);
+    SCN_IN_CHILD {
+        SCN_IS(rust_write(&lock), 0);
+        SCN_IS(scn_elsewhere(rust_trywrite, &lock), EBUSY);
+        SCN_IS(rust_write_unlock(&lock), 0);
+        scn_exclusion(rust_write, rust_write_unlock, &lock, 4, 2000);
+    }
+    scn_let_go(&worker);
+    scn_join(writer.thread);
+    scn_join(reader.thread);
+    SCN_IS(rust_trywrite(&lock), 0);
+}
+
 /* Two of them, and again in a grandchild that did not ask for the second. */
 static void two_and_grandchild(const struct scn_case *self)
 {
@@ -448,6 +500,9 @@ void scn_cases(void)
     for (size_t i = 0; i < sizeof onces / sizeof *onces; i++)
         scn_add(SCN_CASE(.bare = "hangs", .run = call_once_vanished, .says = onces[i].says, .kind = &onces[i]),
                 "%s", onces[i].name);
+    for (long reader_first = 0; reader_first < 2; reader_first++)
+        scn_add(SCN_CASE(.bare = "hangs", .says = kinds[2].says, .run = waited_by_both, .number = reader_first),
+                "rust-rwlock-of-%s", reader_first ? "reader-and-writer" : "writer-and-reader");
     const bool glib_is_here = have_glib(), qt_is_here = have_qt();
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         const struct kind *kind = &kinds[k];
