@@ -61,6 +61,14 @@ void fsafe_tasks_close(int fd)
     fsafe_sys_close(fd);
 }
 
+bool fsafe_tasks_has_no_descriptor(void)
+{
+    int fd = fsafe_tasks_open(0, 0, "task", O_DIRECTORY);
+    if (fd >= 0)
+        fsafe_tasks_close(fd);
+    return fd == -EMFILE;
+}
+
 /* Where the descriptor is unknown, because the signal came while the kernel opened the file, its path finds it. */
 static void close_left(const struct file *file)
 {

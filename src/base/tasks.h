@@ -35,6 +35,9 @@ int fsafe_tasks_open(pid_t pid, pid_t tid, const char *name, int flags);
 
 void fsafe_tasks_close(int fd);
 
+/* Whether this process can open none of these files, because it has no free descriptor. */
+bool fsafe_tasks_has_no_descriptor(void);
+
 /*
  * Closes what the calling thread has open here since a signal handler left functions below `frame`, the caller's, by a
  * longjmp.

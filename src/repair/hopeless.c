@@ -294,6 +294,15 @@ static uint64_t next_slice(struct fsafe_slices *slices, uint64_t now_ns, uint64_
     return fsafe_options_hang_ns() / (4u << slices->second_looks++);
 }
 
+/*
+ * Whether nothing can be known of other threads for want of a descriptor. A parent sees that all threads of its child
+ * sleep if their waits have no limit.
+ */
+static bool is_left_to_parent(const struct fsafe_slices *slices)
+{
+    return !slices->looked_hopeless && !slices->self->sleeping.may_be_given && fsafe_tasks_has_no_descriptor();
+}
+
 bool fsafe_hopeless_goes_on(struct fsafe_slices *slices)
 {
     struct fsafe_thread *self = slices->self;
@@ -302,7 +311,8 @@ bool fsafe_hopeless_goes_on(struct fsafe_slices *slices)
     atomic_store(&self->sleeping.is_between, self->sleeping.bytes == sizeof(sem_t) && self->sleeping.may_be_given);
     bool is_ours = !fsafe_asleep_is_left_to_another(self);
     slices->looked_hopeless &= is_ours;
-    if (!fsafe_takeover_is_shared(self->sleeping.object) && (is_given(slices) || !(is_ours && is_hopeless(slices)))) {
+    if (!fsafe_takeover_is_shared(self->sleeping.object) &&
+        (is_given(slices) || !((is_ours && is_hopeless(slices)) || is_left_to_parent(slices)))) {
         uint64_t now = fsafe_sys_now_ns();
         until = now + next_slice(slices, now, self->sleeping.since_ns, is_ours || self->sleeping.may_be_given);
     }

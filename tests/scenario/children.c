@@ -106,6 +106,23 @@ static void wait_lio(void)
     lio_listio(LIO_WAIT, list, 1, NULL);
 }
 
+/* Two threads that wait in sight, where no file shows each of them that the other sleeps. */
+static sem_t never_posted;
+
+static void *wait_for_event(void *unused)
+{
+    for (;;)
+        sem_wait(&never_posted);
+    return unused;
+}
+
+static void wait_without_descriptor(void)
+{
+    SCN_CHECK(setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, 0}) == 0);
+    scn_start(wait_for_event, NULL);
+    wait_for_event(NULL);
+}
+
 struct kind {
     const char *name;
     void (*before)(void);
@@ -122,6 +139,7 @@ static const struct kind kinds[] = {
     {"two-threads", have_thread, wait_in_two, HANGS},
     {"first-ended", have_thread, leave_to_thread, HANGS},
     {"once", have_thread, wait_once, HANGS},
+    {"no-descriptor", have_thread, wait_without_descriptor, HANGS},
     {"aio", read_ahead, wait_aio, HANGS_IN("asynchronous input or output")},
     {"lio", read_ahead, wait_lio, HANGS},
 };
