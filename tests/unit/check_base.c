@@ -17,7 +17,7 @@
 /* --- text ------------------------------------------------------------------------------------------- */
 
 /* A buffer whose end is watched. */
-static char watched[16 + 16];
+static char watched[200];
 
 static void begin(struct fsafe_text *text, size_t capacity)
 {
