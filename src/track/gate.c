@@ -334,6 +334,8 @@ static void pass(struct fsafe_ledger *ledger, uint32_t next)
     bool stops = may_be_stopped(fsafe_self);
     struct stay stay = {0};
     for (;;) {
+        /* The mark of a fork that saw the thread reserve this record in vain would hide the thread now. */
+        atomic_store_explicit(&fsafe_ledger_record(ledger, next)->lock, 0, memory_order_relaxed);
         /* First the record, then a look at the gate: a fork closes the gate first and then looks who is inside. */
         atomic_store(&ledger->depth, next);
         atomic_thread_fence(memory_order_seq_cst);

@@ -349,9 +349,10 @@ void fsafe_ledger_mark_outlasted(struct fsafe_ledger *ledger)
     for (uint32_t i = fsafe_ledger_depth(ledger); records != NULL && i > 0; i--) {
         if (i >= records->capacity)
             continue;
-        /* No mark for a reserved record: the mark would stay when that is given back, and hide the next push there. */
         uintptr_t lock = load_lock(&records->record[i]);
         if (lock != 0)
             fsafe_ledger_mark(&records->record[i], lock, true);
+        else /* its thread gets no processor to fill the record in, or has left the push by a longjmp */
+            fsafe_ledger_clear(ledger, i, lock);
     }
 }

@@ -170,8 +170,8 @@ void fsafe_ledger_remove(struct fsafe_ledger *ledger, uint32_t index);
 uint32_t fsafe_ledger_find(const struct fsafe_ledger *ledger, uintptr_t lock);
 
 /*
- * Marks all records that are filled in: a fork has waited for them in vain. A mark moves with its record and ends with
- * it. Context: a forking thread.
+ * Marks all records: a fork has waited for them in vain. A mark moves with its record and ends with it; that of a
+ * reserved record ends when the record is filled in. Context: a forking thread.
  */
 void fsafe_ledger_mark_outlasted(struct fsafe_ledger *ledger);
 

@@ -415,16 +415,18 @@ static bool is_outlasted(uint32_t index)
     return fsafe_ledger_is_outlasted(&first.records.record[index], first.records.record[index].lock);
 }
 
-/* A thread between the two halves of a push is on its way in: it must not look like one that no fork waits for. */
-UNIT_TEST(ledger_marks_no_slot_that_is_reserved)
+/* A thread between the two halves of a push is on its way in; after a longjmp out of the push it stays there. */
+UNIT_TEST(ledger_marks_a_reserved_record_until_it_is_filled_in)
 {
     begin();
     push(lock_of(1), never_stale);
     atomic_store(&ledger.depth, 2);
+    ck_assert(!is_outlasted(2));
     fsafe_ledger_mark_outlasted(&ledger);
-    ck_assert(is_outlasted(1));
-    ck_assert(!is_outlasted(2)); /* also when the push found the gate closed, and comes again */
+    ck_assert(is_outlasted(1) && is_outlasted(2));
     assert_recorded(lock_of(1)); /* the mark is no part of what it says */
+    fsafe_ledger_fill(&ledger, 2, lock_of(2), site_of(lock_of(2)));
+    ck_assert(!is_outlasted(2));
 }
 
 UNIT_TEST(ledger_marks_go_with_the_record_and_end_with_it)
@@ -1353,6 +1355,22 @@ static void *enter_twice(void *unused)
 }
 
 /* It has to get out, so that the fork can go on: its join here ends with the gate closed. */
+/* No fork waits twice for a record that a longjmp has left reserved. */
+UNIT_TEST(gate_is_left_by_a_record_that_stays_empty)
+{
+    start_registry();
+    struct fsafe_thread *thread = fsafe_thread_join();
+    struct fsafe_ledger *locks = fsafe_thread_locks(thread);
+    atomic_store(&locks->depth, 1);
+    ck_assert_int_eq(fsafe_gate_where(thread, true), FSAFE_CALLING);
+    fsafe_ledger_mark_outlasted(locks);
+    ck_assert_int_eq(fsafe_gate_where(thread, true), FSAFE_OUTSIDE);
+    enter_through_gate(thread, 1);
+    ck_assert_int_eq(fsafe_gate_where(thread, true), FSAFE_HOLDING);
+    ck_assert(fsafe_ledger_drop(locks, lock_of(1)));
+    ck_assert_int_eq(fsafe_gate_where(thread, true), FSAFE_OUTSIDE);
+}
+
 UNIT_TEST(gate_lets_a_thread_inside_go_on)
 {
     start_registry();
