@@ -104,6 +104,20 @@ void fsafe_sys_block_but(uint64_t open, struct fsafe_sigset *old)
     FSAFE_SYS(SYS_rt_sigprocmask, SIG_BLOCK, &most, old, FSAFE_SIGSET_BYTES);
 }
 
+bool fsafe_sys_is_also_futex(long *a)
+{
+    enum { OF_32_BITS = 2 };
+    if (((unsigned)a[3] | FUTEX_PRIVATE_FLAG) != (OF_32_BITS | FUTEX_PRIVATE_FLAG) ||
+        (unsigned long)a[1] != (uint32_t)a[1] || (unsigned long)a[2] != (uint32_t)a[2])
+        return false;
+    const long value = a[1], bits = a[2], limit = a[4];
+    a[1] = FUTEX_WAIT_BITSET | (a[3] & FUTEX_PRIVATE_FLAG);
+    a[2] = value;
+    a[3] = limit;
+    a[5] = bits;
+    return true;
+}
+
 long fsafe_sys_offer(int fd, const void *from, size_t bytes)
 {
     const struct timespec now = {0, 0};

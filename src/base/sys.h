@@ -29,6 +29,11 @@ struct futex_waitv {
 };
 #endif
 
+/* Linux 6.7's wait for one word. */
+#ifndef SYS_futex_wait
+#define SYS_futex_wait 455
+#endif
+
 /*
  * The system calls of ours that take a time. On 32 bits the kernel has two of each, for times of 32 and of 64 bits. We
  * call the one for this libc's struct timespec: times of musl's have 64 bits, with glibc we build with times of a long.
@@ -58,6 +63,9 @@ static inline bool fsafe_sys_is_futex(long number)
     return number == SYS_futex;
 #endif
 }
+
+/* Makes of the six arguments of a SYS_futex_wait those of the same wait by SYS_futex. Returns whether there is one. */
+bool fsafe_sys_is_also_futex(long *a);
 
 /* Makes a system call of up to six arguments: FSAFE_SYS(SYS_close, fd). */
 #define FSAFE_SYS(...) \

@@ -132,12 +132,13 @@ static bool look_at_call(pid_t pid, pid_t tid, struct fsafe_task *task)
     if (line[0] < '0' || line[0] > '9')
         return got > 0;
     const char *at = line;
+    long argument[ARGUMENTS];
     task->call = (long)fsafe_text_read(&at, 10);
-    for (unsigned i = 0; i < ARGUMENTS; i++) {
-        unsigned long argument = (unsigned long)fsafe_text_read(&at, 16);
-        if (i < sizeof task->argument / sizeof *task->argument)
-            task->argument[i] = argument;
-    }
+    for (unsigned i = 0; i < ARGUMENTS; i++)
+        argument[i] = (long)fsafe_text_read(&at, 16);
+    if (task->call == SYS_futex_wait && fsafe_sys_is_also_futex(argument))
+        task->call = SYS_futex;
+    memcpy(task->argument, argument, sizeof task->argument);
     task->stack = (uintptr_t)fsafe_text_read(&at, 16);
     task->at = (uintptr_t)fsafe_text_read(&at, 16);
     return true;

@@ -241,32 +241,13 @@ static long fork_by_syscall(long number, long a, long b, long c, long d, long e)
     return answer;
 }
 
-#ifndef SYS_futex_wait /* of Linux 6.7 */
-#define SYS_futex_wait 455
-#endif
-
-/* Makes of the arguments of a SYS_futex_wait without a limit those of the same wait by SYS_futex. */
-static bool is_also_futex(long *a)
-{
-    enum { OF_32_BITS = 2 };
-    if (((unsigned)a[3] | FUTEX_PRIVATE_FLAG) != (OF_32_BITS | FUTEX_PRIVATE_FLAG) || a[4] != 0 ||
-        (unsigned long)a[1] != (uint32_t)a[1] || (unsigned long)a[2] != (uint32_t)a[2] ||
-        FSAFE_SYS(SYS_futex_wait, 0, 0, 0, 0, 0, 0) == -ENOSYS)
-        return false;
-    const long bits = a[2];
-    a[2] = a[1];
-    a[1] = FUTEX_WAIT_BITSET | (a[3] & FUTEX_PRIVATE_FLAG);
-    a[3] = 0;
-    a[5] = bits;
-    return true;
-}
-
 /* Locks of GLib, Rust and libstdc++ show only by this system call. */
 static long futex_by_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
     long arguments[] = {a, b, c, d, e, f};
     fsafe_fork_notice();
-    if (number == SYS_futex_wait && !is_also_futex(arguments))
+    if (number == SYS_futex_wait && (e != 0 || !fsafe_sys_is_also_futex(arguments) ||
+                                     FSAFE_SYS(SYS_futex_wait, 0, 0, 0, 0, 0, 0) == -ENOSYS))
         return FSAFE_NEXT(syscall)(number, a, b, c, d, e, f);
     if (((int)arguments[1] & FUTEX_CMD_MASK) == FUTEX_WAKE)
         fsafe_contended_hand_over((uintptr_t)a);

@@ -76,6 +76,34 @@ UNIT_TEST(tasks_tell_where_a_thread_sleeps)
     ck_assert(!fsafe_tasks_look(atomic_load(&sleeper_tid), &task));
 }
 
+static void *sleep_in_new_futex(void *limit)
+{
+    enum { OF_32_BITS = 2 };
+    atomic_store(&sleeper_tid, (int)fsafe_sys_gettid());
+    while (syscall(SYS_futex_wait, &word, 0L, 1L, (long)(OF_32_BITS | FUTEX_PRIVATE_FLAG), limit, CLOCK_MONOTONIC) == 0)
+        ;
+    return NULL;
+}
+
+UNIT_TEST(tasks_take_linux_6_7s_wait_for_the_same_wait_by_futex)
+{
+    const long limits[] = {1L << 30, 0}; /* a time far off, of 64 or 32 bits */
+    const void *limit[] = {NULL, limits};
+    struct fsafe_task task;
+    pthread_t thread;
+    if (syscall(SYS_futex_wait, NULL, 0L, 0L, 0L, 0L, 0L) != -1 || errno == ENOSYS)
+        return;
+    for (int i = 0; i < 2; i++) {
+        atomic_store(&sleeper_tid, 0);
+        unit_start_thread(&thread, sleep_in_new_futex, (void *)limit[i]);
+        UNIT_EVENTUALLY(atomic_load(&sleeper_tid) != 0);
+        UNIT_EVENTUALLY(fsafe_tasks_look(atomic_load(&sleeper_tid), &task) && fsafe_tasks_waits_for_futex(&task));
+        ck_assert_uint_eq(task.argument[0], (uintptr_t)&word);
+        ck_assert_uint_eq(task.argument[1], FUTEX_WAIT_BITSET_PRIVATE);
+        ck_assert_int_eq(task.argument[3] != 0, i);
+    }
+}
+
 static bool count(const struct fsafe_task *task, void *context)
 {
     (void)task;
