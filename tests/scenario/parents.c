@@ -13,6 +13,7 @@
 #include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -1333,6 +1334,58 @@ static void in_handler(const struct scn_case *self)
     scn_fine();
 }
 
+/* --- /proc of an outer namespace ---------------------------------------------------------------------------------- */
+
+/* The next thread or process of the caller's namespace has this number there. */
+static void choose_next(pid_t number, int last)
+{
+    char text[16];
+    const int length = snprintf(text, sizeof text, "%d", number - 1);
+    SCN_CHECK(pwrite(last, text, (size_t)length, 0) == length);
+}
+
+static pid_t fork_as(pid_t number, int last)
+{
+    choose_next(number, last);
+    const pid_t child = scn_fork();
+    SCN_CHECK(child == 0 || child == number);
+    return child;
+}
+
+/* Outside, a process that hangs has the number that a healthy child has within, and their parents have the same one. */
+static void outer_proc(const struct scn_case *self)
+{
+    static const struct way way;
+    static uint32_t word;
+    const pid_t me = getpid(), hangs = scn_fork();
+    if (hangs == 0)
+        for (;;)
+            bare_futex(&word, FUTEX_WAIT_PRIVATE, 0);
+    const int last = open("/proc/sys/kernel/ns_last_pid", O_RDWR | O_CLOEXEC);
+    const pid_t first = last < 0 ? -1 : (pid_t)syscall(SYS_clone, (long)(CLONE_NEWPID | SIGCHLD), 0L, 0L, 0L, 0L);
+    if (first < 0)
+        scn_skip("no namespace with chosen numbers can be made here");
+    if (first == 0) {
+        const pid_t parent = fork_as(me, last);
+        if (parent == 0) {
+            choose_next(hangs + 1, last);
+            prepare(&way);
+            const pid_t child = fork_as(hangs, last);
+            if (child == 0)
+                for (;;)
+                    pause();
+            SCN_CHECK(poll(NULL, 0, 2 * LATE_US / 1000) == 0);
+            kill_pausing(&child, 1);
+            scn_fine();
+        }
+        scn_reap(parent);
+        scn_fine();
+    }
+    scn_reap(first);
+    kill_pausing(&hangs, 1);
+    scn_fine();
+}
+
 /* --- Reads that must not become waits, or shorter ----------------------------------------------------------------- */
 
 static void limited(const struct scn_case *self)
@@ -1438,6 +1491,7 @@ void scn_cases(void)
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=1", .run = keeps_sets},
             "select-keeps-its-sets");
     scn_add((struct scn_case){.bare = "fine", .run = whole_seconds}, "whole-seconds");
+    scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = outer_proc}, "outer-proc");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = sleeps}, "sigwait-sleeps");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = LIMIT, .run = share_epoll}, "shared-epoll");
     scn_add((struct scn_case){.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_HANG_MS=60000",
