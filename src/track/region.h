@@ -77,15 +77,7 @@ void fsafe_region_leave_slowly(uintptr_t record);
  * that called. Leave removes the record that enter made.
  */
 
-/* Enters if the thread has no record of a lock and the gate is open; false: nothing is done. */
-static inline bool fsafe_region_enter_first(uintptr_t record, uintptr_t site)
-{
-    struct fsafe_thread *self = fsafe_self;
-    return FSAFE_LIKELY(self != NULL && fsafe_ledger_depth(fsafe_thread_locks(self)) == 0 &&
-                        fsafe_gate_push_at(fsafe_thread_locks(self), 1, record, site));
-}
-
-/* The same for a thread that may hold locks. */
+/* Enters if the thread is in no other call and the gate is open; false: nothing is done. */
 static inline bool fsafe_region_enter_soon(uintptr_t record, uintptr_t site)
 {
     struct fsafe_thread *self = fsafe_self;
@@ -106,12 +98,17 @@ static inline void fsafe_region_enter(enum fsafe_region region, uintptr_t frame,
         fsafe_region_enter_slowly(record, site);
 }
 
-static inline void fsafe_region_leave(enum fsafe_region region, uintptr_t frame)
+/* The same, by the record. */
+static inline void fsafe_region_leave_record(uintptr_t record)
 {
     struct fsafe_thread *self = fsafe_self;
-    uintptr_t record = fsafe_region_record(region, frame);
     if (FSAFE_UNLIKELY(self == NULL || !fsafe_ledger_pop_latest(fsafe_thread_locks(self), record)))
         fsafe_region_leave_slowly(record);
+}
+
+static inline void fsafe_region_leave(enum fsafe_region region, uintptr_t frame)
+{
+    fsafe_region_leave_record(fsafe_region_record(region, frame));
 }
 
 bool fsafe_region_is_inside(struct fsafe_thread *thread);

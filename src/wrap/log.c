@@ -19,7 +19,7 @@ __attribute__((format(printf, 3, 0))) static void write_log(int priority, int fl
 #endif
             FSAFE_NEXT(vsyslog)(priority, format, arguments);
     }
-    FSAFE_LEAVE_CALL(0, SYSLOG);
+    FSAFE_LEAVE_CALL(SYSLOG);
 }
 
 FSAFE_EXPORT void vsyslog(int priority, const char *format, va_list arguments)
@@ -58,7 +58,7 @@ FSAFE_EXPORT void openlog(const char *ident, int option, int facility)
         fsafe_logger_note_open(ident, option, facility);
         FSAFE_NEXT(openlog)(ident, option, facility);
     }
-    FSAFE_LEAVE_CALL(0, SYSLOG);
+    FSAFE_LEAVE_CALL(SYSLOG);
 }
 
 FSAFE_EXPORT void closelog(void)
@@ -69,7 +69,7 @@ FSAFE_EXPORT void closelog(void)
         FSAFE_NEXT(closelog)();
         fsafe_logger_note_close();
     }
-    FSAFE_LEAVE_CALL(0, SYSLOG);
+    FSAFE_LEAVE_CALL(SYSLOG);
 }
 
 FSAFE_EXPORT int setlogmask(int mask)
@@ -78,6 +78,6 @@ FSAFE_EXPORT int setlogmask(int mask)
     int before = fsafe_logger_mask(mask);
     if (!is_ours)
         before = FSAFE_NEXT(setlogmask)(mask);
-    FSAFE_LEAVE_CALL(0, SYSLOG);
+    FSAFE_LEAVE_CALL(SYSLOG);
     return before;
 }

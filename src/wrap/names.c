@@ -11,7 +11,8 @@
     {                                                                                           \
         type *found = FSAFE_NEEDS_STANDIN(NSS, #function) ? fsafe_names_##function(__VA_ARGS__) \
                                                           : FSAFE_NEXT(function)(__VA_ARGS__);  \
-        return (type *)FSAFE_LEAVE_CALL(found, NSS);                                            \
+        FSAFE_LEAVE_CALL(NSS);                                                                  \
+        return found;                                                                           \
     }
 
 #include "standin/names.def"

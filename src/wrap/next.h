@@ -69,5 +69,11 @@ void *fsafe_next_bind(unsigned row);
 /* Binds all rows, but for those of which libc has none. Context: start-up. */
 void fsafe_next_bind_all(void);
 
+static inline void *fsafe_next_of(unsigned row)
+{
+    void *next = __atomic_load_n((void **)&fsafe_next + row, __ATOMIC_RELAXED);
+    return FSAFE_LIKELY(next != NULL) ? next : fsafe_next_bind(row);
+}
+
 #define FSAFE_NEXT(name) \
     (FSAFE_LIKELY(fsafe_next.name != NULL) ? fsafe_next.name : (__typeof__(name) *)fsafe_next_bind(FSAFE_ROW(name)))

@@ -68,9 +68,7 @@ int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)
 
 /* Each row as a prototype: the compiler compares it with the header that declares the function, if one does. */
 #define FSAFE_CALL(region, result, name, ...) result name FSAFE_PARAMETERS(__VA_ARGS__);
-#define FSAFE_VOID(region, name, ...) void name FSAFE_PARAMETERS(__VA_ARGS__);
 #define FSAFE_CONVERT(result, name, ...) result name FSAFE_PARAMETERS(__VA_ARGS__);
 #define FSAFE_ORIENT(stream, result, name, ...) result name FSAFE_PARAMETERS(__VA_ARGS__);
-#define FSAFE_FIRST(result, name, ...) result name FSAFE_PARAMETERS(__VA_ARGS__);
 #define FSAFE_OTHER(name, of)
 #include "wrap/regions.def"

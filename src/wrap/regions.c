@@ -8,21 +8,14 @@
 #include <fcntl.h>
 #include <stdarg.h>
 
-#define FSAFE_CALL(region, result, name, ...)                                  \
-    FSAFE_EXPORT result name FSAFE_PARAMETERS(__VA_ARGS__)                     \
-    {                                                                          \
-        FSAFE_RETURN_CALL(region, result, name, FSAFE_ARGUMENTS(__VA_ARGS__)); \
-    }
-#define FSAFE_VOID(region, name, ...)                                \
-    FSAFE_EXPORT void name FSAFE_PARAMETERS(__VA_ARGS__)             \
-    {                                                                \
-        FSAFE_ENTER_CALL(region, name) FSAFE_ARGUMENTS(__VA_ARGS__); \
-        FSAFE_LEAVE_CALL(0, region);                                 \
+#define FSAFE_CALL(region, result, name, ...)                                                                 \
+    FSAFE_EXPORT result name FSAFE_PARAMETERS(__VA_ARGS__)                                                    \
+    {                                                                                                         \
+        FSAFE_RETURN_PASSED(fsafe_call_pass, FSAFE_CALL_OF(region, name), result, ##__VA_ARGS__);             \
     }
 /* Rows for wrap/wide. */
 #define FSAFE_CONVERT(result, name, ...)
 #define FSAFE_ORIENT(stream, result, name, ...)
-#define FSAFE_FIRST(result, name, ...)
 #define FSAFE_OTHER(name, of) FSAFE_DEFINE_ALIAS(name, of);
 #include "wrap/regions.def"
 
@@ -53,7 +46,7 @@ FSAFE_EXPORT sem_t *sem_open(const char *name, int flags, ...)
 FSAFE_EXPORT void __cxa_finalize(void *object)
 {
     FSAFE_ENTER_CALL(EXIT, __cxa_finalize)(object);
-    FSAFE_LEAVE_CALL(0, EXIT);
+    FSAFE_LEAVE_CALL(EXIT);
     if (object != NULL)
         fsafe_handlers_remove(object);
 }

@@ -50,47 +50,43 @@ FSAFE_EXPORT locale_t newlocale(int mask, const char *name, locale_t base)
 FSAFE_DEFINE_ALIAS(__newlocale, newlocale);
 
 #define FSAFE_CALL(region, result, name, ...)
-#define FSAFE_VOID(region, name, ...)
 #define FSAFE_OTHER(name, of)
 
-/*
- * A call that may go ungated has two halves: one with a record, and one that jumps to libc's function, or to the other
- * half: also while the row is not bound.
- */
-#define HALVES(result, name, is_free, note_end, ...)                                 \
-    static FSAFE_APART result gated_##name FSAFE_PARAMETERS(__VA_ARGS__)             \
-    {                                                                                \
-        result answer = FSAFE_ENTER_CALL(SELDOM, name) FSAFE_ARGUMENTS(__VA_ARGS__); \
-        FSAFE_LEAVE_CALL(0, SELDOM);                                                 \
-        note_end;                                                                    \
-        return answer;                                                               \
-    }                                                                                \
-    FSAFE_EXPORT result name FSAFE_PARAMETERS(__VA_ARGS__)                           \
-    {                                                                                \
-        if (FSAFE_LIKELY((is_free) && fsafe_next.name != NULL))                      \
-            return fsafe_next.name FSAFE_ARGUMENTS(__VA_ARGS__);                     \
-        return gated_##name FSAFE_ARGUMENTS(__VA_ARGS__);                            \
+#define FSAFE_CONVERT(result, name, ...)                                                                              \
+    FSAFE_EXPORT result name FSAFE_PARAMETERS(__VA_ARGS__)                                                            \
+    {                                                                                                                 \
+        if (FSAFE_LIKELY(!atomic_load_explicit(&locales_move, memory_order_relaxed) && fsafe_next.name != NULL))      \
+            return fsafe_next.name FSAFE_ARGUMENTS(__VA_ARGS__);                                                      \
+        FSAFE_RETURN_PASSED(fsafe_call_pass, FSAFE_CALL_OF(SELDOM, name), result, ##__VA_ARGS__);                     \
     }
-
-#define FSAFE_CONVERT(result, name, ...) \
-    HALVES(result, name, !atomic_load_explicit(&locales_move, memory_order_relaxed), (void)0, ##__VA_ARGS__)
-
-#define FSAFE_FIRST(result, name, ...)                                             \
-    static _Atomic bool done_##name;                                               \
-    HALVES(result, name, atomic_load_explicit(&done_##name, memory_order_relaxed), \
-           atomic_store_explicit(&done_##name, true, memory_order_relaxed), ##__VA_ARGS__)
 
 static bool is_oriented(FILE *stream)
 {
     return FSAFE_NEXT(fwide)(stream, 0) != 0;
 }
 
-#define FSAFE_ORIENT(stream, result, name, ...)                                \
-    FSAFE_EXPORT result name FSAFE_PARAMETERS(__VA_ARGS__)                     \
-    {                                                                          \
-        if (FSAFE_LIKELY(is_oriented(FSAFE_PARAMETER(stream))))                \
-            return FSAFE_NEXT(name) FSAFE_ARGUMENTS(__VA_ARGS__);              \
-        FSAFE_RETURN_CALL(SELDOM, result, name, FSAFE_ARGUMENTS(__VA_ARGS__)); \
+/* Where a call has its stream, above the call's region: a parameter, or what stands for stdin and stdout. */
+enum { STREAM_1, STREAM_2, STREAM_3, STREAM_4, STREAM_IN, STREAM_OUT, STREAM_SHIFT = 24 };
+static _Atomic bool has_become_wide[2]; /* stdin, stdout */
+
+static FSAFE_APART uint64_t to_stream(uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d, unsigned call, uintptr_t site)
+{
+    const uintptr_t words[] = {a, b, c, d};
+    const unsigned stream = call >> STREAM_SHIFT, of_row = call & ((1u << STREAM_SHIFT) - 1);
+    if (FSAFE_LIKELY(stream < STREAM_IN ? is_oriented((FILE *)words[stream]) : has_become_wide[stream - STREAM_IN]))
+        return ((fsafe_call_of_four *)fsafe_next_of(of_row & 0xffff))(a, b, c, d);
+    uint64_t answer = fsafe_call_pass(a, b, c, d, of_row, site);
+    if (stream >= STREAM_IN)
+        has_become_wide[stream - STREAM_IN] = true;
+    return answer;
+}
+#define to_stream_ten NULL /* none has more than four arguments */
+
+#define FSAFE_ORIENT(stream, result, name, ...)                                                                       \
+    FSAFE_EXPORT result name FSAFE_PARAMETERS(__VA_ARGS__)                                                            \
+    {                                                                                                                 \
+        FSAFE_RETURN_PASSED(to_stream, FSAFE_CALL_OF(SELDOM, name) | STREAM_##stream << STREAM_SHIFT, result,         \
+                            ##__VA_ARGS__);                                                                           \
     }
 
 #include "wrap/regions.def"
@@ -109,7 +105,7 @@ FSAFE_DEFINE_ALIAS(__mbrlen, mbrlen);
         int answer = (gated ? FSAFE_ENTER_CALL(SELDOM, with) : FSAFE_NEXT(with)) arguments; \
         va_end(values);                                                                     \
         if (gated)                                                                          \
-            FSAFE_LEAVE_CALL(0, SELDOM);                                                    \
+            FSAFE_LEAVE_CALL(SELDOM);                                                    \
         return answer;                                                                      \
     }
 
@@ -127,8 +123,7 @@ VARIADIC(__isoc99_swscanf, (const wchar_t *from, const wchar_t *format, ...), tr
 /* To read from a stream may take long: a fork waits for that only while the stream is new. */
 VARIADIC(__isoc99_fwscanf, (FILE *stream, const wchar_t *format, ...), !is_oriented(stream), __isoc99_vfwscanf,
          (stream, format, values))
-static _Atomic bool has_scanned; /* stdin, which is no parameter */
-VARIADIC(__isoc99_wscanf, (const wchar_t *format, ...), !atomic_exchange(&has_scanned, true), __isoc99_vwscanf,
+VARIADIC(__isoc99_wscanf, (const wchar_t *format, ...), !atomic_exchange(&has_become_wide[0], true), __isoc99_vwscanf,
          (format, values))
 
 /* --- Streams that are opened for a character set, and freopen ---------------------------------------------------- */
@@ -154,7 +149,7 @@ OPENING(fopen64)
         const bool gated = FSAFE_UNLIKELY(is_oriented(stream) || has_charset(mode));                    \
         FILE *answer = (gated ? FSAFE_ENTER_CALL(SELDOM, name) : FSAFE_NEXT(name))(path, mode, stream); \
         if (gated)                                                                                      \
-            FSAFE_LEAVE_CALL(0, SELDOM);                                                                \
+            FSAFE_LEAVE_CALL(SELDOM);                                                                \
         fsafe_descriptor_note(answer != NULL ? fileno(answer) : -1);                                    \
         return answer;                                                                                  \
     }
