@@ -40,19 +40,6 @@ static struct fsafe_python_lock *lock_of(struct fsafe_object *object)
     return (struct fsafe_python_lock *)(void *)object;
 }
 
-/* A class of the program's may be made from RLock's, and its objects begin like those. */
-static bool is_rlock_type(const void *type)
-{
-    enum { DEEPEST = 16 };
-    uintptr_t at = (uintptr_t)type;
-    for (unsigned i = 0; rlock_type != NULL && at != 0 && i < DEEPEST; i++)
-        if (at == (uintptr_t)rlock_type)
-            return true;
-        else if (!fsafe_sys_peek(at + FSAFE_PYTHON_TYPE_BASE, &at, sizeof at))
-            break;
-    return false;
-}
-
 enum fsafe_python_kind fsafe_python_lock_at(uintptr_t object, struct fsafe_python_lock *copy)
 {
     if (lock_type == NULL || object % sizeof(void *) != 0 ||
@@ -60,8 +47,8 @@ enum fsafe_python_kind fsafe_python_lock_at(uintptr_t object, struct fsafe_pytho
         return FSAFE_PYTHON_NO_LOCK;
     if (copy->type == lock_type)
         return FSAFE_PYTHON_LOCK;
-    return is_rlock_type(copy->type) && fsafe_sys_peek(object, copy, sizeof *copy) ? FSAFE_PYTHON_RLOCK
-                                                                                   : FSAFE_PYTHON_NO_LOCK;
+    bool is_rlock = fsafe_python_is_made_from(copy->type, rlock_type) && fsafe_sys_peek(object, copy, sizeof *copy);
+    return is_rlock ? FSAFE_PYTHON_RLOCK : FSAFE_PYTHON_NO_LOCK;
 }
 
 static bool is_stale(uintptr_t record, void *unused)

@@ -71,6 +71,18 @@ long fsafe_python_size_of(void *type)
     return bytes;
 }
 
+bool fsafe_python_is_made_from(const void *type, const void *base)
+{
+    enum { DEEPEST = 16 };
+    uintptr_t at = (uintptr_t)type;
+    for (unsigned i = 0; base != NULL && at != 0 && i < DEEPEST; i++)
+        if (at == (uintptr_t)base)
+            return true;
+        else if (!fsafe_sys_peek(at + FSAFE_PYTHON_TYPE_BASE, &at, sizeof at))
+            break;
+    return false;
+}
+
 /* The state of the thread that forks; one for each thread, because another may be about to fork, too. */
 static __thread void *own __attribute__((tls_model("initial-exec")));
 static void *interpreter FSAFE_FORK_STATE, *left FSAFE_FORK_STATE;

@@ -56,6 +56,12 @@ void *fsafe_python_thread_type(const char *called, const char *name);
 /* How many bytes an object of that type has; -1 unknown. */
 long fsafe_python_size_of(void *type);
 
+/*
+ * Whether `type` is `base`, which may be NULL, or a class of the program's that is made from it: its objects begin
+ * like those of `base`. Whatever lies at `type` is only read. Context: any.
+ */
+bool fsafe_python_is_made_from(const void *type, const void *base);
+
 /* Notes which thread forks, for fsafe_python_vanished. Context: parent, before fork; an interpreter is bound. */
 void fsafe_python_know_forker(void);
 

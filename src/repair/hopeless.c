@@ -3,11 +3,9 @@
 #include "base/maps.h"
 #include "base/tasks.h"
 #include "repair/asleep.h"
-#include "repair/children.h"
 #include "repair/hopeless.h"
+#include "repair/line.h"
 #include "repair/takeover.h"
-#include "repair/waits.h"
-#include "report/report.h"
 #include "report/tally.h"
 #include "track/handle.h"
 #include "track/join.h"
@@ -16,8 +14,6 @@
 
 #include <semaphore.h>
 
-/* --- What a thread says of itself --------------------------------------------------------------------------- */
-
 /* When the latest waiter was given what it waited for. */
 static _Atomic uint64_t latest_gift_ns;
 
@@ -25,23 +21,6 @@ static void end_slice_at(struct fsafe_slices *slices, uint64_t until_ns)
 {
     slices->until = fsafe_sys_timespec(until_ns);
     atomic_store_explicit(&slices->self->sleeping.until_ns, until_ns, memory_order_relaxed);
-}
-
-/* The wait is over: if a line said that nothing can end it, writes another. */
-static void say_that_it_ended(struct fsafe_sleeping *sleeping)
-{
-    if (!sleeping->has_line)
-        return;
-    sleeping->has_line = false;
-    fsafe_children_said(false);
-    struct fsafe_event event = {
-        .deed = FSAFE_WENT_ON,
-        .lock = sleeping->lock,
-        .kind = sleeping->kind,
-        .address = atomic_load_explicit(&sleeping->object, memory_order_relaxed),
-        .wanted_at = sleeping->site,
-    };
-    fsafe_report_event(&event);
 }
 
 /*
@@ -67,7 +46,7 @@ bool fsafe_hopeless_begin_in_child(struct fsafe_slices *slices, struct fsafe_thr
     struct fsafe_sleeping *sleeping = &self->sleeping;
     /* A wait that a longjmp or a cancellation left is over, too. */
     if (FSAFE_UNLIKELY(sleeping->has_line) && atomic_load_explicit(&sleeping->until_ns, memory_order_relaxed) == 0)
-        say_that_it_ended(sleeping);
+        fsafe_line_ended(sleeping);
     slices->self = self;
     slices->looked_ns = 0;
     slices->second_looks = 0;
@@ -104,7 +83,7 @@ void fsafe_hopeless_end(struct fsafe_slices *slices)
 {
     struct fsafe_sleeping *sleeping = &slices->self->sleeping;
     if (FSAFE_UNLIKELY(sleeping->has_line))
-        say_that_it_ended(sleeping);
+        fsafe_line_ended(sleeping);
     if (FSAFE_UNLIKELY(slices->resumed))
         slices->self->again.object = 0;
     slices->self->told_of = 0;
@@ -163,76 +142,6 @@ void fsafe_hopeless_end_again(struct fsafe_slices *slices, bool reached_limit)
     fsafe_hopeless_end(slices);
 }
 
-/* --- What is said ------------------------------------------------------------------------------------------- */
-
-/*
- * Puts into the event the vanished thread of the youngest generation that has a record of the object, and the place of
- * its latest one; false: none has.
- */
-static bool name_vanished(struct fsafe_event *event, uintptr_t object)
-{
-    const struct fsafe_thread *found = NULL;
-    for (unsigned of = 0; object != 0 && of < FSAFE_LEDGERS; of++) {
-        struct fsafe_thread_records at = fsafe_thread_records(FSAFE_VANISHED, of);
-        while (fsafe_thread_record(&at)) {
-            if (at.address != object || at.of.thread == found ||
-                (found != NULL && at.of.generation < fsafe_thread_generation(found)))
-                continue;
-            found = at.of.thread;
-            event->holder = fsafe_thread_as_holder(found, at.record.site);
-            event->holder.stack = 0; /* where the thread came from says nothing of this wait */
-            event->fork = fsafe_lineage_fork_after(at.of.generation);
-        }
-    }
-    return found != NULL;
-}
-
-/* The thread that `self` joins, if that one waits at a barrier, without slices, and writes no line; else `self`. */
-static struct fsafe_thread *whose_line(struct fsafe_thread *self)
-{
-    for (struct fsafe_thread_walk at = fsafe_thread_walk(FSAFE_LIVING); self->sleeping.joins && fsafe_thread_next(&at);)
-        if (at.thread->has_handle && (uintptr_t)at.thread->handle == self->sleeping.object &&
-            atomic_load(&at.thread->sleeping.object) != 0 && atomic_load(&at.thread->sleeping.until_ns) == 0)
-            return at.thread;
-    return self;
-}
-
-/*
- * Writes the line about this wait, unless this thread's latest line was about the same object, or a line has said of
- * this place that only a handler ends a wait there. In mode abort it may not return.
- */
-static void say(struct fsafe_thread *caller, bool by_handler, bool spins)
-{
-    struct fsafe_thread *self = whose_line(caller);
-    struct fsafe_sleeping *sleeping = &self->sleeping;
-    uintptr_t object = atomic_load_explicit(&sleeping->object, memory_order_relaxed);
-    atomic_store_explicit(&sleeping->said, true, memory_order_relaxed);
-    fsafe_children_said(true);
-    if (sleeping->has_line || self->told_of == object ||
-        (by_handler && !fsafe_report_is_new_place(sleeping->site)))
-        return;
-    struct fsafe_event event = {
-        .deed = by_handler ? FSAFE_WAITS_FOR_HANDLER : spins ? FSAFE_GIVES_WAY : FSAFE_HANGS,
-        .lock = sleeping->lock,
-        .kind = sleeping->kind,
-        .address = object,
-        .wanted_at = sleeping->site,
-        .in_use = true,
-        .pid = self != caller ? fsafe_sys_getpid() : 0,
-        .tid = self->tid,
-        .fork = fsafe_lineage_latest_fork(),
-    };
-    uintptr_t mutex = atomic_load_explicit(&sleeping->mutex, memory_order_relaxed);
-    if (!name_vanished(&event, object) && !fsafe_waits_recall(object, &event) && !name_vanished(&event, mutex))
-        event.why = "no record shows that a vanished thread had it";
-    else
-        event.why = "it may be an event, which only that thread would announce";
-    fsafe_report_event(&event);
-    if (!by_handler && !spins && fsafe_options.mode == FSAFE_MODE_ABORT)
-        fsafe_sys_abort();
-    sleeping->has_line = true;
-}
-
 /* --- The end of a slice ------------------------------------------------------------------------------------- */
 
 /*
@@ -248,7 +157,7 @@ static bool is_hopeless(struct fsafe_slices *slices)
     slices->looked_hopeless = !fsafe_asleep_will_another_be_given(self) && fsafe_asleep_all(self, &unblocked);
     if (!before || !slices->looked_hopeless)
         return false;
-    say(self, fsafe_asleep_may_be_handled(unblocked), false);
+    fsafe_line_say(self, fsafe_asleep_may_be_handled(unblocked), false);
     return true;
 }
 
@@ -361,7 +270,7 @@ void fsafe_hopeless_asked(const struct fsafe_untimed_wait *wait)
     bool hopeless =
         fsafe_takeover_is_alone() && fsafe_asleep_all(self, &unblocked) && !(wait->spins && may_loop_end());
     if (hopeless)
-        say(self, fsafe_asleep_may_be_handled(unblocked), wait->spins);
+        fsafe_line_say(self, fsafe_asleep_may_be_handled(unblocked), wait->spins);
     self->sleeping = slices.outer; /* we do not see when the loop is over */
     if (hopeless)
         self->told_of = wait->object;
@@ -420,6 +329,6 @@ uintptr_t fsafe_hopeless_futex_in_slices(uintptr_t *site)
 
 void fsafe_hopeless_leave(struct fsafe_thread *self)
 {
-    say_that_it_ended(&self->sleeping);
+    fsafe_line_ended(&self->sleeping);
     atomic_store_explicit(&self->sleeping.object, 0, memory_order_relaxed);
 }
