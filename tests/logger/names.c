@@ -11,6 +11,7 @@
 #include <pwd.h>
 #include <sched.h>
 #include <shadow.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 
@@ -308,6 +309,11 @@ static atomic_int tid;
 static void *ask_stuck(void *raw)
 {
     const struct question *question = raw;
+    /* A SIGCHLD that comes while the forking thread blocks it would make this thread open the database once more, and
+     * that is no pipe any more. */
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
     atomic_store(&tid, (int)gettid());
     question->ask(&stuck);
     return NULL;
@@ -348,7 +354,9 @@ static pthread_t start_stuck(const struct question *question, const char **pipe)
 /* An empty file: the worker finds nothing there, and goes on. */
 static void end_stuck(pthread_t worker, const char *pipe)
 {
-    close(open(pipe, O_WRONLY | O_CLOEXEC));
+    const int writer = open(pipe, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    SCN_CHECK(writer >= 0); /* or nobody is stuck there, and an open without O_NONBLOCK would wait for ever */
+    close(writer);
     scn_join(worker);
 }
 
