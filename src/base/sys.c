@@ -104,6 +104,13 @@ void fsafe_sys_block_but(uint64_t open, struct fsafe_sigset *old)
     FSAFE_SYS(SYS_rt_sigprocmask, SIG_BLOCK, &most, old, FSAFE_SIGSET_BYTES);
 }
 
+uintptr_t fsafe_sys_handler_of(int signal)
+{
+    uintptr_t action[20]; /* the kernel's struct begins with the handler and is smaller than this */
+    long answer = FSAFE_SYS(SYS_rt_sigaction, signal, 0, action, FSAFE_SIGSET_BYTES);
+    return answer == 0 ? action[0] : (uintptr_t)SIG_ERR;
+}
+
 bool fsafe_sys_is_also_futex(long *a)
 {
     enum { OF_32_BITS = 2 };

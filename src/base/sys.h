@@ -138,6 +138,9 @@ static inline void fsafe_sys_block_signals(struct fsafe_sigset *old)
     fsafe_sys_block_but(0, old);
 }
 
+/* The signal's handler; SIG_DFL, SIG_IGN; SIG_ERR where the kernel does not say. */
+uintptr_t fsafe_sys_handler_of(int signal);
+
 static inline void fsafe_sys_restore_signals(const struct fsafe_sigset *old)
 {
     FSAFE_SYS(SYS_rt_sigprocmask, SIG_SETMASK, old, 0, FSAFE_SIGSET_BYTES);

@@ -111,13 +111,6 @@ void fsafe_python_clear_stale(struct fsafe_thread *vanished)
             fsafe_ledger_clear(fsafe_thread_python(vanished), at.index, at.lock);
 }
 
-/* What the kernel calls the signal's handler; 0 and 1 are none. */
-static uintptr_t handler_of(int signal)
-{
-    uintptr_t action[20] = {0}; /* the kernel's struct begins with the handler and is smaller than this */
-    return FSAFE_SYS(SYS_rt_sigaction, signal, 0, action, FSAFE_SIGSET_BYTES) == 0 ? action[0] : 0;
-}
-
 /*
  * SIGINT has one in every program: the interpreter's own, which raises KeyboardInterrupt. A thread that has no state
  * yet would need locks of the interpreter's to make one: then the answer is no.
@@ -144,7 +137,7 @@ static bool has_handler(void)
         if (signal == SIGINT || signal == SIGSEGV || signal == SIGFPE || signal == SIGABRT || signal == SIGBUS ||
             signal == SIGILL)
             continue;
-        if (fsafe_python_is_text(handler_of(signal)))
+        if (fsafe_python_is_text(fsafe_sys_handler_of(signal)))
             return true;
     }
     return false;
@@ -152,12 +145,12 @@ static bool has_handler(void)
 
 bool fsafe_python_may_be_interrupted(void)
 {
-    return has_handler() || (fsafe_python_is_text(handler_of(SIGINT)) && !is_default_interrupt());
+    return has_handler() || (fsafe_python_is_text(fsafe_sys_handler_of(SIGINT)) && !is_default_interrupt());
 }
 
 bool fsafe_python_interrupt_is_default(void)
 {
-    return fsafe_python_gil_is_free() && fsafe_python_is_text(handler_of(SIGINT)) && is_default_interrupt();
+    return fsafe_python_gil_is_free() && fsafe_python_is_text(fsafe_sys_handler_of(SIGINT)) && is_default_interrupt();
 }
 
 /* Which thread or handler, beside its taker, may be meant to release a marked lock that is no event. */

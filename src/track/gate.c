@@ -114,7 +114,12 @@ static uint32_t entered(uint32_t seen, bool firm, uint64_t now)
 bool fsafe_gate_close(struct fsafe_thread *self, bool firm)
 {
     struct fsafe_sigset old;
-    fsafe_sys_block_signals(&old);
+    /*
+     * Where nobody has asked for SIGCHLD the kernel throws it away, unless this thread blocks it: then it wakes another
+     * thread with it, whose epoll_wait ends with EINTR.
+     */
+    bool is_nothing = fsafe_sys_handler_of(SIGCHLD) == (uintptr_t)SIG_DFL;
+    fsafe_sys_block_but(is_nothing ? (uint64_t)1 << (SIGCHLD - 1) : 0, &old);
     uint64_t now = fsafe_sys_now_ns();
     uint32_t seen = atomic_load(&fsafe_gate_word), next;
     do

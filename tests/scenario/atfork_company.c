@@ -7,6 +7,8 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -399,6 +401,18 @@ static void modules_come_and_go(const struct scn_case *self)
 #ifdef __GLIBC__
 /* --- An allocator's handlers, which come after the drain ---------------------------------------------------------- */
 
+static void run_with_allocator(const struct scn_case *self)
+{
+    const char *const before = getenv("LD_PRELOAD");
+    if (getenv("HAS_ALLOCATOR") == NULL) {
+        char preload[8192];
+        snprintf(preload, sizeof preload, "%s:" ALLOCATOR_MODULE, before != NULL ? before : "");
+        SCN_CHECK(setenv("LD_PRELOAD", preload, 1) == 0 && setenv("HAS_ALLOCATOR", "1", 1) == 0);
+        execl("/proc/self/exe", "atfork_company", self->name, (char *)NULL);
+        scn_wrong(SCN_WHERE, "exec");
+    }
+}
+
 /* Has the allocator's lock for longer than a fork waits for it, and needs another one meanwhile. */
 static void *allocate(void *bell)
 {
@@ -417,14 +431,7 @@ static void *allocate(void *bell)
 /* The fork waits, in the handler, for the thread that the gate has stopped at the other lock. */
 static void handler_waits(const struct scn_case *self)
 {
-    const char *const before = getenv("LD_PRELOAD");
-    if (getenv("HAS_ALLOCATOR") == NULL) {
-        char preload[8192];
-        snprintf(preload, sizeof preload, "%s:" ALLOCATOR_MODULE, before != NULL ? before : "");
-        SCN_CHECK(setenv("LD_PRELOAD", preload, 1) == 0 && setenv("HAS_ALLOCATOR", "1", 1) == 0);
-        execl("/proc/self/exe", "atfork_company", self->name, (char *)NULL);
-        scn_wrong(SCN_WHERE, "exec");
-    }
+    run_with_allocator(self);
     int bell = scn_bell();
     scn_start(allocate, &bell);
     scn_await(bell);
@@ -432,6 +439,44 @@ static void handler_waits(const struct scn_case *self)
     SCN_IN_CHILD {
         free(malloc(1));
     }
+}
+
+/* In the middle of the fork: the child has ended, and stays to be waited for. */
+static void await_end(void)
+{
+    siginfo_t info;
+    SCN_IS(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT), 0);
+}
+
+static int ends;
+
+static void *wait_for_end(void *tid)
+{
+    struct epoll_event event;
+    const int set = epoll_create1(0);
+    SCN_IS(epoll_ctl(set, EPOLL_CTL_ADD, ends, &(struct epoll_event){.events = EPOLLIN}), 0);
+    atomic_store((atomic_int *)tid, gettid());
+    SCN_IS(epoll_wait(set, &event, 1, 60000), 1);
+    return NULL;
+}
+
+/* A thread's wait goes on when the child of another one ends before fork has returned. */
+static void child_ends_at_once(const struct scn_case *self)
+{
+    static atomic_int tid;
+    run_with_allocator(self);
+    ends = eventfd(0, 0);
+    const pthread_t thread = scn_start(wait_for_end, &tid);
+    scn_await_sleeper(&tid);
+    *(void (**)(void))dlsym(RTLD_DEFAULT, "allocator_in_parent") = await_end;
+    for (int i = 0; i < 3; i++) {
+        const pid_t pid = fork();
+        if (pid == 0)
+            _exit(0);
+        SCN_IS(waitpid(pid, NULL, 0), pid);
+    }
+    SCN_IS(eventfd_write(ends, 1), 0);
+    scn_join(thread);
 }
 #endif
 
@@ -456,6 +501,7 @@ void scn_cases(void)
     /* After that time the stopped thread would go on in any case. */
     scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .env = "FORKSAFE_DRAIN_MS=60000", .run = handler_waits),
             "handler-waits-for-stopped");
+    scn_add(SCN_CASE(.bare = "fine", .says = SCN_SILENT, .run = child_ends_at_once), "child-ends-at-once");
 #endif
     scn_add(SCN_CASE(.bare = old ? "fine" : "dies SIGABRT|dies SIGSEGV|wrong|hangs|fine", .says = SCN_SILENT,
                      .run = come_and_go), "come-and-go");

@@ -14,10 +14,11 @@ import company
 import harness
 
 # What libforksafe(7) says that we ask of the kernel in a program that is right.
-START = {"fstat", "getpid", "gettid", "prctl", "rt_sigprocmask", "mmap", "munmap", "madvise", "membarrier"}
+START = {"fstat", "getpid", "gettid", "prctl", "rt_sigprocmask", "rt_sigaction", "mmap", "munmap", "madvise",
+         "membarrier"}
 THREADS = {"futex", "clock_nanosleep", "sched_yield", "openat", "read", "close", "newfstatat", "mprotect",
            "process_vm_readv", "getrusage"}
-WAITS_FOR_CHILD = {"sigaltstack", "timer_create", "timer_settime", "timer_delete", "rt_sigaction", "clock_gettime",
+WAITS_FOR_CHILD = {"sigaltstack", "timer_create", "timer_settime", "timer_delete", "clock_gettime",
                    "ppoll", "pselect6", "epoll_pwait", "rt_sigtimedwait", "fcntl", "getsockopt"}
 
 # What those are called on 32 bits.
