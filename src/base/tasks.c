@@ -295,14 +295,18 @@ bool fsafe_tasks_is_elsewhere(pid_t pid)
            (task.runs || (task.call >= 0 && (task.argument[3] != 0 || !fsafe_tasks_waits_for_futex(&task))));
 }
 
+bool fsafe_tasks_are_of_namespace(void)
+{
+    char line[LINE_BYTES];
+    const char *own = line;
+    fsafe_tasks_read(0, 0, "stat", line, sizeof line);
+    return (pid_t)fsafe_text_read(&own, 10) == fsafe_sys_getpid();
+}
+
 bool fsafe_tasks_is_fork(pid_t child)
 {
     enum { STATE_TO_PARENT = 1, PARENT_TO_FLAGS = 5, FORKED_WITHOUT_EXEC = 0x40 };
     char line[LINE_BYTES];
-    const char *own = line;
-    fsafe_tasks_read(0, 0, "stat", line, sizeof line);
-    if ((pid_t)fsafe_text_read(&own, 10) != fsafe_sys_getpid())
-        return false; /* /proc is that of an outer namespace: there the child's number may be another process's */
     const char *at = read_state(child, line);
     if (at == NULL || (*at == 'Z' && has_one_thread(at))) /* its first thread alone may have ended */
         return false;

@@ -68,6 +68,9 @@ bool fsafe_tasks_each(pid_t pid, bool (*each)(const struct fsafe_task *task, voi
  */
 bool fsafe_tasks_is_elsewhere(pid_t pid);
 
+/* Whether the processes of /proc have the ids that this process knows: it may be that of an outer namespace. */
+bool fsafe_tasks_are_of_namespace(void);
+
 /*
  * Whether `child` is a child of this process that lives and has executed no program; also false when the kernel does
  * not say.

@@ -157,11 +157,13 @@ static void look_at_child(struct fsafe_forked *forked, bool quick)
         say(child, &look);
 }
 
-/* Returns whether there was any. Each eighth look also sees which child has executed a program. */
+/* Returns whether there was any to look at. Each eighth look also sees which child has executed a program. */
 static bool look_at_all(pid_t me)
 {
     enum { WHOLE = 8 };
     static _Atomic unsigned looks;
+    if (!fsafe_tasks_are_of_namespace())
+        return false;
     bool any = false, quick = atomic_fetch_add_explicit(&looks, 1, memory_order_relaxed) % WHOLE != 0;
     for (unsigned i = 0; i < FSAFE_FORKED; i++)
         if (is_mine(&fsafe_tally->forked[i], me)) {

@@ -575,8 +575,8 @@ UNIT_TEST(children_are_a_thousand)
     pid_t child = fork_sleeper();
     for (pid_t other = 1; other < 1000; other++)
         fsafe_children_forked(child + other);
-    for (int i = 0; i < 100 && lines_with("child hangs in futex 0x") == 0; i++) {
-        fsafe_children_look();
+    for (int i = 0; i < 1000 && lines_with("child hangs in futex 0x") == 0; i++) {
+        fsafe_children_look(); /* the longer a look takes, the later comes the next */
         usleep(20000);
     }
     ck_assert_uint_eq(lines_with("child hangs in futex 0x"), 1);
