@@ -197,10 +197,10 @@ static uint64_t look_if_due(pid_t me, uint64_t late_ns)
     uint64_t span_ns = fsafe_options_hang_ns() / 10000 * 10618, now_ns = fsafe_sys_now_ns();
     uint64_t due_ns = atomic_load_explicit(&next_look_ns, memory_order_relaxed), was_due_ns = due_ns;
     if ((due_ns == 0 || now_ns >= due_ns + late_ns) &&
-        atomic_compare_exchange_strong(&next_look_ns, &due_ns, now_ns + span_ns)) {
+        atomic_compare_exchange_strong(&next_look_ns, &due_ns, now_ns + span_ns) && was_due_ns != 0) {
         uint64_t begun_ns = processor_ns();
         fsafe_tasks_close_left((uintptr_t)__builtin_frame_address(0));
-        if (was_due_ns != 0 && !look_at_all(me)) {
+        if (!look_at_all(me)) {
             atomic_store(&fsafe_children_of, 0);
             if (look_at_all(me)) /* another thread has forked meanwhile */
                 atomic_store(&fsafe_children_of, fsafe_lineage_generation());

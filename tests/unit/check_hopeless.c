@@ -621,7 +621,7 @@ UNIT_TEST(children_are_looked_at_among_few_threads)
         unit_start_thread(&thread, pause_for_ever, NULL);
     pthread_sigmask(SIG_UNBLOCK, &user, NULL);
     pid_t child = fork_sleeper();
-    ck_assert(is_held(SIGUSR1)); /* before the first look */
+    UNIT_EVENTUALLY(is_held(SIGUSR1));
     pthread_sigmask(SIG_BLOCK, &user, NULL);
     for (int i = 0; i < MANY; i++)
         unit_start_thread(&thread, pause_for_ever, NULL);
