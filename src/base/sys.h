@@ -138,13 +138,13 @@ static inline void fsafe_sys_block_signals(struct fsafe_sigset *old)
     fsafe_sys_block_but(0, old);
 }
 
-/* The signal's handler; SIG_DFL, SIG_IGN; SIG_ERR where the kernel does not say. */
-uintptr_t fsafe_sys_handler_of(int signal);
-
 static inline void fsafe_sys_restore_signals(const struct fsafe_sigset *old)
 {
     FSAFE_SYS(SYS_rt_sigprocmask, SIG_SETMASK, old, 0, FSAFE_SIGSET_BYTES);
 }
+
+/* The handler that the program has for a signal, or SIG_DFL or SIG_IGN; SIG_ERR where the kernel does not say. */
+uintptr_t fsafe_sys_handler_of(int signal);
 
 /*
  * Whether the word at that address can be read; also true when the kernel does not say. Asks by a futex wait with a

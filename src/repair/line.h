@@ -10,5 +10,8 @@
  */
 void fsafe_line_say(struct fsafe_thread *caller, bool by_handler, bool spins);
 
-/* The wait is over: if a line said that nothing can end it, writes another. Context: child, the thread that waited. */
+/*
+ * The wait is over: if a line said that nothing can end that wait, writes a second line. Context: child, the thread
+ * that waited.
+ */
 void fsafe_line_ended(struct fsafe_sleeping *sleeping);

@@ -115,11 +115,11 @@ bool fsafe_gate_close(struct fsafe_thread *self, bool firm)
 {
     struct fsafe_sigset old;
     /*
-     * Where nobody has asked for SIGCHLD the kernel throws it away, unless this thread blocks it: then it wakes another
-     * thread with it, whose epoll_wait ends with EINTR.
+     * The kernel throws away a SIGCHLD that nobody has asked for, unless this thread blocks it: then the kernel wakes
+     * another thread for that signal, and an epoll_wait there ends with EINTR.
      */
-    bool is_nothing = fsafe_sys_handler_of(SIGCHLD) == (uintptr_t)SIG_DFL;
-    fsafe_sys_block_but(is_nothing ? (uint64_t)1 << (SIGCHLD - 1) : 0, &old);
+    bool is_thrown_away = fsafe_sys_handler_of(SIGCHLD) == (uintptr_t)SIG_DFL;
+    fsafe_sys_block_but(is_thrown_away ? (uint64_t)1 << (SIGCHLD - 1) : 0, &old);
     uint64_t now = fsafe_sys_now_ns();
     uint32_t seen = atomic_load(&fsafe_gate_word), next;
     do
